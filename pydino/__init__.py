@@ -1,0 +1,3 @@
+"""Embeddings of whole utterances, learnt without labels."""
+
+__version__ = "0.1.0"

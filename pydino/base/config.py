@@ -1,0 +1,151 @@
+"""Configuration: YAML checked against typed dataclasses, so that a misspelt key or an impossible value stops at once."""
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+
+import yaml
+
+from .files import write_text
+from .messages import UserError, nearest
+
+
+class ConfigError(UserError):
+    """A configuration that does not fit its dataclass: names file, key, and the nearest right name."""
+
+
+def read_yaml(path) -> dict:
+    """Read a YAML mapping (an empty file is an empty mapping).
+
+    Raises:
+        ConfigError: missing file, bad syntax, or not a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        value = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, got {type(value).__name__}")
+    return value
+
+
+def load_config(cls, path=None, overrides=()):
+    """Return an instance of dataclass ``cls`` from a YAML file and overrides such as ``"optimiser.lr=0.001"`` (these win)."""
+    mapping = {} if path is None else read_yaml(path)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override '{override}' is not of the form key=value")
+        *parents, last = key.strip().replace("-", "_").split(".")
+        target = mapping
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"override '{override}': '{parent}' is not a group of options")
+        target[last] = yaml.safe_load(text)
+    return config_from_dict(cls, mapping, where=str(path) if path is not None else "options")
+
+
+def config_from_dict(cls, mapping: dict, where: str = "options"):
+    """Build dataclass ``cls`` from a mapping, checking every key, type and (through ``__post_init__``) value.
+
+    Raises:
+        ConfigError: with ``where``, the full key, and the nearest right name or the type that was expected.
+    """
+    return _build(cls, mapping, where, "")
+
+
+def _build(cls, mapping, where, prefix):
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must be a group of options, got {mapping!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    values = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            raise ConfigError(f"{where}: unknown key '{prefix}{key}'{nearest(key, fields)}; known: {', '.join(fields)}")
+        values[key] = _convert(hints[key], value, where, f"{prefix}{key}")
+    missing = [
+        name for name, field in fields.items()
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where}: missing key{'s' if len(missing) > 1 else ''} {', '.join(prefix + m for m in missing)}")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{where}: {prefix}{error}") from error
+
+
+def _convert(hint, value, where, key):
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is typing.Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        errors = []
+        for option in (a for a in arguments if a is not type(None)):
+            try:
+                return _convert(option, value, where, key)
+            except ConfigError as error:
+                errors.append(error)
+        raise errors[0]
+    if origin is typing.Literal:
+        if value in arguments and not (isinstance(value, bool) and True not in arguments and False not in arguments):
+            return value
+        choices = ", ".join(map(str, arguments))
+        raise ConfigError(f"{where}: {key} must be one of {choices}, got {value!r}{nearest(value, arguments)}")
+    if origin in (list, tuple):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: {key} must be a list, got {value!r}")
+        item = arguments[0] if arguments else typing.Any
+        return origin(_convert(item, v, where, f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is dict or hint is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: {key} must be a group of 'name: value' lines, got {value!r}")
+        item = arguments[1] if arguments else typing.Any
+        return {k: _convert(item, v, where, f"{key}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, {} if value is None else value, where, f"{key}.")
+    return _scalar(hint, value, where, key)
+
+
+def _scalar(hint, value, where, key):
+    if hint is float and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-3 (no dot) as text; people write it all the time.
+        if isinstance(value, (int, float)) or (isinstance(value, str) and _is_number(value)):
+            return float(value)
+    elif hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    raise ConfigError(f"{where}: {key} must be {names.get(hint, hint)}, got {value!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def config_to_dict(config) -> dict:
+    """Return the configuration as plain nested dictionaries, in the order of the fields."""
+    return dataclasses.asdict(config)
+
+
+def dump_config(config, path) -> None:
+    """Write the resolved configuration (a dataclass or a mapping) as YAML."""
+    mapping = config_to_dict(config) if dataclasses.is_dataclass(config) else config
+    write_text(path, yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=120))

@@ -1,0 +1,71 @@
+"""Files that are either whole or not there: written aside, flushed to disk, then renamed."""
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from .messages import UserError
+
+
+@contextmanager
+def atomic_open(path, mode: str = "w"):
+    """Open a temporary file beside ``path`` for writing; rename it to ``path`` when the block ends well.
+
+    Folders are made as needed. An error inside the block leaves an earlier ``path`` as it was and removes the temporary file.
+
+    Raises:
+        UserError: the place cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        if error.filename not in (None, str(path), temporary):  # not about this file: let its owner speak
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    with atomic_open(path) as stream:
+        stream.write(text)
+
+
+def write_json(path, value) -> None:
+    """Write ``value`` as indented JSON with sorted keys left as given, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path):
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or not JSON; the message names it.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); remove it and run the step that writes it again") from error

@@ -1,0 +1,86 @@
+"""Done-marks: a small file, written last, that says what a step was made from; a rerun compares and skips or redoes.
+
+A mark holds a digest of the options that affect the output, of the text of scp files and tables, of the marks that came before,
+and a format version raised by hand. It never holds audio or archive bytes, nor the number of jobs: those do not change results.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from .config import read_yaml
+from .files import read_json, write_json
+from .messages import UserError
+
+
+def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=()) -> dict[str, str]:
+    """Return the named digests of everything an output depends on.
+
+    Args:
+        version: format version of the step, raised by hand when its output changes.
+        configs: YAML files, compared by content (comments and layout do not matter).
+        settings: mapping of option name to value.
+        texts: files compared by their bytes (scp files, tables, trials).
+        after: marks of the steps that came before.
+    """
+    found = {"format version": str(version)}
+    for path in configs:
+        found[f"configuration {Path(path).name}"] = _digest(json.dumps(read_yaml(path), sort_keys=True).encode())
+    for name, value in (settings or {}).items():
+        found[f"option {name}"] = str(value)
+    for path in texts:
+        found[str(path)] = _digest(_read(path))
+    for path in after:
+        mark = read_json(path) if Path(path).exists() else {}
+        found[f"what {path} stands for"] = _digest(json.dumps(mark.get("ingredients", None), sort_keys=True).encode())
+    return found
+
+
+def _read(path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def why_not_done(mark, wanted: dict[str, str]) -> str:
+    """Return an empty string if ``mark`` stands for ``wanted`` and its outputs are all there, else the reason in plain words."""
+    mark = Path(mark)
+    if os.environ.get("PYDINO_FORCE") == "true":
+        return "--force was given"
+    if not mark.exists():
+        return "not done yet"
+    try:
+        written = read_json(mark)
+        recorded, outputs = written["ingredients"], written["outputs"]
+    except (UserError, KeyError, TypeError):
+        return f"{mark} cannot be read"
+    for name in wanted:
+        if recorded.get(name) != wanted[name]:
+            return f"{name} changed" if name in recorded else f"{name} is new"
+    for name in recorded:
+        if name not in wanted:
+            return f"{name} is no longer used"
+    for path, size in outputs.items():
+        if not os.path.exists(path):
+            return f"{path} is gone"
+        if os.path.getsize(path) != size:
+            return f"{path} has another size"
+    return ""
+
+
+def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
+    """Write the mark. Call it last: its presence says that every output is whole.
+
+    Raises:
+        UserError: an output is missing or empty.
+    """
+    for path in outputs:
+        if not os.path.exists(path):
+            raise UserError(f"{path} was not made; look at the log of this step")
+    write_json(mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}})
