@@ -1,0 +1,50 @@
+"""The head and the foot of a job's log, in the words of ``run.pl``, so that ``grep 'Ended (code'`` keeps working."""
+
+import os
+import time
+
+from pydino.base import UserError
+
+_DATE = "%a %b %e %H:%M:%S %Z %Y"  # as `date` prints it
+
+
+def open_log(path: str, command: str) -> int:
+    """Keep an earlier log as ``path.1``, write the head of a new one, and return a descriptor that appends to it."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if os.path.exists(path):
+            os.replace(path, path + ".1")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        _write(descriptor, f"# {command}\n# Started at {time.strftime(_DATE)}\n#\n")
+    except OSError as error:
+        raise UserError(f"cannot write the log {path}: {error.strerror}; free some space or choose another place") from error
+    return descriptor
+
+
+def close_log(descriptor: int, exit_code: int, seconds: float, num_threads: int) -> None:
+    """Write the foot and close. ``exit_code`` is negative for a job that a signal ended, as in :mod:`subprocess`."""
+    code = f"code {exit_code}" if exit_code >= 0 else f"code 0; signal {-exit_code}"
+    size = os.fstat(descriptor).st_size
+    newline = "" if os.pread(descriptor, 1, max(size - 1, 0)) == b"\n" else "\n"
+    try:
+        _write(
+            descriptor,
+            f"{newline}# Accounting: time={seconds:.0f} threads={num_threads}\n"
+            f"# Ended ({code}) at {time.strftime(_DATE)}, elapsed time {seconds:.0f} seconds\n",
+        )
+    except OSError:
+        pass  # a full disk has failed the job already, and there is nowhere to say so but the wrapper's own message
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.write(descriptor, text.encode("utf-8", "surrogateescape"))
+
+
+def tail(path: str, num_lines: int = 20) -> str:
+    """Return the last lines of a log, however long it is and whatever bytes it holds."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - 500 * num_lines))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(lines[-num_lines:])
