@@ -1,0 +1,16 @@
+"""Back-end: scores of embeddings and what they are worth. Arrays in, arrays out; no files."""
+
+from .bootstrap import bootstrap_trials, draw_counts, percentile_interval
+from .cosine import cosine_features, score_pairs
+from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
+from .lda import estimate_lda
+from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
+from .plda import Plda, train_plda
+from .treatment import TREATMENTS, Treatment, fit_treatment
+from .vectors import apply_affine, group_means, normalise_length
+
+__all__ = [
+    "TREATMENTS", "Plda", "Treatment", "TrialCurve", "apply_affine", "bootstrap_trials", "cosine_features", "draw_counts",
+    "equal_error_rate", "estimate_lda", "fit_treatment", "group_means", "kaldi_eer", "kaldi_min_dcf", "min_dcf",
+    "normalise_length", "percentile_interval", "score_pairs", "thin_curve", "train_plda",
+]

@@ -1,0 +1,78 @@
+"""Confidence intervals by bootstrap over speakers (Efron 1979; for pairs of speakers: Owen 2007, "The pigeonhole bootstrap").
+
+Utterances of one speaker are not independent, so whole speakers are drawn, with replacement, as many as there are. A trial
+between two speakers then counts as often as the product of their numbers of draws; a trial within one speaker counts as
+often as the speaker was drawn (its copies are not compared with each other). The interval is that of the percentiles.
+"""
+
+import numpy as np
+
+from pydino.base import keyed_integers, purpose
+
+from .metrics import TrialCurve, equal_error_rate_of, min_dcf_of
+
+_BLOCK_BYTES = 32 << 20
+
+
+def draw_counts(units: int, resamples: int, seed: int) -> np.ndarray:
+    """Return how often each of ``units`` speakers is drawn in each resample: (resamples, units) int32, rows sum to ``units``."""
+    drawn = keyed_integers(
+        0, units, seed, purpose("bootstrap"), np.arange(resamples, dtype=np.uint64)[:, None], np.arange(units, dtype=np.uint64)
+    )
+    rows = np.arange(resamples)[:, None] * units
+    return np.bincount((rows + drawn).ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.int32)
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> list[float] | None:
+    """Return [low, high] of the middle ``level`` of the finite values (B,), or None if fewer than half are finite."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < max(2, len(values) / 2):
+        return None
+    return [float(x) for x in np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])]
+
+
+def bootstrap_trials(
+    curve: TrialCurve, left: np.ndarray, right: np.ndarray, p_targets=(), resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equal error rate and the minimum costs of every resample.
+
+    A resample without target or without nontarget trials (few speakers) has no rates: nan.
+
+    Args:
+        curve: the trials.
+        left, right: (N,) ints, the speaker of each side of each trial, from one numbering; in the order of the scores.
+        p_targets: P prior probabilities for the minimum detection cost.
+
+    Returns:
+        (B,) equal error rates in [0, 1] and (P, B) costs.
+    """
+    units = int(max(left.max(), right.max())) + 1
+    counts = draw_counts(units, resamples, seed)
+    target_weights = _TrialWeights(left[curve.target_order], right[curve.target_order], units)
+    nontarget_weights = _TrialWeights(left[curve.nontarget_order], right[curve.nontarget_order], units)
+    rates, costs = np.empty(resamples), np.empty((len(p_targets), resamples))
+    step = max(1, _BLOCK_BYTES // (8 * len(left)))
+    for start in range(0, resamples, step):
+        part = slice(start, start + step)
+        miss, false_alarm = curve.rates(target_weights(counts[part]), nontarget_weights(counts[part]))
+        rates[part] = equal_error_rate_of(miss, false_alarm)
+        for cost, p_target in zip(costs, p_targets, strict=True):
+            cost[part] = min_dcf_of(miss, false_alarm, p_target)
+    empty = np.isnan(rates)
+    costs[:, empty] = np.nan
+    return rates, costs
+
+
+class _TrialWeights:
+    """Weights of trials from the draws of speakers. Trials of one pair of speakers share a weight, worked out once."""
+
+    def __init__(self, left: np.ndarray, right: np.ndarray, units: int):
+        pairs, self._pair_of_trial = np.unique(left.astype(np.int64) * units + right, return_inverse=True)
+        self._left, self._right = pairs // units, pairs % units
+        self._within = self._left == self._right
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """(b, units) -> (b, N) int32."""
+        weights = counts[:, self._left]
+        weights *= np.where(self._within, 1, counts[:, self._right])
+        return np.take(weights, self._pair_of_trial, axis=1)
