@@ -1,0 +1,111 @@
+"""Print what a recipe is (conf/recipe.yaml, checked) as 'key<TAB>value' lines, for run.sh.
+
+Lists are joined by blanks; a key of several entries (trials, tasks) is printed once an entry, its fields joined by blanks.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydino.base import load_config
+
+
+@dataclass
+class TrainSet:
+    """The pre-training directory that stage 3 makes."""
+
+    sets: list[str] = field(default_factory=lambda: ["train"])
+    min_duration: float = 2.0  # seconds left after silence is removed
+    keep_silence: bool = False
+
+
+@dataclass
+class Trials:
+    """A verification test: trials of a set."""
+
+    set: str
+    name: str = ""  # default: the set's name
+    file: str = ""  # default: data/SET/trials
+
+    def __post_init__(self):
+        self.name = self.name or self.set
+        self.file = self.file or f"data/{self.set}/trials"
+
+
+@dataclass
+class Plda:
+    """PLDA trained on the labels of a set, for comparison."""
+
+    set: str = "train"
+    lda_dim: int = 64
+
+
+@dataclass
+class Task:
+    """A property of the utterance, read off the frozen embedding."""
+
+    name: str
+    set: str
+    labels: str  # a file in data/SET, such as utt2emotion
+    kind: Literal["class", "number"] = "class"
+    keep_silence: bool = False  # the pauses are the signal
+
+
+@dataclass
+class Recipe:
+    """What a recipe is; what runs is options of run.sh, and the science of each step is in its own YAML."""
+
+    name: str
+    stages: list[int]
+    sets: list[str]
+    prepare: str = ""  # program in local/, without .py; default: prepare_NAME
+    prepare_options: dict[str, str] = field(default_factory=dict)
+    programs: list[str] = field(default_factory=list)  # programs of the system the recipe needs
+    disk_gb: float = 1.0  # room that all its stages take
+    train_set: TrainSet = field(default_factory=TrainSet)
+    models: list[str] = field(default_factory=list)  # trained by default: METHOD has its science in conf/METHOD.yaml
+    trials: list[Trials] = field(default_factory=list)
+    plda: Plda | None = None
+    tasks: list[Task] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.prepare = self.prepare or f"prepare_{self.name}"
+        known = {0, 1, 2, 3, 4, 5, 6, 10, 11}
+        if not set(self.stages) <= known:
+            raise ValueError(f"stages: {sorted(set(self.stages) - known)} do not exist; there are {sorted(known)}")
+        used = [*(t.set for t in self.trials), *(t.set for t in self.tasks), *([self.plda.set] if self.plda else [])]
+        if self.models:
+            used += self.train_set.sets
+        for name in used:
+            if name not in self.sets:
+                raise ValueError(f"sets: '{name}' is used but not listed in sets ({', '.join(self.sets)})")
+
+
+def add_arguments(parser):
+    parser.add_argument("recipe", metavar="RECIPE_YAML")
+
+
+def lines(recipe: Recipe):
+    """Yield (key, value) pairs, values as text without tabs or newlines."""
+    yield "name", recipe.name
+    yield "stages", " ".join(map(str, recipe.stages))
+    yield "sets", " ".join(recipe.sets)
+    yield "prepare", recipe.prepare
+    yield "prepare_options", " ".join(f"--{key} {value}" for key, value in recipe.prepare_options.items())
+    yield "programs", " ".join(recipe.programs)
+    yield "disk_gb", f"{recipe.disk_gb:g}"
+    yield "train_sets", " ".join(recipe.train_set.sets)
+    yield "min_duration", f"{recipe.train_set.min_duration:g}"
+    yield "keep_silence", str(recipe.train_set.keep_silence).lower()
+    yield "models", " ".join(recipe.models)
+    silent = sorted({task.set for task in recipe.tasks if task.keep_silence})
+    yield "silence_sets", " ".join(silent)
+    yield "plda", f"{recipe.plda.set} {recipe.plda.lda_dim}" if recipe.plda else ""
+    for trials in recipe.trials:
+        yield "trials", f"{trials.name} {trials.set} {trials.file}"
+    for task in recipe.tasks:
+        yield "tasks", f"{task.name} {task.set} {task.labels} {task.kind} {str(task.keep_silence).lower()}"
+
+
+def run(args):
+    for key, value in lines(load_config(Recipe, args.recipe)):
+        print(key, value, sep="\t")

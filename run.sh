@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Learn an embedding of whole utterances from unlabelled speech with DINO, and carry it to other tasks: from recordings to
+# error rates, in numbered stages. Without options: the synthetic corpus of egs/mini, in under 20 minutes on two cores.
+# Usage: ./run.sh [options]              ./run.sh --list    the stages of the recipe
+#        egs/CORPUS/run.sh [options]     the same for another corpus
+# shellcheck disable=SC2034   # the options are read by what is sourced below
+# Begin configuration.
+# What runs:
+stage=0              # first stage
+stop_stage=11        # last stage
+skip_stages=         # stages to leave out, such as "4 5"
+list=false           # print the stages and stop
+dry_run=false        # print the commands and run none
+force=false          # redo what is done already
+# On what:
+corpus_dir=          # recipe folder, with conf/; default: egs/mini
+recipe_file=         # default: CORPUS_DIR/conf/recipe.yaml
+work_dir=            # where data, feats and exp are made; default: CORPUS_DIR
+speechocean762_root= # where the corpora are; default: downloads/CORPUS in WORK_DIR
+librispeech_root=
+emodb_root=
+wavdir_root=         # your own folder of recordings
+train_sets=          # librispeech: splits to learn from, such as "train-clean-100 train-other-500"
+test_sets=           # librispeech: splits to test on
+download=false       # fetch a free corpus first
+# How:
+nj=$(nproc)          # parallel jobs
+ngpu=-1              # GPUs for pre-training and extraction; -1: as many as training can use here (0 or 1)
+seeds=0              # one model a seed, such as "0 1 2"
+models=              # what to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
+model=               # a trained model folder to extract with, beside or instead of what is trained here
+tag=                 # part of the names of what is trained, exp/MODEL_TAG; default: the recipe's name
+# End configuration.
+called_as=$0 called_with=("$@")
+set -Eeuo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/path.sh"
+. parse_options.sh
+[ $# -eq 0 ] || { echo "$0: no arguments are expected besides options, got '$1'; $0 --help lists them" >&2; exit 1; }
+. stages.sh
+. "$PYDINO_ROOT/cmd.sh"
+declare -A recipe=()
+for name in stage stop_stage nj; do check_number "${name//_/-}" "${!name}"; done
+for name in corpus_dir recipe_file work_dir speechocean762_root librispeech_root emodb_root wavdir_root model; do
+  [ -z "${!name}" ] || printf -v "$name" '%s' "$(realpath -m -- "${!name}")"   # relative to where the user stands
+done
+corpus_dir=${corpus_dir:-$PYDINO_ROOT/egs/mini}
+conf=$corpus_dir/conf
+read_recipe "${recipe_file:-$conf/recipe.yaml}"
+work_dir=${work_dir:-$corpus_dir}
+mkdir -p "$work_dir" && cd "$work_dir"
+[ "$force" = false ] || export PYDINO_FORCE=true
+[ "$ngpu" != -1 ] || { ngpu=0; if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then ngpu=1; fi; }
+root_option=${recipe[prepare]#prepare_}_root
+corpus_root=${!root_option:-downloads/${recipe[prepare]#prepare_}}
+models=${models:-${recipe[models]}}
+tag=${tag:-${recipe[name]}}
+trap on_failure ERR
+. systems.sh   # which model folders are extracted, scored and probed
+
+if stage 0 check "system and corpus" "ready, or the line that mends it"; then
+  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu"
+fi
+
+if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then
+  [ "$download" = false ] || run local/download.py "${recipe[prepare]#prepare_}" "$corpus_root"
+  read -ra prepare_options <<< "${recipe[prepare_options]}"
+  run "local/${recipe[prepare]}.py" "${prepare_options[@]}" ${train_sets:+--train-sets "$train_sets"} \
+    ${test_sets:+--test-sets "$test_sets"} "$corpus_root" data
+fi
+
+if stage 2 features "recordings" "filter banks and log-energy, and from it VAD"; then
+  for set in ${recipe[sets]}; do
+    run steps/make_fbank.sh --nj "$nj" --cmd "$train_cmd" --fbank-config "$conf/fbank.yaml" \
+      "data/$set" "exp/make_fbank/$set" "feats/$set"
+    run steps/compute_vad.sh --nj "$nj" --cmd "$train_cmd" --vad-config "$conf/vad.yaml" \
+      "data/$set" "exp/make_vad/$set" "feats/$set"
+  done
+fi
+
+if stage 3 train-set "data/{${recipe[train_sets]// /,}}" "data/train_ssl: long enough, labels hidden"; then
+  read -ra train_dirs <<< "${recipe[train_sets]}"
+  run steps/make_train_set.sh --min-duration "${recipe[min_duration]}" --keep-silence "${recipe[keep_silence]}" \
+    "${train_dirs[@]/#/data/}" data/train_ssl
+fi
+
+if stage 4 pretrain "data/train_ssl" "exp/MODEL_$tag/seedN/{teacher,student}"; then
+  for method in $models; do for seed in $seeds; do
+    run steps/train_dino.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --config "$conf/$method.yaml" --seed "$seed" \
+      data/train_ssl "exp/${method}_$tag/seed$seed"
+  done; done
+fi
+
+if stage 5 extract "teachers and baselines" "embeddings of every set"; then
+  make_baselines
+  for system in $(systems); do for set in ${recipe[sets]}; do
+    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" \
+      "$(model_folder "$system")" "data/$set" "exp/$system/xvectors_$set"
+  done; done
+  for system in $(systems); do for set in ${recipe[silence_sets]}; do
+    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --keep-silence true \
+      "$(model_folder "$system")" "data/$set" "exp/$system/xvectors_${set}_with_silence"
+  done; done
+fi
+
+if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
+  for system in $(systems); do
+    score_cosine "$system"
+    score_plda "$system"
+  done
+fi
+
+if stage 10 transfer "frozen embeddings and labels" "classifiers of other tasks"; then
+  for system in $(systems); do
+    train_classifiers "$system"
+  done
+fi
+
+if stage 11 report "every result" "exp/{results.json,RESULTS.md,report.html}"; then
+  run steps/report.sh --title "${recipe[name]}" exp
+fi
+finish

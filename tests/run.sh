@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Run the tests. The first time it sets up what they need (see utils/setup.sh), on a bare machine too.
+# Usage: tests/run.sh [arguments of pytest]        e.g.: tests/run.sh -k parity
+# Real speech, for the tests marked realdata: PYDINO_REALDATA=/folder tests/run.sh (docs/testing.md says what lies in it)
+set -Eeuo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash utils/install_system_packages.sh python3-venv sox espeak-ng shellcheck
+. ./path.sh
+[ -e .venv/.ready.dev ] || [ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh dev
+export OMP_NUM_THREADS=1
+exec python3 -m pytest "$@"

@@ -1,0 +1,162 @@
+"""The ground floor: configuration checks, whole-or-nothing files, done-marks, keyed chance."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from pydino.base import (
+    ConfigError,
+    UserError,
+    atomic_open,
+    ingredients,
+    keyed_integers,
+    keyed_normal,
+    keyed_permutation,
+    keyed_uniform,
+    load_config,
+    purpose,
+    utterance_hash,
+    why_not_done,
+    write_mark,
+    write_text,
+)
+
+
+@dataclass
+class Optimiser:
+    lr: float = 1e-3
+    name: Literal["adam", "sgd"] = "adam"
+
+    def __post_init__(self):
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+@dataclass
+class Config:
+    epochs: int = 1
+    tag: str | None = None
+    scales: list[float] = field(default_factory=list)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+
+def load(tmp_path, text, overrides=()):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return load_config(Config, path, overrides)
+
+
+def test_values_and_overrides(tmp_path):
+    config = load(tmp_path, "epochs: 3\noptimiser: {lr: 1e-2}\nscales: [1, 2.5]", ["optimiser.name=sgd", "epochs=4"])
+    assert config == Config(4, None, [1.0, 2.5], Optimiser(0.01, "sgd"))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("epoch: 3", "unknown key 'epoch' (did you mean 'epochs'?)"),
+        ("optimiser: {rl: 3}", "unknown key 'optimiser.rl' (did you mean 'lr'?)"),
+        ("epochs: 1.5", "epochs must be a whole number, got 1.5"),
+        ("epochs: true", "epochs must be a whole number"),
+        ("optimiser: {name: adma}", "must be one of adam, sgd, got 'adma' (did you mean 'adam'?)"),
+        ("optimiser: {lr: -1}", "optimiser.lr must be above 0, got -1.0"),
+        ("scales: 3", "scales must be a list"),
+        ("optimiser: 3", "must be a group of options"),
+        ("- 1", "expected 'key: value' lines"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_mistakes_name_file_and_key(tmp_path, text, said):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value) and "c.yaml" in str(caught.value)
+
+
+def test_atomic_write_keeps_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "é x.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_open(path) as stream:
+        stream.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_is_a_users_error_and_keeps_the_old_file(tmp_path):
+    write_text(tmp_path / "x", "old")
+    with pytest.raises(UserError, match="No space left on device"), atomic_open(tmp_path / "x"):
+        raise OSError(28, "No space left on device")
+    assert (tmp_path / "x").read_text() == "old"
+
+
+def test_unwritable_place_is_a_users_error():
+    with pytest.raises(UserError, match="cannot write /proc/nowhere/x"):
+        write_text("/proc/nowhere/x", "")
+
+
+def test_mark_knows_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_text("a.scp", "x 1\n")
+    write_text("c.yaml", "lr: 1 # comment\n")
+    write_text("out", "result")
+
+    def wanted():
+        return ingredients(version=1, configs=["c.yaml"], settings={"dim": 3}, texts=["a.scp"])
+
+    assert why_not_done("m", wanted()) == "not done yet"
+    write_mark("m", wanted(), ["out"])
+    assert why_not_done("m", wanted()) == ""
+    write_text("c.yaml", "# another comment\nlr:   1\n")
+    assert why_not_done("m", wanted()) == ""
+    write_text("c.yaml", "lr: 2\n")
+    assert why_not_done("m", wanted()) == "configuration c.yaml changed"
+    write_text("c.yaml", "lr: 1\n")
+    write_text("out", "cut")
+    assert why_not_done("m", wanted()) == "out has another size"
+    write_text("out", "result")
+    write_text("a.scp", "x 2\n")
+    assert why_not_done("m", wanted()) == "a.scp changed"
+    write_text("a.scp", "x 1\n")
+    monkeypatch.setenv("PYDINO_FORCE", "true")
+    assert why_not_done("m", wanted()) == "--force was given"
+
+
+def test_mark_follows_the_mark_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mark("first", ingredients(settings={"a": 1}))
+    write_mark("second", ingredients(after=["first"]))
+    assert why_not_done("second", ingredients(after=["first"])) == ""
+    write_mark("first", ingredients(settings={"a": 2}))
+    assert "first" in why_not_done("second", ingredients(after=["first"]))
+
+
+def test_keyed_draws_are_uniform_and_independent_of_grouping():
+    hashes = np.array([utterance_hash(f"u{i}") for i in range(20000)], dtype=np.uint64)
+    draws = keyed_uniform(7, hashes, 3, purpose("crop"))
+    assert draws[5] == keyed_uniform(7, int(hashes[5]), 3, purpose("crop"))
+    counts = np.histogram(draws, 20, (0, 1))[0]
+    assert ((counts - 1000) ** 2 / 1000).sum() < 50  # chi-square, 19 degrees of freedom: p = 1e-4
+    for other in (
+        keyed_uniform(8, hashes, 3, purpose("crop")),
+        keyed_uniform(7, hashes, 4, purpose("crop")),
+        keyed_uniform(7, hashes, 3, purpose("order")),
+    ):
+        assert abs(np.corrcoef(draws, other)[0, 1]) < 0.03
+    normal = keyed_normal(7, hashes)
+    assert abs(normal.mean()) < 0.03 and abs(normal.std() - 1) < 0.03
+    assert set(keyed_integers(2, 5, 7, hashes)) == {2, 3, 4}
+
+
+def test_draws_stay_the_same_between_versions():
+    """Published results depend on these numbers: a change here is a change of every experiment."""
+    assert keyed_uniform(1, 2, 3, size=2) == pytest.approx([0.66841669, 0.80709283], abs=1e-8)
+    assert utterance_hash("spk1-utt1") == 10584584911637358210
+
+
+def test_order_follows_the_hashes_not_their_place():
+    hashes = np.array([utterance_hash(f"u{i}") for i in range(100)], dtype=np.uint64)
+    shuffled = hashes[::-1].copy()
+    assert (hashes[keyed_permutation(hashes, 5, 1)] == shuffled[keyed_permutation(shuffled, 5, 1)]).all()
+    assert (keyed_permutation(hashes, 5, 1) != keyed_permutation(hashes, 5, 2)).any()
+    assert sorted(keyed_permutation(10, 0)) == list(range(10))

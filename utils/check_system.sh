@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Check that this machine has what a recipe needs; ends with "ready", or with the exact line that mends it.
+# Usage: utils/check_system.sh [options]
+# Begin configuration.
+programs=      # programs of the system that are needed, such as "espeak-ng sox"
+disk_gb=1      # free room needed in the current folder
+ngpu=0         # GPUs wanted
+# End configuration.
+set -Eeuo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
+. parse_options.sh
+
+fail() { echo "$0: $*" >&2; exit 1; }
+
+[ -w . ] || fail "$PWD cannot be written; copy the recipe folder to where you may write, or give run.sh --work-dir"
+read -ra wanted <<< "$programs"
+[ ${#wanted[@]} -eq 0 ] || bash "$PYDINO_ROOT/utils/install_system_packages.sh" "${wanted[@]}"
+free_kb=$(df -Pk . | awk 'NR == 2 { print $4 }')
+awk -v free="$free_kb" -v need="$disk_gb" 'BEGIN { exit !(free >= need * 1048576) }' ||
+  fail "$PWD has $((free_kb / 1048576)) GB free, the recipe needs $disk_gb GB; make room, or give run.sh --work-dir another disk"
+found=0
+if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
+[ "$found" -ge "$ngpu" ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
+pydino versions
+echo "$0: ready: $(nproc) cores, $found GPUs, $((free_kb / 1048576)) GB free" >&2

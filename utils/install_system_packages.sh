@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Install packages of the system (Debian, Ubuntu) if they are missing and it may; else stop with the one line to run.
+# Usage: utils/install_system_packages.sh PROGRAM...     program names: sox espeak-ng python3-venv shellcheck
+set -Eeuo pipefail
+
+missing=()
+for name in "$@"; do
+  case $name in
+    python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("$name") ;;
+    *) command -v "$name" >/dev/null || missing+=("$name") ;;
+  esac
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+line="apt-get install -y --no-install-recommends ${missing[*]}"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "$0: not installed here: ${missing[*]}. Run this, or its like on your system, then start again:" >&2
+  echo "  sudo $line" >&2
+  exit 1
+fi
+echo "$0: installing from the system's packages: ${missing[*]}" >&2
+log=$(mktemp)
+if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
+       --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  echo "$0: '$line' failed (above); mend that and start again" >&2
+  exit 1
+fi
+rm -f "$log"

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Make the Python environment .venv in the tree: once, pinned by constraints.txt. path.sh calls this on first use.
+# Usage: utils/setup.sh [EXTRA...]      EXTRA: an optional group of pyproject.toml, such as dev (what the tests need)
+# PYDINO_TORCH chooses PyTorch's build: auto (default: cuda where nvidia-smi finds a GPU, else cpu), cpu, cuda, or anything
+# pip understands, such as a wheel of your own.
+set -Eeuo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=$root/.venv
+cpu_index=https://download.pytorch.org/whl/cpu
+torch=$(grep '^torch==' "$root/constraints.txt")
+
+say() { echo "utils/setup.sh: $*" >&2; }
+die() { say "$@"; exit 1; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check install -q "$@" 2> >(grep -v '^WARNING: Location' >&2); }
+
+# Print why the plain index will not do: the names of the CUDA packages it would bring, if any.
+cuda_packages() {
+  local report; report=$(mktemp)
+  pip --dry-run --report "$report" "$1" >&2 || die "PyTorch ($1) cannot be found by pip; is the internet, or a mirror, reachable?"
+  grep -oE '"name": "(nvidia-[a-z0-9-]*|cuda-[a-z]*|triton)"' "$report" | cut -d'"' -f4 | sort -u | tr '\n' ' '
+  rm -f "$report"
+}
+
+install_torch() {
+  local choice=${PYDINO_TORCH:-auto}
+  if [ "$choice" = auto ]; then
+    if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then choice=cuda; else choice=cpu; fi
+  fi
+  case $choice in
+    cuda) say "installing $torch with CUDA (an NVIDIA GPU is here, or PYDINO_TORCH=cuda); several GB"; pip "$torch" ;;
+    cpu)
+      if "$venv/bin/python" -c "import urllib.request as u; u.urlopen('$cpu_index/', timeout=10)" 2>/dev/null; then
+        say "installing $torch for CPU from PyTorch's own index (about 200 MB)"
+        pip --no-deps --index-url "$cpu_index" "$torch"
+        return
+      fi
+      local brings; brings=$(cuda_packages "$torch")
+      [ -z "$brings" ] || die "no GPU here, and PyTorch's CPU builds ($cpu_index) cannot be reached; the usual index would bring" \
+        "several GB of CUDA ($brings). If you want that: PYDINO_TORCH=cuda. If you have a CPU wheel: PYDINO_TORCH=/path/to/torch.whl"
+      say "installing $torch for CPU from the usual index"
+      pip "$torch" ;;
+    *) say "installing PyTorch as PYDINO_TORCH says: $choice"; pip "$choice" ;;
+  esac
+}
+
+bash "$root/utils/install_system_packages.sh" python3-venv
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed; python3 is $(python3 --version 2>&1)"
+[ -z "${PYDINO_SETUP_LOCKED:-}" ] && command -v flock >/dev/null && PYDINO_SETUP_LOCKED=1 exec flock "$root/pyproject.toml" bash "$0" "$@"
+if [ ! -e "$venv/.ready" ]; then
+  say "setting up $venv: PyTorch and the libraries of pyproject.toml (once; a few minutes; needs the package index)"
+fi
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -c 'import torch' 2>/dev/null || install_torch
+"$venv/bin/python" - "$root/pyproject.toml" "$@" > "$venv/requirements.txt" <<'PYTHON'
+import sys, tomllib
+project = tomllib.load(open(sys.argv[1], "rb"))["project"]
+print(*project["dependencies"], *(line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]), sep="\n")
+PYTHON
+pip -c "$root/constraints.txt" -r "$venv/requirements.txt"
+touch "$venv/.ready" ${1:+"$venv/.ready.$1"}
+say "ready"

@@ -1,0 +1,91 @@
+# The machinery of run.sh, sourced by it: which stages run, what a person sees of them, and what is said when one fails.
+# Reads stage, stop_stage, skip_stages, list, dry_run and the array `recipe`; gives the functions stage, run, finish.
+# shellcheck shell=bash disable=SC2154
+
+current_stage=    # "2 features" while it runs
+stage_began=0
+last_command=
+
+say() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
+
+# stage N NAME IN OUT: end the stage before, and be true if this one is to run. With --list, print its row instead.
+stage() {
+  end_stage
+  case " ${recipe[stages]} " in *" $1 "*) ;; *) return 1 ;; esac
+  if [ "$list" = true ]; then printf '%3d  %-10s %s -> %s\n' "$1" "$2" "$3" "$4"; return 1; fi
+  if [ "$1" -lt "$stage" ] || [ "$1" -gt "$stop_stage" ]; then return 1; fi
+  case " $skip_stages " in *" $1 "*) say "stage $1: $2: skipped, as --skip-stages says"; return 1 ;; esac
+  current_stage="$1 $2" stage_began=$SECONDS
+  say "stage $1: $2: $3 -> $4 (nj=$nj)"
+}
+
+# quote WORDS...: the words as a shell reads them back, quoted only where they need it.
+quote() {
+  local word quoted=()
+  for word in "$@"; do
+    case $word in '' | *[!A-Za-z0-9_./:=,+@%-]*) quoted+=("${word@Q}") ;; *) quoted+=("$word") ;; esac
+  done
+  echo "${quoted[*]}"
+}
+
+end_stage() {
+  [ -n "$current_stage" ] || return 0
+  if [ "$dry_run" != true ]; then
+    say "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $(du -shc data feats exp 2>/dev/null | tail -n 1 | cut -f 1)"
+  fi
+  current_stage=
+}
+
+# run PROGRAM ARGUMENTS...: PROGRAM is a path in the tree, such as steps/make_fbank.sh. With --dry-run it is only printed.
+run() {
+  last_command=$(quote "$@")
+  if [ "$dry_run" = true ]; then printf '  %s\n' "$last_command"; return 0; fi
+  case $1 in
+    *.py) python3 "$PYDINO_ROOT/$1" "${@:2}" ;;
+    *) "$PYDINO_ROOT/$1" "${@:2}" ;;
+  esac
+}
+
+# Called when a command fails. The wrapper or step that failed has already named its log and shown its end.
+on_failure() {
+  local status=$?
+  trap - ERR
+  [ -n "$current_stage" ] || exit "$status"
+  {
+    echo
+    say "stage ${current_stage/ /: } failed. The command was:"
+    echo "  $last_command"
+    echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
+    echo "  $(resume_command "${current_stage%% *}")"
+  } >&2
+  exit "$status"
+}
+
+# The call that goes on from stage $1: the call of this run with its own --stage taken out.
+resume_command() {
+  local word skip=false kept=()
+  for word in "${called_with[@]}"; do
+    if [ "$skip" = true ]; then skip=false; continue; fi
+    case $word in --stage) skip=true ;; --stage=*) ;; *) kept+=("$word") ;; esac
+  done
+  quote "$called_as" --stage "$1" "${kept[@]}"
+}
+
+finish() {
+  end_stage
+  if [ "$list" != true ] && [ "$dry_run" != true ]; then say "finished in $SECONDS s"; fi
+}
+
+# Read the checked recipe into the array `recipe`: entries of trials and tasks are lines.
+read_recipe() {
+  local text key value
+  text=$(pydino recipe "$1") || return 1
+  while IFS=$'\t' read -r key value; do
+    # shellcheck disable=SC2004
+    recipe[$key]+="${recipe[$key]:+$'\n'}$value"
+  done <<< "$text"
+}
+
+check_number() {
+  case $2 in '' | *[!0-9]*) echo "run.sh: --$1 needs a whole number, got '$2'" >&2; exit 1 ;; esac
+}
