@@ -19,19 +19,21 @@ def atomic_open(path, mode: str = "w"):
         UserError: the place cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = None
+    temporary, inside = None, False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as stream:
+            inside = True
             yield stream
+            inside = False
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        if error.filename not in (None, str(path), temporary):  # not about this file: let its owner speak
+        if inside and error.filename is not None:  # about a file the block opened itself: let the block speak
             raise
         raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from error
     finally:
