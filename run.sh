@@ -54,8 +54,8 @@ root_option=${recipe[prepare]#prepare_}_root
 corpus_root=${!root_option:-downloads/${recipe[prepare]#prepare_}}
 models=${models:-${recipe[models]}}
 tag=${tag:-${recipe[name]}}
-trap on_failure ERR
 . systems.sh   # which model folders are extracted, scored and probed
+trap on_failure ERR
 
 if stage 0 check "system and corpus" "ready, or the line that mends it"; then
   run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu"

@@ -4,6 +4,12 @@
 
 baselines="fbank-stats fbank-stats-cmn untrained"
 
+if [ -z "$models$model" ] && [ "$list" != true ] && [ "$stop_stage" -ge 5 ]; then
+  echo "run.sh: the ${recipe[name]} recipe trains no model: name one with --model FOLDER (such as" \
+    "../speechocean762/exp/dino-koleo_speechocean762/seed0/teacher), or stop before stage 5 with --stop-stage 4" >&2
+  exit 1
+fi
+
 # systems: print the systems, the trained ones first.
 systems() {
   local method seed
