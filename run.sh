@@ -37,7 +37,6 @@ set -Eeuo pipefail
 . parse_options.sh
 [ $# -eq 0 ] || { echo "$0: no arguments are expected besides options, got '$1'; $0 --help lists them" >&2; exit 1; }
 . stages.sh
-. "$PYDINO_ROOT/cmd.sh"
 declare -A recipe=()
 for name in stage stop_stage nj; do check_number "${name//_/-}" "${!name}"; done
 for name in corpus_dir recipe_file work_dir speechocean762_root librispeech_root emodb_root wavdir_root model; do
@@ -45,6 +44,7 @@ for name in corpus_dir recipe_file work_dir speechocean762_root librispeech_root
 done
 corpus_dir=${corpus_dir:-$PYDINO_ROOT/egs/mini}
 conf=$corpus_dir/conf
+. "$corpus_dir/cmd.sh"
 read_recipe "${recipe_file:-$conf/recipe.yaml}"
 work_dir=${work_dir:-$corpus_dir}
 mkdir -p "$work_dir" && cd "$work_dir"

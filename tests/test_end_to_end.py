@@ -1,0 +1,92 @@
+"""The mini recipe in its smoke configuration, through the same stages a user runs; then again, and after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ["model", "backend", "treatment", "labels", "task", "metric", "value", "ci", "n", "seed"]
+
+
+def command(work, *arguments):
+    return [ROOT / "run.sh", "--recipe-file", ROOT / "egs/mini/conf/smoke.yaml", "--work-dir", work, *map(str, arguments)]
+
+
+def run(work, *arguments):
+    return subprocess.run(command(work, *arguments), capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A work folder, with a blank and an accent in its path, in which every stage has run."""
+    work = tmp_path_factory.mktemp("smoke é")
+    done = run(work)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return work
+
+
+def results(work):
+    return [{key: row[key] for key in RESULTS} for row in json.loads((work / "exp/results.json").read_text())]
+
+
+def test_every_model_is_beside_every_baseline(finished):
+    rows = results(finished)
+    systems = {(r["model"], r["treatment"]) for r in rows if r["task"] == "sv" and r["metric"] == "eer" and r["backend"] == "cosine"}
+    models = {model for model, _ in systems}
+    assert len(models) == 4 and {"untrained", "fbank-stats", "fbank-stats-cmn"} < models
+    assert systems == {(model, treatment) for model in models for treatment in ("raw", "centred", "whitened")}
+    assert {r["task"] for r in rows} == {"sv", "emotion", "impairment"}
+    for row in rows:
+        low, high = row["ci"]
+        assert low <= row["value"] <= high and row["n"] > 0, row
+    assert "plda" in {r["backend"] for r in rows if r["labels"] == "train"}
+    report = (finished / "exp/report.html").read_text()
+    assert report.startswith("<!DOCTYPE html>") and "http://" not in report.replace("http://www.w3.org", "")
+
+
+def test_training_directory_holds_no_label(finished):
+    folder = finished / "data/train_ssl"
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    assert not [name for name in names if name.startswith(("utt2", "spk2")) and name not in
+                ("utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur")]  # fmt: skip
+    assert all(len(set(line.split())) == 1 for line in (folder / "utt2spk").read_text().splitlines())
+
+
+def test_a_rerun_skips_what_is_done(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.ark")}
+    done = run(finished, "--stage", 2)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.ark")} == before
+    assert "up to date" in done.stderr
+
+
+def test_embedding_a_recording_equals_stage_5(finished):
+    import numpy as np
+
+    from pydino.kaldi import read_scp_objects, read_table
+
+    key, recording = next(iter(read_table(finished / "data/test/wav.scp").items()))
+    model = next(finished.glob("exp/*_smoke/seed0/teacher"))
+    done = subprocess.run([ROOT / "utils/pydino", "embed", model, recording], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    vector = np.array(done.stdout.split("[")[1].split("]")[0].split(), dtype=float)
+    stored = dict(read_scp_objects(model.parent / "xvectors_test/xvector.scp"))[key]
+    assert np.abs(vector - stored).max() < 1e-5 * max(1.0, np.abs(stored).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [2, 6, 10, 14, 20, 30])
+def test_killed_anywhere_it_ends_the_same(finished, tmp_path, seconds):
+    """SIGKILL the whole pipeline after some seconds; a rerun ends with the same results."""
+    process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert results(tmp_path) == results(finished)

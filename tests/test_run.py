@@ -1,0 +1,79 @@
+"""run.sh as a user meets it: its table of contents, its options, what it says of mistakes and how to go on."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments, cwd=ROOT, **environment):
+    return subprocess.run(
+        [ROOT / "run.sh", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
+
+
+def test_list_is_the_recipes_table_of_contents():
+    done = run("--list")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["0", "check"], ["1", "data"], ["2", "features"], ["3", "train-set"], ["4", "pretrain"], ["5", "extract"], ["6", "score"],
+        ["10", "transfer"], ["11", "report"],
+    ]  # fmt: skip
+
+
+def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path):
+    work = tmp_path / "a b é"
+    done = run("--dry-run", "--stage", 3, "--stop-stage", 4, "--seeds", "0 1", "--work-dir", work)
+    assert done.returncode == 0, done.stderr
+    commands = [line.split()[0] for line in done.stdout.splitlines()]
+    assert commands == ["steps/make_train_set.sh", "steps/train_dino.sh", "steps/train_dino.sh"]
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--stag", "3"], "invalid option --stag (did you mean --stage?)"),
+        (["--stage", "three"], "--stage needs a whole number, got 'three'"),
+        (["--force", "maybe"], 'expected "true" or "false"'),
+        (["--stage"], "needs a value"),
+        (["extra"], "no arguments are expected"),
+        (["--recipe-file", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_mistakes_stop_at_once_and_say_what_is_wrong(arguments, said):
+    done = run(*arguments)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_recipe_is_checked(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: x\nstages: [0]\nsets: [a]\ntrial: [{set: a}]\n")
+    assert "unknown key 'trial' (did you mean 'trials'?)" in run("--recipe-file", recipe).stderr
+    recipe.write_text("name: x\nstages: [0, 12]\nsets: [a]\n")
+    assert "[12] do not exist" in run("--recipe-file", recipe).stderr
+    recipe.write_text("name: x\nstages: [0]\nsets: [a]\ntrials: [{set: b}]\n")
+    assert "'b' is used but not listed in sets" in run("--recipe-file", recipe).stderr
+
+
+def test_a_recipe_without_training_asks_for_a_model(tmp_path):
+    done = run("--corpus-dir", "egs/emodb", "--work-dir", tmp_path)
+    assert done.returncode == 1 and "name one with --model FOLDER" in done.stderr
+
+
+def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
+    done = run("--corpus-dir", "egs/emodb", "--work-dir", tmp_path, "--stage", "1", "--stop-stage=1", "--emodb-root", "no where")
+    assert done.returncode == 1
+    assert "stage 1: data failed" in done.stderr and "no where" in done.stderr and "Traceback" not in done.stderr
+    assert "--stage 1 --corpus-dir egs/emodb" in done.stderr and "--emodb-root 'no where'" in done.stderr
+
+
+def test_shell_scripts_pass_shellcheck():
+    scripts = subprocess.run(["git", "ls-files", "*.sh", "utils/pydino", ".ci/run"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    scripts = scripts or [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.sh") if ".venv" not in p.parts]
+    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
