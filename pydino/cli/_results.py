@@ -1,0 +1,43 @@
+"""Result files: what every measurement says about itself (DESIGN's keys), for the verbs that measure."""
+
+import shlex
+import sys
+
+from pydino import __version__
+from pydino.base import write_json
+
+from ._embeddings import configuration_name
+
+
+def write_results(path, meta: dict, common: dict, measures: list[tuple]) -> None:
+    """Write a list of results, one a measure.
+
+    Args:
+        path: ends in ``.result.json``.
+        meta: the meta.yaml of the embeddings that were measured.
+        common: task, backend, treatment, labels, test_set, n, and anything else all the results say.
+        measures: (metric, value, unit, [low, high] or None).
+    """
+    known = {key: common[key] for key in ("task", "backend", "treatment", "labels", "test_set", "n")}
+    extra = {key: value for key, value in common.items() if key not in known}
+    write_json(path, [
+        {
+            "task": known["task"], "model": meta.get("model") or "unknown", "backend": known["backend"],
+            "treatment": known["treatment"], "labels": known["labels"], "train_set": meta.get("train_set") or "none",
+            "test_set": known["test_set"], "metric": metric, "value": round(float(value), 6), "unit": unit,
+            "ci": None if interval is None else [round(x, 6) for x in interval], "n": known["n"], "seed": meta.get("seed"),
+            "config": configuration_name(meta), "version": __version__, **extra, "command": command_line(),
+        }
+        for metric, value, unit, interval in measures
+    ])  # fmt: skip
+
+
+def command_line() -> str:
+    """The call of this program as a person would type it."""
+    return shlex.join(["pydino", *sys.argv[1:]])
+
+
+def value_text(value: float, interval, decimals: int = 2) -> str:
+    """``14.83 [13.90, 15.80]``."""
+    text = f"{value:.{decimals}f}"
+    return text if interval is None else f"{text} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"

@@ -1,0 +1,67 @@
+"""Make verification trials: all pairs of utterances of a set, or a keyed sample of them.
+
+Each unordered pair of two different utterances comes once, `utt utt target|nontarget`, target where UTT2SPK gives both one speaker.
+With --max-trials N, at most N: every target pair where they are no more than half of N, else N/2 of them, and nontarget pairs for
+the rest. The sample depends on the names of the pairs and the seed alone, not on what else is in the set.
+"""
+
+import numpy as np
+
+from pydino.base import UserError, keyed_bits, log, purpose, utterance_hash
+from pydino.cli._embeddings import read_grouping
+from pydino.kaldi.trials import write_trials
+
+_CELLS = 1 << 22  # pairs looked at together
+
+
+def add_arguments(parser):
+    parser.add_argument("--max-trials", type=int, default=0, help="0 for all pairs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    parser.add_argument("utt2spk", metavar="UTT2SPK")
+    parser.add_argument("trials", metavar="TRIALS")
+
+
+def run(args):
+    speaker_of = read_grouping(args.utt2spk)
+    utterances = list(speaker_of)
+    _, speakers, sizes = np.unique([speaker_of[u] for u in utterances], return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        raise UserError(f"{args.utt2spk} has a single speaker ({len(utterances)} utterances): there is no nontarget pair; verification needs two or more")
+    if sizes.max() < 2:
+        raise UserError(f"{args.utt2spk}: each of the {len(sizes)} speakers has one utterance: there is no target pair")
+    if args.max_trials < 0 or args.max_trials == 1:
+        raise UserError(f"--max-trials {args.max_trials}: give 0 for all pairs, or 2 or more")
+    pairs = len(utterances) * (len(utterances) - 1) // 2
+    targets = int((sizes * (sizes - 1) // 2).sum())
+    wanted_targets, wanted_nontargets = targets, pairs - targets
+    if 0 < args.max_trials < pairs:
+        wanted_targets = min(targets, max(args.max_trials // 2, args.max_trials - (pairs - targets)))
+        wanted_nontargets = args.max_trials - wanted_targets
+    hashes = np.array([utterance_hash(u) for u in utterances], dtype=np.uint64)
+    rows, columns = select_pairs(hashes, speakers, wanted_targets, wanted_nontargets, args.seed)
+    write_trials(args.trials, utterances, rows, columns, speakers[rows] == speakers[columns])
+    log(f"{len(rows)} trials of {pairs} pairs of {len(utterances)} utterances, {wanted_targets} of {targets} target pairs -> {args.trials}")
+
+
+def select_pairs(hashes, speakers, wanted_targets: int, wanted_nontargets: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs (i < j) whose keyed number is lowest, as many of either kind as wanted, in the order of i and j."""
+    count = len(hashes)
+    found = {True: [np.zeros((0, 3), dtype=np.uint64)], False: [np.zeros((0, 3), dtype=np.uint64)]}
+    wanted = {True: wanted_targets, False: wanted_nontargets}
+    step = max(1, _CELLS // count)
+    for start in range(0, count, step):
+        i, j = np.meshgrid(np.arange(start, min(start + step, count)), np.arange(start + 1, count), indexing="ij")
+        above = j > i
+        i, j = i[above], j[above]
+        draw = keyed_bits(seed, purpose("trials"), np.minimum(hashes[i], hashes[j]), np.maximum(hashes[i], hashes[j]))
+        same = speakers[i] == speakers[j]
+        for kind in (True, False):
+            part = np.stack([draw, i.astype(np.uint64), j.astype(np.uint64)], axis=1)[same == kind]
+            kept = np.concatenate([*found[kind], part])
+            # Only the lowest so far can stay: memory is bounded by what is wanted.
+            if len(kept) > wanted[kind]:
+                kept = kept[np.argpartition(kept[:, 0], wanted[kind] - 1)[: wanted[kind]]] if wanted[kind] else kept[:0]
+            found[kind] = [kept]
+    chosen = np.concatenate([found[True][0], found[False][0]])[:, 1:].astype(np.int64)
+    chosen = chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
+    return chosen[:, 0], chosen[:, 1]

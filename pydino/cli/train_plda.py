@@ -1,0 +1,89 @@
+"""Train LDA and PLDA on labelled embeddings: mean.vec, transform.mat and plda, as Kaldi writes them.
+
+Global mean, LDA, length normalisation, two-covariance PLDA by 10 iterations of EM: the chain of Kaldi's voxceleb recipe. Where the
+labels do not allow it (one utterance a speaker, a single speaker, too few utterances for the dimension), nothing is trained:
+the reason is said and written to OUT_DIR/skipped, and the exit status is 0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from pydino.backend import apply_affine, estimate_lda, normalise_length, train_plda
+from pydino.base import UserError, log, warn, write_text
+from pydino.cli._embeddings import read_embeddings, read_grouping
+from pydino.kaldi.plda_file import write_matrix, write_plda, write_vector
+
+FILES = ("mean.vec", "transform.mat", "plda")
+
+
+def add_arguments(parser):
+    parser.add_argument("--lda-dim", type=int, default=100, help="at most; never above the embedding's or the speakers less one (default: %(default)s)")
+    parser.add_argument("--num-em-iters", type=int, default=10, help="(default: %(default)s)")
+    parser.add_argument("--max-drop", type=float, default=0.05, help="part of the utterances that may lack a label or an embedding (default: %(default)s)")
+    parser.add_argument("utt2spk", metavar="UTT2SPK")
+    parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
+    parser.add_argument("out_dir", metavar="OUT_DIR")
+
+
+def run(args):
+    if args.lda_dim < 1 or args.num_em_iters < 1:
+        raise UserError("--lda-dim and --num-em-iters must be 1 or more")
+    out = Path(args.out_dir)
+    embeddings, speaker_of = read_embeddings(args.xvector_dir), read_grouping(args.utt2spk)
+    kept = labelled_places(embeddings, speaker_of, args.utt2spk, args.max_drop)
+    vectors = embeddings.vectors[kept].astype(np.float64)
+    names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
+    reason = why_not(speakers, len(names), embeddings.dim)
+    for name in (*FILES, "skipped"):  # a folder never holds both a model and a reason for having none
+        (out / name).unlink(missing_ok=True)
+    if reason:
+        log(f"skipped: {reason}")
+        write_text(out / "skipped", f"no PLDA from {args.utt2spk} and {args.xvector_dir}: {reason}\n")
+        return
+    lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
+    if lda_dim < args.lda_dim:
+        log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: embeddings have {embeddings.dim}, and {len(names)} speakers span {len(names) - 1}")
+    mean = vectors.mean(axis=0)
+    transform = estimate_lda(vectors - mean, speakers, lda_dim)
+    model = train_plda(normalise_length(apply_affine(transform, vectors - mean)), speakers, args.num_em_iters)
+    write_vector(out / "mean.vec", mean)
+    write_matrix(out / "transform.mat", transform)
+    write_plda(out / "plda", model.mean, model.transform, model.psi)
+    log(f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}")
+
+
+def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.ndarray:
+    """Places of the embeddings that have a label; names what is dropped on either side, and refuses to drop too much.
+
+    Raises:
+        UserError: more than ``max_drop`` of the utterances lack a label or an embedding.
+    """
+    present = set(embeddings.keys)
+    without_label = [key for key in embeddings.keys if key not in label_of]
+    without_embedding = [key for key in label_of if key not in present]
+    dropped = len(without_label) + len(without_embedding)
+    if dropped:
+        parts = [
+            f"{len(keys)} utterances have no {what} (first: {keys[0]})"
+            for what, keys in ((f"label in {path}", without_label), (f"embedding in {embeddings.folder}", without_embedding)) if keys
+        ]  # fmt: skip
+        total = len(present | set(label_of))
+        if dropped > max_drop * total:
+            raise UserError(f"{' and '.join(parts)}, of {total}; complete them, or allow more with --max-drop")
+        warn(f"dropped {dropped} of {total}: {' and '.join(parts)}")
+    return np.array([i for i, key in enumerate(embeddings.keys) if key in label_of], dtype=np.int64)
+
+
+def why_not(speakers: np.ndarray, count: int, dim: int) -> str:
+    """Say why PLDA cannot be trained on these labels, or return an empty string."""
+    if count < 2:
+        return f"there is a single speaker ({len(speakers)} utterances); between-speaker variance needs two or more"
+    if np.bincount(speakers).max() < 2:
+        return f"each of the {count} speakers has one utterance; within-speaker variance needs some with two or more"
+    if len(speakers) - count < dim:
+        return (
+            f"{len(speakers)} utterances of {count} speakers are too few for {dim} dimensions: the within-speaker covariance needs "
+            f"at least {dim + count} of them"
+        )
+    return ""

@@ -1,0 +1,231 @@
+"""Trial lists and score files: text tables ``enroll test [target|nontarget]`` and ``enroll test score``.
+
+Both may hold many millions of lines: they are read in blocks, keys become numbers at once, and scores are written as arrays of
+bytes, about as fast as the disk takes them.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+
+from pydino.base import UserError, atomic_open
+
+_BLOCK_BYTES = 32 << 20
+_DECIMALS = 8  # as fine as float32 scores near 1
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Pairs of an enrolled model and a test utterance, as places in two lists of names, in the order of the file.
+
+    Attributes:
+        models, tests: names, in order of appearance.
+        rows, columns: (N,) int64 places in ``models`` and ``tests``.
+        values: (N,) third field: bools for trials with labels, float64 for scores; None where there is none.
+    """
+
+    models: list[str]
+    tests: list[str]
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, place: int) -> str:
+        """``enroll test`` of one pair, for messages."""
+        return f"{self.models[self.rows[place]]} {self.tests[self.columns[place]]}"
+
+
+def read_trials(path) -> PairTable:
+    """Read a trial list, with or without the third field; ``values`` are True for target.
+
+    Raises:
+        UserError: unreadable, empty, a malformed line, a label other than target or nontarget, or a pair that comes twice.
+    """
+    table = _read_pairs(path, {b"target": 1.0, b"nontarget": 0.0}.__getitem__, "target or nontarget", fields=(2, 3))
+    return table if table.values is None else replace(table, values=table.values.astype(bool))
+
+
+def read_scores(path) -> PairTable:
+    """Read a score file; ``values`` are float64.
+
+    Raises:
+        UserError: as :func:`read_trials`; also a score that is no finite number.
+    """
+    table = _read_pairs(path, float, "a number", fields=(3,))
+    bad = np.flatnonzero(~np.isfinite(table.values))
+    if len(bad):
+        raise UserError(f"{path}: the score of {table.name(bad[0])} is {table.values[bad[0]]}: look for NaN among the embeddings")
+    return table
+
+
+def join_scores(scores: PairTable, trials: PairTable, scores_path, trials_path) -> np.ndarray:
+    """Return the score of every trial (N,), joined by key, whatever the order of the lines.
+
+    Raises:
+        UserError: a trial has no score, or a score has no trial; names the first and says how many.
+    """
+    model_place, test_place = _place(trials.models), _place(trials.tests)
+    rows = np.array([model_place.get(name, -1) for name in scores.models])[scores.rows]
+    columns = np.array([test_place.get(name, -1) for name in scores.tests])[scores.columns]
+    wanted = trials.rows * len(trials.tests) + trials.columns
+    found = np.where((rows < 0) | (columns < 0), -1, rows * len(trials.tests) + columns)
+    order = np.argsort(found)
+    place = np.minimum(np.searchsorted(found[order], wanted), len(found) - 1)
+    missing = np.flatnonzero(found[order[place]] != wanted)
+    if len(missing):
+        raise UserError(
+            f"{scores_path}: {len(missing)} of {len(trials)} trials of {trials_path} have no score, first: {trials.name(missing[0])}; "
+            "score again"
+        )
+    if len(scores) > len(trials):
+        extra = np.flatnonzero(~np.isin(found, wanted))
+        raise UserError(
+            f"{scores_path}: {len(extra)} scores belong to no trial of {trials_path}, first: {scores.name(extra[0])}; "
+            "give the trials that were scored"
+        )
+    return scores.values[order[place]]
+
+
+def write_scores(path, trials: PairTable, scores: np.ndarray) -> None:
+    """Write ``enroll test score`` in the order of the trials, with 8 decimals; whole or not at all."""
+    models, tests = _byte_table(trials.models), _byte_table(trials.tests)
+    step = 1 << 18
+    with atomic_open(path, "wb") as stream:
+        for start in range(0, len(trials), step):
+            part = slice(start, start + step)
+            blank = np.full((len(trials.rows[part]), 1), ord(" "), dtype=np.uint8)
+            line = np.hstack([
+                models[trials.rows[part]], blank, tests[trials.columns[part]], blank, _decimal_text(scores[part]),
+                np.full_like(blank, ord("\n")),
+            ])  # fmt: skip
+            stream.write(line[line != 0].tobytes())
+
+
+def write_trials(path, names: list[str], rows: np.ndarray, columns: np.ndarray, is_target: np.ndarray) -> None:
+    """Write ``enroll test target|nontarget`` lines; rows and columns are places in ``names``."""
+    labels = np.where(is_target, " target\n", " nontarget\n")
+    with atomic_open(path) as stream:
+        for start in range(0, len(rows), 1 << 18):
+            part = slice(start, start + (1 << 18))
+            stream.writelines(
+                f"{names[row]} {names[column]}{label}"
+                for row, column, label in zip(rows[part].tolist(), columns[part].tolist(), labels[part], strict=True)
+            )
+
+
+def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
+    model_numbers, test_numbers = (defaultdict(count().__next__) for _ in range(2))
+    rows, columns, values = [], [], []
+    width, line_number = None, 0
+    try:
+        with open(path, "rb") as stream:
+            while block := _read_block(stream):
+                lines = block.count(b"\n")
+                tokens = block.split()
+                width = width or len(block[: block.index(b"\n")].split())
+                if width not in fields or not _is_regular(block, lines, width, len(tokens)):
+                    _complain(path, block, line_number, fields)
+                try:
+                    if width == 3:
+                        values.append(np.fromiter(map(parse, tokens[2::3]), np.float64, lines))
+                except (KeyError, ValueError):
+                    place = next(i for i, token in enumerate(tokens[2::3]) if _fails(parse, token))
+                    raise UserError(
+                        f"{path}, line {line_number + place + 1}: the third field is '{_text(tokens[2::3][place])}', not {expected}"
+                    ) from None
+                rows.append(np.fromiter(map(model_numbers.__getitem__, tokens[0::width]), np.int64, lines))
+                columns.append(np.fromiter(map(test_numbers.__getitem__, tokens[1::width]), np.int64, lines))
+                line_number += lines
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if not rows:
+        raise UserError(f"{path} is empty; it needs lines of {' or '.join(map(str, fields))} fields: enroll test ...")
+    table = PairTable(
+        [_text(name) for name in model_numbers], [_text(name) for name in test_numbers],
+        np.concatenate(rows), np.concatenate(columns), np.concatenate(values) if values else None,
+    )  # fmt: skip
+    codes = np.sort(table.rows * len(table.tests) + table.columns)
+    twice = np.flatnonzero(codes[1:] == codes[:-1])
+    if len(twice):
+        model, test = divmod(int(codes[twice[0]]), len(table.tests))
+        raise UserError(f"{path}: {len(twice)} pairs come twice, first: {table.models[model]} {table.tests[test]}; keep one line of each")
+    return table
+
+
+def _read_block(stream) -> bytes:
+    """The next whole lines, the last one ended by a newline."""
+    block = stream.read(_BLOCK_BYTES)
+    if block and not block.endswith(b"\n"):
+        block += stream.readline()
+        block += b"" if block.endswith(b"\n") else b"\n"
+    return block
+
+
+def _is_regular(block: bytes, lines: int, width: int, tokens: int) -> bool:
+    """Whether every line has exactly ``width`` fields; quick where single blanks stand between them, as we write them."""
+    if tokens != lines * width:
+        return False
+    characters = np.frombuffer(block, dtype=np.uint8)
+    newlines, blanks = np.flatnonzero(characters == 10), np.flatnonzero(characters == 32)
+    if len(blanks) == lines * (width - 1) and not np.any((characters < 32) & (characters != 10)):
+        blanks = blanks.reshape(lines, width - 1)
+        return bool((blanks[:, -1] < newlines).all() and (blanks[1:, 0] > newlines[:-1]).all())
+    return all(len(line.split()) == width for line in block.splitlines())
+
+
+def _complain(path, block: bytes, line_number: int, fields: tuple) -> None:
+    widths = [len(line.split()) for line in block.splitlines()]
+    good = widths[0] if widths[0] in fields else fields[-1]
+    place = next(i for i, width in enumerate(widths) if width != good)
+    raise UserError(
+        f"{path}, line {line_number + place + 1}: expected {good} fields ({'enroll test target|nontarget' if 2 in fields else 'enroll test score'}), "
+        f"found {widths[place]}: '{_text(block.splitlines()[place])}'"
+    )
+
+
+def _fails(parse, token: bytes) -> bool:
+    try:
+        parse(token)
+    except (KeyError, ValueError):
+        return True
+    return False
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", errors="replace")
+
+
+def _place(names: list[str]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
+
+
+def _byte_table(names: list[str]) -> np.ndarray:
+    """(N, longest) uint8, each name's UTF-8 bytes with zeros behind them."""
+    table = np.array([name.encode("utf-8") for name in names])
+    return table.view(np.uint8).reshape(len(names), -1)
+
+
+def _decimal_text(values: np.ndarray) -> np.ndarray:
+    """(N, width) uint8 text of numbers with 8 decimals; unused places in front are 0, to be left out."""
+    scaled = np.rint(np.abs(values) * 10**_DECIMALS)
+    if not (scaled < 2**62).all():
+        raise UserError(f"a score of {np.abs(values).max():g} is too large to write: look for huge or non-finite embeddings")
+    scaled = scaled.astype(np.int64)
+    whole = len(str(int(scaled.max(initial=0)) // 10**_DECIMALS))
+    text = np.zeros((len(values), 1 + whole + 1 + _DECIMALS), dtype=np.uint8)
+    rest = scaled
+    for place in range(text.shape[1] - 1, 0, -1):
+        if place == whole + 1:
+            text[:, place] = ord(".")
+            continue
+        rest, digit = np.divmod(rest, 10)
+        text[:, place] = digit + ord("0")
+        if place < whole:
+            text[(digit == 0) & (rest == 0), place] = 0  # no leading zeros
+    text[:, 0] = np.where((np.asarray(values) < 0) & (scaled > 0), ord("-"), 0)
+    return text
