@@ -1,0 +1,162 @@
+"""What filter banks and cepstra share: from waveforms to spectra, block by block, with the log-energy of every frame on the way.
+
+Order of each window, as in Kaldi (feat/feature-window.cc): dither, subtract the mean, (raw energy), pre-emphasis
+x[i] -= c x[i-1] and x[0] -= c x[0], window function, zero padding, Fourier transform.
+
+Speed: blocks small enough to stay in the processor's cache, buffers used again, no Python per frame.
+
+Axes: R rows (frames), N samples of a window, P points of the transform, M mel filters, D columns of the features.
+"""
+
+import numpy as np
+import torch
+
+from pydino.base import keyed_bits, purpose
+
+from .frames import Windows, lay_out, window
+from .mel import bands, log_filters, mel_weights
+
+EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor of energies; its logarithm is -15.9424
+_CPU_BLOCK = 512  # rows: few enough to stay in cache, enough to hide the cost of a call
+_GPU_BLOCK = 32768
+
+
+class FrameExtractor:
+    """Base of Fbank and Mfcc: a callable from waveforms to features.
+
+    Args:
+        config: FbankConfig or MfccConfig.
+        device: where the work is done and the results lie; the same code and, to rounding, the same values everywhere.
+        seed: of the dither, which depends on nothing else but the utterance's hash.
+    """
+
+    dim: int  # D
+
+    def __init__(self, config, device="cpu", seed: int = 0):
+        self.config, self.device, self.seed = config, torch.device(device), seed
+        on_gpu = self.device.type == "cuda"
+        self._block = _GPU_BLOCK if on_gpu else _CPU_BLOCK
+        # On a GPU the small matrix products are in double, so that a caller's choice of TF32 for its network does not reach them.
+        self._product_type = torch.float64 if on_gpu else torch.float32
+        self._window = window(config).to(self.device)
+        self._energies = torch.empty(0)
+        use_power = getattr(config, "use_power", True)
+        weights = mel_weights(config)
+        if use_power:
+            # |X|^2 = Re^2 + Im^2: the product with each filter adds them up, so they need not be added before.
+            weights = weights.repeat(2, axis=0)
+        self._use_power = use_power
+        self._mel = [
+            (rows, filters, torch.from_numpy(weights[rows, filters]).to(self.device, self._product_type).contiguous())
+            for rows, filters in bands(weights)
+        ]
+        if config.debug_mel:
+            log_filters(config)
+
+    def __call__(self, waveforms, hashes=None) -> list[torch.Tensor]:
+        """Return the features of each waveform, (T, D) float32, T = 0 for one shorter than a window; see :meth:`with_energy`."""
+        return self.with_energy(waveforms, hashes)[0]
+
+    @torch.no_grad()
+    def with_energy(self, waveforms, hashes=None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return features and frame log-energies of each waveform.
+
+        Args:
+            waveforms: list of (S,) arrays or tensors, or one (B, S) tensor: samples in the range of 16-bit integers (-32768 to
+                32767, not -1 to 1).
+            hashes: 64-bit number of each utterance, which keys its dither; without it every utterance gets the same noise.
+
+        Returns:
+            Features, (T, D) each, and log-energies, (T,) each: the natural logarithm of the sum of squares, exactly what Kaldi
+            puts in the energy column (raw_energy and energy_floor count), whether or not use_energy asks for that column.
+        """
+        windows = lay_out(waveforms, self.config, self.device)
+        features = torch.empty(windows.rows, self.dim, device=self.device)
+        energies = torch.empty(windows.rows, device=self.device)
+        noise = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
+        size, points = windows.size, self.config.padded_size
+        block = min(self._block, max(windows.rows, 1))
+        centred = torch.empty(block, size, device=self.device)
+        padded = torch.zeros(block, points, device=self.device)
+        for start in range(0, windows.rows, block):
+            stop = min(start + block, windows.rows)
+            rows = stop - start
+            energy = energies[start:stop]
+            self._window_block(windows.view(start, stop), noise and noise(start, stop), centred[:rows], padded[:rows], energy)
+            self._finish_block(self._spectrum(padded[:rows]), energy, features[start:stop])
+        features = windows.cut(features)
+        if self.config.subtract_mean:
+            features = [x - x.mean(dim=0) for x in features]
+        return features, windows.cut(energies)
+
+    def _window_block(self, frames, noise, centred, padded, energy):
+        """Fill ``padded`` (rows, P) with windows ready to transform, and ``energy`` (rows,); ``centred`` (rows, N) is scratch."""
+        config, inside = self.config, padded[:, : frames.shape[1]]
+        if noise is not None:
+            frames = frames + noise
+        if config.remove_dc_offset:
+            frames = torch.sub(frames, frames.mean(dim=1, keepdim=True), out=centred)
+        if config.raw_energy:
+            self._log_energy(frames, energy)
+        if config.preemphasis_coefficient:
+            c = config.preemphasis_coefficient
+            torch.sub(frames[:, 1:], frames[:, :-1], alpha=c, out=inside[:, 1:])
+            torch.mul(frames[:, 0], 1.0 - c, out=inside[:, 0])
+            inside.mul_(self._window)
+        else:
+            torch.mul(frames, self._window, out=inside)
+        if not config.raw_energy:
+            self._log_energy(inside, energy)
+
+    def _log_energy(self, frames, energy):
+        # ln(sum of squares) as twice ln(norm): one pass over the samples.
+        energy.copy_(torch.linalg.vector_norm(frames, dim=1)).clamp_(min=EPSILON**0.5).log_().mul_(2.0)
+        if self.config.energy_floor > 0:
+            energy.clamp_(min=self.config.log_energy_floor)
+
+    def _spectrum(self, padded) -> torch.Tensor:
+        """Return what the mel filters weigh: (rows, P + 2), Re^2 and Im^2 in turn, or magnitudes, (rows, P / 2 + 1)."""
+        squares = torch.view_as_real(torch.fft.rfft(padded)).square_()
+        return squares.flatten(1) if self._use_power else squares.sum(dim=2).sqrt_()
+
+    def _mel_energies(self, spectrum, out) -> torch.Tensor:
+        """Weigh a spectrum by the filters, into ``out`` (rows, M), which is returned."""
+        for rows, filters, weights in self._mel:
+            if self._product_type == out.dtype:
+                torch.mm(spectrum[:, rows], weights, out=out[:, filters])
+            else:
+                out[:, filters] = spectrum[:, rows].to(self._product_type) @ weights
+        return out
+
+    def _finish_block(self, spectrum, energy, out):
+        """Fill the block ``out`` (rows, D) of the features from its spectrum and log-energies."""
+        raise NotImplementedError
+
+
+class _Dither:
+    """Gaussian noise for each sample of each window, keyed by (seed, utterance hash); overlapping windows have different noise.
+
+    Each utterance has a stream of Philox (Salmon et al. 2011), a counter-based generator, of its own, read in order of its
+    frames; so the noise depends neither on the other utterances, nor on the blocks, nor on the device.
+    """
+
+    def __init__(self, scale, seed, hashes, windows: Windows):
+        hashes = [0] * len(windows.count) if hashes is None else hashes
+        if len(hashes) != len(windows.count):
+            raise ValueError(f"{len(windows.count)} waveforms but {len(hashes)} hashes")
+        self._scale, self._windows, self._next = scale, windows, 0
+        keys = keyed_bits(seed, np.array(hashes, dtype=np.uint64), purpose("dither"))
+        self._streams = [np.random.Generator(np.random.Philox(key=int(key))) for key in keys]
+
+    def __call__(self, start: int, stop: int) -> torch.Tensor:
+        """Return the noise of rows start to stop, (stop - start, N); blocks have to be asked for in order."""
+        noise = np.zeros((stop - start, self._windows.size), dtype=np.float32)
+        spans = self._windows
+        while self._next < len(spans.first) and spans.first[self._next] < stop:
+            first, last = spans.first[self._next], spans.first[self._next] + spans.count[self._next]
+            mine = noise[max(first, start) - start : max(min(last, stop) - start, 0)]
+            self._streams[self._next].standard_normal(out=mine, dtype=np.float32)
+            if last > stop:
+                break
+            self._next += 1
+        return torch.from_numpy(noise).mul_(self._scale).to(spans.samples.device)

@@ -1,0 +1,95 @@
+"""Cutting waveforms into windows (Kaldi's feat/feature-window.cc), many utterances at once.
+
+Axes: R rows, one for each window; N samples of a window.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+def num_frames(samples: int, options) -> int:
+    """Return how many windows an utterance of so many samples has."""
+    size, shift = options.window_size, options.window_shift
+    if options.snip_edges:
+        return 0 if samples < size else 1 + (samples - size) // shift
+    return (samples + shift // 2) // shift
+
+
+def window(options) -> torch.Tensor:
+    """Return the window function, (N,) float32; a = 2 pi / (N - 1), so both ends are on the curve."""
+    size = options.window_size
+    phase = 2.0 * math.pi / (size - 1) * torch.arange(size, dtype=torch.float64)
+    hanning = 0.5 - 0.5 * torch.cos(phase)
+    curve = {
+        "povey": lambda: hanning**0.85,
+        "hanning": lambda: hanning,
+        "hamming": lambda: 0.54 - 0.46 * torch.cos(phase),
+        "sine": lambda: torch.sin(0.5 * phase),
+        "rectangular": lambda: torch.ones_like(phase),
+        "blackman": lambda: options.blackman_coeff - 0.5 * torch.cos(phase)
+        + (0.5 - options.blackman_coeff) * torch.cos(2 * phase),
+    }
+    return curve[options.window_type]().float()
+
+
+@dataclass
+class Windows:
+    """Windows of many utterances in one flat buffer: row r begins at sample r * shift.
+
+    Every utterance begins at a whole number of shifts, so that one strided view shows all windows of all utterances, without a
+    copy, a gather or padding to the longest. The last rows before the next utterance reach into it and stand for nothing; there
+    are two to an utterance with 25 ms windows every 10 ms.
+    """
+
+    samples: torch.Tensor  # float32
+    first: list[int]  # first row of each utterance
+    count: list[int]  # rows of each utterance
+    rows: int  # rows in all
+    size: int
+    shift: int
+
+    def view(self, start: int, stop: int) -> torch.Tensor:
+        """Return rows start to stop, (stop - start, N), as a view of the buffer."""
+        return self.samples.as_strided((stop - start, self.size), (self.shift, 1), start * self.shift)
+
+    def cut(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        """Give every utterance its part of something that has one entry for each row."""
+        return [rows[first : first + count] for first, count in zip(self.first, self.count)]
+
+
+def lay_out(waveforms, options, device) -> Windows:
+    """Lay waveforms (each (S,), in the range of 16-bit integers) one after another in a buffer on the device.
+
+    Without snip_edges, window f is centred on sample (f + 1/2) * shift, and what lies outside the waveform is mirrored at its
+    ends, repeatedly if it is short (sample -1 is sample 0, sample S is sample S - 1).
+    """
+    size, shift = options.window_size, options.window_shift
+    begin = 0 if options.snip_edges else shift // 2 - size // 2  # where window 0 begins in the waveform
+    counts = [num_frames(len(waveform), options) for waveform in waveforms]
+    first, rows = [], 0
+    for count in counts:
+        first.append(rows)
+        rows += count + math.ceil((size - shift) / shift) if count and size > shift else count
+    flat = torch.zeros(max(rows - 1, 0) * shift + size, device=device)
+    for waveform, row, count in zip(waveforms, first, counts):
+        if not count:
+            continue
+        waveform = torch.as_tensor(waveform)
+        total = len(waveform)
+        end = begin + (count - 1) * shift + size
+        inside_begin, inside_end = max(begin, 0), min(end, total)
+        offset = row * shift - begin  # waveform sample s is flat sample s + offset
+        flat[offset + inside_begin : offset + inside_end] = waveform[inside_begin:inside_end]
+        for outside in (range(begin, min(0, end)), range(max(total, begin), end)):
+            if len(outside):
+                mirrored = torch.from_numpy(_mirror(np.asarray(outside), total)).to(waveform.device)
+                flat[offset + outside.start : offset + outside.stop] = waveform[mirrored].to(device, torch.float32)
+    return Windows(flat, first, counts, rows, size, shift)
+
+
+def _mirror(index: np.ndarray, total: int) -> np.ndarray:
+    index = index % (2 * total)
+    return np.where(index < total, index, 2 * total - 1 - index)

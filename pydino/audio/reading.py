@@ -1,0 +1,132 @@
+"""Reading audio: anything Kaldi's wav.scp may name, as samples in the range of 16-bit integers."""
+
+import io
+import os
+import re
+import subprocess
+from functools import lru_cache
+from itertools import takewhile
+
+import numpy as np
+import soundfile
+
+from pydino.base import UserError
+
+from .wav import read_pcm
+
+FULL_SCALE = 32768.0  # +-1 in formats of real numbers
+_UNKNOWN_LENGTH = 1 << 48  # libsndfile's answer for FLAC written to a pipe is the largest of all numbers
+_MAX_OVERSHOOT = 0.5  # seconds that a segment may reach past the end of its recording (Kaldi's extract-segments)
+
+
+def read_audio(rxfilename: str, start: float | None = None, end: float | None = None, allow_pipes: bool = False,
+               channel: int | None = None) -> tuple[np.ndarray, int]:
+    """Read one channel of a recording, or of a part of it.
+
+    Args:
+        rxfilename: a file of any format that libsndfile reads (wav, flac, ogg, ...), ``file:offset`` (a wav inside an archive), or
+            ``command |`` (a command that writes wav or flac to its standard output).
+        start, end: seconds; sample floor(start * rate) is the first, floor(end * rate) the first that is not. ``end`` may be up
+            to half a second past the end of the recording, and None or negative means up to there.
+        allow_pipes: run commands; they come from a data directory, which someone else may have written.
+        channel: which channel of many, from 0; None expects a single one.
+
+    Returns:
+        (samples (S,) float32 in -32768 to 32767, rate in Hz). S is at least 1.
+
+    Raises:
+        UserError: missing, empty, truncated or unreadable file; several channels; samples that are not numbers; a part outside
+            the recording; a pipe that is not allowed or fails.
+    """
+    where = rxfilename
+    if rxfilename.rstrip().endswith("|"):
+        if not allow_pipes:
+            raise UserError(f"'{where}' is a command; if you trust where it comes from, allow it with --allow-pipes true")
+        content = _run_pipe(rxfilename.rstrip()[:-1].strip())
+        samples, rate = _decode(io.BytesIO(content), len(content), where, start, end)
+    else:
+        path, offset = _split_offset(rxfilename)
+        try:
+            with open(path, "rb", buffering=0) as stream:
+                stream.seek(offset)
+                samples, rate = _decode(stream, os.fstat(stream.fileno()).st_size, where, start, end)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}; is the path in wav.scp right from this folder?") from error
+    samples = _pick_channel(samples, channel, where)
+    if len(samples) == 0:
+        raise UserError(f"{where}: no samples in it; make it again or leave it out of wav.scp")
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32), rate
+    bad = int(np.count_nonzero(~np.isfinite(samples)))
+    if bad:
+        raise UserError(f"{where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or leave it out of wav.scp")
+    return samples * np.float32(FULL_SCALE), rate
+
+
+def _split_offset(rxfilename: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(.+):(\d+)", rxfilename, flags=re.DOTALL)
+    if match and not os.path.exists(rxfilename):
+        return match[1], int(match[2])
+    return rxfilename, 0
+
+
+@lru_cache(maxsize=1)  # segments of one recording follow each other
+def _run_pipe(command: str) -> bytes:
+    # pipefail: a decoder that fails in the middle of a chain must not pass for a short recording.
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(f"the command '{command}' failed with status {done.returncode}{': ' + reason[-1] if reason else ''}")
+    return done.stdout
+
+
+def _decode(stream, length: int, where: str, start, end):
+    """Return samples (S, channels), int16 or float32 of full scale 1, and the rate."""
+    if length == stream.tell():
+        raise UserError(f"{where}: the file is empty; make it again or leave it out of wav.scp")
+    pcm = read_pcm(stream, length, where, start, end, lambda *what: _span(*what, where))
+    if pcm is not None:
+        return pcm
+    try:
+        with soundfile.SoundFile(stream) as audio:
+            rate = audio.samplerate
+            form = "int16" if audio.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW") else "float32"
+            if audio.frames >= _UNKNOWN_LENGTH:
+                blocks = iter(lambda: audio.read(1 << 20, dtype=form, always_2d=True), None)
+                samples = np.concatenate(list(takewhile(len, blocks)) or [np.zeros((0, audio.channels), form)])
+                first, last = _span(start, end, len(samples), rate, where)
+                samples = samples[first:last]
+            else:
+                first, last = _span(start, end, audio.frames, rate, where)
+                audio.seek(first)
+                samples = audio.read(last - first, dtype=form, always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise UserError(f"{where}: cannot be decoded ({reason}): truncated or damaged, or no audio; copy or make it again") from error
+    if len(samples) < last - first:
+        raise UserError(
+            f"{where}: {last - first} samples are promised but only {len(samples)} could be decoded: truncated or damaged; copy it again"
+        )
+    return samples, rate
+
+
+def _span(start, end, total: int, rate: int, where: str) -> tuple[int, int]:
+    """Return the samples [first, last) of the seconds [start, end) of a recording."""
+    first = int((start or 0.0) * rate)
+    last = total if end is None or end < 0 else int(end * rate)
+    if first < 0 or last < first or (first >= total > 0) or last > total + _MAX_OVERSHOOT * rate:
+        raise UserError(
+            f"{where}: the segment from {start} to {end} s is not inside the recording, which lasts {total / rate:.2f} s; mend segments"
+        )
+    return first, min(last, total)
+
+
+def _pick_channel(samples: np.ndarray, channel: int | None, where: str) -> np.ndarray:
+    channels = samples.shape[1]
+    if channel is None and channels > 1:
+        raise UserError(
+            f"{where}: {channels} channels; say which with --channel 0 (to {channels - 1}) or 'channel: 0' in the feature configuration"
+        )
+    if channel is not None and not 0 <= channel < channels:
+        raise UserError(f"{where}: --channel {channel} does not exist; it has {channels}, counted from 0")
+    return samples[:, channel or 0]
