@@ -1,0 +1,215 @@
+"""What every corpus preparation shares: the command line, checks of the corpus, and data directories that are whole or not there."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+from pydino.backend.trials import make_trials
+
+from pydino.base import UserError, log, set_program, warn, write_text
+from pydino.cli import _Parser as Parser  # knows the nearest option of a misspelt one
+from pydino.kaldi import validate, write_table
+
+MAX_TRIALS = 500_000
+MAX_NAMED = 5  # items that a message names before "and N more"
+
+
+def main(documentation: str, add_arguments, prepare) -> None:
+    """Run a preparation as a program: parse the command line, do the work, show a user's mistake without a traceback.
+
+    Args:
+        documentation: the module's docstring, for ``--help``.
+        add_arguments: function of the parser.
+        prepare: function of the parsed arguments.
+    """
+    name = f"local/{Path(sys.argv[0]).name}"
+    set_program(name)
+    parser = Parser(prog=name, description=documentation, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    try:
+        prepare(parser.parse_args())
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
+    """Add the options of verification trials: ``--max-trials`` and ``--seed``."""
+    parser.add_argument(
+        "--max-trials", type=int, default=MAX_TRIALS,
+        help="all pairs of test utterances if there are no more than this, else so many drawn by key (default %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed_of} (default %(default)s)")
+
+
+def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) -> Path:
+    """Return the corpus root as an absolute path, after a look at what must lie in it.
+
+    Args:
+        path: as the user gave it.
+        corpus: name for messages.
+        expected: entries of the root, any of which tells the corpus; a root one folder too high is accepted if its only match is
+            ``corpus`` by name.
+        advice: how to get it.
+
+    Raises:
+        UserError: there is no such folder, or it does not look like this corpus.
+    """
+    root = Path(os.path.abspath(path))
+    if not root.is_dir():
+        raise UserError(f"{corpus} not found: no folder {root}. {advice}")
+    for candidate in (root, root / corpus):
+        if any((candidate / name).exists() for name in expected):
+            return candidate
+    found = named(sorted(os.listdir(root))) or "nothing"
+    raise UserError(f"{root} does not look like {corpus}: expected {' or '.join(expected)} in it, found {found}. {advice}")
+
+
+def named(items) -> str:
+    """Return the first few items in words: ``a, b, c and 7 more``."""
+    items = [str(item) for item in items]
+    text = ", ".join(items[:MAX_NAMED])
+    return f"{text} and {len(items) - MAX_NAMED:,} more" if len(items) > MAX_NAMED else text
+
+
+def audio_path(path: Path) -> str:
+    """Return an absolute path as ``wav.scp`` can hold it.
+
+    Raises:
+        UserError: the name has a character that Kaldi's tables cannot carry.
+    """
+    text = os.path.abspath(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"the name of {text!r} is not UTF-8; rename the file (convmv -f latin1 -t utf8 --notest FILE)") from None
+    if any(mark in text for mark in "\n\r|") or text != text.strip():
+        raise UserError(f"the name of {text!r} holds a line break, a '|' or a blank at its end; rename the file or folder")
+    return text
+
+
+def check_audio(wav_scp: dict[str, str], corpus: str) -> None:
+    """Check that every recording is there and not empty.
+
+    Raises:
+        UserError: naming the first few that are not.
+    """
+    bad = [path for path in wav_scp.values() if not os.path.isfile(path) or os.path.getsize(path) == 0]
+    if bad:
+        raise UserError(
+            f"{corpus}: {len(bad):,} of {len(wav_scp):,} recordings are missing or empty: {named(bad)}; unpack the corpus again"
+        )
+
+
+def write_set(
+    data_dir, name: str, wav_scp: dict[str, str], utt2spk: dict[str, str], labels: dict[str, dict[str, str]] | None = None,
+    max_trials: int | None = None, seed: int = 0,
+) -> None:
+    """Write and validate one Kaldi data directory, ``data_dir/name``: whole or not at all.
+
+    A set that is there already with the same content is left alone, with what later stages added to it; another is replaced, and so is
+    any if ``PYDINO_FORCE`` is true.
+
+    Args:
+        wav_scp: utterance -> absolute path.
+        utt2spk: utterance -> speaker.
+        labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
+        max_trials: write ``trials`` over pairs of utterances, at most so many; None: not a set for verification.
+        seed: of the draw of trials.
+
+    Raises:
+        UserError: no utterance, one without a speaker or label, or a set that does not validate.
+    """
+    if not wav_scp:
+        raise UserError(f"{name}: no utterance found; is the corpus complete?")
+    labels = labels or {}
+    speakers = set(utt2spk.values())
+    for table, content in {"utt2spk": utt2spk, **labels}.items():
+        lacking = sorted((speakers if table.startswith("spk2") else set(wav_scp)) - set(content))
+        if lacking:
+            raise UserError(f"{name}: {len(lacking):,} keys without an entry in {table}: {named(lacking)}")
+
+    target = Path(data_dir) / name
+    aside, old = target.with_name(f".{name}.new"), target.with_name(f".{name}.old")
+    for left_over in (aside, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    spk2utt: dict[str, list[str]] = {}
+    for utterance in sorted(utt2spk, key=lambda key: key.encode("utf-8")):
+        spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
+    tables = {"wav.scp": wav_scp, "utt2spk": utt2spk, "spk2utt": {s: " ".join(u) for s, u in spk2utt.items()}, **labels}
+    for table, content in tables.items():
+        write_table(aside / table, content)
+    trials = []
+    if max_trials is not None:
+        trials = make_trials(utt2spk, max_trials, seed)
+        write_text(aside / "trials", "".join(f"{enrol} {test} {kind}\n" for enrol, test, kind in trials))
+    errors = validate(aside, feats=False, text=False, wav=True)
+    if errors:
+        raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:MAX_NAMED])}")
+
+    counts = f"{len(wav_scp):,} utterances, {len(spk2utt):,} speakers"
+    if trials:
+        counts += f", {len(trials):,} trials ({sum(kind == 'target' for *_, kind in trials):,} target)"
+    if _same(aside, target) and not forced():
+        shutil.rmtree(aside)
+        log(f"{target} is up to date: {counts}")
+        return
+    if target.exists():
+        if any(target.iterdir()) and not (target / "utt2spk").exists():
+            raise UserError(f"{target} is there and is not a data directory; move it away or choose another DATA_DIR")
+        warn(f"{target} {'is made anew' if forced() else 'differs from the corpus and is replaced'}; features in it have to be made again")
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    log(f"wrote {target}: {counts}")
+    for table, content in sorted(labels.items()):
+        if table.startswith("utt2"):
+            log(f"  {table}: {_summary(content.values())}")
+
+
+def forced() -> bool:
+    """Whether the user asked to redo what is done already (``run.sh --force true``)."""
+    return os.environ.get("PYDINO_FORCE") == "true"
+
+
+def _same(aside: Path, target: Path) -> bool:
+    """Whether ``target`` holds every file of ``aside`` with the same text."""
+    return all((target / f.name).is_file() and (target / f.name).read_bytes() == f.read_bytes() for f in aside.iterdir())
+
+
+def _summary(values) -> str:
+    counts = Counter(values)
+    if len(counts) <= 10:
+        return ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
+    numbers = [float(value) for value in values]
+    return f"{min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.1f}"
+
+
+def read_map(path: Path) -> dict[str, str]:
+    """Read a corpus's own two-column table, blank or tab between (its keys need not be sorted).
+
+    Lines look like::
+
+        000010011<TAB>WAVE/SPEAKER0001/000010011.WAV
+
+    Raises:
+        UserError: the file is missing, a line has one field, or a key comes twice; the message names file and line.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {path}; the corpus is not complete, unpack it again")
+    table: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split(maxsplit=1)
+        if not fields:
+            continue
+        if len(fields) != 2 or fields[0] in table:
+            problem = "is there twice" if fields[0] in table else "has no value"
+            raise UserError(f"{path}, line {number}: key '{fields[0]}' {problem}")
+        table[fields[0]] = fields[1].strip()
+    return table

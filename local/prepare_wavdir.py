@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Prepare a folder of your own recordings, without labels: every file is an utterance of nobody known.
+
+Usage: local/prepare_wavdir.py [options] FOLDER DATA_DIR
+ e.g.: local/prepare_wavdir.py "/media/my recordings" data
+
+Files ending in .wav, .flac, .ogg or .mp3 (upper or lower case) are found in the folder and all folders in it; hidden ones are left out.
+Names may hold blanks and any letters; the utterance's id is the path in the folder, made safe:
+
+    FOLDER/2019/Café visit 1.WAV    ->     2019-Café_visit_1
+
+    DATA_DIR/train/                        wav.scp utt2spk spk2utt; utt2spk maps every utterance to itself
+"""
+
+import os
+import unicodedata
+from pathlib import Path
+
+from local.common import audio_path, main, write_set
+from pydino.base import UserError, log, utterance_hash
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+
+
+def add_arguments(parser) -> None:
+    """Declare the command line."""
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("data_dir", metavar="DATA_DIR")
+
+
+def prepare(args) -> None:
+    """Write the one data directory."""
+    folder = Path(os.path.abspath(args.folder))
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; give the folder that holds your recordings ({', '.join(EXTENSIONS)})")
+    recordings, others = find_recordings(folder)
+    if not recordings:
+        raise UserError(
+            f"no recording in {folder} or the folders in it; expected files ending in {', '.join(EXTENSIONS)} (others there: {others:,})"
+        )
+    if others:
+        log(f"{others:,} files in {folder} are no recordings, by their names, and are left out")
+    wav_scp = {utterance: audio_path(folder / path) for utterance, path in name_utterances(recordings).items()}
+    write_set(args.data_dir, "train", wav_scp, {utterance: utterance for utterance in wav_scp})
+
+
+def find_recordings(folder: Path) -> tuple[list[str], int]:
+    """Return the sorted relative paths of the recordings, and the number of other files; hidden files and folders do not count."""
+    recordings, others = [], 0
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(EXTENSIONS):
+                recordings.append(os.path.relpath(os.path.join(here, name), folder))
+            else:
+                others += 1
+    return sorted(recordings), others
+
+
+def name_utterances(recordings: list[str]) -> dict[str, str]:
+    """Return utterance id -> relative path.
+
+    An id keeps letters and digits of any script (in Unicode's form NFC), ``.``, ``_`` and ``-``; folders are joined by ``-``, anything else
+    becomes ``_``. Files that would share an id (``a.wav`` and ``a.flac``) all get a hash of their path behind it, so that an id depends
+    on no order.
+    """
+    by_id: dict[str, list[str]] = {}
+    for path in recordings:
+        stem = unicodedata.normalize("NFC", os.path.splitext(path)[0]).replace(os.sep, "-")
+        by_id.setdefault("".join(c if c.isalnum() or c in "._-" else "_" for c in stem), []).append(path)
+    named = {}
+    for utterance, paths in by_id.items():
+        for path in paths:
+            suffix = f"-{utterance_hash(os.fsencode(path).hex()):016x}" if len(paths) > 1 else ""
+            named[utterance + suffix] = path
+    return named
+
+
+if __name__ == "__main__":
+    main(__doc__, add_arguments, prepare)
