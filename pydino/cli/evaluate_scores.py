@@ -21,7 +21,7 @@ P_TARGETS = (0.01, 0.05)
 
 def add_arguments(parser):
     parser.add_argument("--utt2spk", metavar="FILE", help="speakers to draw; without it, utterances are drawn")
-    parser.add_argument("--enroll-spk2utt", metavar="FILE", help="utterances of the enrolled models, where they are not utterances themselves")
+    parser.add_argument("--enroll-spk2utt", metavar="FILE", help="utterances of models that are no utterances themselves")
     parser.add_argument("--meta", metavar="YAML", help="meta.yaml of the test embeddings: model, seed, train_set")
     parser.add_argument("--det", metavar="JSON", help="write the points of the DET curve")
     parser.add_argument("--task", default="sv", help="(default: %(default)s)")
@@ -43,7 +43,8 @@ def run(args):
     is_target = trials.values
     scores = join_scores(read_scores(args.scores), trials, args.scores, args.trials)
     if is_target.all() or not is_target.any():
-        raise UserError(f"{args.trials}: all {len(trials)} trials are {'target' if is_target.any() else 'nontarget'}; error rates need both")
+        kind = "target" if is_target.any() else "nontarget"
+        raise UserError(f"{args.trials}: all {len(trials)} trials are {kind}; error rates need both kinds: add the other")
     if scores.min() == scores.max():
         raise UserError(
             f"{args.scores}: all {len(scores)} scores are {scores[0]:g}: the embeddings do not differ. A collapsed training does that; "

@@ -26,9 +26,15 @@ def run(args):
     utterances = list(speaker_of)
     _, speakers, sizes = np.unique([speaker_of[u] for u in utterances], return_inverse=True, return_counts=True)
     if len(sizes) < 2:
-        raise UserError(f"{args.utt2spk} has a single speaker ({len(utterances)} utterances): there is no nontarget pair; verification needs two or more")
+        raise UserError(
+            f"{args.utt2spk} has a single speaker ({len(utterances)} utterances), so no nontarget pair; "
+            "verification needs two speakers or more"
+        )
     if sizes.max() < 2:
-        raise UserError(f"{args.utt2spk}: each of the {len(sizes)} speakers has one utterance: there is no target pair")
+        raise UserError(
+            f"{args.utt2spk}: each of the {len(sizes)} speakers has one utterance, so no target pair; "
+            "verification needs speakers with two utterances or more"
+        )
     if args.max_trials < 0 or args.max_trials == 1:
         raise UserError(f"--max-trials {args.max_trials}: give 0 for all pairs, or 2 or more")
     pairs = len(utterances) * (len(utterances) - 1) // 2

@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import (
-    TREATMENTS, Plda, apply_affine, cosine_features, fit_treatment, group_means, normalise_length, score_pairs,
+    TREATMENTS,
+    Plda,
+    apply_affine,
+    cosine_features,
+    fit_treatment,
+    group_means,
+    normalise_length,
+    score_pairs,
 )  # fmt: skip
 from pydino.base import UserError, log, nearest
 from pydino.cli._embeddings import read_embeddings
@@ -40,7 +47,7 @@ def run(args):
     test = read_embeddings(args.test_dir)
     enroll = test if Path(args.enroll_dir) == Path(args.test_dir) else read_embeddings(args.enroll_dir)
     if enroll.dim != test.dim:
-        raise UserError(f"embeddings of {enroll.folder} have dimension {enroll.dim}, those of {test.folder} {test.dim}: use one model for both")
+        raise UserError(f"dimension {enroll.dim} in {enroll.folder}, {test.dim} in {test.folder}: extract both with one model")
     models, num_utts = _models(enroll, trials, args.trials)
     tests = test.vectors[test.places(trials.tests, args.trials)]
     began = time.perf_counter()
@@ -55,8 +62,8 @@ def run(args):
     spent = time.perf_counter() - began
     write_scores(args.scores, trials, scores)
     log(
-        f"{len(trials)} trials of {len(models)} models ({int(num_utts.sum())} utterances) and {len(tests)} test utterances -> {args.scores}; "
-        f"scored in {spent:.2f} s, none dropped"
+        f"{len(trials)} trials of {len(models)} models ({int(num_utts.sum())} utterances) and {len(tests)} test utterances "
+        f"-> {args.scores}; scored in {spent:.2f} s, none dropped"
     )
 
 
@@ -85,7 +92,8 @@ def _cosine_features(args, models, tests):
         training = read_embeddings(args.train_dir).vectors
     treatment = fit_treatment(args.treatment, training)
     if treatment.projection is not None and len(treatment.projection) < len(treatment.mean):
-        log(f"whitening keeps {len(treatment.projection)} of {len(treatment.mean)} dimensions; the training embeddings do not vary in the rest")
+        kept, dim = treatment.projection.shape
+        log(f"whitening keeps {kept} of {dim} dimensions; the training embeddings do not vary in the rest")
     return cosine_features(treatment(models), treatment(tests))
 
 
@@ -98,7 +106,7 @@ def _plda_features(folder, models, num_utts, tests):
     mean, transform = read_object(str(folder / "mean.vec")), read_object(str(folder / "transform.mat"))
     model = Plda(*read_plda(folder / "plda"))
     if len(mean) != models.shape[1]:
-        raise UserError(f"{folder} was trained on embeddings of dimension {len(mean)}, these have {models.shape[1]}: use one model for both")
+        raise UserError(f"{folder} was trained in dimension {len(mean)}, these embeddings have {models.shape[1]}: use one model for both")
 
     def prepare(vectors):
         return normalise_length(apply_affine(transform, vectors - mean))

@@ -23,10 +23,10 @@ UNITS = {"age": "years"}
 def add_arguments(parser):
     parser.add_argument("--task", required=True, help="name in the results, such as emotion")
     parser.add_argument("--kind", choices=["class", "number"], default="class", help="(default: %(default)s)")
-    parser.add_argument("--folds", default="speaker", help="a number, or speaker: leave one out up to 10 speakers, else 10 folds (default: %(default)s)")
+    parser.add_argument("--folds", default="speaker", help="a number, or speaker: one out up to 10, else 10 folds (default: %(default)s)")
     parser.add_argument("--utt2spk", metavar="FILE", help="without it, every utterance counts as a speaker of its own")
     parser.add_argument("--unit", help="of a number (default: what the task's name tells)")
-    parser.add_argument("--max-drop", type=float, default=0.05, help="part of the utterances that may lack a label or an embedding (default: %(default)s)")
+    parser.add_argument("--max-drop", type=float, default=0.05, help="part that may lack a label or an embedding (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds and bootstrap (default: %(default)s)")
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
@@ -36,7 +36,13 @@ def add_arguments(parser):
 
 def run(args):
     from pydino.downstream import (
-        assign_folds, bootstrap_classes, bootstrap_error, class_measures, default_fold_count, predict_classes, predict_numbers,
+        assign_folds,
+        bootstrap_classes,
+        bootstrap_error,
+        class_measures,
+        default_fold_count,
+        predict_classes,
+        predict_numbers,
         speaker_confusions,
     )  # fmt: skip
 
@@ -48,7 +54,7 @@ def run(args):
     texts = [label_of[key] for key in keys]
     speaker_names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
     if len(speaker_names) < 2:
-        raise UserError(f"{args.labels}: all {len(keys)} utterances are of the single speaker {speaker_names[0]}; folds by speaker need two or more")
+        raise UserError(f"{args.labels}: all {len(keys)} utterances are of the single speaker {speaker_names[0]}; folds need two or more")
     folds = _fold_count(args, default_fold_count(len(speaker_names)), len(speaker_names))
     if args.kind == "class":
         classes, labels = np.unique(texts, return_inverse=True)
@@ -73,7 +79,8 @@ def run(args):
         measures = [("mae", errors.mean(), unit, interval)]
         predictions, said = [f"{value:.4f}" for value in predicted], f"standard deviation {values.std():.2f}"
     out = Path(args.out_dir)
-    write_text(out / "predictions.txt", "".join(f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, predictions, strict=True)))
+    lines = (f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, predictions, strict=True))
+    write_text(out / "predictions.txt", "".join(lines))
     write_text(out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, fold_of, strict=True)))
     common = {
         "task": args.task, "backend": "logreg" if args.kind == "class" else "ridge", "treatment": "raw", "labels": "train",

@@ -18,9 +18,9 @@ FILES = ("mean.vec", "transform.mat", "plda")
 
 
 def add_arguments(parser):
-    parser.add_argument("--lda-dim", type=int, default=100, help="at most; never above the embedding's or the speakers less one (default: %(default)s)")
+    parser.add_argument("--lda-dim", type=int, default=100, help="at most the embedding's, and speakers - 1 (default: %(default)s)")
     parser.add_argument("--num-em-iters", type=int, default=10, help="(default: %(default)s)")
-    parser.add_argument("--max-drop", type=float, default=0.05, help="part of the utterances that may lack a label or an embedding (default: %(default)s)")
+    parser.add_argument("--max-drop", type=float, default=0.05, help="part that may lack a label or an embedding (default: %(default)s)")
     parser.add_argument("utt2spk", metavar="UTT2SPK")
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
     parser.add_argument("out_dir", metavar="OUT_DIR")
@@ -43,14 +43,18 @@ def run(args):
         return
     lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
     if lda_dim < args.lda_dim:
-        log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: embeddings have {embeddings.dim}, and {len(names)} speakers span {len(names) - 1}")
+        reason = f"embeddings have {embeddings.dim}, {len(names)} speakers span {len(names) - 1}"
+        log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: {reason}")
     mean = vectors.mean(axis=0)
     transform = estimate_lda(vectors - mean, speakers, lda_dim)
     model = train_plda(normalise_length(apply_affine(transform, vectors - mean)), speakers, args.num_em_iters)
     write_vector(out / "mean.vec", mean)
     write_matrix(out / "transform.mat", transform)
     write_plda(out / "plda", model.mean, model.transform, model.psi)
-    log(f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}")
+    log(
+        f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
+        f"between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}"
+    )
 
 
 def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.ndarray:

@@ -182,9 +182,10 @@ def _complain(path, block: bytes, line_number: int, fields: tuple) -> None:
     widths = [len(line.split()) for line in block.splitlines()]
     good = widths[0] if widths[0] in fields else fields[-1]
     place = next(i for i, width in enumerate(widths) if width != good)
+    form = "enroll test target|nontarget" if 2 in fields else "enroll test score"
     raise UserError(
-        f"{path}, line {line_number + place + 1}: expected {good} fields ({'enroll test target|nontarget' if 2 in fields else 'enroll test score'}), "
-        f"found {widths[place]}: '{_text(block.splitlines()[place])}'"
+        f"{path}, line {line_number + place + 1}: expected {good} fields ({form}), found {widths[place]}: "
+        f"'{_text(block.splitlines()[place])}'"
     )
 
 
