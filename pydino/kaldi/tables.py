@@ -1,0 +1,58 @@
+"""Text tables: one entry a line, a key, a blank, the rest; sorted by key as ``LC_ALL=C sort`` sorts, each key once."""
+
+from pathlib import Path
+
+from pydino.base import UserError, write_text
+
+
+def read_table(path, check_sorted: bool = True) -> dict[str, str]:
+    """Read a text table such as ``wav.scp`` or ``utt2spk``.
+
+    Args:
+        path: the file. Blanks or tabs separate the key from the rest of the line, which may be empty.
+        check_sorted: raise on keys that are not in C order (bytes of their UTF-8).
+
+    Returns:
+        key -> rest of the line, in the order of the file.
+
+    Raises:
+        UserError: the file is missing, not UTF-8, lacks its last newline, has an empty line, or keys out of order or twice.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); convert it with iconv") from error
+    if text and not text.endswith("\n"):
+        raise UserError(f"{path}: the last line has no newline: is the file cut short?")
+    table: dict[str, str] = {}
+    before = b""
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        key, _, rest = line.strip("\r").replace("\t", " ", 1).partition(" ")
+        if not key:
+            raise UserError(f"{path}, line {number}: no key at the beginning of the line; utils/fix_data_dir.sh may help")
+        if key in table:
+            raise UserError(f"{path}, line {number}: '{key}' is there twice; keep one of its lines")
+        if check_sorted:
+            encoded = key.encode("utf-8")
+            if encoded < before:
+                raise UserError(f"{path}, line {number}: '{key}' is not in sorted order; sort with: LC_ALL=C sort -k1,1 (utils/fix_data_dir.sh does)")
+            before = encoded
+        table[key] = rest.strip()
+    return table
+
+
+def write_table(path, table: dict[str, object]) -> None:
+    """Write a table sorted by key in C order, whole or not at all.
+
+    Raises:
+        UserError: a key is empty or has white space in it, or a value has a line break.
+    """
+    for key, value in table.items():
+        if not key or key.split() != [key]:
+            raise UserError(f"{path}: '{key}' cannot be a key: keys are not empty and have no white space")
+        if "\n" in str(value):
+            raise UserError(f"{path}: the value of '{key}' has a line break")
+    lines = (f"{key} {table[key]}".rstrip(" ") for key in sorted(table, key=lambda k: k.encode("utf-8")))
+    write_text(path, "".join(f"{line}\n" for line in lines))
