@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 from functools import lru_cache
-from itertools import takewhile
 
 import numpy as np
 import soundfile
@@ -15,7 +14,7 @@ from pydino.base import UserError
 from .wav import read_pcm
 
 FULL_SCALE = 32768.0  # +-1 in formats of real numbers
-_UNKNOWN_LENGTH = 1 << 48  # libsndfile's answer for FLAC written to a pipe is the largest of all numbers
+_UNKNOWN_LENGTH = 1 << 48  # libsndfile's answer for FLAC written to a pipe is the largest of numbers
 _MAX_OVERSHOOT = 0.5  # seconds that a segment may reach past the end of its recording (Kaldi's extract-segments)
 
 
@@ -92,14 +91,10 @@ def _decode(stream, length: int, where: str, start, end):
             rate = audio.samplerate
             form = "int16" if audio.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW") else "float32"
             if audio.frames >= _UNKNOWN_LENGTH:
-                blocks = iter(lambda: audio.read(1 << 20, dtype=form, always_2d=True), None)
-                samples = np.concatenate(list(takewhile(len, blocks)) or [np.zeros((0, audio.channels), form)])
-                first, last = _span(start, end, len(samples), rate, where)
-                samples = samples[first:last]
-            else:
-                first, last = _span(start, end, audio.frames, rate, where)
-                audio.seek(first)
-                samples = audio.read(last - first, dtype=form, always_2d=True)
+                raise UserError(f"{where}: its header does not say how long it is (written to a pipe?); rewrite it with flac or sox")
+            first, last = _span(start, end, audio.frames, rate, where)
+            audio.seek(first)
+            samples = audio.read(last - first, dtype=form, always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise UserError(f"{where}: cannot be decoded ({reason}): truncated or damaged, or no audio; copy or make it again") from error

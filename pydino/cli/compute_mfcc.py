@@ -1,0 +1,15 @@
+"""Compute mel-frequency cepstral coefficients of a data directory, or of one part of it.
+
+Writes ARK_DIR/raw_mfcc_<name>.I.{ark,scp} and, from the same pass, the frame log-energies that voice activity detection reads,
+ARK_DIR/energy_mfcc_<name>.I.{ark,scp}. steps/make_mfcc.sh runs it in parallel.
+"""
+
+from pydino.cli import _features
+
+
+def add_arguments(parser):
+    _features.add_arguments(parser, "mfcc")
+
+
+def run(args):
+    _features.compute(args, "mfcc")

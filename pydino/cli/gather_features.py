@@ -1,0 +1,96 @@
+"""Put together what parallel feature or voice activity jobs wrote, and count what came in, went out and was dropped.
+
+Writes DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, frame_shift and conf/KIND.yaml (or vad.scp and conf/vad.yaml). The
+dropped utterances and why are named in LOG/<archive name>.dropped; more of them than --max-drop is an error, and then DATA stays as it was.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from pydino.audio import KINDS, VadConfig
+from pydino.base import UserError, dump_config, load_config, log, warn, write_text
+from pydino.cli._features import Report, file_stem, report_path
+
+
+def add_arguments(parser):
+    parser.add_argument("kind", choices=[*KINDS, "vad"])
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("ark_dir", metavar="ARK_DIR", help="where the archives are")
+    parser.add_argument("log_dir", metavar="LOG", help="where the reports of the parts are")
+    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="number of parts")
+    parser.add_argument("--config", metavar="YAML", help="the configuration that the parts were made with")
+    parser.add_argument("--channel", type=int, default=None, metavar="N", help="the channel that the parts were made with")
+    parser.add_argument("--max-drop", type=float, default=0.0, metavar="SHARE", help="share that may be dropped (default: 0)")
+
+
+def run(args):
+    numbers = range(1, args.jobs + 1)
+    reports = [Report.read(report_path(args.log_dir, args.kind, args.data, n)) for n in numbers]
+    total, kept = sum(r.utterances for r in reports), sum(len(r.frames) for r in reports)
+    _check_drops(args, reports, total)
+    stem = file_stem(args.kind, args.data)
+    overrides = [] if args.channel is None else [f"channel={args.channel}"]
+    config = load_config(VadConfig if args.kind == "vad" else KINDS[args.kind][0], args.config, overrides)
+    if args.kind == "vad":
+        _concatenate([f"{args.ark_dir}/{stem}.{n}.scp" for n in numbers], f"{args.data}/vad.scp")
+        frames = sum(sum(r.frames.values()) for r in reports)
+        outcome = f"{100 * sum(r.voiced for r in reports) / frames:.1f} % of {frames} frames are speech"
+        unvoiced = sum(len(r.unvoiced) for r in reports)
+        if unvoiced:
+            warn(f"{unvoiced} utterances have no speech at all; the logs name them")
+    else:
+        name = stem.removeprefix("raw_")
+        _concatenate([f"{args.ark_dir}/energy_{name}.{n}.scp" for n in numbers], f"{args.data}/energy.scp")
+        _write_counts(args.data, reports, config.window_shift / config.sample_frequency)
+        for other in set(KINDS) - {args.kind}:  # conf/ says what feats.scp holds
+            Path(f"{args.data}/conf/{other}.yaml").unlink(missing_ok=True)
+        _concatenate([f"{args.ark_dir}/{stem}.{n}.scp" for n in numbers], f"{args.data}/feats.scp")
+        _say_resampled(reports, total, args.data, int(config.sample_frequency))
+        outcome = f"{sum(sum(r.frames.values()) for r in reports)} frames"
+    dump_config(config, f"{args.data}/conf/{args.kind}.yaml")
+    log(f"{args.data}: {total} utterances in, {kept} out, {total - kept} dropped; {outcome}")
+
+
+def _check_drops(args, reports, total):
+    dropped = {key: reason for report in reports for key, reason in report.dropped.items()}
+    path = f"{args.log_dir}/{file_stem(args.kind, args.data)}.dropped"
+    if not dropped:
+        Path(path).unlink(missing_ok=True)
+    else:
+        write_text(path, "".join(f"{key} {reason}\n" for key, reason in dropped.items()))
+    if total == 0:
+        raise UserError(f"{args.data} holds no utterance; is wav.scp (or segments) empty?")
+    first = "".join(f"\n  {key}: {reason}" for key, reason in list(dropped.items())[:3])
+    if len(dropped) == total:
+        raise UserError(f"none of the {total} utterances of {args.data} could be used; {path} says why, beginning with{first}")
+    if len(dropped) > args.max_drop * total:
+        raise UserError(
+            f"{len(dropped)} of {total} utterances of {args.data} dropped, more than --max-drop {args.max_drop:g} allows; {path} names "
+            f"all, beginning with{first}\nMend or remove them, or rerun with --max-drop {_round_up(len(dropped) / total)}"
+        )
+    if dropped:
+        warn(f"{len(dropped)} of {total} utterances dropped, named in {path}; utils/fix_data_dir.sh {args.data} removes them everywhere")
+
+
+def _round_up(share: float) -> float:
+    return min(1.0, int(share * 1000 + 1) / 1000)
+
+
+def _say_resampled(reports, total, data, rate):
+    noun = "segments" if Path(f"{data}/segments").exists() else "recordings"
+    for original, count in sorted(sum((Counter(r.resampled) for r in reports), Counter()).items()):
+        log(f"{count} of {total} {noun} resampled from {original} to {rate} Hz")
+
+
+def _concatenate(paths, out):
+    try:
+        write_text(out, "".join(Path(path).read_text(encoding="utf-8") for path in paths))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}; the jobs wrote it, so run the step again") from error
+
+
+def _write_counts(data, reports, frame_shift):
+    lines = [(key, frames, report.seconds[key]) for report in reports for key, frames in report.frames.items()]
+    write_text(f"{data}/utt2num_frames", "".join(f"{key} {frames}\n" for key, frames, _ in lines))
+    write_text(f"{data}/utt2dur", "".join(f"{key} {seconds:.7g}\n" for key, _, seconds in lines))
+    write_text(f"{data}/frame_shift", f"{frame_shift:g}\n")
