@@ -1,0 +1,87 @@
+"""Embed audio files with a model folder.
+
+pydino embed exp/dino-koleo_mini/seed0/teacher a.wav b.flac
+pydino embed MODEL *.wav --output vectors.ark
+
+Prints `name  [ v1 v2 ... ]` (Kaldi's text vectors; the name is that of the file without its ending), or writes them: .ark
+(Kaldi binary, with an .scp beside it), .txt (Kaldi text) or .npz (numpy: an array a name). They equal what
+steps/extract_embeddings.sh makes of the same recordings.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pydino.audio import read_audio
+from pydino.base import UserError, atomic_open, log
+from pydino.cli import boolean
+from pydino.infer import load
+
+
+def add_arguments(parser):
+    parser.add_argument("model", metavar="MODEL", help="model folder")
+    parser.add_argument("audio", metavar="AUDIO", nargs="+", help="wav, flac, ogg, ...; one channel, of any length")
+    parser.add_argument("--output", metavar="FILE", help="write to FILE (.ark, .txt or .npz) and print nothing")
+    parser.add_argument("--keep-silence", type=boolean, default=False, metavar="true|false", help="skip the VAD (default: false)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+
+
+def run(args):
+    names = _names(args.audio)
+    write = _writer(args.output)
+    model = load(args.model, args.device)
+    channel = model.front_end.options.channel
+    vectors = {}
+    for name, path in sorted(zip(names, args.audio, strict=True), key=lambda item: item[0].encode()):
+        samples, rate = read_audio(str(path), channel=None if channel < 0 else channel)
+        try:
+            vectors[name] = model.embed(samples / 32768, rate, args.keep_silence, name)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    write(vectors)
+    if args.output:
+        log(f"{len(vectors)} embeddings of dimension {model.embedding_dim}: {args.output}")
+
+
+def _names(paths: list[str]) -> list[str]:
+    """Keys of the files: their stems, blanks made into underscores, each only once."""
+    found = {}
+    for path in paths:
+        name = re.sub(r"\s", "_", Path(path).stem)
+        if name in found:
+            raise UserError(f"{found[name]} and {path} would both be called {name}: rename one, or embed them in separate calls")
+        found[name] = path
+    return list(found)
+
+
+def _writer(output: str | None):
+    """The function that puts vectors where they are wanted; an unknown ending stops here, before any work."""
+    if output is None:
+        return _print
+    writers = {".ark": _write_archive, ".txt": _write_archive, ".npz": _write_npz}
+    suffix = Path(output).suffix
+    if suffix not in writers:
+        raise UserError(f"--output {output}: its ending says the format, and must be one of {', '.join(writers)}")
+    return lambda vectors: writers[suffix](output, vectors)
+
+
+def _print(vectors: dict) -> None:
+    for name, vector in vectors.items():
+        # The shortest digits that give the same float32 back.
+        sys.stdout.write(f"{name}  [ {' '.join(map(str, vector))} ]\n")
+
+
+def _write_archive(output: str, vectors: dict) -> None:
+    from pydino.kaldi import ArchiveWriter
+
+    text = output.endswith(".txt")
+    with ArchiveWriter(output, None if text else str(Path(output).with_suffix(".scp")), text=text) as archive:
+        for name, vector in vectors.items():
+            archive.write(name, vector)
+
+
+def _write_npz(output: str, vectors: dict) -> None:
+    with atomic_open(output, "wb") as stream:
+        np.savez(stream, **vectors)

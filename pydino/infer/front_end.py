@@ -1,0 +1,130 @@
+"""The front end: from a waveform, or from features already stored, to what the encoder sees.
+
+One order in training and extraction alike: features, frames of silence removed by VAD, then normalisation, so that the mean
+that is subtracted is that of the speech. (The papers train on trimmed audio but normalise before trimming at test:
+``normalise_after_vad: false``.)
+
+Axes: S samples, T frames, F columns of the features.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from pydino.audio import KINDS, NormalisationConfig, VadConfig, energy_vad, normalise, resample, select_voiced
+from pydino.base import ConfigError, UserError, config_from_dict, nearest, utterance_hash
+
+STORED_SCALE = 32768.0  # features on disk are of samples in the range of 16-bit integers, as Kaldi's are
+
+
+@dataclass
+class FrontEndConfig:
+    """The whole way from a waveform to the encoder's input."""
+
+    sample_rate: int  # Hz; recordings of another rate are resampled where the features' options allow it
+    features: dict[str, Any]  # kind: fbank or mfcc, and any of its options (pydino/audio/options.py)
+    waveform_scale: float = STORED_SCALE  # what samples in -1 to 1 are multiplied by
+    vad: VadConfig | None = None  # null: silence is kept
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
+    normalise_after_vad: bool = True
+
+    def __post_init__(self):
+        if self.waveform_scale <= 0:
+            raise ValueError(f"waveform_scale: {self.waveform_scale} is not positive; 32768 is Kaldi's")
+
+    def feature_options(self, where: str = "options"):
+        """Return the options of the features, checked: FbankConfig or MfccConfig.
+
+        Raises:
+            ConfigError: unknown kind, key or value, or a sample rate that is not the front end's; names ``where``.
+        """
+        options = dict(self.features)
+        kind = options.pop("kind", None)
+        if kind not in KINDS:
+            raise ConfigError(f"{where}: features.kind must be one of {', '.join(KINDS)}, got {kind!r}{nearest(kind, KINDS)}")
+        checked = config_from_dict(KINDS[kind][0], options, where=f"{where}: features")
+        if checked.sample_frequency != self.sample_rate:
+            raise ConfigError(
+                f"{where}: sample_rate is {self.sample_rate} but features.sample_frequency {checked.sample_frequency:g}; they must agree"
+            )
+        return checked
+
+
+class FrontEnd:
+    """Waveforms or stored features to the encoder's input.
+
+    Args:
+        config: FrontEndConfig.
+        device: where the features are computed.
+        where: the file the configuration came from, for messages.
+    """
+
+    def __init__(self, config: FrontEndConfig, device="cpu", where: str = "options"):
+        self.config = config
+        self.options = config.feature_options(where)
+        self._extract = KINDS[config.features["kind"]][1](self.options, device)
+        self.dim = self._extract.dim  # F
+
+    def from_waveform(self, waveform, rate: int, keep_silence: bool = False, name: str = "") -> tuple[torch.Tensor, bool]:
+        """Return the encoder's input (T, F) of a waveform, and whether any frame of it was voiced.
+
+        Args:
+            waveform: (S,) real numbers from -1 to 1; int16 samples are taken for what they are and scaled.
+            rate: Hz.
+            keep_silence: skip the VAD.
+            name: of the utterance; keys the dither, where the features have any, as its key does in a data directory.
+
+        Raises:
+            UserError: several channels, samples that are not numbers, a rate that may not be resampled, or less than a window.
+        """
+        samples = np.asarray(waveform)
+        if samples.ndim != 1:
+            raise UserError(f"a waveform of shape {samples.shape}; expected one channel, (samples,): pick a channel or take their mean")
+        samples = samples.astype(np.float32) / np.float32(32768) if samples.dtype == np.int16 else samples.astype(np.float32)
+        if not np.isfinite(samples).all():
+            raise UserError("samples that are NaN or infinite; look at how the recording was made")
+        samples = self._at_rate(samples, rate) * np.float32(self.config.waveform_scale)
+        features, energies = self._extract.with_energy([torch.from_numpy(samples)], [utterance_hash(name)])
+        if len(features[0]) == 0:
+            raise UserError(
+                f"{len(samples)} samples at {self.config.sample_rate} Hz are shorter than one window ({self.options.frame_length:g} ms); "
+                "leave it out"
+            )
+        vad = None if keep_silence else self.config.vad
+        return self.prepare(features[0], None if vad is None else energy_vad(energies[0], vad))
+
+    def _at_rate(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        wanted = self.config.sample_rate
+        if rate == wanted:
+            return samples
+        allowed = self.options.allow_downsample if rate > wanted else self.options.allow_upsample
+        if not allowed:
+            option = "allow_downsample" if rate > wanted else "allow_upsample"
+            raise UserError(
+                f"recorded at {rate} Hz, but the model hears {wanted} Hz and its features have {option}: false; resample it first "
+                f"(sox in.wav -r {wanted} out.wav)"
+            )
+        return resample(samples, rate, wanted)
+
+    def prepare(self, features: torch.Tensor, voiced=None) -> tuple[torch.Tensor, bool]:
+        """Remove silence and normalise: the part that waveforms and stored features share.
+
+        Args:
+            features: (T, F), T at least 1.
+            voiced: (T,), bool or Kaldi's 0.0 and 1.0; None keeps every frame.
+
+        Returns:
+            The encoder's input, and whether any frame was voiced. Where none is, every frame is kept: a poor embedding serves
+            better than a trial without one, and the caller warns.
+
+        Raises:
+            ValueError: ``voiced`` is not of T frames.
+        """
+        any_voiced = voiced is None or bool(torch.as_tensor(voiced).any())
+        if voiced is None or not any_voiced:
+            return normalise(features, self.config.normalisation), any_voiced
+        if self.config.normalise_after_vad:
+            return normalise(select_voiced(features, voiced), self.config.normalisation), True
+        return select_voiced(normalise(features, self.config.normalisation), voiced), True

@@ -1,0 +1,94 @@
+"""A loaded model: waveforms or features to embeddings.
+
+Axes: N utterances, T frames (of any number), F columns of the features, D dimensions of the embedding.
+"""
+
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from pydino.base import warn
+
+from .front_end import FrontEnd
+
+# A longer utterance is embedded in equal pieces and the mean of their embeddings, weighted by their lengths, stands for it:
+# memory stays bounded. Five minutes of speech; the mean moves little after the first.
+MAX_FRAMES = 30_000
+# Frames of a batch on a GPU. On a CPU every utterance goes alone: a batch gains nothing there, and an embedding is then the
+# same to the last bit whatever the company, and so whatever the number of jobs.
+GPU_BATCH_FRAMES = 120_000
+
+
+class Model:
+    """An encoder with its front end; ``config`` (ModelConfig) says what it is and how it came about.
+
+    Example:
+        model = pydino.load("exp/dino_mini/seed0/teacher")
+        vector = model.embed(waveform, rate)      # (S,) in -1 to 1 -> (D,)
+    """
+
+    def __init__(self, encoder: torch.nn.Module, front_end: FrontEnd, config, device="cpu"):
+        self.device = torch.device(device)
+        self.encoder = encoder.to(self.device).eval().requires_grad_(False)
+        self.front_end = front_end
+        self.config = config
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.encoder.embedding_dim
+
+    def embed(self, waveform, rate: int, keep_silence: bool = False, name: str = "waveform") -> np.ndarray:
+        """Return the embedding (D,) float32 of a waveform.
+
+        Args:
+            waveform: (S,) real numbers from -1 to 1, one channel, of any length.
+            rate: Hz; resampled where the model's front end allows it.
+            keep_silence: do not remove silence.
+            name: of the utterance, for a warning and for the dither (see :meth:`FrontEnd.from_waveform`).
+
+        Raises:
+            UserError: a waveform that cannot be embedded (see :meth:`FrontEnd.from_waveform`).
+        """
+        features, any_voiced = self.front_end.from_waveform(waveform, rate, keep_silence, name)
+        if not any_voiced:
+            warn(f"{name}: no voiced frame; the whole of it is embedded")
+        return self.embed_features([features])[0]
+
+    def embed_features(self, features: list) -> np.ndarray:
+        """Return the embeddings (N, D) float32 of what :meth:`FrontEnd.prepare` made: N arrays or tensors (T, F).
+
+        Batches hold utterances of one length only, so that nothing is padded and no utterance feels its neighbours. One of fewer
+        frames than the encoder needs (``encoder.min_frames``) is repeated, from its start, until it has them; one of more than
+        MAX_FRAMES is embedded in pieces.
+        """
+        pieces = []  # (frames, utterance, tensor): what the encoder sees
+        for utterance, matrix in enumerate(features):
+            matrix = torch.as_tensor(matrix, dtype=torch.float32)
+            if matrix.ndim != 2 or len(matrix) == 0 or matrix.shape[1] != self.front_end.dim:
+                raise ValueError(f"features of shape {tuple(matrix.shape)}; expected (frames, {self.front_end.dim}) with a frame or more")
+            for piece in self._pieces(matrix):
+                pieces.append((len(piece), utterance, piece))
+        total = np.zeros((len(features), self.embedding_dim), dtype=np.float64)
+        frames = np.zeros(len(features))
+        for length, group in groupby(sorted(pieces, key=lambda piece: piece[0]), key=lambda piece: piece[0]):
+            group = list(group)
+            size = max(1, GPU_BATCH_FRAMES // length) if self.device.type == "cuda" else 1
+            for start in range(0, len(group), size):
+                batch = group[start : start + size]
+                embeddings = self._encode(torch.stack([piece for _, _, piece in batch]))
+                for (_, utterance, _), embedding in zip(batch, embeddings, strict=True):
+                    total[utterance] += length * embedding
+                    frames[utterance] += length
+        return (total / frames[:, None]).astype(np.float32)
+
+    def _pieces(self, matrix: torch.Tensor) -> list[torch.Tensor]:
+        if len(matrix) < self.encoder.min_frames:
+            times = -(-self.encoder.min_frames // len(matrix))
+            return [matrix.repeat(times, 1)[: self.encoder.min_frames]]
+        return list(torch.tensor_split(matrix, -(-len(matrix) // MAX_FRAMES)))
+
+    @torch.inference_mode()
+    def _encode(self, batch: torch.Tensor) -> np.ndarray:
+        """(B, T, F) -> (B, D)."""
+        return self.encoder(batch.to(self.device)).float().cpu().numpy()

@@ -1,0 +1,130 @@
+"""A model is a folder: model.safetensors (weights), config.yaml (encoder and front end), README.md (how it was made).
+
+safetensors holds numbers and names and cannot hold code; config.yaml is plain data checked against the dataclasses below. So a
+folder from a stranger can be loaded without running anything of theirs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+
+from pydino.base import UserError, atomic_open, config_from_dict, dump_config, read_yaml, write_text
+
+from .front_end import FrontEnd, FrontEndConfig
+from .model import Model
+
+WEIGHTS, CONFIG, README = "model.safetensors", "config.yaml", "README.md"
+
+
+@dataclass
+class ModelConfig:
+    """config.yaml of a model folder."""
+
+    encoder: dict[str, Any]  # name and options, as pydino.models.build_encoder takes them
+    embedding_dim: int
+    role: Literal["teacher", "student", "untrained", "statistics"]
+    method: str  # dino, dino-koleo, untrained, fbank-stats, fbank-stats-cmn, ...
+    seed: int
+    train_set: str  # name of the set it learnt from; none, if it learnt nothing
+    front_end: FrontEndConfig
+
+
+def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> None:
+    """Write a model folder; an earlier model there is replaced.
+
+    ``config`` is the mapping of ModelConfig. config.yaml is taken away first and written last, so that a folder that has one is
+    whole.
+
+    Raises:
+        ConfigError: the configuration does not fit, or not with the encoder.
+        UserError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    checked = config_from_dict(ModelConfig, config, where=str(folder / CONFIG))
+    checked.front_end.feature_options(str(folder / CONFIG))
+    if checked.embedding_dim != encoder.embedding_dim:
+        raise UserError(f"{folder / CONFIG}: embedding_dim is {checked.embedding_dim} but the encoder's is {encoder.embedding_dim}")
+    # Tensors of one storage (tied weights) would be refused: each is saved by itself.
+    weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()}
+    (folder / CONFIG).unlink(missing_ok=True)
+    with atomic_open(folder / WEIGHTS, "wb") as stream:
+        stream.write(safetensors.torch.save(weights))
+    write_text(folder / README, readme)
+    dump_config(checked, folder / CONFIG)
+
+
+def read_model_config(folder) -> ModelConfig:
+    """Read and check config.yaml of a model folder.
+
+    Raises:
+        UserError: not a model folder.
+        ConfigError: an unknown key (with the nearest right one), a missing key, or a value of the wrong kind.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no model folder {folder}; a trained one is exp/METHOD_TAG/seedN/teacher")
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        inside = [name for name in ("teacher", "student", "model") if (folder / name / CONFIG).is_file()]
+        hint = f"; the folder {folder / inside[0]} is one" if inside else "; if it was being written, run that step again"
+        raise UserError(f"{folder} is not a model folder: it has no {' and no '.join(missing)}{hint}")
+    return config_from_dict(ModelConfig, read_yaml(folder / CONFIG), where=str(folder / CONFIG))
+
+
+def load(folder, device: str = "cpu") -> Model:
+    """Load a model folder.
+
+    Args:
+        folder: made by :func:`save_model`.
+        device: cpu, cuda, cuda:1, ...
+
+    Raises:
+        UserError: not a model folder, weights that do not fit, a damaged file, or no such device.
+        ConfigError: see :func:`read_model_config`.
+    """
+    from pydino.models import build_encoder
+
+    folder = Path(folder)
+    config = read_model_config(folder)
+    _check_device(device)
+    front_end = FrontEnd(config.front_end, device, where=str(folder / CONFIG))
+    encoder = build_encoder(config.encoder, front_end.dim)
+    if encoder.embedding_dim != config.embedding_dim:
+        raise UserError(f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives {encoder.embedding_dim}")
+    try:
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{folder / WEIGHTS} is no safetensors file ({error}): damaged, or of another format (pickles are never read); fetch or "
+            "make the model again"
+        ) from error
+    _check_weights(folder, encoder.state_dict(), weights)
+    encoder.load_state_dict(weights)
+    return Model(encoder, front_end, config, device)
+
+
+def _check_device(device: str) -> None:
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"'{device}' is no device; give cpu, cuda or cuda:N") from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"{device} was asked for but {torch.cuda.device_count()} NVIDIA GPUs can be used here; use the CPU (--gpu 0, or --device cpu), "
+            "or look at nvidia-smi"
+        )
+
+
+def _check_weights(folder: Path, expected: dict, found: dict) -> None:
+    """The same names with the same shapes on both sides, or an error that names the first that differs."""
+    for name in sorted(expected.keys() | found.keys()):
+        here, there = (None if name not in side else tuple(side[name].shape) for side in (expected, found))
+        if here != there:
+            raise UserError(
+                f"{folder / WEIGHTS} does not fit the encoder of {folder / CONFIG}: {name} is {there or 'missing'} in the file and "
+                f"{here or 'unknown'} in the encoder; take both from one model"
+            )

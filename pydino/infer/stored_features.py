@@ -1,0 +1,96 @@
+"""Features that a data directory holds, as the encoder of a model wants them: checked to have been made as the model makes them."""
+
+from pathlib import Path
+
+import torch
+
+from pydino.audio import KINDS, VadConfig
+from pydino.base import UserError, config_to_dict, load_config
+from pydino.kaldi import read_object, read_table
+
+from .front_end import STORED_SCALE, FrontEnd
+
+# Options that choose or prepare recordings, or only log: features of the same samples do not depend on them.
+NEUTRAL_OPTIONS = ("allow_downsample", "allow_upsample", "channel", "min_duration", "debug_mel")
+
+
+class StoredFeatures:
+    """``feats.scp`` and ``vad.scp`` of a data directory, through the front end of a model.
+
+    Args:
+        data: data directory.
+        front_end: of the model.
+        keep_silence: pass over vad.scp.
+
+    Raises:
+        UserError: features or VAD are missing, or were made with other options than the model's; names the option and the remedy.
+    """
+
+    def __init__(self, data, front_end: FrontEnd, keep_silence: bool = False):
+        self.data, self.front_end = Path(data), front_end
+        if not (self.data / "feats.scp").is_file():
+            raise UserError(f"no {self.data}/feats.scp: run steps/make_fbank.sh {self.data}")
+        self._check_features()
+        self._features = read_table(self.data / "feats.scp")
+        utt2spk = self.data / "utt2spk"
+        self.utterances = list(read_table(utt2spk) if utt2spk.is_file() else self._features)
+        if not self.utterances:
+            raise UserError(f"{self.data} holds no utterance")
+        self._vad = None
+        if front_end.config.vad is not None and not keep_silence:
+            self._check_vad()
+            self._vad = read_table(self.data / "vad.scp")
+
+    def has(self, key: str) -> bool:
+        """Whether the utterance has features."""
+        return key in self._features
+
+    def read(self, key: str) -> tuple[torch.Tensor, bool]:
+        """Return the encoder's input (T, F) of an utterance, and whether any of its frames is voiced (see FrontEnd.prepare)."""
+        features = torch.from_numpy(read_object(self._features[key])).float()
+        if features.ndim != 2 or features.shape[1] != self.front_end.dim or len(features) == 0:
+            raise UserError(
+                f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected (frames, {self.front_end.dim}); "
+                "make them again"
+            )
+        if self._vad is None:
+            return self.front_end.prepare(features)
+        if key not in self._vad:
+            raise UserError(f"{self.data}/vad.scp: {key} is not in it; run steps/compute_vad.sh {self.data} again")
+        try:
+            return self.front_end.prepare(features, read_object(self._vad[key]))
+        except ValueError as error:
+            raise UserError(f"{self.data}: {key}: {error}") from error
+
+    def _check_features(self):
+        kind = self.front_end.config.features["kind"]
+        path = self.data / "conf" / f"{kind}.yaml"
+        if not path.is_file():
+            others = [other for other in KINDS if (self.data / "conf" / f"{other}.yaml").is_file()]
+            found = f"they are {others[0]} features" if others else "nothing says how they were made"
+            raise UserError(f"no {path}: the model wants {kind} features, but {found}; run steps/make_{kind}.sh {self.data}")
+        if self.front_end.config.waveform_scale != STORED_SCALE:
+            raise UserError(
+                f"the model wants samples multiplied by {self.front_end.config.waveform_scale:g}, but stored features are of samples times "
+                f"{STORED_SCALE:g}; embed the recordings with pydino embed instead"
+            )
+        remedy = f"steps/make_{kind}.sh --{kind}-config"
+        self._compare(config_to_dict(load_config(KINDS[kind][0], path)), config_to_dict(self.front_end.options), path, remedy)
+
+    def _check_vad(self):
+        path = self.data / "conf" / "vad.yaml"
+        if not path.is_file() or not (self.data / "vad.scp").is_file():
+            raise UserError(
+                f"no {self.data}/vad.scp or {path}, and the model removes silence: run steps/compute_vad.sh {self.data}, or give "
+                "--keep-silence true"
+            )
+        remedy = "steps/compute_vad.sh --vad-config"
+        self._compare(config_to_dict(load_config(VadConfig, path)), config_to_dict(self.front_end.config.vad), path, remedy)
+
+    def _compare(self, stored: dict, wanted: dict, path: Path, remedy: str):
+        for name, value in wanted.items():
+            if name not in NEUTRAL_OPTIONS and stored[name] != value:
+                raise UserError(
+                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; make the features anew with "
+                    f"{remedy} YAML {self.data}, where YAML says {name}: {value}"
+                )

@@ -1,0 +1,139 @@
+"""The figures of the report: training curves, DET curves, score histograms, a map of the embeddings."""
+
+import numpy as np
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from scipy.stats import norm
+
+from pydino.report.gather import TrainingRun
+from pydino.report.svg import COLOURS, GREYS, plt, style, to_svg
+from pydino.report.tables import BACKENDS, BASELINES, TREATMENTS, is_baseline
+
+# A legend of more names than this hides more than it tells.
+MAX_CURVES = 8
+MAX_GROUPS = 12
+
+
+def system_order(system: dict) -> tuple:
+    """Sort key of a curve or embedding folder: what has learnt first, then the plainest back-end and treatment."""
+    model, backend, treatment = system["model"], system.get("backend", ""), system.get("treatment", "")
+    place = [names.index(name) if name in names else len(names) for names, name in ((BACKENDS, backend), (TREATMENTS, treatment))]
+    return (is_baseline(model), BASELINES.index(model) if is_baseline(model) else 0, model, *place, backend, treatment)
+
+
+def model_colours(models) -> dict:
+    """A fixed colour for each model of the report, greys for the baselines."""
+    learnt = sorted({m for m in models if not is_baseline(m)})
+    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(zip(BASELINES, GREYS, strict=True))
+
+
+def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
+    """One small panel a quantity, one line a training run. ``panels``: title -> {key of the log: line style}."""
+    with style():
+        present = {
+            title: keys for title, keys in panels.items() if any(_is_number(epoch.get(k)) for r in runs for epoch in r.epochs for k in keys)
+        }
+        columns = min(3, len(present))
+        rows = -(-len(present) // columns)
+        figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.3 * rows), squeeze=False, layout="constrained")
+        for axis, (title, keys) in zip(axes.flat, present.items(), strict=False):
+            for i, run in enumerate(runs[:MAX_CURVES]):
+                for key, line in keys.items():
+                    points = [(epoch.get("epoch", n + 1), epoch[key]) for n, epoch in enumerate(run.epochs) if _is_number(epoch.get(key))]
+                    if points:
+                        axis.plot(*zip(*points, strict=True), line, color=COLOURS[i], linewidth=1.4, label=run.name if line == "-" else "")
+            axis.set_title(title)
+            axis.set_xlabel("epoch")
+        for axis in list(axes.flat)[len(present) :]:
+            axis.set_visible(False)
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        return to_svg(figure, name, "Training curves: " + ", ".join(present))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+
+
+def det_curve(curves: list[dict], colours: dict, name: str) -> str:
+    """Miss rate against false-alarm rate on probit axes; the diagonal, where both are equal, is drawn faint.
+
+    A DET curve of Gaussian scores is a straight line on these axes (Martin et al., Eurospeech 1997).
+    """
+    with style():
+        figure, axis = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
+        low, high = 0.6e-3, 0.62
+        for curve in sorted(curves, key=system_order)[: 2 * MAX_CURVES]:
+            false_alarm, miss = _thinned(curve["false_alarm"], curve["miss"])
+            line = {"raw": "-", "centred": "--", "whitened": ":"}.get(curve["treatment"], "-.")
+            label = ", ".join(str(curve[key]) for key in ("model", "backend", "treatment"))
+            axis.plot(*(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (false_alarm, miss)), line,
+                      color=colours.get(curve["model"], COLOURS[0]), linewidth=1.5, label=label)  # fmt: skip
+        limits = norm.ppf([low, high])
+        axis.plot(limits, limits, color=GREYS[0], linewidth=0.6)
+        ticks = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60])
+        for ruler in (axis.xaxis, axis.yaxis):
+            ruler.set_major_locator(FixedLocator(norm.ppf(ticks / 100)))
+            ruler.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
+            ruler.set_minor_locator(NullLocator())
+        axis.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %", aspect="equal")
+        figure.legend(loc="outside right upper", fontsize=8)
+        return to_svg(figure, name, "Detection error trade-off")
+
+
+def _thinned(false_alarm, miss, points: int = 300):
+    """At most ``points`` points, evenly spread along the curve as it is drawn."""
+    false_alarm, miss = np.asarray(false_alarm, float), np.asarray(miss, float)
+    if len(miss) <= points:
+        return false_alarm, miss
+    position = norm.ppf(np.clip(false_alarm, 1e-4, 1 - 1e-4)) - norm.ppf(np.clip(miss, 1e-4, 1 - 1e-4))
+    order = np.argsort(position, kind="stable")
+    wanted = np.linspace(position.min(), position.max(), points)
+    chosen = np.unique(order[np.clip(np.searchsorted(position[order], wanted), 0, len(order) - 1)])
+    return false_alarm[chosen], miss[chosen]
+
+
+def score_histograms(systems: list[tuple], name: str) -> str:
+    """Target and non-target scores of each system. ``systems``: (title, target scores, non-target scores)."""
+    with style():
+        figure, axes = plt.subplots(1, len(systems), figsize=(3.2 * len(systems), 2.4), squeeze=False, layout="constrained")
+        for axis, (title, target, nontarget) in zip(axes.flat, systems, strict=True):
+            bins = np.histogram_bin_edges(np.concatenate([target, nontarget]), bins=60)
+            for scores, colour, label in ((nontarget, COLOURS[1], "different speakers"), (target, COLOURS[0], "same speaker")):
+                axis.hist(scores, bins=bins, density=True, color=colour, alpha=0.6, label=label)
+            axis.set_title(title)
+            axis.set_xlabel("score")
+            axis.set_yticks([])
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return to_svg(figure, name, "Histograms of target and non-target scores")
+
+
+def embedding_maps(systems: list[tuple], name: str) -> str:
+    """Embeddings in two dimensions. ``systems``: (title, (N, 2) positions, group of each point or ``None``)."""
+    with style():
+        figure, axes = plt.subplots(1, len(systems), figsize=(3.3 * len(systems), 3.3), squeeze=False, layout="constrained")
+        for axis, (title, positions, groups) in zip(axes.flat, systems, strict=True):
+            named = sorted({g for g in groups if g is not None})
+            rest = np.array([g is None for g in groups])
+            axis.scatter(*positions[rest].T, s=5, color=GREYS[0], alpha=0.35, linewidths=0)
+            for i, group in enumerate(named):
+                axis.scatter(*positions[np.array([g == group for g in groups])].T, s=14, color=COLOURS[i % len(COLOURS)], linewidths=0)
+            axis.set_title(title)
+            axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+            axis.grid(False)
+        return to_svg(figure, name, "Map of the embeddings")
+
+
+def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:
+    """(N, D) embeddings -> (N, 2) positions: t-SNE of the length-normalised vectors (cosine geometry), the same on every run.
+
+    Below 30 points t-SNE has nothing to work with; the first two principal components stand in.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    unit = unit - unit.mean(axis=0)
+    if len(unit) < 30:
+        return PCA(n_components=2, svd_solver="full").fit_transform(unit)
+    perplexity = min(30, len(unit) // 4)
+    return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=0, n_jobs=1).fit_transform(unit)

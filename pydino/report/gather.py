@@ -1,0 +1,118 @@
+"""Find and check what the report is made of: result files, DET curves, training logs, embedding folders."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pydino.base import UserError, nearest, warn
+
+# What every result says about itself; the order is the order of results.json.
+RESULT_KEYS = (
+    "task", "model", "backend", "treatment", "labels", "train_set", "test_set",
+    "metric", "value", "unit", "ci", "n", "seed", "config", "version",
+)  # fmt: skip
+DET_KEYS = ("trials", "model", "backend", "treatment", "false_alarm", "miss", "scores", "trials_file")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training log: `name` is its folder under the experiment root, `epochs` one mapping an epoch."""
+
+    name: str
+    epochs: list
+
+
+def gather_results(root) -> list[dict]:
+    """Every result under `root`, checked, in the order of the files' names.
+
+    A `*.result.json` file holds one result (a mapping of RESULT_KEYS) or a list of them. Raises UserError, naming
+    file and key, for a file that is not that, and for two different values of one and the same measurement.
+    """
+    results, origin = [], {}
+    for path in sorted(Path(root).rglob("*.result.json")):
+        loaded = _read_json(path)
+        for result in loaded if isinstance(loaded, list) else [loaded]:
+            _check_result(result, path)
+            result = {key: result[key] for key in RESULT_KEYS} | {k: v for k, v in result.items() if k not in RESULT_KEYS}
+            identity = _identity(result)
+            if identity not in origin:
+                origin[identity] = (path, result["value"])
+                results.append(result)
+            elif not _same(origin[identity][1], result["value"]):
+                raise UserError(
+                    f"{path} and {origin[identity][0]} hold different values ({result['value']} and {origin[identity][1]}) of one "
+                    f"measurement, {result['metric']} of {result['model']} on {result['test_set']}: delete the stale file"
+                )
+    if not results:
+        raise UserError(f"no *.result.json under {root}: run the scoring and transfer stages first (./run.sh --stage 6)")
+    return results
+
+
+def _identity(result: dict) -> str:
+    """All that tells two measurements apart: everything but the outcome and the version of the program."""
+    outcome = ("value", "unit", "ci", "n", "version", "command")
+    return json.dumps({key: value for key, value in result.items() if key not in outcome}, sort_keys=True)
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def _check_result(result, path: Path) -> None:
+    if not isinstance(result, dict):
+        raise UserError(f"{path}: a result must be a mapping, found {type(result).__name__}")
+    for key in RESULT_KEYS:
+        if key not in result:
+            raise UserError(f"{path}: key '{key}' is missing{nearest(key, [k for k in result if k not in RESULT_KEYS])}")
+    if isinstance(result["value"], bool) or not isinstance(result["value"], (int, float)):
+        raise UserError(f"{path}: 'value' must be a number, found {result['value']!r}")
+    ci = result["ci"]
+    if ci is not None and not (isinstance(ci, list) and len(ci) == 2 and all(isinstance(x, (int, float)) for x in ci)):
+        raise UserError(f"{path}: 'ci' must be [low, high] or null, found {ci!r}")
+
+
+def gather_det_curves(root) -> list[dict]:
+    """Every `*.det.json` under `root`: DET_KEYS, with `false_alarm` and `miss` as rates in [0, 1]."""
+    curves = []
+    for path in sorted(Path(root).rglob("*.det.json")):
+        curve = _read_json(path)
+        missing = [key for key in DET_KEYS if key not in curve] if isinstance(curve, dict) else list(DET_KEYS)
+        if missing:
+            raise UserError(f"{path}: key '{missing[0]}' is missing; score again to make it anew")
+        curves.append(curve | {"path": str(path)})
+    return curves
+
+
+def gather_training_runs(root) -> list[TrainingRun]:
+    """Every `log.jsonl` under `root`; a last line that a running or killed training left unfinished is passed over."""
+    runs = []
+    for path in sorted(Path(root).rglob("log.jsonl")):
+        epochs = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                epochs.append(json.loads(line))
+            except json.JSONDecodeError:
+                warn(f"{path}: line {number} is not JSON and is passed over")
+        if epochs:
+            runs.append(TrainingRun(str(path.parent.relative_to(root)), epochs))
+    return runs
+
+
+def gather_embedding_folders(root) -> list[dict]:
+    """meta.yaml of every extracted set under `root`, with the key `folder` added."""
+    folders = []
+    for scp in sorted(Path(root).rglob("xvector.scp")):
+        meta_path = scp.parent / "meta.yaml"
+        if meta_path.exists():
+            folders.append(yaml.safe_load(meta_path.read_text(encoding="utf-8")) | {"folder": str(scp.parent)})
+    return folders
+
+
+def _read_json(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error}); delete it and rerun the stage that makes it") from None

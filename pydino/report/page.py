@@ -1,0 +1,106 @@
+"""The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark as the reader likes."""
+
+from html import escape
+
+from pydino.report.tables import Table
+
+_NOTES = (
+    ("EER", "equal error rate: the threshold where misses and false alarms are equally frequent; chance is 50 %"),
+    ("minDCF p", "smallest normalised detection cost when one trial in 1/p is a target; 1 is no better than refusing everything"),
+    ("UAR", "unweighted average recall: the mean of the recalls of the classes; chance is 100 % divided by their number"),
+    ("MAE", "mean absolute error, in the unit named"),
+    ("[low, high]", "95 % interval by bootstrap over speakers (or subjects), one seed"),
+    ("(low to high)", "range over seeds, beside their mean"),
+    ("labels", "what the back-end was trained on: `none`, `pseudo` (clusters), `train` (the training set's own labels)"),
+    ("treatment", "of embeddings: `raw`; `centred`: less the mean of unlabelled training ones; `whitened`: decorrelated by these"),
+    ("fbank-stats", "baseline: mean and standard deviation of the filter banks; it keeps the level and colour of the recording"),
+    ("fbank-stats-cmn", "baseline: the same after mean normalisation, which is what the encoders see"),
+    ("untrained", "baseline: the encoder with random weights"),
+)
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2128; --soft: #5d6673; --paper: #ffffff; --line: #d5dae1; --grid: #e6e9ee; --tint: #f4f6f9 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #dfe3e9; --soft: #97a1ae; --paper: #16191e; --line: #3a414b; --grid: #2b3038; --tint: #1e2229 }
+}
+body { margin: 2rem auto; padding: 0 1.2rem; max-width: 76rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.25rem; margin: 2.4rem 0 .4rem }
+h3 { font-size: 1rem; margin: 1.4rem 0 .2rem }
+p { margin: .3rem 0; max-width: 60rem } .soft, figcaption, dd { color: var(--soft) }
+.scroll { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th { color: var(--soft); font-weight: 600 } .text { text-align: left } .best { font-weight: 700 } tbody tr:hover { background: var(--tint) }
+figure { margin: .8rem 0 } figcaption { font-size: .9rem; max-width: 60rem } svg { width: 100%; height: auto; stroke-linejoin: round }
+pre, code { font: .85rem ui-monospace, monospace; background: var(--tint) } pre { padding: .7rem; overflow-x: auto }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .9rem } dt { font-weight: 600 } dd { margin: 0 }
+"""
+
+
+def markdown_page(title: str, tables: list[Table], commands: str, made_by: str) -> str:
+    """RESULTS.md: the tables, the best value of each column in bold, and what made them."""
+    parts = [f"# {title}", made_by]
+    parts += [_markdown_table(table) for table in tables]
+    if commands:
+        parts.append(f"## Commands\n\n```\n{commands.rstrip()}\n```")
+    parts.append("## How to read the tables\n\n" + "\n".join(f"* {name}: {text}." for name, text in _NOTES))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    def cell(i, j):
+        text = table.rows[i][j].replace("|", "\\|")
+        return f"**{text}**" if (i, j) in table.best else text
+
+    lines = [f"## {table.title}", ""]
+    lines += [line for text in _below_title(table, "`{}`") for line in (text, "")]
+    lines.append("| " + " | ".join(table.header) + " |")
+    lines.append("|" + "|".join("---" if j < table.text_columns else "--:" for j in range(len(table.header))) + "|")
+    lines += ["| " + " | ".join(cell(i, j) for j in range(len(table.header))) + " |" for i in range(len(table.rows))]
+    return "\n".join(lines)
+
+
+def _below_title(table: Table, code: str) -> list[str]:
+    """The lines between a table's title and its head: caption, and the commands that made it."""
+    made = f"Made by {code.format(table.commands[0])}" if table.commands else ""
+    if len(table.commands) > 1:
+        made += f" and {len(table.commands) - 1} like it (`command` in results.json)"
+    return [text for text in (table.caption, made) if text]
+
+
+def html_page(title: str, tables: list[Table], exhibits: list, commands: str, made_by: str) -> str:
+    """report.html, whole: tables, figures (inline SVG) and explanations.
+
+    ``exhibits``: objects with ``title``, ``caption`` and ``svg``. Texts are escaped, the drawings are not.
+    """
+    body = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(made_by)}</p>']
+    body += [_html_table(table) for table in tables]
+    if exhibits:
+        body.append("<h2>Figures</h2>")
+    for exhibit in exhibits:
+        body.append(
+            f"<h3>{escape(exhibit.title)}</h3>\n<figure>\n{exhibit.svg}\n<figcaption>{escape(exhibit.caption)}</figcaption>\n</figure>"
+        )
+    if commands:
+        body.append(f"<h2>Commands</h2>\n<pre>{escape(commands.rstrip())}</pre>")
+    notes = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _NOTES)
+    body.append(f"<h2>How to read the tables</h2>\n<dl>\n{notes}\n</dl>")
+    content = "\n".join(body)
+    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>'
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+
+
+def _html_table(table: Table) -> str:
+    def kind(i, j):
+        names = ["text"] * (j < table.text_columns) + ["best"] * ((i, j) in table.best)
+        return f' class="{" ".join(names)}"' if names else ""
+
+    head = "".join(f"<th{kind(-1, j)}>{escape(text)}</th>" for j, text in enumerate(table.header))
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td{kind(i, j)}>{escape(text)}</td>" for j, text in enumerate(row)) + "</tr>" for i, row in enumerate(table.rows)
+    )
+    below = "\n".join(f'<p class="soft">{escape(text)}</p>' for text in _below_title(table, "{}"))
+    return (
+        f"<h2>{escape(table.title)}</h2>\n{below}\n"
+        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+    )
