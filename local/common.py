@@ -7,14 +7,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from pydino.backend.trials import make_trials
-
-from pydino.base import UserError, log, set_program, warn, write_text
+from pydino.base import UserError, log, set_program, warn
 from pydino.cli import _Parser as Parser  # knows the nearest option of a misspelt one
+from pydino.cli import make_trials
 from pydino.kaldi import validate, write_table
+from pydino.kaldi.data_dir import invert, named
 
 MAX_TRIALS = 500_000
-MAX_NAMED = 5  # items that a message names before "and N more"
 
 
 def main(documentation: str, add_arguments, prepare) -> None:
@@ -69,13 +68,6 @@ def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) 
             return candidate
     found = named(sorted(os.listdir(root))) or "nothing"
     raise UserError(f"{root} does not look like {corpus}: expected {' or '.join(expected)} in it, found {found}. {advice}")
-
-
-def named(items) -> str:
-    """Return the first few items in words: ``a, b, c and 7 more``."""
-    items = [str(item) for item in items]
-    text = ", ".join(items[:MAX_NAMED])
-    return f"{text} and {len(items) - MAX_NAMED:,} more" if len(items) > MAX_NAMED else text
 
 
 def audio_path(path: Path) -> str:
@@ -139,23 +131,16 @@ def write_set(
     aside, old = target.with_name(f".{name}.new"), target.with_name(f".{name}.old")
     for left_over in (aside, old):
         shutil.rmtree(left_over, ignore_errors=True)
-    spk2utt: dict[str, list[str]] = {}
-    for utterance in sorted(utt2spk, key=lambda key: key.encode("utf-8")):
-        spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
-    tables = {"wav.scp": wav_scp, "utt2spk": utt2spk, "spk2utt": {s: " ".join(u) for s, u in spk2utt.items()}, **labels}
-    for table, content in tables.items():
+    in_order = {utterance: utt2spk[utterance] for utterance in sorted(utt2spk, key=lambda key: key.encode("utf-8"))}
+    for table, content in {"wav.scp": wav_scp, "utt2spk": utt2spk, "spk2utt": invert(in_order), **labels}.items():
         write_table(aside / table, content)
-    trials = []
     if max_trials is not None:
-        trials = make_trials(utt2spk, max_trials, seed)
-        write_text(aside / "trials", "".join(f"{enrol} {test} {kind}\n" for enrol, test, kind in trials))
+        make_trials.run(argparse.Namespace(max_trials=max_trials, seed=seed, utt2spk=aside / "utt2spk", trials=aside / "trials"))
     errors = validate(aside, feats=False, text=False, wav=True)
     if errors:
-        raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:MAX_NAMED])}")
+        raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:5])}")
 
-    counts = f"{len(wav_scp):,} utterances, {len(spk2utt):,} speakers"
-    if trials:
-        counts += f", {len(trials):,} trials ({sum(kind == 'target' for *_, kind in trials):,} target)"
+    counts = f"{len(wav_scp):,} utterances, {len(speakers):,} speakers"
     if _same(aside, target) and not forced():
         shutil.rmtree(aside)
         log(f"{target} is up to date: {counts}")
@@ -189,27 +174,3 @@ def _summary(values) -> str:
         return ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
     numbers = [float(value) for value in values]
     return f"{min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.1f}"
-
-
-def read_map(path: Path) -> dict[str, str]:
-    """Read a corpus's own two-column table, blank or tab between (its keys need not be sorted).
-
-    Lines look like::
-
-        000010011<TAB>WAVE/SPEAKER0001/000010011.WAV
-
-    Raises:
-        UserError: the file is missing, a line has one field, or a key comes twice; the message names file and line.
-    """
-    if not path.is_file():
-        raise UserError(f"no file {path}; the corpus is not complete, unpack it again")
-    table: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        fields = line.split(maxsplit=1)
-        if not fields:
-            continue
-        if len(fields) != 2 or fields[0] in table:
-            problem = "is there twice" if fields[0] in table else "has no value"
-            raise UserError(f"{path}, line {number}: key '{fields[0]}' {problem}")
-        table[fields[0]] = fields[1].strip()
-    return table

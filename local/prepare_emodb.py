@@ -16,8 +16,9 @@ Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as Ka
 
 import re
 
-from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, named, write_set
+from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, write_set
 from pydino.base import UserError, log
+from pydino.kaldi.data_dir import named
 
 CORPUS = "emodb"
 UTTERANCES = 535

@@ -24,8 +24,9 @@ import os
 import re
 from pathlib import Path
 
-from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, named, write_set
+from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, write_set
 from pydino.base import UserError, log, nearest
+from pydino.kaldi.data_dir import named
 
 CORPUS = "LibriSpeech"
 UTTERANCES = {

@@ -23,8 +23,9 @@ but its tables only give ages. They leave a gap between pupils (up to 15) and ad
 import os
 from pathlib import Path
 
-from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, read_map, write_set
+from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, write_set
 from pydino.base import UserError, log
+from pydino.kaldi import read_table
 
 CORPUS = "speechocean762"
 SETS = ("train", "test")
@@ -63,8 +64,10 @@ def read_set(root: Path, name: str):
     Raises:
         UserError: a table is missing or malformed, or an utterance has no speaker.
     """
-    path_of, speaker_of, age_of, gender_of = (read_map(root / name / table) for table in ("wav.scp", "utt2spk", "spk2age", "spk2gender"))
-    lost = sorted(set(path_of) - set(speaker_of))
+    path_of, speaker_of, age_of, gender_of = (
+        read_table(root / name / table, check_sorted=False) for table in ("wav.scp", "utt2spk", "spk2age", "spk2gender")
+    )
+    lost = sorted(utterance for utterance in path_of if not speaker_of.get(utterance))
     if lost:
         raise UserError(f"{root / name / 'utt2spk'}: no speaker for utterance {lost[0]} of wav.scp ({len(lost):,} such)")
     for speaker, age in age_of.items():
