@@ -1,0 +1,30 @@
+"""The baseline that learns nothing: mean and standard deviation over time of the features themselves."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .pooling import mean_and_deviation
+
+
+@dataclass
+class StatisticsConfig:
+    """Whether the mean is kept; after mean normalisation it is zero and tells nothing."""
+
+    mean: bool = True
+
+
+class Statistics(nn.Module):
+    """(B, T, F) -> (B, 2F): mean, then standard deviation; or (B, F), the deviation alone."""
+
+    min_frames = 2
+
+    def __init__(self, config: StatisticsConfig, feature_dim: int):
+        super().__init__()
+        self.mean = config.mean
+        self.embedding_dim = 2 * feature_dim if config.mean else feature_dim
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = mean_and_deviation(x.transpose(1, 2))
+        return both if self.mean else both[:, x.shape[2] :]

@@ -1,0 +1,78 @@
+"""The loss of DINO: the student predicts, of every view, what the teacher says of another view of the same utterance.
+
+Caron et al. 2021 (arXiv 2104.14294), with the settings of Cho et al. 2022 (arXiv 2208.05445). With K outputs, teacher logits t of the
+global views and student logits s of all views,
+
+    L = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b H(softmax((t_gb - c) / T_t), softmax(s_vb / T_s)),
+
+where P is the number of pairs, H(p, q) = -sum_k p_k log q_k, and c the centre, an exponential average of the teacher's mean logit
+that is updated after it has been used.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass
+class DinoLossConfig:
+    """Temperatures and centre; the defaults are the papers'."""
+
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04  # above 0.07 and below 0.02 small runs drift to uniform
+    centre_momentum: float = 0.9
+
+    def __post_init__(self):
+        for name in ("student_temperature", "teacher_temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.centre_momentum <= 1:
+            raise ValueError(f"centre_momentum must be in [0, 1], got {self.centre_momentum}")
+
+
+class DinoLoss(nn.Module):
+    """Loss and centre. The centre is a buffer, so that it is saved and moved with the rest."""
+
+    def __init__(self, config: DinoLossConfig, output_dim: int):
+        super().__init__()
+        self.config = config
+        self.register_buffer("centre", torch.zeros(output_dim))
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss (a scalar) and what tells a healthy run from a collapsing one.
+
+        Args:
+            student: (V, B, K) logits, the global views first.
+            teacher: (G, B, K) logits of the global views, G < V; without gradient.
+
+        Returns:
+            loss, and scalars in nats: ``teacher_entropy``, ``student_entropy``, ``mean_teacher_entropy`` (of the teacher's output
+            averaged over the batch: ln K where all outputs are used alike, small where few are), ``kl`` (of the pairs).
+        """
+        views, num_global = len(student), len(teacher)
+        # Softmaxes over many outputs are taken in float32 whatever the precision of the rest.
+        log_q = F.log_softmax(student.float() / self.config.student_temperature, dim=-1)
+        log_p = F.log_softmax((teacher.float() - self.centre) / self.config.teacher_temperature, dim=-1)
+        p = log_p.exp()
+        # sum over pairs of p_g . log q_v = (sum_g p_g) . (sum_v log q_v) - sum_g p_g . log q_g, without making the pairs
+        all_pairs = (p.sum(0) * log_q.sum(0)).sum(-1)
+        same_view = (p * log_q[:num_global]).sum((0, -1))
+        pairs = num_global * (views - 1)
+        loss = -(all_pairs - same_view).mean() / pairs
+        with torch.no_grad():
+            teacher_entropy = -(p * log_p).sum(-1).mean()
+            mean_p = p.mean((0, 1))
+            metrics = {
+                "teacher_entropy": teacher_entropy,
+                "student_entropy": -(log_q[:num_global].exp() * log_q[:num_global]).sum(-1).mean(),
+                "mean_teacher_entropy": -(mean_p * mean_p.clamp_min(1e-30).log()).sum(),
+                "kl": loss.detach() - teacher_entropy,
+            }
+        return loss, metrics
+
+    @torch.no_grad()
+    def update_centre(self, teacher: torch.Tensor) -> None:
+        """c <- m c + (1 - m) mean of the teacher's logits (G, B, K); to be called after the loss of the same step."""
+        self.centre.lerp_(teacher.float().mean((0, 1)), 1 - self.config.centre_momentum)

@@ -1,0 +1,23 @@
+"""The teacher: a copy of the student that follows it slowly, theta_t <- m theta_t + (1 - m) theta_s."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+def make_teacher(student: nn.Module) -> nn.Module:
+    """Return a copy of the student that takes no gradient. It stays in training mode, like the student.
+
+    Its batch norms use the statistics of the batch and gather running ones of their own from the global views; as in the papers' code,
+    the average below is over parameters alone.
+    """
+    teacher = copy.deepcopy(student)
+    teacher.requires_grad_(False)
+    return teacher.train()
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move every parameter of the teacher towards the student's, in one launch for all of them."""
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
