@@ -27,9 +27,9 @@ KIND_CHOICES = ("untrained", "fbank-stats", "fbank-stats-cmn")
 
 def add_arguments(parser):
     parser.add_argument("--kind", choices=KIND_CHOICES, required=True)
-    parser.add_argument("--like", metavar="PATH", help="training configuration (YAML) or model folder to take encoder and normalisation from")
+    parser.add_argument("--like", metavar="PATH", help="training configuration (YAML) or model folder: whose encoder and normalisation")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: %(default)s)")
-    parser.add_argument("data", metavar="DATA", help="data directory with conf/fbank.yaml (or mfcc) and, if silence is removed, conf/vad.yaml")
+    parser.add_argument("data", metavar="DATA", help="data directory with conf/fbank.yaml (or mfcc) and conf/vad.yaml")
     parser.add_argument("folder", metavar="FOLDER", help="model folder to make")
 
 

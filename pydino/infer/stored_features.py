@@ -47,7 +47,7 @@ class StoredFeatures:
 
     def read(self, key: str) -> tuple[torch.Tensor, bool]:
         """Return the encoder's input (T, F) of an utterance, and whether any of its frames is voiced (see FrontEnd.prepare)."""
-        features = torch.from_numpy(read_object(self._features[key])).float()
+        features = torch.from_numpy(read_object(self._features[key], key=key)).float()
         if features.ndim != 2 or features.shape[1] != self.front_end.dim or len(features) == 0:
             raise UserError(
                 f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected (frames, {self.front_end.dim}); "
@@ -58,7 +58,7 @@ class StoredFeatures:
         if key not in self._vad:
             raise UserError(f"{self.data}/vad.scp: {key} is not in it; run steps/compute_vad.sh {self.data} again")
         try:
-            return self.front_end.prepare(features, read_object(self._vad[key]))
+            return self.front_end.prepare(features, read_object(self._vad[key], key=key))
         except ValueError as error:
             raise UserError(f"{self.data}: {key}: {error}") from error
 

@@ -1,0 +1,225 @@
+"""The report from a made-up experiment folder: the numbers, their order, and a page that needs nothing from outside."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+
+from pydino.cli import main
+from pydino.kaldi import ArchiveWriter
+from pydino.report import comparison_table, result_tables
+
+SPEAKERS, UTTERANCES = 14, 5
+
+
+def result(**changes):
+    return {
+        "task": "sv", "model": "dino-koleo", "backend": "cosine", "treatment": "raw", "labels": "none", "train_set": "train_ssl",
+        "test_set": "test", "metric": "eer", "value": 14.832, "unit": "percent", "ci": [13.5, 16.25], "n": 12880, "seed": 0,
+        "config": "dino-koleo_mini/teacher", "version": "0.1.0", "command": "pydino evaluate-scores data/test/trials scores.txt",
+    } | changes  # fmt: skip
+
+
+def baseline(model="fbank-stats", **changes):
+    about = {"model": model, "train_set": "none", "config": f"{model}_mini/model", "value": 28.3, "ci": [26.0, 30.5]}
+    return result(**about | changes)
+
+
+def write_system(root, name, meta, separation, rng):
+    """Embeddings, scores, DET curve and results of one made-up system, as the steps leave them."""
+    folder = root / "exp" / name
+    speakers = rng.normal(size=(SPEAKERS, 1, 16)) * separation
+    vectors = (speakers + rng.normal(size=(SPEAKERS, UTTERANCES, 16))).reshape(-1, 16).astype(np.float32)
+    keys = [f"s{s:02d}-u{u}" for s in range(SPEAKERS) for u in range(UTTERANCES)]
+    (folder / "xvectors_test").mkdir(parents=True)
+    with ArchiveWriter(str(folder / "xvectors_test/xvector.ark"), str(folder / "xvectors_test/xvector.scp")) as archive:
+        for key, vector in zip(keys, vectors, strict=True):
+            archive.write(key, vector)
+    said = {"role": "teacher", "seed": 0, "data": "test", "data_dir": "data/test", "keep_silence": False} | meta
+    (folder / "xvectors_test/meta.yaml").write_text(yaml.safe_dump(said))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = folder / "scores"
+    scores.mkdir()
+    trials, lines, values, targets = [], [], [], []
+    for i, one in enumerate(keys):
+        for j in range(i):
+            target = one[:3] == keys[j][:3]
+            trials.append(f"{one} {keys[j]} {'target' if target else 'nontarget'}\n")
+            lines.append(f"{one} {keys[j]} {unit[i] @ unit[j]:.6f}\n")
+            values.append(float(unit[i] @ unit[j]))
+            targets.append(target)
+    (root / "data/test").mkdir(parents=True, exist_ok=True)
+    (root / "data/test/trials").write_text("".join(trials))
+    (root / "data/test/utt2spk").write_text("".join(f"{key} {key[:3]}\n" for key in keys))
+    (scores / "test.cosine.raw.txt").write_text("".join(lines))
+    order = np.argsort(values)
+    hits = np.array(targets)[order]
+    curve = {
+        "trials": "test", "model": meta["model"], "backend": "cosine", "treatment": "raw",
+        "miss": (np.cumsum(hits) / hits.sum()).tolist(), "false_alarm": (1 - np.cumsum(~hits) / (~hits).sum()).tolist(),
+        "scores": f"exp/{name}/scores/test.cosine.raw.txt", "trials_file": "data/test/trials",
+    }  # fmt: skip
+    (scores / "test.cosine.raw.det.json").write_text(json.dumps(curve))
+    return scores
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe folder after all stages, with two trained models and three baselines."""
+    root = tmp_path_factory.mktemp("mini")
+    rng = np.random.default_rng(0)
+    systems = {  # model: (how far its speakers are apart, EER)
+        "dino-koleo": (1.2, 14.832), "dino": (0.9, 21.8), "fbank-stats": (0.5, 28.3), "fbank-stats-cmn": (0.4, 33.0),
+        "untrained": (0.3, 41.0),
+    }  # fmt: skip
+    for model, (separation, value) in systems.items():
+        scores = write_system(root, f"{model}_mini/seed0", {"model": model}, separation, rng)
+        make = result if model.startswith("dino") else baseline
+        rows = []
+        for treatment, shift in (("raw", 0.0), ("centred", -1.0), ("whitened", 0.5)):
+            about = {"model": model, "treatment": treatment, "config": f"{model}_mini"}
+            rows.append(make(**about, value=value + shift, ci=[value + shift - 2, value + shift + 2]))
+            rows.append(make(**about, metric="mindcf_0.01", unit="", value=0.9 + shift / 50, ci=[0.85, 0.95]))
+            rows.append(make(**about, metric="mindcf_0.05", unit="", value=0.8 + shift / 50, ci=None))
+        (scores / "test.result.json").write_text(json.dumps(rows))
+        uar = make(**about, task="emotion", backend="logreg", labels="train", metric="uar", value=60 - value / 2, ci=[35, 70], n=480)
+        (scores.parent / "emotion.result.json").write_text(json.dumps(uar))
+        if model.startswith("dino"):
+            epochs = [
+                {"epoch": e, "loss": 7 - e / 3, "teacher_entropy": 6 - e / 4, "student_entropy": 6.5 - e / 4, "kl": 0.3, "learning_rate": 1e-3 / e}
+                for e in range(1, 11)
+            ]
+            log = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
+            (scores.parent / "log.jsonl").write_text(log + '{"epoch": 11, "lo')  # killed while it wrote
+    return root
+
+
+@pytest.fixture(scope="module")
+def written(recipe):
+    """The recipe folder after the report was made there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(recipe)
+        assert main(["report", "exp", "--title", "Häkchen & <tags>"]) == 0
+    return recipe / "exp"
+
+
+class Checker(HTMLParser):
+    """Fails on tags that are not closed in order; collects visible text."""
+
+    VOID = {"meta", "br", "img", "hr", "link"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> at {self.getpos()} closes nothing"
+
+    def handle_data(self, text):
+        self.text.append(text)
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_outside(written):
+    html = (written / "report.html").read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    assert "http" not in html and "<script" not in html and "src=" not in html and "@import" not in html
+    assert "Häkchen & <tags>" in "".join(checker.text)
+    assert html.count("<svg") >= 4  # training, DET, histogram, map
+    identities = re.findall(r'\bid="([^"]+)"', html)
+    assert len(identities) == len(set(identities)), "two drawings share an id"
+    for used in re.findall(r'(?:href="#|url\(#)([^")]+)', html):
+        assert used in identities
+
+
+def test_the_tables_hold_the_numbers_trained_models_first(written):
+    text = (written / "RESULTS.md").read_text(encoding="utf-8")
+    assert "| dino-koleo | cosine | none | raw | 14.83 [12.83, 16.83] | 0.900 [0.850, 0.950] | 0.800 |" in text
+    table = text[text.index("## Speaker verification: test") : text.index("## Emotion")]
+    models = re.findall(r"^\| ([a-z-]+) \| cosine", table, flags=re.MULTILINE)
+    assert list(dict.fromkeys(models)) == ["dino", "dino-koleo", "untrained", "fbank-stats-cmn", "fbank-stats"]
+    assert "**13.83 [11.83, 15.83]**" in table  # the best EER: centred dino-koleo
+    assert "Made by `pydino evaluate-scores data/test/trials scores.txt`" in table
+    assert "one seed" in table and "12,880 trials" in table
+    assert "| better, intervals apart |" in text
+
+
+def test_results_json_is_the_list_of_all_results(written):
+    results = json.loads((written / "results.json").read_text())
+    assert len(results) == 5 * (9 + 1)
+    assert list(results[0])[:15] == [
+        "task", "model", "backend", "treatment", "labels", "train_set", "test_set", "metric", "value", "unit", "ci", "n", "seed", "config",
+        "version",
+    ]  # fmt: skip
+
+
+def test_the_report_is_the_same_when_made_again(written, monkeypatch):
+    names = ("results.json", "RESULTS.md", "report.html")
+    before = [(written / name).read_bytes() for name in names]
+    monkeypatch.chdir(written.parent)
+    assert main(["report", "exp", "--title", "Häkchen & <tags>"]) == 0
+    assert [(written / name).read_bytes() for name in names] == before
+
+
+def test_seeds_become_mean_and_range():
+    table = result_tables([result(seed=seed, value=value) for seed, value in enumerate((10.0, 11.0, 15.0))])[0]
+    assert table.rows == [["dino-koleo", "cosine", "none", "raw", "12.00 (10.00 to 15.00)"]]
+    assert "3 seeds" in table.caption
+
+
+def test_two_configurations_of_one_method_are_two_rows():
+    table = result_tables([result(), result(config="dino-koleo_long/teacher", value=12.0)])[0]
+    assert [row[1] for row in table.rows] == ["dino-koleo_long/teacher", "dino-koleo_mini/teacher"]
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, verdict",
+    [((14.8, [13, 16]), (28.3, [26, 30]), "better, intervals apart"), ((25.0, [22, 28]), (28.3, [26, 30]), "better, intervals touch"),
+     ((30.0, [27, 31]), (28.3, [26, 30]), "not better, intervals touch"), ((20.0, None), (28.3, [26, 30]), "better")],
+)  # fmt: skip
+def test_the_comparison_says_whether_intervals_touch(ours, theirs, verdict):
+    table = comparison_table([result(value=ours[0], ci=ours[1]), baseline(value=theirs[0], ci=theirs[1])])
+    assert table.rows[0][-1] == verdict
+
+
+def test_higher_is_better_for_recall_and_only_like_is_held_against_like():
+    transfer = {"task": "emotion", "metric": "uar", "backend": "logreg", "labels": "train"}
+    rows = [result(**transfer, value=60.0), baseline(**transfer, value=50.0), baseline("untrained", **transfer, treatment="whitened", value=90.0)]
+    table = comparison_table(rows)
+    assert len(table.rows) == 1 and table.rows[0][-1].startswith("better")
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [("{", "not JSON"), ("[1]", "must be a mapping"), (json.dumps({k: v for k, v in result().items() if k != "seed"}), "'seed' is missing"),
+     (json.dumps(result(value="14.8")), "'value' must be a number"), (json.dumps(result(ci=[1])), "'ci' must be")],
+)  # fmt: skip
+def test_a_bad_result_file_is_named(tmp_path, capsys, content, said):
+    (tmp_path / "bad.result.json").write_text(content)
+    assert main(["report", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert "bad.result.json" in message and said in message and "Traceback" not in message
+
+
+def test_two_values_of_one_measurement_stop_the_report(tmp_path, capsys):
+    (tmp_path / "a.result.json").write_text(json.dumps(result()))
+    (tmp_path / "b.result.json").write_text(json.dumps(result(value=99.0)))
+    assert main(["report", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert "a.result.json" in message and "b.result.json" in message and "delete the stale" in message
+
+
+def test_no_results_and_no_folder(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 1
+    assert "run the scoring" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nowhere")]) == 1
+    assert "no such folder" in capsys.readouterr().err
