@@ -2,6 +2,16 @@
 
 from .archives import ArchiveWriter, read_ark, read_object, read_scp_objects
 from .chunks import ChunkReader
+from .combine import combine
+from .copy import copy
+from .data_dir import DataDir, invert, read_utt2spk
+from .fix import fix
+from .split import split
+from .subset import subset
 from .tables import read_table, write_table
+from .validate import validate
 
-__all__ = ["ArchiveWriter", "ChunkReader", "read_ark", "read_object", "read_scp_objects", "read_table", "write_table"]
+__all__ = [
+    "ArchiveWriter", "ChunkReader", "DataDir", "combine", "copy", "fix", "invert", "read_ark", "read_object", "read_scp_objects",
+    "read_table", "read_utt2spk", "split", "subset", "validate", "write_table",
+]

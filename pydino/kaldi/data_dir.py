@@ -1,0 +1,186 @@
+"""Kaldi data directories: which files they hold, what the files are keyed by, and how a part of one is taken.
+
+A file is known by its name, so that a label map a recipe invents (``utt2emotion``, ``spk2age``) is filtered, split, combined and
+copied like Kaldi's own: ``utt2*`` is keyed by utterance, ``spk2*`` by speaker, ``reco2*`` by recording. ``wav.scp`` is keyed by
+recording where ``segments`` exists, else by utterance. ``spk2utt`` is derived from ``utt2spk``, which is the primary map.
+"""
+
+import re
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+from pydino.base import UserError, atomic_open
+
+from .tables import read_table, write_table
+
+UTTERANCE_FILES = ("text", "segments", "feats.scp", "vad.scp", "energy.scp")
+# Files of numbers and objects that every utterance (speaker, recording) needs once the file is there. Label maps, the other files
+# known by prefix, may leave some out: not every utterance has a label.
+COMPLETE_FILES = {
+    *UTTERANCE_FILES, "wav.scp", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2hash", "cmvn.scp", "spk2gender", "reco2dur",
+}
+# What features were made with; carried along with them, and the same in directories to be combined.
+FEATURE_FACTS = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.yaml")
+
+_BY_PREFIX = re.compile(r"(utt|spk|reco)2[A-Za-z0-9_]+")
+_KINDS = {"utt": "utterance", "spk": "speaker", "reco": "recording"}
+
+Tables = dict[str, dict[str, str]]  # file name -> key -> rest of the line
+
+
+def kind_of(name: str, segmented: bool) -> str | None:
+    """Return what the file is keyed by: ``utterance``, ``speaker`` or ``recording``; None if it is no table of the directory."""
+    if name in UTTERANCE_FILES:
+        return "utterance"
+    if name == "cmvn.scp":
+        return "speaker"
+    if name == "wav.scp":
+        return "recording" if segmented else "utterance"
+    match = _BY_PREFIX.fullmatch(name)
+    if not match:
+        return None
+    # Without segments a recording is an utterance.
+    return _KINDS[match[1]] if segmented or match[1] != "reco" else "utterance"
+
+
+def table_names(path) -> list[str]:
+    """Return the names of the tables in a data directory, sorted, with ``utt2spk`` and without the derived ``spk2utt``."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"no such directory {path}")
+    return sorted(p.name for p in path.iterdir() if p.is_file() and p.name != "spk2utt" and kind_of(p.name, True))
+
+
+def load(path) -> Tables:
+    """Read every table of a data directory.
+
+    Raises:
+        UserError: there is no ``utt2spk``, or a file is malformed, unsorted or has duplicates.
+    """
+    names = table_names(path)
+    if "utt2spk" not in names:
+        raise UserError(f"no such file {path}/utt2spk: not a data directory, or its preparation was not finished")
+    tables = {name: read_utt2spk(path) if name == "utt2spk" else read_table(Path(path) / name) for name in names}
+    if not tables["utt2spk"]:
+        raise UserError(f"empty file {path}/utt2spk: the directory holds no utterance")
+    return tables
+
+
+def restrict(tables: Tables, utterances) -> Tables:
+    """Return the tables of these utterances only, with the speakers and recordings they need; order is kept."""
+    keep = {"utterance": utterances if isinstance(utterances, (set, dict)) else set(utterances)}
+    segmented = "segments" in tables
+    keep["speaker"] = {speaker for utterance, speaker in tables["utt2spk"].items() if utterance in keep["utterance"]}
+    if segmented:
+        segments = tables["segments"]
+        keep["recording"] = {rest.split()[0] for utterance, rest in segments.items() if utterance in keep["utterance"]}
+    restricted = {}
+    for name, table in tables.items():
+        kept = keep[kind_of(name, segmented)]
+        restricted[name] = {key: rest for key, rest in table.items() if key in kept}
+    return restricted
+
+
+def store(path, tables: Tables, facts_from=None) -> None:
+    """Write a data directory: each file whole or not at all, ``spk2utt`` derived, tables of an earlier directory removed.
+
+    Args:
+        path: directory; made if needed. Files that are no tables of a data directory (trials, say) are left.
+        tables: at least ``utt2spk``.
+        facts_from: data directory whose ``frame_shift`` and ``conf/`` go along.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in set(table_names(path)) - set(tables):
+            (path / name).unlink()
+        for name, table in tables.items():
+            write_table(path / name, table)
+        write_table(path / "spk2utt", invert(tables["utt2spk"]))
+        for fact in FEATURE_FACTS if facts_from else ():
+            _carry(Path(facts_from) / fact, path / fact)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from error
+
+
+def _carry(source: Path, target: Path) -> None:
+    if not source.exists():
+        target.unlink(missing_ok=True)
+    elif source.resolve() != target.resolve():
+        with atomic_open(target, "wb") as stream:
+            stream.write(source.read_bytes())
+
+
+def remove(path) -> None:
+    """Remove a directory tree that may not be there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def invert(utt2spk: dict[str, str]) -> dict[str, str]:
+    """Return ``spk2utt``: speaker -> utterances separated by a blank, both in order of appearance."""
+    members: dict[str, list[str]] = {}
+    for utterance, speaker in utt2spk.items():
+        members.setdefault(speaker, []).append(utterance)
+    return {speaker: " ".join(utterances) for speaker, utterances in members.items()}
+
+
+def read_utt2spk(path) -> dict[str, str]:
+    """Read ``utt2spk`` (a file, or the directory that holds it), checking that each line has two fields.
+
+    Raises:
+        UserError: a line without speaker or with more than one, besides what ``read_table`` raises.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "utt2spk"
+    table = read_table(path)
+    for utterance, speaker in table.items():
+        if len(speaker.split()) != 1:
+            raise UserError(f"{path} has wrong format: utterance '{utterance}' has {len(speaker.split())} speakers, expected one")
+    return table
+
+
+def named(keys, limit: int = 5) -> str:
+    """Say a list of keys in a message: the first few, and how many more."""
+    keys = list(keys)
+    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
+    return " ".join(keys[:limit]) + more
+
+
+class DataDir:
+    """A data directory whose tables are read when they are first asked for.
+
+    Attributes are file names with dots as underscores, ``feats_scp``, ``utt2num_frames``: a dict, or None if there is no such file.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(f"no such directory {path}")
+        self._tables: dict[str, dict[str, str] | None] = {}
+
+    def table(self, name: str) -> dict[str, str] | None:
+        """Return the table in the file ``name``, or None if there is no such file."""
+        if name not in self._tables:
+            file = self.path / name
+            if name == "utt2spk" and file.exists():
+                self._tables[name] = read_utt2spk(file)
+            else:
+                self._tables[name] = read_table(file) if file.exists() else None
+        return self._tables[name]
+
+    def __getattr__(self, attribute: str):
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
+        name = attribute.removesuffix("_scp") + ".scp" if attribute.endswith("_scp") else attribute
+        if kind_of(name, True) is None:
+            raise AttributeError(f"a data directory has no table {attribute}")
+        return self.table(name)
+
+    @cached_property
+    def utterances(self) -> list[str]:
+        """The utterances in the order of ``utt2spk``."""
+        if self.utt2spk is None:
+            raise UserError(f"no such file {self.path}/utt2spk")
+        return list(self.utt2spk)
