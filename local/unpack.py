@@ -36,7 +36,7 @@ def unpack(archive: Path, root: Path, inside: str, holds: str) -> None:
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is damaged ({error}); remove it and run the same command again") from None
     except OSError as error:
-        raise UserError(f"cannot unpack {archive} to {root}: {error.strerror or error}; free some space or take another") from None
+        raise UserError(f"cannot unpack {archive} to {root}: {error.strerror or error}; is the disk full, or not yours to write?") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
