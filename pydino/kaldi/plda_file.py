@@ -4,11 +4,14 @@ A ``plda`` file is ``<Plda> `` followed by the mean (vector), the transform (mat
 precision (``src/ivector/plda.cc``); binary files begin with the two bytes ``\\0B``, text files do not.
 """
 
+import io
 import re
 
 import numpy as np
 
 from pydino.base import UserError, atomic_open
+
+from .objects import read_binary
 
 _BINARY = b"\0B"
 
@@ -50,7 +53,7 @@ def read_plda(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise UserError(f"cannot read {path}: {error.strerror}; steps/train_plda.sh makes it") from error
     try:
         mean, transform, psi = _binary_parts(content) if content.startswith(_BINARY) else _text_parts(content)
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         raise UserError(f"{path} is not a whole Kaldi PLDA file ({error}); train it again with steps/train_plda.sh") from None
     if transform.shape != (len(mean), len(mean)) or len(psi) != len(mean):
         raise UserError(f"{path}: mean {mean.shape}, transform {transform.shape} and psi {psi.shape} do not fit; train it again")
@@ -58,25 +61,12 @@ def read_plda(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _binary_parts(content: bytes) -> list[np.ndarray]:
-    place, parts = len(_BINARY), []
-    place = _expect(content, place, b"<Plda> ")
-    for rank in (1, 2, 1):
-        token = content[place : place + 3]
-        dtype = {b"F": "<f4", b"D": "<f8"}.get(token[:1])
-        if dtype is None or token[1:] != (b"V " if rank == 1 else b"M "):
-            raise ValueError(f"unexpected {token!r} at byte {place}")
-        place += 3
-        shape = []
-        for _ in range(rank):
-            place = _expect(content, place, b"\4")
-            shape.append(int(np.frombuffer(content, "<i4", 1, place)[0]))
-            place += 4
-        size = int(np.prod(shape))
-        if min(shape) < 0 or place + size * np.dtype(dtype).itemsize > len(content):
-            raise ValueError("it is cut short")
-        parts.append(np.frombuffer(content, dtype, size, place).reshape(shape).astype(np.float64))
-        place += size * np.dtype(dtype).itemsize
-    _expect(content, place, b"</Plda>")
+    stream = io.BytesIO(content)
+    if stream.read(9) != _BINARY + b"<Plda> ":
+        raise ValueError("it does not begin with <Plda>")
+    parts = [read_binary(stream, "its model").astype(np.float64) for _ in range(3)]
+    if stream.read(7) != b"</Plda>":
+        raise ValueError("it does not end with </Plda>")
     return parts
 
 
@@ -88,12 +78,6 @@ def _text_parts(content: bytes) -> list[np.ndarray]:
     if len(transform) != len(mean) ** 2:
         raise ValueError(f"the transform has {len(transform)} numbers for a dimension of {len(mean)}")
     return [mean, transform.reshape(len(mean), len(mean)), psi]
-
-
-def _expect(content: bytes, place: int, wanted: bytes) -> int:
-    if content[place : place + len(wanted)] != wanted:
-        raise ValueError("it is cut short" if place + len(wanted) > len(content) else f"{wanted!r} expected at byte {place}")
-    return place + len(wanted)
 
 
 def _int32(value: int) -> bytes:

@@ -1,0 +1,246 @@
+"""The steps that score and classify, from embedding folders to result files, and what they say to mistakes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FIXTURES = ROOT / "tests" / "fixtures" / "backend"
+RESULT_KEYS = "task model backend treatment labels train_set test_set metric value unit ci n seed config version".split()
+
+
+def call(*words, folder, status=0):
+    """Run a step (or a verb, by `pydino`) in ``folder``; return what it said."""
+    program = ["pydino", *words[1:]] if words[0] == "pydino" else [str(ROOT / "steps" / words[0]), *words[1:]]
+    line = '. "$0/path.sh" && exec "$@"'
+    done = subprocess.run(
+        ["bash", "-c", line, str(ROOT), *map(str, program)], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def write_embeddings(folder, keys, vectors, name):
+    folder.mkdir(parents=True)
+    with kaldiio.WriteHelper(f"ark,scp:{folder}/xvector.ark,{folder}/xvector.scp") as writer:
+        for key, vector in sorted(zip(keys, vectors, strict=True)):
+            writer(key, np.asarray(vector, dtype=np.float32))
+    meta = {"model": "dino", "role": "teacher", "seed": 3, "train_set": "mini/train", "data": name}
+    meta["model_dir"] = "exp/dino_mini/seed3/teacher"
+    (folder / "meta.yaml").write_text("".join(f"{key}: {value}\n" for key, value in meta.items()))
+
+
+def write_table(path, table):
+    path.write_text("".join(f"{key} {table[key]}\n" for key in sorted(table)), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A folder with a blank and an accent in its name: embeddings of train, enroll and test as Kaldi's figures have them."""
+    folder = tmp_path_factory.mktemp("sprach daten é")
+    kaldi = np.load(FIXTURES / "kaldi.npz")
+    for name in ("train", "enroll", "test"):
+        keys, speakers = kaldi[f"{name}_keys"].tolist(), kaldi[f"{name}_speakers"].tolist()
+        write_embeddings(folder / "x" / name, keys, kaldi[name], name)
+        write_table(folder / f"{name}.utt2spk", dict(zip(keys, speakers, strict=True)))
+        if name == "enroll":
+            members = {}
+            for key, speaker in zip(keys, speakers, strict=True):
+                members[speaker] = f"{members.get(speaker, '')} {key}".strip()
+            write_table(folder / "x" / name / "spk2utt", members)
+    both = (folder / "enroll.utt2spk").read_text() + (folder / "test.utt2spk").read_text()
+    (folder / "utt2spk").write_text("".join(sorted(both.splitlines(keepends=True))))
+    (folder / "trials").write_text((FIXTURES / "trials").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plda(corpus):
+    said = call("train_plda.sh", "--lda-dim", "20", "train.utt2spk", "x/train", "p l/da", folder=corpus)
+    assert "succeeded: 900 embeddings of 150 speakers" in said
+    return corpus / "p l" / "da"
+
+
+def results_of(path):
+    results = json.loads(path.read_text())
+    assert all(list(result)[: len(RESULT_KEYS)] == RESULT_KEYS for result in results)
+    return {result["metric"]: result for result in results}
+
+
+def test_plda_from_labels_to_results_is_kaldis(corpus, plda):
+    options = ["--backend", "plda", "--plda-dir", plda, "--utt2spk", "utt2spk", "--trials-name", "dev"]
+    arguments = [*options, "trials", "x/enroll", "x/test", "s/plda.txt"]
+    said = call("score.sh", *arguments, folder=corpus)
+    assert "EER 14.00 [" in said and "40 speakers" in said
+    scores = np.array([line.split()[2] for line in (corpus / "s" / "plda.txt").read_text().splitlines()], dtype=float)
+    np.testing.assert_allclose(scores, np.load(FIXTURES / "kaldi.npz")["scores_numutts"], rtol=1e-3, atol=1e-3)
+    results = results_of(corpus / "s" / "plda.result.json")
+    assert list(results) == ["eer", "mindcf_0.01", "mindcf_0.05"]
+    eer = results["eer"]
+    assert (eer["model"], eer["seed"], eer["train_set"], eer["test_set"], eer["labels"]) == ("dino", 3, "mini/train", "dev", "train")
+    assert (eer["value"], eer["unit"], eer["n"], eer["config"]) == (14.0, "percent", 2000, "dino_mini/teacher")
+    assert results["mindcf_0.01"]["value"] == pytest.approx(0.895) and results["mindcf_0.05"]["value"] == pytest.approx(0.7033, abs=1e-4)
+    assert all(result["ci"][0] <= result["value"] <= result["ci"][1] for result in results.values())
+    curve = json.loads((corpus / "s" / "plda.det.json").read_text())
+    assert len(curve["miss"]) == len(curve["false_alarm"]) and curve["trials"] == "dev" and curve["scores"] == "s/plda.txt"
+    assert "is up to date" in call("score.sh", *arguments, folder=corpus)
+
+
+def test_cosine_of_every_treatment(corpus):
+    rates = {}
+    for treatment in ("raw", "centred", "whitened"):
+        options = ["--treatment", treatment, "--train-dir", "x/train"]
+        call("score.sh", *options, "trials", "x/enroll", "x/test", f"c/{treatment}.txt", folder=corpus)
+        result = results_of(corpus / "c" / f"{treatment}.result.json")["eer"]
+        assert (result["treatment"], result["labels"], result["test_set"]) == (treatment, "none", "test")
+        assert "utterances" in result["interval"]  # no --utt2spk was given
+        rates[treatment] = result["value"]
+    assert rates["whitened"] < rates["raw"]
+
+
+def test_trials_without_labels_have_scores_only(corpus):
+    bare = "".join(" ".join(line.split()[:2]) + "\n" for line in (corpus / "trials").read_text().splitlines())
+    (corpus / "trials2").write_text(bare)
+    assert "no third field" in call("score.sh", "trials2", "x/enroll", "x/test", "bare/cosine.txt", folder=corpus)
+    assert len((corpus / "bare" / "cosine.txt").read_text().splitlines()) == 2000
+    assert not (corpus / "bare" / "cosine.result.json").exists()
+    said = call("pydino", "evaluate-scores", "trials2", "bare/cosine.txt", "bare/r.result.json", folder=corpus, status=1)
+    assert "trials2 has no third field" in said
+
+
+@pytest.mark.parametrize(
+    "speakers, reason",
+    [
+        (lambda i: f"s{i}", "each of the 900 speakers has one utterance"),
+        (lambda i: "s", "single speaker"),
+        (lambda i: f"s{i // 2 * 2 if i > 880 else i}", "too few"),
+    ],
+)
+def test_plda_is_skipped_where_labels_do_not_allow_it(corpus, tmp_path, speakers, reason):
+    keys = [line.split()[0] for line in (corpus / "train.utt2spk").read_text().splitlines()]
+    write_table(tmp_path / "utt2spk", {key: speakers(i) for i, key in enumerate(keys)})
+    out = tmp_path / "plda"
+    out.mkdir()
+    (out / "plda").write_text("of an earlier run")
+    said = call("train_plda.sh", tmp_path / "utt2spk", "x/train", out, folder=corpus)
+    assert reason in said and reason in (out / "skipped").read_text() and not (out / "plda").exists()
+    (tmp_path / "plda.txt").write_text("of an earlier run")
+    said = call("score.sh", "--backend", "plda", "--plda-dir", out, "trials", "x/enroll", "x/test", tmp_path / "plda.txt", folder=corpus)
+    assert reason in said and not (tmp_path / "plda.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "trials, options, message",
+    [
+        ("e000 nosuch target\ne000 e000-u02 nontarget\n", [], "1 of 2 utterances have no embedding in x/test/xvector.scp, first: nosuch"),
+        ("nosuch e000-u02 target\ne000 e001-u01 nontarget\n", [], "1 of 2 models are not in x/enroll/spk2utt, first: nosuch"),
+        ("e000 e000-u02 target\ne000 e001-u01 target\n", [], "all 2 trials are target"),
+        ("e000 e000-u02 target\ne000 e000-u03 nontarget\n", ["--utt2spk", "utt2spk"], "single speaker e000"),
+        ("e000 e000-u02 target\ne000 e000-u02 nontarget\n", [], "come twice, first: e000 e000-u02"),
+        ("e000 e000-u02 target\ne001 e000-u02 nontarget\n", ["--utt2spk", "train.utt2spk"], "train.utt2spk does not know"),
+    ],
+)
+def test_bad_trials_are_named(corpus, tmp_path, trials, options, message):
+    (tmp_path / "trials").write_text(trials)
+    said = call("score.sh", *options, tmp_path / "trials", "x/enroll", "x/test", tmp_path / "s.txt", folder=corpus, status=1)
+    assert message in said
+    assert not (tmp_path / "s.result.json").exists() and not (tmp_path / ".done.s").exists()
+
+
+def test_equal_scores_are_no_result(tmp_path):
+    write_embeddings(tmp_path / "x", ["a1", "a2", "b1"], np.ones((3, 4)), "x")
+    (tmp_path / "trials").write_text("a1 a2 target\na1 b1 nontarget\n")
+    assert "all 2 scores are 1" in call("score.sh", "trials", "x", "x", "s.txt", folder=tmp_path, status=1)
+
+
+def test_an_embedding_that_is_not_finite_is_named(tmp_path):
+    write_embeddings(tmp_path / "x", ["a1", "a2"], [[1, 2], [np.nan, 1]], "x")
+    (tmp_path / "trials").write_text("a1 a2\n")
+    assert "the embedding of a2 is not finite" in call("score.sh", "trials", "x", "x", "s.txt", folder=tmp_path, status=1)
+
+
+def test_wrong_options_are_refused(corpus):
+    for option, value, message in (
+        ("--treatment", "whitened", "needs --train-dir"),
+        ("--backend", "pdla", "is neither cosine nor plda"),
+        ("--backed", "plda", "did you mean --backend"),
+    ):
+        assert message in call("score.sh", option, value, "trials", "x/enroll", "x/test", "w.txt", folder=corpus, status=1)
+
+
+def test_classes_and_numbers_are_read_off(corpus):
+    kaldi = np.load(FIXTURES / "kaldi.npz")
+    keys, first = kaldi["train_keys"].tolist(), kaldi["train"][:, 0]
+    write_table(corpus / "utt2side", {key: "high" if value > 0 else "low" for key, value in zip(keys, first, strict=True)})
+    write_table(corpus / "utt2age", {key: f"{40 + 10 * value:.2f}" for key, value in zip(keys, first, strict=True)})
+    said = call("train_classifier.sh", "--task", "side", "--utt2spk", "train.utt2spk", "x/train", "utt2side", "t/side", folder=corpus)
+    assert "900 utterances of 150 speakers, 10 folds" in said
+    results = results_of(corpus / "t" / "side" / "side.result.json")
+    assert list(results) == ["uar", "f1_micro", "f1_macro", "accuracy"]
+    assert results["uar"]["value"] > 90 and results["uar"]["backend"] == "logreg" and results["uar"]["unit"] == "percent"
+    lines = [line.split() for line in (corpus / "t" / "side" / "predictions.txt").read_text().splitlines()]
+    right = 100 * np.mean([line[1] == line[2] for line in lines])
+    assert len(lines) == 900 and right == pytest.approx(results["accuracy"]["value"], abs=1e-4)
+    options = ["--task", "age", "--kind", "number", "--utt2spk", "train.utt2spk"]
+    call("train_classifier.sh", *options, "x/train", "utt2age", "t/age", folder=corpus)
+    mae = results_of(corpus / "t" / "age" / "age.result.json")["mae"]
+    assert mae["value"] < 1 and mae["unit"] == "years" and mae["backend"] == "ridge"
+
+
+def test_labels_of_speakers_are_spread_over_their_utterances(corpus):
+    speakers = sorted({line.split()[1] for line in (corpus / "train.utt2spk").read_text().splitlines()})
+    write_table(corpus / "spk2gender", {speaker: "mf"[i % 2] for i, speaker in enumerate(speakers)})
+    options = ["--task", "gender", "--folds", "3", "--utt2spk", "train.utt2spk"]
+    call("train_classifier.sh", *options, "x/train", "spk2gender", "t/gender", folder=corpus)
+    assert abs(results_of(corpus / "t" / "gender" / "gender.result.json")["uar"]["value"] - 50) < 15  # there is nothing to find
+
+
+@pytest.mark.parametrize(
+    "label, options, message",
+    [
+        (lambda i, speaker: "x", [], "every utterance has the label x"),
+        (lambda i, speaker: "x" if speaker == "t003" else "yz"[i % 2], [], "only the speaker t003 has the class x"),
+        (lambda i, speaker: None if i % 2 else "x", [], "450 utterances have no label"),
+        (lambda i, speaker: "old" if i == 7 else "30", ["--kind", "number"], "the label of t001-u01 is 'old', not a number"),
+        (lambda i, speaker: "xy"[i % 2], ["--folds", "1000"], "--folds 1000"),
+    ],
+)
+def test_bad_labels_are_named(corpus, tmp_path, label, options, message):
+    pairs = [line.split() for line in (corpus / "train.utt2spk").read_text().splitlines()]
+    table = {key: label(i, speaker) for i, (key, speaker) in enumerate(pairs)}
+    write_table(tmp_path / "labels", {key: value for key, value in table.items() if value is not None})
+    words = ["--task", "t", *options, "--utt2spk", "train.utt2spk", "x/train", tmp_path / "labels", tmp_path / "out"]
+    assert message in call("train_classifier.sh", *words, folder=corpus, status=1)
+    assert not (tmp_path / "out" / ".done").exists()
+
+
+def test_a_single_speaker_cannot_be_classified(tmp_path):
+    write_embeddings(tmp_path / "x", ["a1", "a2"], np.eye(2), "x")
+    write_table(tmp_path / "utt2spk", {"a1": "a", "a2": "a"})
+    write_table(tmp_path / "labels", {"a1": "p", "a2": "q"})
+    said = call("train_classifier.sh", "--task", "t", "--utt2spk", "utt2spk", "x", "labels", "out", folder=tmp_path, status=1)
+    assert "single speaker a" in said
+
+
+def test_trials_are_all_pairs_or_a_keyed_sample(corpus, tmp_path):
+    call("pydino", "make-trials", "test.utt2spk", tmp_path / "all", folder=corpus)
+    pairs = [line.split() for line in (tmp_path / "all").read_text().splitlines()]
+    speaker_of = dict(line.split() for line in (corpus / "test.utt2spk").read_text().splitlines())
+    assert len({frozenset(pair[:2]) for pair in pairs}) == len(pairs) == 200 * 199 // 2
+    assert all(a != b and (label == "target") == (speaker_of[a] == speaker_of[b]) for a, b, label in pairs)
+    for name in ("sample", "again"):
+        call("pydino", "make-trials", "--max-trials", "2001", "test.utt2spk", tmp_path / name, folder=corpus)
+    sample = (tmp_path / "sample").read_text().splitlines()
+    assert sample == (tmp_path / "again").read_text().splitlines()
+    targets = sum(pair[2] == "target" for pair in pairs)
+    assert len(sample) == 2001 and sum(line.endswith(" target") for line in sample) == min(targets, 1000)
+    assert set(sample) <= {" ".join(pair) for pair in pairs}
+    write_table(tmp_path / "one", {"a1": "a", "a2": "a"})
+    assert "single speaker" in call("pydino", "make-trials", tmp_path / "one", tmp_path / "t", folder=corpus, status=1)
