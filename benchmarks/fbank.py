@@ -106,7 +106,7 @@ def main():
             raise SystemExit("the two sides made different numbers of frames")
         times = [(timed(run_ours, todo, folder)[0], timed(run_peer, todo, folder)[0], timed(run_floor, frames)[0])
                  for _ in range(args.rounds)]
-    ours, peer, floor = (min(column) for column in zip(*times))
+    ours, peer, floor = (min(column) for column in zip(*times, strict=True))
     figures = {
         "frames": frames, "ours_us_per_frame": ours / frames * 1e6, "peer_us_per_frame": peer / frames * 1e6,
         "floor_us_per_frame": floor / frames * 1e6, "ours_times_real_time": frames * 0.01 / ours,

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from pydino.audio import (
-    Fbank, FbankConfig, Mfcc, MfccConfig, VadConfig, apply_cmvn, cmvn_stats, energy_vad, mean_normalise, read_audio, select_voiced,
+    Fbank,
+    FbankConfig,
+    Mfcc,
+    MfccConfig,
+    VadConfig,
+    apply_cmvn,
+    cmvn_stats,
+    energy_vad,
+    mean_normalise,
+    read_audio,
+    select_voiced,
     sliding_mean_normalise,
 )
 
@@ -73,7 +83,7 @@ def almost_constant(waveform, config):
 def compare(case, config, features):
     """Hold features of all utterances of a case against Kaldi's, in every way that tolerances.json asks for."""
     tolerance, errors = TOLERANCES[case], []
-    for key, waveform, computed in zip(keys_of(case), waveforms(case), features):
+    for key, waveform, computed in zip(keys_of(case), waveforms(case), features, strict=True):
         kaldi, frames = expected(case, key)
         assert len(computed) == frames, key
         if not frames:

@@ -39,13 +39,11 @@ class FrameExtractor:
         # On a GPU the small matrix products are in double, so that a caller's choice of TF32 for its network does not reach them.
         self._product_type = torch.float64 if on_gpu else torch.float32
         self._window = window(config).to(self.device)
-        self._energies = torch.empty(0)
-        use_power = getattr(config, "use_power", True)
+        self._use_power = getattr(config, "use_power", True)
         weights = mel_weights(config)
-        if use_power:
+        if self._use_power:
             # |X|^2 = Re^2 + Im^2: the product with each filter adds them up, so they need not be added before.
             weights = weights.repeat(2, axis=0)
-        self._use_power = use_power
         self._mel = [
             (rows, filters, torch.from_numpy(weights[rows, filters]).to(self.device, self._product_type).contiguous())
             for rows, filters in bands(weights)
@@ -73,31 +71,42 @@ class FrameExtractor:
         windows = lay_out(waveforms, self.config, self.device)
         features = torch.empty(windows.rows, self.dim, device=self.device)
         energies = torch.empty(windows.rows, device=self.device)
-        noise = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
-        size, points = windows.size, self.config.padded_size
+        dither = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
         block = min(self._block, max(windows.rows, 1))
-        centred = torch.empty(block, size, device=self.device)
-        padded = torch.zeros(block, points, device=self.device)
-        for start in range(0, windows.rows, block):
-            stop = min(start + block, windows.rows)
+        centred = torch.empty(block, windows.size, device=self.device)
+        padded = torch.zeros(block, self.config.padded_size, device=self.device)
+        filters = torch.empty(block, self.config.num_mel_bins, device=self.device)
+        for start, stop in self._blocks(windows):
             rows = stop - start
-            energy = energies[start:stop]
-            self._window_block(windows.view(start, stop), noise and noise(start, stop), centred[:rows], padded[:rows], energy)
-            self._finish_block(self._spectrum(padded[:rows]), energy, features[start:stop])
+            noise = dither(start, stop) if dither else None
+            energy = self._window_block(windows.view(start, stop), noise, centred[:rows], padded[:rows])
+            self._finish_block(self._mel_energies(padded[:rows], filters[:rows]), energy, features[start:stop])
+            energies[start:stop] = energy
         features = windows.cut(features)
         if self.config.subtract_mean:
             features = [x - x.mean(dim=0) for x in features]
         return features, windows.cut(energies)
 
-    def _window_block(self, frames, noise, centred, padded, energy):
-        """Fill ``padded`` (rows, P) with windows ready to transform, and ``energy`` (rows,); ``centred`` (rows, N) is scratch."""
+    def _blocks(self, windows: Windows):
+        """Yield the (first, last + 1) row of each block.
+
+        On a CPU a block holds one utterance at most: the last digit of a product or a logarithm may depend on how many rows there
+        are and on where they lie in memory, and an utterance's values shall not depend on its neighbours. For the same reason
+        all work is done in buffers of our own, and only copied to its place among the others. A GPU wants large blocks more.
+        """
+        whole = self.device.type == "cuda"
+        spans = [(0, windows.rows)] if whole else zip(windows.first, windows.count, strict=True)
+        for first, count in spans:
+            for start in range(first, first + count, self._block):
+                yield start, min(start + self._block, first + count)
+
+    def _window_block(self, frames, noise, centred, padded) -> torch.Tensor:
+        """Fill ``padded`` (R, P) with windows ready to transform and return log-energies, (R,); ``centred`` (R, N) is scratch."""
         config, inside = self.config, padded[:, : frames.shape[1]]
         if noise is not None:
             frames = frames + noise
         if config.remove_dc_offset:
             frames = torch.sub(frames, frames.mean(dim=1, keepdim=True), out=centred)
-        if config.raw_energy:
-            self._log_energy(frames, energy)
         if config.preemphasis_coefficient:
             c = config.preemphasis_coefficient
             torch.sub(frames[:, 1:], frames[:, :-1], alpha=c, out=inside[:, 1:])
@@ -105,22 +114,15 @@ class FrameExtractor:
             inside.mul_(self._window)
         else:
             torch.mul(frames, self._window, out=inside)
-        if not config.raw_energy:
-            self._log_energy(inside, energy)
-
-    def _log_energy(self, frames, energy):
         # ln(sum of squares) as twice ln(norm): one pass over the samples.
-        energy.copy_(torch.linalg.vector_norm(frames, dim=1)).clamp_(min=EPSILON**0.5).log_().mul_(2.0)
-        if self.config.energy_floor > 0:
-            energy.clamp_(min=self.config.log_energy_floor)
+        energy = torch.linalg.vector_norm(frames if config.raw_energy else inside, dim=1)
+        return energy.clamp_(min=EPSILON**0.5).log_().mul_(2.0).clamp_(min=config.log_energy_floor)
 
-    def _spectrum(self, padded) -> torch.Tensor:
-        """Return what the mel filters weigh: (rows, P + 2), Re^2 and Im^2 in turn, or magnitudes, (rows, P / 2 + 1)."""
-        squares = torch.view_as_real(torch.fft.rfft(padded)).square_()
-        return squares.flatten(1) if self._use_power else squares.sum(dim=2).sqrt_()
-
-    def _mel_energies(self, spectrum, out) -> torch.Tensor:
-        """Weigh a spectrum by the filters, into ``out`` (rows, M), which is returned."""
+    def _mel_energies(self, padded, out) -> torch.Tensor:
+        """Transform windows (R, P) and weigh their spectra by the filters, into ``out`` (R, M), which is returned."""
+        spectrum = torch.view_as_real(torch.fft.rfft(padded)).square_()
+        # Re^2 and Im^2 in turn, (R, P + 2), or magnitudes, (R, P / 2 + 1): as the rows of the weights.
+        spectrum = spectrum.flatten(1) if self._use_power else spectrum.sum(dim=2).sqrt_()
         for rows, filters, weights in self._mel:
             if self._product_type == out.dtype:
                 torch.mm(spectrum[:, rows], weights, out=out[:, filters])
@@ -128,8 +130,8 @@ class FrameExtractor:
                 out[:, filters] = spectrum[:, rows].to(self._product_type) @ weights
         return out
 
-    def _finish_block(self, spectrum, energy, out):
-        """Fill the block ``out`` (rows, D) of the features from its spectrum and log-energies."""
+    def _finish_block(self, filters, energy, out):
+        """Fill the block ``out`` (R, D) of the features from mel energies (R, M), which may be changed, and log-energies (R,)."""
         raise NotImplementedError
 
 

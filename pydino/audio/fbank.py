@@ -19,9 +19,7 @@ class Fbank(FrameExtractor):
         self._filters = slice(first, first + config.num_mel_bins)
         self._energy_column = self.dim - 1 if config.htk_compat else 0
 
-    def _finish_block(self, spectrum, energy, out):
-        energies = self._mel_energies(spectrum, out[:, self._filters])
-        if self.config.use_log_fbank:
-            energies.clamp_(min=EPSILON).log_()
+    def _finish_block(self, filters, energy, out):
+        out[:, self._filters] = filters.clamp_(min=EPSILON).log_() if self.config.use_log_fbank else filters
         if self.config.use_energy:
             out[:, self._energy_column] = energy

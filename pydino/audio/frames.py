@@ -57,7 +57,7 @@ class Windows:
 
     def cut(self, rows: torch.Tensor) -> list[torch.Tensor]:
         """Give every utterance its part of something that has one entry for each row."""
-        return [rows[first : first + count] for first, count in zip(self.first, self.count)]
+        return [rows[first : first + count] for first, count in zip(self.first, self.count, strict=True)]
 
 
 def lay_out(waveforms, options, device) -> Windows:
@@ -74,7 +74,7 @@ def lay_out(waveforms, options, device) -> Windows:
         first.append(rows)
         rows += count + math.ceil((size - shift) / shift) if count and size > shift else count
     flat = torch.zeros(max(rows - 1, 0) * shift + size, device=device)
-    for waveform, row, count in zip(waveforms, first, counts):
+    for waveform, row, count in zip(waveforms, first, counts, strict=True):
         if not count:
             continue
         waveform = torch.as_tensor(waveform)

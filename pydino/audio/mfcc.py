@@ -40,9 +40,7 @@ class Mfcc(FrameExtractor):
         self._cepstra = torch.from_numpy(matrix).to(self.device, self._product_type)
         self._energy_column = self.dim - 1 if config.htk_compat else 0
 
-    def _finish_block(self, spectrum, energy, out):
-        filters = torch.empty(len(out), self.config.num_mel_bins, device=out.device)
-        self._mel_energies(spectrum, filters).clamp_(min=EPSILON).log_()
-        out.copy_(filters.to(self._product_type) @ self._cepstra)
+    def _finish_block(self, filters, energy, out):
+        out.copy_(filters.clamp_(min=EPSILON).log_().to(self._product_type) @ self._cepstra)
         if self.config.use_energy:
             out[:, self._energy_column] = energy

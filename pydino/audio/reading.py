@@ -2,14 +2,13 @@
 
 import io
 import os
-import re
-import subprocess
 from functools import lru_cache
 
 import numpy as np
 import soundfile
 
 from pydino.base import UserError
+from pydino.kaldi.rxfilename import parse_rxfilename, run_pipe
 
 from .wav import read_pcm
 
@@ -38,19 +37,21 @@ def read_audio(rxfilename: str, start: float | None = None, end: float | None = 
             the recording; a pipe that is not allowed or fails.
     """
     where = rxfilename
-    if rxfilename.rstrip().endswith("|"):
-        if not allow_pipes:
-            raise UserError(f"'{where}' is a command; if you trust where it comes from, allow it with --allow-pipes true")
-        content = _run_pipe(rxfilename.rstrip()[:-1].strip())
+    location = parse_rxfilename(rxfilename)
+    if location.rows or location.columns:
+        raise UserError(f"'{where}': a range of rows or columns says nothing about audio; use a segments file")
+    if location.is_pipe:
+        content = _run_pipe(location.path, allow_pipes)
         samples, rate = _decode(io.BytesIO(content), len(content), where, start, end)
     else:
-        path, offset = _split_offset(rxfilename)
         try:
-            with open(path, "rb", buffering=0) as stream:
-                stream.seek(offset)
+            with open(location.path, "rb", buffering=0) as stream:
+                stream.seek(location.offset)
                 samples, rate = _decode(stream, os.fstat(stream.fileno()).st_size, where, start, end)
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}; is the path in wav.scp right from this folder?") from error
+            raise UserError(
+                f"cannot read {location.path}: {error.strerror or error}; is the path in wav.scp right from this folder?"
+            ) from error
     samples = _pick_channel(samples, channel, where)
     if len(samples) == 0:
         raise UserError(f"{where}: no samples in it; make it again or leave it out of wav.scp")
@@ -62,21 +63,7 @@ def read_audio(rxfilename: str, start: float | None = None, end: float | None = 
     return samples * np.float32(FULL_SCALE), rate
 
 
-def _split_offset(rxfilename: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(.+):(\d+)", rxfilename, flags=re.DOTALL)
-    if match and not os.path.exists(rxfilename):
-        return match[1], int(match[2])
-    return rxfilename, 0
-
-
-@lru_cache(maxsize=1)  # segments of one recording follow each other
-def _run_pipe(command: str) -> bytes:
-    # pipefail: a decoder that fails in the middle of a chain must not pass for a short recording.
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UserError(f"the command '{command}' failed with status {done.returncode}{': ' + reason[-1] if reason else ''}")
-    return done.stdout
+_run_pipe = lru_cache(maxsize=1)(run_pipe)  # the segments of one recording follow each other
 
 
 def _decode(stream, length: int, where: str, start, end):

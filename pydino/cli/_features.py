@@ -172,9 +172,9 @@ def _load(utterance: Utterance, config, allow_pipes, report) -> tuple[np.ndarray
 def _write(batch, extractor, features_out, energies_out, report, hashes):
     if not batch:
         return
-    keys, waveforms = zip(*batch)
+    keys, waveforms = zip(*batch, strict=True)
     features, energies = extractor.with_energy(waveforms, None if hashes is None else [hashes(key) for key in keys])
-    for key, matrix, energy in zip(keys, features, energies):
+    for key, matrix, energy in zip(keys, features, energies, strict=True):
         features_out.write(key, matrix.numpy())
         energies_out.write(key, energy.numpy())
         report.frames[key] = len(matrix)
