@@ -40,7 +40,7 @@ def run(args):
     lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in results)
     write_text(root / "results.json", f"[\n{lines}\n]\n")
     write_text(root / "RESULTS.md", markdown_page(title, tables, commands, made_by))
-    write_text(root / "report.html", html_page(title, tables, exhibits, commands, made_by.replace("`", "")))
+    write_text(root / "report.html", html_page(title, tables, exhibits, commands, made_by))
     log(f"{len(results)} results, {len(tables)} tables, {len(exhibits)} figures: {root}/RESULTS.md, {root}/report.html")
 
 

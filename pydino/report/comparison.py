@@ -30,11 +30,11 @@ def comparison_table(results: list[dict]) -> Table | None:
             if trained and baselines:
                 ours, theirs = (_best(side, how) for side in (trained, baselines))
                 cells.append([
-                    TASK_TITLES.get(task, task), test_set, backend, labels, treatment, how.heading,
+                    f"{TASK_TITLES.get(task, task)}: {test_set}", backend, labels, treatment, how.heading,
                     f"{ours[0]}: {cell_text(ours[1], how.decimals)}", f"{theirs[0]}: {cell_text(theirs[1], how.decimals)}",
                     _verdict(ours[1], theirs[1], how),
                 ])  # fmt: skip
-    header = ["task", "test set", "back-end", "labels", "treatment", "metric", "best trained", "best baseline", "trained model is"]
+    header = ["test", "back-end", "labels", "treatment", "metric", "best trained", "best baseline", "trained model is"]
     caption = "The best trained model beside the best baseline, treated alike."
     return Table("Learnt from speech, or not", caption, header, cells, text_columns=len(header)) if cells else None
 

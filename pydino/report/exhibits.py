@@ -88,10 +88,10 @@ def _one_per_model(curves: list[dict]) -> list[dict]:
 
 
 def _with_a_baseline(systems: list[dict]) -> list[dict]:
-    """Up to MAP_SYSTEMS of the systems; where there are baselines one of them is kept, for the eye to compare."""
+    """Up to MAP_SYSTEMS of the systems; where there are baselines the last of them is kept, for the eye to compare."""
     learnt = [s for s in systems if not is_baseline(s["model"])]
     baselines = [s for s in systems if is_baseline(s["model"])]
-    return (learnt[: MAP_SYSTEMS - bool(baselines)] + baselines)[:MAP_SYSTEMS]
+    return learnt[: MAP_SYSTEMS - bool(baselines)] + baselines[-1:]
 
 
 def _scores_of(curve: dict):

@@ -5,7 +5,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from scipy.stats import norm
 
 from pydino.report.gather import TrainingRun
-from pydino.report.svg import COLOURS, GREYS, plt, style, to_svg
+from pydino.report.svg import COLOURS, MUTED, plt, style, to_svg
 from pydino.report.tables import BACKENDS, BASELINES, TREATMENTS, is_baseline
 
 # A legend of more names than this hides more than it tells.
@@ -21,9 +21,9 @@ def system_order(system: dict) -> tuple:
 
 
 def model_colours(models) -> dict:
-    """A fixed colour for each model of the report, greys for the baselines."""
+    """A fixed colour for each model of the report, muted ones for the baselines."""
     learnt = sorted({m for m in models if not is_baseline(m)})
-    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(zip(BASELINES, GREYS, strict=True))
+    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(zip(BASELINES, MUTED, strict=True))
 
 
 def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
@@ -60,23 +60,24 @@ def det_curve(curves: list[dict], colours: dict, name: str) -> str:
     A DET curve of Gaussian scores is a straight line on these axes (Martin et al., Eurospeech 1997).
     """
     with style():
-        figure, axis = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
+        curves = sorted(curves, key=system_order)[: 2 * MAX_CURVES]
+        figure, axis = plt.subplots(figsize=(5.2, 5.2 + 0.09 * len(curves)), layout="constrained")
         low, high = 0.6e-3, 0.62
-        for curve in sorted(curves, key=system_order)[: 2 * MAX_CURVES]:
+        for curve in curves:
             false_alarm, miss = _thinned(curve["false_alarm"], curve["miss"])
             line = {"raw": "-", "centred": "--", "whitened": ":"}.get(curve["treatment"], "-.")
             label = ", ".join(str(curve[key]) for key in ("model", "backend", "treatment"))
             axis.plot(*(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (false_alarm, miss)), line,
                       color=colours.get(curve["model"], COLOURS[0]), linewidth=1.5, label=label)  # fmt: skip
         limits = norm.ppf([low, high])
-        axis.plot(limits, limits, color=GREYS[0], linewidth=0.6)
-        ticks = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60])
+        axis.plot(limits, limits, color=MUTED[0], linewidth=0.6)
+        ticks = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 40, 60])
         for ruler in (axis.xaxis, axis.yaxis):
             ruler.set_major_locator(FixedLocator(norm.ppf(ticks / 100)))
             ruler.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
             ruler.set_minor_locator(NullLocator())
         axis.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %", aspect="equal")
-        figure.legend(loc="outside right upper", fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         return to_svg(figure, name, "Detection error trade-off")
 
 
@@ -114,7 +115,7 @@ def embedding_maps(systems: list[tuple], name: str) -> str:
         for axis, (title, positions, groups) in zip(axes.flat, systems, strict=True):
             named = sorted({g for g in groups if g is not None})
             rest = np.array([g is None for g in groups])
-            axis.scatter(*positions[rest].T, s=5, color=GREYS[0], alpha=0.35, linewidths=0)
+            axis.scatter(*positions[rest].T, s=5, color=MUTED[0], alpha=0.35, linewidths=0)
             for i, group in enumerate(named):
                 axis.scatter(*positions[np.array([g == group for g in groups])].T, s=14, color=COLOURS[i % len(COLOURS)], linewidths=0)
             axis.set_title(title)

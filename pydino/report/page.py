@@ -1,5 +1,6 @@
 """The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark as the reader likes."""
 
+import re
 from html import escape
 
 from pydino.report.tables import Table
@@ -29,7 +30,7 @@ h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.25rem; margin: 
 h3 { font-size: 1rem; margin: 1.4rem 0 .2rem }
 p { margin: .3rem 0; max-width: 60rem } .soft, figcaption, dd { color: var(--soft) }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th { color: var(--soft); font-weight: 600 } .text { text-align: left } .best { font-weight: 700 } tbody tr:hover { background: var(--tint) }
 figure { margin: .8rem 0 } figcaption { font-size: .9rem; max-width: 60rem } svg { width: 100%; height: auto; stroke-linejoin: round }
 pre, code { font: .85rem ui-monospace, monospace; background: var(--tint) } pre { padding: .7rem; overflow-x: auto }
@@ -73,7 +74,7 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
 
     ``exhibits``: objects with ``title``, ``caption`` and ``svg``. Texts are escaped, the drawings are not.
     """
-    body = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(made_by)}</p>']
+    body = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{_code(made_by)}</p>']
     body += [_html_table(table) for table in tables]
     if exhibits:
         body.append("<h2>Figures</h2>")
@@ -83,11 +84,16 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
         )
     if commands:
         body.append(f"<h2>Commands</h2>\n<pre>{escape(commands.rstrip())}</pre>")
-    notes = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _NOTES)
+    notes = "\n".join(f"<dt>{escape(name)}</dt><dd>{_code(text)}</dd>" for name, text in _NOTES)
     body.append(f"<h2>How to read the tables</h2>\n<dl>\n{notes}\n</dl>")
     content = "\n".join(body)
     head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>'
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+
+
+def _code(text: str) -> str:
+    """Escaped, with what stands between backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _html_table(table: Table) -> str:
@@ -99,7 +105,7 @@ def _html_table(table: Table) -> str:
     rows = "\n".join(
         "<tr>" + "".join(f"<td{kind(i, j)}>{escape(text)}</td>" for j, text in enumerate(row)) + "</tr>" for i, row in enumerate(table.rows)
     )
-    below = "\n".join(f'<p class="soft">{escape(text)}</p>' for text in _below_title(table, "{}"))
+    below = "\n".join(f'<p class="soft">{_code(text)}</p>' for text in _below_title(table, "`{}`"))
     return (
         f"<h2>{escape(table.title)}</h2>\n{below}\n"
         f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'

@@ -15,12 +15,12 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
 
 _INK = "#010203"  # stands for the page's text colour
 _FAINT = "#040506"  # stands for grid lines
-# Middling tones that stand out on white and on black alike; the first for models that learnt, the second for baselines.
+# Middling tones that stand out on white and on black alike: COLOURS for models that learnt and for groups, MUTED for baselines.
 COLOURS = (
     "#3b82c4", "#e07b39", "#3a9d6b", "#c0508f", "#8a6fd1", "#b59a2b",
     "#d9534f", "#2aa5a5", "#7a8f2e", "#a3704c", "#5f7fe0", "#d08ab8",
 )  # fmt: skip
-GREYS = ("#8a8f98", "#b0a58f", "#6f8a93")
+MUTED = ("#8a8f98", "#c2a14d", "#9c7fb0")
 
 
 @contextmanager
