@@ -160,6 +160,14 @@ def test_equal_scores_are_no_result(tmp_path):
     assert "all 2 scores are 1" in call("score.sh", "trials", "x", "x", "s.txt", folder=tmp_path, status=1)
 
 
+def test_plda_of_a_collapsed_model_is_skipped(tmp_path):
+    keys = [f"{speaker}{i}" for speaker in "ab" for i in range(5)]
+    write_embeddings(tmp_path / "x", keys, np.full((10, 4), 0.1), "x")
+    write_table(tmp_path / "utt2spk", {key: key[0] for key in keys})
+    assert "skipped" in call("train_plda.sh", "utt2spk", "x", "plda", folder=tmp_path)
+    assert "do not differ" in (tmp_path / "plda" / "skipped").read_text()
+
+
 def test_an_embedding_that_is_not_finite_is_named(tmp_path):
     write_embeddings(tmp_path / "x", ["a1", "a2"], [[1, 2], [np.nan, 1]], "x")
     (tmp_path / "trials").write_text("a1 a2\n")

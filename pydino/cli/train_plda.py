@@ -34,7 +34,7 @@ def run(args):
     kept = labelled_places(embeddings, speaker_of, args.utt2spk, args.max_drop)
     vectors = embeddings.vectors[kept].astype(np.float64)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
-    reason = why_not(speakers, len(names), embeddings.dim)
+    reason = why_not(vectors, speakers, len(names))
     for name in (*FILES, "skipped"):  # a folder never holds both a model and a reason for having none
         (out / name).unlink(missing_ok=True)
     if reason:
@@ -79,8 +79,9 @@ def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.nda
     return np.array([i for i, key in enumerate(embeddings.keys) if key in label_of], dtype=np.int64)
 
 
-def why_not(speakers: np.ndarray, count: int, dim: int) -> str:
-    """Say why PLDA cannot be trained on these labels, or return an empty string."""
+def why_not(vectors: np.ndarray, speakers: np.ndarray, count: int) -> str:
+    """Say why PLDA cannot be trained on these embeddings (N, D) and labels, or return an empty string."""
+    dim = vectors.shape[1]
     if count < 2:
         return f"there is a single speaker ({len(speakers)} utterances); between-speaker variance needs two or more"
     if np.bincount(speakers).max() < 2:
@@ -90,4 +91,6 @@ def why_not(speakers: np.ndarray, count: int, dim: int) -> str:
             f"{len(speakers)} utterances of {count} speakers are too few for {dim} dimensions: the within-speaker covariance needs "
             f"at least {dim + count} of them"
         )
+    if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
+        return "the embeddings do not differ; a collapsed training does that, look at the spread in its log.jsonl"
     return ""
