@@ -1,0 +1,216 @@
+"""utils/run_local.sh as steps meet it."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WRAPPER = ROOT / "utils/run_local.sh"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Blanks, letters beyond ASCII, and the letters JOB, in a word and as one."""
+    folder = tmp_path / "my JOB dïr" / "JOBS"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def call(folder, *arguments, **variables):
+    return subprocess.run(
+        [WRAPPER, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=60, env={**os.environ, **variables}
+    )
+
+
+def test_log_has_the_head_and_the_foot_of_run_pl(folder):
+    done = call(folder, "--mem", "4G", "--time", "1:00:00", "log/a.log", "echo", "two words", r"x\"y")
+    assert done.returncode == 0, done.stderr
+    date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
+    assert re.fullmatch(
+        rf"""# echo 'two words' x\\"y
+# Started at {date}
+#
+two words x"y
+# Accounting: time=\d+ threads=1
+# Ended \(code 0\) at {date}, elapsed time \d+ seconds
+""",
+        (folder / "log/a.log").read_text(),
+    )
+
+
+def test_a_hundred_jobs_with_three_failures_all_named(folder):
+    (folder / "job.sh").write_text('echo "work $1"; (( $1 % 33 != 0 ))\n')
+    done = call(folder, "JOB=1:100", folder / "log/x.JOB.log", "bash", folder / "job.sh", "JOB")
+    assert done.returncode == 1
+    assert f"run_local.sh: 3 / 100 failed, log is in {folder}/log/x.*.log\n" in done.stderr
+    assert "run_local.sh: failed jobs: 33 66 99\n" in done.stderr
+    assert "    work 33\n" in done.stderr and "work 66" not in done.stderr
+    logs = sorted((folder / "log").iterdir())
+    assert len(logs) == 100
+    assert all(f"work {log.name.split('.')[1]}\n" in log.read_text() for log in logs)
+    assert sum("# Ended (code 1)" in log.read_text() for log in logs) == 3
+
+
+def test_single_failure_names_the_log_and_shows_its_last_20_lines(folder):
+    done = call(folder, "a.log", "bash", "-c", "for i in {1..40}; do echo line $i; done; exit 7")
+    assert done.returncode == 1
+    assert "run_local.sh: job failed, log is in a.log\n" in done.stderr
+    shown = done.stderr.splitlines()
+    assert "    line 40" in shown and "    line 20" not in shown
+    assert "# Ended (code 7) at" in (folder / "a.log").read_text()
+
+
+def test_pipes_and_redirections_and_pipefail(folder):
+    assert call(folder, "a.log", "printf", r"b\\na\\n", "|", "sort", ">", "out").returncode == 0
+    assert (folder / "out").read_text() == "a\nb\n"
+    assert call(folder, "a.log", "false", "|", "true").returncode == 1  # Kaldi's wrappers let this pass
+
+
+def test_the_number_replaces_the_word_only(folder):
+    done = call(
+        folder, "JOB=2:3", "log.JOB", "echo", "x.JOB.ark", "split4/JOB/feats", "out_JOB", "JOBS", "myJOB", "$JOB_ID",
+        f"ark:{folder}/a.JOB.ark", "scp with JOB", JOB_ID="id",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"x.3.ark split4/3/feats out_3 JOBS myJOB id ark:{folder}/a.3.ark scp with 3\n" in (folder / "log.3").read_text()
+
+
+def test_any_name_and_any_start(folder):
+    assert call(folder, "SET=3:4", "SET.log", "echo", "JOB", "SET").returncode == 0
+    assert "JOB 4\n" in (folder / "4.log").read_text() and not (folder / "1.log").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--memm", "4G", "a.log", "true"], "unknown option --memm (did you mean '--mem'?)"),
+        (["--num-threads", "two", "a.log", "true"], "--num-threads 'two' should be a positive whole number"),
+        (["--mem"], "option --mem needs a value"),
+        (["--mem", "much", "a.log", "true"], "a size such as 4G"),
+        (["JOB=0:3", "a.JOB.log", "true"], "must be strictly positive"),
+        (["JOB=3:2", "a.JOB.log", "true"], "the end is before the start"),
+        (["JOB=x", "a.JOB.log", "true"], "invalid job range"),
+        (["JOB=1:2", "a.log", "true"], "just one log file (a.log)"),
+        (["a.log"], "there is no command"),
+        ([], "there is neither log nor command"),
+    ],
+)
+def test_mistakes_are_told(folder, arguments, message):
+    done = call(folder, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("run_local.sh: ") and message in done.stderr and "Traceback" not in done.stderr
+    assert not any(folder.iterdir())
+
+
+def test_options_may_follow_the_range(folder):
+    done = call(folder, "JOB=1:2", "--num-threads", "3", "a.JOB.log", "bash", "-c", "echo $OMP_NUM_THREADS threads")
+    assert done.returncode == 0, done.stderr
+    assert "\n3 threads\n" in (folder / "a.1.log").read_text() and " threads=3\n" in (folder / "a.1.log").read_text()
+
+
+def test_an_earlier_log_is_kept(folder):
+    call(folder, "a.log", "echo", "first")
+    call(folder, "a.log", "echo", "second")
+    assert "\nsecond\n" in (folder / "a.log").read_text() and "\nfirst\n" in (folder / "a.log.1").read_text()
+
+
+def test_max_jobs_run(folder):
+    job = 'touch running.$1; sleep 0.2; ls running.* | wc -l; rm running.$1'
+    for limit in (1, 3):
+        done = call(folder, "--max-jobs-run", limit, "JOB=1:6", f"{limit}.JOB.log", "bash", "-c", job, "x", "JOB")
+        assert done.returncode == 0, done.stderr
+        seen = {int((folder / f"{limit}.{n}.log").read_text().splitlines()[3]) for n in range(1, 7)}
+        assert max(seen) == limit
+
+
+def test_unwritable_log(folder):
+    (folder / "file").write_text("")
+    done = call(folder, "file/a.log", "true")
+    assert done.returncode == 1 and "cannot write the log file/a.log" in done.stderr and "Traceback" not in done.stderr
+
+
+def started(folder, *arguments):
+    process = subprocess.Popen([WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 20
+    while not (folder / "pid.1").exists() or not (folder / "pid.2").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.1)
+    return process, [int((folder / f"pid.{n}").read_text()) for n in (1, 2)]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+SLEEPER = 'sleep 300 & echo $! > pid.$1; wait'
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_job_survives_the_wrapper(folder, number):
+    process, grandchildren = started(folder, "--max-jobs-run", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", SLEEPER, "x", "JOB")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    end = time.monotonic() + 10
+    while any(map(alive, grandchildren)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(alive, grandchildren))
+    assert not (folder / "pid.3").exists()
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert "ended all jobs" in errors and "# Ended (code" in (folder / "a.1.log").read_text()
+
+
+@pytest.fixture
+def fake_gpus(tmp_path):
+    """A nvidia-smi that lists two GPUs, and locks of our own."""
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "GPU 0: Fake (UUID: GPU-aa)"\necho "GPU 1: Fake (UUID: GPU-bb)"\n')
+    tool.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    return {"PATH": f"{tool.parent}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "tmp")}
+
+
+@pytest.fixture(autouse=True)
+def no_outer_choice_of_gpus(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_each_job_has_a_gpu_of_its_own(folder, fake_gpus):
+    job = 'mkdir taken.$CUDA_VISIBLE_DEVICES; sleep 0.2; rmdir taken.$CUDA_VISIBLE_DEVICES; echo gpu $CUDA_VISIBLE_DEVICES'
+    done = call(folder, "--gpu", "1", "--max-jobs-run", "9", "JOB=1:5", "a.JOB.log", "bash", "-c", job, **fake_gpus)
+    assert done.returncode == 0, done.stderr
+    seen = [line for n in range(1, 6) for line in (folder / f"a.{n}.log").read_text().splitlines() if line.startswith("gpu")]
+    assert len(seen) == 5 and set(seen) == {"gpu 0", "gpu 1"}
+
+
+def test_two_runs_share_the_gpus(folder, fake_gpus):
+    job = 'mkdir taken.$CUDA_VISIBLE_DEVICES || exit 1; sleep 0.3; rmdir taken.$CUDA_VISIBLE_DEVICES'
+    command = [WRAPPER, "--gpu", "2", "JOB=1:2"]
+    runs = [
+        subprocess.Popen([*command, f"{name}.JOB.log", "bash", "-c", job], cwd=folder, env={**os.environ, **fake_gpus}) for name in "ab"
+    ]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0]
+    assert not list(folder.glob("taken.*"))
+
+
+def test_gpus_are_narrowed_by_the_callers_choice(folder, fake_gpus):
+    job = ["bash", "-c", "echo gpu $CUDA_VISIBLE_DEVICES"]
+    assert call(folder, "--gpu", "1", "a.log", *job, CUDA_VISIBLE_DEVICES="GPU-bb", **fake_gpus).returncode == 0
+    assert "\ngpu 1\n" in (folder / "a.log").read_text()
+    done = call(folder, "--gpu", "2", "a.log", *job, CUDA_VISIBLE_DEVICES="1", **fake_gpus)
+    assert done.returncode == 1 and "--gpu 2 was asked for, but this machine has 1 of them (CUDA_VISIBLE_DEVICES is '1')" in done.stderr
+
+
+def test_no_gpu_where_one_was_asked_for(folder):
+    done = call(folder, "--gpu", "1", "a.log", "true", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1 and "this machine has none" in done.stderr and not (folder / "a.log").exists()
