@@ -1,0 +1,220 @@
+"""Feature and voice activity steps on a data directory: files, counts, parts, refusals; once through the shell, else in-process."""
+
+import json
+import os
+import shutil
+import subprocess
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pydino.cli import main
+from pydino.kaldi import read_scp_objects, read_table
+
+ROOT = Path(__file__).parent.parent
+WAV = ROOT / "tests" / "fixtures" / "audio" / "wav"
+GOOD = ["d1_clean", "d2_noise", "d3_silence", "d4_quiet", "d5_dc"]
+CONFIG = "num_mel_bins: 40\ndither: 0.0\n"
+VAD = "vad_energy_threshold: 5.5\nvad_frames_context: 2\nvad_proportion_threshold: 0.12\n"
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """An empty recipe folder, with a blank and letters beyond ASCII in its path, as the current folder."""
+    folder = tmp_path / "my recipé"
+    (folder / "conf").mkdir(parents=True)
+    (folder / "conf" / "fbank.yaml").write_text(CONFIG)
+    (folder / "conf" / "vad.yaml").write_text(VAD)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def make_data(entries, name="train"):
+    """Write a data directory's wav.scp from key -> extended file name."""
+    folder = Path("data", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "wav.scp").write_text("".join(f"{key} {value}\n" for key, value in sorted(entries.items())))
+    return str(folder)
+
+
+def good():
+    return {key: WAV / f"{key}.wav" for key in GOOD}
+
+
+def compute(data, jobs=1, kind="fbank", config="conf/fbank.yaml", max_drop="0", arks="feats", extra=()):
+    """What steps/make_KIND.sh runs, in this process; returns the exit status of the last part."""
+    for index in range(1, jobs + 1):
+        part = ["--part", f"{index}/{jobs}", "--compress", "false", *extra]
+        assert main([f"compute-{kind}", "--config", config, *part, data, arks, "log"]) == 0
+    return main(["gather-features", "--config", config, "--jobs", str(jobs), "--max-drop", max_drop, kind, data, arks, "log"])
+
+
+def vad(data):
+    if status := main(["compute-vad", "--config", "conf/vad.yaml", data, "vad", "log"]):
+        return status
+    return main(["gather-features", "--config", "conf/vad.yaml", "--jobs", "1", "vad", data, "vad", "log"])
+
+
+def matrices(scp):
+    return dict(read_scp_objects(scp))
+
+
+def test_values_do_not_depend_on_the_number_of_jobs(recipe):
+    data = make_data(good())
+    assert compute(data, jobs=1) == 0
+    one, energy = matrices(f"{data}/feats.scp"), matrices(f"{data}/energy.scp")
+    assert compute(data, jobs=3, arks="feats3") == 0
+    three = matrices(f"{data}/feats.scp")
+    assert list(one) == list(three) == GOOD
+    for key in GOOD:
+        np.testing.assert_array_equal(one[key], three[key])
+        np.testing.assert_array_equal(energy[key], matrices(f"{data}/energy.scp")[key])
+        assert len(energy[key]) == len(one[key]) == int(read_table(f"{data}/utt2num_frames")[key])
+    assert float(Path(data, "frame_shift").read_text()) == 0.01
+    assert float(read_table(f"{data}/utt2dur")["d1_clean"]) == pytest.approx(36837 / 16000)
+    assert "num_mel_bins: 40" in Path(data, "conf", "fbank.yaml").read_text()
+    assert "low_freq: 20.0" in Path(data, "conf", "fbank.yaml").read_text()  # resolved: what the file left unsaid is there
+
+
+def test_dither_does_not_depend_on_jobs_and_follows_the_stored_hash(recipe):
+    Path("conf/fbank.yaml").write_text("dither: 100.0\n")
+    data, renamed = make_data(good()), make_data({f"x{k}": v for k, v in good().items()}, "renamed")
+    hashes = {key: 1000 + i for i, key in enumerate(GOOD)}
+    Path(data, "utt2hash").write_text("".join(f"{key} {hashes[key]}\n" for key in GOOD))
+    Path(renamed, "utt2hash").write_text("".join(f"x{key} {hashes[key]}\n" for key in GOOD))
+    assert compute(data, jobs=2) == 0 and compute(renamed) == 0
+    first, second = matrices(f"{data}/feats.scp"), matrices(f"{renamed}/feats.scp")
+    for key in GOOD:
+        np.testing.assert_array_equal(first[key], second[f"x{key}"])
+
+
+def test_dropped_utterances_fail_by_default_and_are_named(recipe, capsys):
+    bad = {"short": WAV / "tiny399.wav", "stereo": WAV / "bad_stereo.wav", "gone": "nowhere.wav", "cut": WAV / "bad_trunc.wav"}
+    data = make_data({**good(), **bad})
+    assert compute(data) == 1
+    message = capsys.readouterr().err
+    assert "4 of 9 utterances" in message and "--max-drop 0.445" in message and "log/raw_fbank_train.dropped" in message
+    assert not Path(data, "feats.scp").exists()
+    dropped = read_table("log/raw_fbank_train.dropped", check_sorted=False)
+    assert set(dropped) == set(bad)
+    assert "too short for one window" in dropped["short"] and "--channel" in dropped["stereo"] and "truncated" in dropped["cut"]
+    assert compute(data, max_drop="0.445") == 0
+    assert list(read_table(f"{data}/feats.scp")) == GOOD
+
+
+@pytest.mark.parametrize("entries", [{}, {"short": WAV / "tiny1.wav"}])
+def test_no_utterance_left_is_an_error_whatever_may_be_dropped(recipe, capsys, entries):
+    data = make_data(entries)
+    assert compute(data, max_drop="1") == 1
+    assert data in capsys.readouterr().err
+
+
+def test_another_sample_rate_is_refused_or_resampled_with_a_line_that_says_so(recipe, capsys):
+    data = make_data({**good(), "d6_8k": WAV / "d6_8k.wav"})
+    assert compute(data) == 1
+    assert "8000 Hz" in (message := capsys.readouterr().err) and "allow_upsample" in message
+    Path("conf/fbank.yaml").write_text(CONFIG + "allow_upsample: true\n")
+    assert compute(data, jobs=2) == 0
+    assert "1 of 6 recordings resampled from 8000 to 16000 Hz" in capsys.readouterr().err
+    assert len(matrices(f"{data}/feats.scp")["d6_8k"]) == 238
+
+
+def test_segments_are_cut_from_their_recordings(recipe):
+    data = make_data({"rec": WAV / "d1_clean.wav", "unused": "nowhere.wav"})
+    Path(data, "segments").write_text("a rec 0.50 1.50\nb rec 1.00 2.00\n")
+    assert compute(data) == 0
+    with wave.open(str(WAV / "d1_clean.wav")) as whole:
+        samples = np.frombuffer(whole.readframes(whole.getnframes()), dtype="<i2")
+    soundfile.write("cut.wav", samples[8000:24000], 16000)
+    alone = make_data({"a": "cut.wav"}, "alone")
+    assert compute(alone) == 0
+    np.testing.assert_array_equal(matrices(f"{data}/feats.scp")["a"], matrices(f"{alone}/feats.scp")["a"])
+    assert float(read_table(f"{data}/utt2dur")["b"]) == 1.0
+
+
+@pytest.mark.parametrize("line, words", [("a rec 1.0", "start end"), ("a other 0 1", "other")])
+def test_malformed_segments(recipe, capsys, line, words):
+    data = make_data({"rec": WAV / "d1_clean.wav"})
+    Path(data, "segments").write_text(line + "\n")
+    assert main(["compute-fbank", data, "feats", "log"]) == 1
+    assert "segments" in (message := capsys.readouterr().err) and words in message
+
+
+def test_pipes_need_permission(recipe, capsys):
+    data = make_data({"a": f"cat '{WAV / 'd1_clean.wav'}' |"})
+    assert compute(data) == 1
+    assert "--allow-pipes true" in capsys.readouterr().err
+    assert compute(data, extra=["--allow-pipes", "true"]) == 0
+
+
+def test_vad_reads_the_energy_and_equals_kaldi(recipe):
+    kaldi = np.load(ROOT / "tests" / "fixtures" / "audio" / "kaldi.npz")
+    data = make_data(good())
+    assert compute(data) == 0 and vad(data) == 0
+    for key, decisions in matrices(f"{data}/vad.scp").items():
+        assert decisions.dtype == np.float32
+        np.testing.assert_array_equal(decisions, kaldi[f"vad/fbank_vox/{key}"])
+    assert "vad_energy_mean_scale: 0.5" in Path(data, "conf", "vad.yaml").read_text()
+
+
+@pytest.mark.parametrize("kind, options, readable", [
+    ("fbank", "use_energy: false", False), ("fbank", "use_energy: true", True), ("mfcc", "htk_compat: true", True),
+    ("mfcc", "use_energy: false", False),
+])
+def test_vad_never_takes_a_mel_filter_for_the_energy(recipe, capsys, kind, options, readable):
+    Path("conf/fbank.yaml").write_text(f"dither: 0.0\n{options}\n")
+    data = make_data(good())
+    assert compute(data, kind=kind) == 0 and vad(data) == 0
+    right = matrices(f"{data}/vad.scp")
+    Path(data, "energy.scp").unlink()
+    if readable:
+        assert vad(data) == 0
+        for key, decisions in matrices(f"{data}/vad.scp").items():
+            np.testing.assert_array_equal(decisions, right[key])
+    else:
+        assert vad(data) == 1
+        assert "energy.scp is not there" in (message := capsys.readouterr().err) and "make_fbank.sh" in message
+
+
+def run_step(step, *arguments, **environment):
+    return subprocess.run(
+        [ROOT / "steps" / step, *arguments], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_the_steps_write_what_kaldi_users_expect_and_do_nothing_twice(recipe):
+    data = make_data(good())
+    done = run_step("make_fbank.sh", "--nj", "2", data, "exp/make_fbank/train", "feats")
+    assert done.returncode == 0, done.stderr
+    assert "5 utterances in, 5 out, 0 dropped" in done.stderr and "make_fbank.sh: succeeded" in done.stderr
+    for name in ("feats/raw_fbank_train.1.ark", "feats/raw_fbank_train.2.scp", "exp/make_fbank/train/make_fbank_train.1.log"):
+        assert Path(name).exists(), name
+    assert len(matrices(f"{data}/feats.scp")["d1_clean"]) == 228
+    before = os.stat("feats/raw_fbank_train.1.ark").st_mtime_ns
+    again = run_step("make_fbank.sh", "--nj", "1", data, "exp/make_fbank/train", "feats")
+    assert "up to date" in again.stderr and os.stat("feats/raw_fbank_train.1.ark").st_mtime_ns == before
+    voiced = run_step("compute_vad.sh", "--nj", "2", data, "exp/make_vad/train", "feats")
+    assert voiced.returncode == 0, voiced.stderr
+    assert Path("feats/vad_train.2.ark").exists() and "up to date" in run_step("compute_vad.sh", data, "exp/v", "feats").stderr
+
+
+def test_a_step_names_the_missing_configuration_and_the_misspelt_option(recipe):
+    data = make_data(good())
+    missing = run_step("make_mfcc.sh", data)
+    assert missing.returncode == 1 and "conf/mfcc.yaml" in missing.stderr
+    misspelt = run_step("make_fbank.sh", "--fbank-confg", "x", data)
+    assert misspelt.returncode == 1 and "--fbank-config" in misspelt.stderr
+    Path("conf/fbank.yaml").write_text("num_mel_bin: 40\n")
+    unknown = run_step("make_fbank.sh", data, "log", "feats")
+    assert unknown.returncode == 1 and "num_mel_bins" in unknown.stderr + unknown.stdout
+
+
+def test_reports_are_json(recipe):
+    data = make_data(good())
+    assert compute(data) == 0
+    report = json.loads(Path("log/raw_fbank_train.1.json").read_text())
+    assert report["utterances"] == 5 and report["dropped"] == {} and sum(report["frames"].values()) == 1036
