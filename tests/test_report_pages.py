@@ -89,7 +89,7 @@ def recipe(tmp_path_factory):
         (scores.parent / "emotion.result.json").write_text(json.dumps(uar))
         if model.startswith("dino"):
             epochs = [
-                {"epoch": e, "loss": 7 - e / 3, "teacher_entropy": 6 - e / 4, "student_entropy": 6.5 - e / 4, "kl": 0.3, "learning_rate": 1e-3 / e}
+                {"epoch": e, "loss": 7 - e / 3, "teacher_entropy": 6 - e / 4, "student_entropy": 6.5 - e / 4, "kl": 0.3, "lr": 1e-3 / e}
                 for e in range(1, 11)
             ]
             log = "".join(json.dumps(epoch) + "\n" for epoch in epochs)

@@ -56,8 +56,7 @@ def log_filters(options) -> None:
     high = _from_top(options.high_freq, options.sample_frequency / 2)
     points = hertz(np.linspace(mel(options.low_freq), mel(high), options.num_mel_bins + 2))
     for index in range(options.num_mel_bins):
-        log("mel filter {}: {:.1f} to {:.1f} Hz, centre {:.1f} Hz, before warping".format(
-            index, points[index], points[index + 2], points[index + 1]))
+        log(f"mel filter {index}: {points[index]:.1f} to {points[index + 2]:.1f} Hz, centre {points[index + 1]:.1f} Hz, before warping")
 
 
 def bands(weights: np.ndarray, width: int = 16) -> list[tuple[slice, slice]]:

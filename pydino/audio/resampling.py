@@ -4,7 +4,6 @@ import math
 from functools import lru_cache
 
 import numpy as np
-import scipy.signal
 
 _ZEROS = 32  # zero crossings of the filter on each side: how sharp it is
 _ROLL_OFF = 0.94  # where the pass band ends, as a share of the lower half sample rate
@@ -22,6 +21,8 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     samples = np.asarray(samples, dtype=np.float32)
     if rate == to or len(samples) == 0:
         return samples
+    import scipy.signal  # here, because importing it takes longer than everything else in this room and few need it
+
     common = math.gcd(rate, to)
     up, down = to // common, rate // common
     return scipy.signal.resample_poly(samples, up, down, window=_filter(up, down)).astype(np.float32, copy=False)
@@ -29,5 +30,7 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _filter(up: int, down: int) -> np.ndarray:
+    import scipy.signal
+
     slower = max(up, down)
     return scipy.signal.firwin(2 * _ZEROS * slower + 1, _ROLL_OFF / slower, window=("kaiser", _BETA)).astype(np.float32)

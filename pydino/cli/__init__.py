@@ -19,7 +19,7 @@ def boolean(text: str) -> bool:
     return text == "true"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Names the nearest option when one is misspelt, and never guesses from a prefix."""
 
     def parse_args(self, args=None, namespace=None):
@@ -67,7 +67,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     set_program(f"pydino {verb}")
     try:
         module = importlib.import_module(f"pydino.cli.{verb.replace('-', '_')}")
-        parser = _Parser(
+        parser = Parser(
             prog=f"pydino {verb}", description=module.__doc__, allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

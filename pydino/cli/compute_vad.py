@@ -4,9 +4,10 @@ Reads DATA/energy.scp (written with the features); without it, the energy column
 says that there is one. Writes VAD_DIR/vad_<name>.I.{ark,scp}, one 0.0 or 1.0 a frame. steps/compute_vad.sh runs it in parallel.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
-from pathlib import Path
 
 from pydino.audio import KINDS, VadConfig, energy_vad
 from pydino.base import UserError, load_config, log, warn

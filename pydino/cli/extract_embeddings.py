@@ -12,8 +12,7 @@ import torch
 from pydino.base import UserError, log, warn, write_text
 from pydino.cli import boolean
 from pydino.cli._features import part, take
-from pydino.infer import load
-from pydino.infer.stored_features import StoredFeatures
+from pydino.infer import StoredFeatures, load
 from pydino.kaldi import ArchiveWriter
 
 BLOCK_FRAMES = 200_000  # features held in memory at a time: 64 MB of 80 columns, enough to find equal lengths for a GPU's batches

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from pydino.audio import KINDS, NormalisationConfig, VadConfig
-from pydino.base import UserError, config_from_dict, config_to_dict, load_config, log, read_yaml
-from pydino.infer import read_model_config, save_model
-from pydino.infer.front_end import FrontEnd, FrontEndConfig
+from pydino.audio import NormalisationConfig
+from pydino.base import UserError, config_to_dict, load_config, log
+from pydino.infer import FrontEnd, FrontEndConfig, read_front_end, read_model_config, save_model
 from pydino.models import build_encoder
+from pydino.train.config import DinoConfig
 
 KIND_CHOICES = ("untrained", "fbank-stats", "fbank-stats-cmn")
 
@@ -59,27 +59,9 @@ def _like(like: str | None, data) -> tuple[dict, FrontEndConfig]:
         return config.encoder, config.front_end
     options, normalisation = {}, NormalisationConfig(kind="mean")
     if like:
-        from pydino.train.config import TrainConfig
-
-        training = load_config(TrainConfig, like)
-        options, normalisation = config_to_dict(training)["encoder"], training.normalisation
-    return options, _front_end_of(data, normalisation)
-
-
-def _front_end_of(data, normalisation: NormalisationConfig) -> FrontEndConfig:
-    """The front end that made the features of a data directory."""
-    conf = Path(data) / "conf"
-    kind = next((kind for kind in KINDS if (conf / f"{kind}.yaml").is_file()), None)
-    if kind is None:
-        raise UserError(f"no {conf}/fbank.yaml: run steps/make_fbank.sh {data}")
-    features = load_config(KINDS[kind][0], conf / f"{kind}.yaml")
-    vad = read_yaml(conf / "vad.yaml") if (conf / "vad.yaml").is_file() else None
-    return FrontEndConfig(
-        sample_rate=int(features.sample_frequency),
-        features={"kind": kind, **config_to_dict(features)},
-        vad=None if vad is None else config_from_dict(VadConfig, vad, where=str(conf / "vad.yaml")),
-        normalisation=normalisation,
-    )
+        training = load_config(DinoConfig, like)
+        options, normalisation = training.encoder, training.normalisation
+    return options, read_front_end(data, normalisation)
 
 
 def _readme(args) -> str:

@@ -3,5 +3,8 @@
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
+from .stored_features import StoredFeatures, read_front_end
 
-__all__ = ["FrontEnd", "FrontEndConfig", "Model", "ModelConfig", "load", "read_model_config", "save_model"]
+__all__ = [
+    "FrontEnd", "FrontEndConfig", "Model", "ModelConfig", "StoredFeatures", "load", "read_front_end", "read_model_config", "save_model",
+]

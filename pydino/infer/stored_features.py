@@ -4,14 +4,33 @@ from pathlib import Path
 
 import torch
 
-from pydino.audio import KINDS, VadConfig
+from pydino.audio import KINDS, NormalisationConfig, VadConfig
 from pydino.base import UserError, config_to_dict, load_config
 from pydino.kaldi import read_object, read_table
 
-from .front_end import STORED_SCALE, FrontEnd
+from .front_end import STORED_SCALE, FrontEnd, FrontEndConfig
 
 # Options that choose or prepare recordings, or only log: features of the same samples do not depend on them.
 NEUTRAL_OPTIONS = ("allow_downsample", "allow_upsample", "channel", "min_duration", "debug_mel")
+
+
+def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
+    """Return the front end that made the features of a data directory, with a normalisation; no ``vad.scp``: silence is kept.
+
+    Raises:
+        UserError: DATA/conf does not say how features or VAD were made.
+    """
+    conf = Path(data) / "conf"
+    kind = next((kind for kind in KINDS if (conf / f"{kind}.yaml").is_file()), None)
+    if kind is None:
+        raise UserError(f"no {conf}/fbank.yaml, which would say how the features were made: run steps/make_fbank.sh {data}")
+    options = load_config(KINDS[kind][0], conf / f"{kind}.yaml")
+    return FrontEndConfig(
+        sample_rate=int(options.sample_frequency),
+        features={"kind": kind, **config_to_dict(options)},
+        vad=load_config(VadConfig, conf / "vad.yaml") if (Path(data) / "vad.scp").is_file() else None,
+        normalisation=normalisation,
+    )
 
 
 class StoredFeatures:

@@ -19,7 +19,8 @@ TRAINING_PANELS = {
     "entropy of the mean teacher output": {"mean_teacher_entropy": "-"},
     "KL(teacher, student)": {"kl": "-"},
     "spread of the embeddings": {"embedding_spread": "-"},
-    "learning rate": {"learning_rate": "-"},
+    "KoLeo term": {"koleo": "-"},
+    "learning rate": {"lr": "-"},
 }
 MAP_POINTS = 800
 MAP_SYSTEMS = 3

@@ -1,0 +1,91 @@
+"""Make a pre-training directory: utterances that are long enough, silence marked, labels hidden.
+
+Every utterance becomes its own speaker, no label map is taken along, and utt2hash stores the number that all chance about an
+utterance hangs on, so that from here on names do not matter.
+"""
+
+import shutil
+from pathlib import Path
+
+from pydino.base import UserError, log, utterance_hash, warn, write_text
+from pydino.cli import boolean
+from pydino.kaldi import read_object, read_table, write_table
+
+
+def add_arguments(parser):
+    parser.add_argument("sources", metavar="DATA", nargs="+", help="data directories with features and, unless silence is kept, vad.scp")
+    parser.add_argument("target", metavar="TRAIN_DIR", help="pre-training directory to make")
+    parser.add_argument("--min-duration", type=float, default=2.0, metavar="S", help="seconds left after silence (default: %(default)s)")
+    parser.add_argument("--keep-silence", type=boolean, default=False, metavar="true|false", help="learn from the pauses too")
+    parser.add_argument("--name", default="", help="name of the training set in results (default: the folder's name)")
+
+
+def run(args):
+    sources, target = [Path(s) for s in args.sources], Path(args.target)
+    if args.min_duration < 0:
+        raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
+    conf = common_configuration(sources, keep_silence=args.keep_silence)
+    features, vad, frames, durations, dropped = {}, {}, {}, {}, {}
+    for source in sources:
+        source_features, source_frames = read_table(source / "feats.scp"), read_table(source / "utt2num_frames")
+        source_vad = {} if args.keep_silence else read_table(source / "vad.scp")
+        shift = float((source / "frame_shift").read_text()) if (source / "frame_shift").exists() else 0.01
+        for key, location in source_features.items():
+            if key in features:
+                raise UserError(f"'{key}' is in {source} and in a directory before it; give the sets different keys (utils/copy_data_dir.sh --utt-prefix)")
+            if not args.keep_silence and key not in source_vad:
+                raise UserError(f"{source}/vad.scp: '{key}' is not in it; run steps/compute_vad.sh {source}")
+            left = int(source_frames[key])
+            if not args.keep_silence:
+                left = int((read_object(source_vad[key], key=key) > 0.5).sum())
+            if left == 0 or left * shift < args.min_duration:
+                dropped[key] = f"{left * shift:.2f} s left of {int(source_frames[key]) * shift:.2f} s"
+                continue
+            features[key], frames[key], durations[key] = location, source_frames[key], f"{left * shift:.2f}"
+            if not args.keep_silence:
+                vad[key] = source_vad[key]
+    if not features:
+        raise UserError(
+            f"no utterance is left: all {len(dropped)} have less than {args.min_duration:g} s after silence is removed; lower --min-duration "
+            "(min_duration in recipe.yaml), or look at the VAD's threshold in conf/vad.yaml"
+        )
+    write_directory(target, features, vad, frames, conf, sources, args.name)
+    write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
+    if dropped:
+        warn(f"{len(dropped)} utterances are shorter than {args.min_duration:g} s without silence and left out; {target}/dropped.txt names them")
+    hours = sum(map(float, durations.values())) / 3600
+    log(f"{target}: {len(features)} of {len(features) + len(dropped)} utterances, {hours:.2f} hours of speech; labels hidden")
+
+
+def common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, str]:
+    """Return the texts of the configuration files that made features and VAD; they must be the same in all sources."""
+    found: dict[str, str] = {}
+    for source in sources:
+        if not (source / "feats.scp").exists():
+            raise UserError(f"no {source}/feats.scp: run steps/make_fbank.sh {source}")
+        names = ["fbank.yaml", "mfcc.yaml"] if keep_silence else ["fbank.yaml", "mfcc.yaml", "vad.yaml"]
+        here = {name: (source / "conf" / name).read_text() for name in names if (source / "conf" / name).exists()}
+        if not keep_silence and "vad.yaml" not in here:
+            raise UserError(f"no {source}/conf/vad.yaml: run steps/compute_vad.sh {source}, or give --keep-silence true")
+        if source != sources[0] and here != found:
+            differing = sorted(name for name in here.keys() | found.keys() if here.get(name) != found.get(name))
+            raise UserError(f"{source} and {sources[0]} were made with different conf/{differing[0]}; make their features in one way")
+        found = here
+    return found
+
+
+def write_directory(target: Path, features, vad, frames, conf, sources, name) -> None:
+    """Write the directory anew; utt2spk comes last, so that one that is cut short is not taken for whole."""
+    shutil.rmtree(target, ignore_errors=True)
+    for file, text in conf.items():
+        write_text(target / "conf" / file, text)
+    if (sources[0] / "frame_shift").exists():
+        write_text(target / "frame_shift", (sources[0] / "frame_shift").read_text())
+    write_text(target / "name", f"{name or target.resolve().name}\n")
+    write_table(target / "feats.scp", features)
+    if vad:
+        write_table(target / "vad.scp", vad)
+    write_table(target / "utt2num_frames", frames)
+    write_table(target / "utt2hash", {key: utterance_hash(key) for key in features})
+    write_table(target / "spk2utt", {key: key for key in features})
+    write_table(target / "utt2spk", {key: key for key in features})

@@ -1,0 +1,114 @@
+"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence out of the way.
+
+Nothing here looks at a key but to find its features: the order, and every draw, hang on the hash in ``utt2hash``, and a directory that
+holds labels is refused.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from pydino.base import UserError
+from pydino.kaldi import ChunkReader, read_scp_objects, read_table
+
+# What a training directory may hold of the files that Kaldi keys by utterance or speaker.
+UNLABELLED = {"utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur"}
+
+
+def check_unlabelled(data) -> None:
+    """Refuse a directory in which anything could tell one speaker, emotion or diagnosis from another.
+
+    Raises:
+        UserError: a label map, transcripts or trials are there, or ``utt2spk`` maps an utterance to another name than its own.
+    """
+    data = Path(data)
+    labelled = [p.name for p in sorted(data.iterdir()) if p.name.startswith(("utt2", "spk2")) and p.name not in UNLABELLED]
+    labelled += [name for name in ("text", "trials") if (data / name).exists()]
+    if labelled:
+        raise UserError(f"{data} holds labels ({', '.join(labelled)}), and pre-training sees none; make it with steps/make_train_set.sh")
+    for utterance, speaker in read_table(data / "utt2spk").items():
+        if utterance != speaker:
+            raise UserError(
+                f"{data}/utt2spk maps {utterance} to {speaker}; where labels are hidden every utterance is its own speaker; "
+                "make the directory with steps/make_train_set.sh"
+            )
+
+
+class TrainingSet:
+    """Features of a pre-training directory.
+
+    Args:
+        data: directory with feats.scp, utt2spk, utt2hash, and vad.scp unless silence is kept.
+
+    Attributes:
+        hashes: (N,) uint64, ascending: the order of everything else here.
+        lengths: (N,) frames left after silence is removed.
+        dim: columns of the features.
+
+    Raises:
+        UserError: labels, missing files or keys, two utterances of one hash, or an utterance without a voiced frame.
+    """
+
+    def __init__(self, data):
+        data = Path(data)
+        check_unlabelled(data)
+        stored = read_table(data / "utt2hash")
+        if not stored:
+            raise UserError(f"{data} holds no utterance")
+        keys = list(stored)
+        hashes = np.array([int(value) for value in stored.values()], dtype=np.uint64)
+        order = np.argsort(hashes)
+        self.hashes = hashes[order]
+        if (self.hashes[1:] == self.hashes[:-1]).any():
+            raise UserError(f"{data}/utt2hash has two utterances with one number; make it again with steps/make_train_set.sh")
+        self._keys = [keys[i] for i in order]
+        features = read_table(data / "feats.scp")
+        if features.keys() != stored.keys():
+            raise UserError(f"{data}: feats.scp and utt2hash name different utterances; make it again with steps/make_train_set.sh")
+        self._reader = ChunkReader(features)
+        self.dim = self._reader.dim
+        self._voiced = self._read_voiced(data) if (data / "vad.scp").exists() else None
+        if self._voiced is None:
+            self.lengths = np.array([self._reader.num_frames(key) for key in self._keys], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def _read_voiced(self, data) -> list[np.ndarray]:
+        decisions = dict(read_scp_objects(data / "vad.scp"))
+        packed, lengths = [], []
+        for key in self._keys:
+            if key not in decisions:
+                raise UserError(f"{data}/vad.scp: '{key}' is not in it; make the directory again with steps/make_train_set.sh")
+            voiced = decisions[key] > 0.5
+            if len(voiced) != self._reader.num_frames(key):
+                raise UserError(f"{data}: '{key}' has {self._reader.num_frames(key)} frames but {len(voiced)} VAD decisions")
+            if not voiced.any():
+                raise UserError(f"{data}: '{key}' has no voiced frame; make the directory again with steps/make_train_set.sh")
+            packed.append(np.packbits(voiced))  # a million utterances of 8 s are 100 MB so
+            lengths.append(int(voiced.sum()))
+        self.lengths = np.array(lengths, dtype=np.int64)
+        return packed
+
+    def read(self, out: np.ndarray, index: int, starts: np.ndarray) -> None:
+        """Fill ``out`` (V, L, F) with V crops of utterance ``index`` that start at frames ``starts`` (V,), silence not counted.
+
+        An utterance shorter than L is repeated from its beginning: frame i of a crop is frame (start + i) mod length.
+        """
+        key, length = self._keys[index], int(self.lengths[index])
+        frames = None
+        if self._voiced is not None:
+            total = self._reader.num_frames(key)
+            frames = np.flatnonzero(np.unpackbits(self._voiced[index], count=total))
+        size = out.shape[1]
+        for crop, start in zip(out, starts.tolist(), strict=True):
+            if start + size > length:
+                wanted = np.arange(start, start + size) % length
+                wanted = wanted if frames is None else frames[wanted]
+            elif frames is not None:
+                wanted = frames[start : start + size]
+            else:
+                crop[...] = self._reader.read(key, start, size)
+                continue
+            first = int(wanted.min())
+            crop[...] = self._reader.read(key, first, int(wanted.max()) + 1 - first)[wanted - first]

@@ -1,0 +1,57 @@
+"""Checkpoints: written aside and renamed, the last two kept, read with weights only, so that reading one runs no code."""
+
+from pathlib import Path
+
+import torch
+
+from pydino.base import UserError, atomic_open, warn
+
+KEPT = 2
+
+
+def save_checkpoint(folder, state: dict) -> None:
+    """Write ``folder``/step<N>.pt and remove all but the last two.
+
+    Args:
+        folder: made if needed.
+        state: tensors, numbers, text and containers of them; ``state["step"]`` is the number of steps done.
+    """
+    folder = Path(folder)
+    with atomic_open(folder / f"step{state['step']:09d}.pt", "wb") as stream:
+        torch.save(state, stream)
+    for old in sorted(folder.glob("step*.pt"))[:-KEPT]:
+        old.unlink()
+
+
+def load_checkpoint(folder, device) -> dict | None:
+    """Return the newest checkpoint that can be read, or None where there is none.
+
+    A damaged one (the disk was full, the machine died) is passed over for the one before, with a warning.
+
+    Raises:
+        UserError: there are checkpoints, and none can be read.
+    """
+    paths = sorted(Path(folder).glob("step*.pt"), reverse=True)
+    for path in paths:
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:  # whatever torch makes of a damaged file: it has no error of its own for that
+            warn(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
+    if paths:
+        raise UserError(f"no checkpoint in {folder} can be read; start afresh with --force true")
+    return None
+
+
+def random_state(device: torch.device) -> dict:
+    """Return the states of the generators that draws inside the model come from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict, device: torch.device) -> None:
+    """Put back what :func:`random_state` returned."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
