@@ -140,7 +140,8 @@ def test_features_of_another_making_are_refused(place, capsys, file, key, value,
 
 
 def test_options_that_only_choose_recordings_do_not_matter(place):
-    data = copy_of(place, "resampled", **{"conf/fbank.yaml": lambda text: text.replace("allow_downsample: false", "allow_downsample: true")})
+    allowed = {"conf/fbank.yaml": lambda text: text.replace("allow_downsample: false", "allow_downsample: true")}
+    data = copy_of(place, "resampled", **allowed)
     assert "allow_downsample: true" in (data / "conf/fbank.yaml").read_text()
     assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/resampled")]) == 0
 
