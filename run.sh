@@ -70,7 +70,7 @@ fi
 
 if stage 2 features "recordings" "filter banks and log-energy, and from it VAD"; then
   for set in ${recipe[sets]}; do
-    run steps/make_fbank.sh --nj "$nj" --cmd "$train_cmd" --fbank-config "$conf/fbank.yaml" \
+    run steps/make_fbank.sh --nj "$nj" --cmd "$train_cmd" --compress "${recipe[compress]}" --fbank-config "$conf/fbank.yaml" \
       "data/$set" "exp/make_fbank/$set" "feats/$set"
     run steps/compute_vad.sh --nj "$nj" --cmd "$train_cmd" --vad-config "$conf/vad.yaml" \
       "data/$set" "exp/make_vad/$set" "feats/$set"

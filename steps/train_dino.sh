@@ -29,7 +29,7 @@ if [ "${PYDINO_FORCE:-false}" = true ]; then force=true; fi
 # Show the line of each epoch while the job, wherever it runs, writes its log.
 log=$exp/log/train.log
 mkdir -p "$exp/log"
-tail -n 0 -F "$log" 2>/dev/null > >(grep --line-buffered -E '^[0-9: -]+pydino train-dino: ' >&2) &
+tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino train-dino: ' >&2) 2>/dev/null &
 follower=$!
 trap 'sleep 0.5; kill $follower 2>/dev/null || true' EXIT
 

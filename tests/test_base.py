@@ -10,6 +10,7 @@ from pydino.base import (
     ConfigError,
     UserError,
     atomic_open,
+    config_from_dict,
     ingredients,
     keyed_integers,
     keyed_normal,
@@ -51,6 +52,15 @@ def load(tmp_path, text, overrides=()):
 def test_values_and_overrides(tmp_path):
     config = load(tmp_path, "epochs: 3\noptimiser: {lr: 1e-2}\nscales: [1, 2.5]", ["optimiser.name=sgd", "epochs=4"])
     assert config == Config(4, None, [1.0, 2.5], Optimiser(0.01, "sgd"))
+
+
+@dataclass
+class Owner:
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(lr=5.0, name="sgd"))
+
+
+def test_a_group_given_in_part_keeps_its_owners_defaults():
+    assert config_from_dict(Owner, {"optimiser": {"lr": 2}}).optimiser == Optimiser(2.0, "sgd")
 
 
 @pytest.mark.parametrize(

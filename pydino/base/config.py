@@ -70,6 +70,10 @@ def _build(cls, mapping, where, prefix):
     for key, value in mapping.items():
         if key not in fields:
             raise ConfigError(f"{where}: unknown key '{prefix}{key}'{nearest(key, fields)}; known: {', '.join(fields)}")
+        default = fields[key].default_factory
+        if isinstance(value, dict) and dataclasses.is_dataclass(hints[key]) and default is not dataclasses.MISSING:
+            # A group that is given in part keeps what its owner, not its class, has for the rest.
+            value = dataclasses.asdict(default()) | value
         values[key] = _convert(hints[key], value, where, f"{prefix}{key}")
     missing = [
         name for name, field in fields.items()

@@ -61,6 +61,7 @@ class Recipe:
     prepare_options: dict[str, str] = field(default_factory=dict)
     programs: list[str] = field(default_factory=list)  # programs of the system the recipe needs
     disk_gb: float = 1.0  # room that all its stages take
+    compress: bool = False  # features of a byte a value; a quarter of the disk, a little slower to read
     train_set: TrainSet = field(default_factory=TrainSet)
     models: list[str] = field(default_factory=list)  # trained by default: METHOD has its science in conf/METHOD.yaml
     trials: list[Trials] = field(default_factory=list)
@@ -93,6 +94,7 @@ def lines(recipe: Recipe):
     yield "prepare_options", " ".join(f"--{key} {value}" for key, value in recipe.prepare_options.items())
     yield "programs", " ".join(recipe.programs)
     yield "disk_gb", f"{recipe.disk_gb:g}"
+    yield "compress", str(recipe.compress).lower()
     yield "train_sets", " ".join(recipe.train_set.sets)
     yield "min_duration", f"{recipe.train_set.min_duration:g}"
     yield "keep_silence", str(recipe.train_set.keep_silence).lower()

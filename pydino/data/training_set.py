@@ -22,6 +22,8 @@ def check_unlabelled(data) -> None:
         UserError: a label map, transcripts or trials are there, or ``utt2spk`` maps an utterance to another name than its own.
     """
     data = Path(data)
+    if not data.is_dir():
+        raise UserError(f"no directory {data}; steps/make_train_set.sh makes one")
     labelled = [p.name for p in sorted(data.iterdir()) if p.name.startswith(("utt2", "spk2")) and p.name not in UNLABELLED]
     labelled += [name for name in ("text", "trials") if (data / name).exists()]
     if labelled:

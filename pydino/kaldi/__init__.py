@@ -1,6 +1,7 @@
 """Kaldi's files: text tables, archives and scripts, data directories. No torch."""
 
-from .archives import ArchiveWriter, read_ark, read_object, read_scp_objects
+from .archive_writer import ArchiveWriter
+from .archives import read_ark, read_object, read_scp_objects
 from .chunks import ChunkReader
 from .combine import combine
 from .copy import copy

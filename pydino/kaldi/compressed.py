@@ -1,10 +1,14 @@
-"""Kaldi's compressed matrices (src/matrix/compressed-matrix.{h,cc}): reading all, writing all, and rows without the rest.
+"""Kaldi's compressed matrices (``src/matrix/compressed-matrix.{h,cc}``): every format decoded, every method encoded.
 
-After the token come min and range (float32) and rows and columns (int32), 16 bytes; then
+After the token come minimum and range (float32), rows and columns (int32), 16 bytes; then
 
-``CM``   a column header of four uint16 (percentiles 0, 25, 75, 100) a column, then the bytes column by column
-``CM2``  uint16, row by row: min + code * range / 65535
-``CM3``  uint8, row by row: min + code * range / 255
+``CM``   a header of four uint16 (percentiles 0, 25, 75, 100) for each column, then uint8 codes **column by column**
+``CM2``  uint16 codes, row by row: minimum + code * range / 65535
+``CM3``  uint8 codes, row by row: minimum + code * range / 255
+
+Decoding gives Kaldi's float32 values bit for bit, encoding its bytes; where Kaldi's C++ mixes float and double, so does this.
+kaldiio's own codec is not used: values outside the range of methods 4, 6 and 7 wrap around in it, as do the column headers of
+matrices of fewer than five rows.
 """
 
 import struct
@@ -12,84 +16,121 @@ import struct
 import numpy as np
 
 HEADER = struct.Struct("<ffii")
-TOKENS = {"CM": 1, "CM2": 2, "CM3": 1}  # bytes a value
+CODES = {"CM": np.dtype("u1"), "CM2": np.dtype("<u2"), "CM3": np.dtype("u1")}
+METHODS = range(1, 8)
 _FIXED_RANGE = {4: (-32768.0, 65535.0), 6: (0.0, 255.0), 7: (0.0, 1.0)}
+_COLUMN_HEADER = 8  # bytes
 
 
 def body_size(token: str, rows: int, columns: int) -> int:
     """Return the number of bytes after the 16-byte header."""
-    return rows * columns * TOKENS[token] + (8 * columns if token == "CM" else 0)
+    return rows * columns * CODES[token].itemsize + (_COLUMN_HEADER * columns if token == "CM" else 0)
 
 
-def decode_rows(token: str, codes: np.ndarray, minimum: float, extent: float, column_headers: np.ndarray | None) -> np.ndarray:
-    """Decode codes (rows x columns) to float32.
-
-    Args:
-        token: CM, CM2 or CM3.
-        codes: uint8 or uint16.
-        minimum, extent: of the header; ``extent`` is max - min.
-        column_headers: (columns, 4) uint16, of a CM matrix.
-    """
-    minimum, extent = np.float32(minimum), np.float32(extent)
+def decode(token: str, minimum: float, extent: float, shape: tuple[int, int], body: bytes) -> np.ndarray:
+    """Decode the whole body of a matrix of ``shape`` to float32 (rows, columns)."""
+    rows, columns = shape
     if token != "CM":
-        return minimum + codes.astype(np.float32) * (extent / np.float32(65535 if token == "CM2" else 255))
-    points = minimum + extent * np.float32(1.0 / 65535.0) * column_headers.astype(np.float32)  # (columns, 4)
-    p0, p25, p75, p100 = points.T
-    value = codes.astype(np.float32)
-    low = p0 + (p25 - p0) * value * np.float32(1 / 64)
-    middle = p25 + (p75 - p25) * (value - 64) * np.float32(1 / 128)
-    high = p75 + (p100 - p75) * (value - 192) * np.float32(1 / 63)
-    return np.where(codes <= 64, low, np.where(codes <= 192, middle, high))
+        return decode_rows(token, minimum, extent, np.frombuffer(body, CODES[token]).reshape(shape))
+    headers = np.frombuffer(body, "<u2", 4 * columns).reshape(columns, 4)
+    codes = np.frombuffer(body, np.uint8, rows * columns, _COLUMN_HEADER * columns).reshape(columns, rows)
+    return np.ascontiguousarray(decode_columns(column_values(minimum, extent, headers), codes).T)
 
 
-def compress(matrix: np.ndarray, method: int) -> bytes:
-    """Return token and body of a matrix, as ``copy-feats --compression-method=METHOD`` writes them.
+def decode_rows(token: str, minimum: float, extent: float, codes: np.ndarray) -> np.ndarray:
+    """Decode codes of CM2 or CM3, of any shape, to float32; ``extent`` is the range, maximum - minimum."""
+    step = np.float32(float(extent) * (1.0 / (65535 if token == "CM2" else 255)))
+    values = codes.astype(np.float32)
+    values *= step
+    values += np.float32(minimum)
+    return values
+
+
+def column_values(minimum: float, extent: float, headers: np.ndarray) -> np.ndarray:
+    """Return what each code means in each column of a CM matrix: float32 (columns, 256).
+
+    Codes 0 to 64 lie evenly between the percentiles 0 and 25, 64 to 192 between 25 and 75, 192 to 255 between 75 and 100.
 
     Args:
-        matrix: float32 (rows, columns), neither of them 0: Kaldi cannot read back an empty compressed matrix.
-        method: 1 (2 for more than 8 rows, else 3), 2 speech feature, 3 two bytes, 4 two bytes over [-32768, 32767], 5 one byte,
-            6 one byte over [0, 255], 7 one byte over [0, 1]. The last of each kind clip what is outside.
+        headers: uint16 (columns, 4).
+    """
+    p0, p25, p75, p100 = _percentiles(np.float32(minimum), np.float32(extent), headers)
+    code = np.arange(256, dtype=np.float32)
+    values = np.empty((len(headers), 256), np.float32)
+    values[:, :65] = p0 + (p25 - p0) * code[:65] * np.float32(1 / 64)
+    values[:, 65:193] = p25 + (p75 - p25) * (code[65:193] - 64) * np.float32(1 / 128)
+    values[:, 193:] = p75 + ((p100 - p75) * (code[193:] - 192)).astype(np.float64) * (1 / 63)  # in double, as in Kaldi
+    return values
+
+
+def decode_columns(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Decode codes (columns, rows) by the table of :func:`column_values` to float32 (columns, rows)."""
+    return np.take_along_axis(values, codes.astype(np.intp), 1)
+
+
+def _percentiles(minimum, extent, headers):
+    return (minimum + extent * np.float32(1.52590218966964e-05) * headers.astype(np.float32)).T[:, :, None]
+
+
+def encode(matrix: np.ndarray, method: int) -> bytes:
+    """Return token, header and body of a matrix, as ``copy-feats --compression-method=METHOD`` writes them.
+
+    Args:
+        matrix: finite, (rows, columns), neither of them 0: Kaldi cannot read back an empty compressed matrix.
+        method: 1 (Kaldi's default: 2 for more than 8 rows, else 3), 2 one byte with column headers, for features, 3 two bytes,
+            4 two bytes over [-32768, 32767], 5 one byte, 6 one byte over [0, 255], 7 one byte over [0, 1]. Whole numbers in
+            their range survive methods 4 and 6 unchanged; what is outside the range of 4, 6 and 7 is clipped.
     """
     matrix = np.asarray(matrix, dtype=np.float32)
-    rows, columns = matrix.shape
     if method == 1:
-        method = 2 if rows > 8 else 3
+        method = 2 if len(matrix) > 8 else 3
     if method in _FIXED_RANGE:
         minimum, extent = map(np.float32, _FIXED_RANGE[method])
     else:
         minimum, maximum = matrix.min(), matrix.max()
         if maximum == minimum:
-            maximum = minimum + np.float32(1) + abs(minimum)
+            maximum = minimum + (np.float32(1) + abs(minimum))
         extent = maximum - minimum
-    header = HEADER.pack(minimum, extent, rows, columns)
+    header = HEADER.pack(minimum, extent, *matrix.shape)
     if method == 2:
-        return b"CM " + header + _speech_codes(matrix, minimum, extent)
-    levels, kind, token = (65535, np.uint16, b"CM2 ") if method in (3, 4) else (255, np.uint8, b"CM3 ")
-    return token + header + _quantise(matrix, minimum, extent, levels).astype(kind).tobytes()
+        return b"CM " + header + _encode_columns(np.ascontiguousarray(matrix.T), minimum, extent)
+    token, levels = ("CM2", 65535) if method in (3, 4) else ("CM3", 255)
+    return token.encode() + b" " + header + _quantise(matrix, minimum, extent, levels).astype(CODES[token]).tobytes()
 
 
-def _quantise(values, minimum, extent, levels):
+def _quantise(values: np.ndarray, minimum, extent, levels: int) -> np.ndarray:
     fraction = np.clip((values - minimum) / extent, np.float32(0), np.float32(1))
-    return np.trunc(fraction * np.float32(levels) + np.float32(0.499)).astype(np.int64)
+    # Kaldi's rounding: 0.499 is a double, so the sum and the truncation are too.
+    return ((fraction * np.float32(levels)).astype(np.float64) + 0.499).astype(np.int32)
 
 
-def _speech_codes(matrix, minimum, extent) -> bytes:
-    rows = len(matrix)
-    ordered = np.sort(matrix, axis=0)
-    if rows >= 5:
-        ranks = [0, rows // 4, 3 * (rows // 4), rows - 1]
-        points = [_quantise(ordered[rank], minimum, extent, 65535) for rank in ranks]
-    else:  # too few rows for quarters: each row is a point, and what is missing follows at a distance of one
-        points = [_quantise(ordered[rank], minimum, extent, 65535) if rank < rows else None for rank in range(4)]
-    headers = [np.minimum(points[0], 65532)]
-    for point, limit in zip(points[1:], (65533, 65534, 65535), strict=True):
-        above = headers[-1] + 1
-        headers.append(above if point is None else np.minimum(np.maximum(point, above), limit))
-    headers = np.stack(headers, 1).astype(np.uint16)  # (columns, 4)
-    p0, p25, p75, p100 = (minimum + extent * np.float32(1.0 / 65535.0) * headers.astype(np.float32)).T
-    half = np.float32(0.5)
-    low = np.clip(np.trunc((matrix - p0) / (p25 - p0) * 64 + half), 0, 64)
-    middle = np.clip(64 + np.trunc((matrix - p25) / (p75 - p25) * 128 + half), 64, 192)
-    high = np.clip(192 + np.trunc((matrix - p75) / (p100 - p75) * 63 + half), 192, 255)
-    codes = np.where(matrix < p25, low, np.where(matrix < p75, middle, high)).astype(np.uint8)
-    return headers.tobytes() + codes.T.tobytes()
+def _encode_columns(columns: np.ndarray, minimum, extent) -> bytes:
+    headers = _column_headers(columns, minimum, extent)
+    p0, p25, p75, p100 = _percentiles(minimum, extent, headers)
+    codes = np.where(
+        columns < p25,
+        _between(columns, p0, p25, 64),
+        np.where(columns < p75, 64 + _between(columns, p25, p75, 128), 192 + _between(columns, p75, p100, 63)),
+    )
+    return headers.astype("<u2").tobytes() + codes.astype(np.uint8).tobytes()
+
+
+def _between(columns, low, high, levels: int) -> np.ndarray:
+    share = (columns - low) / (high - low) * np.float32(levels)
+    return (np.clip(share, np.float32(0), np.float32(levels)) + 0.5).astype(np.int16)
+
+
+def _column_headers(columns: np.ndarray, minimum, extent) -> np.ndarray:
+    """Return the percentiles of each column as codes, int32 (columns, 4), each above the one before it."""
+    rows = columns.shape[1]
+    ordered = np.sort(columns, axis=1)
+    # With fewer than five rows each row is a point, and points that are missing follow at a distance of one.
+    ranks = [0, rows // 4, 3 * (rows // 4), rows - 1] if rows >= 5 else range(rows)
+    points = _quantise(ordered[:, list(ranks)], minimum, extent, 65535)
+    headers = np.empty((len(columns), 4), np.int32)
+    headers[:, 0] = np.minimum(points[:, 0], 65532)
+    for rank in (1, 2, 3):
+        headers[:, rank] = headers[:, rank - 1] + 1
+        if rank < points.shape[1]:
+            headers[:, rank] = np.minimum(np.maximum(points[:, rank], headers[:, rank]), 65532 + rank)
+    return headers

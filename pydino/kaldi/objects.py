@@ -1,5 +1,11 @@
-"""Objects of archives, one at a time, from an open file: matrices, vectors, integer vectors; binary and text; compressed or not."""
+"""One object of an archive, read from an open file: matrix, compressed matrix, vector or integers; binary or text.
 
+The formats are those of ``src/matrix`` and ``src/base/io-funcs*`` in Kaldi. kaldiio reads them too, but returns truncated vectors as
+shorter ones, guesses integers from text without a point, and unpickles what an archive says is a pickle; hence this reader.
+"""
+
+import io
+import os
 import struct
 from dataclasses import dataclass
 
@@ -9,8 +15,9 @@ from pydino.base import UserError
 
 from . import compressed
 
-_FLOATS = {"FM": np.float32, "DM": np.float64, "FV": np.float32, "DV": np.float64}
-_INT = struct.Struct("<bi")  # Kaldi writes the size, 4, before each int32
+FLOATS = {"FM": np.dtype("<f4"), "DM": np.dtype("<f8"), "FV": np.dtype("<f4"), "DV": np.dtype("<f8")}
+INTEGER = np.dtype([("size", "i1"), ("value", "<i4")])  # Kaldi writes the size, 4, before each int32
+_INT = struct.Struct("<bi")
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Header:
         token: FM, DM (matrices), FV, DV (vectors), CM, CM2, CM3 (compressed matrices) or I (integers).
         shape: (rows, columns) or (length,).
         start: position in the file of the first byte after the header.
-        scale: (min, range) of a compressed matrix.
+        scale: (minimum, range) of a compressed matrix.
     """
 
     token: str
@@ -33,17 +40,36 @@ class Header:
     def size(self) -> int:
         """Bytes of the body."""
         if self.token == "I":
-            return 5 * self.shape[0]
-        if self.token in compressed.TOKENS:
+            return INTEGER.itemsize * self.shape[0]
+        if self.token in compressed.CODES:
             return compressed.body_size(self.token, *self.shape)
-        return int(np.prod(self.shape)) * np.dtype(_FLOATS[self.token]).itemsize
+        columns = self.shape[1] if len(self.shape) == 2 else 1
+        return self.shape[0] * columns * FLOATS[self.token].itemsize
 
 
-def _exactly(stream, size: int, what: str, of: str) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise UserError(f"{of}: the file ends inside the {what} ({len(data)} of {size} bytes): truncated; make it again")
-    return data
+def read_object_at(stream, of: str, alone: bool = False) -> np.ndarray:
+    """Read the object, binary or text, at the position of ``stream``.
+
+    Args:
+        stream: a seekable binary file.
+        of: names the object in messages: file, offset, key.
+        alone: the object is a file of its own; Kaldi writes integer vectors without the size bytes then.
+
+    Returns:
+        float32 or float64 as stored, matrix (R, C) or vector (D,); float32 of a compressed matrix or of text; int32 vector, or
+        0-d array of a single integer. Writable.
+
+    Raises:
+        UserError: truncated, corrupt, or not an object of Kaldi's.
+    """
+    position = stream.tell()
+    head = stream.read(2)
+    if head == b"\0B":
+        return read_binary(stream, of, alone)
+    if not head:
+        raise UserError(f"{of}: nothing is there, the file ends before: truncated, or a wrong offset; make it again")
+    stream.seek(position)
+    return read_text(stream, of)
 
 
 def read_header(stream, of: str) -> Header:
@@ -52,118 +78,118 @@ def read_header(stream, of: str) -> Header:
     Raises:
         UserError: truncated, or not an object of Kaldi's; ``of`` names it.
     """
-    first = _exactly(stream, 1, "header", of)
-    if first == b"\4":
-        length = struct.unpack("<i", _exactly(stream, 4, "header", of))[0]
-        return Header("I", (length,), stream.tell())
-    token = first
-    while not token.endswith(b" ") and len(token) < 5:
+    token = _exactly(stream, 1, "header", of)
+    if token == b"\4":
+        header = Header("I", struct.unpack("<i", _exactly(stream, 4, "header", of)), stream.tell())
+        return header if header.shape[0] >= 0 else _corrupt(of, f"the header gives {header.shape[0]} integers")
+    while not token.endswith(b" ") and len(token) < 4:
         token += _exactly(stream, 1, "header", of)
-    token = token.decode("latin-1").strip()
-    if token in compressed.TOKENS:
-        minimum, extent, rows, columns = compressed.HEADER.unpack(_exactly(stream, 16, "header", of))
-        header = Header(token, (rows, columns), stream.tell(), (minimum, extent))
-    elif token in _FLOATS:
-        dimensions = 2 if token.endswith("M") else 1
-        sizes = [_INT.unpack(_exactly(stream, 5, "header", of)) for _ in range(dimensions)]
+    name = token.decode("latin-1").rstrip(" ")
+    if name in compressed.CODES:
+        minimum, extent, *shape = compressed.HEADER.unpack(_exactly(stream, compressed.HEADER.size, "header", of))
+        header = Header(name, tuple(shape), stream.tell(), (minimum, extent))
+    elif name in FLOATS:
+        sizes = [_INT.unpack(_exactly(stream, _INT.size, "header", of)) for _ in range(2 if name.endswith("M") else 1)]
         if any(size != 4 for size, _ in sizes):
-            raise UserError(f"{of}: the header is not one of Kaldi's: corrupt, or not an archive")
-        header = Header(token, tuple(value for _, value in sizes), stream.tell())
+            _corrupt(of, "the sizes in the header are not 32-bit integers")
+        header = Header(name, tuple(value for _, value in sizes), stream.tell())
     else:
-        raise UserError(f"{of}: unknown type '{token}': corrupt, or not an archive of matrices or vectors")
+        raise UserError(f"{of}: unknown type {name!r}: corrupt, a wrong offset, or not an archive of matrices, vectors or integers")
     if min(header.shape) < 0:
-        raise UserError(f"{of}: the header gives the shape {header.shape}: corrupt")
+        _corrupt(of, f"the header gives the shape {header.shape}")
     return header
 
 
 def read_binary(stream, of: str, alone: bool = False) -> np.ndarray:
-    """Read a binary object whose ``\\0B`` has been read.
-
-    Args:
-        stream: a seekable binary file.
-        of: names the object in messages: file, key, offset.
-        alone: the object is a file of its own; Kaldi writes integer vectors without the size bytes then.
-    """
+    """Read a binary object whose ``\\0B`` has been read; arguments, result and errors as for :func:`read_object_at`."""
     header = read_header(stream, of)
     if header.token == "I":
         return _read_integers(stream, header, of, alone)
-    data = _exactly(stream, header.size, "numbers", of)
-    if header.token in compressed.TOKENS:
-        return decode(header, data)
-    return np.frombuffer(data, _FLOATS[header.token]).reshape(header.shape).copy()
+    if header.token in compressed.CODES:
+        return compressed.decode(header.token, *header.scale, header.shape, _exactly(stream, header.size, "numbers", of))
+    _check_left(stream, header.size, of)
+    array = np.empty(header.shape, FLOATS[header.token])
+    if array.size:
+        stream.readinto(array.reshape(-1).view(np.uint8))
+    return array
 
 
-def decode(header: Header, data: bytes) -> np.ndarray:
-    """Decode the body of a compressed matrix to float32."""
-    rows, columns = header.shape
-    if header.token != "CM":
-        codes = np.frombuffer(data, np.uint16 if header.token == "CM2" else np.uint8).reshape(rows, columns)
-        return compressed.decode_rows(header.token, codes, *header.scale, None)
-    headers = np.frombuffer(data, np.uint16, 4 * columns).reshape(columns, 4)
-    codes = np.frombuffer(data, np.uint8, rows * columns, 8 * columns).reshape(columns, rows).T
-    return np.ascontiguousarray(compressed.decode_rows("CM", codes, *header.scale, headers))
+def _exactly(stream, size: int, what: str, of: str) -> bytes:
+    if size > 4096:
+        _check_left(stream, size, of)
+    data = stream.read(size)
+    if len(data) < size:
+        raise UserError(f"{of}: the file ends inside the {what} ({len(data)} of {size} bytes): truncated; make it again")
+    return data
 
 
-def _read_integers(stream, header, of, alone):
+def _check_left(stream, size: int, of: str) -> None:
+    """Raise if fewer than ``size`` bytes are left, before memory is taken for what a corrupt header may promise."""
+    end = stream.getbuffer().nbytes if isinstance(stream, io.BytesIO) else os.fstat(stream.fileno()).st_size
+    left = end - stream.tell()
+    if left < size:
+        raise UserError(f"{of}: the file ends inside the numbers ({left} of {size} bytes): truncated; make it again")
+
+
+def _corrupt(of: str, why: str):
+    raise UserError(f"{of}: {why}: corrupt, or a wrong offset; make it again")
+
+
+def _read_integers(stream, header: Header, of: str, alone: bool) -> np.ndarray:
     length = header.shape[0]
     if alone:
-        return np.frombuffer(_exactly(stream, 4 * length, "numbers", of), np.int32).copy()
-    data = stream.read(5 * length)
+        return np.frombuffer(_exactly(stream, 4 * length, "numbers", of), "<i4").copy()
+    following = stream.read(1)
+    stream.seek(header.start)
     # A single integer (num_utts.ark) looks like the head of a vector; only a vector goes on with size bytes.
-    if length and (len(data) < 5 or data[0] != 4):
-        stream.seek(header.start)
+    if length and following != b"\4":
         return np.array(length, dtype=np.int32)
-    if len(data) < 5 * length:
-        raise UserError(f"{of}: the file ends inside the numbers ({len(data)} of {5 * length} bytes): truncated; make it again")
-    cells = np.frombuffer(data, np.dtype([("size", "<i1"), ("value", "<i4")]))
+    cells = np.frombuffer(_exactly(stream, header.size, "numbers", of), INTEGER)
     if (cells["size"] != 4).any():
-        raise UserError(f"{of}: not a vector of 32-bit integers: corrupt")
+        _corrupt(of, "not a vector of 32-bit integers")
     return cells["value"].copy()
 
 
 def read_text(stream, of: str) -> np.ndarray:
     """Read a text object: ``[ 1 2 3 ]``, a matrix with a row a line (or ``;``), or bare integers up to the end of the line.
 
-    A vector and a matrix of one row differ by where the numbers begin: a matrix begins on the next line.
+    A vector and a matrix of one row differ by where the numbers begin: a matrix begins on the next line, as Kaldi writes it.
+    ``[ ]`` is an empty vector. ``-inf``, which Kaldi writes but refuses to read, is read. Numbers become float32, and those beyond
+    its range are refused, as in Kaldi.
     """
     line = stream.readline().decode("utf-8", "replace")
     if "[" not in line:
-        try:
-            values = [int(word) for word in line.split()]
-        except ValueError:
-            raise UserError(f"{of}: expected '[', got '{line.strip()[:30]}'") from None
-        return np.array(values, dtype=np.int32)
+        return _integers_of(line, of)
     before, _, content = line.partition("[")
-    if before.strip() or (content and not content[0].isspace()):
-        raise UserError(f"{of}: expected '[' standing alone, got '{line.strip()[:30]}'")
-    is_matrix = not content.strip()
+    if before.strip() or not (content[:1].isspace() or content[:1] == "]"):
+        raise UserError(f"{of}: expected '[' with blanks around it, got {line.strip()[:30]!r}")
+    matrix = not content.strip()
     while "]" not in content:
         line = stream.readline().decode("utf-8", "replace")
         if not line:
             raise UserError(f"{of}: the file ends before the closing ']': truncated; make it again")
         content += line
-    content = content.partition("]")[0]
-    rows = [row.split() for row in content.replace(";", "\n").split("\n")]
-    rows = [row for row in rows if row]
-    is_matrix = is_matrix or len(rows) > 1
+    lines = content.partition("]")[0].replace(";", "\n").split("\n")
+    rows = [words for words in map(str.split, lines) if words]
+    if len({len(row) for row in rows}) > 1:
+        raise UserError(f"{of}: the rows have {sorted({len(row) for row in rows})} columns; they must all have the same number")
     try:
-        values = [[float(word) for word in row] for row in rows]
+        wide = np.array([[float(word) for word in row] for row in rows])
     except ValueError as error:
-        raise UserError(f"{of}: not a number: {error}") from None
-    if len({len(row) for row in values}) > 1:
-        raise UserError(f"{of}: the rows have {sorted({len(row) for row in values})} columns; they must all have the same")
-    if not is_matrix:
-        return np.array(values[0] if values else [], dtype=np.float32)
-    return np.array(values, dtype=np.float32).reshape(len(values), -1 if values else 0)
+        raise UserError(f"{of}: not a number ({error})") from None
+    with np.errstate(over="ignore"):
+        array = wide.astype(np.float32)
+    if (np.isinf(array) & np.isfinite(wide)).any():
+        raise UserError(f"{of}: a number is beyond the range of 32-bit floats (3.4e38)")
+    if not rows:
+        return np.empty((0, 0) if matrix else (0,), np.float32)
+    return array if matrix or len(rows) > 1 else array[0]
 
 
-def read_object_at(stream, of: str, alone: bool = False) -> np.ndarray:
-    """Read the object, binary or text, at the position of ``stream``."""
-    position = stream.tell()
-    head = stream.read(2)
-    if head == b"\0B":
-        return read_binary(stream, of, alone)
-    if not head:
-        raise UserError(f"{of}: nothing is there (end of the file): truncated; make it again")
-    stream.seek(position)
-    return read_text(stream, of)
+def _integers_of(line: str, of: str) -> np.ndarray:
+    try:
+        return np.array([int(word) for word in line.split()], dtype=np.int32)
+    except ValueError:
+        raise UserError(f"{of}: expected '[' or integers, got {line.strip()[:30]!r}") from None
+    except OverflowError:
+        raise UserError(f"{of}: an integer is beyond 32 bits") from None

@@ -1,0 +1,73 @@
+"""Encoders and head: the papers' parameter counts, shapes, least lengths, and what they say of a wrong name."""
+
+import pytest
+import torch
+
+from pydino.base import UserError
+from pydino.models import DinoHead, HeadConfig, build_encoder, mean_and_deviation
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_lresnet34_is_the_papers():
+    encoder = build_encoder({"name": "lresnet34"}, 80)
+    assert parameters(encoder) == 1_988_912
+    assert parameters(encoder.stem) + parameters(encoder.blocks) == 1_333_040
+    # stage by stage: strides 1, 2, 2, 2 take 80 bins to 10 and T to T/8, with 128 channels
+    x = encoder.blocks(encoder.stem(torch.randn(2, 1, 80, 64)))
+    assert x.shape == (2, 128, 10, 8)
+
+
+def test_papers_head():
+    # The papers' 22.09 M count the 65,536 gains too, which are fixed at one and not stored here.
+    assert parameters(DinoHead(HeadConfig(), 256)) == 5_247_232 + 16_777_216
+
+
+def test_head_gives_cosines_and_only_directions_of_prototypes_matter():
+    torch.manual_seed(0)
+    head = DinoHead(HeadConfig(hidden_dim=16, bottleneck_dim=8, output_dim=12), 4)
+    x = torch.randn(5, 4)
+    before = head(x)
+    assert before.shape == (5, 12) and before.abs().max() <= 1 + 1e-6
+    with torch.no_grad():
+        head.prototypes.mul_(3)
+    assert torch.allclose(head(x), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tdnn", "lresnet34", "statistics"])
+def test_shapes_and_least_length(name):
+    encoder = build_encoder({"name": name}, 40).eval()
+    for frames in (encoder.min_frames, 57):
+        y = encoder(torch.randn(3, frames, 40))
+        assert y.shape == (3, encoder.embedding_dim) and torch.isfinite(y).all()
+
+
+def test_tdnn_needs_its_least_length():
+    encoder = build_encoder({"name": "tdnn"}, 40).eval()
+    with pytest.raises(RuntimeError):
+        encoder(torch.randn(3, encoder.min_frames - 1, 40))
+
+
+def test_tdnn_is_small():
+    assert 300_000 < parameters(build_encoder({"name": "tdnn"}, 80)) < 330_000
+
+
+def test_pooling_by_hand():
+    pooled = mean_and_deviation(torch.tensor([[[1.0, 3.0], [2.0, 2.0]]]))
+    assert torch.allclose(pooled, torch.tensor([[2.0, 2.0, 1.0, 0.0]]), atol=4e-3)
+
+
+def test_statistics():
+    x = torch.randn(2, 50, 3)
+    both = build_encoder({"name": "statistics"}, 3)(x)
+    assert torch.allclose(both[:, :3], x.mean(1)) and torch.allclose(both[:, 3:], x.std(1, correction=0), atol=1e-4)
+    assert torch.equal(build_encoder({"name": "statistics", "mean": False}, 3)(x), both[:, 3:])
+
+
+def test_unknown_names_are_named():
+    with pytest.raises(UserError, match="did you mean 'lresnet34'"):
+        build_encoder({"name": "resnet34"}, 80)
+    with pytest.raises(UserError, match="unknown key 'chanels' .did you mean 'channels'"):
+        build_encoder({"name": "tdnn", "chanels": 3}, 80)

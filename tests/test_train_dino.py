@@ -1,0 +1,291 @@
+"""Training on tiny archives: exact resume, labels that cannot leak, refusals, alarms."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pydino.base import config_from_dict, dump_config
+from pydino.cli import main
+from pydino.data import CropConfig, TrainingSet, ViewSampler
+from pydino.kaldi import ArchiveWriter, read_table, write_table
+from pydino.train import DinoConfig
+from pydino.train.monitors import diagnosis, embedding_spread
+from pydino.train.schedules import cosine, warmup_cosine
+
+ROOT = Path(__file__).parent.parent
+BANDS = 12
+CONFIG = {
+    "epochs": 3, "batch_size": 6, "koleo_weight": 0.1, "on_collapse": "warn",
+    "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
+    "crops": {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
+    "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
+    "optimiser": {"warmup_epochs": 1},
+}  # fmt: skip
+
+
+def make_data(folder, names, silence=True, labels=None):
+    """A data directory of random features; what utterance i sounds like depends on i alone, not on its name."""
+    order = sorted(range(len(names)), key=lambda i: names[i])
+    (folder / "conf").mkdir(parents=True)
+    frames = {}
+    with ArchiveWriter(folder / "f.ark", folder / "feats.scp") as feats, ArchiveWriter(folder / "v.ark", folder / "vad.scp") as vad:
+        for i in order:
+            draw = np.random.default_rng(i)
+            length = 90 + 7 * i
+            frames[names[i]] = length
+            feats.write(names[i], draw.normal(size=(length, BANDS)).astype(np.float32))
+            voiced = (draw.random(length) < 0.8) if silence else np.ones(length)
+            vad.write(names[i], voiced.astype(np.float32))
+    write_table(folder / "utt2num_frames", frames)
+    write_table(folder / "utt2spk", {name: name.split("-")[0] for name in names})
+    (folder / "conf/fbank.yaml").write_text(f"num_mel_bins: {BANDS}\nsample_frequency: 16000\n")
+    (folder / "conf/vad.yaml").write_text("vad_energy_threshold: 5.5\n")
+    for name, table in (labels or {}).items():
+        write_table(folder / name, table)
+
+
+def make_train_set(source, target, *options):
+    assert main(["make-train-set", "--min-duration", "0.5", *options, str(source), str(target)]) == 0
+
+
+@pytest.fixture
+def data(tmp_path):
+    make_data(tmp_path / "source", [f"s{i % 4}-u{i:02d}" for i in range(14)])
+    make_train_set(tmp_path / "source", tmp_path / "train")
+    return tmp_path / "train"
+
+
+def train(data, exp, *options, config=CONFIG):
+    path = exp.parent / f"{exp.name}.yaml"
+    dump_config(config, path)
+    return main(["train-dino", "--config", str(path), "--threads", "1", *options, str(data), str(exp)])
+
+
+def weights(exp):
+    return {f"{role}.{name}": value for role in ("teacher", "student") for name, value in load_file(exp / role / "model.safetensors").items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_moves_weights_and_leaves_models_and_a_log(data, tmp_path):
+    assert train(data, tmp_path / "exp") == 0
+    lines = [json.loads(line) for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 5, 7] and lines[-1]["epoch"] == 3
+    for name in ("loss", "teacher_entropy", "student_entropy", "mean_teacher_entropy", "kl", "embedding_spread", "lr", "utterances_per_second"):
+        assert np.isfinite(lines[-1][name])
+    assert not equal(load_file(tmp_path / "exp/teacher/model.safetensors"), load_file(tmp_path / "exp/student/model.safetensors"))
+
+
+def test_same_seed_same_weights_other_seed_others(data, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train(data, tmp_path / name, "--seed", str(seed)) == 0
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path):
+    assert train(data, tmp_path / "whole") == 0
+    killer = (
+        "import os, sys, pydino.train.loop as loop\n"
+        "save, count = loop.save_checkpoint, []\n"
+        "def save_then_die(*arguments):\n"
+        "    count.append(save(*arguments))\n"
+        "    if len(count) == 2: os.kill(os.getpid(), 9)\n"
+        "loop.save_checkpoint = save_then_die\n"
+        "from pydino.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    dump_config(CONFIG, tmp_path / "cut.yaml")
+    arguments = ["train-dino", "--config", str(tmp_path / "cut.yaml"), "--threads", "1", str(data), str(tmp_path / "cut")]
+    died = subprocess.run([sys.executable, "-c", killer, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert died.returncode == -9, died.stderr
+    assert not (tmp_path / "cut/teacher").exists() and len(list((tmp_path / "cut/checkpoints").glob("*.pt"))) == 2
+    assert main(arguments) == 0
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    logs = [[{**json.loads(x), "utterances_per_second": 0} for x in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(data, tmp_path, capsys):
+    assert train(data, tmp_path / "whole") == 0
+    assert train(data, tmp_path / "cut") == 0
+    newest = sorted((tmp_path / "cut/checkpoints").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (tmp_path / "cut/.done.train").unlink()
+    assert train(data, tmp_path / "cut") == 0
+    assert "cannot be read" in capsys.readouterr().err
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_scrambled_labels_leave_the_weights_unchanged(tmp_path):
+    names = [f"s{i % 4}-u{i:02d}" for i in range(14)]
+    draw = np.random.default_rng(5)
+    for name, scramble in (("plain", False), ("scrambled", True)):
+        speakers = [n.split("-")[0] for n in names]
+        emotions = ["sad" if i % 3 else "happy" for i in range(14)]
+        if scramble:
+            draw.shuffle(speakers)
+            draw.shuffle(emotions)
+        source = tmp_path / name / "source"
+        make_data(source, names, labels={"utt2emotion": dict(zip(names, emotions, strict=True))})
+        write_table(source / "utt2spk", dict(zip(names, speakers, strict=True)))
+        make_train_set(source, tmp_path / name / "train")
+        assert train(tmp_path / name / "train", tmp_path / name / "exp") == 0
+    assert equal(weights(tmp_path / "plain/exp"), weights(tmp_path / "scrambled/exp"))
+
+
+def test_renamed_and_resorted_keys_leave_the_weights_unchanged(tmp_path):
+    """Names say who speaks, and so does their order; with the same stored hash neither may matter."""
+    names = [f"s{i % 4}-u{i:02d}" for i in range(14)]
+    renamed = [f"x{(i * 5) % 14:02d}" for i in range(14)]
+    make_data(tmp_path / "a/source", names)
+    make_data(tmp_path / "b/source", renamed)
+    for side in "ab":
+        make_train_set(tmp_path / side / "source", tmp_path / side / "train")
+    hashes = read_table(tmp_path / "a/train/utt2hash")
+    write_table(tmp_path / "b/train/utt2hash", {new: hashes[old] for old, new in zip(names, renamed, strict=True)})
+    for side in "ab":
+        assert train(tmp_path / side / "train", tmp_path / side / "exp") == 0
+    assert equal(weights(tmp_path / "a/exp"), weights(tmp_path / "b/exp"))
+
+
+@pytest.mark.parametrize("name", ["utt2emotion", "spk2gender", "text", "trials"])
+def test_a_directory_with_labels_is_refused(data, tmp_path, capsys, name):
+    (data / name).write_text("a b\n")
+    assert train(data, tmp_path / "exp") == 1
+    error = capsys.readouterr().err
+    assert f"holds labels ({name})" in error and "make_train_set.sh" in error
+
+
+def test_a_directory_with_speakers_is_refused(data, tmp_path, capsys):
+    table = read_table(data / "utt2spk")
+    write_table(data / "utt2spk", {key: "s0" for key in table})
+    assert train(data, tmp_path / "exp") == 1
+    assert "every utterance is its own speaker" in capsys.readouterr().err
+
+
+def test_train_set_drops_the_short_and_names_them(tmp_path, capsys):
+    make_data(tmp_path / "source", [f"u{i:02d}" for i in range(10)], silence=False)
+    make_train_set(tmp_path / "source", tmp_path / "t", "--min-duration", "1.2")
+    kept = read_table(tmp_path / "t/utt2spk")
+    assert sorted(kept) == [f"u{i:02d}" for i in range(5, 10)]  # 90 + 7 i frames of 10 ms
+    assert [line.split()[0] for line in (tmp_path / "t/dropped.txt").read_text().splitlines()] == [f"u{i:02d}" for i in range(5)]
+    assert main(["make-train-set", "--min-duration", "60", str(tmp_path / "source"), str(tmp_path / "t2")]) == 1
+    assert "no utterance is left" in capsys.readouterr().err
+
+
+def test_another_run_in_the_same_place_is_refused_and_untouched(data, tmp_path, capsys):
+    assert train(data, tmp_path / "exp") == 0
+    before = weights(tmp_path / "exp")
+    assert train(data, tmp_path / "exp") == 0 and "up to date" in capsys.readouterr().err
+    assert train(data, tmp_path / "exp", "--set", "optimiser.lr=0.5") == 1
+    error = capsys.readouterr().err
+    assert "holds another run" in error and "--force true" in error and "--tag" in error
+    assert equal(before, weights(tmp_path / "exp"))
+    assert train(data, tmp_path / "exp", "--set", "optimiser.lr=0.5", "--force", "true") == 0
+    assert not equal(before, weights(tmp_path / "exp"))
+
+
+def test_mistakes_speak(data, tmp_path, capsys):
+    assert train(tmp_path / "nowhere", tmp_path / "e0") == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert train(data, tmp_path / "e1", "--set", "optimiser.rl=1") == 1
+    assert "unknown key 'optimiser.rl' (did you mean 'lr'?)" in capsys.readouterr().err
+    assert train(data, tmp_path / "e2", "--set", "batch_size=100") == 1
+    assert "only 14 utterances" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert train(data, tmp_path / "e3", "--ngpu", "1") == 1
+        assert "finds no GPU" in capsys.readouterr().err
+
+
+def test_crops_come_from_the_voiced_frames_and_wrap_round_where_too_short(data):
+    dataset = TrainingSet(data)
+    stored = read_table(data / "feats.scp")
+    by_hash = {int(value): key for key, value in read_table(data / "utt2hash").items()}
+    from pydino.kaldi import read_object
+
+    vad = read_table(data / "vad.scp")
+    for index in (0, 7, 13):
+        key = by_hash[int(dataset.hashes[index])]
+        speech = read_object(stored[key])[read_object(vad[key]) > 0.5]
+        assert dataset.lengths[index] == len(speech)
+        out = np.empty((2, 300, BANDS), np.float32)
+        dataset.read(out, index, np.array([0, len(speech) - 3]))
+        assert (out[0] == np.resize(speech, (300, BANDS))).all()
+        assert (out[1] == np.resize(np.roll(speech, 3, axis=0), (300, BANDS))).all()
+
+
+def test_an_epoch_visits_every_utterance_once_and_batches_are_functions_of_the_step(data):
+    dataset = TrainingSet(data)
+    crops = CropConfig(num_local=1, global_seconds=[0.3, 0.3], local_seconds=[0.2, 0.2])
+    sampler = ViewSampler(dataset, crops, batch_size=5, frame_shift=0.01, seed=3)
+    visits = [(int(e), int(h)) for step in range(14) for e, h in zip(*(lambda b: (b.epochs, b.hashes))(sampler.batch(step)), strict=True)]
+    assert sorted(visits) == sorted((e, int(h)) for e in range(5) for h in dataset.hashes)
+    assert [h for e, h in visits if e == 0] != [h for e, h in visits if e == 1]
+    again = ViewSampler(dataset, crops, batch_size=5, frame_shift=0.01, seed=3).batch(9)
+    assert (again.global_crops == sampler.batch(9).global_crops).all() and again.global_crops.shape == (2, 5, 30, BANDS)
+
+
+def test_schedules():
+    assert [warmup_cosine(s, 11, 4, 1.0, 0.0) for s in (0, 2, 4)] == [0, 0.5, 1.0]
+    assert warmup_cosine(10, 11, 4, 1.0, 0.25) == pytest.approx(0.25)
+    assert cosine(5, 11, 0.996, 1.0) == pytest.approx(0.998) and cosine(10, 11, 0.996, 1.0) == pytest.approx(1.0)
+
+
+def test_weight_decay_is_on_matrices_only():
+    from pydino.train.loop import make_optimiser
+
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    decayed, free = make_optimiser(list(module.parameters()), DinoConfig().optimiser).param_groups
+    assert [p.ndim for p in decayed["params"]] == [2] and [p.ndim for p in free["params"]] == [1, 1, 1]
+    assert decayed["weight_decay"] > 0 and free["weight_decay"] == 0
+
+
+def test_alarms_in_plain_words():
+    healthy = {"loss": 3.0, "teacher_entropy": 2.0, "mean_teacher_entropy": 5.0, "kl": 1.0, "embedding_spread": 0.9}
+    assert diagnosis(healthy, 1024) == ""
+    uniform = {**healthy, "teacher_entropy": 6.92, "kl": 0.01}
+    assert "collapse to uniform" in diagnosis(uniform, 1024)
+    assert "collapse to a point" in diagnosis({**healthy, "mean_teacher_entropy": 0.1}, 1024)
+    assert "not a number" in diagnosis({**healthy, "loss": float("nan")}, 1024)
+    assert embedding_spread(torch.ones(5, 3)).item() == pytest.approx(0, abs=1e-6)
+    assert embedding_spread(torch.cat([torch.eye(4), -torch.eye(4)])).item() == pytest.approx(1)
+
+
+def test_a_collapsing_run_stops_and_says_so(data, tmp_path, capsys):
+    hot = {"teacher_temperature": 1000.0, "student_temperature": 1000.0}  # every output alike likely
+    assert train(data, tmp_path / "exp", config={**CONFIG, "on_collapse": "stop", "loss": hot}) == 1
+    assert "collapse to uniform" in capsys.readouterr().err
+    assert not (tmp_path / "exp/teacher").exists()
+
+
+def test_papers_configuration_is_expressible():
+    config = config_from_dict(DinoConfig, {
+        "epochs": 70, "batch_size": 128, "encoder": {"name": "lresnet34"},
+        "head": {"hidden_dim": 2048, "bottleneck_dim": 256, "output_dim": 65536},
+        "crops": {"global_seconds": [4, 4], "local_seconds": [2, 2]},
+        "optimiser": {"name": "adam", "lr": 0.0025, "warmup_epochs": 10, "betas": [0.9, 0.95], "weight_decay": 1e-4, "clip": 0},
+        "teacher": {"momentum": 0.996},
+    })  # fmt: skip
+    assert config.method == "dino" and config.crops.num_local == 4 and config.crops.global_seconds == [4.0, 4.0]
+    assert config.optimiser.final_lr == 1e-6 and config.loss.student_temperature == 0.1 and config.loss.teacher_temperature == 0.04
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
+def test_gpu_trains_like_the_cpu(data, tmp_path):
+    config = {**CONFIG, "epochs": 1}
+    assert train(data, tmp_path / "cpu", config=config) == 0
+    assert train(data, tmp_path / "gpu", "--ngpu", "1", config=config) == 0
+    cpu, gpu = weights(tmp_path / "cpu"), weights(tmp_path / "gpu")
+    for name in cpu:
+        assert torch.allclose(cpu[name].float(), gpu[name].float(), atol=5e-3), name
