@@ -2,7 +2,6 @@
 
 import io
 import sys
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -13,12 +12,13 @@ from .rxfilename import Location, parse_rxfilename, run_pipe, select
 from .tables import read_table
 
 
-def read_object(rxfilename: str, allow_pipes: bool = False) -> np.ndarray:
+def read_object(rxfilename: str, allow_pipes: bool = False, key: str = "") -> np.ndarray:
     """Read one object by its extended file name.
 
     Args:
         rxfilename: ``path``, ``path:offset`` or ``command |``, any with a range: ``[0:9]``, ``[:,2:5]`` (0-based, both ends counted).
         allow_pipes: run commands.
+        key: named in messages.
 
     Returns:
         float32 or float64 matrix or vector as stored (compressed or text: float32), or int32 vector (a single integer: 0-d).
@@ -26,9 +26,9 @@ def read_object(rxfilename: str, allow_pipes: bool = False) -> np.ndarray:
     Raises:
         UserError: missing, truncated or corrupt file; range outside the object; a command that is not allowed or fails.
     """
-    location = parse_rxfilename(rxfilename)
-    with _open(location.path, allow_pipes) as stream:
-        return _read_at(stream, location, str(location))
+    location = _locate(rxfilename, key)
+    with _open_file(location.path, allow_pipes, key) as stream:
+        return _read_at(stream, location, key)
 
 
 def read_scp_objects(scp, allow_pipes: bool = False):
@@ -38,23 +38,16 @@ def read_scp_objects(scp, allow_pipes: bool = False):
     the key.
     """
     table = read_table(scp, check_sorted=False) if not hasattr(scp, "items") else scp
-    path, stream = None, None
+    path, stream = None, io.BytesIO()
     try:
         for key, rxfilename in table.items():
-            try:
-                location = parse_rxfilename(rxfilename)
-            except UserError as error:
-                raise UserError(f"{key}: {error}") from None
+            location = _locate(rxfilename, key)
             if location.path != path:
-                if stream is not None:
-                    stream.close()
-                path, stream = None, None  # nothing to close twice, should the next file not open
-                stream = _open_file(location.path, allow_pipes, key)
-                path = location.path
-            yield key, _read_at(stream, location, f"{location} ({key})")
+                stream.close()
+                stream, path = _open_file(location.path, allow_pipes, key), location.path
+            yield key, _read_at(stream, location, key)
     finally:
-        if stream is not None:
-            stream.close()
+        stream.close()
 
 
 def read_ark(path, allow_pipes: bool = False):
@@ -69,7 +62,7 @@ def read_ark(path, allow_pipes: bool = False):
             twice; names file, key and offset.
     """
     seen = set()
-    with _open(str(path), allow_pipes) as stream:
+    with _open_file(str(path), allow_pipes) as stream:
         while key := _read_key(stream, path):
             of = f"{path}, byte {stream.tell()} ({key})"
             if key in seen:
@@ -104,7 +97,15 @@ def _read_key(stream, path) -> str:
     return name
 
 
-def _read_at(stream, location: Location, of: str) -> np.ndarray:
+def _locate(rxfilename: str, key: str) -> Location:
+    try:
+        return parse_rxfilename(rxfilename)
+    except UserError as error:
+        raise UserError(f"{key}: {error}" if key else str(error)) from None
+
+
+def _read_at(stream, location: Location, key: str) -> np.ndarray:
+    of = f"{location} ({key})" if key else str(location)
     stream.seek(location.offset)
     return select(read_object_at(stream, of, alone=location.offset == 0), location, of)
 
@@ -118,9 +119,3 @@ def _open_file(path: str, allow_pipes: bool, key: str = ""):
         return open(path, "rb")
     except OSError as error:
         raise UserError(f"cannot read {path}{f' ({key})' if key else ''}: {error.strerror}") from error
-
-
-@contextmanager
-def _open(path: str, allow_pipes: bool):
-    with _open_file(path, allow_pipes) as stream:
-        yield stream

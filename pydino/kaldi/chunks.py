@@ -1,57 +1,188 @@
-"""Pieces of matrices read at random from archives, by offset, without reading the rest."""
+"""Rows of archived matrices, read at random: by offset, without reading the rest."""
 
 import io
 import os
 from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 
 from pydino.base import UserError
 
 from . import compressed
-from .objects import Header, read_header
-from .rxfilename import Location, clip_rows, parse_rxfilename
+from .objects import FLOATS, read_header
+from .rxfilename import clip_rows, parse_rxfilename
 from .tables import read_table
 
 _OPEN_FILES = 64
 _HEAD = 64  # bytes that hold any binary header
+# Of a column-wise matrix, up to this many rows are skipped by reading over them: one system call for all columns costs less than one
+# for each. Longer ones are read column by column.
+_READ_OVER = 16384
+
+
+class _Matrix(NamedTuple):
+    """Where a matrix lies; a range of rows is taken off already."""
+
+    of: str  # for messages: file, offset, key
+    path: str
+    token: str
+    start: int  # of the body
+    first: int  # row
+    rows: int
+    stored_rows: int
+    stored_columns: int
+    columns: slice
+    scale: tuple[float, float] | None
 
 
 class ChunkReader:
-    """Random access to rows of the matrices of a script file.
+    """Random access to rows of the matrices of a script file, plain and compressed, by ``pread``.
 
-    Every read is one ``pread`` (of a column-wise compressed matrix: one for its column headers and codes), so that readers in
-    several processes or threads do not disturb each other. Text archives and pipes are refused: they have no random access.
+    Readers in forked processes do not disturb each other, and a reader may be pickled. Files stay open, the 64 last used. Text archives and
+    commands are refused: they have no random access.
 
     Args:
-        scp: path of a script file, or mapping key -> extended file name (a row range is honoured, a column range refused).
+        scp: path of a script file, or mapping key -> extended file name; ranges of rows and columns are honoured.
 
     Attributes:
         keys: the keys, in order.
-        dim: columns of every matrix (checked when one is first read).
+        dim: columns of every matrix (of each, checked when it is first read).
+
+    Raises:
+        UserError: unreadable, empty or malformed script; here and in every method: a file that is missing, truncated or no matrix.
     """
 
     def __init__(self, scp):
-        table = scp if isinstance(scp, dict) else read_table(scp)
-        self._name = "the given table" if isinstance(scp, dict) else str(scp)
-        if not table:
+        self._table = dict(scp) if hasattr(scp, "items") else read_table(scp, check_sorted=False)
+        self._name = "the given table" if hasattr(scp, "items") else str(scp)
+        if not self._table:
             raise UserError(f"{self._name} is empty: there is nothing to read")
-        self.keys = list(table)
-        self._locations: dict[str, Location] = {key: parse_rxfilename(value) for key, value in table.items()}
-        self._headers: dict[str, Header] = {}
+        self.keys = list(self._table)
+        self._matrices: dict[str, _Matrix] = {}
         self._files: OrderedDict[str, int] = OrderedDict()
-        self._process = os.getpid()
-        self.dim = self._header(self.keys[0]).shape[1]
+        self._last_columns: tuple[str, np.ndarray] = ("", np.empty(0))
+        self.dim = None
+        self._matrix(self.keys[0])
 
-    def _file(self, path: str) -> int:
-        if self._process != os.getpid():  # forked: the parent's descriptors are shared, and pread leaves them alone
-            self._process = os.getpid()
+    def num_frames(self, key: str) -> int:
+        """Return the number of rows of a matrix; reads its header only, once."""
+        return self._matrix(key).rows
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> np.ndarray:
+        """Return rows ``start`` to ``start + length`` (default: to the end) of a matrix: float32 (length, dim).
+
+        Raises:
+            IndexError: the rows are outside the matrix.
+        """
+        matrix = self._matrix(key)
+        length = max(0, matrix.rows - start) if length is None else length
+        out = np.empty((length, self.dim), np.float32)
+        self._fill(out, key, matrix, start)
+        return out
+
+    def read_into(self, out: np.ndarray, keys, starts) -> None:
+        """Fill ``out`` (n, length, dim), float32, with rows ``starts[i]`` and on of matrix ``keys[i]``, without a copy where it can be."""
+        if out.dtype != np.float32 or out.ndim != 3 or out.shape[2] != self.dim:
+            raise ValueError(f"float32 (n, length, {self.dim}) expected, got {out.dtype} {out.shape}")
+        for chunk, key, start in zip(out, keys, np.asarray(starts).tolist(), strict=True):
+            self._fill(chunk, key, self._matrix(key), start)
+
+    def close(self) -> None:
+        """Close the files; a later read opens them again."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def __getstate__(self):
+        return {**self.__dict__, "_files": OrderedDict()}
+
+    def __del__(self):
+        if hasattr(self, "_files"):
+            self.close()
+
+    def _fill(self, out, key, matrix, start) -> None:
+        if start < 0 or start + len(out) > matrix.rows:
+            raise IndexError(f"{key}: rows {start} to {start + len(out)} are outside its {matrix.rows} rows")
+        if not out.size:
+            return
+        handle = self._open(matrix.path, matrix.of)
+        start += matrix.first
+        if matrix.token == "FM" and out.flags.c_contiguous and matrix.stored_columns == self.dim:
+            if os.preadv(handle, [out], matrix.start + 4 * self.dim * start) < out.nbytes:
+                self._truncated(matrix)
+        elif matrix.token == "CM":
+            values = self._column_values(handle, key, matrix)[matrix.columns]
+            out[...] = compressed.decode_columns(values, self._column_codes(handle, matrix, start, len(out))).T
+        else:
+            kind = FLOATS.get(matrix.token) or compressed.CODES[matrix.token]
+            width = kind.itemsize * matrix.stored_columns
+            data = self._pread(handle, width * len(out), matrix.start + width * start, matrix)
+            stored = np.frombuffer(data, kind).reshape(len(out), -1)[:, matrix.columns]
+            out[...] = compressed.decode_rows(matrix.token, *matrix.scale, stored) if matrix.scale else stored
+
+    def _column_values(self, handle, key, matrix) -> np.ndarray:
+        # Kept for the last matrix: several crops of one utterance follow each other.
+        if self._last_columns[0] != key:
+            headers = self._pread(handle, 8 * matrix.stored_columns, matrix.start, matrix)
+            values = compressed.column_values(*matrix.scale, np.frombuffer(headers, "<u2").reshape(-1, 4))
+            self._last_columns = (key, values)
+        return self._last_columns[1]
+
+    def _column_codes(self, handle, matrix, start, length) -> np.ndarray:
+        """Return the codes (columns, length) of some rows of a matrix that is stored column by column."""
+        rows = matrix.stored_rows
+        first, last, _ = matrix.columns.indices(matrix.stored_columns)
+        position = matrix.start + 8 * matrix.stored_columns + first * rows + start
+        if rows - length <= _READ_OVER:
+            data = self._pread(handle, rows * (last - first - 1) + length, position, matrix)
+            return np.lib.stride_tricks.as_strided(np.frombuffer(data, np.uint8), (last - first, length), (rows, 1), writeable=False)
+        parts = (self._pread(handle, length, position + rows * column, matrix) for column in range(last - first))
+        return np.frombuffer(b"".join(parts), np.uint8).reshape(last - first, length)
+
+    def _matrix(self, key: str) -> _Matrix:
+        return self._matrices.get(key) or self._locate(key)
+
+    def _locate(self, key: str) -> _Matrix:
+        if key not in self._table:
+            raise UserError(f"'{key}' is not in {self._name}")
+        location = parse_rxfilename(self._table[key])
+        of = f"{location} ({key})"
+        if location.is_pipe:
+            raise UserError(f"{of}: rows cannot be read at random from a command; copy what it gives with pydino copy-feats")
+        handle = self._open(location.path, of)
+        stream = io.BytesIO(os.pread(handle, _HEAD, location.offset))
+        if stream.read(2) != b"\0B":
+            raise UserError(
+                f"{of}: no binary object is there: a wrong offset, or a text archive, which has no random access; copy that with "
+                "pydino copy-feats"
+            )
+        header = read_header(stream, of)
+        if len(header.shape) != 2:
+            raise UserError(f"{of}: a vector, where a matrix is expected")
+        start = location.offset + header.start
+        if start + header.size > os.fstat(handle).st_size:
+            raise UserError(f"{of}: the file ends inside the numbers: truncated; make it again")
+        rows, columns = header.shape
+        first, end = clip_rows(location.rows, rows, of) if location.rows is not None else (0, rows)
+        chosen = slice(0, columns) if location.columns is None else slice(location.columns[0], location.columns[1] + 1)
+        if chosen.stop > columns:
+            raise UserError(f"{of}: columns {chosen.start}:{chosen.stop - 1} are outside its {columns} columns")
+        dim = chosen.stop - chosen.start
+        if self.dim is None:
+            self.dim = dim
+        elif dim != self.dim and rows:  # Kaldi's empty matrix has no columns either
+            raise UserError(f"{of}: {dim} columns, where the others have {self.dim}")
+        matrix = _Matrix(of, location.path, header.token, start, first, end - first, rows, columns, chosen, header.scale)
+        self._matrices[key] = matrix
+        return matrix
+
+    def _open(self, path: str, of: str) -> int:
         handle = self._files.get(path)
         if handle is None:
             try:
                 handle = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror}") from error
+                raise UserError(f"cannot read {of}: {error.strerror}") from error
             self._files[path] = handle
             if len(self._files) > _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
@@ -59,82 +190,11 @@ class ChunkReader:
             self._files.move_to_end(path)
         return handle
 
-    def _header(self, key: str) -> Header:
-        header = self._headers.get(key)
-        if header is None:
-            location = self._locations.get(key)
-            if location is None:
-                raise UserError(f"'{key}' is not in {self._name}")
-            of = f"{location} ({key})"
-            if location.is_pipe or location.columns is not None:
-                raise UserError(f"{of}: rows cannot be read at random from a command or a range of columns; copy it with pydino copy-feats")
-            head = os.pread(self._file(location.path), _HEAD, location.offset)
-            if head[:2] != b"\0B":
-                raise UserError(f"{of}: no binary object is there; text archives have no random access, copy them with pydino copy-feats")
-            stream = io.BytesIO(head)
-            stream.seek(2)
-            header = read_header(stream, of)
-            if len(header.shape) != 2:
-                raise UserError(f"{of}: a vector, where a matrix is expected")
-            header = Header(header.token, header.shape, location.offset + header.start, header.scale)
-            end = os.fstat(self._file(location.path)).st_size
-            if header.start + header.size > end:
-                raise UserError(f"{of}: the file ends inside the numbers: truncated; make it again")
-            if self._headers and header.shape[1] != self.dim:
-                raise UserError(f"{of}: {header.shape[1]} columns, where the others have {self.dim}")
-            self._headers[key] = header
-        return header
+    def _pread(self, handle, size, position, matrix) -> bytes:
+        data = os.pread(handle, size, position)
+        if len(data) < size:
+            self._truncated(matrix)
+        return data
 
-    def _interval(self, key: str) -> tuple[int, int]:
-        header, rows = self._header(key), self._locations[key].rows
-        return (0, header.shape[0]) if rows is None else clip_rows(rows, header.shape[0], f"{self._locations[key]} ({key})")
-
-    def num_frames(self, key: str) -> int:
-        """Return the number of rows of a matrix; reads its header only, once."""
-        first, end = self._interval(key)
-        return end - first
-
-    def read(self, key: str, start: int = 0, length: int | None = None) -> np.ndarray:
-        """Return rows ``start`` to ``start + length`` of a matrix, float32, (length, dim).
-
-        Raises:
-            UserError: the key is unknown or the file truncated or corrupt.
-            IndexError: the rows are outside the matrix.
-        """
-        header = self._header(key)
-        first, end = self._interval(key)
-        length = end - first - start if length is None else length
-        if start < 0 or length < 0 or first + start + length > end:
-            raise IndexError(f"{key}: rows {start} to {start + length} are outside its {end - first} rows")
-        start += first
-        handle, (rows, columns) = self._file(self._locations[key].path), header.shape
-        if header.token == "CM":
-            return self._read_columns(handle, header, start, length, key)
-        width = header.size // max(1, rows)
-        data = os.pread(handle, width * length, header.start + width * start)
-        if len(data) < width * length:
-            raise UserError(f"{self._locations[key]} ({key}): the file ends inside the numbers: truncated; make it again")
-        if header.token == "FM":
-            return np.frombuffer(data, np.float32).reshape(length, columns)
-        if header.token == "DM":
-            return np.frombuffer(data, np.float64).reshape(length, columns).astype(np.float32)
-        codes = np.frombuffer(data, np.uint16 if header.token == "CM2" else np.uint8).reshape(length, columns)
-        return compressed.decode_rows(header.token, codes, *header.scale, None)
-
-    def _read_columns(self, handle, header, start, length, key):
-        # Column-wise codes: the rows asked for are spread over the whole body, one byte a value. One read of the span from the
-        # first column's first to the last column's last row is at most a quarter of the plain matrix, and one system call.
-        rows, columns = header.shape
-        headers = np.frombuffer(os.pread(handle, 8 * columns, header.start), np.uint16).reshape(columns, 4)
-        span = rows * (columns - 1) + length
-        data = os.pread(handle, span, header.start + 8 * columns + start)
-        if len(data) < span:
-            raise UserError(f"{self._locations[key]} ({key}): the file ends inside the numbers: truncated; make it again")
-        codes = np.lib.stride_tricks.as_strided(np.frombuffer(data, np.uint8), (length, columns), (1, rows))
-        return np.ascontiguousarray(compressed.decode_rows("CM", codes, *header.scale, headers))
-
-    def read_into(self, out: np.ndarray, keys, starts) -> None:
-        """Fill ``out`` (n, length, dim), float32, with rows ``starts[i]`` and on of matrix ``keys[i]``."""
-        length = out.shape[1]
-        for row, key, start in zip(out, keys, starts, strict=True):
-            row[...] = self.read(key, int(start), length)
+    def _truncated(self, matrix):
+        raise UserError(f"{matrix.of}: the file ends inside the numbers: truncated; make it again")

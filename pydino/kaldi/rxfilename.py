@@ -72,15 +72,24 @@ def clip_rows(rows: tuple[int, int], num_rows: int, what: str) -> tuple[int, int
 
 
 def select(array: np.ndarray, location: Location, what: str) -> np.ndarray:
-    """Apply the range of ``location`` to a matrix (or, rows only, to a vector)."""
+    """Apply the range of ``location`` to a matrix (or, rows only, to a vector).
+
+    Raises:
+        UserError: the range lies outside; ``what`` names the object.
+    """
+    if location.rows is None and location.columns is None:
+        return array
+    if location.columns is not None:
+        first, last = location.columns
+        if array.ndim != 2 or last >= array.shape[1]:
+            raise UserError(f"{what}: columns {first}:{last} are outside its shape {array.shape}")
+        array = array[:, first : last + 1]
     if location.rows is not None:
+        if array.ndim == 0:
+            raise UserError(f"{what}: a range of a single integer")
         first, end = clip_rows(location.rows, len(array), what)
         array = array[first:end]
-    if location.columns is not None:
-        if array.ndim != 2 or location.columns[1] >= array.shape[1]:
-            raise UserError(f"{what}: columns {location.columns[0]}:{location.columns[1]} are outside its shape {array.shape}")
-        array = array[:, location.columns[0] : location.columns[1] + 1]
-    return array
+    return np.ascontiguousarray(array)
 
 
 def run_pipe(command: str, allow_pipes: bool) -> bytes:
@@ -91,7 +100,8 @@ def run_pipe(command: str, allow_pipes: bool) -> bytes:
     """
     if not allow_pipes:
         raise UserError(f"'{command}' is a command; it runs only if you trust it and say so with --allow-pipes true")
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command.rstrip()[:-1]], stdout=subprocess.PIPE)
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command.rstrip()[:-1]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode:
-        raise UserError(f"command '{command}' failed with status {done.returncode}")
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise UserError(f"command '{command}' failed with status {done.returncode}{': ' + said[-500:] if said else ''}")
     return done.stdout
