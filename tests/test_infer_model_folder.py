@@ -57,6 +57,11 @@ def test_what_is_loaded_is_what_was_saved(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
 
 
+def test_every_option_is_written_so_that_no_default_can_change_a_model(folder):
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert written["encoder"]["stride"] == 3 and written["front_end"]["features"]["frame_shift"] == 10.0
+
+
 def test_an_unknown_key_is_named_with_the_nearest(folder):
     config = configuration()
     config["front_end"]["normalization"] = config["front_end"].pop("normalisation")
