@@ -35,8 +35,8 @@ def run(args):
     versions = ", ".join(sorted({str(result["version"]) for result in results}))
     made_by = f"Made by `pydino report {args.exp_root}` (pydino {__version__}) from {len(results)} results of pydino {versions}."
     tables = [table for table in (comparison_table(results), *result_tables(results), training_table(runs)) if table]
-    models = {result["model"] for result in results}
-    exhibits = [*training_exhibit(runs), *verification_exhibits(root, models), *map_exhibits(root)]
+    models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
+    exhibits = [*training_exhibit(runs), *verification_exhibits(root, models), *map_exhibits(root, test_sets)]
     lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in results)
     write_text(root / "results.json", f"[\n{lines}\n]\n")
     write_text(root / "RESULTS.md", markdown_page(title, tables, commands, made_by))

@@ -110,17 +110,17 @@ def _scores_of(curve: dict):
     return scores[trials.values], scores[~trials.values]
 
 
-def map_exhibits(root) -> list[Exhibit]:
-    """For each test set, the embeddings of up to three models in a plane, some speakers (or other groups) in colour.
+def map_exhibits(root, test_sets) -> list[Exhibit]:
+    """For each test set, the embeddings of up to three models in a plane, some speakers in colour.
 
     A set whose ``utt2spk`` names no speaker (every utterance its own) has nothing to colour and is left out.
     """
     by_set = {}
     for folder in gather_embedding_folders(root):
-        key = (str(folder["data"]), bool(folder.get("keep_silence")))
-        by_set.setdefault(key, {}).setdefault(folder["model"], folder)
+        if str(folder["data"]) in test_sets and not folder.get("keep_silence"):
+            by_set.setdefault(str(folder["data"]), {}).setdefault(folder["model"], folder)
     exhibits = []
-    for number, ((name, keep_silence), models) in enumerate(sorted(by_set.items())):
+    for number, (name, models) in enumerate(sorted(by_set.items())):
         chosen = _with_a_baseline(sorted(models.values(), key=figures.system_order))
         if all(is_baseline(folder["model"]) for folder in chosen):
             continue
@@ -130,8 +130,7 @@ def map_exhibits(root) -> list[Exhibit]:
         panels = [(folder["model"], *_positions(folder, speakers)) for folder in chosen]
         coloured = len({group for _, _, groups in panels for group in groups} - {None})
         caption = f"t-SNE of the length-normalised embeddings; {coloured} speakers, chosen at random, in colour, the others grey."
-        title = f"Map of {name}" + (" (silence kept)" if keep_silence else "")
-        exhibits.append(Exhibit(title, caption, figures.embedding_maps(panels, f"map{number}")))
+        exhibits.append(Exhibit(f"Map of {name}", caption, figures.embedding_maps(panels, f"map{number}")))
     return exhibits
 
 
