@@ -100,7 +100,7 @@ def run_pipe(command: str, allow_pipes: bool) -> bytes:
     """
     if not allow_pipes:
         raise UserError(f"'{command}' is a command; it runs only if you trust it and say so with --allow-pipes true")
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command.rstrip()[:-1]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command.rstrip()[:-1]], capture_output=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise UserError(f"command '{command}' failed with status {done.returncode}{': ' + said[-500:] if said else ''}")

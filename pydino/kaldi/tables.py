@@ -37,7 +37,9 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
         if check_sorted:
             encoded = key.encode("utf-8")
             if encoded < before:
-                raise UserError(f"{path}, line {number}: '{key}' is not in sorted order; sort with: LC_ALL=C sort -k1,1 (utils/fix_data_dir.sh does)")
+                raise UserError(
+                    f"{path}, line {number}: '{key}' is not in sorted order; sort with: LC_ALL=C sort -k1,1 (utils/fix_data_dir.sh does)"
+                )
             before = encoded
         table[key] = rest.strip()
     return table

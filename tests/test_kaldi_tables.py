@@ -1,0 +1,56 @@
+"""Text tables: what is read, what is refused and where, and the order of what is written."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydino.base import UserError
+from pydino.kaldi import read_table, write_table
+
+
+def written(folder, content: bytes):
+    path = folder / "table"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"b 1\na 2\n", r"table, line 2: 'a' is not in sorted order.*LC_ALL=C"),
+        (b"a 1\na 2\n", r"table, line 2: 'a' is there twice"),
+        (b"a 1\n\nb 2\n", r"table, line 2: no key"),
+        (b" a 1\n", r"table, line 1: no key"),
+        (b"a 1\nb 2", r"table: the last line has no newline"),
+        (b"a \xff\n", r"table is not UTF-8"),
+    ],
+)
+def test_malformed_tables_are_refused_with_the_line(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read_table(written(tmp_path, content))
+
+
+def test_the_order_is_that_of_bytes_and_tabs_and_blanks_separate(tmp_path):
+    table = read_table(written(tmp_path, "B 1\na\tx  y\nb\nz  two \né 3\n語 4\n".encode()))
+    assert table == {"B": "1", "a": "x  y", "b": "", "z": "two", "é": "3", "語": "4"}
+    assert list(read_table(written(tmp_path, b"b 1\na 2\n"), check_sorted=False)) == ["b", "a"]
+    with pytest.raises(UserError, match="cannot read .*nosuch"):
+        read_table(tmp_path / "nosuch")
+
+
+names = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1)
+
+
+@given(table=st.dictionaries(names, st.lists(names).map(" ".join)))
+def test_what_is_written_reads_back_sorted(tmp_path_factory, table):
+    path = tmp_path_factory.mktemp("t") / "table"
+    write_table(path, table)
+    back = read_table(path)
+    assert back == table and list(back) == sorted(table, key=str.encode)
+
+
+@pytest.mark.parametrize("table", [{"a b": "1"}, {"": "1"}, {"a": "1\n2"}, {"a\n": "1"}])
+def test_what_would_not_read_back_is_not_written(tmp_path, table):
+    with pytest.raises(UserError):
+        write_table(tmp_path / "table", table)
+    assert list(tmp_path.iterdir()) == []
