@@ -25,6 +25,9 @@ for source in "${sources[@]}"; do
   for file in vad.scp conf/vad.yaml; do
     if [ "$keep_silence" = false ] && [ -f "$source/$file" ]; then from+=(--text "$source/$file"); fi
   done
+  for before in "$source/.done.features" "$source/.done.vad"; do
+    if [ -f "$before" ]; then from+=(--after "$before"); fi
+  done
 done
 if pydino mark check "$mark" "${from[@]}"; then
   echo "$0: $target is up to date" >&2

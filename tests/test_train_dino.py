@@ -16,7 +16,7 @@ from pydino.cli import main
 from pydino.data import CropConfig, TrainingSet, ViewSampler
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.train import DinoConfig
-from pydino.train.monitors import diagnosis, embedding_spread
+from pydino.train.monitors import collapse, embedding_spread
 from pydino.train.schedules import cosine, warmup_cosine
 
 ROOT = Path(__file__).parent.parent
@@ -92,7 +92,8 @@ def test_same_seed_same_weights_other_seed_others(data, tmp_path):
     assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path):
+@pytest.mark.parametrize("checkpoint_steps", [500, 1])  # at the end of an epoch, and inside one
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, checkpoint_steps):
     assert train(data, tmp_path / "whole") == 0
     killer = (
         "import os, sys, pydino.train.loop as loop\n"
@@ -104,11 +105,13 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path):
         "from pydino.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    dump_config(CONFIG, tmp_path / "cut.yaml")
+    dump_config({**CONFIG, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
     arguments = ["train-dino", "--config", str(tmp_path / "cut.yaml"), "--threads", "1", str(data), str(tmp_path / "cut")]
     died = subprocess.run([sys.executable, "-c", killer, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
     assert died.returncode == -9, died.stderr
     assert not (tmp_path / "cut/teacher").exists() and len(list((tmp_path / "cut/checkpoints").glob("*.pt"))) == 2
+    with open(tmp_path / "cut/log.jsonl", "a") as log:
+        log.write('{"epoch": 2.1, "st')  # a line that the kill cut short
     assert main(arguments) == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     logs = [[{**json.loads(x), "utterances_per_second": 0} for x in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "cut")]
@@ -252,11 +255,10 @@ def test_weight_decay_is_on_matrices_only():
 
 def test_alarms_in_plain_words():
     healthy = {"loss": 3.0, "teacher_entropy": 2.0, "mean_teacher_entropy": 5.0, "kl": 1.0, "embedding_spread": 0.9}
-    assert diagnosis(healthy, 1024) == ""
+    assert collapse(healthy, 1024) == ""
     uniform = {**healthy, "teacher_entropy": 6.92, "kl": 0.01}
-    assert "collapse to uniform" in diagnosis(uniform, 1024)
-    assert "collapse to a point" in diagnosis({**healthy, "mean_teacher_entropy": 0.1}, 1024)
-    assert "not a number" in diagnosis({**healthy, "loss": float("nan")}, 1024)
+    assert "collapse to uniform" in collapse(uniform, 1024)
+    assert "collapse to a point" in collapse({**healthy, "mean_teacher_entropy": 0.1}, 1024)
     assert embedding_spread(torch.ones(5, 3)).item() == pytest.approx(0, abs=1e-6)
     assert embedding_spread(torch.cat([torch.eye(4), -torch.eye(4)])).item() == pytest.approx(1)
 
@@ -266,6 +268,64 @@ def test_a_collapsing_run_stops_and_says_so(data, tmp_path, capsys):
     assert train(data, tmp_path / "exp", config={**CONFIG, "on_collapse": "stop", "loss": hot}) == 1
     assert "collapse to uniform" in capsys.readouterr().err
     assert not (tmp_path / "exp/teacher").exists()
+
+
+def test_weights_that_are_no_numbers_are_never_saved_even_where_a_collapse_only_warns(data, tmp_path, capsys):
+    config = {**CONFIG, "optimiser": {"name": "sgd", "lr": 1e30, "warmup_epochs": 0, "clip": 0}, "checkpoint_steps": 1}
+    assert train(data, tmp_path / "exp", config=config) == 1
+    assert "not a number any more; lower optimiser.lr" in capsys.readouterr().err
+    assert not (tmp_path / "exp/teacher").exists()
+    for path in (tmp_path / "exp/checkpoints").glob("*.pt"):
+        sums = torch.load(path, weights_only=True)["averages"]["sums"]
+        assert all(torch.isfinite(value) for value in sums.values())
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_every_optimiser_and_bfloat16_run(data, tmp_path, name):
+    assert train(data, tmp_path / "exp", "--set", f"optimiser.name={name}", "--set", "precision=bf16", "--set", "epochs=1") == 0
+    assert all(value.dtype != torch.bfloat16 and torch.isfinite(value).all() for value in weights(tmp_path / "exp").values())
+
+
+def test_the_prototypes_stay_put_at_first_and_then_move(data, tmp_path):
+    def prototypes(freeze):
+        exp = tmp_path / f"exp{freeze}"
+        assert train(data, exp, "--set", "epochs=1", "--set", f"freeze_last_layer_epochs={freeze}") == 0
+        return torch.load(next((exp / "checkpoints").glob("*.pt")), weights_only=True)["method"]
+
+    frozen, free = prototypes(1), prototypes(0)
+    assert torch.equal(frozen["student.head.prototypes"], frozen["teacher.head.prototypes"])
+    assert not torch.equal(free["student.head.prototypes"], frozen["student.head.prototypes"])
+    assert not torch.equal(frozen["student.head.mlp.0.weight"], frozen["teacher.head.mlp.0.weight"])
+
+
+def test_an_unknown_encoder_option_stops_before_anything_is_read(tmp_path, capsys):
+    config = {**CONFIG, "encoder": {"name": "tdnn", "chanels": 8}}
+    assert train(tmp_path / "nowhere", tmp_path / "exp", config=config) == 1
+    assert "unknown key 'chanels' (did you mean 'channels'?)" in capsys.readouterr().err
+
+
+def test_a_run_on_features_made_anew_is_another_run(data, tmp_path, capsys):
+    assert train(data, tmp_path / "exp", "--set", "epochs=1") == 0
+    (data / "conf/fbank.yaml").write_text(f"num_mel_bins: {BANDS}\nsample_frequency: 16000\nlow_freq: 100\n")
+    assert train(data, tmp_path / "exp", "--set", "epochs=1") == 1
+    assert "holds another run" in capsys.readouterr().err
+
+
+def test_making_a_train_set_overwrites_no_data_directory(tmp_path, capsys):
+    for name in ("a", "b"):
+        make_data(tmp_path / name, ["u1", "u2"])
+    before = sorted(p.name for p in (tmp_path / "b").iterdir())
+    assert main(["make-train-set", "--min-duration", "0.1", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert "was not made by this step" in capsys.readouterr().err
+    assert main(["make-train-set", "--min-duration", "0.1", str(tmp_path / "a"), str(tmp_path / "a")]) == 1
+    assert "is also to be read" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == before
+
+
+def test_grouped_spk2utt_is_refused(data, tmp_path, capsys):
+    (data / "spk2utt").write_text(f"s0 {' '.join(read_table(data / 'utt2spk'))}\n")
+    assert train(data, tmp_path / "exp") == 1
+    assert "spk2utt maps s0" in capsys.readouterr().err
 
 
 def test_papers_configuration_is_expressible():

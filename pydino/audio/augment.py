@@ -4,7 +4,7 @@ What happens to a waveform is approximated by what it does to the power in each 
 microphones tilt the spectrum, independent sources add in power. It costs a hundredth of going through waveforms, needs no
 recordings of noise, and is enough to learn from at small scale; it is no substitute for real noises and rooms at large scale.
 
-Axes: N crops, T frames, F mel bands. Draws come from outside, (N,) or (N, k) tensors of uniform numbers in [0, 1), so that they can be keyed.
+Axes: N crops, T frames, F mel bands; n crops chosen among the N. Draws are uniform numbers in [0, 1), (N, k), keyed by what they are for.
 """
 
 import math
@@ -17,6 +17,8 @@ from pydino.base import keyed_uniform, purpose
 
 TEXTURE_FRAMES = 4096  # length of the stored noise that crops take pieces of
 CURVES = 4  # cosines that a drawn spectral shape is made of
+NOISE_COLOUR_DB = 8.0  # standard deviation of the spectrum of a drawn noise around its mean
+SMALLEST_POWER = 1e-10
 
 
 @dataclass
@@ -26,6 +28,7 @@ class AugmentConfig:
     reverberation_probability: float = 0.5
     reverberation_seconds: list[float] = field(default_factory=lambda: [0.1, 0.6])  # time to fall by 60 dB
     direct_to_reverberant_db: list[float] = field(default_factory=lambda: [0.0, 12.0])
+    gain_db: float = 6.0  # largest gain, up or down; mean normalisation takes it away again
     equaliser_db: float = 4.0  # standard deviation of the drawn response; matters where noise comes on top
     noise_probability: float = 0.7
     noise_snr_db: list[float] = field(default_factory=lambda: [3.0, 25.0])
@@ -43,13 +46,25 @@ class AugmentConfig:
             low_high = getattr(self, name)
             if len(low_high) != 2 or low_high[0] > low_high[1]:
                 raise ValueError(f"{name} must be [lowest, highest], got {low_high}")
-        for name in ("equaliser_db", "babble_speakers", "time_mask_frames", "frequency_mask_bands"):
+        if self.reverberation_seconds[0] <= 0:
+            raise ValueError(f"reverberation_seconds must be above 0, got {self.reverberation_seconds}")
+        for name in ("gain_db", "equaliser_db", "babble_speakers", "time_mask_frames", "frequency_mask_bands"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
+# The draws of a crop, by name; the weights of two spectral shapes follow them.
+_DRAWS = (
+    "reverberated", "reverberation seconds", "direct to reverberant", "gain", "noisy", "noise snr", "noise place", "babbled", "babble snr",
+    "time mask width", "time mask place", "band mask width", "band mask place",
+)  # fmt: skip
+
+
 class PowerMelAugmenter:
     """Augment log filter banks, keyed by what is augmented.
+
+    Which crops are reverberated, noisy or babbled is known on the host, so that nothing is computed for the others and nothing waits
+    for the device.
 
     Args:
         config: what is done.
@@ -60,88 +75,108 @@ class PowerMelAugmenter:
     """
 
     def __init__(self, config: AugmentConfig, num_bands: int, frame_shift: float, seed: int, device):
-        self.config, self.frame_shift, self.seed, self.device = config, frame_shift, seed, device
+        self.config, self.frame_shift, self.seed, self.device = config, frame_shift, seed, torch.device(device)
         uniform = keyed_uniform(seed, np.arange(TEXTURE_FRAMES), purpose("noise texture"), size=num_bands)
-        # Power of a noise in a band and a frame: gamma distributed around its mean, as of a handful of independent FFT bins.
-        self._texture = torch.from_numpy((-np.log1p(-uniform)).astype(np.float32)).add_(1.0).mul_(0.5).to(device)
+        # Power of a stationary noise over its mean, in a frame and band: half steady, half exponential, as few FFT bins give it.
+        self._texture = torch.from_numpy((0.5 - 0.5 * np.log1p(-uniform)).astype(np.float32)).to(device)
         band = torch.arange(num_bands, device=device) / num_bands
         self._curves = torch.stack([torch.cos(math.pi * k * band) for k in range(1, CURVES + 1)])  # (CURVES, F)
 
-    def draws(self, epochs: np.ndarray, hashes: np.ndarray, views: np.ndarray) -> torch.Tensor:
+    def draws(self, epochs: np.ndarray, hashes: np.ndarray, views: np.ndarray) -> np.ndarray:
         """Return the uniform draws (V B, k) of crops, views first, keyed by (seed, epoch, utterance hash, view)."""
-        keyed = keyed_uniform(self.seed, epochs[None, :], hashes[None, :], views[:, None], purpose("augmentation"), size=16 + 3 * CURVES)
-        return torch.from_numpy(keyed.reshape(-1, keyed.shape[-1]).astype(np.float32)).to(self.device)
+        size = len(_DRAWS) + 2 * CURVES
+        keyed = keyed_uniform(self.seed, epochs[None, :], hashes[None, :], views[:, None], purpose("augmentation"), size=size)
+        return keyed.reshape(-1, size).astype(np.float32)
 
-    def __call__(self, log_mel: torch.Tensor, draws: torch.Tensor, num_views: int) -> torch.Tensor:
+    def __call__(self, log_mel: torch.Tensor, draws: np.ndarray, num_views: int) -> torch.Tensor:
         """Return augmented log filter banks of the shape of ``log_mel``, (N, T, F); ``draws`` are of the same N crops, views first."""
-        config = self.config
-        u = draws.unbind(1)
+        config, draw = self.config, self._by_name(draws)
         power = log_mel.exp()
-        level = power.mean((1, 2), keepdim=True)
-        if config.reverberation_probability:
-            power = self._reverberate(power, u[0] < config.reverberation_probability, u[1], u[2])
-        if config.equaliser_db:
-            power = power * self._shape(draws[:, 16 : 16 + CURVES], config.equaliser_db)
-        if config.noise_probability:
-            noise = self._noise(power.shape[1], u[3], draws[:, 16 + CURVES : 16 + 2 * CURVES])
-            power = power + noise * self._gain(u[4] < config.noise_probability, u[5], config.noise_snr_db, level, noise)
-        if config.babble_probability and config.babble_speakers and len(power) > num_views:
-            babble = self._babble(log_mel.exp(), num_views)
-            power = power + babble * self._gain(u[6] < config.babble_probability, u[7], config.babble_snr_db, level, babble)
-        return power.clamp_min_(1e-10).log_()
+        rows = np.flatnonzero(draw["reverberated"] < config.reverberation_probability)
+        if len(rows):
+            self._reverberate(power, rows, draw)
+        power.mul_(self._response(draws[:, -2 * CURVES : -CURVES], config.equaliser_db, draw["gain"]))
+        level = power.mean((1, 2))  # (N,)
+        additions = []
+        rows = np.flatnonzero(draw["babbled"] < config.babble_probability)
+        if len(rows) and config.babble_speakers and len(power) > num_views:
+            additions.append((rows, self._babble(power, level, rows, num_views, draw)))
+        rows = np.flatnonzero(draw["noisy"] < config.noise_probability)
+        if len(rows):
+            additions.append((rows, self._noise(power.shape[1], level, rows, draw, draws[:, -CURVES:])))
+        for rows, addition in additions:
+            power.index_add_(0, self._tensor(rows), addition)
+        return power.clamp_min_(SMALLEST_POWER).log_()
 
-    def mask(self, x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Blank one stretch of frames and one of bands of normalised features (N, T, F): SpecAugment (Park et al. 2019)."""
-        u = draws.unbind(1)
-        for axis, longest, width, place in (
-            (1, self.config.time_mask_frames, u[8], u[9]), (2, self.config.frequency_mask_bands, u[10], u[11]),
-        ):  # fmt: skip
+    def mask(self, x: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
+        """Blank, in place, one stretch of frames and one of bands of normalised features (N, T, F): SpecAugment (Park et al. 2019)."""
+        draw = self._by_name(draws)
+        for axis, longest, what in ((1, self.config.time_mask_frames, "time"), (2, self.config.frequency_mask_bands, "band")):
             if longest:
                 size = x.shape[axis]
-                width = torch.floor(width * (min(longest, size) + 1))
-                start = torch.floor(place * (size - width + 1))
-                at = torch.arange(size, device=x.device)
-                blank = (at >= start[:, None]) & (at < (start + width)[:, None])
-                x = x.masked_fill(blank[:, :, None] if axis == 1 else blank[:, None, :], 0.0)
+                width = np.floor(draw[f"{what} mask width"] * (min(longest, size) + 1))
+                start = np.floor(draw[f"{what} mask place"] * (size - width + 1))
+                at = np.arange(size, dtype=np.float32)
+                kept = (at < start[:, None]) | (at >= (start + width)[:, None])
+                x.mul_(self._tensor(kept.astype(np.float32)).unsqueeze(3 - axis))
         return x
 
-    def _reverberate(self, power, chosen, u_seconds, u_ratio):
-        """y[t] = x[t] + r (1 - d)/d sum_{k >= 1} d^k x[t - k]; d falls by 60 dB in the drawn time, r is reverberant over direct energy."""
-        low, high = self.config.reverberation_seconds
-        seconds = low + (high - low) * u_seconds
-        low, high = self.config.direct_to_reverberant_db
-        ratio = 10.0 ** (-(low + (high - low) * u_ratio) / 10) * chosen
-        log_decay = -6 * math.log(10) * self.frame_shift / seconds
-        frames = torch.arange(power.shape[1], device=power.device)
-        lag = (frames[:, None] - frames[None, :]).float()  # (T, T)
-        scale = ratio * (1 - log_decay.exp()) / log_decay.exp()
-        tail = torch.exp(log_decay[:, None, None] * lag.clamp_min(1.0)) * scale[:, None, None]
-        kernel = torch.where(lag > 0, tail, (lag == 0).float())
-        return torch.bmm(kernel, power)
-
-    def _shape(self, u, deviation_db):
-        """Return drawn smooth responses (N, 1, F) as power gains: cosines over the bands, whose sum has the given deviation in dB."""
-        weight = (u - 0.5) * math.sqrt(12.0) * (deviation_db * math.sqrt(2.0 / CURVES))
-        return (10.0 ** (weight @ self._curves / 10))[:, None, :]
-
-    def _noise(self, num_frames, u_start, u_shape):
-        """Return stationary noise (N, T, F) of a drawn colour, from a drawn place of the stored texture."""
-        start = (u_start * TEXTURE_FRAMES).long()
-        at = (start[:, None] + torch.arange(num_frames, device=self.device)) % TEXTURE_FRAMES
-        return self._texture[at] * self._shape(u_shape, 8.0)
-
-    def _babble(self, power, num_views):
-        """Return for each crop the mean power of other utterances of the batch, in the same view."""
-        by_view = power.unflatten(0, (num_views, -1))  # (V, B, T, F)
-        others = min(self.config.babble_speakers, by_view.shape[1] - 1)
-        total = torch.zeros_like(by_view)
-        for shift in range(1, others + 1):
-            total += by_view.roll(shift, 1)
-        return (total / others).flatten(0, 1)
-
     @staticmethod
-    def _gain(chosen, u, snr_db, level, noise):
-        """Return what noise is multiplied by to stand at the drawn signal-to-noise ratio, zero where not chosen; (N, 1, 1)."""
-        snr = snr_db[0] + (snr_db[1] - snr_db[0]) * u
-        wanted = level[:, 0, 0] * 10.0 ** (-snr / 10)
-        return (chosen * wanted / noise.mean((1, 2)).clamp_min(1e-10))[:, None, None]
+    def _by_name(draws: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(_DRAWS, draws.T, strict=False))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def _reverberate(self, power, rows, draw):
+        """y[t] = x[t] + r (1 - d)/d sum_{k >= 1} d^k x[t - k], in place.
+
+        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy.
+        """
+        seconds = _between(self.config.reverberation_seconds, draw["reverberation seconds"][rows])
+        ratio = 10.0 ** (-_between(self.config.direct_to_reverberant_db, draw["direct to reverberant"][rows]) / 10)
+        log_decay = -6 * math.log(10) * self.frame_shift / seconds[:, None]
+        frames = power.shape[1]
+        # Taps by lag, from T - 1 down to -(T - 1): a row of the (T, T) kernel is a window of them.
+        lag = np.arange(frames - 1, -frames, -1)
+        taps = np.exp(log_decay * np.maximum(lag, 1)) * (ratio[:, None] * np.expm1(-log_decay)) * (lag > 0) + (lag == 0)
+        taps = self._tensor(taps.astype(np.float32))
+        kernel = taps.unfold(1, frames, 1).flip(1)  # (n, T, T), kernel[t, s] = tap of lag t - s
+        index = self._tensor(rows)
+        power.index_copy_(0, index, torch.bmm(kernel, power.index_select(0, index)))
+
+    def _response(self, uniform: np.ndarray, deviation_db: float, gain: np.ndarray | None = None) -> torch.Tensor:
+        """Return drawn smooth responses (n, 1, F), factors of power: cosines over the bands, their sum of the given deviation, and a gain."""
+        weight = (uniform - 0.5) * (math.sqrt(12.0) * deviation_db * math.sqrt(2.0 / CURVES))
+        decibel = self._tensor(weight) @ self._curves
+        if gain is not None:
+            decibel = decibel + self._tensor((2 * gain - 1) * self.config.gain_db)[:, None]
+        return (10.0 ** (decibel / 10))[:, None, :]
+
+    def _noise(self, num_frames, level, rows, draw, shapes):
+        """Return stationary noise (n, T, F) of a drawn colour and level, from a drawn place of the stored texture."""
+        start = (draw["noise place"][rows] * TEXTURE_FRAMES).astype(np.int64)
+        at = self._tensor((start[:, None] + np.arange(num_frames)) % TEXTURE_FRAMES)
+        colour = self._response(shapes[rows], NOISE_COLOUR_DB)
+        wanted = self._fraction(rows, draw["noise snr"], self.config.noise_snr_db) * level[self._tensor(rows)]
+        return self._texture[at].mul_(colour * (wanted / colour.mean((1, 2)))[:, None, None])
+
+    def _babble(self, power, level, rows, num_views, draw):
+        """Return for crops ``rows`` the mean of other utterances of the batch, in the same view, (n, T, F), at a drawn level."""
+        size = len(power) // num_views
+        speakers = min(self.config.babble_speakers, size - 1)
+        view, place = np.divmod(rows, size)
+        others = self._tensor(view[:, None] * size + (place[:, None] + np.arange(1, speakers + 1)) % size)  # (n, speakers)
+        babble = power[others[:, 0]]
+        for column in others.unbind(1)[1:]:
+            babble.add_(power[column])
+        wanted = self._fraction(rows, draw["babble snr"], self.config.babble_snr_db) * level[self._tensor(rows)]
+        return babble.mul_((wanted / level[others].sum(1).clamp_min(SMALLEST_POWER))[:, None, None])
+
+    def _fraction(self, rows, uniform, snr_db) -> torch.Tensor:
+        """Return the power of noise over that of the signal, (n,), at the drawn signal-to-noise ratios."""
+        return self._tensor((10.0 ** (-_between(snr_db, uniform[rows]) / 10)).astype(np.float32))
+
+
+def _between(low_high: list[float], uniform: np.ndarray) -> np.ndarray:
+    return low_high[0] + (low_high[1] - low_high[0]) * uniform

@@ -25,6 +25,7 @@ def run(args):
     if args.min_duration < 0:
         raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
     conf = common_configuration(sources, keep_silence=args.keep_silence)
+    refuse_to_overwrite(target, sources)
     features, vad, frames, durations, dropped = {}, {}, {}, {}, {}
     for source in sources:
         source_features, source_frames = read_table(source / "feats.scp"), read_table(source / "utt2num_frames")
@@ -32,7 +33,10 @@ def run(args):
         shift = float((source / "frame_shift").read_text()) if (source / "frame_shift").exists() else 0.01
         for key, location in source_features.items():
             if key in features:
-                raise UserError(f"'{key}' is in {source} and in a directory before it; give the sets different keys (utils/copy_data_dir.sh --utt-prefix)")
+                raise UserError(
+                    f"'{key}' is in {source} and in a directory before it; give the sets different keys "
+                    "(utils/copy_data_dir.sh --utt-prefix)"
+                )
             if not args.keep_silence and key not in source_vad:
                 raise UserError(f"{source}/vad.scp: '{key}' is not in it; run steps/compute_vad.sh {source}")
             left = int(source_frames[key])
@@ -46,15 +50,26 @@ def run(args):
                 vad[key] = source_vad[key]
     if not features:
         raise UserError(
-            f"no utterance is left: all {len(dropped)} have less than {args.min_duration:g} s after silence is removed; lower --min-duration "
-            "(min_duration in recipe.yaml), or look at the VAD's threshold in conf/vad.yaml"
+            f"no utterance is left: all {len(dropped)} have less than {args.min_duration:g} s after silence is removed; lower "
+            "--min-duration (min_duration in recipe.yaml), or look at the VAD's threshold in conf/vad.yaml"
         )
     write_directory(target, features, vad, frames, conf, sources, args.name)
     write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
     if dropped:
-        warn(f"{len(dropped)} utterances are shorter than {args.min_duration:g} s without silence and left out; {target}/dropped.txt names them")
+        warn(
+            f"{len(dropped)} utterances, shorter than {args.min_duration:g} s without silence, are left out; "
+            f"{target}/dropped.txt names them"
+        )
     hours = sum(map(float, durations.values())) / 3600
     log(f"{target}: {len(features)} of {len(features) + len(dropped)} utterances, {hours:.2f} hours of speech; labels hidden")
+
+
+def refuse_to_overwrite(target: Path, sources: list[Path]) -> None:
+    """Raise UserError unless the target is new or was made here: it is made anew, and a recipe's data directory must not be lost."""
+    if target.resolve() in [source.resolve() for source in sources]:
+        raise UserError(f"{target} is to be made and is also to be read; the last argument is the new directory")
+    if target.exists() and not (target / "utt2hash").exists() and any(target.iterdir()):
+        raise UserError(f"{target} exists and was not made by this step; choose another name, or remove it first")
 
 
 def common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, str]:

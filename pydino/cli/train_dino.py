@@ -17,6 +17,7 @@ from pydino.infer import save_model
 from pydino.train import Dino, DinoConfig, choose_device, train
 
 VERSION = 1  # raised when the same configuration would give another model
+UNSCIENTIFIC = ("on_collapse", "checkpoint_steps")  # keys that change no weight
 
 
 def add_arguments(parser):
@@ -49,8 +50,9 @@ def run(args):
     steps_per_epoch = len(dataset) / config.batch_size
     total_steps = max(1, round(config.epochs * steps_per_epoch))
     method = Dino(config, dataset.dim, frame_shift, args.seed, total_steps, steps_per_epoch, device)
+    hours = dataset.lengths.sum() * frame_shift / 3600
     log(
-        f"{config.method}, seed {args.seed}: {len(dataset)} utterances, {dataset.lengths.sum() * frame_shift / 3600:.2f} hours without silence, "
+        f"{config.method}, seed {args.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, "
         f"{total_steps} steps of {config.batch_size} on {device}; student of {sum(p.numel() for p in method.student.parameters()):,} "
         f"parameters, {sum(p.numel() for p in method.student.encoder.parameters()):,} of them in the encoder"
     )
@@ -63,8 +65,9 @@ def run(args):
 def wanted(config, seed, data) -> dict[str, str]:
     """Return what the run depends on. Names of utterances are not in it: hashes, lengths and silence are."""
     tables = [data / name for name in ("utt2hash", "feats.scp", "vad.scp") if (data / name).exists()]
-    settings = {f"option {key}": value for key, value in config_to_dict(config).items() if key != "on_collapse"}
-    return {**ingredients(version=VERSION, settings={"seed": seed}, texts=tables), **{k: str(v) for k, v in settings.items()}}
+    tables += [data / "conf" / f"{name}.yaml" for name in (*KINDS, "vad") if (data / "conf" / f"{name}.yaml").exists()]
+    science = {key: value for key, value in config_to_dict(config).items() if key not in UNSCIENTIFIC}
+    return ingredients(version=VERSION, settings={"seed": seed, **science}, texts=tables, after=[data / ".done"])
 
 
 def model_files(exp: Path) -> list[Path]:
@@ -135,7 +138,7 @@ def write_models(method: Dino, config: DinoConfig, seed: int, data: Path, front_
         }  # fmt: skip
         readme = (
             f"# {config.method}, {role}\n\nAn encoder of whole utterances, trained without labels on {train_set} "
-            f"({len(method.student.state_dict())} tensors, seed {seed}).\n\nMade by `steps/train_dino.sh --seed {seed} {data} {exp}`; the resolved "
+            f"({config.epochs:g} epochs, seed {seed}).\n\nMade by `steps/train_dino.sh --seed {seed} {data} {exp}`; the resolved "
             "configuration is in `../config.yaml`, the course of the training in `../log.jsonl`.\n\n"
             "    pydino embed THIS_FOLDER recording.wav\n"
         )

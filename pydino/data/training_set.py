@@ -24,16 +24,17 @@ def check_unlabelled(data) -> None:
     data = Path(data)
     if not data.is_dir():
         raise UserError(f"no directory {data}; steps/make_train_set.sh makes one")
-    labelled = [p.name for p in sorted(data.iterdir()) if p.name.startswith(("utt2", "spk2")) and p.name not in UNLABELLED]
+    labelled = [p.name for p in sorted(data.iterdir()) if p.name.startswith(("utt2", "spk2", "reco2")) and p.name not in UNLABELLED]
     labelled += [name for name in ("text", "trials") if (data / name).exists()]
     if labelled:
         raise UserError(f"{data} holds labels ({', '.join(labelled)}), and pre-training sees none; make it with steps/make_train_set.sh")
-    for utterance, speaker in read_table(data / "utt2spk").items():
-        if utterance != speaker:
-            raise UserError(
-                f"{data}/utt2spk maps {utterance} to {speaker}; where labels are hidden every utterance is its own speaker; "
-                "make the directory with steps/make_train_set.sh"
-            )
+    for name in ("utt2spk", "spk2utt"):
+        for key, other in read_table(data / name).items() if name == "utt2spk" or (data / name).exists() else ():
+            if key != other:
+                raise UserError(
+                    f"{data}/{name} maps {key} to {other}; where labels are hidden every utterance is its own speaker; "
+                    "make the directory with steps/make_train_set.sh"
+                )
 
 
 class TrainingSet:
@@ -77,19 +78,22 @@ class TrainingSet:
         return len(self.hashes)
 
     def _read_voiced(self, data) -> list[np.ndarray]:
-        decisions = dict(read_scp_objects(data / "vad.scp"))
-        packed, lengths = [], []
-        for key in self._keys:
-            if key not in decisions:
-                raise UserError(f"{data}/vad.scp: '{key}' is not in it; make the directory again with steps/make_train_set.sh")
-            voiced = decisions[key] > 0.5
+        places = {key: place for place, key in enumerate(self._keys)}
+        packed: list = [None] * len(places)
+        self.lengths = np.zeros(len(places), dtype=np.int64)
+        for key, decisions in read_scp_objects(data / "vad.scp"):
+            if key not in places:
+                continue
+            voiced = decisions > 0.5
             if len(voiced) != self._reader.num_frames(key):
                 raise UserError(f"{data}: '{key}' has {self._reader.num_frames(key)} frames but {len(voiced)} VAD decisions")
             if not voiced.any():
                 raise UserError(f"{data}: '{key}' has no voiced frame; make the directory again with steps/make_train_set.sh")
-            packed.append(np.packbits(voiced))  # a million utterances of 8 s are 100 MB so
-            lengths.append(int(voiced.sum()))
-        self.lengths = np.array(lengths, dtype=np.int64)
+            packed[places[key]] = np.packbits(voiced)  # a million utterances of 8 s are 100 MB so
+            self.lengths[places[key]] = voiced.sum()
+        missing = [key for key, place in places.items() if packed[place] is None]
+        if missing:
+            raise UserError(f"{data}/vad.scp: '{missing[0]}' is not in it; make the directory again with steps/make_train_set.sh")
         return packed
 
     def read(self, out: np.ndarray, index: int, starts: np.ndarray) -> None:

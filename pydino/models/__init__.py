@@ -1,8 +1,10 @@
 """Encoders, pooling, heads: shapes in, shapes out. Inputs are (B, T, F) features, outputs (B, D) embeddings, not normalised."""
 
+from dataclasses import asdict
+
 from torch import nn
 
-from pydino.base import UserError, config_from_dict, nearest
+from pydino.base import ConfigError, config_from_dict, nearest
 
 from .dino_head import DinoHead, HeadConfig
 from .lresnet34 import LResNet34, LResNet34Config
@@ -28,14 +30,26 @@ def build_encoder(config: dict, feature_dim: int) -> nn.Module:
         a module from (B, T, F) to (B, D), with attributes ``embedding_dim`` (D) and ``min_frames`` (the least T).
 
     Raises:
-        UserError: unknown name or option.
+        ConfigError: unknown name or option.
     """
-    options = dict(config)
-    name = options.pop("name", None)
+    return ENCODERS[_name(config)][1](_options(config), feature_dim)
+
+
+def resolve_encoder(config: dict) -> dict:
+    """Return ``config`` with every option of the encoder written out, so that a later change of a default changes no stored model."""
+    return {"name": _name(config), **asdict(_options(config))}
+
+
+def _name(config: dict) -> str:
+    name = config.get("name")
     if name not in ENCODERS:
-        raise UserError(f"encoder: unknown name '{name}'{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}")
-    config_class, encoder_class = ENCODERS[name]
-    return encoder_class(config_from_dict(config_class, options, where=f"encoder {name}"), feature_dim)
+        raise ConfigError(f"encoder: unknown name '{name}'{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}")
+    return name
 
 
-__all__ = ["ENCODERS", "DinoHead", "HeadConfig", "build_encoder", "mean_and_deviation"]
+def _options(config: dict):
+    options = {key: value for key, value in config.items() if key != "name"}
+    return config_from_dict(ENCODERS[_name(config)][0], options, where=f"encoder {config['name']}")
+
+
+__all__ = ["ENCODERS", "DinoHead", "HeadConfig", "build_encoder", "mean_and_deviation", "resolve_encoder"]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydino.audio import NormalisationConfig
 from pydino.audio.augment import AugmentConfig
 from pydino.data import CropConfig
-from pydino.models import HeadConfig
+from pydino.models import HeadConfig, resolve_encoder
 from pydino.ssl import DinoLossConfig
 
 
@@ -50,7 +50,10 @@ class TeacherConfig:
 
 @dataclass
 class DinoConfig:
-    """A DINO run. ``encoder`` is a name and the options of that encoder (pydino/models)."""
+    """A DINO run. ``encoder`` is a name and the options of that encoder (pydino/models).
+
+    One epoch visits every utterance once; whatever is scheduled stretches over ``epochs``, which may be a fraction.
+    """
 
     epochs: float = 50.0
     batch_size: int = 64  # utterances
@@ -64,15 +67,20 @@ class DinoConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     freeze_last_layer_epochs: float = 1.0  # the prototypes stay put at first
-    precision: Literal["fp32", "bf16"] = "fp32"  # of encoder and head; losses are float32
+    precision: Literal["fp32", "bf16"] = "fp32"  # of encoder and head; losses are float32. bf16 pays where the processor has it
     on_collapse: Literal["stop", "warn"] = "stop"
+    checkpoint_steps: int = 500  # steps between checkpoints, besides one an epoch
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        self.encoder = resolve_encoder(self.encoder)
+        for name in ("epochs", "batch_size", "checkpoint_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.koleo_weight and self.batch_size < 2:
-            raise ValueError("batch_size must be at least 2 with koleo_weight: every utterance needs a neighbour")
+        for name in ("koleo_weight", "freeze_last_layer_epochs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2: batch norm, the centre and KoLeo compare utterances")
 
     @property
     def method(self) -> str:

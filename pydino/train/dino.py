@@ -1,21 +1,21 @@
 """DINO as the training loop sees it: a batch goes in, a loss and its diagnosis come out; the teacher follows after each step.
 
-A method that the loop can run has ``student`` (what learns), ``loss(batch)``, ``gradients_ready(step)``, ``after_update(step)``, ``schedule(step)`` and
-``state_dict``; this one is the first of them.
+A method that the loop can run has ``student`` (what learns), ``loss(batch)``, ``gradients_ready(step)``, ``after_update(step)``,
+``schedule(step)``, ``diagnosis(means)`` and ``state_dict``; this one is the first of them.
 """
 
 import numpy as np
 import torch
 from torch import nn
 
-from pydino.audio import NormalisationConfig, mean_normalise, sliding_mean_normalise
+from pydino.audio import NormalisationConfig, normalise
 from pydino.audio.augment import PowerMelAugmenter
 from pydino.data import Batch
 from pydino.models import DinoHead, build_encoder
 from pydino.ssl import DinoLoss, koleo, make_teacher, update_teacher
 
 from .config import DinoConfig
-from .monitors import embedding_spread
+from .monitors import collapse, embedding_spread
 from .schedules import cosine
 
 
@@ -45,7 +45,9 @@ class Dino(nn.Module):
         device: where it runs.
     """
 
-    def __init__(self, config: DinoConfig, feature_dim: int, frame_shift: float, seed: int, total_steps: int, steps_per_epoch: float, device):
+    def __init__(
+        self, config: DinoConfig, feature_dim: int, frame_shift: float, seed: int, total_steps: int, steps_per_epoch: float, device,
+    ):
         super().__init__()
         self.config, self.total_steps = config, total_steps
         self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
@@ -54,7 +56,8 @@ class Dino(nn.Module):
         self.criterion = DinoLoss(config.loss, config.head.output_dim).to(device)
         self.augment = PowerMelAugmenter(config.augment, feature_dim, frame_shift, seed, device)
         self.device = torch.device(device)
-        self._views = (np.arange(config.crops.num_global), np.arange(config.crops.num_global, config.crops.num_global + config.crops.num_local))
+        views = np.arange(config.crops.num_global + config.crops.num_local)
+        self._views = (views[: config.crops.num_global], views[config.crops.num_global :])
 
     def views(self, batch: Batch) -> list[torch.Tensor]:
         """Return the batch augmented and normalised: (G B, L, F) and, if there are local views, (V B, L', F)."""
@@ -96,6 +99,10 @@ class Dino(nn.Module):
         update_teacher(self.teacher, self.student, self.schedule(step)["momentum"])
         self.criterion.update_centre(self._teacher_logits)
 
+    def diagnosis(self, means: dict[str, float]) -> str:
+        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty string."""
+        return collapse(means, self.config.head.output_dim)
+
     def schedule(self, step: int) -> dict[str, float]:
         """Return what the method schedules by itself."""
         teacher = self.config.teacher
@@ -103,12 +110,10 @@ class Dino(nn.Module):
 
 
 def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:
-    """Normalise crops (N, T, F), each by itself, as :func:`pydino.audio.normalise` does utterances."""
+    """Normalise crops (N, T, F), each by itself, as :func:`pydino.audio.normalise` does utterances; ``x`` may be overwritten."""
     if config.kind == "none":
         return x
-    columns = x.transpose(0, 1).flatten(1)  # (T, N F): time first, as the utterance-wise functions have it
-    if config.kind == "mean":
-        columns = mean_normalise(columns, config.norm_vars)
-    else:
-        columns = sliding_mean_normalise(columns, config.cmn_window, config.min_cmn_window, config.norm_vars, config.center)
-    return columns.unflatten(1, (len(x), -1)).transpose(0, 1)
+    if config.kind == "mean" and not config.norm_vars:  # the usual case; float32 is enough for a crop's mean
+        return x.sub_(x.mean(1, keepdim=True))
+    columns = normalise(x.transpose(0, 1).flatten(1), config)  # (T, N F): time first, as the utterance-wise functions have it
+    return columns.unflatten(1, (len(x), -1)).transpose(0, 1).contiguous()

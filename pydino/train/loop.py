@@ -7,6 +7,7 @@ the device: scalars are summed there and read once an epoch.
 """
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pydino.data import ViewSampler, prefetched
 
 from .checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
 from .config import OptimiserConfig
-from .monitors import Averages, diagnosis
+from .monitors import Averages
 from .schedules import warmup_cosine
 
 
@@ -39,14 +40,14 @@ def choose_device(ngpu: int) -> torch.device:
 
 
 def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
-    """Return the optimiser; weight decay on matrices (and kernels) only, never on biases and norms."""
+    """Return the optimiser, fused into one pass; weight decay on matrices (and kernels) only, never on biases and norms."""
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
-    return kind(groups, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", foreach=True)
+    return kind(groups, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", fused=True)
 
 
 def train(method, sampler: ViewSampler, config, exp, total_steps: int, device: torch.device) -> None:
@@ -55,7 +56,7 @@ def train(method, sampler: ViewSampler, config, exp, total_steps: int, device: t
     Args:
         method: what learns, such as :class:`pydino.train.dino.Dino`.
         sampler: batches by step number.
-        config: with ``optimiser``, ``head.output_dim`` and ``on_collapse``.
+        config: with ``optimiser``, ``on_collapse`` and ``checkpoint_steps``.
         exp: folder for checkpoints/ and log.jsonl.
         total_steps: of the whole run.
         device: of the method.
@@ -69,8 +70,9 @@ def train(method, sampler: ViewSampler, config, exp, total_steps: int, device: t
     parameters = list(method.student.parameters())
     optimiser = make_optimiser(parameters, config.optimiser)
 
-    step = resume(method, optimiser, exp, device)
-    averages, began, seen = Averages(), time.monotonic(), 0
+    averages = Averages()
+    step = resume(method, optimiser, averages, exp, device)
+    began, seen = time.monotonic(), 0
     bar = tqdm(total=total_steps, initial=step, unit="step", disable=None, leave=False)
     for batch in prefetched(sampler, step, total_steps):
         lr = warmup_cosine(step, total_steps, warmup, config.optimiser.lr, config.optimiser.final_lr)
@@ -90,35 +92,49 @@ def train(method, sampler: ViewSampler, config, exp, total_steps: int, device: t
         seen += sampler.batch_size
         step += 1
         bar.update()
-        if epoch_ended(step, steps_per_epoch) or step == total_steps:
+        ended = epoch_ended(step, steps_per_epoch) or step == total_steps
+        if ended:
             means, now = averages.read(), time.monotonic()
             line = {"epoch": round(step / steps_per_epoch, 2), "step": step, **means, "lr": lr, **method.schedule(step - 1)}
             line["utterances_per_second"] = round(seen / (now - began), 1)
             bar.clear()
             report(line, total_steps)
-            stop_if_ill(diagnosis(means, config.head.output_dim), config.on_collapse)
+            stop_if_not_finite(means)
+            stop_if_collapsed(method.diagnosis(means), config.on_collapse)
             append_line(exp / "log.jsonl", line)
-            save_checkpoint(exp / "checkpoints", {
-                "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "random": random_state(device),
-            })  # fmt: skip
             began, seen = time.monotonic(), 0
+        if ended or step % config.checkpoint_steps == 0:
+            stop_if_not_finite(averages.peek())  # what is saved is worth going on from
+            save_checkpoint(exp / "checkpoints", {
+                "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "averages": averages.state(),
+                "random": random_state(device),
+            })  # fmt: skip
     bar.close()
 
 
-def resume(method, optimiser, exp: Path, device: torch.device) -> int:
+def resume(method, optimiser, averages: Averages, exp: Path, device: torch.device) -> int:
     """Put the last checkpoint back; return the number of steps done. Lines of the log after it are taken back too."""
     state = load_checkpoint(exp / "checkpoints", device)
     step = 0
     if state is not None:
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
+        averages.restore(state["averages"])
         set_random_state(state["random"], device)
         step = state["step"]
         log(f"resuming {exp} after step {step}")
     if (exp / "log.jsonl").exists():
-        lines = (exp / "log.jsonl").read_text().splitlines()
-        write_text(exp / "log.jsonl", "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+        lines = (exp / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        write_text(exp / "log.jsonl", "".join(f"{line}\n" for line in lines if 0 < logged_step(line) <= step))
     return step
+
+
+def logged_step(line: str) -> int:
+    """Return the step that a line of the log was written after; 0 if a kill cut the line short."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return 0
 
 
 def epoch_ended(step: int, steps_per_epoch: float) -> bool:
@@ -137,13 +153,23 @@ def report(line: dict, total_steps: int) -> None:
     koleo = f", koleo {line['koleo']:.2f}" if "koleo" in line else ""
     log(
         f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): loss {line['loss']:.3f} (dino {line['dino_loss']:.3f}{koleo}), "
-        f"entropy of teacher {line['teacher_entropy']:.2f}, student {line['student_entropy']:.2f}, mean teacher {line['mean_teacher_entropy']:.2f}, "
-        f"KL {line['kl']:.2f}, spread {line['embedding_spread']:.3f}, lr {line['lr']:.2g}, {line['utterances_per_second']:.0f} utt/s"
+        f"entropy of teacher {line['teacher_entropy']:.2f}, student {line['student_entropy']:.2f}, "
+        f"mean teacher {line['mean_teacher_entropy']:.2f}, KL {line['kl']:.2f}, spread {line['embedding_spread']:.3f}, "
+        f"lr {line['lr']:.2g}, {line['utterances_per_second']:.0f} utt/s"
     )
 
 
-def stop_if_ill(what: str, on_collapse: str) -> None:
-    """Warn, or stop before the damage is saved over the last good checkpoint."""
+def stop_if_not_finite(means: dict[str, float]) -> None:
+    """Stop before weights that are no numbers any more are saved over the last good checkpoint; there is no going on from them."""
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(
+            f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start afresh with --force true"
+        )
+
+
+def stop_if_collapsed(what: str, on_collapse: str) -> None:
+    """Warn, or stop."""
     if what and on_collapse == "stop":
         raise UserError(f"{what} (to go on all the same: on_collapse: warn)")
     if what:

@@ -28,27 +28,36 @@ class Averages:
             self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
         self._count += 1
 
-    def read(self) -> dict[str, float]:
-        """Return the means since the last reading, and start anew; the one place that waits for the device."""
+    def peek(self) -> dict[str, float]:
+        """Return the means since the last reading; this waits for the device."""
         if not self._count:
             return {}
         values = (torch.stack([value.float() for value in self._sums.values()]) / self._count).tolist()
-        means = dict(zip(self._sums, values, strict=True))
+        return dict(zip(self._sums, values, strict=True))
+
+    def read(self) -> dict[str, float]:
+        """Return the means since the last reading, and start anew; this waits for the device."""
+        means = self.peek()
         self._sums, self._count = {}, 0
         return means
 
+    def state(self) -> dict:
+        """Return what a checkpoint keeps, so that an epoch that was interrupted has the means of all its steps."""
+        return {"sums": self._sums, "count": self._count}
 
-def diagnosis(means: dict[str, float], output_dim: int) -> str:
-    """Return what is wrong with a run in plain words, or an empty string.
+    def restore(self, state: dict) -> None:
+        """Put back what :meth:`state` returned."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
+
+def collapse(means: dict[str, float], output_dim: int) -> str:
+    """Return which collapse a run shows, in plain words, or an empty string.
 
     Args:
         means: of an epoch: loss, teacher_entropy, mean_teacher_entropy, kl, embedding_spread.
         output_dim: K; entropies lie between 0 and ln K.
     """
     uniform = math.log(output_dim)
-    if not all(math.isfinite(value) for value in means.values()):
-        bad = ", ".join(name for name, value in means.items() if not math.isfinite(value))
-        return f"{bad} is not a number any more; lower the learning rate, or clip the gradient harder"
     if means["teacher_entropy"] > 0.98 * uniform and means["kl"] < 0.02 * uniform:
         return (
             f"collapse to uniform: the teacher finds all {output_dim} outputs alike likely for every utterance (entropy "
