@@ -13,5 +13,6 @@ case ":$PATH:" in
     else PATH=$PYDINO_ROOT/utils:$PYDINO_ROOT/.venv/bin:$PATH; fi
     PYTHONPATH=$PYDINO_ROOT${PYTHONPATH:+:$PYTHONPATH} ;;
 esac
-# Kaldi's sort order for every tool, and UTF-8 for Python whatever the locale.
-export PATH PYTHONPATH LC_ALL=C PYTHONUTF8=1
+# Kaldi's sort order for every tool, and UTF-8 for Python whatever the locale. Threads that wait sleep instead of spinning: on cores
+# that are shared with other work, spinning makes small tensors ten times slower.
+export PATH PYTHONPATH LC_ALL=C PYTHONUTF8=1 OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
