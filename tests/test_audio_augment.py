@@ -99,7 +99,9 @@ def test_draws_hang_on_seed_epoch_hash_and_view_alone():
     assert abs(draws.mean() - 0.5) < 0.05 and (0 <= draws).all() and (draws < 1).all()
 
 
-@pytest.mark.parametrize("options", [{"kind": "mean"}, {"kind": "mean", "norm_vars": True}, {"kind": "sliding", "cmn_window": 30, "center": True}])
+@pytest.mark.parametrize(
+    "options", [{"kind": "mean"}, {"kind": "mean", "norm_vars": True}, {"kind": "sliding", "cmn_window": 30, "center": True}]
+)
 def test_crops_are_normalised_as_utterances_are(options):
     config = NormalisationConfig(**options)
     expected = torch.stack([normalise(x, config) for x in log_mel()])

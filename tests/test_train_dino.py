@@ -69,7 +69,13 @@ def train(data, exp, *options, config=CONFIG):
 
 
 def weights(exp):
-    return {f"{role}.{name}": value for role in ("teacher", "student") for name, value in load_file(exp / role / "model.safetensors").items()}
+    files = {role: load_file(exp / role / "model.safetensors") for role in ("teacher", "student")}
+    return {f"{role}.{name}": value for role, file in files.items() for name, value in file.items()}
+
+
+def log_lines(exp):
+    lines = (exp / "log.jsonl").read_text().splitlines()
+    return [{**json.loads(line), "utterances_per_second": 0} for line in lines]
 
 
 def equal(a, b):
@@ -80,7 +86,8 @@ def test_training_moves_weights_and_leaves_models_and_a_log(data, tmp_path):
     assert train(data, tmp_path / "exp") == 0
     lines = [json.loads(line) for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 5, 7] and lines[-1]["epoch"] == 3
-    for name in ("loss", "teacher_entropy", "student_entropy", "mean_teacher_entropy", "kl", "embedding_spread", "lr", "utterances_per_second"):
+    entropies = ("teacher_entropy", "student_entropy", "mean_teacher_entropy", "kl")
+    for name in ("loss", *entropies, "embedding_spread", "lr", "utterances_per_second"):
         assert np.isfinite(lines[-1][name])
     assert not equal(load_file(tmp_path / "exp/teacher/model.safetensors"), load_file(tmp_path / "exp/student/model.safetensors"))
 
@@ -114,8 +121,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, che
         log.write('{"epoch": 2.1, "st')  # a line that the kill cut short
     assert main(arguments) == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    logs = [[{**json.loads(x), "utterances_per_second": 0} for x in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "cut")]
-    assert logs[0] == logs[1]
+    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(data, tmp_path, capsys):
@@ -225,6 +231,9 @@ def test_crops_come_from_the_voiced_frames_and_wrap_round_where_too_short(data):
         dataset.read(out, index, np.array([0, len(speech) - 3]))
         assert (out[0] == np.resize(speech, (300, BANDS))).all()
         assert (out[1] == np.resize(np.roll(speech, 3, axis=0), (300, BANDS))).all()
+        ends = np.empty((2, 5, BANDS), np.float32)  # so far apart that they are read one by one
+        dataset.read(ends, index, np.array([0, len(speech) - 5]))
+        assert (ends == np.stack([speech[:5], speech[-5:]])).all()
 
 
 def test_an_epoch_visits_every_utterance_once_and_batches_are_functions_of_the_step(data):

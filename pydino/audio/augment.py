@@ -146,7 +146,7 @@ class PowerMelAugmenter:
         power.index_copy_(0, index, torch.bmm(kernel, power.index_select(0, index)))
 
     def _response(self, uniform: np.ndarray, deviation_db: float, gain: np.ndarray | None = None) -> torch.Tensor:
-        """Return drawn smooth responses (n, 1, F), factors of power: cosines over the bands, their sum of the given deviation, and a gain."""
+        """Return drawn smooth responses (n, 1, F), power factors: cosines over the bands, of the given deviation in all, and a gain."""
         weight = (uniform - 0.5) * (math.sqrt(12.0) * deviation_db * math.sqrt(2.0 / CURVES))
         decibel = self._tensor(weight) @ self._curves
         if gain is not None:

@@ -96,25 +96,26 @@ class TrainingSet:
             raise UserError(f"{data}/vad.scp: '{missing[0]}' is not in it; make the directory again with steps/make_train_set.sh")
         return packed
 
-    def read(self, out: np.ndarray, index: int, starts: np.ndarray) -> None:
-        """Fill ``out`` (V, L, F) with V crops of utterance ``index`` that start at frames ``starts`` (V,), silence not counted.
+    def read(self, crops, index: int, starts: np.ndarray) -> None:
+        """Fill ``crops``, a sequence of arrays (L, F), with frames of utterance ``index`` from ``starts`` on, silence not counted.
 
         An utterance shorter than L is repeated from its beginning: frame i of a crop is frame (start + i) mod length.
         """
         key, length = self._keys[index], int(self.lengths[index])
-        frames = None
+        frames = np.arange(length)  # where frames without silence are among all
         if self._voiced is not None:
-            total = self._reader.num_frames(key)
-            frames = np.flatnonzero(np.unpackbits(self._voiced[index], count=total))
-        size = out.shape[1]
-        for crop, start in zip(out, starts.tolist(), strict=True):
-            if start + size > length:
-                wanted = np.arange(start, start + size) % length
-                wanted = wanted if frames is None else frames[wanted]
-            elif frames is not None:
-                wanted = frames[start : start + size]
+            frames = np.flatnonzero(np.unpackbits(self._voiced[index], count=self._reader.num_frames(key)))
+        places = [
+            frames[start : start + len(crop)] if start + len(crop) <= length else frames[np.arange(start, start + len(crop)) % length]
+            for crop, start in zip(crops, starts.tolist(), strict=True)
+        ]
+        spans = [(int(at.min()), int(at.max()) + 1) for at in places]
+        first, end = min(span[0] for span in spans), max(span[1] for span in spans)
+        # Crops of a short utterance overlap: then it is read, and decoded, once for all of them.
+        together = end - first <= sum(span[1] - span[0] for span in spans)
+        whole = self._reader.read(key, first, end - first) if together else None
+        for crop, at, span in zip(crops, places, spans, strict=True):
+            if together:
+                np.take(whole, at - first, axis=0, out=crop)
             else:
-                crop[...] = self._reader.read(key, start, size)
-                continue
-            first = int(wanted.min())
-            crop[...] = self._reader.read(key, first, int(wanted.max()) + 1 - first)[wanted - first]
+                np.take(self._reader.read(key, span[0], span[1] - span[0]), at - span[0], axis=0, out=crop)

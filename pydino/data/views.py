@@ -108,13 +108,12 @@ class ViewSampler:
         # Where the utterance is shorter than the crop, the crop starts anywhere and wraps round.
         starts = np.floor(starts * np.where(lengths >= sizes, lengths - sizes + 1, lengths)).astype(np.int64)
         crops = [
-            np.empty((self.batch_size, number, size, dataset.dim), dtype=np.float32)
+            np.empty((number, self.batch_size, size, dataset.dim), dtype=np.float32)
             for number, size in ((config.num_global, long), (config.num_local, short))
         ]
         for row, index in enumerate(indices.tolist()):
-            dataset.read(crops[0][row], index, starts[row, : config.num_global])
-            dataset.read(crops[1][row], index, starts[row, config.num_global :])
-        return Batch(step, epochs, hashes, *(np.ascontiguousarray(c.swapaxes(0, 1)) for c in crops))
+            dataset.read([*crops[0][:, row], *crops[1][:, row]], index, starts[row])
+        return Batch(step, epochs, hashes, *crops)
 
 
 def prefetched(sampler: ViewSampler, first_step: int, last_step: int, depth: int = 3):
