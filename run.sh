@@ -80,6 +80,7 @@ fi
 if stage 3 train-set "data/{${recipe[train_sets]// /,}}" "data/train_ssl: long enough, labels hidden"; then
   read -ra train_dirs <<< "${recipe[train_sets]}"
   run steps/make_train_set.sh --min-duration "${recipe[min_duration]}" --keep-silence "${recipe[keep_silence]}" \
+    --name "${recipe[name]}/${recipe[train_sets]// /+}" \
     "${train_dirs[@]/#/data/}" data/train_ssl
 fi
 

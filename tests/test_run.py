@@ -73,7 +73,8 @@ def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
 
 
 def test_shell_scripts_pass_shellcheck():
-    scripts = subprocess.run(["git", "ls-files", "*.sh", "utils/pydino", ".ci/run"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    listed = subprocess.run(["git", "ls-files", "*.sh", "utils/pydino", ".ci/run"], cwd=ROOT, capture_output=True, text=True)
+    scripts = listed.stdout.split()
     scripts = scripts or [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.sh") if ".venv" not in p.parts]
     done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

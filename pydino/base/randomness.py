@@ -6,7 +6,7 @@ counter is mixed in; it is vectorised, and gives the same numbers on every machi
 """
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def utterance_hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest(), "little")
 
 
-@lru_cache(maxsize=None)
+@cache
 def purpose(name: str) -> int:
     """Return a stable 64-bit counter for a purpose such as ``"crop"``, so that no two kinds of draw share their numbers."""
     return utterance_hash(f"purpose:{name}")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from pydino.audio import KINDS, VadConfig
+from pydino.audio import KINDS
 from pydino.base import UserError, config_to_dict, dump_config, ingredients, load_config, log, read_json, why_not_done, write_mark
 from pydino.cli import boolean
 from pydino.data import TrainingSet, ViewSampler
-from pydino.infer import save_model
+from pydino.infer import read_front_end, save_model
 from pydino.train import Dino, DinoConfig, choose_device, train
 
 VERSION = 1  # raised when the same configuration would give another model
@@ -34,7 +34,7 @@ def add_arguments(parser):
 def run(args):
     config = load_config(DinoConfig, args.config, args.set)
     data, exp = Path(args.data), Path(args.exp)
-    front_end = read_front_end(data, config)
+    front_end = config_to_dict(read_front_end(data, config.normalisation))
     device = choose_device(args.ngpu)
     dataset = TrainingSet(data)
     if claim(exp, wanted(config, args.seed, data), args.force):
@@ -100,31 +100,6 @@ def claim(exp: Path, wanted: dict[str, str], force: bool) -> bool:
         (exp / name).unlink(missing_ok=True)
     write_mark(started, wanted)
     return False
-
-
-def read_front_end(data: Path, config: DinoConfig) -> dict:
-    """Return the front end of the model to be: how the features of DATA were made, and what training does to them.
-
-    Raises:
-        UserError: DATA does not say how its features were made.
-    """
-    for kind, (options_class, _) in KINDS.items():
-        if (data / "conf" / f"{kind}.yaml").exists():
-            options = load_config(options_class, data / "conf" / f"{kind}.yaml")
-            break
-    else:
-        raise UserError(f"{data}/conf says not how the features were made; make {data} with steps/make_train_set.sh")
-    vad = None
-    if (data / "vad.scp").exists():
-        if not (data / "conf" / "vad.yaml").exists():
-            raise UserError(f"{data} has vad.scp but no conf/vad.yaml; make it with steps/make_train_set.sh")
-        vad = config_to_dict(load_config(VadConfig, data / "conf" / "vad.yaml"))
-    return {
-        "sample_rate": int(options.sample_frequency),
-        "features": {"kind": kind, **config_to_dict(options)},
-        "vad": vad,
-        "normalisation": config_to_dict(config.normalisation),
-    }
 
 
 def write_models(method: Dino, config: DinoConfig, seed: int, data: Path, front_end: dict, exp: Path) -> None:
