@@ -8,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 from pydino.base import UserError, log, set_program, warn
-from pydino.cli import Parser  # knows the nearest option of a misspelt one
-from pydino.cli import make_trials
+from pydino.cli import (
+    Parser,  # knows the nearest option of a misspelt one
+    make_trials,
+)
 from pydino.kaldi import validate, write_table
 from pydino.kaldi.data_dir import invert, named
 
