@@ -35,9 +35,7 @@ trap 'sleep 0.5; kill $follower 2>/dev/null || true' EXIT
 
 options=()
 if [ "$ngpu" -gt 0 ]; then options=(--gpu "$ngpu"); fi
-# Threads that wait for each other sleep instead of spinning: that costs nothing here, and where cores are shared with other work, or
-# with the thread that reads ahead, spinning makes a step many times slower.
 # shellcheck disable=SC2086  # $cmd is a command with options
 $cmd --num-threads "$num_threads" "${options[@]}" "$log" \
-  env OMP_WAIT_POLICY=passive pydino train-dino --config "$config" --seed "$seed" --ngpu "$ngpu" --threads "$num_threads" --force "$force" "$data" "$exp"
+  pydino train-dino --config "$config" --seed "$seed" --ngpu "$ngpu" --threads "$num_threads" --force "$force" "$data" "$exp"
 echo "$0: succeeded training $exp/teacher" >&2

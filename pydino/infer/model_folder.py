@@ -12,8 +12,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pydino.base import UserError, atomic_open, config_from_dict, config_to_dict, dump_config, nearest, read_yaml, write_text
-from pydino.models import ENCODERS, build_encoder
+from pydino.base import UserError, atomic_open, config_from_dict, config_to_dict, dump_config, read_yaml, write_text
+from pydino.models import build_encoder, resolve_encoder
 
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
@@ -49,7 +49,7 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
     # Options that were left out are written too, so that a later change of a default changes no model that exists.
     options = checked.front_end.feature_options(str(folder / CONFIG))
     checked.front_end.features = {"kind": checked.front_end.features["kind"], **config_to_dict(options)}
-    checked.encoder = _resolved(checked.encoder, str(folder / CONFIG))
+    checked.encoder = resolve_encoder(checked.encoder)
     if checked.embedding_dim != encoder.embedding_dim:
         raise UserError(f"{folder / CONFIG}: embedding_dim is {checked.embedding_dim} but the encoder's is {encoder.embedding_dim}")
     # Tensors of one storage (tied weights) would be refused: each is saved by itself.
@@ -59,15 +59,6 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
         stream.write(safetensors.torch.save(weights))
     write_text(folder / README, readme)
     dump_config(checked, folder / CONFIG)
-
-
-def _resolved(encoder: dict, where: str) -> dict:
-    """The encoder's name and every option of it."""
-    options = dict(encoder)
-    name = options.pop("name", None)
-    if name not in ENCODERS:
-        raise UserError(f"{where}: encoder.name '{name}' is unknown{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}")
-    return {"name": name, **config_to_dict(config_from_dict(ENCODERS[name][0], options, where=f"{where}: encoder {name}"))}
 
 
 def read_model_config(folder) -> ModelConfig:
