@@ -25,6 +25,7 @@ test_sets=           # librispeech: splits to test on
 download=false       # fetch a free corpus first
 # How:
 nj=$(nproc)          # parallel jobs
+max_drop=0           # share of the recordings that may be unusable (unreadable, too short); all are named
 ngpu=-1              # GPUs for pre-training and extraction; -1: as many as training can use here (0 or 1)
 seeds=0              # one model a seed, such as "0 1 2"
 models=              # what to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
@@ -38,27 +39,29 @@ set -Eeuo pipefail
 [ $# -eq 0 ] || { echo "$0: no arguments are expected besides options, got '$1'; $0 --help lists them" >&2; exit 1; }
 . stages.sh
 declare -A recipe=()
-for name in stage stop_stage nj; do check_number "${name//_/-}" "${!name}"; done
 for name in corpus_dir recipe_file work_dir speechocean762_root librispeech_root emodb_root wavdir_root model; do
   [ -z "${!name}" ] || printf -v "$name" '%s' "$(realpath -m -- "${!name}")"   # relative to where the user stands
 done
 corpus_dir=${corpus_dir:-$PYDINO_ROOT/egs/mini}
 conf=$corpus_dir/conf
+[ -f "$corpus_dir/cmd.sh" ] || mistake "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
 . "$corpus_dir/cmd.sh"
 read_recipe "${recipe_file:-$conf/recipe.yaml}"
 work_dir=${work_dir:-$corpus_dir}
-mkdir -p "$work_dir" && cd "$work_dir"
+mkdir -p "$work_dir" 2>/dev/null || mistake "cannot make the folder $work_dir; give --work-dir a place where you may write"
+cd "$work_dir"
 [ "$force" = false ] || export PYDINO_FORCE=true
 [ "$ngpu" != -1 ] || { ngpu=0; if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then ngpu=1; fi; }
 root_option=${recipe[prepare]#prepare_}_root
 corpus_root=${!root_option:-downloads/${recipe[prepare]#prepare_}}
 models=${models:-${recipe[models]}}
 tag=${tag:-${recipe[name]}}
+check_options
 . systems.sh   # which model folders are extracted, scored and probed
 trap on_failure ERR
 
 if stage 0 check "system and corpus" "ready, or the line that mends it"; then
-  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu"
+  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" $(corpus_to_check)
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then
@@ -70,9 +73,9 @@ fi
 
 if stage 2 features "recordings" "filter banks and log-energy, and from it VAD"; then
   for set in ${recipe[sets]}; do
-    run steps/make_fbank.sh --nj "$nj" --cmd "$train_cmd" --compress "${recipe[compress]}" --fbank-config "$conf/fbank.yaml" \
+    run steps/make_fbank.sh --nj "$nj" --cmd "$train_cmd" --max-drop "$max_drop" --compress "${recipe[compress]}" --fbank-config "$conf/fbank.yaml" \
       "data/$set" "exp/make_fbank/$set" "feats/$set"
-    run steps/compute_vad.sh --nj "$nj" --cmd "$train_cmd" --vad-config "$conf/vad.yaml" \
+    run steps/compute_vad.sh --nj "$nj" --cmd "$train_cmd" --max-drop "$max_drop" --vad-config "$conf/vad.yaml" \
       "data/$set" "exp/make_vad/$set" "feats/$set"
   done
 fi
@@ -94,11 +97,11 @@ fi
 if stage 5 extract "teachers and baselines" "embeddings of every set"; then
   make_baselines
   for system in $(systems); do for set in ${recipe[sets]}; do
-    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" \
+    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       "$(model_folder "$system")" "data/$set" "exp/$system/xvectors_$set"
   done; done
   for system in $(systems); do for set in ${recipe[silence_sets]}; do
-    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --keep-silence true \
+    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" --keep-silence true \
       "$(model_folder "$system")" "data/$set" "exp/$system/xvectors_${set}_with_silence"
   done; done
 fi

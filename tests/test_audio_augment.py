@@ -6,7 +6,7 @@ import torch
 
 from pydino.audio import NormalisationConfig, normalise
 from pydino.audio.augment import AugmentConfig, PowerMelAugmenter
-from pydino.train.dino import normalise_batch
+from pydino.data.view_maker import normalise_batch
 
 QUIET = {"reverberation_probability": 0.0, "gain_db": 0.0, "equaliser_db": 0.0, "noise_probability": 0.0, "babble_probability": 0.0,
          "time_mask_frames": 0, "frequency_mask_bands": 0}  # fmt: skip

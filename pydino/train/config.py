@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydino.audio import NormalisationConfig
-from pydino.audio.augment import AugmentConfig
-from pydino.data import CropConfig
+from pydino.data import AugmentConfig, CropConfig, NormalisationConfig
 from pydino.models import HeadConfig, resolve_encoder
 from pydino.ssl import DinoLossConfig
 

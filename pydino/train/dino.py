@@ -4,13 +4,10 @@ A method that the loop can run has ``student`` (what learns), ``loss(batch)``, `
 ``schedule(step)``, ``diagnosis(means)`` and ``state_dict``; this one is the first of them.
 """
 
-import numpy as np
 import torch
 from torch import nn
 
-from pydino.audio import NormalisationConfig, normalise
-from pydino.audio.augment import PowerMelAugmenter
-from pydino.data import Batch
+from pydino.data import Batch, ViewMaker
 from pydino.models import DinoHead, build_encoder
 from pydino.ssl import DinoLoss, koleo, make_teacher, update_teacher
 
@@ -54,27 +51,13 @@ class Dino(nn.Module):
         self.student = Network(config, feature_dim).to(device)
         self.teacher = make_teacher(self.student)
         self.criterion = DinoLoss(config.loss, config.head.output_dim).to(device)
-        self.augment = PowerMelAugmenter(config.augment, feature_dim, frame_shift, seed, device)
+        self.views = ViewMaker(config.crops, config.augment, config.normalisation, feature_dim, frame_shift, seed, device)
         self.device = torch.device(device)
-        views = np.arange(config.crops.num_global + config.crops.num_local)
-        self._views = (views[: config.crops.num_global], views[config.crops.num_global :])
-
-    def views(self, batch: Batch) -> list[torch.Tensor]:
-        """Return the batch augmented and normalised: (G B, L, F) and, if there are local views, (V B, L', F)."""
-        tensors = []
-        for crops, views in zip((batch.global_crops, batch.local_crops), self._views, strict=True):
-            if len(views):
-                x = torch.from_numpy(crops).to(self.device, non_blocking=True).flatten(0, 1)
-                draws = self.augment.draws(batch.epochs, batch.hashes, views)
-                x = normalise_batch(self.augment(x, draws, len(views)), self.config.normalisation)
-                tensors.append(self.augment.mask(x, draws))
-        return tensors
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a batch, with gradient, and the scalars to watch; keeps the teacher's logits for the centre."""
         num_global = self.config.crops.num_global
-        with torch.no_grad():
-            views = self.views(batch)
+        views = self.views(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             with torch.no_grad():
                 _, teacher_logits = self.teacher(views[:1])
@@ -107,13 +90,3 @@ class Dino(nn.Module):
         """Return what the method schedules by itself."""
         teacher = self.config.teacher
         return {"momentum": cosine(step, self.total_steps, teacher.momentum, teacher.final_momentum)}
-
-
-def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:
-    """Normalise crops (N, T, F), each by itself, as :func:`pydino.audio.normalise` does utterances; ``x`` may be overwritten."""
-    if config.kind == "none":
-        return x
-    if config.kind == "mean" and not config.norm_vars:  # the usual case; float32 is enough for a crop's mean
-        return x.sub_(x.mean(1, keepdim=True))
-    columns = normalise(x.transpose(0, 1).flatten(1), config)  # (T, N F): time first, as the utterance-wise functions have it
-    return columns.unflatten(1, (len(x), -1)).transpose(0, 1).contiguous()

@@ -1,0 +1,74 @@
+"""The house keeps its plan: which room may know which, what starts without torch, and what must not be in the tree."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EVERY = {"audio", "backend", "data", "downstream", "infer", "jobs", "kaldi", "models", "report", "ssl", "train"}
+# Besides base and itself. report reads scores and embeddings, to draw them.
+MAY_IMPORT = {
+    "base": set(), "kaldi": set(), "jobs": set(), "audio": {"kaldi"}, "data": {"audio", "kaldi"}, "models": set(), "ssl": {"models"},
+    "backend": set(), "train": {"ssl", "models", "data", "backend"}, "infer": {"models", "audio", "kaldi"},
+    "downstream": {"train", "infer", "backend", "data"}, "report": {"backend", "kaldi"}, "cli": EVERY,
+}  # fmt: skip
+
+
+def tracked(*patterns):
+    """Paths of the tree, without what a recipe or the set-up makes."""
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    return [ROOT / name for name in listed if (ROOT / name).exists()]
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module]
+        for name in names:
+            if name.startswith("pydino."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_rooms_know_only_the_rooms_below_them(room):
+    for path in (ROOT / "pydino" / room).rglob("*.py"):
+        for other in imported_rooms(path):
+            assert other in MAY_IMPORT[room] | {"base", room}, f"{path.relative_to(ROOT)} imports pydino.{other}"
+
+
+def test_every_room_is_in_the_plan():
+    assert {path.parent.name for path in (ROOT / "pydino").glob("*/__init__.py")} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", ["base", "kaldi", "jobs", "cli"])
+def test_rooms_that_start_without_torch(room):
+    code = f"import sys, pydino.{room}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_files_fit_in_the_head():
+    for path in tracked("*.py", "*.sh"):
+        if path.parts[-2] != "tests":
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= (320 if path.suffix == ".py" else 160), path
+
+
+def test_no_symlinks_and_nothing_large():
+    for path in tracked():
+        assert not path.is_symlink(), path
+        assert path.stat().st_size < 1_000_000, path
+
+
+def test_python_passes_ruff():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_verbs_have_help():
+    from pydino.cli import verbs
+
+    for verb, line in verbs().items():
+        assert line.endswith(".") or line.endswith(":"), (verb, line)
