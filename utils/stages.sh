@@ -71,9 +71,15 @@ resume_command() {
   quote "$called_as" --stage "$1" "${kept[@]}"
 }
 
+# The last words: the tables in short, if they were made, and where they are.
 finish() {
   end_stage
-  if [ "$list" != true ] && [ "$dry_run" != true ]; then say "finished in $SECONDS s"; fi
+  if [ "$list" = true ] || [ "$dry_run" = true ]; then return 0; fi
+  if [ "$stop_stage" -ge 11 ] && [ -f exp/RESULTS.md ]; then
+    sed -n '/^| test/,/^$/p' exp/RESULTS.md
+    say "results: $PWD/exp/RESULTS.md; with figures: $PWD/exp/report.html"
+  fi
+  say "finished in $SECONDS s"
 }
 
 # Read the checked recipe into the array `recipe`: entries of trials and tasks are lines.
