@@ -23,7 +23,7 @@ stage() {
 quote() {
   local word quoted=()
   for word in "$@"; do
-    case $word in '' | *[!A-Za-z0-9_./:=,+@%-]*) quoted+=("${word@Q}") ;; *) quoted+=("$word") ;; esac
+    case $word in '' | *[!A-Za-z0-9_./:=,+@%-]*) quoted+=("'${word//\'/\'\\\'\'}'") ;; *) quoted+=("$word") ;; esac
   done
   echo "${quoted[*]}"
 }
@@ -53,7 +53,7 @@ on_failure() {
   [ -n "$current_stage" ] || exit "$status"
   {
     echo
-    say "stage ${current_stage/ /: } failed. The command was:"
+    say "stage ${current_stage/ /: } failed. The command, in $PWD, was:"
     echo "  $last_command"
     echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
     echo "  $(resume_command "${current_stage%% *}")"
@@ -92,6 +92,29 @@ read_recipe() {
   done <<< "$text"
 }
 
+mistake() { echo "run.sh: $*" >&2; exit 1; }
+
 check_number() {
-  case $2 in '' | *[!0-9]*) echo "run.sh: --$1 needs a whole number, got '$2'" >&2; exit 1 ;; esac
+  case $2 in '' | *[!0-9]*) mistake "--$1 needs a whole number, got '$2'" ;; esac
+}
+
+# Check the options of run.sh, so that a mistake does not wait for the stage that uses it.
+check_options() {
+  local name word
+  for name in stage stop_stage nj ngpu; do check_number "${name//_/-}" "${!name}"; done
+  [ "$nj" -gt 0 ] || mistake "--nj needs one job or more"
+  [ "$stage" -le "$stop_stage" ] || mistake "--stage $stage comes after --stop-stage $stop_stage: there is nothing to run"
+  [[ $max_drop =~ ^(0|1|0?\.[0-9]+)$ ]] || mistake "--max-drop is a share between 0 and 1, got '$max_drop'"
+  case $tag in '' | *[!A-Za-z0-9_.-]*) mistake "--tag may hold letters, digits and ._- (it becomes part of folder names), got '$tag'" ;; esac
+  for word in $seeds; do check_number seeds "$word"; done
+  for word in $skip_stages; do
+    case " ${recipe[stages]} " in
+      *" $word "*) ;;
+      *) mistake "--skip-stages: the recipe has no stage '$word'; it has ${recipe[stages]} (separate several by blanks: \"4 10\")" ;;
+    esac
+  done
+  for word in $models; do
+    [ -f "$conf/$word.yaml" ] || mistake "--models: no $conf/$word.yaml; a model is a file there, named without its .yaml"
+  done
+  [ -z "$model" ] || [ -f "$model/config.yaml" ] || mistake "--model $model is no model folder; a trained one is exp/METHOD_TAG/seedN/teacher"
 }
