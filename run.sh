@@ -61,7 +61,11 @@ check_options
 trap on_failure ERR
 
 if stage 0 check "system and corpus" "ready, or the line that mends it"; then
-  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" $(corpus_to_check)
+  corpus=()   # a corpus that is made on the spot has no option of its own
+  if [ -n "${!root_option+declared}" ] && [ "$download" = false ]; then
+    corpus=(--corpus-root "$corpus_root" --root-option "--${root_option//_/-}")
+  fi
+  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" "${corpus[@]}"
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then

@@ -42,10 +42,22 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
         (["--stage"], "needs a value"),
         (["extra"], "no arguments are expected"),
         (["--recipe-file", "nowhere.yaml"], "nowhere.yaml"),
+        (["--corpus-dir", "nowhere"], "--corpus-dir is a recipe folder"),
+        (["--work-dir", "/proc/nowhere"], "give --work-dir a place where you may write"),
+        (["--nj", "0"], "--nj needs one job or more"),
+        (["--ngpu", "two"], "--ngpu needs a whole number, got 'two'"),
+        (["--seeds", "0,1"], "--seeds needs a whole number, got '0,1'"),
+        (["--stage", "12"], "--stage 12 comes after --stop-stage 11"),
+        (["--skip-stages", "4,5"], "the recipe has no stage '4,5'"),
+        (["--models", "nosuch"], "conf/nosuch.yaml"),
+        (["--model", "nosuch"], "is no model folder"),
+        (["--tag", "a b"], "--tag may hold letters"),
+        (["--max-drop", "0.5x"], "--max-drop is a share between 0 and 1"),
     ],
 )
-def test_mistakes_stop_at_once_and_say_what_is_wrong(arguments, said):
-    done = run(*arguments)
+def test_mistakes_stop_at_once_and_say_what_is_wrong(arguments, said, tmp_path):
+    work = [] if "--work-dir" in arguments else ["--work-dir", tmp_path]
+    done = run(*work, *arguments)
     assert done.returncode == 1 and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
 
@@ -70,6 +82,19 @@ def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
     assert done.returncode == 1
     assert "stage 1: data failed" in done.stderr and "no where" in done.stderr and "Traceback" not in done.stderr
     assert "--stage 1 --corpus-dir egs/emodb" in done.stderr and "--emodb-root 'no where'" in done.stderr
+
+
+@pytest.mark.parametrize("corpus", ["speechocean762", "librispeech", "wavdir"])
+def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path):
+    done = run("--corpus-dir", f"egs/{corpus}", "--work-dir", tmp_path, "--stop-stage", 1, f"--{corpus}-root", tmp_path / "no where")
+    assert done.returncode == 1 and "stage 0: check failed" in done.stderr
+    assert f"no corpus at {tmp_path}/no where" in done.stderr and f"--{corpus}-root" in done.stderr
+    assert f"in {tmp_path}, was:" in done.stderr and not (tmp_path / "data").exists()
+
+
+def test_more_gpus_than_there_are_stop_at_stage_0(tmp_path):
+    done = run("--work-dir", tmp_path, "--ngpu", 99, "--stop-stage", 0)
+    assert done.returncode == 1 and "--ngpu 99 was asked for" in done.stderr and "run with --ngpu" in done.stderr
 
 
 def test_shell_scripts_pass_shellcheck():

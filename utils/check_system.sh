@@ -5,6 +5,8 @@
 programs=      # programs of the system that are needed, such as "espeak-ng sox"
 disk_gb=1      # free room needed in the current folder
 ngpu=0         # GPUs wanted
+corpus_root=   # folder of the corpus; not checked if empty
+root_option=   # the option of run.sh that names it
 # End configuration.
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
@@ -21,5 +23,7 @@ awk -v free="$free_kb" -v need="$disk_gb" 'BEGIN { exit !(free >= need * 1048576
 found=0
 if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
 [ "$found" -ge "$ngpu" ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
+[ -z "$corpus_root" ] || [ -d "$corpus_root" ] ||
+  fail "no corpus at $(realpath -m -- "$corpus_root"); give its folder with $root_option (the README of the recipe says how to get it)"
 pydino versions
 echo "$0: ready: $(nproc) cores, $found GPUs, $((free_kb / 1048576)) GB free" >&2
