@@ -42,5 +42,7 @@ mkdir -p "$log" "$arks"
 $cmd "JOB=1:$nj" "$log/vad_$name.JOB.log" \
   pydino compute-vad --config "$vad_config" --part "JOB/$nj" "$data" "$arks" "$log"
 pydino gather-features --config "$vad_config" --jobs "$nj" --max-drop "$max_drop" vad "$data" "$arks" "$log"
-pydino mark write "$mark" "${from[@]}" --output "$data/vad.scp" --output "$data/conf/vad.yaml"
+made=()  # an archive that is later cut short or lost makes the step run again
+for ((job = 1; job <= nj; job++)); do made+=(--output "$arks/vad_$name.$job.ark"); done
+pydino mark write "$mark" "${from[@]}" "${made[@]}" --output "$data/vad.scp" --output "$data/conf/vad.yaml"
 echo "$0: succeeded creating VAD output for $name: $(wc -l <"$data/vad.scp") utterances in $data/vad.scp" >&2

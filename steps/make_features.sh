@@ -49,6 +49,10 @@ $cmd "JOB=1:$nj" "$log/make_${kind}_$name.JOB.log" \
   pydino "compute-$kind" "${options[@]}" --part "JOB/$nj" --compress "$compress" --allow-pipes "$allow_pipes" \
   "$data" "$arks" "$log"
 pydino gather-features "${options[@]}" --jobs "$nj" --max-drop "$max_drop" "$kind" "$data" "$arks" "$log"
-pydino mark write "$mark" "${from[@]}" --output "$data/feats.scp" --output "$data/energy.scp" \
+made=()  # an archive that is later cut short or lost makes the step run again
+for ((job = 1; job <= nj; job++)); do
+  made+=(--output "$arks/raw_${kind}_$name.$job.ark" --output "$arks/energy_${kind}_$name.$job.ark")
+done
+pydino mark write "$mark" "${from[@]}" "${made[@]}" --output "$data/feats.scp" --output "$data/energy.scp" \
   --output "$data/utt2num_frames" --output "$data/conf/$kind.yaml"
 echo "$self: succeeded creating $kind features for $name: $(wc -l <"$data/feats.scp") utterances in $data/feats.scp" >&2

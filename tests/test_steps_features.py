@@ -202,6 +202,32 @@ def test_the_steps_write_what_kaldi_users_expect_and_do_nothing_twice(recipe):
     assert Path("feats/vad_train.2.ark").exists() and "up to date" in run_step("compute_vad.sh", data, "exp/v", "feats").stderr
 
 
+def test_an_archive_that_was_cut_short_or_lost_is_made_again(recipe):
+    data = make_data(good())
+    whole = {}
+    for spoil in (lambda path: os.truncate(path, os.path.getsize(path) // 2), os.remove):
+        for step, ark in [("make_fbank.sh", "raw_fbank_train.1.ark"), ("make_fbank.sh", "energy_fbank_train.1.ark"),
+                          ("compute_vad.sh", "vad_train.1.ark")]:  # fmt: skip
+            assert run_step(step, "--nj", "1", data, "log", "feats").returncode == 0
+            before = whole.setdefault(ark, Path("feats", ark).read_bytes())
+            spoil(f"feats/{ark}")
+            again = run_step(step, "--nj", "1", data, "log", "feats")
+            assert again.returncode == 0 and ark in again.stderr and "to be redone" in again.stderr, again.stderr
+            assert Path("feats", ark).read_bytes() == before
+
+
+@pytest.mark.parametrize("speakers, said", [
+    ("d1_clean s\nd2_noise s\n", "3 of 5 utterances have no speaker, first: d3_silence"),
+    ("d2_noise s\nd1_clean s\n", "not in sorted order"),
+    ("d1_clean s\nd1_clean s\n", "is there twice"),
+])  # fmt: skip
+def test_an_utterance_needs_its_speaker_where_speakers_are_known(recipe, capsys, speakers, said):
+    data = make_data(good())
+    Path(data, "utt2spk").write_text(speakers)
+    assert main(["compute-fbank", "--config", "conf/fbank.yaml", data, "feats", "log"]) == 1
+    assert said in capsys.readouterr().err and not list(Path().glob("feats/*"))
+
+
 def test_a_step_names_the_missing_configuration_and_the_misspelt_option(recipe):
     data = make_data(good())
     missing = run_step("make_mfcc.sh", data)

@@ -78,7 +78,24 @@ class Utterance:
 
 
 def utterances(data) -> list[Utterance]:
-    """Return the utterances of a data directory, sorted: those of ``segments`` if it is there, else of ``wav.scp``."""
+    """Return the utterances of a data directory, sorted: those of ``segments`` if it is there, else of ``wav.scp``.
+
+    Raises:
+        UserError: a table is malformed, or ``utt2spk`` is there and lacks one of the utterances.
+    """
+    found = _utterances(data)
+    if Path(f"{data}/utt2spk").exists():
+        speakers = read_table(f"{data}/utt2spk")
+        without = [utterance.key for utterance in found if utterance.key not in speakers]
+        if without:
+            raise UserError(
+                f"{data}/utt2spk: {len(without)} of {len(found)} utterances have no speaker, first: {without[0]}; add a line for each, or "
+                f"take them out of all files with utils/fix_data_dir.sh {data}"
+            )
+    return found
+
+
+def _utterances(data) -> list[Utterance]:
     recordings = read_table(f"{data}/wav.scp")
     if not Path(f"{data}/segments").exists():
         return [Utterance(*item) for item in recordings.items()]
