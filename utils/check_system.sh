@@ -18,12 +18,15 @@ fail() { echo "$0: $*" >&2; exit 1; }
 read -ra wanted <<< "$programs"
 [ ${#wanted[@]} -eq 0 ] || bash "$PYDINO_ROOT/utils/install_system_packages.sh" "${wanted[@]}"
 free_kb=$(df -Pk . | awk 'NR == 2 { print $4 }')
-awk -v free="$free_kb" -v need="$disk_gb" 'BEGIN { exit !(free >= need * 1048576) }' ||
-  fail "$PWD has $((free_kb / 1048576)) GB free, the recipe needs $disk_gb GB; make room, or give run.sh --work-dir another disk"
+free_gb=$(awk -v free="$free_kb" 'BEGIN { printf "%.1f", free / 1048576 }')
+# What an earlier run has made already needs no room again.
+made_kb=$(du -skc downloads data feats exp 2>/dev/null | awk 'END { print $1 + 0 }' || true)
+awk -v free="$free_kb" -v made="$made_kb" -v need="$disk_gb" 'BEGIN { exit !(free + made >= need * 1048576) }' ||
+  fail "$PWD has $free_gb GB free, the recipe needs $disk_gb GB; make room, or give run.sh --work-dir another disk"
 found=0
 if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
 [ "$found" -ge "$ngpu" ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
 [ -z "$corpus_root" ] || [ -d "$corpus_root" ] ||
   fail "no corpus at $(realpath -m -- "$corpus_root"); give its folder with $root_option (the README of the recipe says how to get it)"
 pydino versions
-echo "$0: ready: $(nproc) cores, $found GPUs, $((free_kb / 1048576)) GB free" >&2
+echo "$0: ready: $(nproc) cores, $found GPUs, $free_gb GB free" >&2

@@ -23,9 +23,15 @@ class Parser(argparse.ArgumentParser):
     """Names the nearest option when one is misspelt, and never guesses from a prefix."""
 
     def parse_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        options = [o for action in self._actions for o in action.option_strings]
+        # A misspelt option is named first: arguments often seem to be missing only because it took one.
+        words = args[: args.index("--")] if "--" in args else args
+        for word in words if not any(action.nargs == argparse.REMAINDER for action in self._actions) else ():
+            if word.startswith("--") and word.partition("=")[0] not in options:
+                self.error(f"unknown option '{word}'{nearest(word.partition('=')[0], options)}")
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            options = [o for action in self._actions for o in action.option_strings]
             self.error(f"unknown option or extra argument '{unknown[0]}'{nearest(unknown[0].split('=')[0], options)}")
         return namespace
 
