@@ -36,7 +36,8 @@ if pydino mark check "$mark" "${from[@]}"; then
   exit 0
 fi
 
-rm -f "$mark"
+# Archives are replaced in place: until they are whole again, nothing may point into them.
+rm -f "$mark" "$data/vad.scp"
 mkdir -p "$log" "$arks"
 # shellcheck disable=SC2086  # $cmd is a command with options
 $cmd "JOB=1:$nj" "$log/vad_$name.JOB.log" \

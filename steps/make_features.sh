@@ -40,7 +40,8 @@ if pydino mark check "$mark" "${from[@]}"; then
   exit 0
 fi
 
-rm -f "$mark"
+# Archives are replaced in place: until they are whole again, nothing may point into them.
+rm -f "$mark" "$data/feats.scp" "$data/energy.scp"
 mkdir -p "$log" "$arks"
 options=(--config "$config")
 if [ -n "$channel" ]; then options+=(--channel "$channel"); fi

@@ -216,6 +216,15 @@ def test_an_archive_that_was_cut_short_or_lost_is_made_again(recipe):
             assert Path("feats", ark).read_bytes() == before
 
 
+def test_a_redo_that_fails_leaves_nothing_that_points_into_its_archives(recipe):
+    data = make_data(good())
+    assert run_step("make_fbank.sh", "--nj", "1", data, "log", "feats").returncode == 0
+    make_data({**good(), "e": "nowhere.wav"})
+    failed = run_step("make_fbank.sh", "--nj", "1", data, "log", "feats")
+    assert failed.returncode == 1 and "1 of 6 utterances" in failed.stderr
+    assert not Path(data, "feats.scp").exists() and not Path(data, "energy.scp").exists()
+
+
 @pytest.mark.parametrize("speakers, said", [
     ("d1_clean s\nd2_noise s\n", "3 of 5 utterances have no speaker, first: d3_silence"),
     ("d2_noise s\nd1_clean s\n", "not in sorted order"),
