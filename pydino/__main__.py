@@ -2,6 +2,11 @@
 
 import sys
 
-from pydino.cli import main
+try:
+    from pydino.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:  # before or after a verb runs, which says more itself
+    print("pydino: interrupted", file=sys.stderr)
+    status = 130
+sys.exit(status)

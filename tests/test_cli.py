@@ -1,5 +1,7 @@
 """The command line `pydino VERB`: every verb names a misspelt option first, and none shows a traceback."""
 
+import runpy
+
 import pytest
 
 from pydino.cli import main, verbs
@@ -24,3 +26,13 @@ def test_the_nearest_option_and_the_nearest_verb_are_named(capsys):
 def test_after_two_dashes_nothing_is_an_option(capsys):
     assert main(["embed", "--", "--no-such-model", "--a.wav"]) == 1
     assert "no model folder --no-such-model" in capsys.readouterr().err
+
+
+def test_ctrl_c_outside_a_verb_shows_no_traceback(capsys, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pydino.cli.main", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("pydino", run_name="__main__")
+    assert stopped.value.code == 130 and "pydino: interrupted" in capsys.readouterr().err
