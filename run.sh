@@ -59,6 +59,7 @@ tag=${tag:-${recipe[name]}}
 check_options
 . systems.sh   # which model folders are extracted, scored and probed
 trap on_failure ERR
+trap on_interrupt INT
 
 if stage 0 check "system and corpus" "ready, or the line that mends it"; then
   corpus=()   # a corpus that is made on the spot has no option of its own

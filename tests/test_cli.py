@@ -1,6 +1,8 @@
 """The command line `pydino VERB`: every verb names a misspelt option first, and none shows a traceback."""
 
-import runpy
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -28,11 +30,10 @@ def test_after_two_dashes_nothing_is_an_option(capsys):
     assert "no model folder --no-such-model" in capsys.readouterr().err
 
 
-def test_ctrl_c_outside_a_verb_shows_no_traceback(capsys, monkeypatch):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pydino.cli.main", interrupted)
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("pydino", run_name="__main__")
-    assert stopped.value.code == 130 and "pydino: interrupted" in capsys.readouterr().err
+def test_ctrl_c_shows_no_traceback_and_ends_the_calling_script_too():
+    program = (
+        "import pydino.cli, runpy\ndef main(): raise KeyboardInterrupt\npydino.cli.main = main\n"
+        "runpy.run_module('pydino', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGINT and ended.stderr == "pydino: interrupted\n"

@@ -61,6 +61,13 @@ on_failure() {
   exit "$status"
 }
 
+# Called on Ctrl-C, when what was running has ended.
+on_interrupt() {
+  trap - ERR INT
+  [ -z "$current_stage" ] || { echo; say "interrupted in stage ${current_stage/ /: }. Go on with:"; echo "  $(resume_command "${current_stage%% *}")"; } >&2
+  exit 130
+}
+
 # The call that goes on from stage $1: the call of this run with its own --stage taken out.
 resume_command() {
   local word skip=false kept=()
