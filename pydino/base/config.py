@@ -83,9 +83,7 @@ def _build(cls, mapping, where, prefix):
         raise ConfigError(f"{where}: missing key{'s' if len(missing) > 1 else ''} {', '.join(prefix + m for m in missing)}")
     try:
         return cls(**values)
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
+    except (ValueError, ConfigError) as error:
         raise ConfigError(f"{where}: {prefix}{error}") from error
 
 

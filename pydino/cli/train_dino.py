@@ -88,8 +88,10 @@ def claim(exp: Path, wanted: dict[str, str], force: bool) -> bool:
         changed = sorted(name for name in earlier.keys() | wanted.keys() if earlier.get(name) != wanted.get(name))
         if changed:
             name = changed[0]
+            # Options speak for themselves; of files there are only digests to show.
+            how = f"was {earlier.get(name)} and is {wanted.get(name)} now" if name.startswith("option ") else "is different now"
             raise UserError(
-                f"{exp} holds another run: {name} was {earlier.get(name)} and is {wanted.get(name)} now"
+                f"{exp} holds another run: {name} {how}"
                 f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it with another --tag "
                 "(another EXP), or discard it with --force true"
             )
