@@ -8,10 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from pydino.base import UserError, log, set_program, warn
-from pydino.cli import (
-    Parser,  # knows the nearest option of a misspelt one
-    make_trials,
-)
+from pydino.cli import Parser  # knows the nearest option of a misspelt one
+from pydino.cli.make_trials import make_trials
 from pydino.kaldi import validate, write_table
 from pydino.kaldi.data_dir import invert, named
 
@@ -136,9 +134,8 @@ def write_set(
     in_order = {utterance: utt2spk[utterance] for utterance in sorted(utt2spk, key=lambda key: key.encode("utf-8"))}
     for table, content in {"wav.scp": wav_scp, "utt2spk": utt2spk, "spk2utt": invert(in_order), **labels}.items():
         write_table(aside / table, content)
-    if max_trials is not None:
-        make_trials.run(argparse.Namespace(max_trials=max_trials, seed=seed, utt2spk=aside / "utt2spk", trials=aside / "trials"))
-    errors = validate(aside, feats=False, text=False, wav=True)
+    trials = None if max_trials is None else make_trials(in_order, aside / "trials", max_trials, seed, where=f"{target}/utt2spk")
+    errors = [error.replace(str(aside), str(target)) for error in validate(aside, feats=False, text=False, wav=True)]
     if errors:
         raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:5])}")
 
@@ -155,6 +152,8 @@ def write_set(
     aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     log(f"wrote {target}: {counts}")
+    if trials:
+        log(f"  {trials}")
     for table, content in sorted(labels.items()):
         if table.startswith("utt2"):
             log(f"  {table}: {_summary(content.values())}")

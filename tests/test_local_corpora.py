@@ -52,8 +52,9 @@ def speechocean762(tmp_path):
     return root
 
 
-def test_speechocean762_names_labels_and_trials(speechocean762, tmp_path):
+def test_speechocean762_names_labels_and_trials(speechocean762, tmp_path, capsys):
     prepare(prepare_speechocean762, speechocean762, tmp_path / "data")
+    assert "6 trials of 6 pairs" in (said := capsys.readouterr().err) and ".new" not in said
     train, test = tmp_path / "data" / "train", tmp_path / "data" / "test"
     assert table(train / "utt2spk") == {f"{s}-0{s}{n}": s for s in ("0001", "0005") for n in ("0011", "0035")}
     assert table(train / "wav.scp")["0001-000010011"] == str(speechocean762 / "WAVE/SPEAKER0001/000010011.WAV")

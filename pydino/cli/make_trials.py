@@ -22,31 +22,45 @@ def add_arguments(parser):
 
 
 def run(args):
-    speaker_of = read_grouping(args.utt2spk)
+    said = make_trials(read_grouping(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk)
+    log(f"{said} -> {args.trials}")
+
+
+def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, where) -> str:
+    """Write the trials of a set to ``path``; return in words how many there are.
+
+    Args:
+        speaker_of: utterance -> speaker.
+        max_trials, seed: as the options.
+        where: names the set in messages.
+
+    Raises:
+        UserError: no target or no nontarget pair is possible, or ``max_trials`` is too small.
+    """
     utterances = list(speaker_of)
     _, speakers, sizes = np.unique([speaker_of[u] for u in utterances], return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         raise UserError(
-            f"{args.utt2spk} has a single speaker ({len(utterances)} utterances), so no nontarget pair; "
+            f"{where} has a single speaker ({len(utterances)} utterances), so no nontarget pair; "
             "verification needs two speakers or more"
         )
     if sizes.max() < 2:
         raise UserError(
-            f"{args.utt2spk}: each of the {len(sizes)} speakers has one utterance, so no target pair; "
+            f"{where}: each of the {len(sizes)} speakers has one utterance, so no target pair; "
             "verification needs speakers with two utterances or more"
         )
-    if args.max_trials < 0 or args.max_trials == 1:
-        raise UserError(f"--max-trials {args.max_trials}: give 0 for all pairs, or 2 or more")
+    if max_trials < 0 or max_trials == 1:
+        raise UserError(f"--max-trials {max_trials}: give 0 for all pairs, or 2 or more")
     pairs = len(utterances) * (len(utterances) - 1) // 2
     targets = int((sizes * (sizes - 1) // 2).sum())
     wanted_targets, wanted_nontargets = targets, pairs - targets
-    if 0 < args.max_trials < pairs:
-        wanted_targets = min(targets, max(args.max_trials // 2, args.max_trials - (pairs - targets)))
-        wanted_nontargets = args.max_trials - wanted_targets
+    if 0 < max_trials < pairs:
+        wanted_targets = min(targets, max(max_trials // 2, max_trials - (pairs - targets)))
+        wanted_nontargets = max_trials - wanted_targets
     hashes = np.array([utterance_hash(u) for u in utterances], dtype=np.uint64)
-    rows, columns = select_pairs(hashes, speakers, wanted_targets, wanted_nontargets, args.seed)
-    write_trials(args.trials, utterances, rows, columns, speakers[rows] == speakers[columns])
-    log(f"{len(rows)} trials of {pairs} pairs of {len(utterances)} utterances, {wanted_targets} of {targets} target pairs -> {args.trials}")
+    rows, columns = select_pairs(hashes, speakers, wanted_targets, wanted_nontargets, seed)
+    write_trials(path, utterances, rows, columns, speakers[rows] == speakers[columns])
+    return f"{len(rows)} trials of {pairs} pairs of {len(utterances)} utterances, {wanted_targets} of {targets} target pairs"
 
 
 def select_pairs(hashes, speakers, wanted_targets: int, wanted_nontargets: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
