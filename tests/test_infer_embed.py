@@ -164,6 +164,16 @@ def test_the_command_prints_what_the_library_returns(folder, model, tmp_path, ca
         np.testing.assert_array_equal(vector, model.embed(samples, RATE))
 
 
+def test_one_channel_of_many_is_embedded_when_it_is_named(folder, model, tmp_path, capsys):
+    wide = np.stack([speech(1.5, 0), speech(1.5, 1)], axis=1)
+    soundfile.write(tmp_path / "wide.flac", wide, RATE)
+    status, said = run(capsys, "embed", folder, tmp_path / "wide.flac", "--channel", 1)
+    assert status == 0
+    vector = np.array(said.out[said.out.index("[") + 1 : said.out.index("]")].split(), dtype=np.float32)
+    samples, _ = soundfile.read(tmp_path / "wide.flac", dtype="float32")
+    np.testing.assert_array_equal(vector, model.embed(samples[:, 1], RATE))
+
+
 def test_the_command_writes_each_format(folder, tmp_path, capsys):
     soundfile.write(tmp_path / "a.wav", speech(1), RATE)
     for name in ("x.ark", "x.txt", "x.npz"):

@@ -50,16 +50,16 @@ def read_audio(rxfilename: str, start: float | None = None, end: float | None = 
                 samples, rate = _decode(stream, os.fstat(stream.fileno()).st_size, where, start, end)
         except OSError as error:
             raise UserError(
-                f"cannot read {location.path}: {error.strerror or error}; is the path in wav.scp right from this folder?"
+                f"cannot read {location.path}: {error.strerror or error}; is the path right, seen from this folder?"
             ) from error
     samples = _pick_channel(samples, channel, where)
     if len(samples) == 0:
-        raise UserError(f"{where}: no samples in it; make it again or leave it out of wav.scp")
+        raise UserError(f"{where}: no samples in it; make it again or leave it out")
     if samples.dtype.kind == "i":
         return samples.astype(np.float32), rate
     bad = int(np.count_nonzero(~np.isfinite(samples)))
     if bad:
-        raise UserError(f"{where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or leave it out of wav.scp")
+        raise UserError(f"{where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or leave it out")
     return samples * np.float32(FULL_SCALE), rate
 
 
@@ -69,7 +69,7 @@ _run_pipe = lru_cache(maxsize=1)(run_pipe)  # the segments of one recording foll
 def _decode(stream, length: int, where: str, start, end):
     """Return samples (S, channels), int16 or float32 of full scale 1, and the rate."""
     if length == stream.tell():
-        raise UserError(f"{where}: the file is empty; make it again or leave it out of wav.scp")
+        raise UserError(f"{where}: the file is empty; make it again or leave it out")
     pcm = read_pcm(stream, length, where, start, end, lambda *what: _span(*what, where))
     if pcm is not None:
         return pcm

@@ -22,9 +22,10 @@ from pydino.infer import load
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="model folder")
-    parser.add_argument("audio", metavar="AUDIO", nargs="+", help="wav, flac, ogg, ...; one channel, of any length")
+    parser.add_argument("audio", metavar="AUDIO", nargs="+", help="wav, flac, ogg, ...; of any length")
     parser.add_argument("--output", metavar="FILE", help="write to FILE (.ark, .txt or .npz) and print nothing")
     parser.add_argument("--keep-silence", type=boolean, default=False, metavar="true|false", help="skip the VAD (default: false)")
+    parser.add_argument("--channel", type=int, metavar="N", help="which channel of recordings with many, from 0 (default: the model's)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
 
 
@@ -32,7 +33,7 @@ def run(args):
     names = _names(args.audio)
     write = _writer(args.output)
     model = load(args.model, args.device)
-    channel = model.front_end.options.channel
+    channel = model.front_end.options.channel if args.channel is None else args.channel
     vectors = {}
     for name, path in sorted(zip(names, args.audio, strict=True), key=lambda item: item[0].encode()):
         samples, rate = read_audio(str(path), channel=None if channel < 0 else channel)
