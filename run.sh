@@ -70,7 +70,9 @@ if stage 0 check "system and corpus" "ready, or the line that mends it"; then
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then
-  [ "$download" = false ] || run local/download.py ${train_sets:+--parts "$train_sets $test_sets"} "${recipe[prepare]#prepare_}" "$corpus_root"
+  parts=()
+  [ -z "$train_sets$test_sets" ] || parts=(--parts "${train_sets:-train-clean-100} ${test_sets:-test-other}")   # LibriSpeech's
+  [ "$download" = false ] || run local/download.py "${parts[@]}" "${recipe[prepare]#prepare_}" "$corpus_root"
   read -ra prepare_options <<< "${recipe[prepare_options]}"
   run "local/${recipe[prepare]}.py" "${prepare_options[@]}" ${train_sets:+--train-sets "$train_sets"} \
     ${test_sets:+--test-sets "$test_sets"} "$corpus_root" data

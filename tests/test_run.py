@@ -33,6 +33,14 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.parametrize("option, parts", [("--train-sets", "dev-clean test-other"), ("--test-sets", "train-clean-100 dev-clean")])
+def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
+    asked = ["--download", option, "dev-clean", "--work-dir", tmp_path]
+    done = run("--dry-run", "--stage", 1, "--stop-stage", 1, "--corpus-dir", "egs/librispeech", *asked)
+    assert done.returncode == 0, done.stderr
+    assert f"local/download.py --parts '{parts}' librispeech downloads/librispeech" in done.stdout
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
