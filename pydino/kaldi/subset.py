@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydino.base import UserError, keyed_permutation, utterance_hash, warn
 
-from .data_dir import Tables, load, named, restrict, store
+from .data_dir import Tables, invert, load, named, restrict, store
 
 
 def spread(keys: list[str], count: int) -> list[str]:
@@ -14,23 +14,18 @@ def spread(keys: list[str], count: int) -> list[str]:
 
 def per_speaker(utt2spk: dict[str, str], count: int) -> list[str]:
     """At most ``count`` utterances of each speaker, evenly spaced."""
-    members: dict[str, list[str]] = {}
-    for utterance, speaker in utt2spk.items():
-        members.setdefault(speaker, []).append(utterance)
-    return sorted(u for own in members.values() for u in spread(own, min(count, len(own))))
+    return sorted(u for own in map(str.split, invert(utt2spk).values()) for u in spread(own, min(count, len(own))))
 
 
 def whole_speakers(utt2spk: dict[str, str], count: int) -> list[str]:
     """All utterances of some speakers, drawn by a hash of their names, until there are at least ``count``."""
-    members: dict[str, list[str]] = {}
-    for utterance, speaker in utt2spk.items():
-        members.setdefault(speaker, []).append(utterance)
+    members = invert(utt2spk)
     speakers = list(members)
     chosen: list[str] = []
     for place in keyed_permutation([utterance_hash(s) for s in speakers], 0):
         if len(chosen) >= count:
             break
-        chosen += members[speakers[place]]
+        chosen += members[speakers[place]].split()
     return sorted(chosen)
 
 

@@ -64,10 +64,9 @@ def det_curve(curves: list[dict], colours: dict, name: str) -> str:
         figure, axis = plt.subplots(figsize=(5.2, 5.2 + 0.09 * len(curves)), layout="constrained")
         low, high = 0.6e-3, 0.62
         for curve in curves:
-            false_alarm, miss = _thinned(curve["false_alarm"], curve["miss"])
             line = {"raw": "-", "centred": "--", "whitened": ":"}.get(curve["treatment"], "-.")
             label = ", ".join(str(curve[key]) for key in ("model", "backend", "treatment"))
-            axis.plot(*(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (false_alarm, miss)), line,
+            axis.plot(*(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (curve["false_alarm"], curve["miss"])), line,
                       color=colours.get(curve["model"], COLOURS[0]), linewidth=1.5, label=label)  # fmt: skip
         limits = norm.ppf([low, high])
         axis.plot(limits, limits, color=MUTED[0], linewidth=0.6)
@@ -79,18 +78,6 @@ def det_curve(curves: list[dict], colours: dict, name: str) -> str:
         axis.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %", aspect="equal")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         return to_svg(figure, name, "Detection error trade-off")
-
-
-def _thinned(false_alarm, miss, points: int = 300):
-    """At most ``points`` points, evenly spread along the curve as it is drawn."""
-    false_alarm, miss = np.asarray(false_alarm, float), np.asarray(miss, float)
-    if len(miss) <= points:
-        return false_alarm, miss
-    position = norm.ppf(np.clip(false_alarm, 1e-4, 1 - 1e-4)) - norm.ppf(np.clip(miss, 1e-4, 1 - 1e-4))
-    order = np.argsort(position, kind="stable")
-    wanted = np.linspace(position.min(), position.max(), points)
-    chosen = np.unique(order[np.clip(np.searchsorted(position[order], wanted), 0, len(order) - 1)])
-    return false_alarm[chosen], miss[chosen]
 
 
 def score_histograms(systems: list[tuple], name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from pydino.base import UserError, nearest, warn
+from pydino.base import UserError, nearest, read_json, warn
 
 # What every result says about itself; the order is the order of results.json.
 RESULT_KEYS = (
@@ -33,7 +33,7 @@ def gather_results(root) -> list[dict]:
     """
     results, origin = [], {}
     for path in sorted(Path(root).rglob("*.result.json")):
-        loaded = _read_json(path)
+        loaded = read_json(path)
         for result in loaded if isinstance(loaded, list) else [loaded]:
             _check_result(result, path)
             result = {key: result[key] for key in RESULT_KEYS} | {k: v for k, v in result.items() if k not in RESULT_KEYS}
@@ -78,7 +78,7 @@ def gather_det_curves(root) -> list[dict]:
     """Every `*.det.json` under `root`: DET_KEYS, with `false_alarm` and `miss` as rates in [0, 1]."""
     curves = []
     for path in sorted(Path(root).rglob("*.det.json")):
-        curve = _read_json(path)
+        curve = read_json(path)
         missing = [key for key in DET_KEYS if key not in curve] if isinstance(curve, dict) else list(DET_KEYS)
         if missing:
             raise UserError(f"{path}: key '{missing[0]}' is missing; score again to make it anew")
@@ -109,10 +109,3 @@ def gather_embedding_folders(root) -> list[dict]:
         if meta_path.exists():
             folders.append(yaml.safe_load(meta_path.read_text(encoding="utf-8")) | {"folder": str(scp.parent)})
     return folders
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error}); delete it and rerun the stage that makes it") from None
