@@ -26,7 +26,7 @@ METRICS = {
     "mae": Metric("MAE", 2, True),
 }
 TASK_TITLES = {
-    "sv": "Speaker verification", "emotion": "Emotion", "gender": "Gender", "age": "Age", "agegroup": "Child or adult",
+    "sv": "Speaker verification", "emotion": "Emotion", "gender": "Gender", "age": "Age", "child": "Child or adult",
     "ad": "Alzheimer's disease", "impairment": "Impairment",
 }  # fmt: skip
 # Nothing in these has been learnt from speech; they stand below whatever has.
