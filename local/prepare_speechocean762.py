@@ -4,7 +4,7 @@
 Usage: local/prepare_speechocean762.py [options] CORPUS_ROOT DATA_DIR
  e.g.: local/prepare_speechocean762.py downloads/speechocean762 data
 
-OpenSLR 101, https://www.openslr.org/101/, free for commercial and non-commercial use, 0.6 GB; Zhang et al. 2021, arXiv 2104.01378.
+OpenSLR 101, https://www.openslr.org/101/, free for commercial and non-commercial use, 0.5 GB; Zhang et al. 2021, arXiv 2104.01378.
 The whole corpus has 2,500 + 2,500 utterances of 125 + 125 speakers, 16 kHz, 6 hours. A part, or a FLAC copy, works as well: what
 the corpus's own tables name is what is prepared.
 

@@ -1,5 +1,6 @@
 # The machinery of run.sh, sourced by it: which stages run, what a person sees of them, and what is said when one fails.
-# Reads stage, stop_stage, skip_stages, list, dry_run and the array `recipe`; gives the functions stage, run, finish.
+# Reads stage, stop_stage, skip_stages, list, dry_run and the array `recipe`; gives the functions stage, run and finish, and what
+# run.sh does before the first stage: read_recipe, check_options, mistake.
 # shellcheck shell=bash disable=SC2154
 
 current_stage=    # "2 features" while it runs

@@ -54,7 +54,7 @@ def write_text(path, text: str) -> None:
 
 
 def write_json(path, value) -> None:
-    """Write ``value`` as indented JSON with sorted keys left as given, whole or not at all."""
+    """Write ``value`` as indented JSON, keys in the order given, whole or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 

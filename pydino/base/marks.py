@@ -78,7 +78,7 @@ def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
     """Write the mark. Call it last: its presence says that every output is whole.
 
     Raises:
-        UserError: an output is missing or empty.
+        UserError: an output is missing.
     """
     for path in outputs:
         if not os.path.exists(path):

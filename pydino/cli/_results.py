@@ -1,4 +1,4 @@
-"""Result files: what every measurement says about itself (DESIGN's keys), for the verbs that measure."""
+"""Result files: what every measurement says about itself (the keys of docs/formats.md), for the verbs that measure."""
 
 import shlex
 import sys

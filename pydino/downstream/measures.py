@@ -5,8 +5,6 @@ import numpy as np
 
 from pydino.backend import draw_counts
 
-CLASS_MEASURES = ("uar", "f1_micro", "f1_macro", "accuracy")
-
 
 def speaker_confusions(truth: np.ndarray, predicted: np.ndarray, speakers: np.ndarray, classes: int) -> np.ndarray:
     """Count (S, K, K): utterances of speaker s, of class i, taken for class j. All arguments (N,) ints."""
