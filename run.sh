@@ -24,7 +24,7 @@ train_sets=          # librispeech: splits to learn from, such as "train-clean-1
 test_sets=           # librispeech: splits to test on
 download=false       # fetch a free corpus first
 # How:
-nj=$(nproc)          # parallel jobs
+nj=$(env -u OMP_NUM_THREADS nproc)   # parallel jobs; each has its own number of threads
 max_drop=0           # share of the recordings that may be unusable (unreadable, too short); all are named
 ngpu=-1              # GPUs for pre-training and extraction; -1: as many as training can use here (0 or 1)
 seeds=0              # one model a seed, such as "0 1 2"

@@ -29,4 +29,4 @@ if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | gr
 [ -z "$corpus_root" ] || [ -d "$corpus_root" ] ||
   fail "no corpus at $(realpath -m -- "$corpus_root"); give its folder with $root_option (the README of the recipe says how to get it)"
 pydino versions
-echo "$0: ready: $(nproc) cores, $found GPUs, $free_gb GB free" >&2
+echo "$0: ready: $(env -u OMP_NUM_THREADS nproc) cores, $found GPUs, $free_gb GB free" >&2
