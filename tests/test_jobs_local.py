@@ -134,8 +134,13 @@ def test_unwritable_log(folder):
     assert done.returncode == 1 and "cannot write the log file/a.log" in done.stderr and "Traceback" not in done.stderr
 
 
+def hear_ctrl_c():
+    """What a shell starts in the background ignores SIGINT, and so would the wrapper if the tests were started so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(folder, *arguments):
-    process = subprocess.Popen([WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
     end = time.monotonic() + 20
     while not (folder / "pid.1").exists() or not (folder / "pid.2").exists():
         assert time.monotonic() < end and process.poll() is None
