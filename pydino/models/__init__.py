@@ -8,6 +8,7 @@ from pydino.base import ConfigError, config_from_dict, nearest
 
 from .dino_head import DinoHead, HeadConfig
 from .lresnet34 import LResNet34, LResNet34Config
+from .margin import AamSoftmax
 from .pooling import mean_and_deviation
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
@@ -52,4 +53,4 @@ def _options(config: dict):
     return config_from_dict(ENCODERS[_name(config)][0], options, where=f"encoder {config['name']}")
 
 
-__all__ = ["ENCODERS", "DinoHead", "HeadConfig", "build_encoder", "mean_and_deviation", "resolve_encoder"]
+__all__ = ["ENCODERS", "AamSoftmax", "DinoHead", "HeadConfig", "build_encoder", "mean_and_deviation", "resolve_encoder"]
