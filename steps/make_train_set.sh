@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make a pre-training directory: utterances that are long enough, silence marked, labels hidden.
+# Make a pre-training directory: utterances that are long enough, silence marked, labels hidden. Where the sources have audio, wav.scp
+# and segments go along.
 # Usage: steps/make_train_set.sh [options] DATA... TRAIN_DIR
 #  e.g.: steps/make_train_set.sh --min-duration 2 data/train data/train_ssl
 # Begin configuration.
@@ -17,9 +18,9 @@ if (($# < 2)); then
 fi
 sources=("${@:1:$#-1}") target=${!#}
 mark=$target/.done
-from=(--version 1 --set "min_duration=$min_duration" --set "keep_silence=$keep_silence" --set "name=$name")
+from=(--version 2 --set "min_duration=$min_duration" --set "keep_silence=$keep_silence" --set "name=$name")
 for source in "${sources[@]}"; do
-  for file in feats.scp utt2num_frames conf/fbank.yaml conf/mfcc.yaml; do
+  for file in feats.scp utt2num_frames wav.scp segments conf/fbank.yaml conf/mfcc.yaml; do
     if [ -f "$source/$file" ]; then from+=(--text "$source/$file"); fi
   done
   for file in vad.scp conf/vad.yaml; do

@@ -37,6 +37,27 @@ def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=
     return found
 
 
+def out_of_date(mark) -> str:
+    """Return in plain words what ``mark`` was made from and is not there as it was any more; an empty string if all is.
+
+    A step replaces its archives in place. What was made from them, and points into them, must not be used while they are made again, or
+    after that was interrupted; then the marks of that step are gone, or stand for something else. Marks and texts in folders that are
+    not here (the relative paths of a run elsewhere, sources that were removed when they were no longer wanted) are passed over.
+    """
+    recorded = read_json(mark)["ingredients"]
+    for name, digest in recorded.items():
+        before = name.removeprefix("what ").removesuffix(" stands for")
+        path = Path(before)
+        if len(path.parts) < 2 or not path.parent.is_dir():
+            continue  # an option, say
+        if not path.exists():
+            return f"{path} is gone: what it stands for was interrupted, is being made again, or was removed"
+        now = ingredients(after=[path]) if before != name else ingredients(texts=[path])
+        if now[name] != digest:
+            return f"{path} is not what it was"
+    return ""
+
+
 def _read(path) -> bytes:
     try:
         return Path(path).read_bytes()

@@ -1,7 +1,8 @@
 """Make a pre-training directory: utterances that are long enough, silence marked, labels hidden.
 
 Every utterance becomes its own speaker, no label map is taken along, and utt2hash stores the number that all chance about an
-utterance hangs on, so that from here on names do not matter.
+utterance hangs on, so that from here on names do not matter. Where the sources have audio, wav.scp and segments of the utterances that are
+kept go along, for training that reads it.
 """
 
 import shutil
@@ -26,7 +27,7 @@ def run(args):
         raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
     conf = common_configuration(sources, keep_silence=args.keep_silence)
     refuse_to_overwrite(target, sources)
-    features, vad, frames, durations, dropped = {}, {}, {}, {}, {}
+    features, vad, frames, durations, dropped, origins = {}, {}, {}, {}, {}, {}
     for source in sources:
         source_features, source_frames = read_table(source / "feats.scp"), read_table(source / "utt2num_frames")
         source_vad = {} if args.keep_silence else read_table(source / "vad.scp")
@@ -46,6 +47,7 @@ def run(args):
                 dropped[key] = f"{left * shift:.2f} s left of {int(source_frames[key]) * shift:.2f} s"
                 continue
             features[key], frames[key], durations[key] = location, source_frames[key], f"{left * shift:.2f}"
+            origins[key] = source, int(source_frames[key]) * shift
             if not args.keep_silence:
                 vad[key] = source_vad[key]
     if not features:
@@ -53,7 +55,8 @@ def run(args):
             f"no utterance is left: all {len(dropped)} have less than {args.min_duration:g} s after silence is removed; lower "
             "--min-duration (min_duration in recipe.yaml), or look at the VAD's threshold in conf/vad.yaml"
         )
-    write_directory(target, features, vad, frames, conf, sources, args.name)
+    audio = audio_tables(sources, origins)
+    write_directory(target, {"feats.scp": features, "vad.scp": vad, "utt2num_frames": frames, **audio}, conf, sources, args.name)
     write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
     if dropped:
         warn(
@@ -89,7 +92,42 @@ def common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, s
     return found
 
 
-def write_directory(target: Path, features, vad, frames, conf, sources, name) -> None:
+def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) -> dict[str, dict[str, str]]:
+    """Return wav.scp of the kept utterances and, where a source has segments, segments; nothing if a source has no wav.scp.
+
+    With segments, recordings are named by a hash of where they are: the same recording of two sources is one, recordings that happen to
+    share a name stay two, and no name tells a speaker.
+
+    Args:
+        origins: the source of each utterance that is kept, and its seconds by its frames.
+
+    Raises:
+        UserError: an utterance without a recording.
+    """
+    silent = [source for source in sources if not (source / "wav.scp").exists()]
+    if silent:
+        log(f"no {silent[0]}/wav.scp: the pre-training directory holds features only; no model that reads audio can learn from it")
+        return {}
+    paths = {source: read_table(source / "wav.scp") for source in sources}
+    pieces = {source: read_table(source / "segments") for source in sources if (source / "segments").exists()}
+    recordings, segments = {}, {}
+    for key, (source, seconds) in origins.items():
+        # One that is its own recording lasts to the end: a segment may reach half a second past it.
+        line = pieces[source].get(key, "") if source in pieces else f"{key} 0.00 {seconds + 0.25:.2f}"
+        recording, _, times = line.partition(" ")
+        if recording not in paths[source]:
+            raise UserError(
+                f"{source}: '{key}' has features but no recording in wav.scp{' by way of segments' if source in pieces else ''}; "
+                f"mend it with utils/fix_data_dir.sh {source}"
+            )
+        name = f"{utterance_hash(paths[source][recording]):016x}" if pieces else key
+        recordings[name] = paths[source][recording]
+        if pieces:
+            segments[key] = f"{name} {times}"
+    return {"wav.scp": recordings, "segments": segments}
+
+
+def write_directory(target: Path, tables, conf, sources, name) -> None:
     """Write the directory anew; utt2spk comes last, so that one that is cut short is not taken for whole."""
     shutil.rmtree(target, ignore_errors=True)
     for file, text in conf.items():
@@ -97,10 +135,10 @@ def write_directory(target: Path, features, vad, frames, conf, sources, name) ->
     if (sources[0] / "frame_shift").exists():
         write_text(target / "frame_shift", (sources[0] / "frame_shift").read_text())
     write_text(target / "name", f"{name or target.resolve().name}\n")
-    write_table(target / "feats.scp", features)
-    if vad:
-        write_table(target / "vad.scp", vad)
-    write_table(target / "utt2num_frames", frames)
-    write_table(target / "utt2hash", {key: utterance_hash(key) for key in features})
-    write_table(target / "spk2utt", {key: key for key in features})
-    write_table(target / "utt2spk", {key: key for key in features})
+    for file, table in tables.items():
+        if table:
+            write_table(target / file, table)
+    keys = tables["feats.scp"]
+    write_table(target / "utt2hash", {key: utterance_hash(key) for key in keys})
+    write_table(target / "spk2utt", {key: key for key in keys})
+    write_table(target / "utt2spk", {key: key for key in keys})
