@@ -1,9 +1,23 @@
-"""Is the run healthy? Numbers that show a collapse, gathered on the device and read once an epoch, and what they mean in words."""
+"""Is the run healthy? Numbers that show what the loss does not, summed on the device, read once an interval, and what they mean in words.
+
+    averages.add({"loss": loss.detach(), MOMENTS: moments(embeddings)})  # every step; nothing waits
+    means = averages.read(all_reduce)                                    # every interval
+    alarms(means)                                                        # warns, or stops the run
+"""
 
 import math
 
 import torch
 import torch.nn.functional as F
+
+from pydino.base import UserError, warn
+
+MOMENTS = "embedding_moments"  # the one entry of a step's metrics that is no scalar; read as effective_rank
+# Embeddings whose covariance has a smaller trace than this are one point, but for rounding.
+NO_VARIANCE = 1e-6
+SMALL_RANK = 0.04  # of the rank that could be
+SMALL_INFORMATION = 0.2  # nats
+MUCH_WAITING = 0.2  # of the time
 
 
 @torch.no_grad()
@@ -15,46 +29,109 @@ def embedding_spread(embeddings: torch.Tensor) -> torch.Tensor:
     return 1 - F.normalize(embeddings.float(), dim=-1).mean(0).square().sum()
 
 
+@torch.no_grad()
+def moments(embeddings: torch.Tensor) -> torch.Tensor:
+    """Return the sums that the covariance of L2-normalised embeddings (B, D) is made of: (D + 1, D + 1) float32.
+
+    With a 1 behind each embedding x they are one product, sum [x 1]' [x 1]: second moments, sums, and the number B in the corner. Those
+    of several batches or processes add up.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        x = F.pad(F.normalize(embeddings.float(), dim=-1), (0, 1), value=1.0)
+        return x.T @ x
+
+
+def effective_rank(sums: torch.Tensor) -> float:
+    """Return how many directions embeddings use: 1 to D, and not above their number less one.
+
+    It is exp(-sum_i p_i ln p_i), where p are the eigenvalues of their covariance divided by the sum of these: D where every direction has
+    the same variance, 1 where all lie on one line, or in one point. Roy and Vetterli 2007, "The effective rank: a measure of effective
+    dimensionality", take singular values of a matrix; eigenvalues of a covariance, taken here, are variances, the squares of those. Of
+    N embeddings it is an underestimate where N is not well above D: by a tenth at N = 5 D, by 0.4 at N = D.
+
+    Args:
+        sums: (D + 1, D + 1) of :func:`moments`; reading it waits for the device.
+    """
+    sums = sums.double().cpu()
+    if not torch.isfinite(sums).all():
+        return math.nan
+    mean = sums[-1, :-1] / sums[-1, -1]
+    variances = torch.linalg.eigvalsh(sums[:-1, :-1] / sums[-1, -1] - torch.outer(mean, mean)).clamp_min(0)
+    if variances.sum() < NO_VARIANCE:
+        return 1.0
+    return torch.special.entr(variances / variances.sum()).sum().exp().item()
+
+
 class Averages:
-    """Running means of scalars that stay on the device until they are read."""
+    """Means of what the steps measure, kept as sums on the device until they are read.
+
+    Scalars are averaged over the steps. ``MOMENTS``, where a step gives it, is read as ``effective_rank`` and ``embeddings``, the number of
+    embeddings that is of.
+
+    Where several processes train, each sums its own. Pass ``all_reduce``, which adds up a tensor over all processes in place
+    (torch.distributed.all_reduce does), in all of them at the same step: every one then reads the figures of all.
+    """
 
     def __init__(self):
         self._sums: dict[str, torch.Tensor] = {}
-        self._count = 0
+        self._count = 0  # steps
 
     def add(self, metrics: dict[str, torch.Tensor]) -> None:
-        """Add the scalars of a step; nothing waits for the device."""
+        """Add what a step measured; nothing waits for the device."""
         for name, value in metrics.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
+            if name in self._sums:
+                self._sums[name] += value
+            else:  # a copy: sums are added to in place
+                self._sums[name] = value.detach().float().clone()
         self._count += 1
 
-    def peek(self) -> dict[str, float]:
+    def peek(self, all_reduce=None) -> dict[str, float]:
         """Return the means since the last reading; this waits for the device."""
-        if not self._count:
+        state = self.state(all_reduce)
+        names = [name for name in state["sums"] if name != MOMENTS]
+        if not state["count"] or not names:
             return {}
-        values = (torch.stack([value.float() for value in self._sums.values()]) / self._count).tolist()
-        return dict(zip(self._sums, values, strict=True))
+        values = (torch.stack([state["sums"][name] for name in names]) / state["count"]).tolist()
+        means = dict(zip(names, values, strict=True))
+        if MOMENTS in state["sums"]:
+            sums = state["sums"][MOMENTS]
+            means |= {"effective_rank": effective_rank(sums), "embeddings": sums[-1, -1].item()}
+        return means
 
-    def read(self) -> dict[str, float]:
+    def read(self, all_reduce=None) -> dict[str, float]:
         """Return the means since the last reading, and start anew; this waits for the device."""
-        means = self.peek()
+        means = self.peek(all_reduce)
         self._sums, self._count = {}, 0
         return means
 
-    def state(self) -> dict:
-        """Return what a checkpoint keeps, so that an epoch that was interrupted has the means of all its steps."""
-        return {"sums": self._sums, "count": self._count}
+    def state(self, all_reduce=None) -> dict:
+        """Return what a checkpoint keeps, so that an interval that was interrupted has the means of all its steps."""
+        if all_reduce is None or not self._sums:
+            return {"sums": {name: value.clone() for name, value in self._sums.items()}, "count": self._count}
+        # One message for all: float32 counts exactly up to 16 million.
+        counts = next(iter(self._sums.values())).new_full((1,), self._count)
+        flat = torch.cat([counts, *(value.reshape(-1) for value in self._sums.values())])
+        all_reduce(flat)
+        parts = flat[1:].split([value.numel() for value in self._sums.values()])
+        sums = {name: part.view_as(value) for part, (name, value) in zip(parts, self._sums.items(), strict=True)}
+        return {"sums": sums, "count": round(flat[0].item())}
 
-    def restore(self, state: dict) -> None:
-        """Put back what :meth:`state` returned."""
-        self._sums, self._count = dict(state["sums"]), state["count"]
+    def restore(self, state: dict, first: bool = True) -> None:
+        """Put back what :meth:`state` returned.
+
+        Args:
+            state: of this process alone, or of all of them.
+            first: False in all processes but one, where the sums of all are to be counted once.
+        """
+        self._sums = {name: value.clone() if first else torch.zeros_like(value) for name, value in state["sums"].items()}
+        self._count = state["count"] if first else 0
 
 
 def collapse(means: dict[str, float], output_dim: int) -> str:
     """Return which collapse a run shows, in plain words, or an empty string.
 
     Args:
-        means: of an epoch: loss, teacher_entropy, mean_teacher_entropy, kl, embedding_spread.
+        means: of an interval: loss, teacher_entropy, mean_teacher_entropy, kl, embedding_spread.
         output_dim: K; entropies lie between 0 and ln K.
     """
     uniform = math.log(output_dim)
@@ -70,3 +147,99 @@ def collapse(means: dict[str, float], output_dim: int) -> str:
             "temperature, lower the centre momentum, or add the KoLeo term"
         )
     return ""
+
+
+def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
+    """Return what is lost though the loss may look well, in plain words, or an empty string.
+
+    Two signs. The embeddings use few directions: ``effective_rank`` below SMALL_RANK of what D dimensions, or N embeddings, could have.
+    The outputs tell utterances apart no more: the entropy of the mean output less the mean entropy of the outputs, which is how
+    many nats one output says about which utterance of the batch it came from, is below SMALL_INFORMATION.
+
+    Args:
+        means: of an interval: effective_rank and embeddings (their number); where there is a teacher, mean_teacher_entropy and
+            teacher_entropy. What is missing is not judged.
+        embedding_dim: D.
+    """
+    said = []
+    if "effective_rank" in means:
+        possible = min(embedding_dim, means["embeddings"] - 1)
+        if means["effective_rank"] < SMALL_RANK * possible:
+            said.append(f"the embeddings use {means['effective_rank']:.1f} directions of {possible:.0f} (effective rank)")
+    if "mean_teacher_entropy" in means:
+        information = means["mean_teacher_entropy"] - means["teacher_entropy"]
+        if information < SMALL_INFORMATION:
+            said.append(f"an output tells only {information:.2f} nats about which utterance it came from")
+    if not said:
+        return ""
+    return (
+        f"partial collapse: {' and '.join(said)}; lower the learning rate or the teacher temperature, raise the teacher's momentum, or add "
+        "the KoLeo term, and compare pydino monitor with the untrained encoder before you train on"
+    )
+
+
+def not_finite(means: dict[str, float]) -> str:
+    """Return which means are no numbers any more, in plain words, or an empty string."""
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if not bad:
+        return ""
+    return f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start afresh with --force true"
+
+
+def starved(share: float, source: str) -> str:
+    """Return what to do about a device that waits for data, in plain words, or an empty string.
+
+    Args:
+        share: of the time that is spent waiting, 0 to 1.
+        source: ``features`` or ``audio``.
+    """
+    if share < MUCH_WAITING:
+        return ""
+    instead = "read features instead (input: features)" if source == "audio" else "compress the features (compress: true)"
+    return (
+        f"starved: {100 * share:.0f} % of the time goes by waiting for data; raise --data-workers (up to the number of CPU cores), put the "
+        f"data on a faster or local disk, or {instead}"
+    )
+
+
+class Alarms:
+    """Says what is wrong with a run where it begins, not at every interval, and stops a run that is lost.
+
+    Not a number stops always; a collapse where ``on_collapse`` is stop. A partial collapse or a starved device only warns: a run may
+    recover from the one, and the other costs time alone.
+
+    Args:
+        diagnosis: of the method, from means to what is wrong (a whole collapse) or an empty string.
+        on_collapse: stop or warn.
+        embedding_dim: D.
+        source: ``features`` or ``audio``, where batches come from.
+        speaks: False in all processes but the first. Those are given the same means, so they stop alike.
+    """
+
+    def __init__(self, diagnosis, on_collapse: str, embedding_dim: int, source: str, speaks: bool = True):
+        self._diagnosis, self._on_collapse, self._dim, self._source, self._speaks = diagnosis, on_collapse, embedding_dim, source, speaks
+        self._sounding: dict[str, bool] = {}
+        self._waited = False
+
+    def __call__(self, means: dict[str, float]) -> None:
+        """Judge the line of an interval.
+
+        Raises:
+            UserError: the run is lost.
+        """
+        lost = not_finite(means)
+        if lost:
+            raise UserError(lost)
+        what = self._diagnosis(means)
+        if what and self._on_collapse == "stop":
+            raise UserError(f"{what} (to go on all the same: on_collapse: warn)")
+        self._warn("collapse", what)
+        self._warn("partial", "" if what else partial_collapse(means, self._dim))
+        waits = starved(means.get("data_wait", 0.0), self._source)
+        self._warn("starved", waits if self._waited else "")  # one slow interval, such as the first, is no starvation
+        self._waited = bool(waits)
+
+    def _warn(self, kind: str, what: str) -> None:
+        if what and self._speaks and not self._sounding.get(kind):
+            warn(what)
+        self._sounding[kind] = bool(what)

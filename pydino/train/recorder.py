@@ -1,0 +1,115 @@
+"""What a run leaves to read: a JSON line an interval in EXP/log.jsonl, and the same numbers as TensorBoard curves in EXP/tensorboard."""
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+from pydino.base import log, warn, write_text
+
+LOG, CURVES = "log.jsonl", "tensorboard"
+# Which page of TensorBoard a number is on; the others are on the first.
+PAGES = {
+    "entropy": ("teacher_entropy", "student_entropy", "mean_teacher_entropy", "kl"),
+    "embedding": ("embedding_spread", "effective_rank", "centre_norm"),
+    "schedule": ("lr", "momentum"),
+    "speed": ("utterances_per_second", "hours_per_second", "data_wait", "memory_gb"),
+}
+COORDINATES = ("epoch", "step", "embeddings")
+
+
+class Recorder:
+    """Writes what an interval measured; training goes on if it cannot.
+
+    Args:
+        exp: folder of the run.
+        resume_step: number of steps done. What an earlier attempt wrote of later ones is taken back.
+    """
+
+    def __init__(self, exp, resume_step: int):
+        self._path = Path(exp) / LOG
+        self._failed = False
+        self._try(self._take_back, resume_step)
+        self._curves = open_curves(Path(exp) / CURVES, resume_step)
+
+    def write(self, line: dict[str, float]) -> None:
+        """Append one line.
+
+        Args:
+            line: ``epoch``, ``step`` (steps done) and any numbers: loss and its parts, entropies and ``kl`` in nats, ``centre_norm``,
+                ``embedding_spread``, ``effective_rank``, ``gradient_norm``, ``lr``, ``momentum``, ``utterances_per_second``,
+                ``hours_per_second`` (hours of audio a second), ``data_wait`` (share of the time, 0 to 1), ``memory_gb``.
+        """
+        self._try(self._append, line)
+        if self._curves is not None:
+            self._try(write_curves, self._curves, PAGES, line)
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds back."""
+        if self._curves is not None:
+            self._try(self._curves.close)
+
+    def _take_back(self, resume_step: int) -> None:
+        if not self._path.exists():
+            return
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        kept = "".join(f"{line}\n" for line in text.splitlines() if 0 < logged_step(line) <= resume_step)
+        if kept != text:
+            write_text(self._path, kept)
+
+    def _append(self, line: dict[str, float]) -> None:
+        text = json.dumps({name: value if is_finite(value) else None for name, value in line.items()}) + "\n"
+        # One write of the whole line, past any buffer of ours: whoever reads along finds no half line.
+        with open(self._path, "ab", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if stream.write(text.encode()) < len(text.encode()):  # the disk took a part
+                stream.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _try(self, action, *arguments) -> None:
+        """A log is no reason to lose a run: a disk that is full is said once."""
+        try:
+            action(*arguments)
+        except Exception as error:  # TensorBoard's writer has errors of its own, from a thread of its own
+            if not self._failed:
+                warn(f"cannot write the log of the run ({error}); training goes on, and what cannot be written is missing there")
+            self._failed = True
+
+
+def open_curves(folder: Path, resume_step: int):
+    """Return TensorBoard's writer, whose curves go on after ``resume_step``; None, with a line that says so, where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log(f"no TensorBoard curves: the package is not installed (pip install tensorboard); {LOG} has the same numbers")
+        return None
+    try:
+        # What an earlier attempt wrote of steps from purge_step on is hidden.
+        return SummaryWriter(str(folder), purge_step=resume_step + 1)
+    except OSError as error:
+        warn(f"no TensorBoard curves: cannot write {folder} ({error.strerror or error})")
+        return None
+
+
+def write_curves(writer, pages: dict, line: dict) -> None:
+    """Add the numbers of a line to TensorBoard's curves, by ``line["step"]``, each on its page or on that of the loss."""
+    for name, value in line.items():
+        if name not in COORDINATES and isinstance(value, (int, float)) and is_finite(value):
+            page = next((page for page, names in pages.items() if name in names), "loss")
+            writer.add_scalar(f"{page}/{name}", value, line["step"])
+    writer.flush()
+
+
+def is_finite(value) -> bool:
+    """Whether it is no float, or a finite one: JSON has no word for the others."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def logged_step(line: str) -> int:
+    """Return the step that a line of the log was written after; 0 if a kill or a full disk cut the line short."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return step if isinstance(step, int) else 0
