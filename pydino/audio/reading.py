@@ -36,41 +36,62 @@ def read_audio(rxfilename: str, start: float | None = None, end: float | None = 
         UserError: missing, empty, truncated or unreadable file; several channels; samples that are not numbers; a part outside
             the recording; a pipe that is not allowed or fails.
     """
+    parts, rate = read_parts(rxfilename, lambda total, rate: [span_of(start, end, total, rate, rxfilename)], allow_pipes, channel)
+    return parts[0].astype(np.float32, copy=False), rate
+
+
+def read_parts(rxfilename: str, choose, allow_pipes: bool = False, channel: int | None = None) -> tuple[list[np.ndarray], int]:
+    """Read parts of one channel of a recording that is opened once, in integers where it has no more than 16 bits.
+
+    Args:
+        rxfilename, allow_pipes, channel: as in :func:`read_audio`.
+        choose: callable (samples, rate) -> list of (first, last + 1) sample of each part. It may raise UserError.
+
+    Returns:
+        (samples (S,) of each part, int16, or float32 in -32768 to 32767; rate in Hz).
+
+    Raises:
+        UserError: as :func:`read_audio`.
+    """
     where = rxfilename
     location = parse_rxfilename(rxfilename)
     if location.rows or location.columns:
         raise UserError(f"'{where}': a range of rows or columns says nothing about audio; use a segments file")
     if location.is_pipe:
         content = _run_pipe(location.path, allow_pipes)
-        samples, rate = _decode(io.BytesIO(content), len(content), where, start, end)
+        parts, rate = _decode(io.BytesIO(content), len(content), where, choose)
     else:
         try:
             with open(location.path, "rb", buffering=0) as stream:
                 stream.seek(location.offset)
-                samples, rate = _decode(stream, os.fstat(stream.fileno()).st_size, where, start, end)
+                parts, rate = _decode(stream, os.fstat(stream.fileno()).st_size, where, choose)
         except OSError as error:
             raise UserError(
                 f"cannot read {location.path}: {error.strerror or error}; is the path right, seen from this folder?"
             ) from error
-    samples = _pick_channel(samples, channel, where)
+    return [_scaled(_pick_channel(part, channel, where), where) for part in parts], rate
+
+
+def _scaled(samples: np.ndarray, where: str) -> np.ndarray:
+    """Return samples in the range of 16-bit integers; those of real numbers come in -1 to 1."""
     if len(samples) == 0:
         raise UserError(f"{where}: no samples in it; make it again or leave it out")
     if samples.dtype.kind == "i":
-        return samples.astype(np.float32), rate
+        return samples
     bad = int(np.count_nonzero(~np.isfinite(samples)))
     if bad:
         raise UserError(f"{where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or leave it out")
-    return samples * np.float32(FULL_SCALE), rate
+    return samples * np.float32(FULL_SCALE)
 
 
 _run_pipe = lru_cache(maxsize=1)(run_pipe)  # the segments of one recording follow each other
 
 
-def _decode(stream, length: int, where: str, start, end):
-    """Return samples (S, channels), int16 or float32 of full scale 1, and the rate."""
+def _decode(stream, length: int, where: str, choose):
+    """Return samples (S, channels) of each part, int16 or float32 of full scale 1, and the rate."""
     if length == stream.tell():
         raise UserError(f"{where}: the file is empty; make it again or leave it out")
-    pcm = read_pcm(stream, length, where, start, end, lambda *what: _span(*what, where))
+    pcm = read_pcm(stream, length, where, choose)
     if pcm is not None:
         return pcm
     try:
@@ -79,20 +100,25 @@ def _decode(stream, length: int, where: str, start, end):
             form = "int16" if audio.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW") else "float32"
             if audio.frames >= _UNKNOWN_LENGTH:
                 raise UserError(f"{where}: its header does not say how long it is (written to a pipe?); rewrite it with flac or sox")
-            first, last = _span(start, end, audio.frames, rate, where)
-            audio.seek(first)
-            samples = audio.read(last - first, dtype=form, always_2d=True)
+            parts = [_read_part(audio, first, last, form, where) for first, last in choose(audio.frames, rate)]
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise UserError(f"{where}: cannot be decoded ({reason}): truncated or damaged, or no audio; copy or make it again") from error
+    return parts, rate
+
+
+def _read_part(audio, first: int, last: int, form: str, where: str) -> np.ndarray:
+    if first != audio.tell():
+        audio.seek(first)
+    samples = audio.read(last - first, dtype=form, always_2d=True)
     if len(samples) < last - first:
         raise UserError(
             f"{where}: {last - first} samples are promised but only {len(samples)} could be decoded: truncated or damaged; copy it again"
         )
-    return samples, rate
+    return samples
 
 
-def _span(start, end, total: int, rate: int, where: str) -> tuple[int, int]:
+def span_of(start, end, total: int, rate: int, where: str) -> tuple[int, int]:
     """Return the samples [first, last) of the seconds [start, end) of a recording."""
     first = int((start or 0.0) * rate)
     last = total if end is None or end < 0 else int(end * rate)

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from pydino.base import UserError
+
 _ZEROS = 32  # zero crossings of the filter on each side: how sharp it is
 _ROLL_OFF = 0.94  # where the pass band ends, as a share of the lower half sample rate
 _BETA = 9.0  # of the Kaiser window: some 90 dB of stop-band attenuation, below the noise of 16 bits
@@ -26,6 +28,29 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     common = math.gcd(rate, to)
     up, down = to // common, rate // common
     return scipy.signal.resample_poly(samples, up, down, window=_filter(up, down)).astype(np.float32, copy=False)
+
+
+def needed_samples(first: int, last: int, total: int, rate: int, to: int) -> tuple[int, int, int]:
+    """Return which samples [begin, end) of ``total`` at ``rate`` the samples [first, last) of their resampling hang on, and ``skip``.
+
+    ``resample(x[begin:end], rate, to)[skip : skip + last - first]`` equals ``resample(x, rate, to)[first:last]``, without the rest.
+    """
+    common = math.gcd(rate, to)
+    up, down = to // common, rate // common
+    reach = _ZEROS * max(up, down) // up + 1
+    begin = max(first * down // up - reach, 0) // down * down  # only there both sequences have a sample
+    end = min(-(-last * down // up) + reach, total)
+    return begin, end, first - begin // down * up
+
+
+def check_rate(rate: int, options, where: str) -> None:
+    """Raise UserError unless audio of ``rate`` Hz may be resampled to that of the features, by FrameOptions ``options``."""
+    wanted = int(options.sample_frequency)
+    name = "allow_downsample" if rate > wanted else "allow_upsample"
+    if rate != wanted and not getattr(options, name):
+        raise UserError(
+            f"{where}: {rate} Hz where the features are of {wanted} Hz; set '{name}: true' in their configuration to have it resampled"
+        )
 
 
 @lru_cache(maxsize=8)

@@ -51,14 +51,14 @@ def parse_header(head: bytes, where: str) -> WavHeader | None:
     return None
 
 
-def read_pcm(stream, length: int, where: str, start: float, end: float | None, span):
+def read_pcm(stream, length: int, where: str, choose):
     """Read from a seekable binary ``stream`` of ``length`` bytes, at its start.
 
     Args:
-        span: callable (start, end, samples, rate) -> (first, last) sample of the part that is wanted.
+        choose: callable (samples, rate) -> (first, last) of each part that is wanted, in samples.
 
     Returns:
-        (samples (S, channels) int16, rate), or None if the stream is not 16-bit PCM WAVE.
+        (list of samples (S, channels) int16, rate), or None if the stream is not 16-bit PCM WAVE.
 
     Raises:
         UserError: the samples end before the header says they do.
@@ -76,15 +76,16 @@ def read_pcm(stream, length: int, where: str, start: float, end: float | None, s
         raise UserError(
             f"{where}: its header promises {size} bytes of samples but {max(there, 0)} follow: a truncated copy; copy or make it again"
         )
-    first, last = span(start, end, size // frame, header.rate)
-    begin, stop = header.data + first * frame, header.data + last * frame
-    if stop <= len(head):
-        content = head[begin:stop]
-    elif begin < len(head):  # what is here already need not be read again
-        content = head[begin:] + stream.read(stop - len(head))
-    else:
-        stream.seek(base + begin)
-        content = stream.read(stop - begin)
-    if len(content) < stop - begin:
-        raise UserError(f"{where}: it became shorter while it was read; try again when whoever writes it is done")
-    return np.frombuffer(content, dtype="<i2").reshape(-1, header.channels), header.rate
+    parts, at = [], len(head)  # where the stream stands, counted from base
+    for first, last in choose(size // frame, header.rate):
+        begin, stop = header.data + first * frame, header.data + last * frame
+        content = head[begin:stop]  # what is here already need not be read again
+        if stop > len(head):
+            if begin + len(content) != at:
+                stream.seek(base + begin + len(content))
+            content += stream.read(stop - begin - len(content))
+            at = stop
+        if len(content) < stop - begin:
+            raise UserError(f"{where}: it became shorter while it was read; try again when whoever writes it is done")
+        parts.append(np.frombuffer(content, dtype="<i2").reshape(-1, header.channels))
+    return parts, header.rate

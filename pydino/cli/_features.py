@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pydino.audio import KINDS, num_frames, read_audio, resample
+from pydino.audio import KINDS, check_rate, num_frames, read_audio, resample
 from pydino.base import UserError, load_config, log, read_json, utterance_hash, write_json
 from pydino.cli import boolean
 from pydino.kaldi import ArchiveWriter, read_table
@@ -172,10 +172,7 @@ def _load(utterance: Utterance, config, allow_pipes, report) -> tuple[np.ndarray
     waveform, rate = read_audio(utterance.rxfilename, utterance.start, utterance.end, allow_pipes, channel)
     wanted, seconds = int(config.sample_frequency), len(waveform) / rate
     if rate != wanted:
-        allowed, name = (config.allow_downsample, "allow_downsample") if rate > wanted else (config.allow_upsample, "allow_upsample")
-        if not allowed:
-            raise UserError(f"{utterance.rxfilename}: {rate} Hz where the features are of {wanted} Hz; "
-                            f"set '{name}: true' in their configuration to have it resampled")
+        check_rate(rate, config, utterance.rxfilename)
         waveform = resample(waveform, rate, wanted)
         report.resampled[str(rate)] = report.resampled.get(str(rate), 0) + 1
     if seconds < config.min_duration:
