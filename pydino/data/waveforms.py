@@ -24,3 +24,7 @@ class Waveforms:
     lengths: np.ndarray
     starts: np.ndarray
     sizes: np.ndarray
+
+    def pin_memory(self) -> "Waveforms":
+        """Return a copy that a GPU can fetch by itself."""
+        return Waveforms(self.samples.pin_memory(), self.offsets, self.lengths, self.starts, self.sizes)
