@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pydino.ssl import DinoLoss, DinoLossConfig, koleo, make_teacher, update_teacher
+from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, koleo, make_teacher, update_teacher
 
 
 def reference_loss(student, teacher, centre, student_temperature, teacher_temperature):
@@ -29,7 +29,7 @@ def test_loss_and_gradient_equal_the_definition(views, num_global, batch, output
     teacher = torch.rand(num_global, batch, outputs) * 2 - 1
     criterion = DinoLoss(DinoLossConfig(), outputs)
     criterion.centre.copy_(torch.randn(outputs) * 0.1)
-    loss, _ = criterion(student, teacher)
+    loss, _, _ = criterion(student, teacher)
     (gradient,) = torch.autograd.grad(loss, student)
     expected = reference_loss(student, teacher, criterion.centre, 0.1, 0.04)
     (expected_gradient,) = torch.autograd.grad(expected, student)
@@ -39,7 +39,9 @@ def test_loss_and_gradient_equal_the_definition(views, num_global, batch, output
 
 def test_a_papers_batch_has_ten_pairs():
     """2 global and 4 local views: 2 x 6 - 2 = 10 pairs; with uniform outputs every pair costs ln K."""
-    loss, metrics = DinoLoss(DinoLossConfig(), 16)(torch.zeros(6, 3, 16), torch.zeros(2, 3, 16))
+    criterion = DinoLoss(DinoLossConfig(), 16)
+    loss, metrics, means = criterion(torch.zeros(6, 3, 16), torch.zeros(2, 3, 16))
+    metrics |= criterion.update_centre(means)
     assert loss.item() == pytest.approx(math.log(16), rel=1e-6)
     for name in ("teacher_entropy", "student_entropy", "mean_teacher_entropy"):
         assert metrics[name].item() == pytest.approx(math.log(16), rel=1e-5)
@@ -50,9 +52,10 @@ def test_mean_teacher_entropy_tells_one_answer_for_all_from_one_each():
     teacher = torch.full((2, 8, 8), -1.0)
     teacher[:, :, 3] = 1.0
     criterion = DinoLoss(DinoLossConfig(), 8)
-    assert criterion(torch.zeros(6, 8, 8), teacher)[1]["mean_teacher_entropy"] < 0.01
+    assert criterion.update_centre(criterion(torch.zeros(6, 8, 8), teacher)[2])["mean_teacher_entropy"] < 0.01
     each = 2 * torch.eye(8).expand(2, 8, 8) - 1
-    metrics = criterion(torch.zeros(6, 8, 8), each)[1]
+    _, metrics, means = DinoLoss(DinoLossConfig(), 8)(torch.zeros(6, 8, 8), each)
+    metrics |= criterion.update_centre(means)
     assert metrics["mean_teacher_entropy"].item() == pytest.approx(math.log(8), abs=1e-3) and metrics["teacher_entropy"] < 0.01
 
 
@@ -64,7 +67,7 @@ def test_centre_is_a_running_mean_of_the_teachers_logits_used_before_it_is_updat
         student = torch.randn(6, 3, 5)
         wanted = reference_loss(student, teacher, expected, 0.1, 0.04).item()
         assert criterion(student, teacher)[0].item() == pytest.approx(wanted, rel=1e-5)
-        criterion.update_centre(teacher)
+        criterion.update_centre(criterion(student, teacher)[2])
         expected = 0.9 * expected + 0.1 * teacher.double().reshape(-1, 5).mean(0)
     assert torch.allclose(criterion.centre.double(), expected, atol=1e-6)
 
@@ -105,3 +108,13 @@ def test_koleo_of_equal_embeddings_is_finite():
     loss = koleo(x)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(x.grad).all()
+
+
+def test_cosine_loss_and_gradient_equal_a_loop_over_pairs():
+    torch.manual_seed(4)
+    student, teacher = torch.randn(5, 3, 7, requires_grad=True), torch.randn(2, 3, 7)
+    pairs = [(g, v) for g in range(2) for v in range(5) if v != g]
+    expected = sum(1 - torch.cosine_similarity(teacher[g].double(), student[v].double()).mean() for g, v in pairs) / len(pairs)
+    loss = cosine_loss(student, teacher)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(*(torch.autograd.grad(x, student)[0] for x in (loss, expected)), atol=1e-7)

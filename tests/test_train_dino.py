@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from pydino.base import config_from_dict, dump_config
 from pydino.cli import main
-from pydino.data import CropConfig, TrainingSet, ViewSampler
+from pydino.data import TrainingSet
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.train import DinoConfig
+from pydino.train.config import OptimiserConfig
 from pydino.train.monitors import collapse, embedding_spread
-from pydino.train.schedules import cosine, warmup_cosine
+from pydino.train.schedules import cosine, learning_rate, ramp
 
 ROOT = Path(__file__).parent.parent
 BANDS = 12
@@ -75,7 +76,8 @@ def weights(exp):
 
 def log_lines(exp):
     lines = (exp / "log.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "utterances_per_second": 0} for line in lines]
+    measured = {"utterances_per_second", "hours_per_second", "data_wait", "memory_gb"}
+    return [{name: value for name, value in json.loads(line).items() if name not in measured} for line in lines]
 
 
 def equal(a, b):
@@ -227,30 +229,23 @@ def test_crops_come_from_the_voiced_frames_and_wrap_round_where_too_short(data):
         key = by_hash[int(dataset.hashes[index])]
         speech = read_object(stored[key])[read_object(vad[key]) > 0.5]
         assert dataset.lengths[index] == len(speech)
-        out = np.empty((2, 300, BANDS), np.float32)
-        dataset.read(out, index, np.array([0, len(speech) - 3]))
-        assert (out[0] == np.resize(speech, (300, BANDS))).all()
-        assert (out[1] == np.resize(np.roll(speech, 3, axis=0), (300, BANDS))).all()
-        ends = np.empty((2, 5, BANDS), np.float32)  # so far apart that they are read one by one
-        dataset.read(ends, index, np.array([0, len(speech) - 5]))
-        assert (ends == np.stack([speech[:5], speech[-5:]])).all()
-
-
-def test_an_epoch_visits_every_utterance_once_and_batches_are_functions_of_the_step(data):
-    dataset = TrainingSet(data)
-    crops = CropConfig(num_local=1, global_seconds=[0.3, 0.3], local_seconds=[0.2, 0.2])
-    sampler = ViewSampler(dataset, crops, batch_size=5, frame_shift=0.01, seed=3)
-    visits = [(int(e), int(h)) for step in range(14) for e, h in zip(*(lambda b: (b.epochs, b.hashes))(sampler.batch(step)), strict=True)]
-    assert sorted(visits) == sorted((e, int(h)) for e in range(5) for h in dataset.hashes)
-    assert [h for e, h in visits if e == 0] != [h for e, h in visits if e == 1]
-    again = ViewSampler(dataset, crops, batch_size=5, frame_shift=0.01, seed=3).batch(9)
-    assert (again.global_crops == sampler.batch(9).global_crops).all() and again.global_crops.shape == (2, 5, 30, BANDS)
+        starts = np.array([[0, len(speech) - 3]])
+        first, second = dataset.collect(np.array([index]), starts, np.array([300, 300])).values.numpy().reshape(2, 300, BANDS)
+        assert (first == np.resize(speech, (300, BANDS))).all()
+        assert (second == np.resize(np.roll(speech, 3, axis=0), (300, BANDS))).all()
+        # So far apart that they are read one by one.
+        ends = dataset.collect(np.array([index]), np.array([[0, len(speech) - 5]]), np.array([5, 4]))
+        assert (ends.values.numpy() == np.concatenate([speech[:5], speech[-5:-1]])).all()
 
 
 def test_schedules():
-    assert [warmup_cosine(s, 11, 4, 1.0, 0.0) for s in (0, 2, 4)] == [0, 0.5, 1.0]
-    assert warmup_cosine(10, 11, 4, 1.0, 0.25) == pytest.approx(0.25)
+    optimiser = OptimiserConfig(lr=1.0, final_lr=0.25, warmup_steps=4)
+    assert [learning_rate(s, 11, 1, optimiser) for s in (0, 2, 4)] == [0, 0.5, 1.0]
+    assert learning_rate(10, 11, 1, optimiser) == pytest.approx(0.25)
+    halving = OptimiserConfig(lr=1.0, final_lr=0.2, warmup_epochs=2, schedule="exponential", half_life_steps=10)
+    assert [learning_rate(s, 99, 2, halving) for s in (4, 14, 19, 90)] == pytest.approx([1, 0.5, 0.5**1.5, 0.2])
     assert cosine(5, 11, 0.996, 1.0) == pytest.approx(0.998) and cosine(10, 11, 0.996, 1.0) == pytest.approx(1.0)
+    assert [ramp(s, 10, 0.1) for s in (0, 5, 30)] == pytest.approx([0, 0.05, 0.1]) and ramp(0, 0, 0.1) == 0.1
 
 
 def test_weight_decay_is_on_matrices_only():
@@ -286,12 +281,12 @@ def test_weights_that_are_no_numbers_are_never_saved_even_where_a_collapse_only_
     assert not (tmp_path / "exp/teacher").exists()
     for path in (tmp_path / "exp/checkpoints").glob("*.pt"):
         sums = torch.load(path, weights_only=True)["averages"]["sums"]
-        assert all(torch.isfinite(value) for value in sums.values())
+        assert all(torch.isfinite(value).all() for value in sums.values())
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_every_optimiser_and_bfloat16_run(data, tmp_path, name):
-    assert train(data, tmp_path / "exp", "--set", f"optimiser.name={name}", "--set", "precision=bf16", "--set", "epochs=1") == 0
+    assert train(data, tmp_path / "exp", "--set", f"optimiser.name={name}", "--set", "compute.precision=bf16", "--set", "epochs=1") == 0
     assert all(value.dtype != torch.bfloat16 and torch.isfinite(value).all() for value in weights(tmp_path / "exp").values())
 
 

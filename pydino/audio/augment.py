@@ -17,6 +17,7 @@ from pydino.base import keyed_uniform, purpose
 
 TEXTURE_FRAMES = 4096  # length of the stored noise that crops take pieces of
 CURVES = 4  # cosines that a drawn spectral shape is made of
+BABBLE_NEIGHBOURS = 8  # utterances of a batch that mix; batches are shared out among processes in multiples of it
 NOISE_COLOUR_DB = 8.0  # standard deviation of the spectrum of a drawn noise around its mean
 SMALLEST_POWER = 1e-10
 
@@ -34,7 +35,7 @@ class AugmentConfig:
     noise_snr_db: list[float] = field(default_factory=lambda: [3.0, 25.0])
     babble_probability: float = 0.2
     babble_snr_db: list[float] = field(default_factory=lambda: [5.0, 20.0])
-    babble_speakers: int = 3  # other utterances of the batch that are mixed
+    babble_speakers: int = 3  # other utterances of the batch that are mixed; at most 7
     time_mask_frames: int = 10  # longest stretch that is blanked after normalisation
     frequency_mask_bands: int = 10
 
@@ -164,9 +165,11 @@ class PowerMelAugmenter:
     def _babble(self, power, level, rows, num_views, draw):
         """Return for crops ``rows`` the mean of other utterances of the batch, in the same view, (n, T, F), at a drawn level."""
         size = len(power) // num_views
-        speakers = min(self.config.babble_speakers, size - 1)
-        view, place = np.divmod(rows, size)
-        others = self._tensor(view[:, None] * size + (place[:, None] + np.arange(1, speakers + 1)) % size)  # (n, speakers)
+        near = min(BABBLE_NEIGHBOURS, size)
+        speakers = min(self.config.babble_speakers, near - 1)
+        view, place = np.divmod(rows[:, None], size)
+        first = np.minimum(place - place % near, size - near)  # others are sought among so many, whatever the batch is shared among
+        others = self._tensor(view * size + first + (place - first + np.arange(1, speakers + 1)) % near)  # (n, speakers)
         babble = power[others[:, 0]]
         for column in others.unbind(1)[1:]:
             babble.add_(power[column])

@@ -3,11 +3,14 @@
 from pydino.audio import NormalisationConfig
 from pydino.audio.augment import AugmentConfig
 
+from .crops import CropConfig
+from .order import Order
 from .training_set import TrainingSet, check_unlabelled
 from .view_maker import ViewMaker
-from .views import Batch, CropConfig, ViewSampler, prefetched
+from .views import Batch, ViewSampler, batches
+from .waveforms import Waveforms
 
 __all__ = [
-    "AugmentConfig", "Batch", "CropConfig", "NormalisationConfig", "TrainingSet", "ViewMaker", "ViewSampler", "check_unlabelled",
-    "prefetched",
+    "AugmentConfig", "Batch", "CropConfig", "NormalisationConfig", "Order", "TrainingSet", "ViewMaker", "ViewSampler", "Waveforms",
+    "batches", "check_unlabelled",
 ]

@@ -4,9 +4,11 @@ Nothing here looks at a key but to find its features: the order, and every draw,
 holds labels is refused.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pydino.base import UserError
 from pydino.kaldi import ChunkReader, read_scp_objects, read_table
@@ -35,6 +37,23 @@ def check_unlabelled(data) -> None:
                     f"{data}/{name} maps {key} to {other}; where labels are hidden every utterance is its own speaker; "
                     "make the directory with steps/make_train_set.sh"
                 )
+
+
+@dataclass
+class Crops:
+    """Crops of stored features, B utterances, V views, F columns.
+
+    Attributes:
+        values: (sum of sizes B, F) float32; the first sizes[0] B rows are the first view of every utterance, one after another, and so on.
+        sizes: (V,) frames of each view.
+    """
+
+    values: torch.Tensor
+    sizes: np.ndarray
+
+    def pin_memory(self) -> "Crops":
+        """Return a copy that a GPU can fetch by itself."""
+        return Crops(self.values.pin_memory(), self.sizes)
 
 
 class TrainingSet:
@@ -96,11 +115,20 @@ class TrainingSet:
             raise UserError(f"{data}/vad.scp: '{missing[0]}' is not in it; make the directory again with steps/make_train_set.sh")
         return packed
 
-    def read(self, crops, index: int, starts: np.ndarray) -> None:
-        """Fill ``crops``, a sequence of arrays (L, F), with frames of utterance ``index`` from ``starts`` on, silence not counted.
+    def collect(self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Crops:
+        """Read crops of utterances ``indices`` (B,) from frames ``starts`` (B, V) on, ``sizes`` (V,) frames each; silence is not counted.
 
-        An utterance shorter than L is repeated from its beginning: frame i of a crop is frame (start + i) mod length.
+        An utterance shorter than a crop is repeated from its beginning: frame i of a crop is frame (start + i) mod length.
         """
+        ends = np.cumsum(sizes) * len(indices)
+        values = np.empty((ends[-1], self.dim), dtype=np.float32)
+        views = [values[end - size * len(indices) : end].reshape(len(indices), size, -1) for end, size in zip(ends, sizes, strict=True)]
+        for row, index in enumerate(indices.tolist()):
+            self._read([view[row] for view in views], index, starts[row])
+        return Crops(torch.from_numpy(values), sizes)
+
+    def _read(self, crops: list[np.ndarray], index: int, starts: np.ndarray) -> None:
+        """Fill ``crops``, arrays (L, F), with frames of utterance ``index`` from ``starts`` on."""
         key, length = self._keys[index], int(self.lengths[index])
         frames = np.arange(length)  # where frames without silence are among all
         if self._voiced is not None:

@@ -14,7 +14,7 @@ class ViewMaker:
 
     Args:
         crops: how many of which.
-        augment: what is done to them.
+        augment: what is done to the views that the student alone sees, and to those that the teacher sees too.
         normalisation: of each crop by itself.
         feature_dim: F.
         frame_shift: seconds.
@@ -23,25 +23,30 @@ class ViewMaker:
     """
 
     def __init__(
-        self, crops: CropConfig, augment: AugmentConfig, normalisation: NormalisationConfig, feature_dim: int, frame_shift: float,
-        seed: int, device,
+        self, crops: CropConfig, augment: tuple[AugmentConfig, AugmentConfig], normalisation: NormalisationConfig, feature_dim: int,
+        frame_shift: float, seed: int, device,
     ):
-        self._augment = PowerMelAugmenter(augment, feature_dim, frame_shift, seed, device)
+        student, teacher = (PowerMelAugmenter(config, feature_dim, frame_shift, seed, device) for config in augment)
         self._normalisation, self._device = normalisation, torch.device(device)
         numbers = np.arange(crops.num_global + crops.num_local)
-        self._numbers = (numbers[: crops.num_global], numbers[crops.num_global :])
+        groups = ((numbers[: crops.num_global], teacher), (numbers[crops.num_global :], student))
+        self._groups = [(views, augmenter) for views, augmenter in groups if len(views)]
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> list[torch.Tensor]:
         """Return the global views (G B, L, F), then, if there are any, the local ones (V B, L', F); views first, then utterances."""
-        views = []
-        for crops, numbers in zip((batch.global_crops, batch.local_crops), self._numbers, strict=True):
-            if len(numbers):
-                x = torch.from_numpy(crops).to(self._device, non_blocking=True).flatten(0, 1)
-                draws = self._augment.draws(batch.epochs, batch.hashes, numbers)
-                x = normalise_batch(self._augment(x, draws, len(numbers)), self._normalisation)
-                views.append(self._augment.mask(x, draws))
-        return views
+        result = []
+        for (views, augment), x in zip(self._groups, self._features(batch), strict=True):
+            draws = augment.draws(batch.visits, batch.hashes, views)
+            x = normalise_batch(augment(x, draws, len(views)), self._normalisation)
+            result.append(augment.mask(x, draws))
+        return result
+
+    def _features(self, batch: Batch) -> list[torch.Tensor]:
+        """Return the log filter banks of each group of views, (N, L, F)."""
+        values, sizes = batch.content.values.to(self._device, non_blocking=True), batch.content.sizes
+        rows = [sizes[views].sum() * len(batch.hashes) for views, _ in self._groups]
+        return [x.unflatten(0, (-1, sizes[views[0]])) for x, (views, _) in zip(values.split(rows), self._groups, strict=True)]
 
 
 def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """DINO and what goes with it: losses, centre, teacher. Tensors in, tensors out."""
 
+from .cosine import cosine_loss
 from .dino import DinoLoss, DinoLossConfig
 from .koleo import koleo
 from .teacher import make_teacher, update_teacher
 
-__all__ = ["DinoLoss", "DinoLossConfig", "koleo", "make_teacher", "update_teacher"]
+__all__ = ["DinoLoss", "DinoLossConfig", "cosine_loss", "koleo", "make_teacher", "update_teacher"]

@@ -40,7 +40,7 @@ class DinoLoss(nn.Module):
         self.config = config
         self.register_buffer("centre", torch.zeros(output_dim))
 
-    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Return the loss (a scalar) and what tells a healthy run from a collapsing one.
 
         Args:
@@ -48,8 +48,8 @@ class DinoLoss(nn.Module):
             teacher: (G, B, K) logits of the global views, G < V; without gradient.
 
         Returns:
-            loss, and scalars in nats: ``teacher_entropy``, ``student_entropy``, ``mean_teacher_entropy`` (of the teacher's output
-            averaged over the batch: ln K where all outputs are used alike, small where few are), ``kl`` (of the pairs).
+            loss; scalars in nats: ``teacher_entropy``, ``student_entropy``, ``kl`` (of the pairs); and (2, K), the teacher's logits and
+            its outputs averaged over the batch, for :meth:`update_centre`.
         """
         views, num_global = len(student), len(teacher)
         # Softmaxes over many outputs are taken in float32 whatever the precision of the rest.
@@ -63,16 +63,25 @@ class DinoLoss(nn.Module):
         loss = -(all_pairs - same_view).mean() / pairs
         with torch.no_grad():
             teacher_entropy = -(p * log_p).sum(-1).mean()
-            mean_p = p.mean((0, 1))
             metrics = {
                 "teacher_entropy": teacher_entropy,
                 "student_entropy": -(log_q[:num_global].exp() * log_q[:num_global]).sum(-1).mean(),
-                "mean_teacher_entropy": -(mean_p * mean_p.clamp_min(1e-30).log()).sum(),
                 "kl": loss.detach() - teacher_entropy,
             }
-        return loss, metrics
+            means = torch.stack([teacher.float().mean((0, 1)), p.mean((0, 1))])
+        return loss, metrics, means
 
     @torch.no_grad()
-    def update_centre(self, teacher: torch.Tensor) -> None:
-        """c <- m c + (1 - m) mean of the teacher's logits (G, B, K); to be called after the loss of the same step."""
-        self.centre.lerp_(teacher.float().mean((0, 1)), 1 - self.config.centre_momentum)
+    def update_centre(self, means: torch.Tensor) -> dict[str, torch.Tensor]:
+        """c <- m c + (1 - m) mean of the teacher's logits; to be called after the losses of the same step.
+
+        Args:
+            means: (2, K), what :meth:`forward` returned, averaged over all that the step has seen.
+
+        Returns:
+            scalars: ``mean_teacher_entropy``, in nats, of the teacher's output averaged over the batch (ln K where all outputs are used
+            alike, small where few are), and ``centre_norm``.
+        """
+        logits, p = means
+        self.centre.lerp_(logits, 1 - self.config.centre_momentum)
+        return {"mean_teacher_entropy": -(p * p.clamp_min(1e-30).log()).sum(), "centre_norm": self.centre.norm()}

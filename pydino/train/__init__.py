@@ -1,7 +1,8 @@
-"""Training: configuration, schedules, the loop, checkpoints, monitors."""
+"""Training: configuration, schedules, methods, the loop, checkpoints, monitors, many processes."""
 
 from .config import DinoConfig
 from .dino import Dino
-from .loop import choose_device, train
+from .loop import train
+from .world import World
 
-__all__ = ["Dino", "DinoConfig", "choose_device", "train"]
+__all__ = ["Dino", "DinoConfig", "World", "train"]

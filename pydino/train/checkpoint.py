@@ -6,6 +6,8 @@ import torch
 
 from pydino.base import UserError, atomic_open, warn
 
+from .world import World
+
 KEPT = 2
 
 
@@ -42,16 +44,19 @@ def load_checkpoint(folder, device) -> dict | None:
     return None
 
 
-def random_state(device: torch.device) -> dict:
-    """Return the states of the generators that draws inside the model come from."""
+def random_states(world: World) -> list[dict]:
+    """Return the states of the generators that draws inside the model come from, of every process."""
     state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
+    if world.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(world.device)
+    return world.gather_objects(state)
 
 
-def set_random_state(state: dict, device: torch.device) -> None:
-    """Put back what :func:`random_state` returned."""
+def set_random_state(states: list[dict], world: World) -> None:
+    """Put back what :func:`random_states` returned; a process that was not there keeps its own."""
+    if world.rank >= len(states):
+        return
+    state = states[world.rank]
     torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    if "cuda" in state and world.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), world.device)

@@ -1,19 +1,17 @@
-"""DINO as the training loop sees it: a batch goes in, a loss and its diagnosis come out; the teacher follows after each step.
-
-A method that the loop can run has ``student`` (what learns), ``loss(batch)``, ``gradients_ready(step)``, ``after_update(step)``,
-``schedule(step)``, ``diagnosis(means)`` and ``state_dict``; this one is the first of them.
-"""
+"""DINO as the training loop sees it: a batch goes in, a loss and its diagnosis come out; the teacher follows after each step."""
 
 import torch
 from torch import nn
 
 from pydino.data import Batch, ViewMaker
 from pydino.models import DinoHead, build_encoder
-from pydino.ssl import DinoLoss, koleo, make_teacher, update_teacher
+from pydino.ssl import DinoLoss, cosine_loss, koleo, make_teacher, update_teacher
 
+from .compute import Precision, distribute, prepare
 from .config import DinoConfig
-from .monitors import collapse, embedding_spread
-from .schedules import cosine
+from .monitors import collapse, embedding_spread, moments
+from .schedules import cosine, ramp
+from .world import World
 
 
 class Network(nn.Module):
@@ -31,56 +29,84 @@ class Network(nn.Module):
 
 
 class Dino(nn.Module):
-    """Student, teacher, centre, and how a batch becomes a loss.
+    """Student, teacher, centre, and how a batch becomes a loss (the methods that pydino/train/loop.py calls).
 
     Args:
         config: of the run.
+        views: what makes views of a batch.
         feature_dim: F.
-        frame_shift: seconds.
-        seed: of weights (set by the caller before) and of augmentation.
         total_steps, steps_per_epoch: what schedules stretch over.
-        device: where it runs.
+        world: this process among others.
     """
 
-    def __init__(
-        self, config: DinoConfig, feature_dim: int, frame_shift: float, seed: int, total_steps: int, steps_per_epoch: float, device,
-    ):
+    def __init__(self, config: DinoConfig, views: ViewMaker, feature_dim: int, total_steps: int, steps_per_epoch: float, world: World):
         super().__init__()
-        self.config, self.total_steps = config, total_steps
-        self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
-        self.student = Network(config, feature_dim).to(device)
-        self.teacher = make_teacher(self.student)
-        self.criterion = DinoLoss(config.loss, config.head.output_dim).to(device)
-        self.views = ViewMaker(config.crops, config.augment, config.normalisation, feature_dim, frame_shift, seed, device)
-        self.device = torch.device(device)
+        self.config, self.views, self.world = config, views, world
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.frozen_steps = config.freeze_last_layer_steps or round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.precision = Precision(config.compute.precision, world.device)
+        student = Network(config, feature_dim).to(world.device)
+        teacher = make_teacher(student)
+        fixed = all(low == high for low, high in (config.crops.global_seconds, config.crops.local_seconds))
+        self.student, self.teacher = (prepare(network, config.compute, world, fixed) for network in (student, teacher))
+        self.criterion = DinoLoss(config.loss, config.head.output_dim).to(world.device)
+        self._network = (distribute(self.student, world),)  # in a tuple: its weights are the student's, and not saved twice
+        self._teacher_means: torch.Tensor | None = None
+        self._everything: torch.Tensor | None = None
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of a batch, with gradient, and the scalars to watch; keeps the teacher's logits for the centre."""
-        num_global = self.config.crops.num_global
+    @property
+    def network(self) -> nn.Module:
+        """What the student is called through: itself, or its wrapper for many processes."""
+        return self._network[0]
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """Return what becomes model folders, by role."""
+        return {"teacher": self.teacher.encoder, "student": self.student.encoder}
+
+    def begin(self, passes: list[Batch]) -> None:
+        """Called before the passes of a step. KoLeo compares all utterances of the step, so where they come in several passes it needs
+        the embeddings of all of them first."""
+        self._teacher_means = self._everything = None
+        if self.config.koleo_weight and len(passes) > 1:
+            with torch.no_grad(), self.precision():
+                rows = [self.student.encoder(self.views(batch)[0]) for batch in passes]
+            self._everything = torch.cat([self._gathered(x) for x in rows], dim=1)
+
+    def loss(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss of pass ``number`` of a step, so weighted that gradients of passes add up, and what to watch."""
+        config, num_global, size = self.config, self.config.crops.num_global, len(batch.hashes)
+        share = 1 / config.compute.accumulation
         views = self.views(batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with self.precision():
             with torch.no_grad():
-                _, teacher_logits = self.teacher(views[:1])
-            embeddings, logits = self.student(views)
-        size = len(batch.hashes)
-        self._teacher_logits = teacher_logits.unflatten(0, (num_global, size))
-        loss, metrics = self.criterion(logits.unflatten(0, (-1, size)), self._teacher_logits)
+                taught, teacher_logits = self.teacher(views[:1])
+            embeddings, logits = self.network(views)
+        taught, teacher_logits = (x.unflatten(0, (num_global, size)) for x in (taught, teacher_logits))
+        loss, metrics, means = self.criterion(logits.unflatten(0, (-1, size)), teacher_logits)
+        self._teacher_means = means * share if self._teacher_means is None else self._teacher_means + means * share
         metrics = {"dino_loss": loss.detach(), **metrics}
-        if self.config.koleo_weight:
-            spread = sum(koleo(embeddings[view * size : (view + 1) * size]) for view in range(num_global))
-            loss = loss + self.config.koleo_weight * spread
-            metrics["koleo"] = spread.detach()
-        return loss, {"loss": loss.detach(), **metrics, "embedding_spread": embedding_spread(embeddings[:size])}
+        total, value = loss * share, loss.detach()
+        if config.cosine_weight:
+            weight = self.schedule(batch.step)["cosine_weight"]
+            term = cosine_loss(embeddings.unflatten(0, (-1, size)), taught)
+            total, value, metrics["cosine_loss"] = total + weight * share * term, value + weight * term.detach(), term.detach()
+        if config.koleo_weight:
+            term = self._koleo(embeddings[: num_global * size], number)
+            # The term is one for all processes and passes, and the gradient that each adds is of its own rows alone.
+            total = total + config.koleo_weight * self.world.size * term
+            value, metrics["koleo"] = value + config.koleo_weight * term.detach(), term.detach()
+        watched = {"embedding_spread": embedding_spread(embeddings[:size]), "embedding_moments": moments(embeddings[:size].detach())}
+        return total, {"loss": value, **metrics, **watched}
 
     def gradients_ready(self, step: int) -> None:
         """Called between backward and update: the prototypes stay put at first."""
         if step < self.frozen_steps:
             self.student.head.prototypes.grad = None
 
-    def after_update(self, step: int) -> None:
+    def after_update(self, step: int) -> dict[str, torch.Tensor]:
         """Called after the optimiser's update: the teacher follows, then the centre."""
         update_teacher(self.teacher, self.student, self.schedule(step)["momentum"])
-        self.criterion.update_centre(self._teacher_logits)
+        return self.criterion.update_centre(self.world.mean(self._teacher_means))
 
     def diagnosis(self, means: dict[str, float]) -> str:
         """Return what is wrong with a run whose scalars have these means, in plain words, or an empty string."""
@@ -88,5 +114,35 @@ class Dino(nn.Module):
 
     def schedule(self, step: int) -> dict[str, float]:
         """Return what the method schedules by itself."""
-        teacher = self.config.teacher
-        return {"momentum": cosine(step, self.total_steps, teacher.momentum, teacher.final_momentum)}
+        teacher, config = self.config.teacher, self.config
+        values = {"momentum": cosine(step, teacher.momentum_steps or self.total_steps, teacher.momentum, teacher.final_momentum)}
+        if config.cosine_weight:
+            values["cosine_weight"] = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
+        return values
+
+    def describe(self, means: dict[str, float]) -> str:
+        """Return the method's part of a line for people."""
+        parts = "".join(f", {name} {means[name]:.2f}" for name in ("koleo", "cosine_loss") if name in means)
+        return (
+            f"loss {means['loss']:.3f} (dino {means['dino_loss']:.3f}{parts}), entropy of teacher {means['teacher_entropy']:.2f}, "
+            f"student {means['student_entropy']:.2f}, mean teacher {means['mean_teacher_entropy']:.2f}, KL {means['kl']:.2f}, "
+            f"spread {means['embedding_spread']:.3f}"
+        )
+
+    def _gathered(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return constant embeddings (G, W b, D) of all processes from this one's (G b, D)."""
+        views = embeddings.detach().float().unflatten(0, (self.config.crops.num_global, -1)).contiguous()
+        return self.world.gather_rows(views).unflatten(0, (self.world.size, -1)).transpose(0, 1).flatten(1, 2)
+
+    def _koleo(self, embeddings: torch.Tensor, number: int) -> torch.Tensor:
+        """Return KoLeo summed over global views, among the utterances of all processes and passes; only rows of ours have a gradient."""
+        everything, num_global = self._everything, self.config.crops.num_global
+        if everything is None and self.world.size > 1:
+            everything = self._gathered(embeddings)
+        views = embeddings.float().unflatten(0, (num_global, -1))
+        if everything is None:
+            return sum(koleo(view) for view in views)
+        size = views.shape[1]
+        first = (number * self.world.size + self.world.rank) * size
+        rows = torch.cat([everything[:, :first], views, everything[:, first + size :]], dim=1)
+        return sum(koleo(view) for view in rows)

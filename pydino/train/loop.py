@@ -1,42 +1,42 @@
-"""The training loop: set up, resume, step, log, save. One file to read through.
+"""The training loop: set up, resume, step, watch, save. One file to read through.
 
     pydino train-dino --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 
-It knows no method: what a batch is and what is learnt from it is the method's (pydino/train/dino.py). Inside a step nothing waits for
-the device: scalars are summed there and read once an epoch.
+It knows no method: what a batch is and what is learnt from it is the method's. A method (pydino/train/dino.py, xvector.py) has
+
+    student, network            the module that learns, and what it is called through where several processes train it
+    precision                   of its passes
+    begin(passes)               before the passes of a step
+    loss(batch, number)         -> loss of a pass, so weighted that the gradients of passes add up, and scalars to watch
+    gradients_ready(step)       between backward and update
+    after_update(step)          -> more scalars
+    schedule(step)              -> what it schedules besides the learning rate
+    diagnosis(means)            -> what is wrong, in plain words, or ""
+    describe(means)             -> its part of a line for people
+    encoders()                  -> what becomes model folders, by role
+    state_dict, load_state_dict
+
+Inside a step nothing waits for the device: scalars are summed there and read once an interval.
 """
 
-import json
 import math
-import time
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from pydino.base import UserError, log, warn, write_text
-from pydino.data import ViewSampler, prefetched
+from pydino.base import UserError, log, warn
+from pydino.data import ViewSampler, batches
 
-from .checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
-from .config import OptimiserConfig
-from .monitors import Averages
-from .schedules import warmup_cosine
-
-
-def choose_device(ngpu: int) -> torch.device:
-    """Return the device to train on: the GPU if one is asked for, else the CPU.
-
-    Raises:
-        UserError: a GPU is asked for and PyTorch finds none, or several are asked for.
-    """
-    if ngpu == 0:
-        return torch.device("cpu")
-    if ngpu > 1:
-        raise UserError(f"--ngpu {ngpu}: this version trains on one GPU; run several seeds side by side instead, or give --ngpu 1")
-    if not torch.cuda.is_available():
-        build = "no CUDA in this build of PyTorch; see PYDINO_TORCH in the README" if torch.version.cuda is None else "see nvidia-smi"
-        raise UserError(f"--ngpu 1 was asked for, but PyTorch finds no GPU ({build}); train on the CPU with --ngpu 0")
-    return torch.device("cuda")
+from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_state
+from .compute import gradients_kept_here
+from .config import OptimiserConfig, TrainingConfig
+from .interruption import Interruption
+from .meter import Meter
+from .monitors import MOMENTS, Averages
+from .recorder import Recorder
+from .schedules import learning_rate
+from .world import World
 
 
 def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
@@ -50,111 +50,137 @@ def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig
     return kind(groups, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", fused=True)
 
 
-def train(method, sampler: ViewSampler, config, exp, total_steps: int, device: torch.device) -> None:
+def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps: int, world: World, workers: int = 0, snapshot=None):
     """Train to the end, from the last checkpoint if there is one.
 
     Args:
         method: what learns, such as :class:`pydino.train.dino.Dino`.
         sampler: batches by step number.
-        config: with ``optimiser``, ``on_collapse`` and ``checkpoint_steps``.
-        exp: folder for checkpoints/ and log.jsonl.
+        config: of the run.
+        exp: folder for checkpoints/, log.jsonl and tensorboard/.
         total_steps: of the whole run.
-        device: of the method.
+        world: this process among others.
+        workers: processes that read ahead.
+        snapshot: function of the epoch, called every ``config.snapshot_epochs`` in the first process.
 
     Raises:
         UserError: the run collapsed and ``on_collapse`` is stop, or the loss is not a number.
+        SystemExit: a signal asked for an end; the run is saved, and goes on when it is started again.
     """
     exp = Path(exp)
-    steps_per_epoch = len(sampler.dataset) / sampler.batch_size
-    warmup = round(config.optimiser.warmup_epochs * steps_per_epoch)
+    steps_per_epoch = len(sampler.dataset) / config.batch_size
     parameters = list(method.student.parameters())
-    optimiser = make_optimiser(parameters, config.optimiser)
+    optimiser, averages = make_optimiser(parameters, config.optimiser), Averages()
+    step = resume(method, optimiser, averages, exp, world)
+    recorder = Recorder(exp, step) if world.first else None
+    meter = Meter(world)
 
-    averages = Averages()
-    step = resume(method, optimiser, averages, exp, device)
-    began, seen = time.monotonic(), 0
-    bar = tqdm(total=total_steps, initial=step, unit="step", disable=None, leave=False)
-    for batch in prefetched(sampler, step, total_steps):
-        lr = warmup_cosine(step, total_steps, warmup, config.optimiser.lr, config.optimiser.final_lr)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
+    def state() -> dict:
+        return {
+            "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "random": random_states(world),
+            "scaler": method.precision.scaler.state_dict(), "averages": averages.state(world.add_up),
+        }  # fmt: skip
 
-        loss, metrics = method.loss(batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        method.gradients_ready(step)
-        if config.optimiser.clip:
-            metrics["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.clip, foreach=True)
-        optimiser.step()
-        method.after_update(step)
+    with Interruption(world) as interruption, tqdm(total=total_steps, initial=step, unit="step", disable=None, leave=False) as bar:
+        for passes in meter.waiting_for(batches(sampler, step, total_steps, workers, pin=world.device.type == "cuda")):
+            lr = learning_rate(step, total_steps, steps_per_epoch, config.optimiser)
+            averages.add(update(method, optimiser, parameters, passes, step, lr, config.optimiser.clip))
+            meter.add(passes)
+            step += 1
+            bar.update()
 
-        averages.add(metrics)
-        seen += sampler.batch_size
-        step += 1
-        bar.update()
-        ended = epoch_ended(step, steps_per_epoch) or step == total_steps
-        if ended:
-            means, now = averages.read(), time.monotonic()
-            line = {"epoch": round(step / steps_per_epoch, 2), "step": step, **means, "lr": lr, **method.schedule(step - 1)}
-            line["utterances_per_second"] = round(seen / (now - began), 1)
-            bar.clear()
-            report(line, total_steps)
-            stop_if_not_finite(means)
-            stop_if_collapsed(method.diagnosis(means), config.on_collapse)
-            append_line(exp / "log.jsonl", line)
-            began, seen = time.monotonic(), 0
-        if ended or step % config.checkpoint_steps == 0:
-            stop_if_not_finite(averages.peek())  # what is saved is worth going on from
-            save_checkpoint(exp / "checkpoints", {
-                "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "averages": averages.state(),
-                "random": random_state(device),
-            })  # fmt: skip
-    bar.close()
-
-
-def resume(method, optimiser, averages: Averages, exp: Path, device: torch.device) -> int:
-    """Put the last checkpoint back; return the number of steps done. Lines of the log after it are taken back too."""
-    state = load_checkpoint(exp / "checkpoints", device)
-    step = 0
-    if state is not None:
-        method.load_state_dict(state["method"])
-        optimiser.load_state_dict(state["optimiser"])
-        averages.restore(state["averages"])
-        set_random_state(state["random"], device)
-        step = state["step"]
-        log(f"resuming {exp} after step {step}")
-    if (exp / "log.jsonl").exists():
-        lines = (exp / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        write_text(exp / "log.jsonl", "".join(f"{line}\n" for line in lines if 0 < logged_step(line) <= step))
-    return step
+            ended = passed(step, steps_per_epoch) or step == total_steps
+            if ended or (config.log_steps and step % config.log_steps == 0):
+                means = averages.read(world.add_up)
+                line = {"epoch": round(step / steps_per_epoch, 2), "step": step, **means, "lr": lr, **method.schedule(step - 1)}
+                line |= meter.read()
+                if world.first:
+                    bar.clear()
+                    say(line, method.describe(means), total_steps)
+                    meter.warn_if_starved(line)
+                    stop_if_not_finite(means)
+                    recorder.write(line)
+                stop_if_not_finite(means)
+                stop_if_collapsed(method.diagnosis(means), config.on_collapse)
+            asked_to_stop = interruption.asked()
+            if ended or asked_to_stop or step % config.checkpoint_steps == 0:
+                stop_if_not_finite(averages.peek(world.add_up))  # what is saved is worth going on from
+                keep(exp / "checkpoints", state(), world)
+            if snapshot and world.first and config.snapshot_epochs and passed(step, config.snapshot_epochs * steps_per_epoch):
+                snapshot(round(step / steps_per_epoch))
+            if asked_to_stop and step < total_steps:
+                interruption.leave(exp, step)
+    if recorder:
+        recorder.close()
 
 
-def logged_step(line: str) -> int:
-    """Return the step that a line of the log was written after; 0 if a kill cut the line short."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
+def update(method, optimiser, parameters, passes, step: int, lr: float, clip: float) -> dict[str, torch.Tensor]:
+    """Make one update of the weights from the passes of a step; return what to watch."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    scaler, watched = method.precision.scaler, []
+    optimiser.zero_grad(set_to_none=True)
+    method.begin(passes)
+    for number, batch in enumerate(passes):
+        with gradients_kept_here(method.network, number < len(passes) - 1):
+            loss, metrics = method.loss(batch, number)
+            scaler.scale(loss).backward()
+        watched.append(metrics)
+    method.gradients_ready(step)
+    scaler.unscale_(optimiser)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip or math.inf, foreach=True)
+    scaler.step(optimiser)
+    scaler.update()
+    if scaler.is_enabled():  # a step that overflowed was left out; that is how the scale is found
+        norm = norm.nan_to_num(0.0, 0.0, 0.0)
+    return {**together(watched), "gradient_norm": norm, **method.after_update(step)}
+
+
+def together(passes: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the means of what the passes of a step measured; moments are sums."""
+    if len(passes) == 1:
+        return passes[0]
+    sums = {name: torch.stack([metrics[name] for metrics in passes]).sum(0) for name in passes[0]}
+    return {name: value if name == MOMENTS else value / len(passes) for name, value in sums.items()}
+
+
+def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> int:
+    """Put the last checkpoint back; return the number of steps done."""
+    state = load_checkpoint(exp / "checkpoints", world.device)
+    if state is None:
         return 0
+    method.load_state_dict(state["method"])
+    optimiser.load_state_dict(state["optimiser"])
+    method.precision.scaler.load_state_dict(state["scaler"])
+    averages.restore(state["averages"], world.first)
+    set_random_state(state["random"], world)
+    if world.first:
+        log(f"resuming {exp} after step {state['step']}")
+    return state["step"]
 
 
-def epoch_ended(step: int, steps_per_epoch: float) -> bool:
-    """Whether step number ``step`` (counted from 1) is the first to complete an epoch."""
-    return int(step / steps_per_epoch) > int((step - 1) / steps_per_epoch)
+def keep(folder: Path, state: dict, world: World) -> None:
+    """Save; where that is impossible, say so and go on: the checkpoints before are still there, and the disk may have room again."""
+    if not world.first:
+        return
+    try:
+        save_checkpoint(folder, state)
+    except OSError as error:
+        warn(
+            f"cannot save the checkpoint of step {state['step']} in {folder} ({error.strerror or error}); training goes on, and the "
+            "checkpoints before it are kept; make room on the disk"
+        )
 
 
-def append_line(path: Path, line: dict) -> None:
-    """Append a JSON line to the log, all of it in one write."""
-    with open(path, "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+def passed(step: int, steps: float) -> bool:
+    """Whether step number ``step`` (counted from 1) is the first to complete another ``steps`` steps, a number that may be broken."""
+    return int(step / steps) > int((step - 1) / steps)
 
 
-def report(line: dict, total_steps: int) -> None:
-    """Say in one line how the epoch went."""
-    koleo = f", koleo {line['koleo']:.2f}" if "koleo" in line else ""
+def say(line: dict, described: str, total_steps: int) -> None:
+    """Say in one line how the interval went."""
     log(
-        f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): loss {line['loss']:.3f} (dino {line['dino_loss']:.3f}{koleo}), "
-        f"entropy of teacher {line['teacher_entropy']:.2f}, student {line['student_entropy']:.2f}, "
-        f"mean teacher {line['mean_teacher_entropy']:.2f}, KL {line['kl']:.2f}, spread {line['embedding_spread']:.3f}, "
+        f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): {described}, rank {line['effective_rank']:.1f}, "
         f"lr {line['lr']:.2g}, {line['utterances_per_second']:.0f} utt/s"
     )
 

@@ -1,0 +1,194 @@
+"""What the commands that train share: whose folder it is, what the run depends on, the way from data to views, how models are written."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pydino.audio import KINDS
+from pydino.base import UserError, config_to_dict, dump_config, ingredients, load_config, log, read_json, why_not_done, write_mark
+from pydino.cli import boolean
+from pydino.data import Order, TrainingSet, ViewMaker, ViewSampler
+from pydino.infer import read_front_end, save_model
+from pydino.train import World, train
+
+VERSION = 2  # raised when the same configuration would give another model
+# Keys that change no weight, and those of `compute` that change them by rounding alone: a run can go on with others.
+UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "snapshot_epochs")
+ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
+MADE = ("checkpoints", "snapshots", "tensorboard", "teacher", "student", "model", "log.jsonl", "monitor.jsonl", ".done.train")
+
+
+def add_arguments(parser):
+    """Add the options of every command that trains."""
+    parser.add_argument("--config", metavar="YAML", help="what defines the run (default: the defaults of pydino/train/config.py)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as optimiser.lr=0.002")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, crops and augmentation (default: %(default)s)")
+    parser.add_argument("--ngpu", type=int, default=0, help="GPUs of this machine; 0: the CPU (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as many as PyTorch chooses)")
+    parser.add_argument("--data-workers", type=int, default=0, help="processes that read data ahead; 0: a thread (default: %(default)s)")
+    parser.add_argument("--force", type=boolean, default=False, metavar="true|false", help="discard what is in EXP and start afresh")
+
+
+@dataclass
+class Run:
+    """A training run, from the command line to its models.
+
+    Attributes:
+        config: resolved, a :class:`pydino.train.TrainingConfig`.
+        wanted: what the run depends on, for marks.
+    """
+
+    name: str  # of the method
+    config: object
+    data: Path
+    exp: Path
+    seed: int
+    front_end: dict
+    wanted: dict[str, str]
+
+
+def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | None:
+    """Read the configuration and claim EXP; return None if the very run is finished there.
+
+    Args:
+        args: with the options of :func:`add_arguments`, ``data`` and ``exp``.
+        config_class: of the method.
+        name: of the method; None: the configuration knows.
+        tables: files besides the training directory that the run depends on.
+
+    Raises:
+        UserError: another run lives in EXP, or a GPU is asked for that is not there.
+    """
+    config = load_config(config_class, args.config, args.set)
+    data, exp = Path(args.data), Path(args.exp)
+    front_end = config_to_dict(read_front_end(data, config.normalisation))
+    run = Run(name or config.method, config, data, exp, args.seed, front_end, depends_on(config, args.seed, data, tables))
+    world = World(args.ngpu)
+    if world.first:
+        finished = claim(exp, run.wanted, args.force)
+    # The others wait until the first has made, or emptied, the folder.
+    if world.gather_objects(finished if world.first else None)[0]:
+        log(f"{exp} is finished and up to date")
+        return None
+    if world.first:
+        dump_config({"method": run.name, "seed": args.seed, **config_to_dict(config)}, exp / "config.yaml")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)  # the weights are the same in all processes
+    return run, world
+
+
+def depends_on(config, seed: int, data: Path, more=()) -> dict[str, str]:
+    """Return what the run depends on. Names of utterances are not in it: hashes, lengths and silence are."""
+    tables = [data / name for name in ("utt2hash", "feats.scp", "vad.scp") if (data / name).exists()]
+    tables += [data / "conf" / f"{name}.yaml" for name in (*KINDS, "vad") if (data / "conf" / f"{name}.yaml").exists()]
+    science = {key: value for key, value in config_to_dict(config).items() if key not in UNSCIENTIFIC}
+    science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
+    return ingredients(version=VERSION, settings={"seed": seed, **science}, texts=[*tables, *more], after=[data / ".done"])
+
+
+def claim(exp: Path, wanted: dict[str, str], force: bool) -> bool:
+    """Make EXP ours: True if the very run is finished there; otherwise it may start, or go on.
+
+    Raises:
+        UserError: another run lives there.
+    """
+    started = exp / ".started"
+    if not started.exists() and (exp / "checkpoints").exists() and not force:
+        raise UserError(f"{exp} holds checkpoints of an unknown run; give another EXP, or --force true to discard them")
+    if started.exists() and not force:
+        earlier = read_json(started)["ingredients"]
+        changed = sorted(name for name in earlier.keys() | wanted.keys() if earlier.get(name) != wanted.get(name))
+        if changed:
+            name = changed[0]
+            # Options speak for themselves; of files there are only digests to show.
+            how = f"was {earlier.get(name)} and is {wanted.get(name)} now" if name.startswith("option ") else "is different now"
+            raise UserError(
+                f"{exp} holds another run: {name} {how}"
+                f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it with another --tag "
+                "(another EXP), or discard it with --force true"
+            )
+        return why_not_done(exp / ".done.train", wanted) == ""
+    for name in MADE:
+        if (exp / name).is_dir():
+            shutil.rmtree(exp / name)
+        else:
+            (exp / name).unlink(missing_ok=True)
+    write_mark(started, wanted)
+    return False
+
+
+@dataclass
+class Views:
+    """What a method sees, and how.
+
+    Attributes:
+        sampler: batches by step.
+        maker: views of a batch.
+        dim: columns of the features.
+        steps_per_epoch, total_steps: of the run.
+    """
+
+    sampler: ViewSampler
+    maker: ViewMaker
+    dim: int
+    steps_per_epoch: float
+    total_steps: int
+
+
+def make_views(run: Run, world: World, dataset=None) -> Views:
+    """Open the data of a run."""
+    config = run.config
+    frame_shift = run.front_end["features"]["frame_shift"] / 1000
+    dataset = TrainingSet(run.data) if dataset is None else dataset
+    order = Order(dataset.hashes, config.batch_size, run.seed, config.order)
+    sampler = ViewSampler(dataset, config.crops, order, frame_shift, run.seed, world.rank, world.size, config.compute.accumulation)
+    maker = ViewMaker(config.crops, config.augment_pair, config.normalisation, dataset.dim, frame_shift, run.seed, world.device)
+    steps_per_epoch = len(dataset) / config.batch_size
+    return Views(sampler, maker, dataset.dim, steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
+
+
+def train_and_save(method, run: Run, views: Views, world: World, workers: int, made_by: str) -> None:
+    """Train to the end and write the model folders EXP/ROLE."""
+    dataset, config = views.sampler.dataset, run.config
+    if world.first:
+        hours = dataset.lengths.sum() * run.front_end["features"]["frame_shift"] / 1000 / 3600
+        encoder = next(iter(method.encoders().values()))
+        log(
+            f"{run.name}, seed {run.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, {views.total_steps} steps of "
+            f"{config.batch_size} on {f'{world.size} x ' if world.size > 1 else ''}{world.device.type}; "
+            f"{sum(p.numel() for p in method.student.parameters()):,} parameters learn, "
+            f"{sum(p.numel() for p in encoder.parameters()):,} of them in the encoder"
+        )
+
+    def write(folder: Path, epochs: float) -> None:
+        for role, encoder in method.encoders().items():
+            write_model(folder / role, encoder, role, run, epochs, made_by)
+
+    def snapshot(epoch: int) -> None:
+        write(run.exp / "snapshots" / f"epoch{epoch:04d}", epoch)
+
+    train(method, views.sampler, config, run.exp, views.total_steps, world, workers, snapshot)
+    if world.first:
+        write(run.exp, config.epochs)
+        written = [run.exp / role for role in method.encoders()]
+        write_mark(run.exp / ".done.train", run.wanted, [folder / "model.safetensors" for folder in written])
+        log(f"finished: {' and '.join(map(str, written))}")
+    world.close()
+
+
+def write_model(folder: Path, encoder, role: str, run: Run, epochs: float, made_by: str) -> None:
+    """Write a model folder."""
+    train_set = (run.data / "name").read_text().strip() if (run.data / "name").exists() else run.data.resolve().name
+    description = {
+        "encoder": run.config.encoder, "embedding_dim": encoder.embedding_dim, "role": role, "method": run.name, "seed": run.seed,
+        "train_set": train_set, "front_end": run.front_end,
+    }  # fmt: skip
+    how = "with the labels of its utterances" if role == "model" else "without labels"
+    save_model(folder, encoder, description, (
+        f"# {run.name}, {role}\n\nAn encoder of whole utterances, trained {how} on {train_set} ({epochs:g} epochs, seed {run.seed}).\n\n"
+        f"Made by `{made_by}`; the resolved configuration is in `config.yaml` of that folder, the course of the training in its "
+        "`log.jsonl`.\n\n    pydino embed THIS_FOLDER recording.wav\n"
+    ))  # fmt: skip

@@ -1,0 +1,87 @@
+"""How a network is computed: precision, memory layout, compilation, recomputation, and one network in many processes."""
+
+import importlib.util
+import os
+import shutil
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pydino.base import UserError, log
+
+from .config import ComputeConfig
+from .synchronised_norm import synchronise_norms
+from .world import World
+
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Mixed precision: matrix products and convolutions in 16 bits, weights and sums in float32.
+
+    Args:
+        name: fp32, bf16 or fp16. fp16 needs its loss scaled up, so that small gradients do not vanish; it is done without waiting for
+            the device.
+        device: where the network is.
+
+    Raises:
+        UserError: fp16 on a CPU.
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        if name == "fp16" and device.type == "cpu":
+            raise UserError("compute.precision: fp16 needs a GPU; on a CPU choose fp32, or bf16 where the processor has it")
+        self.name, self.device = name, device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def __call__(self):
+        """Return the context that networks run in."""
+        return torch.autocast(self.device.type, LOW.get(self.name), enabled=self.name in LOW)
+
+
+def prepare(network: nn.Module, config: ComputeConfig, world: World, one_length: bool) -> nn.Module:
+    """Make ``network``, which has an ``encoder``, compute as configured, in place; return it.
+
+    Args:
+        network: on the device.
+        config: what is wanted.
+        world: of processes.
+        one_length: crops of a kind have one length all through training, so that compiled code may count on it.
+    """
+    if world.size > 1:
+        network = synchronise_norms(network, world.device)
+    if config.channels_last:
+        network.encoder.to(memory_format=torch.channels_last)
+    network.encoder.checkpointed = config.activation_checkpointing
+    if config.compile:
+        missing = no_compiler(world.device)
+        if missing:
+            log(f"compute.compile is off: {missing}")
+        else:
+            network.encoder.compile(dynamic=False if one_length else None)
+    return network
+
+
+def no_compiler(device: torch.device) -> str:
+    """Return why torch.compile cannot work here, in plain words, or an empty string."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler '{compiler}' is found; install g++, or name one in CXX"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "PyTorch's compiler for GPUs, triton, is not installed"
+    return ""
+
+
+def distribute(network: nn.Module, world: World) -> nn.Module:
+    """Return what to call in place of ``network``: gradients become means over all processes, sent while others are still computed."""
+    if world.size == 1:
+        return network
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def gradients_kept_here(network: nn.Module, here: bool):
+    """Return the context of a pass whose gradients are not sent to the other processes yet: only the last of a step's are."""
+    return network.no_sync() if here and isinstance(network, DistributedDataParallel) else nullcontext()

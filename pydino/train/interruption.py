@@ -1,0 +1,45 @@
+"""Ends that are asked for: a time limit, a pre-emption or a person sends a signal, and the run is saved before it leaves."""
+
+import signal
+from pathlib import Path
+
+from pydino.base import log
+
+from .world import Later, World
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interruption:
+    """Hears SIGTERM and SIGUSR1 while it is entered. All processes agree on the step to stop after, whichever heard it.
+
+    Args:
+        world: of processes; asking it costs a message of one number a step, whose answer is read a step later.
+    """
+
+    def __init__(self, world: World):
+        self._world, self._signal, self._answer = world, 0, Later(False)
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number, _):
+        self._signal = number
+
+    def asked(self) -> bool:
+        """Return whether any process had been asked to stop by the step before; to be called once a step by every process."""
+        asked, self._answer = bool(self._answer), self._world.any_later(self._signal != 0)
+        return asked
+
+    def leave(self, exp: Path, step: int) -> None:
+        """Say so and exit with 128 and the signal's number, as a program that the signal ended does."""
+        name = signal.Signals(self._signal).name if self._signal else "a signal to another process"
+        if self._world.first:
+            log(f"stopped by {name} after step {step}, saved; start {exp} again and it goes on")
+        self._world.wait()  # torchrun ends the others when the first of them is gone
+        raise SystemExit(128 + (self._signal or signal.SIGTERM))

@@ -1,0 +1,69 @@
+"""How fast it goes, and what it waits for."""
+
+import resource
+import time
+
+import torch
+
+from pydino.base import warn
+from pydino.data import Batch
+
+from .world import World
+
+STARVED = 0.2  # share of the time
+
+
+class Meter:
+    """Speed of an interval. Only the host's clock is read; nothing waits for the device.
+
+    A host that runs ahead of a busy device is held up where it gives it work; one that is held up here, for data, has nothing to give.
+    """
+
+    def __init__(self, world: World):
+        self._world = world
+        self._start()
+        self._warned = False
+
+    def _start(self):
+        self._began, self._utterances, self._seconds, self._waited = time.monotonic(), 0, 0.0, 0.0
+
+    def waiting_for(self, items):
+        """Yield the items, counting the time that it takes to get them."""
+        iterator = iter(items)
+        while True:
+            began = time.monotonic()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.monotonic() - began
+            yield item
+
+    def add(self, passes: list[Batch]) -> None:
+        """Count the utterances and the crops of a step."""
+        for batch in passes:
+            self._utterances += len(batch.hashes) * self._world.size
+            self._seconds += batch.seconds * self._world.size
+
+    def read(self) -> dict[str, float]:
+        """Return the figures since the last reading, and start anew."""
+        took = time.monotonic() - self._began
+        if self._world.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self._world.device)
+        else:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        figures = {
+            "utterances_per_second": round(self._utterances / took, 1), "hours_per_second": round(self._seconds / 3600 / took, 4),
+            "data_wait": round(self._waited / took, 4), "memory_gb": round(memory / 1e9, 3),
+        }  # fmt: skip
+        self._start()
+        return figures
+
+    def warn_if_starved(self, figures: dict[str, float]) -> None:
+        """Say once what to do if the device waits for data."""
+        if figures["data_wait"] > STARVED and not self._warned:
+            self._warned = True
+            warn(
+                f"{100 * figures['data_wait']:.0f} % of the time is spent waiting for data; give --data-workers more processes, put the "
+                "archives or recordings on a faster disk, or read stored features (input: features)"
+            )

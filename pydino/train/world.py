@@ -1,0 +1,110 @@
+"""This process among others: one, or as many as torchrun started, each with a share of every batch.
+
+Processes talk through NCCL where they have GPUs and gloo where they have not. With one process nothing here costs anything.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from pydino.base import UserError
+
+
+class World:
+    """Rank, number of processes, device, and the few sums that a step needs.
+
+    Args:
+        ngpu: GPUs of this machine to use; 0: the CPU.
+
+    Attributes:
+        rank, size: this process among all.
+        device: where it computes.
+
+    Raises:
+        UserError: GPUs are asked for that are not there, or several without torchrun.
+    """
+
+    def __init__(self, ngpu: int = 0):
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        local, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if ngpu and not torch.cuda.is_available():
+            build = "no CUDA in this build of PyTorch; see PYDINO_TORCH in the README" if torch.version.cuda is None else "see nvidia-smi"
+            raise UserError(f"--ngpu {ngpu} was asked for, but PyTorch finds no GPU ({build}); train on the CPU with --ngpu 0")
+        if ngpu > torch.cuda.device_count():
+            raise UserError(f"--ngpu {ngpu} was asked for, but there are {torch.cuda.device_count()} GPUs here")
+        if ngpu and ngpu != local_size:
+            raise UserError(
+                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_dino.sh starts one a GPU, by hand: "
+                f"torchrun --nproc-per-node {ngpu} -m pydino train-dino ..."
+            )
+        self.device = torch.device("cuda", local) if ngpu else torch.device("cpu")
+        if ngpu:
+            torch.cuda.set_device(self.device)
+        self._signals = None
+        if self.size > 1:
+            dist.init_process_group("nccl" if ngpu else "gloo", device_id=self.device if ngpu else None)
+            self._signals = dist.new_group(backend="gloo")
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def close(self) -> None:
+        """Part from the others."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier(group=self._signals)
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the mean over processes of ``x``, which is overwritten; the device goes on without the host's waiting."""
+        if self.size > 1:
+            dist.all_reduce(x)
+            x.div_(self.size)
+        return x
+
+    def add_up(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum over processes of ``x``, which is overwritten."""
+        if self.size > 1:
+            dist.all_reduce(x)
+        return x
+
+    def gather_rows(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the rows (B, ...) of all processes, (size B, ...), by rank; without gradient."""
+        if self.size == 1:
+            return x.detach()
+        everything = x.new_empty(self.size * len(x), *x.shape[1:])
+        dist.all_gather_into_tensor(everything, x.detach().contiguous())
+        return everything
+
+    def gather_objects(self, item) -> list:
+        """Return the items of all processes, by rank."""
+        if self.size == 1:
+            return [item]
+        items: list = [None] * self.size
+        dist.all_gather_object(items, item, group=self._signals)
+        return items
+
+    def any_later(self, flag: bool) -> "Later":
+        """Ask whether the flag is up in any process; the answer comes while other work goes on."""
+        if self.size == 1:
+            return Later(flag)
+        votes = torch.tensor([int(flag)])
+        return Later(votes, dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._signals, async_op=True))
+
+
+class Later:
+    """An answer that may still be on its way."""
+
+    def __init__(self, value, work=None):
+        self._value, self._work = value, work
+
+    def __bool__(self) -> bool:
+        if self._work is not None:
+            self._work.wait()
+        return bool(self._value)

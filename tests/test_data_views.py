@@ -1,0 +1,127 @@
+"""Which utterances a step sees, which crops of them, and that neither processes, passes, workers nor restarts change it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pydino.base import UserError
+from pydino.data import CropConfig, Order, ViewSampler, batches
+from pydino.data.crops import CropPlacer
+
+HASHES = np.sort(np.random.default_rng(0).integers(0, 2**63, 29, dtype=np.uint64))
+
+
+class Spoken:
+    """A data set whose crops tell which utterance and frames they are of."""
+
+    hashes, lengths = HASHES, np.arange(60, 89)
+
+    def __len__(self):
+        return len(HASHES)
+
+    def collect(self, indices, starts, sizes):
+        return SimpleNamespace(values=torch.from_numpy(np.column_stack([indices, starts])), sizes=sizes)
+
+
+def sampler(rank=0, world=1, accumulation=1, kind="shuffled"):
+    crops = CropConfig(num_local=1, global_seconds=[0.3, 0.4], local_seconds=[0.2, 0.2])
+    return ViewSampler(Spoken(), crops, Order(HASHES, 8, 3, kind), 0.01, 3, rank, world, accumulation)
+
+
+def rows(passes):
+    return [tuple(row) for batch in passes for row in batch.content.values.tolist()]
+
+
+def test_an_epoch_visits_every_utterance_once_in_an_order_of_its_own():
+    visits = [(int(e), int(h)) for step in range(29) for batch in sampler()[step] for e, h in zip(batch.visits, batch.hashes, strict=True)]
+    assert sorted(visits) == sorted((e, int(h)) for e in range(8) for h in HASHES)
+    assert [h for e, h in visits if e == 0] != [h for e, h in visits if e == 1]
+
+
+@pytest.mark.parametrize("world, accumulation", [(2, 1), (1, 2), (2, 2), (4, 1)])
+def test_processes_and_passes_share_a_step_without_changing_it(world, accumulation):
+    shares = [sampler(rank, world, accumulation) for rank in range(world)]
+    for step in (0, 9):
+        passes = [share[step] for share in shares]
+        assert all(len(share) == accumulation for share in passes)
+        in_order = [row for number in range(accumulation) for share in passes for row in rows([share[number]])]
+        assert in_order == rows(sampler()[step])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_ahead_changes_nothing(workers):
+    read = list(batches(sampler(), 5, 12, workers))
+    assert [passes[0].step for passes in read] == list(range(5, 12))
+    assert [rows(passes) for passes in read] == [rows(sampler()[step]) for step in range(5, 12)]
+
+
+def test_an_error_of_a_reader_reaches_the_step():
+    broken = sampler()
+    broken.dataset.collect = lambda *_: (_ for _ in ()).throw(UserError("the archive is gone"))
+    with pytest.raises(UserError, match="the archive is gone"):
+        next(batches(broken, 0, 3))
+
+
+def test_drawn_with_replacement_an_epoch_misses_some_and_no_visit_is_like_another():
+    line = [batch for step in range(29) for batch in sampler(kind="with_replacement")[step]]
+    visits = np.concatenate([batch.visits for batch in line])
+    assert len(set(visits.tolist())) == len(visits) == 8 * 29
+    first = np.concatenate([batch.hashes for batch in line])[:29]
+    assert 10 <= len(set(first.tolist())) <= 24  # 1 - 1/e of 29 is 18
+    assert rows(sampler(kind="with_replacement")[7]) == rows(sampler(kind="with_replacement")[7])
+
+
+def test_what_cannot_be_shared_out_is_refused():
+    with pytest.raises(UserError, match="cannot be shared out among 3 processes"):
+        sampler(world=3)
+    with pytest.raises(UserError, match="batch_size is 30 but there are only 29"):
+        Order(HASHES, 30, 0)
+
+
+def placed(lengths, **options):
+    crops = CropConfig(num_global=2, num_local=3, global_seconds=[0.4, 0.4], local_seconds=[0.2, 0.2], **options)
+    place, count = CropPlacer(crops, 0.01, 5), 2000
+    lengths = np.resize(lengths, count)
+    sizes = place.sizes(0)
+    assert sizes.tolist() == [40, 40, 20, 20, 20]
+    return place.starts(np.zeros(count, int), np.arange(count, dtype=np.uint64), lengths, sizes), lengths, sizes
+
+
+def test_crops_lie_anywhere_in_the_utterance_and_short_ones_wrap():
+    starts, lengths, sizes = placed([100])
+    assert (starts >= 0).all() and (starts + sizes <= 100).all()
+    for column, room in enumerate(100 - sizes):
+        assert starts[:, column].min() == 0 and starts[:, column].max() == room
+        assert np.bincount(starts[:, column], minlength=room + 1).max() < 3 * 2000 / (room + 1)
+    starts, *_ = placed([30])
+    assert starts[:, 0].max() == 29 and starts[:, 2].max() == 10  # 40 frames of 30 start anywhere, 20 must fit
+
+
+def test_disjoint_parts_do_not_overlap_and_either_comes_first():
+    starts, _, sizes = placed([60, 75, 100], placement="disjoint")
+    ends = starts + sizes
+    assert (starts >= 0).all() and (ends <= np.resize([60, 75, 100], 2000)[:, None]).all()
+    global_first = ends[:, :2].max(1) <= starts[:, 2:].min(1)
+    local_first = ends[:, 2:].max(1) <= starts[:, :2].min(1)
+    assert (global_first | local_first).all() and 0.4 < global_first.mean() < 0.6
+    starts, *_ = placed([59], placement="disjoint")  # too short for both side by side: as independent ones
+    assert (starts == placed([59])[0]).all()
+
+
+def test_a_window_holds_all_crops_of_a_visit():
+    starts, lengths, sizes = placed([300], window_seconds=[0.6, 0.8])
+    spans = (starts + sizes).max(1) - starts.min(1)
+    assert spans.max() <= 80 and (starts + sizes).max() == 300 and starts.min() == 0
+    starts, _, sizes = placed([50], window_seconds=[0.6, 0.8])
+    assert (starts == placed([50])[0]).all()
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"num_global": 0}, "num_global must be at least 1"), ({"local_seconds": [2.0, 1.0]}, "local_seconds must be"),
+    ({"window_seconds": [3.0, 6.0]}, "must not be shorter than a crop"),
+])  # fmt: skip
+def test_impossible_crops_are_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        CropConfig(**options)
