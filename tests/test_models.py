@@ -46,8 +46,26 @@ def test_shapes_and_least_length(name):
 
 def test_tdnn_needs_its_least_length():
     encoder = build_encoder({"name": "tdnn"}, 40).eval()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="23 frames"):
         encoder(torch.randn(3, encoder.min_frames - 1, 40))
+
+
+@pytest.mark.parametrize("frames", [23, 24, 25, 60])
+def test_tdnn_is_a_chain_of_convolutions(frames):
+    torch.manual_seed(0)
+    encoder = build_encoder({"name": "tdnn", "channels": 12, "pooled_channels": 20, "embedding_dim": 7}, 9).double()
+    x = torch.randn(6, frames, 9, dtype=torch.float64, requires_grad=True)
+    y = x.transpose(1, 2)
+    for layer in encoder.frames:
+        y = torch.nn.functional.batch_norm(layer[0](y), None, None, layer[1].weight, layer[1].bias, training=True).relu()
+    y = torch.cat([y.mean(-1), (y.var(-1, correction=0) + 1e-5).sqrt()], dim=1)
+    expected = encoder.embedding_norm(encoder.embedding(y))
+    probe = torch.randn_like(expected)
+    inputs = [x, *(p for name, p in encoder.named_parameters() if name != "embedding_norm.bias")]
+    gradients = [torch.autograd.grad((output * probe).sum(), inputs) for output in (expected, encoder(x))]
+    assert torch.allclose(encoder(x), expected, atol=1e-10)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
 
 
 def test_tdnn_is_small():
@@ -57,6 +75,17 @@ def test_tdnn_is_small():
 def test_pooling_by_hand():
     pooled = mean_and_deviation(torch.tensor([[[1.0, 3.0], [2.0, 2.0]]]))
     assert torch.allclose(pooled, torch.tensor([[2.0, 2.0, 1.0, 0.0]]), atol=4e-3)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_gradient_of_pooling(dim):
+    x = torch.randn(3, 6, 5, requires_grad=True)
+    pooled = mean_and_deviation(x, dim)
+    expected = torch.cat([x.mean(dim), (x.var(dim, correction=0) + 1e-5).sqrt()], dim=1)
+    probe = torch.randn_like(pooled)
+    assert torch.allclose(pooled, expected, atol=1e-6)
+    mine, autograd = (torch.autograd.grad((y * probe).sum(), x)[0] for y in (pooled, expected))
+    assert torch.allclose(mine, autograd, atol=1e-5)
 
 
 def test_statistics():

@@ -7,9 +7,11 @@ The idea is that of the x-vector (Snyder et al. 2018) at a tenth of its size; 31
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .pooling import mean_and_deviation
+from .recompute import run_blocks
 
 
 @dataclass
@@ -30,23 +32,64 @@ class TdnnConfig:
 class Tdnn(nn.Module):
     """(B, T, F) -> (B, D), not normalised. T is at least ``min_frames``."""
 
+    checkpointed = False
+
     def __init__(self, config: TdnnConfig, feature_dim: int):
         super().__init__()
         width = config.channels
         layers = [(feature_dim, width, 5, 1, config.stride), (width, width, 3, 1, 1), (width, width, 3, 2, 1),
                   (width, width, 1, 1, 1), (width, config.pooled_channels, 1, 1, 1)]  # fmt: skip
-        self.frames = nn.Sequential(*(_layer(*layer) for layer in layers))
+        self.frames = nn.Sequential(*(FrameLayer(*layer) for layer in layers))
         self.embedding = nn.Linear(2 * config.pooled_channels, config.embedding_dim, bias=False)
         self.embedding_norm = nn.BatchNorm1d(config.embedding_dim)
         self.embedding_dim = config.embedding_dim
         self.min_frames = 5 + 6 * config.stride  # the convolutions are not padded: 5 frames, then 2 and 4 steps more
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.frames(x.transpose(1, 2))  # (B, C, T')
-        return self.embedding_norm(self.embedding(mean_and_deviation(x)))
+        if x.shape[1] < self.min_frames:
+            raise ValueError(f"this TDNN needs {self.min_frames} frames or more, got {x.shape[1]}")
+        x = run_blocks(self.frames, x, self.checkpointed)  # (B, T', C)
+        return self.embedding_norm(self.embedding(mean_and_deviation(x, dim=1)))
 
 
-def _layer(inputs: int, outputs: int, kernel: int, dilation: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)
-    )
+class FrameLayer(nn.Sequential):
+    """Convolution over time, norm, ReLU: (B, T, C) -> (B, T', C').
+
+    The convolution is one matrix product over windows of frames, channels last: on a CPU, torch's convolution and above all its norm are
+    slower with time last.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int, stride: int):
+        super().__init__(
+            nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv, norm, activation = self
+        kernel, dilation, stride = conv.kernel_size[0], conv.dilation[0], conv.stride[0]
+        if kernel > 1:
+            x = _Windows.apply(x, kernel, dilation, stride)
+        weight = conv.weight.transpose(1, 2).flatten(1)  # (C', K C), as the windows are
+        return activation(norm(F.linear(x.flatten(0, 1), weight))).unflatten(0, x.shape[:2])
+
+
+class _Windows(torch.autograd.Function):
+    """The frames under each position of a kernel, one after the other: (B, T, C) -> (B, T', K C)."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, kernel: int, dilation: int, stride: int) -> torch.Tensor:
+        x = x.contiguous()
+        ctx.shape, ctx.kernel = x.shape, (kernel, dilation, stride)
+        batch, frames, channels = x.shape
+        steps = (frames - (kernel - 1) * dilation - 1) // stride + 1
+        strides = (frames * channels, stride * channels, dilation * channels, 1)
+        return x.as_strided((batch, steps, kernel, channels), strides).reshape(batch, steps, kernel * channels)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        kernel, dilation, stride = ctx.kernel
+        total, steps = gradient.new_zeros(ctx.shape), gradient.shape[1]
+        for k, part in enumerate(gradient.chunk(kernel, dim=2)):
+            total[:, k * dilation : k * dilation + (steps - 1) * stride + 1 : stride] += part
+        return total, None, None, None
