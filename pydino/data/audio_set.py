@@ -209,13 +209,13 @@ class _Run:
 
     def add(self, samples: np.ndarray, frames: np.ndarray | None) -> None:
         """Append the samples of these frames, ascending, or all; the last frame owns what is left."""
-        if samples.dtype != self._samples.dtype and self._samples.dtype == np.int16:
-            self._samples = self._samples.astype(np.float32)
+        if samples.dtype != self._samples.dtype:  # from the first real number on, all are
+            self._samples, samples = self._samples.astype(np.float32, copy=False), samples.astype(np.float32, copy=False)
         if frames is not None:
             whole, rest = frames[:-1], samples[frames[-1] * self._shift :]
             rows = samples[: len(samples) // self._shift * self._shift].reshape(-1, self._shift)
             out = self._samples[self._at : self._at + len(whole) * self._shift].reshape(-1, self._shift)
-            out[:] = rows[whole]
+            np.take(rows, whole, axis=0, out=out, mode="clip")  # which writes to its place at once
             self._at += out.size
             samples = rest
         self._samples[self._at : self._at + len(samples)] = samples
