@@ -13,7 +13,7 @@ import torch
 
 from pydino.base import keyed_bits, purpose
 
-from .frames import Windows, lay_out, window
+from .frames import Windows, even_windows, lay_out, window
 from .mel import bands, log_filters, mel_weights
 
 EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor of energies; its logarithm is -15.9424
@@ -69,9 +69,29 @@ class FrameExtractor:
             puts in the energy column (raw_energy and energy_floor count), whether or not use_energy asks for that column.
         """
         windows = lay_out(waveforms, self.config, self.device)
+        dither = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
+        features, energies = self._extract(windows, dither)
+        features = windows.cut(features)
+        if self.config.subtract_mean:
+            features = [x - x.mean(dim=0) for x in features]
+        return features, windows.cut(energies)
+
+    @torch.no_grad()
+    def of_crops(self, waves: torch.Tensor) -> torch.Tensor:
+        """Return the features of crops of one length, (N, T, D), at once.
+
+        Args:
+            waves: (N, S) on the device; only windows that fit are taken, whatever snip_edges says, so that a crop brings its margins.
+                As in Kaldi a sample is in the range of 16-bit integers. No dither is added and no mean subtracted.
+        """
+        windows = even_windows(waves, self.config)
+        features, _ = self._extract(windows, None)
+        return features.view(len(waves), -1, self.dim)[:, : windows.count[0]].contiguous()
+
+    def _extract(self, windows: Windows, dither) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features, (rows, D), and log-energies, (rows,), of all windows."""
         features = torch.empty(windows.rows, self.dim, device=self.device)
         energies = torch.empty(windows.rows, device=self.device)
-        dither = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
         block = min(self._block, max(windows.rows, 1))
         centred = torch.empty(block, windows.size, device=self.device)
         padded = torch.zeros(block, self.config.padded_size, device=self.device)
@@ -82,10 +102,7 @@ class FrameExtractor:
             energy = self._window_block(windows.view(start, stop), noise, centred[:rows], padded[:rows])
             self._finish_block(self._mel_energies(padded[:rows], filters[:rows]), energy, features[start:stop])
             energies[start:stop] = energy
-        features = windows.cut(features)
-        if self.config.subtract_mean:
-            features = [x - x.mean(dim=0) for x in features]
-        return features, windows.cut(energies)
+        return features, energies
 
     def _blocks(self, windows: Windows):
         """Yield the (first, last + 1) row of each block.

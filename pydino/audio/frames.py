@@ -90,6 +90,17 @@ def lay_out(waveforms, options, device) -> Windows:
     return Windows(flat, first, counts, rows, size, shift)
 
 
+def even_windows(waves: torch.Tensor, options) -> Windows:
+    """Lay waveforms of one length, (N, S), one after another; only windows that fit, the same number of each, at least one."""
+    size, shift = options.window_size, options.window_shift
+    count = 1 + (waves.shape[1] - size) // shift
+    rows = count + max(0, math.ceil((size - shift) / shift))  # from one waveform to the next
+    flat = torch.zeros(len(waves) * rows * shift + max(size - shift, 0), device=waves.device)
+    inside = (count - 1) * shift + size
+    flat[: len(waves) * rows * shift].view(len(waves), -1)[:, :inside] = waves[:, :inside]
+    return Windows(flat, [i * rows for i in range(len(waves))], [count] * len(waves), len(waves) * rows, size, shift)
+
+
 def _mirror(index: np.ndarray, total: int) -> np.ndarray:
     index = index % (2 * total)
     return np.where(index < total, index, 2 * total - 1 - index)
