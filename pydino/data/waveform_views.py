@@ -1,0 +1,144 @@
+"""From a batch of audio to features of its views, on the device: crops cut, speed changed, waveforms augmented, windows transformed.
+
+A crop of L frames from frame f of an utterance, nothing done to it, has the values of frames f to f + L - 1 of the features of the whole
+utterance (silence cut out): the crop brings the samples that its first and last windows reach out to, and at the ends of the utterance
+those are mirrored, as in Kaldi without snip_edges. An utterance shorter than a crop is repeated from its beginning; only the windows over
+the seam then hear what they do not in the features of the whole.
+
+Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F columns.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pydino.audio import KINDS
+from pydino.audio.speed import SpeedChanger, drawn_factors
+from pydino.audio.waveform_augment import WaveformAugmentConfig, WaveformAugmenter
+from pydino.base import UserError
+
+from .bank import Bank
+from .shelf import runs
+from .views import Batch
+from .waveforms import Waveforms
+
+
+@dataclass
+class _Place:
+    """Where the crops of some rows lie; everything is in samples, (n,), and positions count from the beginning of the piece."""
+
+    offset: np.ndarray  # of the piece in the batch
+    length: np.ndarray  # of the piece
+    start: np.ndarray  # of the crop
+    end: np.ndarray  # of the crop, at the source's speed
+
+    def rows(self, chosen) -> "_Place":
+        return _Place(self.offset[chosen], self.length[chosen], self.start[chosen], self.end[chosen])
+
+
+class WaveformViews:
+    """Features of views, from audio.
+
+    Args:
+        groups: for each group of views of one length, their numbers (columns of ``Waveforms.starts``) and how they are augmented.
+        options: of the features, FbankConfig or MfccConfig.
+        bank: noises and room responses.
+        speed_factors: one is drawn for each visit of an utterance, for all its views.
+        seed: of every draw.
+        device: where the work is done.
+
+    Raises:
+        UserError: an augmentation without anything to do it with, or options that say nothing about crops: ``dither`` (noise is
+            what augmentation adds) and ``subtract_mean`` (the normalisation of crops does it).
+    """
+
+    def __init__(
+        self, groups: list[tuple[np.ndarray, WaveformAugmentConfig]], options, bank: Bank, speed_factors: list[float], seed: int, device
+    ):
+        if options.dither or options.subtract_mean:
+            raise UserError("features of audio input are made without dither and subtract_mean; set 'dither: 0' and 'subtract_mean: false'")
+        self._bank, self._options, self._seed, self._device = bank, options, seed, torch.device(device)
+        self._extractor = dict(KINDS.values())[type(options)](options, device)
+        rate = options.sample_frequency
+        self._groups = [(numbers, WaveformAugmenter(augment, bank, rate, seed, device)) for numbers, augment in groups]
+        self._factors = list(speed_factors)
+        self._changers = {factor: SpeedChanger(factor, device) for factor in set(speed_factors) if factor != 1}
+        size, shift = options.window_size, options.window_shift
+        self._margin = 0 if options.snip_edges else size // 2 - shift // 2  # samples before the crop that its first window reaches
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> list[torch.Tensor]:
+        """Return the features of each group of views, (N, L, F) float32; the content of ``batch`` is :class:`Waveforms`."""
+        self._bank.advance(batch.step)
+        content = batch.content
+        samples = content.samples.to(self._device, non_blocking=True)
+        factors = drawn_factors(self._factors, self._seed, batch.visits, batch.hashes)
+        features = []
+        with torch.autocast(self._device.type, enabled=False):  # 16-bit samples do not bear bf16
+            for numbers, augmenter in self._groups:
+                draws = augmenter.draws(batch.visits, batch.hashes, numbers)
+                waves = self._waves(samples, content, factors, numbers, augmenter.context)
+                features.append(self._extractor.of_crops(augmenter(waves, draws, augmenter.context)))
+        return features
+
+    def _waves(self, samples, content: Waveforms, factors, numbers, context: int) -> torch.Tensor:
+        """Return crops with context and margins, at their speed, (N, context + margins + crop) float32."""
+        size, shift = self._options.window_size, self._options.window_shift
+        frames, views = int(content.sizes[numbers[0]]), len(numbers)
+        factor = np.tile(factors, views)
+        start = content.starts[:, numbers].T.reshape(-1)
+        end = start + np.rint(frames * shift * factor).astype(np.int64)
+        place = _Place(np.tile(content.offsets, views), np.tile(content.lengths, views), start, end)
+        first, count = -self._margin - context, context + (frames - 1) * shift + size
+        if not self._changers:
+            return self._cut(samples, place, first, count, context)
+        waves = torch.empty(len(start), count, device=self._device)
+        for speed in np.unique(factor).tolist():
+            chosen = np.flatnonzero(factor == speed)
+            if speed == 1:
+                part = self._cut(samples, place.rows(chosen), first, count, context)
+            else:
+                changer = self._changers[speed]
+                span = changer.span(first, count)
+                source = self._cut(samples, place.rows(chosen), span.first, span.count, int(context * speed))
+                part = changer(source, span, count)
+            waves.index_copy_(0, _to(chosen, self._device), part)
+        return waves
+
+    def _cut(self, samples, place: _Place, first: int, count: int, context: int) -> torch.Tensor:
+        """Return samples start + first to start + first + count - 1 of each crop, (n, count) float32.
+
+        What lies outside the piece is mirrored, but zero among the first ``context``; a crop that reaches past the end wraps.
+        """
+        begin = place.start + first
+        outside = np.flatnonzero((begin < 0) | (begin + count > place.length))
+        if len(outside) == len(begin):
+            return self._cut_at_ends(samples, place, first, count, context)
+        # Those that need more care are cut anywhere first.
+        waves = runs(samples, np.clip(place.offset + begin, 0, len(samples) - count), count).float()
+        if len(outside):
+            waves.index_copy_(0, _to(outside, self._device), self._cut_at_ends(samples, place.rows(outside), first, count, context))
+        return waves
+
+    def _cut_at_ends(self, samples, place: _Place, first: int, count: int, context: int) -> torch.Tensor:
+        """As :meth:`_cut`, for crops that reach out of their piece: an index for each sample.
+
+        The piece is repeated with a period of whole frames, so that a frame has its place among the others every time. A crop that
+        reaches out by less than a frame is not repeated but mirrored: that is what rounding does to lengths at another speed.
+        """
+        shift = self._options.window_shift
+        period = np.maximum((place.length + shift // 2) // shift, 1) * shift
+        period = np.where(place.end >= period + shift, period, np.int64(1) << 40)
+        columns = _to(np.stack([place.offset, place.length, place.start + first, period]), self._device)[:, :, None]  # (4, n, 1)
+        offset, length, begin, period = columns.unbind(0)
+        at = torch.arange(count, device=self._device)
+        position = begin + at
+        zero = (position < 0) & (at < context)
+        position = torch.where(position < 0, position, position % period) % (2 * length)
+        position = torch.where(position < length, position, 2 * length - 1 - position)
+        return samples[position.add_(offset)].float().masked_fill_(zero, 0.0)
+
+
+def _to(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(array).to(device, non_blocking=True)
