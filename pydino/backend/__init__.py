@@ -5,12 +5,13 @@ from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
 from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
+from .neighbours import knn_accuracy
 from .plda import Plda, train_plda
 from .treatment import TREATMENTS, Treatment, fit_treatment
 from .vectors import apply_affine, group_means, normalise_length
 
 __all__ = [
     "TREATMENTS", "Plda", "Treatment", "TrialCurve", "apply_affine", "bootstrap_trials", "cosine_features", "draw_counts",
-    "equal_error_rate", "estimate_lda", "fit_treatment", "group_means", "kaldi_eer", "kaldi_min_dcf", "min_dcf",
+    "equal_error_rate", "estimate_lda", "fit_treatment", "group_means", "kaldi_eer", "kaldi_min_dcf", "knn_accuracy", "min_dcf",
     "normalise_length", "percentile_interval", "score_pairs", "thin_curve", "train_plda",
 ]

@@ -31,7 +31,7 @@ class Recorder:
         self._path = Path(exp) / LOG
         self._failed = False
         self._try(self._take_back, resume_step)
-        self._curves = open_curves(Path(exp) / CURVES, resume_step)
+        self._curves = open_curves(Path(exp) / CURVES, resume_step + 1)
 
     def write(self, line: dict[str, float]) -> None:
         """Append one line.
@@ -77,16 +77,20 @@ class Recorder:
             self._failed = True
 
 
-def open_curves(folder: Path, resume_step: int):
-    """Return TensorBoard's writer, whose curves go on after ``resume_step``; None, with a line that says so, where it is not installed."""
+def open_curves(folder: Path, purge_step: int | None = None):
+    """Return a writer of TensorBoard's curves; None, with a line that says so, where TensorBoard is not installed.
+
+    Args:
+        folder: for its files.
+        purge_step: hide what an earlier attempt wrote of this step and later ones.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log(f"no TensorBoard curves: the package is not installed (pip install tensorboard); {LOG} has the same numbers")
+        log(f"no TensorBoard curves: the package is not installed (pip install tensorboard); {folder.parent} has the same numbers as JSON")
         return None
     try:
-        # What an earlier attempt wrote of steps from purge_step on is hidden.
-        return SummaryWriter(str(folder), purge_step=resume_step + 1)
+        return SummaryWriter(str(folder), purge_step=purge_step)
     except OSError as error:
         warn(f"no TensorBoard curves: cannot write {folder} ({error.strerror or error})")
         return None
