@@ -3,6 +3,7 @@
 from pydino.audio import NormalisationConfig
 from pydino.audio.augment import AugmentConfig
 
+from .audio_set import AudioSet
 from .crops import CropConfig
 from .order import Order
 from .training_set import TrainingSet, check_unlabelled
@@ -11,6 +12,6 @@ from .views import Batch, ViewSampler, batches
 from .waveforms import Waveforms
 
 __all__ = [
-    "AugmentConfig", "Batch", "CropConfig", "NormalisationConfig", "Order", "TrainingSet", "ViewMaker", "ViewSampler", "Waveforms",
-    "batches", "check_unlabelled",
+    "AudioSet", "AugmentConfig", "Batch", "CropConfig", "NormalisationConfig", "Order", "TrainingSet", "ViewMaker", "ViewSampler",
+    "Waveforms", "batches", "check_unlabelled",
 ]

@@ -13,6 +13,8 @@ import torch
 from pydino.base import UserError
 from pydino.kaldi import ChunkReader, read_scp_objects, read_table
 
+from .training_dir import check_current, read_hashes
+
 # What a training directory may hold of the files that Kaldi keys by utterance or speaker.
 UNLABELLED = {"utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur"}
 
@@ -74,18 +76,10 @@ class TrainingSet:
     def __init__(self, data):
         data = Path(data)
         check_unlabelled(data)
-        stored = read_table(data / "utt2hash")
-        if not stored:
-            raise UserError(f"{data} holds no utterance")
-        keys = list(stored)
-        hashes = np.array([int(value) for value in stored.values()], dtype=np.uint64)
-        order = np.argsort(hashes)
-        self.hashes = hashes[order]
-        if (self.hashes[1:] == self.hashes[:-1]).any():
-            raise UserError(f"{data}/utt2hash has two utterances with one number; make it again with steps/make_train_set.sh")
-        self._keys = [keys[i] for i in order]
+        check_current(data)
+        self.hashes, self._keys = read_hashes(data)
         features = read_table(data / "feats.scp")
-        if features.keys() != stored.keys():
+        if features.keys() != set(self._keys):
             raise UserError(f"{data}: feats.scp and utt2hash name different utterances; make it again with steps/make_train_set.sh")
         self._reader = ChunkReader(features)
         self.dim = self._reader.dim
