@@ -159,6 +159,18 @@ def write_set(
             log(f"  {table}: {_summary(content.values())}")
 
 
+def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
+    """Write a list of noises or room responses, ``out_dir/name.scp``: recording -> absolute path, as lines of Kaldi's ``wav.scp``.
+
+    Raises:
+        UserError: a recording that is missing or empty.
+    """
+    check_audio(recordings, corpus)
+    target = Path(out_dir) / f"{name}.scp"
+    write_table(target, recordings)
+    log(f"wrote {target}: {len(recordings):,} recordings")
+
+
 def forced() -> bool:
     """Whether the user asked to redo what is done already (``run.sh --force true``)."""
     return os.environ.get("PYDINO_FORCE") == "true"

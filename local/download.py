@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Download a free corpus and unpack it: speechocean762, librispeech or emodb.
+"""Download a free corpus and unpack it: speechocean762, librispeech, emodb, musan (noises) or rirs (room responses).
 
 Usage: local/download.py [options] CORPUS CORPUS_ROOT
  e.g.: local/download.py --parts "train-clean-100 test-other" librispeech downloads/librispeech
 
 The size, the licence and the place are printed before the first byte. An archive lands in CORPUS_ROOT/archives; one that was cut short is
-continued where it stopped (HTTP ranges), one that is complete is checked against the publisher's MD5 where there is one (LibriSpeech's
-md5sum.txt; speechocean762 and EmoDB publish none, so only the length is checked), then unpacked aside and renamed into place:
+continued where it stopped (HTTP ranges), one that is complete is checked against the publisher's MD5 where there is one (speechocean762
+and EmoDB publish none, so only the length is checked), then unpacked aside and renamed into place:
 
     speechocean762: CORPUS_ROOT/{WAVE,train,test}    librispeech: CORPUS_ROOT/{train-clean-100,...,SPEAKERS.TXT}    emodb: CORPUS_ROOT/wav
+    musan: CORPUS_ROOT/{music,noise,speech}          rirs: CORPUS_ROOT/{simulated_rirs,real_rirs_isotropic_noises,...}
 
 What is there already is not fetched again. --keep-archives false removes each archive once it is unpacked.
 """
@@ -77,6 +78,19 @@ CORPORA = {
     "emodb": Corpus(
         ".", "free for research, http://emodb.bilderbar.info/",
         {"all": Archive("http://emodb.bilderbar.info/download/download.zip", 41, "wav")}, "all",
+    ),
+    "musan": Corpus(
+        "musan", "CC BY 4.0 and public domain, https://www.openslr.org/17/",
+        {"all": Archive("https://www.openslr.org/resources/17/musan.tar.gz", 11086, "speech", "0c472d4fc0c5141eca47ad1ffeb2a7df")}, "all",
+    ),
+    "rirs": Corpus(
+        "RIRS_NOISES", "Apache 2.0, https://www.openslr.org/28/",
+        {
+            "all": Archive(
+                "https://www.openslr.org/resources/28/rirs_noises.zip", 1311, "simulated_rirs", "e6f48e257286e05de56413b4779d8ffb",
+            ),
+        },
+        "all",
     ),
 }
 
