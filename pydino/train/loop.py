@@ -45,7 +45,11 @@ def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig
     vectors = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        for p in parameters if config.momentum else ():
+            # Zero is what it begins with; the fused update fails where some weights, frozen at first, have none and others have.
+            optimiser.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return optimiser
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
     return kind(groups, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", fused=True)
 

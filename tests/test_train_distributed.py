@@ -1,0 +1,162 @@
+"""A step is the same step in many processes and in many passes: two train as one, and small passes add up to the large batch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train_dino import BANDS, make_data, make_train_set
+
+from pydino.base import config_from_dict, dump_config
+from pydino.data import Order, TrainingSet, ViewMaker, ViewSampler
+from pydino.train import Dino, DinoConfig, World
+from pydino.train.loop import make_optimiser, update
+from pydino.train.synchronised_norm import SynchronisedNorm
+
+ROOT = Path(__file__).parent.parent
+CONFIG = {
+    "epochs": 4, "batch_size": 16, "koleo_weight": 0.1, "cosine_weight": 0.1, "cosine_ramp_epochs": 1, "on_collapse": "warn",
+    "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
+    "crops": {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
+    "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
+    "optimiser": {"name": "sgd", "lr": 0.05, "warmup_epochs": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several")
+    make_data(folder / "source", [f"s{i % 4}-u{i:02d}" for i in range(20)])
+    make_train_set(folder / "source", folder / "train")
+    return folder / "train"
+
+
+def start(data, exp, processes, *options, config=CONFIG):
+    dump_config(config, exp.parent / f"{exp.name}.yaml")
+    command = [sys.executable, "-m", "pydino"]
+    if processes > 1:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "pydino"]
+    arguments = ["train-dino", "--config", str(exp.parent / f"{exp.name}.yaml"), "--threads", "1", *options, str(data), str(exp)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def train(data, exp, processes, *options, config=CONFIG):
+    process = start(data, exp, processes, *options, config=config)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def outcome(exp):
+    weights = {f"{role}.{k}": v for role in ("teacher", "student") for k, v in load_file(exp / role / "model.safetensors").items()}
+    lines = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()]
+    return weights, lines
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_two_processes_train_as_one(data, tmp_path, passes):
+    """Batch norm, centre, KoLeo across utterances, clipping, the means in the log: all over the global batch."""
+    config = {**CONFIG, "compute": {"accumulation": passes}}
+    if passes == 2:  # passes of 4 utterances mix with 3 others, where passes of 8 mix with 7
+        config["augment"] = {"babble_probability": 0.0}
+    train(data, tmp_path / "one", 1, config=config)
+    output = train(data, tmp_path / "two", 2, config=config)
+    assert output.count("epoch 4 (step 5 of 5)") == 1  # one of the processes speaks
+    (one, one_lines), (two, two_lines) = outcome(tmp_path / "one"), outcome(tmp_path / "two")
+    for name in one:
+        assert torch.allclose(one[name].float(), two[name].float(), atol=2e-5), name
+    for a, b in zip(one_lines, two_lines, strict=True):
+        for name in ("loss", "koleo", "cosine_loss", "mean_teacher_entropy", "centre_norm", "gradient_norm", "effective_rank"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3), name
+        assert a["embeddings"] == b["embeddings"]
+
+
+def test_a_run_goes_on_with_another_number_of_processes(data, tmp_path):
+    """SIGTERM saves and ends two processes; one goes on, with the same utterances, to the same end."""
+    slow = {"name": "sgd", "lr": 0.005, "warmup_epochs": 1}  # so that rounding does not grow
+    config = {**CONFIG, "epochs": 40, "checkpoint_steps": 1000000, "optimiser": slow}
+    train(data, tmp_path / "whole", 1, config=config)
+    process = start(data, tmp_path / "cut", 2, config=config)
+    while not (tmp_path / "cut/log.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "stopped by SIGTERM after step" in output, output
+    assert "resuming" in train(data, tmp_path / "cut", 1, config=config)
+    (whole, whole_lines), (cut, cut_lines) = outcome(tmp_path / "whole"), outcome(tmp_path / "cut")
+    assert [line["step"] for line in whole_lines] == [line["step"] for line in cut_lines]
+    for name in whole:
+        assert torch.allclose(whole[name].float(), cut[name].float(), atol=5e-3), name
+
+
+def method_and_sampler(data, passes, **options):
+    config = {**CONFIG, "augment": {"babble_probability": 0.0}, "compute": {"accumulation": passes, **options}}
+    config = config_from_dict(DinoConfig, config)
+    torch.manual_seed(0)
+    dataset, world = TrainingSet(data), World()
+    sampler = ViewSampler(dataset, config.crops, Order(dataset.hashes, 16, 0), 0.01, 0, accumulation=passes)
+    views = ViewMaker(config.crops, config.augment_pair, config.normalisation, BANDS, 0.01, 0, "cpu")
+    return Dino(config, views, BANDS, 10, 1.0, world), sampler
+
+
+@pytest.mark.parametrize("passes", [2, 4, 8])
+def test_passes_add_up_to_the_large_batch(data, passes):
+    """The same update, batch norm's statistics aside: here they are held fixed."""
+    outcomes = []
+    for number in (1, passes):
+        method, sampler = method_and_sampler(data, number)
+        method.student.eval(), method.teacher.eval()
+        parameters = list(method.student.parameters())
+        optimiser = make_optimiser(parameters, method.config.optimiser)
+        for step in (3, 4):
+            watched = update(method, optimiser, parameters, sampler[step], step, 0.1, 3.0)
+        outcomes.append((method.state_dict(), watched))
+    (whole, one), (parts, several) = outcomes
+    for name in whole:
+        assert torch.allclose(whole[name], parts[name], atol=1e-5), name
+    for name in one.keys() - {"embedding_spread"}:  # that is of a pass
+        assert torch.allclose(one[name].float(), several[name].float(), rtol=1e-4, atol=1e-5), name
+
+
+def test_a_step_asks_the_device_for_nothing(data):
+    """No number is read back between the batch and the update: on a GPU each such reading would wait for all that was given to it."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class NoReading(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
+            assert function.name().split(".")[0] not in waits, function
+            return function(*arguments, **(keywords or {}))
+
+    method, sampler = method_and_sampler(data, 1)
+    parameters = list(method.student.parameters())
+    optimiser, passes = make_optimiser(parameters, method.config.optimiser), sampler[0]
+    with NoReading():
+        update(method, optimiser, parameters, passes, 0, 0.1, 3.0)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 7), (4, 3, 5, 2)])
+def test_synchronised_norm_of_one_process_is_batch_norm(shape, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        ours, theirs = SynchronisedNorm(3), (torch.nn.BatchNorm1d if len(shape) < 4 else torch.nn.BatchNorm2d)(3)
+        results = []
+        for norm in (ours, theirs):
+            torch.manual_seed(0)
+            torch.nn.init.normal_(norm.weight)
+            x = (torch.randn(shape) * 2 + 5).requires_grad_()
+            y = norm(x)
+            (y * torch.from_numpy(np.random.default_rng(0).normal(size=shape)).float()).sum().backward()
+            results.append([y, x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+        for a, b in zip(*results, strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+    finally:
+        torch.distributed.destroy_process_group()
