@@ -95,9 +95,11 @@ def even_windows(waves: torch.Tensor, options) -> Windows:
     size, shift = options.window_size, options.window_shift
     count = 1 + (waves.shape[1] - size) // shift
     rows = count + max(0, math.ceil((size - shift) / shift))  # from one waveform to the next
-    flat = torch.zeros(len(waves) * rows * shift + max(size - shift, 0), device=waves.device)
-    inside = (count - 1) * shift + size
-    flat[: len(waves) * rows * shift].view(len(waves), -1)[:, :inside] = waves[:, :inside]
+    flat = torch.empty(len(waves) * rows * shift + max(size - shift, 0), device=waves.device)
+    body, inside = flat[: len(waves) * rows * shift], (count - 1) * shift + size
+    body.view(len(waves), -1)[:, :inside] = waves[:, :inside]
+    body.view(len(waves), -1)[:, inside:] = 0
+    flat[len(body) :] = 0
     return Windows(flat, [i * rows for i in range(len(waves))], [count] * len(waves), len(waves) * rows, size, shift)
 
 

@@ -23,6 +23,8 @@ from .shelf import runs
 from .views import Batch
 from .waveforms import Waveforms
 
+_ENDLESS = 1 << 30  # samples; twice that, 37 hours, is what a batch may hold
+
 
 @dataclass
 class _Place:
@@ -129,10 +131,10 @@ class WaveformViews:
         """
         shift = self._options.window_shift
         period = np.maximum((place.length + shift // 2) // shift, 1) * shift
-        period = np.where(place.end >= period + shift, period, np.int64(1) << 40)
-        columns = _to(np.stack([place.offset, place.length, place.start + first, period]), self._device)[:, :, None]  # (4, n, 1)
-        offset, length, begin, period = columns.unbind(0)
-        at = torch.arange(count, device=self._device)
+        period = np.where(place.end >= period + shift, period, _ENDLESS)
+        columns = np.stack([place.offset, place.length, place.start + first, period]).astype(np.int32)
+        offset, length, begin, period = _to(columns, self._device)[:, :, None].unbind(0)  # (n, 1) each
+        at = torch.arange(count, dtype=torch.int32, device=self._device)
         position = begin + at
         zero = (position < 0) & (at < context)
         position = torch.where(position < 0, position, position % period) % (2 * length)
