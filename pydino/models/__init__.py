@@ -7,15 +7,18 @@ from torch import nn
 from pydino.base import ConfigError, config_from_dict, nearest
 
 from .dino_head import DinoHead, HeadConfig
-from .lresnet34 import LResNet34, LResNet34Config
+from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
+from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
 
 ENCODERS = {
     "tdnn": (TdnnConfig, Tdnn),
-    "lresnet34": (LResNet34Config, LResNet34),
+    "lresnet34": (LResNet34Config, ResNet34),
+    "fwse-resnet34": (FwseResNet34Config, ResNet34),
+    "ecapa-tdnn": (EcapaTdnnConfig, EcapaTdnn),
     "statistics": (StatisticsConfig, Statistics),
 }
 
@@ -28,7 +31,8 @@ def build_encoder(config: dict, feature_dim: int) -> nn.Module:
         feature_dim: F.
 
     Returns:
-        a module from (B, T, F) to (B, D), with attributes ``embedding_dim`` (D) and ``min_frames`` (the least T).
+        a module from (B, T, F) to (B, D), with attributes ``embedding_dim`` (D), ``min_frames`` (the least T), and ``checkpointed``:
+        false; once set to true, activations are computed a second time in the backward pass instead of being remembered.
 
     Raises:
         ConfigError: unknown name or option.

@@ -1,10 +1,14 @@
-"""From frames to one vector: mean and standard deviation over time.
+"""From frames to one vector: mean and standard deviation over time, of all frames alike or weighted by attention.
 
 Axes in this room: B utterances, T frames, F mel bins, C channels, D embedding.
 """
 
-import torch
+from typing import Literal
 
+import torch
+from torch import nn
+
+Pooling = Literal["statistics", "attentive"]
 VARIANCE_FLOOR = 1e-5  # keeps the gradient of the square root finite where a channel does not move
 
 
@@ -28,7 +32,62 @@ class _Moments(torch.autograd.Function):
 
 
 def mean_and_deviation(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
-    """Return mean and standard deviation (biased, sqrt(var + 1e-5)) over ``dim`` of (B, C, T) or (B, T, C): (B, 2C), float32 or better."""
+    """Return mean and standard deviation (biased, sqrt(var + 1e-5)) over axis ``dim``.
+
+    Args:
+        x: (B, C, T), (B, T, C) or (B, C, F, T).
+        dim: the axis of time.
+
+    Returns:
+        (B, 2C) or (B, 2CF), all means first, float32 or better.
+    """
     # Not in half precision, even under autocast: a variance is a small difference.
-    mean, variance = _Moments.apply(x.to(torch.promote_types(x.dtype, torch.float32)), dim)
-    return torch.cat([mean.squeeze(dim), (variance.squeeze(dim) + VARIANCE_FLOOR).sqrt()], dim=1)
+    return _joined(*_Moments.apply(_full(x), dim), dim)
+
+
+class StatisticsPooling(nn.Module):
+    """(B, ..., T) -> mean and standard deviation of every channel (and frequency)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return mean_and_deviation(x)
+
+
+class AttentivePooling(nn.Module):
+    """(B, C, T) or (B, C, F, T) -> (B, 2C) or (B, 2CF): mean and standard deviation under weights a_ct that sum to one over time.
+
+    a_c = softmax_t(W2 tanh(BN(W1 x_t + W0 g)) + b)_c, where g are mean and standard deviation without weights, the global context. Each
+    channel has weights of its own (Desplanques et al. 2020, arXiv 2005.07143). Softmax and statistics are float32.
+
+    Args:
+        channels: C, or C F.
+        inner: units of the inner layer.
+    """
+
+    def __init__(self, channels: int, inner: int):
+        super().__init__()
+        self.frame = nn.Conv1d(channels, inner, 1, bias=False)
+        self.context = nn.Linear(2 * channels, inner, bias=False)
+        self.norm = nn.BatchNorm1d(inner)
+        self.weight = nn.Conv1d(inner, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1, -2)  # (B, C, T)
+        hidden = self.frame(x) + self.context(mean_and_deviation(x)).unsqueeze(-1)
+        attention = _full(self.weight(self.norm(hidden).tanh())).softmax(-1)
+        x = _full(x)
+        mean = (attention * x).sum(-1, keepdim=True)
+        variance = (attention * (x - mean).square()).sum(-1, keepdim=True)
+        return _joined(mean, variance, -1)
+
+
+def make_pooling(kind: Pooling, channels: int, inner: int) -> nn.Module:
+    """Return the pooling of that name for (B, C, F, T) of ``channels`` = C F."""
+    return AttentivePooling(channels, inner) if kind == "attentive" else StatisticsPooling()
+
+
+def _full(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _joined(mean: torch.Tensor, variance: torch.Tensor, dim: int) -> torch.Tensor:
+    return torch.cat([mean.squeeze(dim), (variance.squeeze(dim) + VARIANCE_FLOOR).sqrt()], dim=1).flatten(1)

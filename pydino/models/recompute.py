@@ -10,26 +10,31 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def run_blocks(blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
-    """Return ``blocks(x)``; with ``checkpointed``, and where a gradient is wanted, only the input of each block is remembered."""
+def run_block(block: nn.Module, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
+    """Return ``block(x)``; with ``checkpointed``, and where a gradient is wanted, only ``x`` is remembered."""
     if not (checkpointed and torch.is_grad_enabled()):
-        return blocks(x)
+        return block(x)
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _buffers_kept(block)))
+
+
+def run_blocks(blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
+    """Return ``blocks(x)``, as :func:`run_block` one after the other."""
     for block in blocks:
-        x = checkpoint(block, x, use_reentrant=False, context_fn=lambda block=block: (nullcontext(), _running_statistics_kept(block)))
+        x = run_block(block, x, checkpointed)
     return x
 
 
 @contextmanager
-def _running_statistics_kept(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+def _buffers_kept(block: nn.Module) -> Iterator[None]:
+    """Let the block update copies of its buffers."""
+    buffers = [(module, name, buffer) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
+    for module, name, buffer in buffers:
+        setattr(module, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)

@@ -19,6 +19,7 @@ class Statistics(nn.Module):
     """(B, T, F) -> (B, 2F): mean, then standard deviation; or (B, F), the deviation alone."""
 
     min_frames = 2
+    checkpointed = False  # there is nothing to remember
 
     def __init__(self, config: StatisticsConfig, feature_dim: int):
         super().__init__()
@@ -26,5 +27,5 @@ class Statistics(nn.Module):
         self.embedding_dim = 2 * feature_dim if config.mean else feature_dim
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        both = mean_and_deviation(x.transpose(1, 2))
+        both = mean_and_deviation(x, dim=1)
         return both if self.mean else both[:, x.shape[2] :]
