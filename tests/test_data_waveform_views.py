@@ -4,14 +4,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from pydino.audio import Fbank, FbankConfig, Mfcc, MfccConfig
 from pydino.audio.speed import drawn_factors
 from pydino.audio.waveform_augment import WaveformAugmentConfig
 from pydino.base import UserError
+from pydino.data.audio_set import AudioSet
 from pydino.data.waveform_views import WaveformViews
 from pydino.data.waveforms import Waveforms
+from pydino.kaldi import ArchiveWriter, write_table
 
 RATE, SHIFT = 16000, 160
 PLAIN = WaveformAugmentConfig()
@@ -189,6 +192,32 @@ def test_speeds_are_drawn_by_visit_and_utterance():
     assert all(abs(np.mean(drawn == factor) - 1 / 3) < 0.04 for factor in (0.9, 1.0, 1.1))
     assert np.array_equal(drawn[100:200], drawn_factors([0.9, 1.0, 1.1], 0, visits[:100], hashes[100:200]))
     assert not np.array_equal(drawn, drawn_factors([0.9, 1.0, 1.1], 0, visits + 1, hashes))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+def test_from_recordings_with_silence_to_views(tmp_path, factor):
+    """AudioSet reads no more than crops need; the views are those of the whole utterance without silence all the same."""
+    rng, options = np.random.default_rng(0), FbankConfig(**FBANK)
+    whole, names = [], [f"u{i}" for i in range(4)]
+    with ArchiveWriter(tmp_path / "vad.ark", tmp_path / "vad.scp") as vad:
+        for i, name in enumerate(names):
+            piece = utterance(180000, i)
+            soundfile.write(tmp_path / f"{name}.wav", piece, RATE)
+            voiced = np.repeat(rng.random(75) < 0.8, 15)
+            vad.write(name, voiced.astype(np.float32))
+            whole.append(torch.from_numpy(piece.reshape(-1, SHIFT)[voiced].reshape(-1).astype(np.float32)))
+    tables = {"wav.scp": lambda n: tmp_path / f"{n}.wav", "utt2spk": str, "utt2hash": lambda n: int(n[1]), "utt2num_frames": lambda n: 1125}
+    for name, value in tables.items():
+        write_table(tmp_path / name, {n: value(n) for n in names})
+    dataset = AudioSet(tmp_path, options)
+    starts, sizes = rng.integers(0, dataset.lengths.min() - 250, (4, 3)), np.array([200, 200, 90])
+    content = dataset.collect(np.arange(4), starts, sizes, np.full(4, factor))
+    assert len(content.samples) < sum(map(len, whole))
+    everything = Waveforms(torch.cat(whole), np.cumsum([0, *map(len, whole)])[:-1], np.array([*map(len, whole)]), starts * SHIFT, sizes)
+    for augment in (PLAIN, WaveformAugmentConfig(reverberation_probability=1.0)):
+        found, expected = (views(groups(augment), c, options, FullBank(), [factor]) for c in (content, everything))
+        for a, b in zip(found, expected, strict=True):
+            assert torch.allclose(a, b, atol=1e-3)
 
 
 def test_dither_is_refused():
