@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pydino.train.monitors import MOMENTS, Averages, effective_rank, moments
+from pydino.base import UserError
+from pydino.report import figures
+from pydino.report.gather import gather_training_runs
+from pydino.report.tables import training_table
+from pydino.train.averaging import average_states
+from pydino.train.monitors import MOMENTS, Alarms, Averages, collapse, effective_rank, moments, partial_collapse
 from pydino.train.recorder import Recorder
 
 
@@ -195,3 +200,90 @@ def test_a_disk_that_took_half_a_line_keeps_none_of_it(tmp_path, monkeypatch, ca
     recorder.close()
     assert [line["step"] for line in lines(tmp_path)] == [1, 3]
     assert os.strerror(28) in capsys.readouterr().err
+
+
+def test_the_report_reads_a_log_of_many_lines_an_epoch(tmp_path):
+    (tmp_path / "run").mkdir()
+    recorder = Recorder(tmp_path / "run", 0)
+    for step in range(1, 2001):
+        recorder.write({"epoch": step / 500, "step": step, "loss": 5.0 - step / 1000, "kl": None})
+    recorder.close()
+    runs = gather_training_runs(tmp_path)
+    table = training_table(runs)
+    assert table.rows[0][:3] == ["run", "4", "3.000"]
+    svg = figures.training_curves(runs, {"loss": {"loss": "-"}, "kl": {"kl": "-"}}, "training")
+    assert len(svg) < 60_000  # 2,000 points would be more
+
+
+# Lines of real runs: see docs/monitoring.md. D = 128, K = 1024.
+UNTRAINED = {"teacher_entropy": 4.82, "mean_teacher_entropy": 6.60, "kl": 2.06, "embedding_spread": 0.98, "effective_rank": 27.4}
+PLAIN = {"teacher_entropy": 0.92, "mean_teacher_entropy": 2.62, "kl": 0.69, "embedding_spread": 0.99, "effective_rank": 5.8}
+KOLEO = {"teacher_entropy": 0.36, "mean_teacher_entropy": 2.37, "kl": 0.44, "embedding_spread": 0.995, "effective_rank": 34.6}
+NO_CENTRE = {"teacher_entropy": 0.0, "mean_teacher_entropy": 0.001, "kl": 0.06, "embedding_spread": 0.93, "effective_rank": 7.0}
+UNIFORM = {"teacher_entropy": 6.87, "mean_teacher_entropy": 6.93, "kl": 0.04, "embedding_spread": 0.80, "effective_rank": 2.5}
+HASTY_TEACHER = {"teacher_entropy": 0.62, "mean_teacher_entropy": 1.31, "kl": 4.14, "embedding_spread": 0.83, "effective_rank": 2.28}
+HOT_TEACHER = {"teacher_entropy": 6.85, "mean_teacher_entropy": 6.92, "kl": 0.14, "embedding_spread": 0.96, "effective_rank": 4.1}
+UNTRAINED_SMALL = {"teacher_entropy": 2.2, "mean_teacher_entropy": 4.5, "kl": 2.1, "embedding_spread": 0.93, "effective_rank": 8.1}
+
+
+def diagnosis(means):
+    return collapse(means, 1024)
+
+
+@pytest.mark.parametrize(
+    "means, whole, partial",
+    [
+        (UNTRAINED, "", ""), (UNTRAINED_SMALL, "", ""), (PLAIN, "", ""), (KOLEO, "", ""), (NO_CENTRE, "to a point", "nats"), (UNIFORM, "to uniform", "directions"),
+        (HASTY_TEACHER, "", "2.3 directions of 128"), (HOT_TEACHER, "", "0.07 nats"),
+    ],
+)  # fmt: skip
+def test_alarms_on_runs_that_were_seen_to_collapse_and_none_on_healthy_ones(means, whole, partial):
+    means = {**means, "embeddings": 1216}
+    assert whole in diagnosis(means) and bool(diagnosis(means)) == bool(whole)
+    said = partial_collapse(means, 128)
+    assert partial in said and bool(said) == bool(partial)
+
+
+def test_few_embeddings_cannot_have_many_directions():
+    assert partial_collapse({"effective_rank": 2.5, "embeddings": 9}, 256) == ""
+    assert partial_collapse({"effective_rank": 2.5, "embeddings": 7000}, 8) == ""
+    assert "2.5 directions of 256" in partial_collapse({"effective_rank": 2.5, "embeddings": 7000}, 256)
+
+
+def test_alarms_sound_where_something_begins_and_stop_what_is_lost(capsys):
+    alarms = Alarms(diagnosis, "warn", 128, "audio")
+    line = {"embeddings": 1216, "data_wait": 0.5}
+
+    def said():
+        return capsys.readouterr().err
+
+    alarms(KOLEO | line)
+    assert said() == ""  # the first interval fills the queue
+    alarms(KOLEO | line)
+    assert "50 % of the time goes by waiting" in (text := said()) and "--data-workers" in text and "input: features" in text
+    alarms(HASTY_TEACHER | line)
+    assert "partial collapse" in (text := said()) and "waiting" not in text
+    alarms(HASTY_TEACHER | line)
+    assert said() == ""
+    alarms(NO_CENTRE | line)
+    assert "collapse to a point" in (text := said()) and "partial" not in text
+    alarms(KOLEO | line)
+    alarms(HASTY_TEACHER | line)
+    assert "partial collapse" in said()  # it came back
+    with pytest.raises(UserError, match="collapse to a point.*on_collapse: warn"):
+        Alarms(diagnosis, "stop", 128, "audio")(NO_CENTRE | line)
+    with pytest.raises(UserError, match="kl: not a number any more"):
+        alarms(KOLEO | line | {"kl": math.nan})
+    Alarms(diagnosis, "warn", 128, "audio", speaks=False)(NO_CENTRE | line)
+    assert said() == ""
+
+
+def test_the_mean_of_models_is_taken_entry_by_entry():
+    states = [{"w": torch.full((2, 2), value, dtype=torch.bfloat16), "n": torch.tensor(int(value))} for value in (1.0, 2.0, 6.0)]
+    mean = average_states(states)
+    assert torch.equal(mean["w"], torch.full((2, 2), 3.0, dtype=torch.bfloat16)) and mean["n"] == 6
+    far = [{"w": torch.tensor([value])} for value in (1e8, 1.0, -1e8)]
+    assert average_states(far)["w"].item() == pytest.approx(1 / 3)  # a sum in float32 would lose it
+    for other, text in (({"w": torch.zeros(3)}, "w is float32"), ({"w": states[0]["w"]}, "n is int64 of shape .* missing in number 2")):
+        with pytest.raises(ValueError, match=text):
+            average_states([states[0] if "n" in text else {"w": torch.zeros(2)}, other])

@@ -28,7 +28,7 @@ from pydino.infer.model_folder import WEIGHTS
 from pydino.kaldi.trials import PairTable, read_trials
 from pydino.train.recorder import open_curves
 
-ROLES = ("teacher", "student")
+ROLES = ("teacher", "student", "model")  # model: of a supervised run
 BLOCK_FRAMES = 200_000  # features held in memory at a time
 NEIGHBOURS = 10
 
@@ -140,7 +140,7 @@ class Probe:
         self.labelled = [place for place, key in enumerate(self.keys) if key in grouping]
         self.labels = np.array([grouping[self.keys[place]] for place in self.labelled])
         if len(set(self.labels)) == len(self.labels):
-            raise UserError(f"{labels}: no two utterances of {trials} have the same label; neighbours could not be right")
+            raise UserError(f"{labels}: no two utterances of {trials} have the same label; give --labels UTT2LABEL")
         # What a figure depends on besides the model; the contents, so that files that were mended are measured anew.
         digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in (trials, labels)]
         self.about = {"data": str(data), "trials": trials, "labels": labels, "digest": "-".join(digests)}
@@ -220,12 +220,8 @@ class Journal:
         return self._identity(line) in self._measured
 
     def add(self, line: dict) -> None:
-        """Say, draw and append what was measured."""
+        """Draw, append and say what was measured."""
         if line["eer"] is not None:
-            log(
-                f"epoch {line['epoch']}, {line['role']}: EER {line['eer']:.2f} %, {NEIGHBOURS} neighbours right for {line['knn']:.1f} % "
-                f"({line['utterances']} utterances, {line['num_trials']} trials)"
-            )
             self._draw(line)
         text = json.dumps(line) + "\n"
         try:
@@ -236,6 +232,11 @@ class Journal:
         except OSError as error:
             raise UserError(f"cannot write {self._path}: {error.strerror}; free some space and start pydino monitor again") from error
         self._measured.add(self._identity(line))
+        if line["eer"] is not None:
+            log(
+                f"epoch {line['epoch']}, {line['role']}: EER {line['eer']:.2f} %, {NEIGHBOURS} neighbours right for {line['knn']:.1f} % "
+                f"({line['utterances']} utterances, {line['num_trials']} trials)"
+            )
 
     def _draw(self, line: dict) -> None:
         self._curves = self._curves or open_curves(self.exp / "tensorboard" / "monitor")

@@ -19,6 +19,7 @@ TRAINING_PANELS = {
     "entropy of the mean teacher output": {"mean_teacher_entropy": "-"},
     "KL(teacher, student)": {"kl": "-"},
     "spread of the embeddings": {"embedding_spread": "-"},
+    "effective rank of the embeddings": {"effective_rank": "-"},
     "KoLeo term": {"koleo": "-"},
     "learning rate": {"lr": "-"},
 }

@@ -11,6 +11,8 @@ from pydino.report.tables import BACKENDS, BASELINES, TREATMENTS, is_baseline
 # A legend of more names than this hides more than it tells.
 MAX_CURVES = 8
 MAX_GROUPS = 12
+# A curve of training is this many points at most, whatever the number of lines of its log.
+MAX_POINTS = 300
 
 
 def system_order(system: dict) -> tuple:
@@ -40,7 +42,7 @@ def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
                 for key, line in keys.items():
                     points = [(epoch.get("epoch", n + 1), epoch[key]) for n, epoch in enumerate(run.epochs) if _is_number(epoch.get(key))]
                     if points:
-                        axis.plot(*zip(*points, strict=True), line, color=COLOURS[i], linewidth=1.4, label=run.name if line == "-" else "")
+                        axis.plot(*_thinned(points), line, color=COLOURS[i], linewidth=1.4, label=run.name if line == "-" else "")
             axis.set_title(title)
             axis.set_xlabel("epoch")
         for axis in list(axes.flat)[len(present) :]:
@@ -48,6 +50,12 @@ def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
         return to_svg(figure, name, "Training curves: " + ", ".join(present))
+
+
+def _thinned(points: list[tuple]) -> np.ndarray:
+    """(N, 2) points -> (2, at most MAX_POINTS): means of neighbours, so that the page stays small and the curve readable."""
+    blocks = np.array_split(np.array(points, dtype=np.float64), min(len(points), MAX_POINTS))
+    return np.array([block.mean(axis=0) for block in blocks]).T
 
 
 def _is_number(value) -> bool:

@@ -19,7 +19,7 @@ DET_KEYS = ("trials", "model", "backend", "treatment", "false_alarm", "miss", "s
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training log: `name` is its folder under the experiment root, `epochs` one mapping an epoch."""
+    """One training log: `name` is its folder under the experiment root, `epochs` one mapping a line, of which an epoch may have many."""
 
     name: str
     epochs: list

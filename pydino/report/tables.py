@@ -186,10 +186,10 @@ def commands_of(results: list[dict]) -> list[str]:
 
 
 def training_table(runs: list) -> Table | None:
-    """The last logged epoch of each training run: where it ended. None without runs."""
+    """The last line of each training log: where the run ended. None without runs."""
     shown = {
         "loss": ("loss", 3), "teacher_entropy": ("teacher entropy", 3), "mean_teacher_entropy": ("entropy of mean teacher", 3),
-        "embedding_spread": ("spread", 3), "utterances_per_second": ("utterances/s", 0),
+        "embedding_spread": ("spread", 3), "effective_rank": ("effective rank", 1), "utterances_per_second": ("utterances/s", 0),
     }  # fmt: skip
     present = {key: how for key, how in shown.items() if any(key in run.epochs[-1] for run in runs)}
     if not runs:
@@ -198,6 +198,6 @@ def training_table(runs: list) -> Table | None:
     rows = []
     for run in runs:
         last = run.epochs[-1]
-        values = [f"{last[key]:.{digits}f}" if key in last else "" for key, (_, digits) in present.items()]
-        rows.append([run.name, str(len(run.epochs)), *values])
-    return Table("Training", "The last epoch of each log.jsonl.", header, rows, text_columns=1)
+        values = ["" if last.get(key) is None else f"{last[key]:.{digits}f}" for key, (_, digits) in present.items()]
+        rows.append([run.name, f"{round(last.get('epoch', len(run.epochs)), 1):g}", *values])
+    return Table("Training", "The last line of each log.jsonl.", header, rows, text_columns=1)
