@@ -38,7 +38,7 @@ class Shelf:
 
     def take(self, which, where, length):
         first = np.floor(where * (len(self.samples) - length + 1)).astype(int)
-        return torch.stack([self.samples[f : f + length] for f in first])
+        return torch.stack([self.samples[f : f + length] for f in first.tolist()])
 
 
 class FullBank(NoBank):
@@ -129,6 +129,8 @@ def test_float_samples_and_a_single_short_piece():
     piece = utterance(30 * SHIFT, 5)
     by_type = [views([(np.arange(1), PLAIN)], waveforms([piece], [[3]], [100], dtype))[0] for dtype in (torch.int16, torch.float32)]
     assert torch.equal(*by_type)
+    with torch.autocast("cpu", torch.bfloat16):  # the precision of the network does not reach the features
+        assert torch.equal(views([(np.arange(1), PLAIN)], waveforms([piece], [[3]], [100]))[0], by_type[0])
 
 
 @pytest.mark.parametrize("factors", [(1.0,), (0.9, 1.0, 1.1)])
@@ -223,3 +225,25 @@ def test_from_recordings_with_silence_to_views(tmp_path, factor):
 def test_dither_is_refused():
     with pytest.raises(UserError, match="dither: 0"):
         views(groups(), waveforms([utterance(32000, 1)], [[0, 0, 0]], [90, 90, 40]), FbankConfig())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_gpu_gives_the_same_views_and_waits_for_nothing():
+    pieces = [utterance(n, n) for n in (40000, 9000, 64000, 20000)]
+    content = waveforms(pieces, np.array([[0, 100, 30], [20, 0, 9], [200, 150, 111], [0, 3, 60]]), [150, 150, 60])
+    factors, options = [0.9, 1.0, 1.1], FbankConfig(**FBANK)
+    expected = views(groups(EVERYTHING), content, options, FullBank(), factors)
+    bank = FullBank()
+    for shelf in (*bank.noises.values(), *bank.rooms.values()):
+        shelf.samples = shelf.samples.cuda()
+    made = WaveformViews(groups(EVERYTHING), options, bank, factors, 0, "cuda")
+    made(batch(content))  # tables of the Fourier transforms are made at their first use
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.autocast("cuda", torch.bfloat16):
+            found = made(batch(content))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a.cpu(), b, atol=5e-3)
