@@ -233,8 +233,8 @@ def diagnosis(means):
 @pytest.mark.parametrize(
     "means, whole, partial",
     [
-        (UNTRAINED, "", ""), (UNTRAINED_SMALL, "", ""), (PLAIN, "", ""), (KOLEO, "", ""), (NO_CENTRE, "to a point", "nats"), (UNIFORM, "to uniform", "directions"),
-        (HASTY_TEACHER, "", "2.3 directions of 128"), (HOT_TEACHER, "", "0.07 nats"),
+        (UNTRAINED, "", ""), (UNTRAINED_SMALL, "", ""), (PLAIN, "", ""), (KOLEO, "", ""), (NO_CENTRE, "to a point", "nats"),
+        (UNIFORM, "to uniform", "directions"), (HASTY_TEACHER, "", "2.3 directions of 128"), (HOT_TEACHER, "", "0.07 nats"),
     ],
 )  # fmt: skip
 def test_alarms_on_runs_that_were_seen_to_collapse_and_none_on_healthy_ones(means, whole, partial):

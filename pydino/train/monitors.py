@@ -152,14 +152,15 @@ def collapse(means: dict[str, float], output_dim: int) -> str:
 def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
     """Return what is lost though the loss may look well, in plain words, or an empty string.
 
-    Two signs. The embeddings use few directions: ``effective_rank`` is below SMALL_RANK (or a quarter of what so few dimensions or embeddings
-    could have). The outputs tell utterances apart no more: the entropy of the mean output less the mean entropy of the outputs, which is
-    how many nats an output says about which utterance of the batch it is of, is below SMALL_INFORMATION.
+    Two signs. The embeddings use few directions: ``effective_rank`` is below SMALL_RANK (or a quarter of what so few dimensions or
+    embeddings could have). The outputs tell utterances apart no more: the entropy of the mean output less the mean entropy of the outputs,
+    which is how many nats an output says about which utterance of the batch it is of, is below SMALL_INFORMATION.
 
-    The thresholds are from runs of the TDNN on synthetic speech with 32, 128 and 512 dimensions. Runs made to collapse (no centre, a hot
-    teacher, a learning rate twenty times too high, a teacher that follows at once) ended with 1.9 to 3.6 directions whatever D was, or
-    with 0 to 0.11 nats. Sound runs had 30 to 40 directions with KoLeo (D 128) and never less than 5.5 without, and 1.5 to 2 nats; an
-    untrained network 8 (24 embeddings of D 32) to 40, and 1.8 nats or more.
+    The thresholds stand between runs of the TDNN on synthetic speech (D of 32, 128 and 512) that were made to collapse and sound ones. A
+    hot teacher, one that follows almost at once, or a learning rate twenty times too high ended with 1.9 to 3.7 directions whatever D
+    was, most of them below 0.12 nats; without a centre there were 7 directions and 0 nats. Sound runs (D 128) kept 28 directions or
+    more with KoLeo, 5.5 or more without, and 1.5 nats or more. An untrained network began with 8 (24 embeddings, D 32) to 40, and with
+    1.3 nats or more.
 
     Args:
         means: of an interval: effective_rank and embeddings (their number); where there is a teacher, mean_teacher_entropy and

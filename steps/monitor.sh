@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Measure the snapshots of a training run on a trial list: equal error rate and nearest neighbours, a line a model.
+# Usage: steps/monitor.sh [options] EXP DATA TRIALS
+#  e.g.: steps/monitor.sh --watch true exp/dino-koleo_mini/seed0 data/test data/test/trials
+# Training never reads what this writes: EXP/monitor.jsonl and EXP/tensorboard/monitor. Kill it and start it again as you like: nothing is
+# measured twice. Snapshots are there where the run has the key snapshot_epochs; else its final models are measured.
+# Begin configuration.
+watch=false         # wait for more snapshots until the run is finished
+labels=             # what the ten nearest neighbours vote on; default: DATA/utt2spk
+gpu=0               # 1: embed on a GPU
+cmd=run_local.sh    # how jobs run: run_local.sh, or any wrapper with the interface of Kaldi's run.pl
+# End configuration.
+set -Eeuo pipefail
+echo "$0 $*" >&2
+. "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
+. parse_options.sh
+
+die() { echo "$0: $1" >&2; exit 1; }
+[ $# -eq 3 ] || die "expected EXP DATA TRIALS, got $# arguments; $0 --help tells more"
+exp=${1%/} data=${2%/} trials=$3
+[ -d "$exp" ] || die "no such folder: $exp"
+for f in "$data/feats.scp" "$trials" ${labels:+"$labels"}; do
+  [ -f "$f" ] || die "no such file: $f"
+done
+case $gpu in
+  0) device=cpu gpu_option=() ;;
+  1) device=cuda gpu_option=(--gpu 1) ;;
+  *) die "--gpu must be 0 or 1, got '$gpu'" ;;
+esac
+
+# Show each line while the job, wherever it runs, writes its log.
+log=$exp/log/monitor.log
+mkdir -p "$exp/log"
+tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino monitor: ' >&2) 2>/dev/null &
+follower=$!
+trap 'sleep 0.5; kill $follower 2>/dev/null || true' EXIT
+
+# shellcheck disable=SC2086  # $cmd is a command with options
+$cmd "${gpu_option[@]}" "$log" \
+  pydino monitor --watch "$watch" ${labels:+--labels "$labels"} --device "$device" --data "$data" --trials "$trials" "$exp"
+echo "$0: succeeded: $exp/monitor.jsonl" >&2
