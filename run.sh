@@ -19,7 +19,11 @@ work_dir=            # where data, feats and exp are made; default: CORPUS_DIR
 speechocean762_root= # where the corpora are; default: downloads/CORPUS in WORK_DIR
 librispeech_root=
 emodb_root=
+voxceleb1_root=
+voxceleb2_root=
 wavdir_root=         # your own folder of recordings
+musan_root=          # noises, music and speech to mix in, and
+rirs_root=           # room responses, for training on audio
 train_sets=          # librispeech: splits to learn from, such as "train-clean-100 train-other-500"
 test_sets=           # librispeech: splits to test on
 download=false       # fetch a free corpus first
@@ -39,7 +43,8 @@ set -Eeuo pipefail
 [ $# -eq 0 ] || { echo "$0: no arguments are expected besides options, got '$1'; $0 --help lists them" >&2; exit 1; }
 . stages.sh
 declare -A recipe=()
-for name in corpus_dir recipe_file work_dir speechocean762_root librispeech_root emodb_root wavdir_root model; do
+roots=(speechocean762_root librispeech_root emodb_root voxceleb1_root voxceleb2_root wavdir_root musan_root rirs_root)
+for name in corpus_dir recipe_file work_dir model "${roots[@]}"; do
   [ -z "${!name}" ] || printf -v "$name" '%s' "$(realpath -m -- "${!name}")"   # relative to where the user stands
 done
 corpus_dir=${corpus_dir:-$PYDINO_ROOT/egs/mini}
@@ -52,8 +57,6 @@ mkdir -p "$work_dir" 2>/dev/null || mistake "cannot make the folder $work_dir; g
 cd "$work_dir"
 [ "$force" = false ] || export PYDINO_FORCE=true
 [ "$ngpu" != -1 ] || { ngpu=0; if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then ngpu=1; fi; }
-root_option=${recipe[prepare]#prepare_}_root
-corpus_root=${!root_option:-downloads/${recipe[prepare]#prepare_}}
 models=${models:-${recipe[models]}}
 tag=${tag:-${recipe[name]}}
 check_options
@@ -62,20 +65,28 @@ trap on_failure ERR
 trap on_interrupt INT
 
 if stage 0 check "system and corpus" "ready, or the line that mends it"; then
-  corpus=()   # a corpus that is made on the spot has no option of its own
-  if [ -n "${!root_option+declared}" ] && [ "$download" = false ]; then
-    corpus=(--corpus-root "$corpus_root" --root-option "--${root_option//_/-}")
+  folders=()
+  if [ "$download" = false ]; then
+    for name in $(corpora_with_option) $(noises); do folders+=("$name" "$(folder_of "$name")"); done
   fi
-  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" "${corpus[@]}"
+  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" "${folders[@]}"
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then
   parts=()
   [ -z "$train_sets$test_sets" ] || parts=(--parts "${train_sets:-train-clean-100} ${test_sets:-test-other}")   # LibriSpeech's
-  [ "$download" = false ] || run local/download.py "${parts[@]}" "${recipe[prepare]#prepare_}" "$corpus_root"
+  folders=()
+  for name in ${recipe[corpora]}; do
+    folders+=("$(folder_of "$name")")
+    [ "$download" = false ] || run local/download.py "${parts[@]}" "$name" "${folders[-1]}"
+  done
   read -ra prepare_options <<< "${recipe[prepare_options]}"
   run "local/${recipe[prepare]}.py" "${prepare_options[@]}" ${train_sets:+--train-sets "$train_sets"} \
-    ${test_sets:+--test-sets "$test_sets"} "$corpus_root" data
+    ${test_sets:+--test-sets "$test_sets"} "${folders[@]}" data
+  for name in $(noises); do
+    [ "$download" = false ] || run local/download.py "$name" "$(folder_of "$name")"
+    run "local/prepare_$name.py" "$(folder_of "$name")" "data/$name"
+  done
 fi
 
 if stage 2 features "recordings" "filter banks and log-energy, and from it VAD"; then

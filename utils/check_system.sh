@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Check that this machine has what a recipe needs; ends with "ready", or with the exact line that mends it.
-# Usage: utils/check_system.sh [options]
+# Usage: utils/check_system.sh [options] [CORPUS FOLDER]...
+#  e.g.: utils/check_system.sh --disk-gb 5 librispeech /corpora/LibriSpeech
+# Each CORPUS has its FOLDER by the option --CORPUS-root of run.sh.
 # Begin configuration.
 programs=      # programs of the system that are needed, such as "espeak-ng sox"
 disk_gb=1      # free room needed in the current folder
 ngpu=0         # GPUs wanted
-corpus_root=   # folder of the corpus; not checked if empty
-root_option=   # the option of run.sh that names it
 # End configuration.
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
@@ -26,7 +26,9 @@ awk -v free="$free_kb" -v made="$made_kb" -v need="$disk_gb" 'BEGIN { exit !(fre
 found=0
 if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
 [ "$found" -ge "$ngpu" ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
-[ -z "$corpus_root" ] || [ -d "$corpus_root" ] ||
-  fail "no corpus at $(realpath -m -- "$corpus_root"); give its folder with $root_option (the README of the recipe says how to get it)"
+while (($# >= 2)); do
+  [ -d "$2" ] || fail "no corpus at $(realpath -m -- "$2"); give its folder with --$1-root (the README of the recipe says how to get it)"
+  shift 2
+done
 pydino versions
 echo "$0: ready: $(env -u OMP_NUM_THREADS nproc) cores, $found GPUs, $free_gb GB free" >&2

@@ -100,6 +100,26 @@ read_recipe() {
   done <<< "$text"
 }
 
+# folder_of CORPUS: print where it is.
+folder_of() {
+  local option=${1}_root
+  echo "${!option:-downloads/$1}"
+}
+
+# Print the recipe's corpora that have an option --CORPUS-root; one that is made on the spot has none.
+corpora_with_option() {
+  local name
+  for name in ${recipe[corpora]}; do
+    case " ${roots[*]} " in *" ${name}_root "*) echo "$name" ;; esac
+  done
+}
+
+# Print which collections of noises and room responses were given.
+noises() {
+  [ -z "$musan_root" ] || echo musan
+  [ -z "$rirs_root" ] || echo rirs
+}
+
 mistake() { echo "run.sh: $*" >&2; exit 1; }
 
 check_number() {

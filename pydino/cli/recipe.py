@@ -59,6 +59,7 @@ class Recipe:
     sets: list[str]
     prepare: str = ""  # program in local/, without .py; default: prepare_NAME
     prepare_options: dict[str, str] = field(default_factory=dict)
+    corpora: list[str] = field(default_factory=list)  # whose folders the program gets, in order; default: PREPARE without prepare_
     programs: list[str] = field(default_factory=list)  # programs of the system the recipe needs
     disk_gb: float = 1.0  # room that all its stages take
     compress: bool = False  # features of a byte a value; a quarter of the disk, a little slower to read
@@ -70,6 +71,7 @@ class Recipe:
 
     def __post_init__(self):
         self.prepare = self.prepare or f"prepare_{self.name}"
+        self.corpora = self.corpora or [self.prepare.removeprefix("prepare_")]
         known = {0, 1, 2, 3, 4, 5, 6, 10, 11}
         if not set(self.stages) <= known:
             raise ValueError(f"stages: {sorted(set(self.stages) - known)} do not exist; there are {sorted(known)}")
@@ -92,6 +94,7 @@ def lines(recipe: Recipe):
     yield "sets", " ".join(recipe.sets)
     yield "prepare", recipe.prepare
     yield "prepare_options", " ".join(f"--{key} {value}" for key, value in recipe.prepare_options.items())
+    yield "corpora", " ".join(recipe.corpora)
     yield "programs", " ".join(recipe.programs)
     yield "disk_gb", f"{recipe.disk_gb:g}"
     yield "compress", str(recipe.compress).lower()
