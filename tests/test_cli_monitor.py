@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,14 +30,15 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / "conf").mkdir()
     draw = np.random.default_rng(0)
-    spectra = draw.normal(size=(SPEAKERS, 1, 20))
+    spectra, frames = draw.normal(size=(SPEAKERS, 1, 20)), {}
     with ArchiveWriter(folder / "f.ark", folder / "feats.scp") as feats, ArchiveWriter(folder / "v.ark", folder / "vad.scp") as vad:
         for number, key in enumerate(KEYS):
-            length = 60 + 13 * (number % 7)
+            length = frames[key] = 60 + 13 * (number % 7)
             ramp = np.linspace(-1, 1, length)[:, None]  # what mean normalisation leaves of a speaker
             features = 8 * spectra[number // EACH] * ramp + draw.normal(size=(length, 20))
             feats.write(key, features.astype(np.float32))
             vad.write(key, (draw.random(length) < 0.8).astype(np.float32))
+    write_table(folder / "utt2num_frames", frames)
     write_table(folder / "utt2spk", {key: key.split("-")[0] for key in KEYS})
     (folder / "conf/fbank.yaml").write_text("num_mel_bins: 20\ndither: 0.0\nsnip_edges: false\n")
     (folder / "conf/vad.yaml").write_text("vad_energy_threshold: 5.5\n")
@@ -171,6 +173,44 @@ def test_mistakes_speak(data, tmp_path, capsys, trials, text):
     assert text in capsys.readouterr().err.replace("target and nontarget", "target or nontarget")
     assert main(["monitor", str(tmp_path / "nowhere"), "--data", str(data), "--trials", str(data / "trials")]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+LISTENING = """
+import json, sys
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+from pydino.cli import main
+status = main(sys.argv[2:])
+open(sys.argv[1], "w").write(json.dumps(opened))
+sys.exit(status)
+"""
+
+
+def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
+    assert main(["make-train-set", "--min-duration", "0.3", str(data), str(tmp_path / "train")]) == 0
+    config = {
+        "epochs": 2, "batch_size": 5, "on_collapse": "warn", "head": {"hidden_dim": 8, "bottleneck_dim": 4, "output_dim": 16},
+        "crops": {"num_local": 1, "global_seconds": [0.4, 0.4], "local_seconds": [0.3, 0.3]}, "encoder": TDNN,
+    }  # fmt: skip
+    dump_config(config, tmp_path / "dino.yaml")
+    exp = tmp_path / "exp"
+    arguments = ["train-dino", "--config", str(tmp_path / "dino.yaml"), "--threads", "1", str(tmp_path / "train"), str(exp)]
+    assert main(arguments) == 0
+    alone = load_file(exp / "teacher/model.safetensors")
+    assert monitor(exp, data) == 0
+    written = (exp / "monitor.jsonl").read_text()
+
+    # The same run once more from its beginning, in the same folder, with the monitor's figures in it.
+    shutil.rmtree(exp / "checkpoints")
+    (exp / ".done.train").unlink()
+    command = [sys.executable, "-c", LISTENING, str(tmp_path / "opened.json"), *arguments]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    opened = [path for path in json.loads((tmp_path / "opened.json").read_text()) if path.startswith(str(exp))]
+    assert str(exp / "log.jsonl") in opened  # so the hook hears
+    assert not [path for path in opened if "monitor" in path.removeprefix(str(exp))]
+    again = load_file(exp / "teacher/model.safetensors")
+    assert (exp / "monitor.jsonl").read_text() == written and all(torch.equal(alone[name], again[name]) for name in alone)
 
 
 def test_neighbours_against_a_plain_loop():

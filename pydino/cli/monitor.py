@@ -100,7 +100,7 @@ def measure(snapshot: Snapshot, probe: "Probe", journal: "Journal", passed_over:
         try:
             line = {
                 "model": str(folder.relative_to(journal.exp)), "epoch": snapshot.epoch, "role": folder.name, **probe.about,
-                "weights": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16],
+                "weights": journal.digest(folder / WEIGHTS),
             }  # fmt: skip
             if journal.has(line):
                 lines.append(None)
@@ -114,7 +114,7 @@ def measure(snapshot: Snapshot, probe: "Probe", journal: "Journal", passed_over:
     todo = [line for line in lines if line]
     for line, figures in zip(todo, probe(models) if models else (), strict=True):
         if figures is None:
-            warn(f"{journal.exp / line['model']}: embeddings that are not finite; measured as nothing")
+            warn(f"{journal.exp / line['model']}: its embeddings are not finite; look for a loss that is not a number in log.jsonl")
         journal.add(line | (figures or {"eer": None, "knn": None}))
     return len(lines)
 
@@ -204,7 +204,8 @@ class Journal:
 
     def __init__(self, exp: Path):
         self.exp, self._path = exp, exp / "monitor.jsonl"
-        self._measured = set()
+        self._measured: set[tuple] = set()
+        self._digests: dict[tuple, str] = {}
         self._curves = None
         for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else ():
             try:
@@ -214,6 +215,14 @@ class Journal:
 
     def _identity(self, line: dict) -> tuple:
         return tuple(line[key] for key in self.IDENTITY)
+
+    def digest(self, path: Path) -> str:
+        """Return the digest of a file, which is read once as long as it is not written anew."""
+        status = path.stat()
+        state = (path, status.st_mtime_ns, status.st_size)
+        if state not in self._digests:
+            self._digests[state] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return self._digests[state]
 
     def has(self, line: dict) -> bool:
         """Whether this very model has been measured on these very trials and labels."""
