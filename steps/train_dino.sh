@@ -2,19 +2,23 @@
 # Train DINO without labels: a student, and the teacher that follows it and becomes the model.
 # Usage: steps/train_dino.sh [options] DATA EXP
 #  e.g.: steps/train_dino.sh --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
-# DATA is made by steps/make_train_set.sh. EXP gets teacher/ and student/ (model folders), log.jsonl, checkpoints/. An interrupted run
-# goes on; a finished one is left alone; a different one in EXP is refused.
+# DATA is made by steps/make_train_set.sh. EXP gets teacher/ and student/ (model folders), log.jsonl, tensorboard/, checkpoints/. An
+# interrupted run goes on, also on another number of GPUs; a finished one is left alone; a different one in EXP is refused. SIGTERM and
+# SIGUSR1 save the run and end it.
 # Begin configuration.
 config=conf/dino.yaml   # what defines the run
-ngpu=0                  # 0: train on the CPU; 1: on a GPU
+ngpu=0                  # 0: train on the CPU; several: one process each, with a share of every batch
 seed=0                  # of weights, order, crops and augmentation
 num_threads=$(nproc)    # CPU threads
+data_workers=           # processes that read ahead; default: none on the CPU, up to eight a GPU
 cmd=run_local.sh        # how jobs run: run_local.sh, or any wrapper with the interface of Kaldi's run.pl
+allow_pipes=false       # run the commands in wav.scp (input: audio); they come with the data
 force=false             # discard what is in EXP and start afresh
 # End configuration.
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 . parse_options.sh
+. training_job.sh
 
 if (($# != 2)); then
   echo "$0: expected DATA EXP, got $# arguments; see $0 --help" >&2
@@ -26,16 +30,5 @@ for file in "$data/feats.scp" "$data/utt2spk" "$config"; do
 done
 if [ "${PYDINO_FORCE:-false}" = true ]; then force=true; fi
 
-# Show the line of each epoch while the job, wherever it runs, writes its log.
-log=$exp/log/train.log
-mkdir -p "$exp/log"
-tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino train-dino: ' >&2) 2>/dev/null &
-follower=$!
-trap 'sleep 0.5; kill $follower 2>/dev/null || true' EXIT
-
-options=()
-if [ "$ngpu" -gt 0 ]; then options=(--gpu "$ngpu"); fi
-# shellcheck disable=SC2086  # $cmd is a command with options
-$cmd --num-threads "$num_threads" "${options[@]}" "$log" \
-  pydino train-dino --config "$config" --seed "$seed" --ngpu "$ngpu" --threads "$num_threads" --force "$force" "$data" "$exp"
+training_job train-dino "$exp" --config "$config" --seed "$seed" --allow-pipes "$allow_pipes" --force "$force" "$data" "$exp"
 echo "$0: succeeded training $exp/teacher" >&2

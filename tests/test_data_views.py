@@ -27,7 +27,7 @@ class Spoken:
 
 def sampler(rank=0, world=1, accumulation=1, kind="shuffled"):
     crops = CropConfig(num_local=1, global_seconds=[0.3, 0.4], local_seconds=[0.2, 0.2])
-    return ViewSampler(Spoken(), crops, Order(HASHES, 8, 3, kind), 0.01, 3, rank, world, accumulation)
+    return ViewSampler(Spoken(), crops, Order(HASHES, 8, 3, kind), 0.01, 3, rank=rank, world=world, accumulation=accumulation)
 
 
 def rows(passes):

@@ -9,8 +9,8 @@ import torch
 from pydino.audio import KINDS
 from pydino.base import UserError, config_to_dict, dump_config, ingredients, load_config, log, read_json, why_not_done, write_mark
 from pydino.cli import boolean
-from pydino.data import Order, TrainingSet, ViewMaker, ViewSampler
-from pydino.infer import read_front_end, save_model
+from pydino.data import CONTEXT_SECONDS, AudioSet, Bank, Order, TrainingSet, ViewMaker, ViewSampler, WaveformViews, view_groups
+from pydino.infer import FrontEndConfig, read_front_end, save_model
 from pydino.train import World, train
 
 VERSION = 2  # raised when the same configuration would give another model
@@ -28,6 +28,7 @@ def add_arguments(parser):
     parser.add_argument("--ngpu", type=int, default=0, help="GPUs of this machine; 0: the CPU (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as many as PyTorch chooses)")
     parser.add_argument("--data-workers", type=int, default=0, help="processes that read data ahead; 0: a thread (default: %(default)s)")
+    parser.add_argument("--allow-pipes", type=boolean, default=False, metavar="true|false", help="run commands in wav.scp (input: audio)")
     parser.add_argument("--force", type=boolean, default=False, metavar="true|false", help="discard what is in EXP and start afresh")
 
 
@@ -45,7 +46,7 @@ class Run:
     data: Path
     exp: Path
     seed: int
-    front_end: dict
+    front_end: FrontEndConfig
     wanted: dict[str, str]
 
 
@@ -63,7 +64,7 @@ def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | No
     """
     config = load_config(config_class, args.config, args.set)
     data, exp = Path(args.data), Path(args.exp)
-    front_end = config_to_dict(read_front_end(data, config.normalisation))
+    front_end = read_front_end(data, config.normalisation)
     run = Run(name or config.method, config, data, exp, args.seed, front_end, depends_on(config, args.seed, data, tables))
     world = World(args.ngpu)
     if world.first:
@@ -138,23 +139,34 @@ class Views:
     total_steps: int
 
 
-def make_views(run: Run, world: World, dataset=None) -> Views:
-    """Open the data of a run."""
-    config = run.config
-    frame_shift = run.front_end["features"]["frame_shift"] / 1000
-    dataset = TrainingSet(run.data) if dataset is None else dataset
-    order = Order(dataset.hashes, config.batch_size, run.seed, config.order)
-    sampler = ViewSampler(dataset, config.crops, order, frame_shift, run.seed, world.rank, world.size, config.compute.accumulation)
-    maker = ViewMaker(config.crops, config.augment_pair, config.normalisation, dataset.dim, frame_shift, run.seed, world.device)
+def make_views(run: Run, world: World, allow_pipes: bool = False) -> Views:
+    """Open the data of a run: stored features, or recordings with the bank of what they are augmented with."""
+    config, seed = run.config, run.seed
+    options = run.front_end.feature_options()
+    shift, waveforms = options.frame_shift / 1000, None
+    if config.input == "features":
+        dataset = TrainingSet(run.data)
+        dim = dataset.dim
+    else:
+        reverberant = any(pair.reverberation_probability for pair in config.waveform_pair)
+        dataset = AudioSet(run.data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes)
+        bank = Bank(config.bank, options, config.longest_seconds, seed, world.device)
+        groups = list(zip(view_groups(config.crops), reversed(config.waveform_pair), strict=False))
+        waveforms = WaveformViews(groups, options, bank, config.speed_factors, seed, world.device)
+        dim = waveforms.dim
+    order = Order(dataset.hashes, config.batch_size, seed, config.order)
+    passes = config.compute.accumulation
+    sampler = ViewSampler(dataset, config.crops, order, shift, seed, config.speed_factors, world.rank, world.size, passes)
+    maker = ViewMaker(config.crops, config.augment_pair, config.normalisation, dim, shift, seed, world.device, waveforms)
     steps_per_epoch = len(dataset) / config.batch_size
-    return Views(sampler, maker, dataset.dim, steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
+    return Views(sampler, maker, dim, steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
 
 
 def train_and_save(method, run: Run, views: Views, world: World, workers: int, made_by: str) -> None:
     """Train to the end and write the model folders EXP/ROLE."""
     dataset, config = views.sampler.dataset, run.config
     if world.first:
-        hours = dataset.lengths.sum() * run.front_end["features"]["frame_shift"] / 1000 / 3600
+        hours = dataset.lengths.sum() * run.front_end.feature_options().frame_shift / 1000 / 3600
         encoder = next(iter(method.encoders().values()))
         log(
             f"{run.name}, seed {run.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, {views.total_steps} steps of "
@@ -184,7 +196,7 @@ def write_model(folder: Path, encoder, role: str, run: Run, epochs: float, made_
     train_set = (run.data / "name").read_text().strip() if (run.data / "name").exists() else run.data.resolve().name
     description = {
         "encoder": run.config.encoder, "embedding_dim": encoder.embedding_dim, "role": role, "method": run.name, "seed": run.seed,
-        "train_set": train_set, "front_end": run.front_end,
+        "train_set": train_set, "front_end": config_to_dict(run.front_end),
     }  # fmt: skip
     how = "with the labels of its utterances" if role == "model" else "without labels"
     save_model(folder, encoder, description, (

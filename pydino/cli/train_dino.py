@@ -20,7 +20,7 @@ def run(args):
     if opened is None:
         return 0
     this, world = opened
-    views = _training.make_views(this, world)
+    views = _training.make_views(this, world, args.allow_pipes)
     method = Dino(this.config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, world)
     made_by = f"steps/train_dino.sh --seed {this.seed} {this.data} {this.exp}"
     return _training.train_and_save(method, this, views, world, args.data_workers, made_by)

@@ -6,7 +6,9 @@ import torch
 from pydino.audio import NormalisationConfig, normalise
 from pydino.audio.augment import AugmentConfig, PowerMelAugmenter
 
-from .views import Batch, CropConfig
+from .crops import CropConfig
+from .views import Batch
+from .waveform_views import WaveformViews
 
 
 class ViewMaker:
@@ -20,17 +22,17 @@ class ViewMaker:
         frame_shift: seconds.
         seed: of every draw.
         device: where the views are wanted.
+        waveforms: what makes features of audio; None: the batches bring features.
     """
 
     def __init__(
         self, crops: CropConfig, augment: tuple[AugmentConfig, AugmentConfig], normalisation: NormalisationConfig, feature_dim: int,
-        frame_shift: float, seed: int, device,
+        frame_shift: float, seed: int, device, waveforms: WaveformViews | None = None,
     ):
+        self._waveforms = waveforms
         student, teacher = (PowerMelAugmenter(config, feature_dim, frame_shift, seed, device) for config in augment)
         self._normalisation, self._device = normalisation, torch.device(device)
-        numbers = np.arange(crops.num_global + crops.num_local)
-        groups = ((numbers[: crops.num_global], teacher), (numbers[crops.num_global :], student))
-        self._groups = [(views, augmenter) for views, augmenter in groups if len(views)]
+        self._groups = list(zip(view_groups(crops), (teacher, student), strict=False))
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> list[torch.Tensor]:
@@ -44,9 +46,17 @@ class ViewMaker:
 
     def _features(self, batch: Batch) -> list[torch.Tensor]:
         """Return the log filter banks of each group of views, (N, L, F)."""
+        if self._waveforms is not None:
+            return self._waveforms(batch)
         values, sizes = batch.content.values.to(self._device, non_blocking=True), batch.content.sizes
         rows = [sizes[views].sum() * len(batch.hashes) for views, _ in self._groups]
         return [x.unflatten(0, (-1, sizes[views[0]])) for x, (views, _) in zip(values.split(rows), self._groups, strict=True)]
+
+
+def view_groups(crops: CropConfig) -> list[np.ndarray]:
+    """Return the numbers of the global views and, if there are any, of the local ones."""
+    numbers = np.arange(crops.num_global + crops.num_local)
+    return [views for views in (numbers[: crops.num_global], numbers[crops.num_global :]) if len(views)]
 
 
 def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:

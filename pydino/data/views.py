@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from pydino.audio.speed import drawn_factors
 from pydino.base import UserError
 
 from .crops import CropConfig, CropPlacer
@@ -47,6 +48,7 @@ class ViewSampler(Dataset):
         order: which utterances a step sees.
         frame_shift: seconds.
         seed: of every draw.
+        speed_factors: one is drawn for each visit of an utterance; other than 1 for audio only.
         rank, world: this process among how many.
         accumulation: passes that a step is made of.
 
@@ -55,9 +57,10 @@ class ViewSampler(Dataset):
     """
 
     def __init__(
-        self, dataset, crops: CropConfig, order: Order, frame_shift: float, seed: int, rank: int = 0, world: int = 1, accumulation: int = 1,
-    ):
-        self.dataset, self.order = dataset, order
+        self, dataset, crops: CropConfig, order: Order, frame_shift: float, seed: int, speed_factors: tuple[float, ...] = (1.0,),
+        rank: int = 0, world: int = 1, accumulation: int = 1,
+    ):  # fmt: skip
+        self.dataset, self.order, self.seed, self.speed_factors = dataset, order, seed, list(speed_factors)
         self.rank, self.world, self.accumulation = rank, world, accumulation
         self.size, rest = divmod(order.batch_size, world * accumulation)  # of one pass of one process
         if rest or self.size < 2:
@@ -80,9 +83,15 @@ class ViewSampler(Dataset):
 
     def _batch(self, step: int, visits: np.ndarray, indices: np.ndarray, sizes: np.ndarray) -> Batch:
         hashes, lengths = self.dataset.hashes[indices], self.dataset.lengths[indices]
-        starts = self._place.starts(visits, hashes, lengths, sizes)
         seconds = len(hashes) * float(sizes.sum()) * self._place.frame_shift
-        return Batch(step, visits, hashes, self.dataset.collect(indices, starts, sizes), seconds)
+        if self.speed_factors == [1.0]:
+            content = self.dataset.collect(indices, self._place.starts(visits, hashes, lengths, sizes), sizes)
+        else:
+            factors = drawn_factors(self.speed_factors, self.seed, visits, hashes)
+            heard = np.maximum(1, np.floor(lengths / factors)).astype(np.int64)  # frames at the speed at which they are heard
+            starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(np.int64)
+            content = self.dataset.collect(indices, starts, sizes, factors)
+        return Batch(step, visits, hashes, content, seconds)
 
 
 def batches(sampler: ViewSampler, first_step: int, last_step: int, workers: int = 0, pin: bool = False):

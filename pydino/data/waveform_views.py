@@ -50,6 +50,9 @@ class WaveformViews:
         seed: of every draw.
         device: where the work is done.
 
+    Attributes:
+        dim: F.
+
     Raises:
         UserError: an augmentation without anything to do it with, or options that say nothing about crops: ``dither`` (noise is
             what augmentation adds) and ``subtract_mean`` (the normalisation of crops does it).
@@ -62,6 +65,7 @@ class WaveformViews:
             raise UserError("features of audio input are made without dither and subtract_mean; set 'dither: 0' and 'subtract_mean: false'")
         self._bank, self._options, self._seed, self._device = bank, options, seed, torch.device(device)
         self._extractor = dict(KINDS.values())[type(options)](options, device)
+        self.dim = self._extractor.dim
         rate = options.sample_frequency
         self._groups = [(numbers, WaveformAugmenter(augment, bank, rate, seed, device)) for numbers, augment in groups]
         self._factors = list(speed_factors)

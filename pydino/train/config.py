@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydino.base import config_from_dict
-from pydino.data import AugmentConfig, CropConfig, NormalisationConfig
+from pydino.data import AugmentConfig, BankConfig, CropConfig, NormalisationConfig, WaveformAugmentConfig, rational
 from pydino.models import HeadConfig, resolve_encoder
 from pydino.ssl import DinoLossConfig
 
@@ -84,16 +84,22 @@ class ComputeConfig:
 class TrainingConfig:
     """What every method has. ``encoder`` is a name and the options of that encoder (pydino/models).
 
-    One epoch visits every utterance once; whatever is scheduled in epochs may be a fraction.
+    One epoch visits every utterance once; whatever is scheduled in epochs may be a fraction. Views are made of stored features, or of
+    recordings; what ``augment`` does is done to the filter banks of both.
     """
 
     epochs: float = 50.0
     batch_size: int = 64  # utterances of an update, over all processes and passes
     order: Literal["shuffled", "with_replacement"] = "shuffled"
+    input: Literal["features", "audio"] = "features"
     encoder: dict[str, Any] = field(default_factory=lambda: {"name": "tdnn"})
     crops: CropConfig = field(default_factory=lambda: CropConfig(global_seconds=[2.0, 3.0], local_seconds=[0.8, 1.5]))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     teacher_augment: dict[str, Any] = field(default_factory=dict)  # what differs in the views that the teacher sees
+    waveform: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)  # input: audio only, like the next three
+    teacher_waveform: dict[str, Any] = field(default_factory=dict)  # what differs in the views that the teacher sees
+    speed_factors: list[float] = field(default_factory=lambda: [1.0])  # one is drawn for each visit of an utterance, for all its views
+    bank: BankConfig = field(default_factory=BankConfig)  # of noises and room responses
     normalisation: NormalisationConfig = field(default_factory=lambda: NormalisationConfig(kind="mean"))
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -112,11 +118,27 @@ class TrainingConfig:
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: batch norm compares utterances")
         self.teacher_augment = _with_changes(self.augment, self.teacher_augment, "teacher_augment")
+        self.teacher_waveform = _with_changes(self.waveform, self.teacher_waveform, "teacher_waveform")
+        for factor in self.speed_factors or [0.0]:
+            rational(factor)  # or it is none that can be made
+        changed = self.speed_factors != [1.0] or any(config != WaveformAugmentConfig() for config in self.waveform_pair)
+        if self.input == "features" and changed:
+            raise ValueError("waveform, teacher_waveform and speed_factors change recordings; they need input: audio")
 
     @property
     def augment_pair(self) -> tuple[AugmentConfig, AugmentConfig]:
         """What is done to the views that only the student sees, and to those that the teacher sees too."""
         return self.augment, AugmentConfig(**self.teacher_augment)
+
+    @property
+    def waveform_pair(self) -> tuple[WaveformAugmentConfig, WaveformAugmentConfig]:
+        """The same for recordings."""
+        return self.waveform, WaveformAugmentConfig(**self.teacher_waveform)
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest crop."""
+        return max(self.crops.global_seconds[1], self.crops.local_seconds[1])
 
 
 def _with_changes(config, changes: dict, name: str) -> dict:

@@ -1,0 +1,23 @@
+# Run a command that trains as a job, and show its lines while the job, wherever it runs, writes its log. To be sourced by a step.
+# Usage: training_job VERB EXP [arguments of the verb]
+# Reads from the step: cmd, ngpu (several: one process a GPU, started by torchrun), num_threads, data_workers.
+# shellcheck shell=bash disable=SC2154   # the step's options
+
+training_job() {
+  local verb=$1 log=$2/log/train.log follower options=() start=(pydino) processes=$((ngpu > 1 ? ngpu : 1)) status=0
+  if [ "$ngpu" -gt 0 ]; then options=(--gpu "$ngpu"); fi
+  if [ "$ngpu" -gt 1 ]; then start=(python3 -m torch.distributed.run --standalone --nproc-per-node "$ngpu" -m pydino); fi
+  if [ -z "$data_workers" ]; then   # a CPU that trains has no core to spare; a GPU wants up to eight that read for it
+    data_workers=0
+    if [ "$ngpu" -gt 0 ]; then data_workers=$(((num_threads - 1) / ngpu < 8 ? (num_threads - 1) / ngpu : 8)); fi
+  fi
+  mkdir -p "$2/log"
+  tail -n 0 -F "$log" > >(grep --line-buffered -E "^[0-9: -]+pydino $verb: " >&2) 2>/dev/null &
+  follower=$!
+  # shellcheck disable=SC2086  # $cmd is a command with options
+  $cmd --num-threads "$num_threads" "${options[@]}" "$log" \
+    "${start[@]}" "$verb" --ngpu "$ngpu" --threads $((num_threads / processes)) --data-workers "$data_workers" "${@:3}" || status=$?
+  sleep 0.5   # for the last lines
+  kill "$follower" 2>/dev/null || true
+  return "$status"
+}
