@@ -9,10 +9,13 @@ import soundfile
 import torch
 
 from pydino.audio import Fbank, FbankConfig, needed_samples, num_frames, resample
+from pydino.audio.waveform_augment import WaveformAugmentConfig
 from pydino.base import UserError, ingredients, out_of_date, write_mark
 from pydino.cli import main
-from pydino.data.audio_set import AudioSet
+from pydino.data import AudioSet, Batch
+from pydino.data.bank import Bank, BankConfig
 from pydino.data.training_dir import check_current
+from pydino.data.waveform_views import WaveformViews
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 
 RATE, SHIFT = 16000, 160
@@ -142,6 +145,23 @@ def test_features_of_a_piece_are_those_of_the_whole(corpus, tmp_path):
         whole = Fbank(OPTIONS)([corpus.waveforms[key].astype(np.float32)])[0][120:180]
         at = batch.starts[row, 0] // SHIFT
         torch.testing.assert_close(Fbank(OPTIONS)([piece(batch, row).astype(np.float32)])[0][at : at + 60], whole, atol=1e-4, rtol=0)
+
+
+def test_views_made_of_pieces_are_the_features_of_the_speech(corpus, tmp_path):
+    """From files to the device: whatever lies around a crop, its frames are those of the whole utterance without silence."""
+    corpus.file("e-end", 40 * RATE)
+    data = corpus.write(tmp_path / "train")
+    dataset, sizes = AudioSet(data, OPTIONS), np.array([120, 40, 40])
+    count, groups = len(dataset), [(np.array(numbers), WaveformAugmentConfig()) for numbers in ([0], [1, 2])]
+    views = WaveformViews(groups, OPTIONS, Bank(BankConfig(), OPTIONS, 2.0, 0, "cpu"), [1.0], 0, "cpu")
+    room = dataset.lengths[:, None] - sizes
+    assert room.min() > 0
+    for starts in (np.zeros_like(room), room, np.random.default_rng(0).integers(room + 1)):
+        batch = Batch(0, np.zeros(count, np.int64), dataset.hashes, dataset.collect(np.arange(count), starts, sizes), 0.0)
+        found = torch.cat([group.reshape(-1, 12) for group in views(batch)])
+        whole = [Fbank(OPTIONS)([corpus.speech(key).astype(np.float32)])[0] for key in keys_of(data, dataset)]
+        wanted = torch.cat([whole[row][starts[row, view] :][: sizes[view]] for view in range(3) for row in range(count)])
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
 
 def test_far_crops_of_a_long_recording_leave_out_what_is_between(tmp_path):

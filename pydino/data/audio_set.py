@@ -49,8 +49,7 @@ class AudioSet:
         self.options, self.context, self.allow_pipes = options, context, allow_pipes
         self.hashes, keys = read_hashes(data)
         self._read_places(data, keys)
-        frames = read_table(data / "utt2num_frames")
-        self._frames = np.array([int(_entry(frames, key, data / "utt2num_frames")) for key in keys], dtype=np.int64)
+        self._frames = np.array([int(frames) for frames in _entries(data / "utt2num_frames", keys)], dtype=np.int64)
         self._packed = self._packed_at = None
         self.lengths = self._frames
         if (data / "vad.scp").exists():
@@ -63,17 +62,15 @@ class AudioSet:
         """Find out where the audio of each utterance is: recordings, and seconds where these are cut into segments."""
         if not (data / "wav.scp").exists():
             raise UserError(f"no {data}/wav.scp: made from features alone, or before audio was carried along; {_AGAIN} (stage 3)")
-        recordings = read_table(data / "wav.scp")
         self._segments = None  # (N, 2) seconds
         if (data / "segments").exists():
-            table = read_table(data / "segments")
-            fields = [_entry(table, key, data / "segments").split() for key in keys]
+            fields = [line.split() for line in _entries(data / "segments", keys)]
             try:
                 self._segments = np.array([times for _, *times in fields], dtype=np.float64).reshape(len(keys), 2)
             except ValueError as error:
                 raise UserError(f"{data}/segments: not every line is 'utterance recording start end' with times in seconds") from error
             keys = [recording for recording, *_ in fields]
-        self._recordings = [_entry(recordings, key, data / "wav.scp") for key in keys]
+        self._recordings = _entries(data / "wav.scp", keys)
 
     def _read_voiced(self, data: Path, keys: list[str]) -> None:
         """Read VAD into bits: all utterances in one array, a million of 8 s in 100 MB."""
@@ -231,8 +228,10 @@ class _Run:
         return Waveforms(torch.from_numpy(self._samples[: self._at]), ends[:-1], np.diff(ends), starts, sizes)
 
 
-def _entry(table: dict[str, str], key: str, where) -> str:
-    """Return an entry, or say that it is missing."""
-    if key not in table:
-        raise UserError(f"{where}: '{key}' is not in it; {_AGAIN}")
-    return table[key]
+def _entries(path: Path, keys: list[str]) -> list[str]:
+    """Return the entries of a table for ``keys``, or say which is missing."""
+    table = read_table(path)
+    try:
+        return [table[key] for key in keys]
+    except KeyError as error:
+        raise UserError(f"{path}: {error} is not in it; {_AGAIN}") from error
