@@ -1,0 +1,280 @@
+"""The peer of benchmarks/train_step.py: a step of DINO as a straightforward port of the public code computes it.
+
+The public code is main_dino.py and utils.py of Caron et al. (github.com/facebookresearch/dino), which speech toolkits have taken over.
+What it does, and what is kept of it here:
+
+* workers of a DataLoader read one crop at a time: stored features as the whole matrix, of which the crop is cut; audio as one recording
+  opened for each crop, whose augmentation and filter banks are computed in the worker;
+* everything is in float32; encoder and head of student and teacher see one view after the other;
+* the loss is a double loop over pairs of views, each with a log-softmax of its own;
+* the norm of each parameter's gradient is read back; optimiser and teacher go through the parameters one by one;
+* the loss is read back after every step, to stop where it is no number.
+
+It is no slower than that on purpose: encoder, augmentation and filter banks are this project's own, noises lie in memory. And it learns
+the same: draws are keyed alike, and tests/test_benchmarks.py holds that its weights are ours after some steps. For that, two things differ
+from the public code: gradients are clipped by the norm of all parameters together, and each step draws the lengths of its crops.
+Batch norm sees one view at a time here, and in ours all views of one length; the test gives ours the same statistics.
+"""
+
+import copy
+import math
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from pydino.audio.augment import PowerMelAugmenter
+from pydino.audio.speed import drawn_factors
+from pydino.data import Batch, WaveformViews
+from pydino.data.crops import CropPlacer
+from pydino.data.training_dir import read_hashes
+from pydino.data.view_maker import normalise_batch
+from pydino.kaldi import read_object, read_scp_objects, read_table
+from pydino.ssl import koleo
+from pydino.train.dino import Network
+from pydino.train.schedules import cosine, learning_rate, ramp
+
+
+class Crop(NamedTuple):
+    """A crop that is wanted: ``size`` frames from ``start`` of utterance ``index``, heard at the speed ``factor``."""
+
+    index: int
+    start: int
+    size: int
+    view: int
+    visit: int
+    step: int
+    factor: float
+
+
+class StoredFeatures:
+    """Crops of stored features: each time the archive is opened and a whole matrix decoded.
+
+    Args:
+        data: the pre-training directory.
+    """
+
+    def __init__(self, data):
+        _, self._keys = read_hashes(data)
+        self._where = read_table(f"{data}/feats.scp")
+        self._voiced = {key: np.flatnonzero(decisions > 0.5) for key, decisions in read_scp_objects(f"{data}/vad.scp")}
+
+    def __call__(self, crop: Crop) -> torch.Tensor:
+        """Return the crop (L, F), silence cut out; a short utterance repeats from its beginning."""
+        key = self._keys[crop.index]
+        voiced = self._voiced[key]
+        matrix = read_object(self._where[key], key=key)
+        return torch.from_numpy(matrix[voiced[np.arange(crop.start, crop.start + crop.size) % len(voiced)]])
+
+
+class Recordings:
+    """Crops of recordings: each time the recording is opened, and the crop augmented and its filter banks computed by itself.
+
+    Args:
+        dataset: :class:`pydino.data.AudioSet`.
+        config: DinoConfig.
+        options: of the features.
+        bank: :class:`pydino.data.Bank` on the CPU.
+        seed: of every draw.
+    """
+
+    def __init__(self, dataset, config, options, bank, seed: int):
+        self._dataset, crops = dataset, config.crops
+        student, teacher = config.waveform_pair
+        self._views = [
+            WaveformViews(
+                [(np.array([view]), teacher if view < crops.num_global else student)], options, bank, config.speed_factors, seed, "cpu"
+            )
+            for view in range(crops.num_global + crops.num_local)
+        ]
+
+    def __call__(self, crop: Crop) -> torch.Tensor:
+        """Return the features of the crop (L, F)."""
+        index, size = np.array([crop.index]), np.array([crop.size])
+        content = self._dataset.collect(index, np.array([[crop.start]]), size, np.array([crop.factor]))
+        # Which column of these a view looks at depends on its number, as do its draws.
+        content.starts, content.sizes = np.repeat(content.starts, len(self._views), axis=1), np.repeat(size, len(self._views))
+        batch = Batch(crop.step, np.array([crop.visit]), self._dataset.hashes[index], content, 0.0)
+        return self._views[crop.view](batch)[0][0]
+
+
+class NaiveViews(Dataset):
+    """Views by step number, made of single crops.
+
+    Args:
+        read: callable (:class:`Crop`) -> features (L, F), such as :class:`StoredFeatures`.
+        config: DinoConfig.
+        order: as in :class:`pydino.data.ViewSampler`.
+        lengths: (N,) frames of the utterances.
+        dim: F.
+        frame_shift: seconds.
+        seed: of every draw.
+    """
+
+    def __init__(self, read, config, order, lengths: np.ndarray, dim: int, frame_shift: float, seed: int):
+        self._read, self._config, self._order, self._lengths, self._seed = read, config, order, lengths, seed
+        self._place = CropPlacer(config.crops, frame_shift, seed)
+        self._student, self._teacher = (PowerMelAugmenter(part, dim, frame_shift, seed, "cpu") for part in config.augment_pair)
+
+    def __getitem__(self, step: int) -> list[torch.Tensor]:
+        """Return the views of a step, each (B, L, F), global ones first."""
+        visits, indices = self._order(step)
+        hashes, sizes = self._order.hashes[indices], self._place.sizes(step)
+        factors = drawn_factors(self._config.speed_factors, self._seed, visits, hashes)
+        heard = np.maximum(1, np.floor(self._lengths[indices] / factors)).astype(np.int64)
+        starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(np.int64)
+        views = []
+        for view, size in enumerate(sizes.tolist()):
+            rows = zip(indices.tolist(), starts[:, view].tolist(), visits.tolist(), factors.tolist(), strict=True)
+            crops = [self._read(Crop(index, start, size, view, visit, step, factor)) for index, start, visit, factor in rows]
+            views.append(self._augment(torch.stack(crops), view, visits, hashes))
+        return views
+
+    @torch.no_grad()
+    def _augment(self, x: torch.Tensor, view: int, visits, hashes) -> torch.Tensor:
+        augment = self._teacher if view < self._config.crops.num_global else self._student
+        draws = augment.draws(visits, hashes, np.array([view]))
+        return augment.mask(normalise_batch(augment(x, draws, 1), self._config.normalisation), draws)
+
+
+class Steps:
+    """The numbers of the steps that the loader is to read; changed between one use of it and the next."""
+
+    first = last = 0
+
+    def __iter__(self):
+        return iter(range(self.first, self.last))
+
+    def __len__(self):
+        return self.last - self.first
+
+
+class NaiveLoader:
+    """Batches read ahead by worker processes, which stay between one use and the next."""
+
+    def __init__(self, views: NaiveViews, workers: int, pin: bool = False):
+        self._steps = Steps()
+        self._loader = DataLoader(
+            views, batch_size=None, sampler=self._steps, num_workers=workers, persistent_workers=workers > 0, pin_memory=pin,
+            multiprocessing_context="forkserver" if workers else None,
+        )  # fmt: skip
+
+    def __call__(self, first: int, last: int):
+        """Return an iterator over the views of steps ``first`` to ``last`` - 1."""
+        self._steps.first, self._steps.last = first, last
+        return iter(self._loader)
+
+
+def naive_loss(student: list[torch.Tensor], teacher: list[torch.Tensor], centre: torch.Tensor, config) -> torch.Tensor:
+    """Return DINO's loss of the logits (B, K) of each view, pair by pair; ``config`` is a DinoLossConfig."""
+    total, pairs = 0.0, 0
+    for g, t in enumerate(teacher):
+        p = F.softmax((t - centre) / config.teacher_temperature, dim=-1)
+        for v, s in enumerate(student):
+            if v != g:
+                total = total + torch.sum(-p * F.log_softmax(s / config.student_temperature, dim=-1), dim=-1).mean()
+                pairs += 1
+    return total / pairs
+
+
+def naive_cosine(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
+    """Return 1 - cosine between embeddings (B, D) of two views, averaged over the pairs of the loss."""
+    pairs = [1 - F.cosine_similarity(t, s, dim=-1).mean() for g, t in enumerate(teacher) for v, s in enumerate(student) if v != g]
+    return sum(pairs) / len(pairs)
+
+
+class NaiveDino:
+    """Student, teacher, optimiser, and a step.
+
+    Args:
+        config: DinoConfig; what it says of how to compute (``compute``) does not count.
+        feature_dim: F.
+        total_steps, steps_per_epoch: what schedules stretch over.
+        device: where it computes.
+    """
+
+    def __init__(self, config, feature_dim: int, total_steps: int, steps_per_epoch: float, device):
+        self.config, self.device = config, torch.device(device)
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.frozen_steps = config.freeze_last_layer_steps or round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.student = Network(config, feature_dim).to(self.device)
+        self.teacher = copy.deepcopy(self.student)
+        for p in self.teacher.parameters():
+            p.requires_grad = False
+        self.centre = torch.zeros(1, config.head.output_dim, device=self.device)
+        self.optimiser = self._make_optimiser()
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        config, parameters = self.config.optimiser, list(self.student.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        one_by_one = {"lr": config.lr, "foreach": False, "fused": False}
+        if config.name == "sgd":
+            return torch.optim.SGD(groups, momentum=config.momentum, **one_by_one)
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
+        return kind(groups, betas=tuple(config.betas), amsgrad=config.name == "adam", **one_by_one)
+
+    def step(self, views: list[torch.Tensor], step: int) -> float:
+        """Make one update from the views (B, L, F); return the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(step, self.total_steps, self.steps_per_epoch, self.config.optimiser)
+        views = [view.to(self.device, non_blocking=True) for view in views]
+        with torch.no_grad():
+            taught = [self._through(self.teacher, view) for view in views[: self.config.crops.num_global]]
+        learnt = [self._through(self.student, view) for view in views]
+        loss = self._loss(learnt, taught, step)
+        value = loss.item()
+        if not math.isfinite(value):
+            sys.exit(f"the loss is {value}")
+        self.optimiser.zero_grad()
+        loss.backward()
+        self._clip()
+        if step < self.frozen_steps:
+            self.student.head.prototypes.grad = None
+        self.optimiser.step()
+        self._follow([logits for _, logits in taught], step)
+        return value
+
+    @staticmethod
+    def _through(network: Network, view: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = network.encoder(view)
+        return embedding, network.head(embedding)
+
+    def _loss(self, learnt, taught, step: int) -> torch.Tensor:
+        config = self.config
+        loss = naive_loss([logits for _, logits in learnt], [logits for _, logits in taught], self.centre, config.loss)
+        if config.cosine_weight:
+            weight = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
+            loss = loss + weight * naive_cosine([e for e, _ in learnt], [e for e, _ in taught])
+        if config.koleo_weight:
+            loss = loss + config.koleo_weight * sum(koleo(e) for e, _ in learnt[: config.crops.num_global])
+        return loss
+
+    def _clip(self) -> None:
+        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
+        norm = math.sqrt(sum(gradient.norm(2).item() ** 2 for gradient in gradients))
+        clip = self.config.optimiser.clip
+        if clip and norm > clip:
+            for gradient in gradients:
+                gradient.mul_(clip / (norm + 1e-6))
+
+    @torch.no_grad()
+    def _follow(self, teacher_logits: list[torch.Tensor], step: int) -> None:
+        config = self.config.teacher
+        m = cosine(step, config.momentum_steps or self.total_steps, config.momentum, config.final_momentum)
+        for q, k in zip(self.student.parameters(), self.teacher.parameters(), strict=True):
+            k.data.mul_(m).add_((1 - m) * q.detach().data)
+        mean = torch.cat(teacher_logits).mean(dim=0, keepdim=True)
+        momentum = self.config.loss.centre_momentum
+        self.centre = self.centre * momentum + mean * (1 - momentum)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the weights under the names that :class:`pydino.train.dino.Dino` gives them."""
+        parts = {"student": self.student, "teacher": self.teacher}
+        named = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+        return {**named, "criterion.centre": self.centre[0]}
