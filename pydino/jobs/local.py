@@ -15,7 +15,7 @@ from .log import close_log, open_log, tail
 from .options import JobRequest
 from .script import shell_command, substitute
 
-_GRACE_SECONDS = 3.0  # between asking the jobs to end and making them
+_GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
 
 # Ends the process groups of the jobs when this process has gone without doing so itself (kill -9): it reads "+GROUP" and "-GROUP"
 # from a pipe whose other end only we hold, and what is left at the end of the file is killed.

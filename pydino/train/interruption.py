@@ -32,7 +32,9 @@ class Interruption:
         self._signal = number
 
     def asked(self) -> bool:
-        """Return whether any process had been asked to stop by the step before; to be called once a step by every process."""
+        """Return whether any process has been asked to stop; every process calls it once a step, and several know a step later."""
+        if self._world.size == 1:
+            return self._signal != 0
         asked, self._answer = bool(self._answer), self._world.any_later(self._signal != 0)
         return asked
 

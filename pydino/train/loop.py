@@ -33,7 +33,7 @@ from .compute import gradients_kept_here
 from .config import OptimiserConfig, TrainingConfig
 from .interruption import Interruption
 from .meter import Meter
-from .monitors import MOMENTS, Averages
+from .monitors import MOMENTS, Alarms, Averages, not_finite
 from .recorder import Recorder
 from .schedules import learning_rate
 from .world import World
@@ -78,6 +78,8 @@ def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps
     step = resume(method, optimiser, averages, exp, world)
     recorder = Recorder(exp, step) if world.first else None
     meter = Meter(world)
+    embedding_dim = next(iter(method.encoders().values())).embedding_dim
+    alarms = Alarms(method.diagnosis, config.on_collapse, embedding_dim, config.input, speaks=world.first)
 
     def state() -> dict:
         return {
@@ -101,14 +103,13 @@ def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps
                 if world.first:
                     bar.clear()
                     say(line, method.describe(means), total_steps)
-                    meter.warn_if_starved(line)
-                    stop_if_not_finite(means)
+                alarms(line)
+                if world.first:
                     recorder.write(line)
-                stop_if_not_finite(means)
-                stop_if_collapsed(method.diagnosis(means), config.on_collapse)
             asked_to_stop = interruption.asked()
             if ended or asked_to_stop or step % config.checkpoint_steps == 0:
-                stop_if_not_finite(averages.peek(world.add_up))  # what is saved is worth going on from
+                if lost := not_finite(averages.peek(world.add_up)):  # what is saved is worth going on from
+                    raise UserError(lost)
                 keep(exp / "checkpoints", state(), world)
             if snapshot and world.first and config.snapshot_epochs and passed(step, config.snapshot_epochs * steps_per_epoch):
                 snapshot(round(step / steps_per_epoch))
@@ -187,20 +188,3 @@ def say(line: dict, described: str, total_steps: int) -> None:
         f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): {described}, rank {line['effective_rank']:.1f}, "
         f"lr {line['lr']:.2g}, {line['utterances_per_second']:.0f} utt/s"
     )
-
-
-def stop_if_not_finite(means: dict[str, float]) -> None:
-    """Stop before weights that are no numbers any more are saved over the last good checkpoint; there is no going on from them."""
-    bad = [name for name, value in means.items() if not math.isfinite(value)]
-    if bad:
-        raise UserError(
-            f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start afresh with --force true"
-        )
-
-
-def stop_if_collapsed(what: str, on_collapse: str) -> None:
-    """Warn, or stop."""
-    if what and on_collapse == "stop":
-        raise UserError(f"{what} (to go on all the same: on_collapse: warn)")
-    if what:
-        warn(what)

@@ -5,12 +5,9 @@ import time
 
 import torch
 
-from pydino.base import warn
 from pydino.data import Batch
 
 from .world import World
-
-STARVED = 0.2  # share of the time
 
 
 class Meter:
@@ -22,7 +19,6 @@ class Meter:
     def __init__(self, world: World):
         self._world = world
         self._start()
-        self._warned = False
 
     def _start(self):
         self._began, self._utterances, self._seconds, self._waited = time.monotonic(), 0, 0.0, 0.0
@@ -58,12 +54,3 @@ class Meter:
         }  # fmt: skip
         self._start()
         return figures
-
-    def warn_if_starved(self, figures: dict[str, float]) -> None:
-        """Say once what to do if the device waits for data."""
-        if figures["data_wait"] > STARVED and not self._warned:
-            self._warned = True
-            warn(
-                f"{100 * figures['data_wait']:.0f} % of the time is spent waiting for data; give --data-workers more processes, put the "
-                "archives or recordings on a faster disk, or read stored features (input: features)"
-            )
