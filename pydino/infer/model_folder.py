@@ -27,8 +27,8 @@ class ModelConfig:
 
     encoder: dict[str, Any]  # name and options, as pydino.models.build_encoder takes them
     embedding_dim: int
-    role: Literal["teacher", "student", "untrained", "statistics"]
-    method: str  # dino, dino-koleo, untrained, fbank-stats, fbank-stats-cmn, ...
+    role: Literal["teacher", "student", "model", "untrained", "statistics"]  # model: learnt with labels
+    method: str  # dino, dino-koleo, xvector, untrained, fbank-stats, fbank-stats-cmn, ...
     seed: int
     train_set: str  # name of the set it learnt from; none, if it learnt nothing
     front_end: FrontEndConfig

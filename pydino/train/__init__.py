@@ -4,5 +4,6 @@ from .config import DinoConfig
 from .dino import Dino
 from .loop import train
 from .world import World
+from .xvector import Xvector, XvectorConfig
 
-__all__ = ["Dino", "DinoConfig", "World", "train"]
+__all__ = ["Dino", "DinoConfig", "World", "Xvector", "XvectorConfig", "train"]

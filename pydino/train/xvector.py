@@ -1,0 +1,152 @@
+"""The supervised x-vector as the training loop sees it: embeddings learn to tell labels apart, and the layer that tells is thrown away.
+
+Snyder et al. 2018, "X-vectors: robust DNN embeddings for speaker recognition"; with the additive angular margin of Deng et al. 2019
+(pydino/models/margin.py) in place of the plain softmax.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pydino.data import Batch, CropConfig, ViewMaker
+from pydino.models import AamSoftmax, build_encoder
+
+from .compute import Precision, distribute, prepare
+from .config import TrainingConfig, check_not_negative, check_positive
+from .monitors import embedding_spread, moments
+from .schedules import ramp
+from .world import World
+
+
+@dataclass
+class XvectorConfig(TrainingConfig):
+    """A supervised run. Every crop of an utterance, global or local, is classified by itself."""
+
+    crops: CropConfig = field(default_factory=lambda: CropConfig(num_global=1, num_local=0, global_seconds=[2.0, 3.0]))
+    scale: float = 30.0  # of the cosines: the inverse of the softmax's temperature
+    margin: float = 0.3  # radians by which the angle to the right class must be smaller
+    margin_warmup_epochs: float = 20.0  # the margin rises from 0 over so many
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "scale")
+        check_not_negative(self, "margin_warmup_epochs")
+        if not 0 <= self.margin < math.pi / 2:
+            raise ValueError(f"margin must be in [0, pi/2) radians, got {self.margin}")
+        for name, (here, teacher) in (("augment", self.augment_pair), ("waveform", self.waveform_pair)):
+            if teacher != here:
+                raise ValueError(f"teacher_{name} changes what a teacher sees, and here is none; say it in {name}")
+
+    @property
+    def method(self) -> str:
+        """Name of the method in results."""
+        return "xvector"
+
+
+class Classifier(nn.Module):
+    """Encoder and output layer."""
+
+    def __init__(self, config: XvectorConfig, feature_dim: int, num_classes: int):
+        super().__init__()
+        self.encoder = build_encoder(config.encoder, feature_dim)
+        self.output = AamSoftmax(self.encoder.embedding_dim, num_classes, config.scale, config.margin)
+
+    def forward(self, views: list[torch.Tensor], labels: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return embeddings (N, D) and logits (N, K) of tensors (n, T, F), one a length, and their labels (N,)."""
+        embeddings = torch.cat([self.encoder(view) for view in views])
+        return embeddings, self.output(embeddings, labels, margin)
+
+
+class Xvector(nn.Module):
+    """Encoder, output layer, and how a batch becomes a loss (the methods that pydino/train/loop.py calls).
+
+    Args:
+        config: of the run.
+        views: what makes views of a batch.
+        feature_dim: F.
+        hashes: (N,) uint64, ascending: the utterances.
+        labels: (N,) int64, their classes: numbers from 0, each of which some utterance has.
+        total_steps, steps_per_epoch: what schedules stretch over.
+        world: this process among others.
+    """
+
+    def __init__(
+        self, config: XvectorConfig, views: ViewMaker, feature_dim: int, hashes: np.ndarray, labels: np.ndarray, total_steps: int,
+        steps_per_epoch: float, world: World,
+    ):
+        super().__init__()
+        self.config, self.views, self.world = config, views, world
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self._hashes, self._labels = hashes, labels
+        self.precision = Precision(config.compute.precision, world.device)
+        student = Classifier(config, feature_dim, int(labels.max()) + 1).to(world.device)
+        fixed = all(low == high for low, high in (config.crops.global_seconds, config.crops.local_seconds))
+        self.student = prepare(student, config.compute, world, fixed)
+        self._network = (distribute(self.student, world),)  # in a tuple: its weights are the student's, and not saved twice
+
+    @property
+    def network(self) -> nn.Module:
+        """What the student is called through: itself, or its wrapper for many processes."""
+        return self._network[0]
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """Return what becomes model folders, by role."""
+        return {"model": self.student.encoder}
+
+    def begin(self, passes: list[Batch]) -> None:
+        """Called before the passes of a step."""
+
+    def loss(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss of pass ``number`` of a step, so weighted that gradients of passes add up, and what to watch.
+
+        It is the mean over crops of the cross-entropy. ``accuracy`` is the share of the crops that the output layer puts in the right
+        class, without a margin.
+        """
+        views, labels = self.views(batch), self._labels_of(batch)
+        with self.precision():
+            embeddings, logits = self.network(views, labels, self.schedule(batch.step)["margin"])
+        loss = F.cross_entropy(logits, labels)
+        first = embeddings[: len(batch.hashes)].detach()  # one crop of each utterance
+        metrics = {
+            "loss": loss.detach(), "accuracy": self._accuracy(embeddings.detach(), labels), "embedding_spread": embedding_spread(first),
+            "embedding_moments": moments(first),
+        }  # fmt: skip
+        return loss / self.config.compute.accumulation, metrics
+
+    def gradients_ready(self, step: int) -> None:
+        """Called between backward and update."""
+
+    def after_update(self, step: int) -> dict[str, torch.Tensor]:
+        """Called after the optimiser's update."""
+        return {}
+
+    def diagnosis(self, means: dict[str, float]) -> str:
+        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty string."""
+        if means["embedding_spread"] >= 0.01:
+            return ""
+        return (
+            f"collapse to a point: nearly every utterance gets the same embedding (spread {means['embedding_spread']:.3f}, accuracy "
+            f"{100 * means['accuracy']:.1f} %); lower optimiser.lr, or raise margin_warmup_epochs"
+        )
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Return what the method schedules by itself."""
+        return {"margin": ramp(step, self.config.margin_warmup_epochs * self.steps_per_epoch, self.config.margin)}
+
+    def describe(self, means: dict[str, float]) -> str:
+        """Return the method's part of a line for people."""
+        return f"loss {means['loss']:.3f}, accuracy {100 * means['accuracy']:.1f} %, spread {means['embedding_spread']:.3f}"
+
+    def _labels_of(self, batch: Batch) -> torch.Tensor:
+        """Return the labels (V B,) of the crops, views first, on the device."""
+        labels = self._labels[np.searchsorted(self._hashes, batch.hashes)]
+        crops = self.config.crops
+        return torch.from_numpy(np.tile(labels, crops.num_global + crops.num_local)).to(self.world.device, non_blocking=True)
+
+    @torch.no_grad()
+    def _accuracy(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (self.student.output.cosines(embeddings).argmax(1) == labels).float().mean()
