@@ -287,3 +287,18 @@ def test_the_mean_of_models_is_taken_entry_by_entry():
     for other, text in (({"w": torch.zeros(3)}, "w is float32"), ({"w": states[0]["w"]}, "n is int64 of shape .* missing in number 2")):
         with pytest.raises(ValueError, match=text):
             average_states([states[0] if "n" in text else {"w": torch.zeros(2)}, other])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_on_a_gpu_nothing_waits_before_the_reading():
+    x = torch.randn(4, 64, 32, device="cuda")
+    averages = Averages()
+    averages.add({"loss": x.mean(), MOMENTS: moments(x[0])})  # the library of matrix products starts at its first use
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in x[1:]:
+            averages.add({"loss": batch.mean(), MOMENTS: moments(batch)})
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert averages.read()["effective_rank"] == pytest.approx(rank_by_hand(x.flatten(0, 1).cpu()), rel=1e-2)
