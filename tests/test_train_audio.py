@@ -97,7 +97,8 @@ def test_everything_that_is_done_to_audio_is_keyed(corpus, tmp_path):
 
 @pytest.mark.parametrize("change, complaint", [
     ({"input": "features"}, "they need input: audio"), ({"speed_factors": [1.234]}, "at most two decimals"),
-    ({"bank": {}}, "but the bank has no noises: give bank.noise"), ({"teacher_waveform": {"gain_bd": 1}}, "teacher_waveform: unknown key 'gain_bd'"),
+    ({"bank": {}}, "but the bank has no noises: give bank.noise"),
+    ({"teacher_waveform": {"gain_bd": 1}}, "teacher_waveform: unknown key 'gain_bd'"),
 ])  # fmt: skip
 def test_mistakes_are_named(corpus, tmp_path, capsys, change, complaint):
     assert train(corpus / "trimmed", tmp_path / "exp", {**everything(corpus), **change}) == 1

@@ -69,6 +69,11 @@ def train(data, exp, *options, config=CONFIG):
     return main(["train-dino", "--config", str(path), "--threads", "1", *options, str(data), str(exp)])
 
 
+def run_python(code, arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+
+
 def weights(exp):
     files = {role: load_file(exp / role / "model.safetensors") for role in ("teacher", "student")}
     return {f"{role}.{name}": value for role, file in files.items() for name, value in file.items()}
@@ -116,7 +121,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, che
     )
     dump_config({**CONFIG, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
     arguments = ["train-dino", "--config", str(tmp_path / "cut.yaml"), "--threads", "1", str(data), str(tmp_path / "cut")]
-    died = subprocess.run([sys.executable, "-c", killer, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    died = run_python(killer, arguments)
     assert died.returncode == -9, died.stderr
     assert not (tmp_path / "cut/teacher").exists() and len(list((tmp_path / "cut/checkpoints").glob("*.pt"))) == 2
     with open(tmp_path / "cut/log.jsonl", "a") as log:
@@ -353,3 +358,58 @@ def test_gpu_trains_like_the_cpu(data, tmp_path):
     cpu, gpu = weights(tmp_path / "cpu"), weights(tmp_path / "gpu")
     for name in cpu:
         assert torch.allclose(cpu[name].float(), gpu[name].float(), atol=5e-3), name
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_a_signal_saves_and_ends_a_run_which_then_goes_on_bit_for_bit(data, tmp_path, name, code):
+    config = {**CONFIG, "checkpoint_steps": 1000}
+    assert train(data, tmp_path / "whole", config=config) == 0
+    hurried = (
+        "import os, signal, sys, pydino.train.loop as loop\n"
+        "update, count = loop.update, []\n"
+        "def update_then_hear(*arguments):\n"
+        "    count.append(update(*arguments))\n"
+        f"    if len(count) == 4: os.kill(os.getpid(), signal.{name})\n"  # the first step of the second epoch
+        "    return count[-1]\n"
+        "loop.update = update_then_hear\n"
+        "from pydino.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    dump_config(config, tmp_path / "cut.yaml")
+    arguments = ["train-dino", "--config", str(tmp_path / "cut.yaml"), "--threads", "1", str(data), str(tmp_path / "cut")]
+    ended = run_python(hurried, arguments)
+    assert ended.returncode == code and f"stopped by {name} after step 4, saved" in ended.stderr, ended.stderr
+    assert main(arguments) == 0
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
+
+
+def test_a_full_disk_costs_checkpoints_but_not_the_run(data, tmp_path):
+    """No file may be longer than a model: the checkpoints fail, training goes on, and ends with the same models."""
+    assert train(data, tmp_path / "whole") == 0
+    longest = 4 * (tmp_path / "whole/teacher/model.safetensors").stat().st_size
+    assert all(path.stat().st_size > longest for path in (tmp_path / "whole/checkpoints").iterdir())
+    full = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({longest}, {longest}))\n"
+        "from pydino.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["train-dino", "--config", str(tmp_path / "whole.yaml"), "--threads", "1", str(data), str(tmp_path / "full")]
+    done = run_python(full, arguments)
+    assert done.returncode == 0 and done.stderr.count("no checkpoint of step") == 3, done.stderr
+    assert list((tmp_path / "full/checkpoints").iterdir()) == [] and equal(weights(tmp_path / "whole"), weights(tmp_path / "full"))
+
+
+def test_snapshots_and_the_mean_of_the_last_teachers(data, tmp_path):
+    config = {**CONFIG, "epochs": 4, "snapshot_epochs": 1, "average_snapshots": 2, "log_steps": 2}
+    assert train(data, tmp_path / "exp", config=config) == 0
+    snapshots = sorted(path.name for path in (tmp_path / "exp/snapshots").iterdir())
+    assert snapshots == ["epoch0001", "epoch0002", "epoch0003", "epoch0004"]
+    models = [load_file(tmp_path / f"exp/snapshots/{name}/teacher/model.safetensors") for name in snapshots[-2:]]
+    mean = load_file(tmp_path / "exp/teacher_average/model.safetensors")
+    for name, value in mean.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (models[0][name] + models[1][name]) / 2, atol=1e-6), name
+    assert equal(models[1], load_file(tmp_path / "exp/teacher/model.safetensors"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
+    assert steps == [2, 3, 4, 5, 6, 7, 8, 9]  # every second, and where an epoch ends
+    assert list((tmp_path / "exp/tensorboard").glob("events*"))

@@ -9,6 +9,7 @@ import torch
 from pydino.audio import KINDS
 from pydino.base import UserError, config_to_dict, dump_config, ingredients, load_config, log, read_json, why_not_done, write_mark
 from pydino.cli import boolean
+from pydino.cli.average_models import average_models
 from pydino.data import CONTEXT_SECONDS, AudioSet, Bank, Order, TrainingSet, ViewMaker, ViewSampler, WaveformViews, view_groups
 from pydino.infer import FrontEndConfig, read_front_end, save_model
 from pydino.train import World, train
@@ -17,7 +18,10 @@ VERSION = 2  # raised when the same configuration would give another model
 # Keys that change no weight, and those of `compute` that change them by rounding alone: a run can go on with others.
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "snapshot_epochs")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
-MADE = ("checkpoints", "snapshots", "tensorboard", "teacher", "student", "model", "log.jsonl", "monitor.jsonl", ".done.train")
+MADE = (
+    "checkpoints", "snapshots", "tensorboard", "teacher", "student", "model", "teacher_average", "model_average", "log.jsonl",
+    "monitor.jsonl", ".done.train",
+)  # fmt: skip
 
 
 def add_arguments(parser):
@@ -65,6 +69,8 @@ def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | No
     config = load_config(config_class, args.config, args.set)
     data, exp = Path(args.data), Path(args.exp)
     front_end = read_front_end(data, config.normalisation)
+    if config.input == "audio":
+        tables = [*tables, *(data / name for name in ("wav.scp", "segments") if (data / name).exists())]
     run = Run(name or config.method, config, data, exp, args.seed, front_end, depends_on(config, args.seed, data, tables))
     world = World(args.ngpu)
     if world.first:
@@ -186,6 +192,11 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
     if world.first:
         write(run.exp, config.epochs)
         written = [run.exp / role for role in method.encoders()]
+        if config.average_snapshots:
+            role = written[0].name
+            snapshots = sorted((run.exp / "snapshots").glob(f"epoch*/{role}"))[-config.average_snapshots :]
+            written.append(run.exp / f"{role}_average")
+            average_models(written[-1], snapshots)
         write_mark(run.exp / ".done.train", run.wanted, [folder / "model.safetensors" for folder in written])
         log(f"finished: {' and '.join(map(str, written))}")
     world.close()

@@ -106,7 +106,7 @@ class TrainingConfig:
     on_collapse: Literal["stop", "warn"] = "stop"
     checkpoint_steps: int = 500  # steps between checkpoints, besides one an epoch
     log_steps: int = 0  # steps between lines of the log, besides one an epoch; 0: none between
-    snapshot_epochs: float = 0.0  # epochs between snapshots of the encoders, for pydino monitor and for averages; 0: none
+    snapshot_epochs: int = 0  # epochs between snapshots of the encoders, for pydino monitor and for averages; 0: none
     average_snapshots: int = 0  # the mean of the last so many teachers becomes a model of its own; 0: none
 
     def __post_init__(self):

@@ -65,7 +65,7 @@ def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps
         total_steps: of the whole run.
         world: this process among others.
         workers: processes that read ahead.
-        snapshot: function of the epoch, called every ``config.snapshot_epochs`` in the first process.
+        snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first process.
 
     Raises:
         UserError: the run collapsed and ``on_collapse`` is stop, or the loss is not a number.
@@ -111,8 +111,9 @@ def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps
                 if lost := not_finite(averages.peek(world.add_up)):  # what is saved is worth going on from
                     raise UserError(lost)
                 keep(exp / "checkpoints", state(), world)
-            if snapshot and world.first and config.snapshot_epochs and passed(step, config.snapshot_epochs * steps_per_epoch):
-                snapshot(round(step / steps_per_epoch))
+            if config.snapshot_epochs and world.first:
+                if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
+                    snapshot(round(step / steps_per_epoch))
             if asked_to_stop and step < total_steps:
                 interruption.leave(exp, step)
     if recorder:
@@ -170,11 +171,8 @@ def keep(folder: Path, state: dict, world: World) -> None:
         return
     try:
         save_checkpoint(folder, state)
-    except OSError as error:
-        warn(
-            f"cannot save the checkpoint of step {state['step']} in {folder} ({error.strerror or error}); training goes on, and the "
-            "checkpoints before it are kept; make room on the disk"
-        )
+    except (OSError, RuntimeError, UserError) as error:  # RuntimeError: PyTorch's of a file that could not be written
+        warn(f"no checkpoint of step {state['step']}: {error}; training goes on, and the checkpoints before it are kept")
 
 
 def passed(step: int, steps: float) -> bool:
