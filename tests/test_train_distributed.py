@@ -97,8 +97,8 @@ def test_a_run_goes_on_with_another_number_of_processes(data, tmp_path):
         assert torch.allclose(whole[name].float(), cut[name].float(), atol=5e-3), name
 
 
-def method_and_sampler(data, passes, **options):
-    config = {**CONFIG, "augment": {"babble_probability": 0.0}, "compute": {"accumulation": passes, **options}}
+def method_and_sampler(data, passes, koleo=0.1, **options):
+    config = {**CONFIG, "koleo_weight": koleo, "augment": {"babble_probability": 0.0}, "compute": {"accumulation": passes, **options}}
     config = config_from_dict(DinoConfig, config)
     torch.manual_seed(0)
     dataset, world = TrainingSet(data), World()
@@ -160,3 +160,16 @@ def test_synchronised_norm_of_one_process_is_batch_norm(shape, tmp_path):
             assert torch.allclose(a, b, atol=1e-5)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_what_is_computed_twice_counts_once_in_running_statistics(data):
+    """KoLeo's look ahead, and activations that are computed again on the way back."""
+    states = []
+    for compute, koleo in (({}, 0.0), ({}, 0.1), ({"activation_checkpointing": True}, 0.0)):
+        method, sampler = method_and_sampler(data, 2, koleo, **compute)
+        parameters = list(method.student.parameters())
+        update(method, make_optimiser(parameters, method.config.optimiser), parameters, sampler[3], 3, 0.1, 3.0)
+        states.append(method.state_dict())
+    plain, ahead, again = states
+    assert all(torch.equal(plain[name], ahead[name]) for name in plain if "running" in name or "tracked" in name)
+    assert all(torch.equal(plain[name], again[name]) for name in plain)

@@ -10,6 +10,7 @@ from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
+from .recompute import buffers_kept
 from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
@@ -57,4 +58,4 @@ def _options(config: dict):
     return config_from_dict(ENCODERS[_name(config)][0], options, where=f"encoder {config['name']}")
 
 
-__all__ = ["ENCODERS", "AamSoftmax", "DinoHead", "HeadConfig", "build_encoder", "mean_and_deviation", "resolve_encoder"]
+__all__ = ["ENCODERS", "AamSoftmax", "DinoHead", "HeadConfig", "buffers_kept", "build_encoder", "mean_and_deviation", "resolve_encoder"]

@@ -22,7 +22,7 @@ def run_block(block: nn.Module, x: torch.Tensor, checkpointed: bool) -> torch.Te
 
 @torch.compiler.disable  # the compiler takes no such contexts; it still compiles what lies around the blocks
 def _checkpoint(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _buffers_kept(block)))
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), buffers_kept(block)))
 
 
 def run_blocks(blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
@@ -33,7 +33,7 @@ def run_blocks(blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool) -> to
 
 
 @contextmanager
-def _buffers_kept(block: nn.Module) -> Iterator[None]:
+def buffers_kept(block: nn.Module) -> Iterator[None]:
     """Let the block update copies of its buffers."""
     buffers = [(module, name, buffer) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
     for module, name, buffer in buffers:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pydino.data import Batch, ViewMaker
-from pydino.models import DinoHead, build_encoder
+from pydino.models import DinoHead, buffers_kept, build_encoder
 from pydino.ssl import DinoLoss, cosine_loss, koleo, make_teacher, update_teacher
 
 from .compute import Precision, distribute, prepare
@@ -64,11 +64,14 @@ class Dino(nn.Module):
         return {"teacher": self.teacher.encoder, "student": self.student.encoder}
 
     def begin(self, passes: list[Batch]) -> None:
-        """Called before the passes of a step. KoLeo compares all utterances of the step, so where they come in several passes it needs
-        the embeddings of all of them first."""
+        """Called before the passes of a step.
+
+        KoLeo compares all utterances of a step, so where they come in several passes it needs the embeddings of all of them first
+        (with dropout, of another draw).
+        """
         self._teacher_means = self._everything = None
         if self.config.koleo_weight and len(passes) > 1:
-            with torch.no_grad(), self.precision():
+            with torch.no_grad(), self.precision(), buffers_kept(self.student.encoder):
                 rows = [self.student.encoder(self.views(batch)[0]) for batch in passes]
             self._everything = torch.cat([self._gathered(x) for x in rows], dim=1)
 
