@@ -1,4 +1,4 @@
-"""DINO as the training loop sees it: a batch goes in, a loss and its diagnosis come out; the teacher follows after each step."""
+"""DINO as a method of the training loop: a batch goes in, a loss and its diagnosis come out; the teacher follows after each step."""
 
 import torch
 from torch import nn
@@ -7,8 +7,8 @@ from pydino.data import Batch, ViewMaker
 from pydino.models import DinoHead, buffers_kept, build_encoder
 from pydino.ssl import DinoLoss, cosine_loss, koleo, make_teacher, update_teacher
 
-from .compute import Precision, distribute, prepare
 from .config import DinoConfig
+from .method import Method
 from .monitors import collapse, embedding_spread, moments
 from .schedules import cosine, ramp
 from .world import World
@@ -28,8 +28,8 @@ class Network(nn.Module):
         return embeddings, self.head(embeddings)
 
 
-class Dino(nn.Module):
-    """Student, teacher, centre, and how a batch becomes a loss (the methods that pydino/train/loop.py calls).
+class Dino(Method):
+    """Student, teacher, centre, and how a batch becomes a loss.
 
     Args:
         config: of the run.
@@ -40,34 +40,23 @@ class Dino(nn.Module):
     """
 
     def __init__(self, config: DinoConfig, views: ViewMaker, feature_dim: int, total_steps: int, steps_per_epoch: float, world: World):
-        super().__init__()
-        self.config, self.views, self.world = config, views, world
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        super().__init__(config, views, total_steps, steps_per_epoch, world)
         self.frozen_steps = config.freeze_last_layer_steps or round(config.freeze_last_layer_epochs * steps_per_epoch)
-        self.precision = Precision(config.compute.precision, world.device)
         student = Network(config, feature_dim).to(world.device)
         teacher = make_teacher(student)
-        fixed = all(low == high for low, high in (config.crops.global_seconds, config.crops.local_seconds))
-        self.student, self.teacher = (prepare(network, config.compute, world, fixed) for network in (student, teacher))
+        self.teach(self.prepared(student))
+        self.teacher = self.prepared(teacher)
         self.criterion = DinoLoss(config.loss, config.head.output_dim).to(world.device)
-        self._network = (distribute(self.student, world),)  # in a tuple: its weights are the student's, and not saved twice
         self._teacher_means: torch.Tensor | None = None
         self._everything: torch.Tensor | None = None
 
-    @property
-    def network(self) -> nn.Module:
-        """What the student is called through: itself, or its wrapper for many processes."""
-        return self._network[0]
-
     def encoders(self) -> dict[str, nn.Module]:
-        """Return what becomes model folders, by role."""
         return {"teacher": self.teacher.encoder, "student": self.student.encoder}
 
     def begin(self, passes: list[Batch]) -> None:
-        """Called before the passes of a step.
+        """KoLeo compares all utterances of a step, so where they come in several passes it needs the embeddings of all of them first.
 
-        KoLeo compares all utterances of a step, so where they come in several passes it needs the embeddings of all of them first
-        (with dropout, of another draw).
+        With dropout they are of another draw.
         """
         self._teacher_means = self._everything = None
         if self.config.koleo_weight and len(passes) > 1:
@@ -76,7 +65,6 @@ class Dino(nn.Module):
             self._everything = torch.cat([self._gathered(x) for x in rows], dim=1)
 
     def loss(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of pass ``number`` of a step, so weighted that gradients of passes add up, and what to watch."""
         config, num_global, size = self.config, self.config.crops.num_global, len(batch.hashes)
         share = 1 / config.compute.accumulation
         views = self.views(batch)
@@ -102,21 +90,19 @@ class Dino(nn.Module):
         return total, {"loss": value, **metrics, **watched}
 
     def gradients_ready(self, step: int) -> None:
-        """Called between backward and update: the prototypes stay put at first."""
+        """The prototypes stay put at first."""
         if step < self.frozen_steps:
             self.student.head.prototypes.grad = None
 
     def after_update(self, step: int) -> dict[str, torch.Tensor]:
-        """Called after the optimiser's update: the teacher follows, then the centre."""
+        """The teacher follows, then the centre."""
         update_teacher(self.teacher, self.student, self.schedule(step)["momentum"])
         return self.criterion.update_centre(self.world.mean(self._teacher_means))
 
     def diagnosis(self, means: dict[str, float]) -> str:
-        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty string."""
         return collapse(means, self.config.head.output_dim)
 
     def schedule(self, step: int) -> dict[str, float]:
-        """Return what the method schedules by itself."""
         teacher, config = self.config.teacher, self.config
         values = {"momentum": cosine(step, teacher.momentum_steps or self.total_steps, teacher.momentum, teacher.final_momentum)}
         if config.cosine_weight:
@@ -124,7 +110,6 @@ class Dino(nn.Module):
         return values
 
     def describe(self, means: dict[str, float]) -> str:
-        """Return the method's part of a line for people."""
         parts = "".join(f", {name} {means[name]:.2f}" for name in ("koleo", "cosine_loss") if name in means)
         return (
             f"loss {means['loss']:.3f} (dino {means['dino_loss']:.3f}{parts}), entropy of teacher {means['teacher_entropy']:.2f}, "

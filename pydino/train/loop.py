@@ -2,21 +2,8 @@
 
     pydino train-dino --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 
-It knows no method: what a batch is and what is learnt from it is the method's. A method (pydino/train/dino.py, xvector.py) has
-
-    student, network            the module that learns, and what it is called through where several processes train it
-    precision                   of its passes
-    begin(passes)               before the passes of a step
-    loss(batch, number)         -> loss of a pass, so weighted that the gradients of passes add up, and scalars to watch
-    gradients_ready(step)       between backward and update
-    after_update(step)          -> more scalars
-    schedule(step)              -> what it schedules besides the learning rate
-    diagnosis(means)            -> what is wrong, in plain words, or ""
-    describe(means)             -> its part of a line for people
-    encoders()                  -> what becomes model folders, by role
-    state_dict, load_state_dict
-
-Inside a step nothing waits for the device: scalars are summed there and read once an interval.
+It knows no method: what a batch is and what is learnt from it is the method's (method.py is the seam; dino.py and xvector.py stand
+behind it). Inside a step nothing waits for the device: scalars are summed there and read once an interval.
 """
 
 import math
@@ -33,6 +20,7 @@ from .compute import gradients_kept_here
 from .config import OptimiserConfig, TrainingConfig
 from .interruption import Interruption
 from .meter import Meter
+from .method import Method
 from .monitors import MOMENTS, Alarms, Averages, not_finite
 from .recorder import Recorder
 from .schedules import learning_rate
@@ -54,7 +42,9 @@ def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig
     return kind(groups, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", fused=True)
 
 
-def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps: int, world: World, workers: int = 0, snapshot=None):
+def train(
+    method: Method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps: int, world: World, workers: int = 0, snapshot=None,
+) -> None:
     """Train to the end, from the last checkpoint if there is one.
 
     Args:
@@ -78,8 +68,7 @@ def train(method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps
     step = resume(method, optimiser, averages, exp, world)
     recorder = Recorder(exp, step) if world.first else None
     meter = Meter(world)
-    embedding_dim = next(iter(method.encoders().values())).embedding_dim
-    alarms = Alarms(method.diagnosis, config.on_collapse, embedding_dim, config.input, speaks=world.first)
+    alarms = Alarms(method.diagnosis, config.on_collapse, method.directions, config.input, speaks=world.first)
 
     def state() -> dict:
         return {

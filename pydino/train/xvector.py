@@ -1,4 +1,4 @@
-"""The supervised x-vector as the training loop sees it: embeddings learn to tell labels apart, and the layer that tells is thrown away.
+"""The supervised x-vector as a method of the training loop: embeddings learn to tell labels apart, and the layer that tells is thrown away.
 
 Snyder et al. 2018, "X-vectors: robust DNN embeddings for speaker recognition"; with the additive angular margin of Deng et al. 2019
 (pydino/models/margin.py) in place of the plain softmax.
@@ -15,8 +15,8 @@ from torch import nn
 from pydino.data import Batch, CropConfig, ViewMaker
 from pydino.models import AamSoftmax, build_encoder
 
-from .compute import Precision, distribute, prepare
 from .config import TrainingConfig, check_not_negative, check_positive
+from .method import Method
 from .monitors import embedding_spread, moments
 from .schedules import ramp
 from .world import World
@@ -61,8 +61,8 @@ class Classifier(nn.Module):
         return embeddings, self.output(embeddings, labels, margin)
 
 
-class Xvector(nn.Module):
-    """Encoder, output layer, and how a batch becomes a loss (the methods that pydino/train/loop.py calls).
+class Xvector(Method):
+    """Encoder, output layer, and how a batch becomes a loss.
 
     Args:
         config: of the run.
@@ -78,32 +78,20 @@ class Xvector(nn.Module):
         self, config: XvectorConfig, views: ViewMaker, feature_dim: int, hashes: np.ndarray, labels: np.ndarray, total_steps: int,
         steps_per_epoch: float, world: World,
     ):
-        super().__init__()
-        self.config, self.views, self.world = config, views, world
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
-        self._hashes, self._labels = hashes, labels
-        self.precision = Precision(config.compute.precision, world.device)
-        student = Classifier(config, feature_dim, int(labels.max()) + 1).to(world.device)
-        fixed = all(low == high for low, high in (config.crops.global_seconds, config.crops.local_seconds))
-        self.student = prepare(student, config.compute, world, fixed)
-        self._network = (distribute(self.student, world),)  # in a tuple: its weights are the student's, and not saved twice
+        super().__init__(config, views, total_steps, steps_per_epoch, world)
+        self._hashes, self._labels, self._num_classes = hashes, labels, int(labels.max()) + 1
+        self.teach(self.prepared(Classifier(config, feature_dim, self._num_classes).to(world.device)))
 
     @property
-    def network(self) -> nn.Module:
-        """What the student is called through: itself, or its wrapper for many processes."""
-        return self._network[0]
+    def directions(self) -> int:
+        """Classes ask for one direction less than there are of them."""
+        return min(super().directions, self._num_classes - 1)
 
     def encoders(self) -> dict[str, nn.Module]:
-        """Return what becomes model folders, by role."""
         return {"model": self.student.encoder}
 
-    def begin(self, passes: list[Batch]) -> None:
-        """Called before the passes of a step."""
-
     def loss(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of pass ``number`` of a step, so weighted that gradients of passes add up, and what to watch.
-
-        It is the mean over crops of the cross-entropy. ``accuracy`` is the share of the crops that the output layer puts in the right
+        """The mean over crops of the cross-entropy. ``accuracy`` is the share of the crops that the output layer puts in the right
         class, without a margin.
         """
         views, labels = self.views(batch), self._labels_of(batch)
@@ -117,15 +105,7 @@ class Xvector(nn.Module):
         }  # fmt: skip
         return loss / self.config.compute.accumulation, metrics
 
-    def gradients_ready(self, step: int) -> None:
-        """Called between backward and update."""
-
-    def after_update(self, step: int) -> dict[str, torch.Tensor]:
-        """Called after the optimiser's update."""
-        return {}
-
     def diagnosis(self, means: dict[str, float]) -> str:
-        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty string."""
         if means["embedding_spread"] >= 0.01:
             return ""
         return (
@@ -134,11 +114,9 @@ class Xvector(nn.Module):
         )
 
     def schedule(self, step: int) -> dict[str, float]:
-        """Return what the method schedules by itself."""
         return {"margin": ramp(step, self.config.margin_warmup_epochs * self.steps_per_epoch, self.config.margin)}
 
     def describe(self, means: dict[str, float]) -> str:
-        """Return the method's part of a line for people."""
         return f"loss {means['loss']:.3f}, accuracy {100 * means['accuracy']:.1f} %, spread {means['embedding_spread']:.3f}"
 
     def _labels_of(self, batch: Batch) -> torch.Tensor:
