@@ -156,11 +156,11 @@ def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
     embeddings could have). The outputs tell utterances apart no more: the entropy of the mean output less the mean entropy of the outputs,
     which is how many nats an output says about which utterance of the batch it is of, is below SMALL_INFORMATION.
 
-    The thresholds stand between runs of the TDNN on synthetic speech (D of 32, 128 and 512) that were made to collapse and sound ones. A
-    hot teacher, one that follows almost at once, or a learning rate twenty times too high ended with 1.9 to 3.7 directions whatever D
-    was, most of them below 0.12 nats; without a centre there were 7 directions and 0 nats. Sound runs (D 128) kept 28 directions or
-    more with KoLeo, 5.5 or more without, and 1.5 nats or more. An untrained network began with 8 (24 embeddings, D 32) to 40, and with
-    1.3 nats or more.
+    The thresholds stand between runs of the TDNN on synthetic speech (D of 32, 128 and 512) that were made to collapse and sound ones
+    (docs/monitoring.md). A hot teacher, one that follows almost at once, or a learning rate twenty times too high ended with 1.4 to 3.7
+    directions whatever D was, most of them below 0.2 nats; without a centre there were 6 to 7 directions and less than 0.1 nats. Sound
+    runs (D 128) kept 28 directions or more with KoLeo, 5.5 or more without, and 1.5 nats or more. An untrained network began with 8 (24
+    embeddings, D 32) to 40, and with 1.3 nats or more.
 
     Args:
         means: of an interval: effective_rank and embeddings (their number); where there is a teacher, mean_teacher_entropy and
