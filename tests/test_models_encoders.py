@@ -167,7 +167,7 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics(config):
 def test_channels_last_is_the_same(config):
     encoder = built({**config, "dropout": 0.0})
     torch.manual_seed(2)
-    x = torch.randn(4, 40, 20)
+    x = torch.randn(8, 100, 20)
     expected = encoder(x)
     gradient = torch.autograd.grad(expected.square().sum(), encoder.stem[0].weight)[0]
     encoder.to(memory_format=torch.channels_last)
@@ -176,9 +176,9 @@ def test_channels_last_is_the_same(config):
         block.register_forward_hook(lambda module, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last)))
     y = encoder(x)
     assert all(layouts)  # nothing goes back and forth between the layouts
-    assert torch.allclose(y, expected, atol=1e-4)
+    assert torch.allclose(y, expected, atol=1e-3)
     other = torch.autograd.grad(y.square().sum(), encoder.stem[0].weight)[0]
-    assert (other - gradient).norm() < 1e-3 * gradient.norm()
+    assert (other - gradient).norm() < 1e-2 * gradient.norm()
 
 
 @pytest.mark.parametrize(

@@ -72,18 +72,22 @@ class BasicBlock(nn.Module):
         self.norm_before = config.norm_before
         self.excitation = SqueezeExcitation(bins, config.se_reduction, config.activation, axis=2) if config.se_reduction else nn.Identity()
         self.dropout = nn.Dropout2d(config.dropout) if config.dropout else nn.Identity()
+        self.stride = stride
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=bias))
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=bias))
             if config.norm_before:
                 self.shortcut.append(nn.BatchNorm2d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # A stride of the 1x1 convolution itself would be the same, but on a CPU with channels last and less than 16 channels its gradient
+        # writes where it must not (github.com/uxlfoundation/oneDNN/issues/6035).
+        shortcut = self.shortcut(x[..., :: self.stride, :: self.stride] if self.stride > 1 else x)
         if self.norm_before:
             y = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
-            return self.dropout(self.act(self.excitation(y) + self.shortcut(x)))
+            return self.dropout(self.act(self.excitation(y) + shortcut))
         y = self.conv2(self.norm1(self.act(self.conv1(x))))
-        return self.dropout(self.norm2(self.act(self.excitation(y) + self.shortcut(x))))
+        return self.dropout(self.norm2(self.act(self.excitation(y) + shortcut)))
 
 
 class ResNet34(nn.Module):
