@@ -1,0 +1,259 @@
+"""Speed of a training step: this project against the naive step (benchmarks/naive.py), in the same run on the same steps.
+
+    python3 benchmarks/train_step.py [--config YAML] [--data DIR] [--steps N] [--ngpu 0|1] [--roofline true] [--json FILE]
+
+Blocks of steps alternate between the two, so that a busy machine hurts both alike; what counts are medians over blocks, and the ratio is
+the median of the blocks' ratios. The clock of a block runs from before anything is read until the device is done; on a GPU it starts
+after some steps, when the readers are up. Then some of our steps are taken apart: milliseconds of each part, on a GPU by events.
+
+Without --data it makes random data itself, in a temporary folder. Without --config: on a CPU the configuration of egs/mini, on a GPU every
+egs/*/conf/dino*.yaml.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+from made_data import make_bank, make_training_dir  # noqa: E402
+from naive import NaiveDino, NaiveLoader, NaiveViews, Recordings, StoredFeatures  # noqa: E402
+from report import ROOT, finish, machine, show  # noqa: E402
+from roofline import roofline  # noqa: E402
+
+from pydino.base import load_config  # noqa: E402
+from pydino.cli import _training, boolean  # noqa: E402
+from pydino.data import Bank, batches  # noqa: E402
+from pydino.infer import read_front_end  # noqa: E402
+from pydino.train import Dino, DinoConfig, World  # noqa: E402
+from pydino.train.loop import make_optimiser, update  # noqa: E402
+from pydino.train.schedules import learning_rate  # noqa: E402
+
+SEED = 0
+MINI = ROOT / "egs/mini/conf/dino-koleo.yaml"
+BLOCKS = 6
+UTTERANCES = 512
+WORKERS = 10  # of the naive step, as in the public code, but not more than cores
+PARTS = ("views", "teacher forward", "student forward", "loss", "backward", "update", "teacher update")
+
+
+class Ours:
+    """Our step, put together as ``pydino train-dino`` does it."""
+
+    def __init__(self, config, data: Path, world: World, workers: int):
+        self.config, self.world, self.workers = config, world, workers
+        run = _training.Run("benchmark", config, data, data, SEED, read_front_end(data, config.normalisation), {})
+        self.run, self.views = run, _training.make_views(run, world)
+        torch.manual_seed(SEED)
+        views = self.views
+        self.method = Dino(config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, world)
+        self.parameters = list(self.method.student.parameters())
+        self.optimiser = make_optimiser(self.parameters, config.optimiser)
+
+    def step(self, passes, step: int) -> None:
+        """Make one update."""
+        lr = learning_rate(step, self.views.total_steps, self.views.steps_per_epoch, self.config.optimiser)
+        update(self.method, self.optimiser, self.parameters, passes, step, lr, self.config.optimiser.clip)
+
+    def __call__(self, first: int, last: int):
+        """Yield after each of the steps ``first`` to ``last`` - 1."""
+        pin = self.world.device.type == "cuda"
+        for step, passes in enumerate(batches(self.views.sampler, first, last, self.workers, pin), first):
+            self.step(passes, step)
+            yield
+
+
+class Naive:
+    """The naive step."""
+
+    def __init__(self, ours: Ours, data: Path, device: torch.device):
+        config, views, run = ours.config, ours.views, ours.run
+        options, dataset = run.front_end.feature_options(), views.sampler.dataset
+        if config.input == "audio":
+            read = Recordings(dataset, config, options, Bank(config.bank, options, config.longest_seconds, SEED, "cpu"), SEED)
+        else:
+            read = StoredFeatures(data)
+        made = NaiveViews(read, config, views.sampler.order, dataset.lengths, views.dim, options.frame_shift / 1000, SEED)
+        self.loader = NaiveLoader(made, min(WORKERS, len(os.sched_getaffinity(0))), device.type == "cuda")
+        torch.manual_seed(SEED)
+        self.dino = NaiveDino(config, views.dim, views.total_steps, views.steps_per_epoch, device)
+
+    def __call__(self, first: int, last: int):
+        """Yield after each of the steps ``first`` to ``last`` - 1."""
+        for step, views in enumerate(self.loader(first, last), first):
+            self.dino.step(views, step)
+            yield
+
+
+def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device) -> float:
+    """Return how long the steps ``first`` to ``last`` - 1 take; ``uncounted`` more go before them."""
+    began = time.perf_counter()
+    for number, _ in enumerate(side(first - uncounted, last), 1):
+        if number == uncounted:
+            wait(device)
+            began = time.perf_counter()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def compare(ours: Ours, naive: Naive, steps: int, uncounted: int) -> dict:
+    """Return utterances per second of both sides and the ratio, from alternating blocks of the same steps."""
+    device, size = ours.world.device, max(1, steps // BLOCKS)
+    times = {"ours": [], "naive": []}
+    for block in range(BLOCKS + 1):
+        first = uncounted + block * size
+        sides = {"ours": ours, "naive": naive} if block % 2 else {"naive": naive, "ours": ours}
+        for name, side in sides.items():
+            took = seconds_of(side, first, first + size, uncounted, device)
+            if block:  # the first warms up
+                times[name].append(took)
+    speed = {name: statistics.median(ours.config.batch_size * size / took for took in taken) for name, taken in times.items()}
+    ratios = [slow / fast for fast, slow in zip(times["ours"], times["naive"], strict=True)]
+    return {
+        "ours_utterances_per_second": speed["ours"], "naive_utterances_per_second": speed["naive"],
+        "ratio": statistics.median(ratios), "ratios": [round(ratio, 3) for ratio in ratios], "steps": size * BLOCKS,
+    }  # fmt: skip
+
+
+class Stopwatch:
+    """Times between marks: of the host on a CPU, of the stream on a GPU, where marking does not wait."""
+
+    def __init__(self, device: torch.device):
+        self._device, self._marks = device, []
+
+    def mark(self, name: str) -> None:
+        """Say that ``name`` has been going on since the last mark."""
+        if self._device.type == "cuda":
+            now = torch.cuda.Event(enable_timing=True)
+            now.record()
+        else:
+            now = time.perf_counter()
+        self._marks.append((name, now))
+
+    def milliseconds(self) -> dict[str, float]:
+        """Return the time of each part since the first mark, and start anew."""
+        wait(self._device)
+        parts: dict[str, float] = {}
+        for (_, before), (name, now) in zip(self._marks, self._marks[1:], strict=False):
+            took = before.elapsed_time(now) if self._device.type == "cuda" else 1000 * (now - before)
+            parts[name] = parts.get(name, 0.0) + took
+        self._marks = []
+        return parts
+
+    def after(self, name: str, function):
+        """Return ``function`` with a mark after each call."""
+
+        def marked(*arguments):
+            result = function(*arguments)
+            self.mark(name)
+            return result
+
+        return marked
+
+
+def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:
+    """Return the median milliseconds of each part of our step, the host's reading of a batch among them."""
+    method, watch, sampler = ours.method, Stopwatch(ours.world.device), ours.views.sampler
+    hooks = [
+        method.teacher.register_forward_hook(lambda *_: watch.mark("teacher forward")),
+        method.network.register_forward_hook(lambda *_: watch.mark("student forward")),
+        ours.optimiser.register_step_post_hook(lambda *_: watch.mark("update")),
+    ]
+    views, method.views = method.views, watch.after("views", method.views)
+    method.begin = watch.after("student forward", method.begin)  # which embeds all passes, where there are several
+    method.loss = watch.after("loss", method.loss)
+    ready = method.gradients_ready
+    method.gradients_ready = lambda step: (watch.mark("backward"), ready(step))
+    method.after_update = watch.after("teacher update", method.after_update)
+    taken = []
+    for step in range(first, first + steps):
+        began = time.perf_counter()
+        passes = sampler[step]
+        read = 1000 * (time.perf_counter() - began)
+        watch.mark("")
+        ours.step(passes, step)
+        taken.append({"data": read, **watch.milliseconds()})
+    for hook in hooks:
+        hook.remove()
+    method.views = views
+    for name in ("begin", "loss", "gradients_ready", "after_update"):
+        delattr(method, name)
+    return {name: statistics.median(parts[name] for parts in taken) for name in ("data", *PARTS)}
+
+
+def measure(path: Path, args, folder: Path) -> dict:
+    """Return the figures of one configuration."""
+    config = load_config(DinoConfig, path, args.set)
+    if args.data:
+        data = Path(args.data)
+    else:
+        seconds = 4.4 if config.longest_seconds < 4 else 8.0  # as in egs/mini, and as in VoxCeleb
+        audio = "wav" if config.input == "audio" else ""
+        data = folder / f"{config.input}-{seconds:g}"
+        data = data / "train" if data.exists() else make_training_dir(data, max(UTTERANCES, config.batch_size), seconds, audio)
+        config.bank = make_bank(folder / f"bank-{len(list(folder.iterdir()))}", config.bank)
+    world = World(args.ngpu)
+    ours = Ours(config, data, world, args.data_workers)
+    naive = Naive(ours, data, world.device)
+    figures = {"configuration": str(path), "device": str(world.device), "batch_size": config.batch_size, "input": config.input}
+    figures |= compare(ours, naive, args.steps, 20 if args.ngpu else 0)
+    del naive
+    figures["milliseconds"] = take_apart(ours, args.steps, max(4, args.steps // BLOCKS))
+    if args.roofline or args.ngpu:
+        figures["roofline"] = roofline(lambda step: ours.step(ours.views.sampler[step], step), world.device, config.compute.precision)
+    return figures
+
+
+def print_figures(figures: dict) -> None:
+    """Print the figures of one configuration as tables."""
+    print(f"\n{figures['configuration']}, batches of {figures['batch_size']}, input {figures['input']}, {figures['device']}")
+    per = {name: figures[f"{name}_utterances_per_second"] for name in ("ours", "naive")}
+    rows = [{"step": name, "utt/s": speed, "ms a step": 1000 * figures["batch_size"] / speed} for name, speed in per.items()]
+    show(f"beside the naive step, medians over {BLOCKS} blocks, {figures['steps']} steps of each", rows)
+    whole = sum(ms for name, ms in figures["milliseconds"].items() if name != "data")
+    rows = [{"part of ours": name, "ms": ms, "share": ms / whole} for name, ms in figures["milliseconds"].items()]
+    show("parts (data is read while a step before it is computed, and is no part of the sum)", rows)
+    if "roofline" in figures:
+        ceilings = figures["roofline"]["ceilings"]
+        show("roofline: " + ", ".join(f"{name} {value:.4g}" for name, value in ceilings.items()), figures["roofline"]["kinds"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--config", help="configuration to measure")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as compute.precision=bf16")
+    parser.add_argument("--data", help="pre-training directory (default: one of random data is made)")
+    parser.add_argument("--steps", type=int, help="steps of each side (default: 24, on a GPU 120)")
+    parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs (default: 1 if there is one)")
+    parser.add_argument("--data-workers", type=int, default=0, help="processes that read for our step; 0: a thread (default: %(default)s)")
+    parser.add_argument("--roofline", type=boolean, default=False, metavar="true|false", help="on a CPU too (default: %(default)s)")
+    parser.add_argument("--json", help="write the figures there")
+    args = parser.parse_args()
+    args.ngpu = int(torch.cuda.is_available()) if args.ngpu is None else args.ngpu
+    args.steps = args.steps or (120 if args.ngpu else 24)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    every = sorted(path for path in ROOT.glob("egs/*/conf/dino*.yaml") if "smoke" not in path.name)
+    paths = [Path(args.config)] if args.config else every if args.ngpu else [MINI]
+    result = {"machine": machine(), "configurations": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            figures = measure(path, args, Path(folder))
+            print_figures(figures)
+            result["configurations"].append(figures)
+    finish(result, args.json)
+    print(f"ratio to the naive step: {statistics.median(figures['ratio'] for figures in result['configurations']):.2f}")
+
+
+if __name__ == "__main__":
+    main()
