@@ -176,7 +176,7 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
         encoder = next(iter(method.encoders().values()))
         log(
             f"{run.name}, seed {run.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, {views.total_steps} steps of "
-            f"{config.batch_size} on {f'{world.size} x ' if world.size > 1 else ''}{world.device.type}; "
+            f"{config.batch_size} on {f'{world.size} x ' if world.size > 1 else ''}{world.device.type}, {method.precision.name}; "
             f"{sum(p.numel() for p in method.student.parameters()):,} parameters learn, "
             f"{sum(p.numel() for p in encoder.parameters()):,} of them in the encoder"
         )

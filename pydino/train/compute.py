@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -22,9 +23,12 @@ class Precision:
     """Mixed precision: matrix products and convolutions in 16 bits, weights and sums in float32.
 
     Args:
-        name: fp32, bf16 or fp16. fp16 needs its loss scaled up, so that small gradients do not vanish; it is done without waiting for
-            the device.
+        name: fp32, bf16, fp16, or auto: bf16 where the device computes in it, else fp32. fp16 needs its loss scaled up, so that small
+            gradients do not vanish; it is done without waiting for the device.
         device: where the network is.
+
+    Attributes:
+        name: fp32, bf16 or fp16.
 
     Raises:
         UserError: fp16 on a CPU.
@@ -32,13 +36,26 @@ class Precision:
 
     def __init__(self, name: str, device: torch.device):
         if name == "fp16" and device.type == "cpu":
-            raise UserError("compute.precision: fp16 needs a GPU; on a CPU choose fp32, or bf16 where the processor has it")
+            raise UserError("compute.precision: fp16 needs a GPU; on a CPU choose fp32, or auto")
+        if name == "auto":
+            name = "bf16" if computes_in_bf16(device) else "fp32"
         self.name, self.device = name, device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def __call__(self):
         """Return the context that networks run in."""
         return torch.autocast(self.device.type, LOW.get(self.name), enabled=self.name in LOW)
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; without them it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
 
 
 def prepare(network: nn.Module, config: ComputeConfig, world: World, one_length: bool) -> nn.Module:

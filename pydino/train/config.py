@@ -70,7 +70,8 @@ class TeacherConfig:
 class ComputeConfig:
     """How a step is computed. Losses, softmaxes, statistics and updates are in float32 whatever the precision."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of encoder and head; bf16 pays where the processor has it, fp16 needs a GPU
+    # Of encoder and head; auto: bf16 where the processor or the GPU computes in it, else fp32. fp16 needs a GPU.
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     compile: bool = False  # by torch.compile: minutes at the start, faster steps; off with a line where there is no compiler
     channels_last: bool = False  # memory layout that convolutions over frequency and time like on a GPU
     accumulation: int = 1  # passes of batch_size / accumulation utterances before an update; the same update, batch norm aside
