@@ -211,7 +211,7 @@ def measure(path: Path, args, folder: Path) -> dict:
     del naive
     figures["milliseconds"] = take_apart(ours, args.steps, max(4, args.steps // BLOCKS))
     if args.roofline or args.ngpu:
-        figures["roofline"] = roofline(lambda step: ours.step(ours.views.sampler[step], step), world.device, config.compute.precision)
+        figures["roofline"] = roofline(lambda step: ours.step(ours.views.sampler[step], step), world.device, ours.method.precision.name)
     return figures
 
 
