@@ -79,6 +79,8 @@ class ComputeConfig:
 
     def __post_init__(self):
         check_positive(self, "accumulation")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError("compile gains nothing where activations are computed again: choose compile or activation_checkpointing")
 
 
 @dataclass

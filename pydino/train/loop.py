@@ -92,17 +92,16 @@ def train(
                 if world.first:
                     bar.clear()
                     say(line, method.describe(means), total_steps)
-                alarms(line)
-                if world.first:
                     recorder.write(line)
+                alarms(line)
+            if config.snapshot_epochs and world.first:
+                if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
+                    snapshot(round(step / steps_per_epoch))
             asked_to_stop = interruption.asked()
             if ended or asked_to_stop or step % config.checkpoint_steps == 0:
                 if lost := not_finite(averages.peek(world.add_up)):  # what is saved is worth going on from
                     raise UserError(lost)
                 keep(exp / "checkpoints", state(), world)
-            if config.snapshot_epochs and world.first:
-                if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
-                    snapshot(round(step / steps_per_epoch))
             if asked_to_stop and step < total_steps:
                 interruption.leave(exp, step)
     if recorder:
