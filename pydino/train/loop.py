@@ -76,7 +76,8 @@ def train(
             "scaler": method.precision.scaler.state_dict(), "averages": averages.state(world.add_up),
         }  # fmt: skip
 
-    with Interruption(world) as interruption, tqdm(total=total_steps, initial=step, unit="step", disable=None, leave=False) as bar:
+    bar = tqdm(total=total_steps, initial=step, unit="step", disable=None if world.first else True, leave=False)
+    with Interruption(world) as interruption, bar:
         for passes in meter.waiting_for(batches(sampler, step, total_steps, workers, pin=world.device.type == "cuda")):
             lr = learning_rate(step, total_steps, steps_per_epoch, config.optimiser)
             averages.add(update(method, optimiser, parameters, passes, step, lr, config.optimiser.clip))
@@ -89,6 +90,8 @@ def train(
                 means = averages.read(world.add_up)
                 line = {"epoch": round(step / steps_per_epoch, 2), "step": step, **means, "lr": lr, **method.schedule(step - 1)}
                 line |= meter.read()
+                if method.precision.scaler.is_enabled():
+                    line["loss_scale"] = method.precision.scaler.get_scale()
                 if world.first:
                     bar.clear()
                     say(line, method.describe(means), total_steps)
