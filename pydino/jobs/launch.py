@@ -41,7 +41,7 @@ def trainer(command: list[str], processes: int, nodes: int = 1, node: int = 0, m
     """
     if processes * nodes == 1:
         return [sys.executable, "-m", "pydino", *command]
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    start = [sys.executable, "-m", "pydino.cli._torchrun", "--nproc-per-node", str(processes)]
     start += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     if nodes == 1:
         address, port = "127.0.0.1", str(free_port(os.getpid()))
@@ -138,6 +138,7 @@ def launch_node(command: list[str], processes: int, nodes: int, node: int, meet:
     """Train on one node of several. Return 0, 128 and the number of the signal that asked for an end, or FAILED."""
     supervision = Supervision()
     code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet), through=processes * nodes > 1)
-    if code == 0:
-        return 0
-    return 128 + supervision.heard if supervision.heard else FAILED
+    code = 128 - code if code < 0 else code
+    if code and supervision.heard:
+        return 128 + supervision.heard
+    return code if code in (0, *(128 + number for number in ASKED_TO_END)) else FAILED

@@ -57,7 +57,7 @@ def _step(command: list[str], processes: int, nodes: int, job: int) -> list[str]
         meet = f"{f'[{address}]' if ':' in address else address}:{free_port(job)}"
         log(f"job {job}: {nodes} nodes ({os.environ.get('SLURM_JOB_NODELIST')}) meet at {meet}")
     step = ["srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1", "--kill-on-bad-exit=1", "--input=none"]
-    step += ["--export=ALL", "--mpi=none", "--cpu-bind=none"]
+    step += ["--export=ALL", "--mpi=none"]
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
         step += ["--cpus-per-task", cpus]  # srun does not take it over from sbatch
     return [*step, "pydino", "launch", "--processes", str(processes), "--num-nodes", str(nodes), "--meet", meet, "--", *command]
