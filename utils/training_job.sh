@@ -1,6 +1,6 @@
 # Run a command that trains as a job, and show its lines while the job, wherever it runs, writes its log. To be sourced by a step.
 # Usage: training_job VERB EXP [arguments of the verb]
-# Reads from the step: cmd, ngpu (several: one process a GPU, started by torchrun), num_threads, data_workers.
+# Reads from the step: cmd, ngpu (several: one process a GPU, started by torchrun), num_threads, data_workers, config, data.
 # shellcheck shell=bash disable=SC2154   # the step's options
 
 training_job() {
@@ -12,6 +12,8 @@ training_job() {
     if [ "$ngpu" -gt 0 ]; then data_workers=$(((num_threads - 1) / ngpu < 8 ? (num_threads - 1) / ngpu : 8)); fi
   fi
   mkdir -p "$2/log"
+  PYDINO_MADE_FROM=$(cat "$config" "$data/utt2spk" | sha256sum | cut -c 1-16)   # a job of another configuration is not this one's
+  export PYDINO_MADE_FROM
   tail -n 0 -F "$log" > >(grep --line-buffered -E "^[0-9: -]+pydino $verb: " >&2) 2>/dev/null &
   follower=$!
   # shellcheck disable=SC2086  # $cmd is a command with options
