@@ -16,6 +16,7 @@ from .log import close_log, open_log
 from .machine import available_memory, num_bytes, num_cores
 from .options import JobRequest
 from .report import report_failures, say
+from .slurm_queries import Slurm, Unreachable
 
 _GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
 _LOOK_AGAIN_SECONDS = 0.5  # for GPUs or memory that others hold
@@ -55,6 +56,7 @@ def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
         128 + signal after an interruption, when all jobs have been ended.
     """
     attempt = Attempt(request)
+    _refuse_if_in_slurm(attempt)
     numbers = attempt.todo()
     if len(numbers) < len(request.numbers):
         say(program, f"{len(request.numbers) - len(numbers)} of {len(request.numbers)} jobs are done by an earlier run; {request.logs}")
@@ -72,6 +74,20 @@ def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
     if attempt.known_inputs:
         attempt.close()
     return 0
+
+
+def _refuse_if_in_slurm(attempt: Attempt) -> None:
+    """Raise where a run that went through Slurm has left jobs there, which write what these would write."""
+    jobs = [entry["job"] for entry in attempt.jobs if entry.get("job")]
+    try:
+        live = Slurm().live(jobs) if jobs else {}
+    except (UserError, Unreachable) as error:
+        names = " ".join(jobs)
+        raise UserError(f"an earlier run left Slurm job {names}, of which nothing can be learnt here ({error}): see that it has ended, "
+                        f"then remove {attempt.path}") from error  # fmt: skip
+    if live:
+        names = " ".join(dict.fromkeys(job for job, _ in live))
+        raise UserError(f"Slurm job {names} of an earlier run is at this: PYDINO_BACKEND=slurm waits for it, 'scancel {names}' ends it")
 
 
 def _remarks(failed: dict[int, int]) -> list[str]:
