@@ -1,7 +1,7 @@
 # Run a command that trains as a job, and show its lines while the job, wherever it runs, writes its log. To be sourced by a step.
 # Usage: training_job VERB EXP [arguments of the verb]
 # Reads from the step: cmd, ngpu and num_processes (several: one process a GPU, started by torchrun), num_nodes, max_restarts, num_threads,
-# data_workers.
+# data_workers, config, data.
 # shellcheck shell=bash disable=SC2154   # the step's options
 
 training_job() {
@@ -25,6 +25,8 @@ training_job() {
   # minutes before the time limit its steps hear SIGUSR1; Slurm may queue it again; its log then goes on.
   local -x SBATCH_SIGNAL=${SBATCH_SIGNAL:-USR1@120} SBATCH_REQUEUE=1 SBATCH_OPEN_MODE=append
   mkdir -p "$2/log"
+  PYDINO_MADE_FROM=$(cat "$config" "$data/utt2spk" | sha256sum | cut -c 1-16)   # a job of another configuration is not this one's
+  export PYDINO_MADE_FROM
   tail -n 0 -F "$log" > >(grep --line-buffered -E "^[0-9: -]+pydino ($verb|launch): " >&2) 2>/dev/null &
   follower=$!
   # shellcheck disable=SC2086  # $cmd is a command with options

@@ -1,10 +1,11 @@
 """Check or write a done-mark: whether a step's output is there and still made from the same things.
 
-pydino mark check MARK [ingredients]      exit status 0: done and valid; 1: to be done, with the reason
+pydino mark check MARK [ingredients]      exit status 0: done and valid; 1: to be done, with the reason; prints a digest of the ingredients,
+                                          which a step hands to its jobs as PYDINO_MADE_FROM: a rerun then keeps the jobs that are done
 pydino mark write MARK [ingredients] --output FILE ...
 """
 
-from pydino.base import UserError, ingredients, log, why_not_done, write_mark
+from pydino.base import UserError, digest_of, ingredients, log, why_not_done, write_mark
 
 
 def add_arguments(parser):
@@ -30,6 +31,8 @@ def run(args):
         write_mark(args.mark, wanted, args.output)
         return 0
     reason = why_not_done(args.mark, wanted)
+    if reason:
+        print(digest_of(wanted))
     if reason and reason != "not done yet":
         log(f"{args.mark}: to be redone: {reason}")
     return 1 if reason else 0

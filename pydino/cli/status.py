@@ -50,7 +50,7 @@ def _lines(group: Group, state: str) -> list[str]:
         codes = ", ".join(map(str, sorted({log.code for log in logs if log.code is not None})))
         lines.append(f"failed   {group.name}   {_count(logs, group)}code {codes}, {_ago(max(log.ended or 0 for log in logs))}")
     elif logs and state == "died":
-        lines.append(f"died     {group.name}   {_count(logs, group)}no end in the log, and nobody writes to it; killed, or on another machine")
+        lines.append(f"died     {group.name}   {_count(logs, group)}the log has no end, and nobody here writes to it: killed, or elsewhere")
     return lines
 
 

@@ -1,7 +1,7 @@
 """What the logs of a recipe folder, the records beside them and the scheduler tell of its jobs. Only reads.
 
-A log begins with ``# Started at DATE`` and ends with ``# Ended (code C) at DATE, ...`` (Kaldi's ``slurm.pl``: ``# Finished at DATE with status
-C``). One without an end is still written to, if Slurm has its job or a process of this machine has it open; else its job died.
+A log begins with ``# Started at DATE`` and ends with ``# Ended (code C) at DATE, ...`` (Kaldi's ``slurm.pl``: ``# Finished at DATE with
+status C``). One without an end is still written to, if Slurm has its job or a process of this machine has it open; else its job died.
 """
 
 import json
