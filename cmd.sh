@@ -10,6 +10,7 @@ case $backend in
 esac
 export train_cmd="run_$backend.sh --mem 2G"   # features, scoring, classifiers
 export cuda_cmd="run_$backend.sh --mem 8G"    # training and extraction; steps add --gpu N where one is asked for
+export control_cmd="run_$backend.sh --mem 2G" # the controller of ./run.sh --detach, which only waits: a long --time, a modest partition
 # A recipe's conf/slurm.conf goes before the project's: that of the folder whose cmd.sh sources this one.
 recipe_conf=$(cd "$(dirname "${BASH_SOURCE[1]:-.}")" && pwd -P)/conf/slurm.conf
 [ ! -f "$recipe_conf" ] || export PYDINO_SLURM_CONF=$recipe_conf

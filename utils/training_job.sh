@@ -27,7 +27,7 @@ training_job() {
   mkdir -p "$2/log"
   PYDINO_MADE_FROM=$(cat "$config" "$data/utt2spk" | sha256sum | cut -c 1-16)   # a job of another configuration is not this one's
   export PYDINO_MADE_FROM
-  tail -n 0 -F "$log" > >(grep --line-buffered -E "^[0-9: -]+pydino ($verb|launch): " >&2) 2>/dev/null &
+  tail -n 0 -F "$log" > >(grep --line-buffered -E "^([0-9: -]+)?pydino ($verb|launch): " >&2) 2>/dev/null &
   follower=$!
   # shellcheck disable=SC2086  # $cmd is a command with options
   $cmd --num-threads "$num_threads" "${options[@]}" "$log" \

@@ -44,8 +44,8 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
     if code == FAILED or (code not in _INTERRUPTED and not supervision.heard):
         return 1
     number = supervision.heard or code - 128
-    if _may_go_on(job, number):
-        _queue_again(job, restarts, max_restarts)
+    if may_go_on(job, number):
+        queue_again(job, restarts, max_restarts)
     return 128 + number
 
 
@@ -56,8 +56,8 @@ def _step(command: list[str], processes: int, nodes: int, job: int) -> list[str]
         address = address_towards(addresses_of_others())
         meet = f"{f'[{address}]' if ':' in address else address}:{free_port(job)}"
         log(f"job {job}: {nodes} nodes ({os.environ.get('SLURM_JOB_NODELIST')}) meet at {meet}")
-    step = ["srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1", "--kill-on-bad-exit=1", "--input=none"]
-    step += ["--export=ALL", "--mpi=none"]
+    step = ["srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1", "--kill-on-bad-exit=1", "--wait=0"]
+    step += ["--input=none", "--export=ALL", "--mpi=none"]
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
         step += ["--cpus-per-task", cpus]  # srun does not take it over from sbatch
     return [*step, "pydino", "launch", "--processes", str(processes), "--num-nodes", str(nodes), "--meet", meet, "--", *command]
@@ -81,7 +81,7 @@ def _ask(*command: str) -> str:
         return ""
 
 
-def _may_go_on(job: str, number: int) -> bool:
+def may_go_on(job: str, number: int) -> bool:
     """Whether nobody wants the job gone. SIGUSR1 is the warning before its end; what SIGTERM meant only Slurm knows.
 
     What Slurm queues again by itself (a pre-emption, where the site wants it so) is not running any more when it is asked.
@@ -92,7 +92,8 @@ def _may_go_on(job: str, number: int) -> bool:
     return state is not None and state[1] in ("TIMEOUT", "PREEMPTED", "NODE_FAIL")
 
 
-def _queue_again(job: str, restarts: int, max_restarts: int) -> None:
+def queue_again(job: str, restarts: int, max_restarts: int) -> None:
+    """Put the job that this process runs in back into the queue, and wait to be ended; return where that cannot be."""
     if restarts >= max_restarts:
         warn(f"job {job} was started again {restarts} times, as often as --max-restarts allows; start the step again and it goes on")
         return
