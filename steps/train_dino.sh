@@ -9,7 +9,7 @@
 config=conf/dino.yaml   # what defines the run
 ngpu=0                  # 0: train on the CPU; several: one process each, with a share of every batch
 seed=0                  # of weights, order, crops and augmentation
-num_threads=$(nproc)    # CPU threads
+num_threads=            # CPU threads; default: all of this machine, elsewhere (cmd) eight a process
 data_workers=           # processes that read ahead; default: none on the CPU, up to eight a GPU
 cmd=run_local.sh        # how jobs run: run_local.sh, or any wrapper with the interface of Kaldi's run.pl
 allow_pipes=false       # run the commands in wav.scp (input: audio); they come with the data
