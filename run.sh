@@ -33,7 +33,7 @@ download=false       # fetch a free corpus first
 # How:
 nj=$(env -u OMP_NUM_THREADS nproc)   # parallel jobs; each has its own number of threads
 max_drop=0           # share of the recordings that may be unusable (unreadable, too short); all are named
-ngpu=-1              # GPUs for pre-training and extraction; -1: all that are here
+ngpu=-1              # GPUs for pre-training and extraction; -1: all that are here, with Slurm one if the cluster has any
 num_nodes=1          # machines for pre-training, each with ngpu GPUs; several need a scheduler
 seeds=0              # one model a seed, such as "0 1 2"
 models=              # what to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
@@ -61,13 +61,13 @@ work_dir=${work_dir:-$corpus_dir}
 mkdir -p "$work_dir" 2>/dev/null || mistake "cannot make the folder $work_dir; give --work-dir a place where you may write"
 cd "$work_dir"
 [ "$force" = false ] || export PYDINO_FORCE=true
-[ "$ngpu" != -1 ] || ngpu=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true)
+[ "$ngpu" != -1 ] || ngpu=$(gpus_at_hand)
 models=${models:-${recipe[models]}}
 tag=${tag:-${recipe[name]}}
 check_options
 [ "$chain" = false ] || [ "$detach" = true ] || mistake "--chain goes with --detach"
 . systems.sh   # which model folders are extracted, scored and probed
-[ "$detach" = false ] || detach_pipeline
+if [ "$detach" = true ]; then . detach.sh; detach_pipeline; fi
 trap on_failure ERR
 trap on_interrupt INT
 
@@ -76,7 +76,7 @@ if stage 0 check "system and corpus" "ready, or the line that mends it"; then
   if [ "$download" = false ]; then
     for name in $(corpora_with_option) $(noises); do folders+=("$name" "$(folder_of "$name")"); done
   fi
-  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" "${folders[@]}"
+  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$(gpus_wanted_here)" "${folders[@]}"
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then

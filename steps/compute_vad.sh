@@ -31,7 +31,7 @@ for file in "$data/energy.scp" "$data/feats.scp"; do
   if [ -f "$file" ]; then from+=(--text "$file"); fi
 done
 if [ -f "$data/.done.features" ]; then from+=(--after "$data/.done.features"); fi
-if PYDINO_MADE_FROM=$(pydino mark check "$mark" "${from[@]}"); then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${from[@]}"); then
   echo "$0: $data/vad.scp is up to date" >&2
   exit 0
 fi

@@ -34,7 +34,7 @@ done
 for before in "$data/.done.features" "$data/.done.vad"; do
   [ ! -f "$before" ] || made_from+=(--after "$before")
 done
-if PYDINO_MADE_FROM=$(pydino mark check "$mark" "${made_from[@]}"); then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${made_from[@]}"); then
   echo "$0: $out is up to date" >&2
   exit 0
 fi

@@ -35,7 +35,7 @@ from=(--version 1 --config "$config" --text "$data/wav.scp" --set "kind=$kind" -
 for file in "$data/segments" "$data/utt2hash"; do
   if [ -f "$file" ]; then from+=(--text "$file"); fi
 done
-if PYDINO_MADE_FROM=$(pydino mark check "$mark" "${from[@]}"); then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${from[@]}"); then
   echo "$self: $data/feats.scp is up to date" >&2
   exit 0
 fi

@@ -106,22 +106,6 @@ folder_of() {
   echo "${!option:-downloads/$1}"
 }
 
-# Hand this call over to a controller that goes on when the terminal is gone, and end. $control_cmd, $train_cmd and $cuda_cmd are cmd.sh's.
-detach_pipeline() {
-  local number options=() stages=() program
-  program=$(cd "$called_from" && realpath -- "$called_as")
-  if [ "$chain" = true ]; then
-    for number in ${recipe[stages]}; do
-      if [ "$number" -ge "$stage" ] && [ "$number" -le "$stop_stage" ] && [[ " $skip_stages " != *" $number "* ]]; then stages+=("$number"); fi
-    done
-    options=(--chain "${stages[*]}" --gpu-stages "4 5" --train-cmd "$train_cmd" --cuda-cmd "$cuda_cmd" --nj "$nj" --ngpu "$ngpu")
-  else
-    options=(--wrapper "${control_cmd:-$train_cmd}")
-  fi
-  cd "$called_from" || exit 1   # the options may hold paths that are relative to it
-  exec pydino detach "${options[@]}" "$work_dir/exp" -- "$program" "${called_with[@]}"
-}
-
 # Print the recipe's corpora that have an option --CORPUS-root; one that is made on the spot has none.
 corpora_with_option() {
   local name
@@ -135,6 +119,15 @@ noises() {
   [ -z "$musan_root" ] || echo musan
   [ -z "$rirs_root" ] || echo rirs
 }
+
+# Print how many GPUs to use where the user does not say: those of this machine, or one of a cluster that has some.
+gpus_at_hand() {
+  if [ "${backend:-local}" = slurm ]; then sinfo -h -o %G 2>/dev/null | grep gpu | head -n 1 | wc -l || true
+  else nvidia-smi -L 2>/dev/null | grep -c GPU || true; fi
+}
+
+# Print how many of them this machine is to have: none where the jobs go elsewhere.
+gpus_wanted_here() { if [ "${backend:-local}" = slurm ]; then echo 0; else echo "$ngpu"; fi; }
 
 mistake() { echo "run.sh: $*" >&2; exit 1; }
 

@@ -15,6 +15,7 @@ training_job() {
       return 1
     fi ;;
   esac
+  if [ -z "$num_threads" ]; then num_threads=$(threads_for "$processes"); fi
   if [ "$ngpu" -gt 0 ]; then options=(--gpu "$ngpu"); fi
   if [ "$num_nodes" -gt 1 ]; then options+=(--num-nodes "$num_nodes"); fi
   if [ -z "$data_workers" ]; then   # a CPU that trains has no core to spare; a GPU wants up to eight that read for it
@@ -36,4 +37,13 @@ training_job() {
   sleep 0.5   # for the last lines
   kill "$follower" 2>/dev/null || true
   return "$status"
+}
+
+# threads_for PROCESSES: print how many threads a job gets where the step was not told: this machine's, if it is to run here; else eight a
+# process, or what the largest node of a cluster has.
+threads_for() {
+  local most
+  case $cmd in run_local.sh*) nproc; return ;; esac
+  most=$(sinfo -h -o %c 2>/dev/null | tr -dc '0-9\n' | sort -n | tail -n 1 || true)
+  echo $((8 * $1 < ${most:-8 * $1} ? 8 * $1 : ${most:-8 * $1}))
 }

@@ -1,7 +1,6 @@
 """Check or write a done-mark: whether a step's output is there and still made from the same things.
 
-pydino mark check MARK [ingredients]      exit status 0: done and valid; 1: to be done, with the reason; prints a digest of the ingredients,
-                                          which a step hands to its jobs as PYDINO_MADE_FROM: a rerun then keeps the jobs that are done
+pydino mark check MARK [ingredients]      exit status 0: done and valid; 1: to be done, with the reason
 pydino mark write MARK [ingredients] --output FILE ...
 """
 
@@ -17,6 +16,9 @@ def add_arguments(parser):
     parser.add_argument("--text", action="append", default=[], metavar="FILE", help="table or scp file, compared by its text")
     parser.add_argument("--after", action="append", default=[], metavar="MARK", help="mark of a step that came before")
     parser.add_argument("--output", action="append", default=[], metavar="FILE", help="(write) what was made; must stay there")
+    parser.add_argument("--digest", action="store_true",
+                        help="(check) print a digest of the ingredients if it is to be done; a step hands it to its jobs as "
+                             "PYDINO_MADE_FROM, so that a rerun after a failure keeps the jobs that are done")  # fmt: skip
 
 
 def run(args):
@@ -31,7 +33,7 @@ def run(args):
         write_mark(args.mark, wanted, args.output)
         return 0
     reason = why_not_done(args.mark, wanted)
-    if reason:
+    if reason and args.digest:
         print(digest_of(wanted))
     if reason and reason != "not done yet":
         log(f"{args.mark}: to be redone: {reason}")

@@ -118,7 +118,7 @@ def test_a_dead_node_costs_what_was_not_saved(data, site, cluster, undisturbed):
 
 
 def kill_node(cluster, node):
-    """As if the power had failed: the daemon, what watches over its jobs, and the jobs. (All of this cluster are on one node in this test.)"""
+    """As if the power had failed: the daemon, what watches over its jobs, and the jobs. (They are all on it.)"""
     cluster.stop_daemon(node, signal.SIGKILL)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
