@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}  # folders of exp/ without logs
+_PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}   # folders of exp/ without logs
 _STARTED = re.compile(rb"^# Started at (.+)$", re.MULTILINE)
 _ENDED = re.compile(rb"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\) at ([^,\n]+)|Finished at (.+) with status (\d+))", re.MULTILINE)
 _SLURM_JOB = re.compile(rb"Slurm job (\d+)|SLURM_JOB_ID=(\d+)")
@@ -49,12 +49,11 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
     """Return the jobs under ``exp``, those that began last at the end, and remarks about what could not be found out."""
     logs: list[Log] = []
     records: dict[str, list[str]] = {}  # group -> jobs of Slurm
-    for folder in _log_folders(str(exp)):
-        for entry in os.scandir(folder):
-            if entry.name.endswith(".log") and entry.is_file():
-                logs.append(_read_log(Path(entry.path)))
-            elif entry.name.endswith(".jobs.json"):
-                records[entry.path.removesuffix(".jobs.json")] = _jobs_of(entry.path)
+    for entry in _files(str(exp)):
+        if entry.name.endswith(".log"):
+            logs.append(_read_log(Path(entry.path)))
+        else:
+            records[entry.path.removesuffix(".jobs.json")] = _jobs_of(entry.path)
     open_ended = [log for log in logs if log.ended is None]
     wanted = {job for jobs in records.values() for job in jobs} | {log.slurm_job for log in open_ended if log.slurm_job}
     live, remarks = queue(sorted(wanted)) if wanted else ({}, [])
@@ -77,15 +76,16 @@ def group_name(path: Path) -> str:
     return str(path.parent / re.sub(r"(?<=\.)\d+(?=\.log$)", "*", path.name))
 
 
-def _log_folders(top: str):
-    if not os.path.isdir(top):
-        return
-    for entry in os.scandir(top):
-        if entry.is_dir(follow_symlinks=False) and entry.name not in _PASSED_OVER:
-            if entry.name == "log":
-                yield entry.path
-            else:
-                yield from _log_folders(entry.path)
+def _files(top: str):
+    """Logs and records; those of the controller, at the top, are not among them."""
+    folders = [top] if os.path.isdir(top) else []
+    while folders:
+        folder = folders.pop()
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                folders += [] if entry.name in _PASSED_OVER else [entry.path]
+            elif entry.name.endswith((".log", ".jobs.json")) and folder != top:
+                yield entry
 
 
 def _read_log(path: Path) -> Log:
