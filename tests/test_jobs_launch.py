@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +41,6 @@ def test_one_process_needs_no_torchrun():
     assert trainer(["train-dino"], 1) == [sys.executable, "-m", "pydino", "train-dino"]
     words = trainer(["train-dino"], 4, 2, 1, "10.0.0.1:20007")
     assert "10.0.0.1" in words and "20007" in words and words[-3:] == ["-m", "pydino", "train-dino"]
-    assert "SIGUSR1" in words[words.index("--signals-to-handle") + 1]
 
 
 HEARS = """
@@ -71,19 +69,19 @@ def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_pa
     assert said == f"ended {heard}\n" and process.returncode == 128 + number
 
 
-def test_torchruns_children_hear_what_it_does_not(tmp_path):
-    """As torchrun, a shell that is deaf to SIGUSR1 and has a child in a session of its own."""
-    shell = f"trap '' TERM; setsid {sys.executable} -c \"$0\" & wait $!; exit $?"
-    code = (
-        "import sys; from pydino.jobs import launch\n"
-        f"launch.trainer = lambda *_: ['bash', '-c', {shell!r}, {HEARS!r}]\n"
-        "sys.exit(launch.launch_here([], 2))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout.readline() == "up\n"
-    began = time.monotonic()
+def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
+    """Both processes hear, also those that torchrun would not tell, and the exit status is theirs."""
+    script = tmp_path / "train.py"
+    save = f"time.sleep(1), open({str(tmp_path / 'saved')!r} + os.environ['RANK'], 'w'), sys.exit(138)"
+    script.write_text("import os\n" + HEARS.replace("sys.exit(7)", f"({save})"))
+    command = [sys.executable, "-m", "pydino.cli._torchrun", "--standalone", "--nproc-per-node", "2", str(script)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert [process.stdout.readline() for _ in range(2)] == ["up\n"] * 2
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=20) == 128 + signal.SIGUSR1 and time.monotonic() - began < 10
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 138 and "Traceback" not in errors, errors
+    assert (tmp_path / "saved0").exists() and (tmp_path / "saved1").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,38 @@
-"""torchrun that ends as what it started did, without a traceback of its own: ``python3 -m pydino.cli._torchrun``.
+"""torchrun that leaves its end to what it started: ``python3 -m pydino.cli._torchrun``, with torchrun's arguments.
 
-Its exit status is that of the process that failed first, 128 and the signal's number after a signal.
+By itself torchrun passes SIGTERM on and kills what has not ended 30 s later (fixed before PyTorch 2.12), and SIGUSR1 ends it and leaves its
+processes behind. Here both go on to the processes, who save and end in their own time. The exit status is that of the process that
+ended first otherwise than well.
 """
+
+import os
+import signal
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 from pydino.base import log, set_program
+from pydino.jobs.launch import SAVE_AND_END, children
+
+
+def hand_on(number: int, _) -> None:
+    """Pass a signal on to the processes; where there are none yet, end."""
+    processes = children(os.getpid())
+    for process in processes:
+        try:
+            os.kill(process, number)
+        except ProcessLookupError:
+            pass
+    if not processes:
+        raise SystemExit(128 + number)
+
 
 if __name__ == "__main__":
     set_program("pydino launch")
+    for number in SAVE_AND_END:
+        signal.signal(number, hand_on)
+    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"  # torchrun's own; it would take SIGTERM back
     try:
         main()
     except SignalException as end:

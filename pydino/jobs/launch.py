@@ -4,13 +4,13 @@ A job that is to end before its time (a time limit, a pre-emption) gets a signal
 stands between them and the scheduler may not hand these on:
 
 * Slurm (``--signal=USR1@120``, ``scancel --signal``) signals every process of a job's steps, and none of its batch script.
-* torchrun takes SIGTERM, SIGINT, SIGHUP, SIGQUIT, and what ``--signals-to-handle`` adds; any other signal ends it and leaves the trainers
-  behind. One that it takes goes on to the process group of each trainer, whom it kills 30 s later
-  (``TORCH_ELASTIC_SHUTDOWN_TIMEOUT``, from PyTorch 2.13 on). It exits with 1 whatever the trainers exit with.
+* torchrun takes SIGTERM, SIGINT, SIGHUP, SIGQUIT, and what ``--signals-to-handle`` adds, passes them on to the process groups of the
+  trainers, and kills those 30 s later; any other signal ends it and leaves the trainers behind. It exits with 1 whatever they exit with.
+  So it is started with handlers of ours (``pydino/cli/_torchrun.py``).
 * A shell that waits for a command hands on nothing.
 
-So a launcher stands on each node above torchrun. It hands every signal on to the trainers themselves (who may hear it twice), and
-remembers that there was one: its exit status tells a run that was saved from one that failed.
+A launcher stands on each node above torchrun. It hands every signal on, and remembers that there was one: its exit status tells a run
+that was saved from one that failed. A trainer may hear of the same thing several times.
 """
 
 import os
@@ -23,11 +23,11 @@ from pydino.base import end_with_parent
 
 from .addresses import free_port, interface_towards
 
-ASKED_TO_END = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+SAVE_AND_END = (signal.SIGTERM, signal.SIGUSR1)  # what a trainer understands
+ASKED_TO_END = (*SAVE_AND_END, signal.SIGHUP)
 # Exit status of one node's launcher. srun's own is the highest of all nodes: a failure has to outweigh the signals (128 + number) that
 # then end the other nodes.
 FAILED = 200
-_SAVING_SECONDS = 600  # torchrun's patience; the scheduler has its own
 
 
 def trainer(command: list[str], processes: int, nodes: int = 1, node: int = 0, meet: str | None = None) -> list[str]:
@@ -42,7 +42,6 @@ def trainer(command: list[str], processes: int, nodes: int = 1, node: int = 0, m
     if processes * nodes == 1:
         return [sys.executable, "-m", "pydino", *command]
     start = [sys.executable, "-m", "pydino.cli._torchrun", "--nproc-per-node", str(processes)]
-    start += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     if nodes == 1:
         address, port = "127.0.0.1", str(free_port(os.getpid()))
     else:
@@ -56,7 +55,7 @@ def trainer_environment(meet: str | None = None) -> dict[str, str]:
 
     By itself it takes the interface that the machine's name resolves to, which may be the loopback.
     """
-    environment = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SAVING_SECONDS)}
+    environment = dict(os.environ)
     address = meet.rpartition(":")[0].strip("[]") if meet else "127.0.0.1"
     if "GLOO_SOCKET_IFNAME" not in environment and (interface := interface_towards(address)):
         environment["GLOO_SOCKET_IFNAME"] = interface
@@ -70,25 +69,24 @@ class Supervision:
         self.heard = 0
         self._process = None
 
-    def run(self, command: list[str], environment: dict[str, str] | None = None, through: bool = False) -> int:
+    def run(self, command: list[str], environment: dict[str, str] | None = None) -> int:
         """Run it to its end and return its exit status; negative if a signal ended it.
 
         Args:
             command: program and arguments.
             environment: of the command; default: this one's.
-            through: signals are for the children of the command (torchrun's trainers), not for itself.
         """
-        with self._hearing(through):
+        with self._hearing():
             self._process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
             if self.heard:  # between the handler's setting and the start
-                self._tell(self.heard, through)
+                self._tell(self.heard)
             return self._process.wait()
 
     @contextmanager
-    def _hearing(self, through: bool):
+    def _hearing(self):
         def hear(number, _):
             self.heard = self.heard or number
-            self._tell(number, through)
+            self._tell(number)
 
         # A signal that the caller ignores stays ignored (nohup). After Ctrl-C, which goes to all of a terminal's, there is only to wait.
         wanted = {number: hear for number in ASKED_TO_END if signal.getsignal(number) is not signal.SIG_IGN}
@@ -100,15 +98,13 @@ class Supervision:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _tell(self, number: int, through: bool) -> None:
+    def _tell(self, number: int) -> None:
         if self._process is None:
             return
-        number = signal.SIGTERM if number == signal.SIGHUP else number
-        for pid in (children(self._process.pid) if through else []) or [self._process.pid]:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+        try:
+            self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        except ProcessLookupError:
+            pass
 
 
 def children(parent: int) -> list[int]:
@@ -128,7 +124,7 @@ def children(parent: int) -> list[int]:
 def launch_here(command: list[str], processes: int) -> int:
     """Train on this machine. Return the exit status: 128 and the signal's number for a run that was asked to end, whatever of."""
     supervision = Supervision()
-    code = supervision.run(trainer(command, processes), trainer_environment(), through=processes > 1)
+    code = supervision.run(trainer(command, processes), trainer_environment())
     if code and supervision.heard:
         return 128 + supervision.heard
     return code if code >= 0 else 128 - code
@@ -137,7 +133,7 @@ def launch_here(command: list[str], processes: int) -> int:
 def launch_node(command: list[str], processes: int, nodes: int, node: int, meet: str) -> int:
     """Train on one node of several. Return 0, 128 and the number of the signal that asked for an end, or FAILED."""
     supervision = Supervision()
-    code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet), through=processes * nodes > 1)
+    code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet))
     code = 128 - code if code < 0 else code
     if code and supervision.heard:
         return 128 + supervision.heard
