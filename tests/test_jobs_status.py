@@ -150,6 +150,20 @@ def test_what_a_killed_controller_left_keeps_the_folder(work):
     until(lambda: detach(work, "true").returncode == 0)
 
 
+def test_run_sh_hands_its_call_over_as_it_was_given(work):
+    """Options with blanks, and a folder that is relative to where the user stands; mistakes are said before."""
+    call = ["--corpus-dir", ROOT / "egs/emodb", "--stage", "1", "--stop-stage", "1", "--emodb-root", "no where", "--work-dir", "w x"]
+    call.append("--detach")
+    mistaken = subprocess.run([ROOT / "run.sh", *call, "--nj", "none"], cwd=work, capture_output=True, text=True, timeout=60)
+    assert mistaken.returncode == 1 and "--nj needs a whole number" in mistaken.stderr and not (work / "w x/exp").exists()
+    done = subprocess.run([ROOT / "run.sh", *call], cwd=work, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "runs the pipeline; log is in" in done.stdout, done.stderr
+    log = work / "w x/exp/run.log"
+    until(lambda: log.exists() and "# Ended (code 1)" in log.read_text())
+    assert "stage 1: data failed" in log.read_text() and f"{work}/no where" in log.read_text()
+    assert "--detach" not in log.read_text()
+
+
 def test_the_controllers_call_is_the_users_without_what_detached_it():
     call = ["run.sh", "--detach", "--stage", "2", "--chain=true", "--tag", "detach", "--detach", "false", "--stop_stage=5"]
     assert without(call, ("--detach", "--chain"), bare=True) == ["run.sh", "--stage", "2", "--tag", "detach", "--stop_stage=5"]
