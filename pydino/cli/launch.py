@@ -18,7 +18,7 @@ from pydino.jobs.slurm_launch import launch_job
 def add_arguments(parser):
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="on each node (default: %(default)s)")
     parser.add_argument("--num-nodes", type=int, default=1, metavar="N", help="of the job (default: %(default)s)")
-    parser.add_argument("--max-restarts", type=int, default=20, metavar="R", help="of the job, at most (default: %(default)s)")
+    parser.add_argument("--max-restarts", type=int, default=50, metavar="R", help="of the job, at most (default: %(default)s)")
     parser.add_argument("--scheduler", choices=["auto", "none"], default="auto", help="auto: Slurm, in a job of it (default: %(default)s)")
     parser.add_argument("--meet", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)  # of the first node: this is one node's launcher
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="the command that trains")

@@ -89,7 +89,7 @@ def test_a_warned_job_of_two_nodes_saves_queues_itself_and_ends_as_if_nothing_ha
     cluster.until(lambda: list((site / "cut/checkpoints").glob("*.pt")) and "stopped by" in (site / "cut/log/train.log").read_text())
     assert time.monotonic() - warned < 10
     said, text = ended(process, site / "cut")
-    assert "goes back into the queue (restart 1 of at most 20)" in said and "resuming" in said
+    assert "goes back into the queue (restart 1 of at most 50)" in said and "resuming" in said
     assert "Restarts=1" in cluster.show(job)
     same(undisturbed, site / "cut", tolerance=5e-3)  # two processes against one
 
@@ -113,7 +113,7 @@ def test_a_dead_node_costs_what_was_not_saved(data, site, cluster, undisturbed):
     cluster.until(lambda: "Restarts=1" in cluster.show(job), 60)
     cluster.start_node(node)
     said, text = ended(process, site / "cut")
-    assert "resuming" in text and "start 2 of at most 21" in text
+    assert "resuming" in text and "start 2 of at most 51" in text
     same(undisturbed, site / "cut")
 
 
