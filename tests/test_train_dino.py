@@ -413,3 +413,12 @@ def test_snapshots_and_the_mean_of_the_last_teachers(data, tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
     assert steps == [2, 3, 4, 5, 6, 7, 8, 9]  # every second, and where an epoch ends
     assert list((tmp_path / "exp/tensorboard").glob("events*"))
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path, capsys):
+    from pydino.cli._training import lock
+
+    with lock(tmp_path / "exp"):
+        assert train(data, tmp_path / "exp") == 1
+    assert "another process trains in" in capsys.readouterr().err
+    assert train(data, tmp_path / "exp") == 0

@@ -1,5 +1,6 @@
 """What the commands that train share: whose folder it is, what the run depends on, the way from data to views, how models are written."""
 
+import fcntl
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Run:
     seed: int
     front_end: FrontEndConfig
     wanted: dict[str, str]
+    lock: object = None  # held as long as the run lives
 
 
 def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | None:
@@ -74,6 +76,7 @@ def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | No
     run = Run(name or config.method, config, data, exp, args.seed, front_end, depends_on(config, args.seed, data, tables))
     world = World(args.ngpu)
     if world.first:
+        run.lock = lock(exp)
         finished = claim(exp, run.wanted, args.force)
     # The others wait until the first has made, or emptied, the folder.
     if world.gather_objects(finished if world.first else None)[0]:
@@ -85,6 +88,23 @@ def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | No
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)  # the weights are the same in all processes
     return run, world
+
+
+def lock(exp: Path):
+    """Return an open file whose lock keeps others out of EXP until it is closed, or the process ends in any way.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    try:
+        exp.mkdir(parents=True, exist_ok=True)
+        held = open(exp / ".lock", "w")
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process trains in {exp}; wait for it, end it, or give another EXP") from error
+    except OSError:
+        return None  # a file system without locks, or where nothing can be written: whoever has something to write will say so
+    return held
 
 
 def depends_on(config, seed: int, data: Path, more=()) -> dict[str, str]:
