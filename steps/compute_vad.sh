@@ -31,10 +31,11 @@ for file in "$data/energy.scp" "$data/feats.scp"; do
   if [ -f "$file" ]; then from+=(--text "$file"); fi
 done
 if [ -f "$data/.done.features" ]; then from+=(--after "$data/.done.features"); fi
-if pydino mark check "$mark" "${from[@]}"; then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${from[@]}"); then
   echo "$0: $data/vad.scp is up to date" >&2
   exit 0
 fi
+export PYDINO_MADE_FROM   # after a failure, a rerun made from the same does only the jobs that are missing
 
 # Archives are replaced in place: until they are whole again, nothing may point into them.
 rm -f "$mark" "$data/vad.scp"

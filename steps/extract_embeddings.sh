@@ -34,13 +34,14 @@ done
 for before in "$data/.done.features" "$data/.done.vad"; do
   [ ! -f "$before" ] || made_from+=(--after "$before")
 done
-if pydino mark check "$mark" "${made_from[@]}"; then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${made_from[@]}"); then
   echo "$0: $out is up to date" >&2
   exit 0
 fi
+export PYDINO_MADE_FROM   # after a failure, a rerun made from the same does only the jobs that are missing
 
 mkdir -p "$out/log"
-rm -f "$mark" "$out"/xvector.*
+rm -f "$mark" "$out"/xvector.{ark,scp}
 device=cpu gpu_option=()
 if [ "$gpu" -gt 0 ]; then device=cuda nj=$gpu gpu_option=(--gpu 1); fi
 utterances=$(wc -l <"$data/feats.scp")
@@ -50,5 +51,6 @@ $cmd "${gpu_option[@]}" "JOB=1:$nj" "$out/log/extract.JOB.log" \
   pydino extract-embeddings --part "JOB/$nj" --device "$device" --keep-silence "$keep_silence" "$model" "$data" "$out"
 call="steps/extract_embeddings.sh$([ "$keep_silence" = false ] || echo ' --keep-silence true') $model $data $out"
 pydino gather-embeddings --jobs "$nj" --max-drop "$max_drop" --keep-silence "$keep_silence" --command "$call" "$model" "$data" "$out"
+rm -f "$out"/xvector.[0-9]*   # parts of an attempt with another --nj
 pydino mark write "$mark" "${made_from[@]}" --output "$out/xvector.ark" --output "$out/xvector.scp" --output "$out/meta.yaml"
 echo "$0: succeeded: $(wc -l <"$out/xvector.scp") embeddings in $out/xvector.scp" >&2

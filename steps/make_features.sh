@@ -35,10 +35,11 @@ from=(--version 1 --config "$config" --text "$data/wav.scp" --set "kind=$kind" -
 for file in "$data/segments" "$data/utt2hash"; do
   if [ -f "$file" ]; then from+=(--text "$file"); fi
 done
-if pydino mark check "$mark" "${from[@]}"; then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${from[@]}"); then
   echo "$self: $data/feats.scp is up to date" >&2
   exit 0
 fi
+export PYDINO_MADE_FROM   # after a failure, a rerun made from the same does only the jobs that are missing
 
 # Archives are replaced in place: until they are whole again, nothing may point into them.
 rm -f "$mark" "$data/feats.scp" "$data/energy.scp"

@@ -56,10 +56,11 @@ done
 for before in "$enroll"/.done* "$test"/.done* ${train_dir:+"$train_dir"/.done*} ${plda_dir:+"$plda_dir"/.done*}; do
   [ ! -e "$before" ] || made_from+=(--after "$before")
 done
-if pydino mark check "$mark" "${made_from[@]}"; then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${made_from[@]}"); then
   echo "$0: $scores is up to date" >&2
   exit 0
 fi
+export PYDINO_MADE_FROM   # by which a rerun knows its own jobs again
 
 mkdir -p "$dir/log"
 rm -f "$mark" "$result" "$det"

@@ -34,10 +34,11 @@ for f in "$xvectors/xvector.scp" "$xvectors/meta.yaml" "$labels" "$utt2spk"; do
   [ ! -f "$f" ] || made_from+=(--text "$f")
 done
 for before in "$xvectors"/.done*; do [ ! -e "$before" ] || made_from+=(--after "$before"); done
-if pydino mark check "$mark" "${made_from[@]}"; then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${made_from[@]}"); then
   echo "$0: $out is up to date" >&2
   exit 0
 fi
+export PYDINO_MADE_FROM   # by which a rerun knows its own jobs again
 
 mkdir -p "$out/log"
 rm -f "$mark"

@@ -26,10 +26,11 @@ done
 mark=$out/.done
 made_from=(--version 1 --set "lda_dim=$lda_dim" --set "num_em_iters=$num_em_iters" --set "max_drop=$max_drop" --text "$utt2spk" --text "$xvectors/xvector.scp")
 for before in "$xvectors"/.done*; do [ ! -e "$before" ] || made_from+=(--after "$before"); done
-if pydino mark check "$mark" "${made_from[@]}"; then
+if PYDINO_MADE_FROM=$(pydino mark check --digest "$mark" "${made_from[@]}"); then
   echo "$0: $out is up to date" >&2
   exit 0
 fi
+export PYDINO_MADE_FROM   # by which a rerun knows its own jobs again
 mkdir -p "$out/log"
 rm -f "$mark"
 $cmd "$out/log/train_plda.log" \

@@ -5,6 +5,8 @@
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash utils/install_system_packages.sh python3-venv sox espeak-ng shellcheck
+# A cluster on loopback for the tests of Slurm, where the system's packages allow; elsewhere they are skipped, and say why.
+bash utils/install_system_packages.sh slurm || echo "$0: going on without Slurm" >&2
 . ./path.sh
 [ -e .venv/.ready.dev ] || [ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh dev
 export OMP_NUM_THREADS=1

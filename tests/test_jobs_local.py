@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pydino.jobs.machine import available_memory, num_bytes, num_cores
+
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPER = ROOT / "utils/run_local.sh"
 
@@ -91,6 +93,8 @@ def test_any_name_and_any_start(folder):
         (["--memm", "4G", "a.log", "true"], "unknown option --memm (did you mean '--mem'?)"),
         (["--num-threads", "two", "a.log", "true"], "--num-threads 'two' should be a positive whole number"),
         (["--mem"], "option --mem needs a value"),
+        (["--max-job-run", "2", "a.log", "true"], "unknown option --max-job-run (did you mean '--max-jobs-run'?)"),
+        (["-q", "long", "a.log", "true"], "unknown option -q"),
         (["--mem", "much", "a.log", "true"], "a size such as 4G"),
         (["JOB=0:3", "a.JOB.log", "true"], "must be strictly positive"),
         (["JOB=3:2", "a.JOB.log", "true"], "the end is before the start"),
@@ -131,6 +135,82 @@ def test_max_jobs_run(folder):
         assert max(len(found.group()) for found in dots) == limit
 
 
+def test_memory_limits_how_many_run(folder):
+    # Each says how many run beside it, after a while in which a third would have begun.
+    job = 'touch running.$1; sleep 0.5; find . -name "running.*" -printf .; rm running.$1'
+    share = available_memory() * 2 // 5 // 2**20
+    done = call(folder, "--mem", f"{share}M", "--max-jobs-run", 5, "JOB=1:5", "a.JOB.log", "bash", "-c", job, "x", "JOB")
+    assert done.returncode == 0, done.stderr
+    dots = [re.search(r"^\.+", (folder / f"a.{n}.log").read_text(), re.M) for n in range(1, 6)]
+    assert max(len(found.group()) for found in dots) <= 2
+
+
+def test_a_job_larger_than_the_machine_runs_alone_with_a_warning(folder):
+    done = call(folder, "--mem", "900T", "JOB=1:2", "a.JOB.log", "true")
+    assert done.returncode == 0 and "warning: --mem 900T asked for, " in done.stderr
+
+
+def test_memory_and_cores_of_a_container(tmp_path):
+    own = tmp_path / "cgroup/outer/own"
+    own.mkdir(parents=True)
+    (tmp_path / "self").write_text("0::/outer/own\n")
+    (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   3000000 kB\n")
+    places = {"cgroups": tmp_path / "cgroup", "membership": tmp_path / "self"}
+    assert available_memory(tmp_path / "meminfo", **places) == 3_000_000 * 1024
+    (own / "memory.max").write_text("max\n")
+    (own.parent / "memory.max").write_text("1000000\n")
+    (own.parent / "memory.current").write_text("700000\n")
+    (own.parent / "memory.stat").write_text("anon 5\ninactive_file 200000\n")
+    assert available_memory(tmp_path / "meminfo", **places) == 500_000
+    (own / "cpu.max").write_text("100000 100000\n")
+    assert num_cores(**places) == 1
+    assert [num_bytes(text) for text in ("2", "1.5k", "4G", "1t")] == [2 * 2**20, 1536, 4 * 2**30, 2**40]
+
+
+def test_retries(folder):
+    job = "echo try; [ $1 != 2 ] || { [ $(ls tries.* | wc -l) -ge 3 ] || { mktemp tries.XXXX; exit 3; }; }; [ $1 != 3 ]"
+    (folder / "tries.0").touch()
+    done = call(folder, "--retries", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", job, "x", "JOB")
+    assert done.returncode == 1
+    assert "run_local.sh: 1 / 3 failed" in done.stderr and "failed jobs: 3\n" in done.stderr
+    assert "job 2 failed (code 3), again (2 of 2); a.2.log.1\n" in done.stderr
+    assert "Ended (code 0)" in (folder / "a.2.log").read_text() and "Ended (code 3)" in (folder / "a.2.log.1").read_text()
+
+
+def test_a_rerun_does_only_what_failed_or_is_missing(folder):
+    (folder / "job.sh").write_text("echo $1 >> ran; [ -e mended ] || [ $1 != 2 ]\n")
+    arguments = ["JOB=1:4", "a.JOB.log", "bash", "job.sh", "JOB"]
+
+    def ran(**variables):
+        (folder / "ran").write_text("")
+        done = call(folder, *arguments, **variables)
+        return done.returncode, sorted((folder / "ran").read_text().split())
+
+    assert ran(PYDINO_MADE_FROM="one") == (1, ["1", "2", "3", "4"])
+    (folder / "a.3.log").write_text("# bash\n# Started at\ncut short")
+    assert ran(PYDINO_MADE_FROM="one") == (1, ["2", "3"])
+    assert ran(PYDINO_MADE_FROM="two") == (1, ["1", "2", "3", "4"])  # made from something else
+    assert ran() == (1, ["1", "2", "3", "4"])  # nobody says from what
+    assert ran(PYDINO_MADE_FROM="two", PYDINO_FORCE="true") == (1, ["1", "2", "3", "4"])
+    (folder / "mended").touch()
+    assert ran(PYDINO_MADE_FROM="two") == (0, ["2"])
+    assert ran(PYDINO_MADE_FROM="two") == (0, ["1", "2", "3", "4"])  # all was well: a step that calls again has lost its output
+
+
+def test_a_killed_run_does_not_take_older_logs_for_its_own(folder):
+    job = 'echo $1 >> ran; [ ! -e slow ] || { echo $$ > pid.$1; sleep 300; }'
+    arguments = ["--max-jobs-run", "2", "JOB=1:4", "a.JOB.log", "bash", "-c", job, "x", "JOB"]
+    assert call(folder, *arguments, PYDINO_MADE_FROM="old").returncode == 0
+    (folder / "slow").touch()
+    process, _ = started(folder, *arguments, PYDINO_MADE_FROM="new")
+    process.kill()
+    process.communicate(timeout=20)
+    (folder / "slow").unlink()
+    (folder / "ran").unlink()
+    assert call(folder, *arguments, PYDINO_MADE_FROM="new").returncode == 0
+    assert sorted((folder / "ran").read_text().split()) == ["1", "2", "3", "4"]  # 3 and 4 have good logs, of the old inputs
+
+
 def test_unwritable_log(folder):
     (folder / "file").write_text("")
     done = call(folder, "file/a.log", "true")
@@ -142,8 +222,11 @@ def hear_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def started(folder, *arguments):
-    process = subprocess.Popen([WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
+def started(folder, *arguments, **variables):
+    process = subprocess.Popen(
+        [WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
+        env={**os.environ, **variables},
+    )
     end = time.monotonic() + 20
     while not (folder / "pid.1").exists() or not (folder / "pid.2").exists():
         assert time.monotonic() < end and process.poll() is None
@@ -209,6 +292,17 @@ def test_two_runs_share_the_gpus(folder, fake_gpus):
     ]
     assert [run.wait(timeout=60) for run in runs] == [0, 0]
     assert not list(folder.glob("taken.*"))
+
+
+def test_two_runs_share_the_gpus_one_job_each(folder, fake_gpus):
+    job = 'mkdir taken.$CUDA_VISIBLE_DEVICES || exit 1; sleep 0.2; rmdir taken.$CUDA_VISIBLE_DEVICES; echo gpu $CUDA_VISIBLE_DEVICES'
+    command = [WRAPPER, "--gpu", "1", "--max-jobs-run", "9", "JOB=1:4"]
+    runs = [
+        subprocess.Popen([*command, f"{name}.JOB.log", "bash", "-c", job], cwd=folder, env={**os.environ, **fake_gpus}) for name in "ab"
+    ]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0]
+    gpus = [re.search(r"^gpu .*", (folder / f"{name}.{n}.log").read_text(), re.M)[0] for name in "ab" for n in range(1, 5)]
+    assert len(gpus) == 8 and set(gpus) == {"gpu 0", "gpu 1"}
 
 
 def test_gpus_are_narrowed_by_the_callers_choice(folder, fake_gpus):

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Install packages of the system (Debian, Ubuntu) if they are missing and it may; else stop with the one line to run.
-# Usage: utils/install_system_packages.sh PROGRAM...     program names: sox espeak-ng python3-venv shellcheck
+# Usage: utils/install_system_packages.sh PROGRAM...     program names: sox espeak-ng python3-venv shellcheck slurm
 set -Eeuo pipefail
 
 missing=()
 for name in "$@"; do
   case $name in
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("$name") ;;
+    slurm) (PATH=$PATH:/usr/sbin:/sbin; command -v slurmctld slurmd sbatch munged | wc -l | grep -q 4) >/dev/null ||
+      missing+=(slurmctld slurmd slurm-client munge) ;;
     *) command -v "$name" >/dev/null || missing+=("$name") ;;
   esac
 done

@@ -120,6 +120,15 @@ noises() {
   [ -z "$rirs_root" ] || echo rirs
 }
 
+# Print how many GPUs to use where the user does not say: those of this machine, or one of a cluster that has some.
+gpus_at_hand() {
+  if [ "${backend:-local}" = slurm ]; then sinfo -h -o %G 2>/dev/null | grep gpu | head -n 1 | wc -l || true
+  else nvidia-smi -L 2>/dev/null | grep -c GPU || true; fi
+}
+
+# Print how many of them this machine is to have: none where the jobs go elsewhere.
+gpus_wanted_here() { if [ "${backend:-local}" = slurm ]; then echo 0; else echo "$ngpu"; fi; }
+
 mistake() { echo "run.sh: $*" >&2; exit 1; }
 
 check_number() {

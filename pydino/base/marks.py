@@ -37,6 +37,11 @@ def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=
     return found
 
 
+def digest_of(wanted: dict[str, str]) -> str:
+    """Return one digest of all ingredients."""
+    return _digest(json.dumps(wanted, sort_keys=True).encode())
+
+
 def out_of_date(mark) -> str:
     """Return in plain words what ``mark`` was made from and is not there as it was any more; an empty string if all is.
 

@@ -4,7 +4,7 @@ pydino mark check MARK [ingredients]      exit status 0: done and valid; 1: to b
 pydino mark write MARK [ingredients] --output FILE ...
 """
 
-from pydino.base import UserError, ingredients, log, why_not_done, write_mark
+from pydino.base import UserError, digest_of, ingredients, log, why_not_done, write_mark
 
 
 def add_arguments(parser):
@@ -16,6 +16,9 @@ def add_arguments(parser):
     parser.add_argument("--text", action="append", default=[], metavar="FILE", help="table or scp file, compared by its text")
     parser.add_argument("--after", action="append", default=[], metavar="MARK", help="mark of a step that came before")
     parser.add_argument("--output", action="append", default=[], metavar="FILE", help="(write) what was made; must stay there")
+    parser.add_argument("--digest", action="store_true",
+                        help="(check) print a digest of the ingredients if it is to be done; a step hands it to its jobs as "
+                             "PYDINO_MADE_FROM, so that a rerun after a failure keeps the jobs that are done")  # fmt: skip
 
 
 def run(args):
@@ -30,6 +33,8 @@ def run(args):
         write_mark(args.mark, wanted, args.output)
         return 0
     reason = why_not_done(args.mark, wanted)
+    if reason and args.digest:
+        print(digest_of(wanted))
     if reason and reason != "not done yet":
         log(f"{args.mark}: to be redone: {reason}")
     return 1 if reason else 0

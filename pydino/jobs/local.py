@@ -3,19 +3,23 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass
 
 from pydino.base import UserError
 
+from .attempt import Attempt
 from .gpus import GpuSlots
-from .log import close_log, open_log, tail
+from .interruption import Interrupted, ignore_signals, signals_held, signals_raised, unblock_signals
+from .log import close_log, open_log
+from .machine import available_memory, num_bytes, num_cores
 from .options import JobRequest
-from .script import shell_command, substitute
+from .report import report_failures, say
+from .slurm_queries import Slurm, Unreachable
 
 _GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
+_LOOK_AGAIN_SECONDS = 0.5  # for GPUs or memory that others hold
 
 # Ends the process groups of the jobs when this process has gone without doing so itself (kill -9): it reads "+GROUP" and "-GROUP"
 # from a pipe whose other end only we hold, and what is left at the end of the file is killed.
@@ -37,43 +41,76 @@ class _Running:
     gpus: dict[str, int]
 
 
-class _Interrupted(BaseException):
-    def __init__(self, number: int):
-        self.number = number
-
-
 def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
     """Run the jobs and wait for all of them, also when some have failed.
 
-    At most ``max_jobs_run`` run at once; by default as many as the CPU cores, shared out by ``num_threads``, and the GPUs allow.
+    At most ``max_jobs_run`` run at once; by default as many as the CPU cores, shared out by ``num_threads``, and the GPUs allow. The
+    ``mem`` of all that run at once stays below what was free when they began, and a further one waits while less than its own is
+    free; a job that asks for more than there is runs alone, with a warning.
     Every job is a ``bash`` with ``pipefail``, standard input from /dev/null, output and errors in its log,
     ``OMP_NUM_THREADS=num_threads`` and, with ``gpu``, its own ``CUDA_VISIBLE_DEVICES``.
+    Where a step passes on what its output is made from, only the jobs that failed or are missing are run again (:mod:`.attempt`).
 
     Returns:
         0 if all went well; 1 if not, after naming the failed jobs and the first one's last words on standard error;
         128 + signal after an interruption, when all jobs have been ended.
     """
+    attempt = Attempt(request)
+    _refuse_if_in_slurm(attempt)
+    numbers = attempt.todo()
+    if len(numbers) < len(request.numbers):
+        say(program, f"{len(request.numbers) - len(numbers)} of {len(request.numbers)} jobs are done by an earlier run; {request.logs}")
+    elif attempt.known_inputs:
+        attempt.begin()
     try:
-        with _signals_raised(), _Pool(request) as pool:
-            failed = pool.run()
-    except _Interrupted as interrupted:
-        name = signal.Signals(interrupted.number).name
-        print(f"{program}: {name} received: ended all jobs of {request.log}", file=sys.stderr)
+        with signals_raised(), _Pool(request, program) as pool:
+            failed = pool.run(numbers)
+    except Interrupted as interrupted:
+        say(program, f"{interrupted.name} received: ended all jobs of {request.log}")
         return 128 + interrupted.number
     if failed:
-        _report(request, failed, program)
-    return 1 if failed else 0
+        report_failures(request, list(failed), program, _remarks(failed))
+        return 1
+    if attempt.known_inputs:
+        attempt.close()
+    return 0
+
+
+def _refuse_if_in_slurm(attempt: Attempt) -> None:
+    """Raise where a run that went through Slurm has left jobs there, which write what these would write."""
+    jobs = [entry["job"] for entry in attempt.jobs if entry.get("job")]
+    try:
+        live = Slurm().live(jobs) if jobs else {}
+    except (UserError, Unreachable) as error:
+        names = " ".join(jobs)
+        raise UserError(f"an earlier run left Slurm job {names}, of which nothing can be learnt here ({error}): see that it has ended, "
+                        f"then remove {attempt.path}") from error  # fmt: skip
+    if live:
+        names = " ".join(dict.fromkeys(job for job, _ in live))
+        raise UserError(f"Slurm job {names} of an earlier run is at this: PYDINO_BACKEND=slurm waits for it, 'scancel {names}' ends it")
+
+
+def _remarks(failed: dict[int, int]) -> list[str]:
+    killed = [number for number, code in failed.items() if code in (-signal.SIGKILL, 128 + signal.SIGKILL)]
+    text = "killed (signal 9): often the machine was short of memory; fewer at once with --max-jobs-run, or a larger --mem"
+    return [f"jobs {' '.join(map(str, killed))}: {text}"] if killed else []
 
 
 class _Pool:
     """The jobs of one request. Leaving the ``with`` block ends whatever still runs."""
 
-    def __init__(self, request: JobRequest):
-        self.request = request
+    def __init__(self, request: JobRequest, program: str):
+        self.request, self.program = request, program
         self.slots = GpuSlots(request.gpu) if request.gpu else None
-        self.max_jobs = request.max_jobs_run or max(1, len(os.sched_getaffinity(0)) // request.num_threads)
+        self.max_jobs = request.max_jobs_run or max(1, num_cores() // request.num_threads)
         if self.slots:
             self.max_jobs = min(request.max_jobs_run or self.max_jobs, self.slots.max_jobs)
+        self.memory = num_bytes(request.mem) if request.mem else 0
+        free = available_memory() if self.memory else None
+        if free is not None:
+            self.max_jobs = min(self.max_jobs, max(1, free // self.memory))
+            if self.memory > free:
+                say(program, f"warning: --mem {request.mem} asked for, {free / 2**30:.1f}G free: one job at a time, which may fail")
         self.running: dict[int, _Running] = {}  # by process id
         self.exit_codes: dict[int, int] = {}  # by job number
 
@@ -84,9 +121,7 @@ class _Pool:
         return self
 
     def __exit__(self, *_):
-        # Once ending, a second Ctrl-C must not leave half of the jobs alive.
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         self._signal_groups(signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_SECONDS
         while self.running and time.monotonic() < deadline:
@@ -98,56 +133,65 @@ class _Pool:
         self.reaper.stdin.close()
         self.reaper.wait()
 
-    def run(self) -> dict[int, int]:
+    def run(self, numbers: list[int]) -> dict[int, int]:
         """Return the exit codes of the failed jobs by number."""
-        waiting = list(self.request.numbers)
+        waiting, tries = list(numbers), Counter()
         while waiting or self.running:
-            short_of_gpus = False
+            short = False
             while waiting and len(self.running) < self.max_jobs:
-                gpus = self.slots.take() if self.slots else {}
+                gpus = self._take_room()
                 if gpus is None:
-                    short_of_gpus = True
+                    short = True
                     break
                 self._start(waiting.pop(0), gpus)
-            if short_of_gpus:  # other runs hold them: look again now and then
-                time.sleep(0.5)
-            self._collect(block=bool(self.running) and not short_of_gpus)
+            if short:  # others hold what we want: look again now and then
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            for number in self._collect(block=bool(self.running) and not short):
+                tries[number] += 1
+                if self.exit_codes[number] != 0 and tries[number] <= self.request.retries:
+                    code, log = self.exit_codes.pop(number), self.request.log_of(number)
+                    say(self.program, f"job {number} failed (code {code}), again ({tries[number]} of {self.request.retries}); {log}.1")
+                    waiting.append(number)
         return {number: code for number, code in sorted(self.exit_codes.items()) if code != 0}
+
+    def _take_room(self) -> dict[str, int] | None:
+        """Return the GPUs of the next job, or None if it has to wait for GPUs or memory that others hold."""
+        if self.memory and self.running:
+            free = available_memory()
+            if free is not None and free < self.memory:
+                return None
+        return self.slots.take() if self.slots else {}
 
     def _start(self, number: int, gpus: dict[str, int]) -> None:
         request = self.request
-        arguments, log = request.command, request.log
-        if request.variable:
-            arguments = [substitute(a, request.variable, number) for a in arguments]
-            log = substitute(log, request.variable, number)
-        command = shell_command(arguments)
+        command, log = request.command_of(number), request.log_of(number)
         descriptor = open_log(log, command)
         environment = {**os.environ, "OMP_NUM_THREADS": str(request.num_threads)}
+        environment.pop("PYDINO_MADE_FROM", None)  # it is about these jobs, not about those that one of them may run
         if self.slots:
             environment |= self.slots.environment(gpus)
-        # Signals are held back until the job is on both lists: one that arrives in between must not miss it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            process = subprocess.Popen(
-                ["bash", "-c", f"set -o pipefail\n{command}"], stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
-                env=environment, process_group=0, pass_fds=tuple(gpus.values()), preexec_fn=_unblock_signals,
-            )
+        # A signal that arrives before the job is on both lists must not miss it.
+        with signals_held():
+            try:
+                process = subprocess.Popen(
+                    ["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
+                    env=environment, process_group=0, pass_fds=tuple(gpus.values()), preexec_fn=unblock_signals,
+                )
+            except OSError as error:
+                raise UserError(f"cannot start the command of {log}: {error.strerror}") from error
             self.running[process.pid] = _Running(number, process, descriptor, time.monotonic(), gpus)
             self._tell_reaper(f"+{process.pid}")
-        except OSError as error:
-            raise UserError(f"cannot start the command of {log}: {error.strerror}") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-    def _collect(self, block: bool) -> None:
-        """Take note of the jobs that have ended; with ``block``, wait for one at least."""
+    def _collect(self, block: bool) -> list[int]:
+        """Take note of the jobs that have ended, and return their numbers; with ``block``, wait for one at least."""
+        ended = []
         while self.running:
             try:
                 pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
+                break
             job = self.running.pop(pid, None)
             if job is None:
                 continue
@@ -158,6 +202,8 @@ class _Pool:
             if self.slots:
                 self.slots.give_back(job.gpus)
             self._tell_reaper(f"-{pid}")
+            ended.append(job.number)
+        return ended
 
     def _tell_reaper(self, line: str) -> None:
         try:
@@ -172,44 +218,3 @@ class _Pool:
                 os.killpg(pid, number)
             except ProcessLookupError:
                 pass
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _unblock_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-@contextmanager
-def _signals_raised():
-    """Turn Ctrl-C, TERM and HUP into an exception, once; restore the handlers afterwards."""
-
-    def handler(number, _frame):
-        raise _Interrupted(number)
-
-    # A signal that the caller ignores stays ignored (nohup).
-    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in handled}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _report(request: JobRequest, failed: dict[int, int], program: str) -> None:
-    number, code = next(iter(failed.items()))
-    log = substitute(request.log, request.variable, number) if request.variable else request.log
-    if len(request.numbers) == 1:
-        lines = [f"{program}: job failed, log is in {log}"]
-    else:
-        pattern = request.log if request.variable is None else substitute(request.log, request.variable, "*")
-        lines = [
-            f"{program}: {len(failed)} / {len(request.numbers)} failed, log is in {pattern}",
-            f"{program}: failed jobs: {' '.join(map(str, failed))}",
-        ]
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        lines.append(f"{program}: job {number} was killed (code {code}): often the machine was short of memory")
-    lines += [f"{program}: the end of {log}:", *("    " + line for line in tail(log).splitlines())]
-    print("\n".join(lines), file=sys.stderr)

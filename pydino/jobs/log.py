@@ -1,6 +1,7 @@
 """The head and the foot of a job's log, in the words of ``run.pl``, so that ``grep 'Ended (code'`` keeps working."""
 
 import os
+import re
 import time
 
 from pydino.base import UserError
@@ -10,15 +11,23 @@ _DATE = "%a %b %e %H:%M:%S %Z %Y"  # as `date` prints it
 
 def open_log(path: str, command: str) -> int:
     """Keep an earlier log as ``path.1``, write the head of a new one, and return a descriptor that appends to it."""
+    put_aside(path)
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        if os.path.exists(path):
-            os.replace(path, path + ".1")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         _write(descriptor, f"# {command}\n# Started at {time.strftime(_DATE)}\n#\n")
     except OSError as error:
         raise UserError(f"cannot write the log {path}: {error.strerror}; free some space or choose another place") from error
     return descriptor
+
+
+def put_aside(path: str) -> None:
+    """Make the folder of a log, and keep an earlier log as ``path.1``."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if os.path.exists(path):
+            os.replace(path, path + ".1")
+    except OSError as error:
+        raise UserError(f"cannot write the log {path}: {error.strerror}; free some space or choose another place") from error
 
 
 def close_log(descriptor: int, exit_code: int, seconds: float, num_threads: int) -> None:
@@ -48,3 +57,22 @@ def tail(path: str, num_lines: int = 20) -> str:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - 500 * num_lines))
         lines = stream.read().decode("utf-8", "replace").splitlines()
     return "\n".join(lines[-num_lines:])
+
+
+def ended_with(path: str) -> int | None:
+    """Return the exit code that the foot of a log tells, 128 + signal for one that a signal ended; None where there is no foot (yet)."""
+    try:
+        lines = tail(path).splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if line.startswith("# Started at "):  # begun again after that: a requeued job appends
+            return None
+        if match := re.match(r"# Ended \(code (\d+)(?:; signal (\d+))?\) at ", line):
+            return 128 + int(match[2]) if match[2] else int(match[1])
+    return None
+
+
+def ended_well(path: str) -> bool:
+    """Tell whether a log says at its end that its job succeeded."""
+    return ended_with(path) == 0

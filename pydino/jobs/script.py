@@ -5,7 +5,7 @@ import re
 import shlex
 
 
-def substitute(text: str, variable: str, number: int) -> str:
+def substitute(text: str, variable: str, number: int | str) -> str:
     """Put ``number`` where ``variable`` (usually ``JOB``) stands for it in one argument.
 
     It stands for the number where it is a word of its own: ``x.JOB.ark``, ``split4/JOB/wav.scp`` and ``x_JOB.log`` are filled in;

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pydino.base import UserError, log, warn
 from pydino.data import ViewSampler, batches
 
-from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_state
+from .checkpoint import load_agreed, random_states, save_checkpoint, set_random_state
 from .compute import gradients_kept_here
 from .config import OptimiserConfig, TrainingConfig
 from .interruption import Interruption
@@ -142,7 +142,7 @@ def together(passes: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> int:
     """Put the last checkpoint back; return the number of steps done."""
-    state = load_checkpoint(exp / "checkpoints", world.device)
+    state = load_agreed(exp / "checkpoints", world)
     if state is None:
         return 0
     try:

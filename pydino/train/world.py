@@ -8,7 +8,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from pydino.base import UserError
+from pydino.base import UserError, end_with_parent
 
 
 class World:
@@ -44,6 +44,8 @@ class World:
         if ngpu:
             torch.cuda.set_device(self.device)
         self._signals = None
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            end_with_parent()  # a torchrun that is killed leaves nobody behind who would go on writing
         if self.size > 1:
             dist.init_process_group("nccl" if ngpu else "gloo", device_id=self.device if ngpu else None)
             self._signals = dist.new_group(backend="gloo")

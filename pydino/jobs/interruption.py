@@ -1,0 +1,52 @@
+"""Ctrl-C, TERM and HUP as an exception, so that jobs are ended, or left, in one place."""
+
+import signal
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """One of :data:`SIGNALS` has arrived."""
+
+    def __init__(self, number: int):
+        self.number = number
+        self.name = signal.Signals(number).name
+
+
+@contextmanager
+def signals_raised():
+    """Turn the signals into :class:`Interrupted`; restore the handlers afterwards."""
+
+    def handler(number, _frame):
+        raise Interrupted(number)
+
+    # A signal that the caller ignores stays ignored (nohup).
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def signals_held():
+    """Let the signals wait until the block has ended: for what must not be done by half."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def unblock_signals() -> None:
+    """Undo :func:`signals_held` in a child, which inherits it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def ignore_signals() -> None:
+    """Once ending, a second Ctrl-C must not leave half of the jobs alive."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

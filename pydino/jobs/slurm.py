@@ -1,0 +1,294 @@
+"""The Slurm back-end: one array job for ``JOB=1:N``, waited for until its last task has ended."""
+
+import os
+import re
+import time
+
+from pydino.base import UserError, write_text
+
+from .attempt import Attempt, beside_log
+from .interruption import Interrupted, ignore_signals, signals_held, signals_raised
+from .log import ended_with, put_aside
+from .options import JobRequest
+from .report import report_failures, say
+from .script import substitute
+from .slurm_config import SlurmConfig, find_config, read_slurm_config
+from .slurm_queries import FINAL, Ending, Slurm, Task, Unreachable, compress
+from .slurm_script import job_script
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two questions to the scheduler; a tenth of what the jobs have taken so far
+_PATIENCE = 60.0  # seconds for a task that has left the queue to be accounted for
+_SUBMIT_SECONDS = 300.0  # how long an unreachable controller is asked to take a job
+_CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills those that do not end, later
+_LEFT_BEHIND_SECONDS = 120.0  # and those whose place others are to take
+_QUIET = 60.0  # seconds in the queue before a line says why
+
+_INDEX = "\0"  # stands for an array's index until the path around it is quoted for Slurm
+
+_MEANING = {
+    "OUT_OF_MEMORY": "it needs more memory: --mem",
+    "TIMEOUT": "it needs more time: --time",
+    "NODE_FAIL": "the node died: run it again",
+    "BOOT_FAIL": "the node did not start: run it again",
+    "PREEMPTED": "another job took its place: run it again, or let Slurm do so (--requeue in conf/slurm.conf)",
+    "CANCELLED": "somebody cancelled it, or the site did",
+    "DEADLINE": "it could not have ended before its deadline",
+    "UNKNOWN": "it left the queue, and neither Slurm nor its log tells how; the node may have died",
+}
+
+
+def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
+    """Submit the jobs and wait for all of them, also when some have failed.
+
+    The script of the job lies beside the log, which has the head and the foot of a local one. What is left of an earlier attempt is
+    taken up: tasks that wait or run are waited for instead of submitted again, and where a step passes on what its output is
+    made from, tasks that are done are left alone (:mod:`.attempt`). Tasks of an attempt at something else are cancelled first.
+
+    Returns:
+        0 if all went well; 1 if not, after naming the failed jobs, their states, and the first one's last words on standard error;
+        128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) leaves it to be found again.
+    """
+    config = read_slurm_config(find_config(request.config))
+    submission = _Submission(request, program, config)
+    try:
+        with signals_raised():
+            failed = submission.run()
+    except Interrupted as interrupted:
+        ignore_signals()
+        submission.leave(interrupted)
+        return 128 + interrupted.number
+    if failed:
+        report_failures(request, sorted(failed), program, submission.remarks(failed))
+        return 1
+    submission.attempt.close()
+    return 0
+
+
+def site_names(config: str | None) -> list[str]:
+    """Return the options that the configuration describes; for :func:`parse_request`."""
+    return list(read_slurm_config(find_config(config)).options)
+
+
+class _Submission:
+    """The jobs of one request. ``waiting`` maps each task that has not ended to the number of its job."""
+
+    def __init__(self, request: JobRequest, program: str, config: SlurmConfig):
+        self.request, self.program, self.config = request, program, config
+        self.options = config.sbatch_options(request.given)
+        self.slurm = Slurm()
+        self.attempt = Attempt(request)
+        self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
+        self.waiting: dict[Task, int] = {}
+        self.task_of: dict[int, Task] = {}  # the latest, by job number
+        self.silent = False  # the controller does not answer
+
+    def run(self) -> dict[int, Ending]:
+        """Return how those jobs ended that failed."""
+        todo = self._take_up_earlier()
+        if todo:
+            self._submit(todo)
+        failed = self._wait()
+        for number in range(1, self.request.retries + 1):
+            again = sorted(n for n, ending in failed.items() if ending.state != "CANCELLED")
+            if not again:
+                break
+            states = ", ".join(sorted({failed[n].state for n in again}))
+            say(self.program, f"jobs {compress(again)} ended with {states}, again ({number} of {self.request.retries})")
+            self._submit(again)
+            failed = {n: ending for n, ending in failed.items() if n not in again} | self._wait()
+        return failed
+
+    def _take_up_earlier(self) -> list[int]:
+        """Wait for what is in the queue of the same attempt, or cancel what is of another; return the jobs to submit."""
+        jobs = [entry["job"] for entry in self.attempt.jobs if entry["job"]]
+        if len(jobs) < len(self.attempt.jobs):  # killed between sbatch and the record
+            jobs += [job for job in self._ask(self.slurm.find, self.script) if job not in {known.partition(";")[0] for known in jobs}]
+        live = self._ask(self.slurm.live, jobs) if jobs else {}
+        names = " ".join(dict.fromkeys(_name(job) for job, _ in live))
+        if live and not (self.attempt.resumed and not any(entry.get("cancelled") for entry in self.attempt.jobs)):
+            say(self.program, f"cancelling Slurm job {names}, which an earlier run left: it is of other inputs or options, or was given up")
+            self._ask(self._cancel, list(dict.fromkeys(job for job, _ in live)), _LEFT_BEHIND_SECONDS)
+            live = {}
+        if not self.attempt.resumed:
+            self.attempt.begin()
+            return list(self.request.numbers)
+        for job, index in live:
+            self._expect((job, index), self.request.first if index is None else index)
+        # Entries that are no longer in the queue have told all they had to tell.
+        still = {job for job, _ in live}
+        self.attempt.jobs = [{"job": job, "numbers": compress(sorted(n for t, n in self.waiting.items() if t[0] == job))} for job in still]
+        todo = [number for number in self.attempt.todo() if number not in self.task_of]
+        done = len(self.request.numbers) - len(todo) - len(live)
+        if done:
+            say(self.program, f"{done} of {len(self.request.numbers)} jobs are done by an earlier run; {self.request.logs}")
+        if live:
+            say(self.program, f"{len(live)} of {len(self.request.numbers)} jobs are in the queue, from an earlier run: Slurm job {names}")
+        self.attempt.write()
+        return todo
+
+    def _submit(self, numbers: list[int]) -> None:
+        for number in numbers:
+            put_aside(self.request.log_of(number))
+        command = self._sbatch(numbers)
+        write_text(self.script, job_script(self.request, numbers, command))
+        known = set(self._ask(self.slurm.find, self.script)) if self.attempt.jobs else set()
+        entry = {"job": None, "numbers": compress(numbers)}
+        self.attempt.jobs.append(entry)
+        self.attempt.write()
+        patience = time.monotonic() + _SUBMIT_SECONDS
+        while entry["job"] is None:
+            try:
+                with signals_held():  # a job must not get away between sbatch and the record
+                    entry["job"] = self.slurm.submit(command)
+                    self.attempt.write()
+            except Unreachable as error:
+                if time.monotonic() > patience:
+                    raise UserError(f"Slurm takes no jobs ({error}); try again later") from error
+                self._say_silent(error)
+                time.sleep(5)
+                taken = [job for job in self._ask(self.slurm.find, self.script) if job not in known]
+                entry["job"] = taken[0] if taken else None  # it was taken, though the answer got lost
+            except UserError as error:
+                self.attempt.jobs.remove(entry)
+                self.attempt.write()
+                raise UserError(self._refused(str(error), command)) from error
+        self.attempt.write()
+        for number in numbers:
+            self._expect((entry["job"], number if self.request.variable else None), number)
+        many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
+        say(self.program, f"Slurm job {_name(entry['job'])}{many}, log is in {self.request.logs}")
+
+    def _sbatch(self, numbers: list[int]) -> list[str]:
+        """Return the command that submits. What the wrapper itself relies on comes last: no site's option can replace it."""
+        log = os.path.abspath(self.request.log)
+        array = []
+        if self.request.variable:
+            log = substitute(log, self.request.variable, _INDEX)
+            limit = f"%{self.request.max_jobs_run}" if self.request.max_jobs_run else ""
+            array = [f"--array={compress(numbers)}{limit}"]
+        name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
+        site = [*self.config.command, *self.options]
+        named = any(word.startswith(("--job-name", "-J")) for word in site)
+        return [
+            *site, *([] if named else [f"--job-name={name}"]), "--parsable", "--open-mode=append",
+            f"--output={log.replace('%', '%%').replace(_INDEX, '%a')}", *array, self.script,
+        ]  # fmt: skip
+
+    def _refused(self, said: str, command: list[str]) -> str:
+        hint = f"The site's partition, account and limits are told in {self.config.place}"
+        if self.config.place == "the built-in configuration":
+            hint = "Tell the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
+        if "array" in said.lower():
+            hint = "The site may limit arrays (scontrol show config | grep -i array): try fewer jobs, with --nj"
+        return f"sbatch refused: {said}\n{hint}. The command was: {' '.join(command)}"
+
+    def _expect(self, task: Task, number: int) -> None:
+        self.waiting[task] = number
+        self.task_of[number] = task
+
+    def _wait(self) -> dict[int, Ending]:
+        """Wait until every task has ended; return how those did that failed."""
+        failed, missing, began = {}, {}, time.monotonic()
+        said = (began, "")
+        while self.waiting:
+            live = self._ask(self.slurm.live, list(dict.fromkeys(job for job, _ in self.waiting)))
+            gone = [task for task in self.waiting if task not in live]
+            endings = self._ask(self.slurm.endings, gone) if gone else {}
+            for task in gone:
+                since = missing.setdefault(task, time.monotonic())
+                ending = self._judge(task, endings.get(task), time.monotonic() - since)
+                if ending:
+                    number = self.waiting.pop(task)
+                    if ending.state != "COMPLETED":
+                        failed[number] = ending
+            for task in live:
+                missing.pop(task, None)
+            said = self._say_waiting(live, said)
+            if self.waiting:
+                time.sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (time.monotonic() - began) / 10)))
+        return failed
+
+    def _judge(self, task: Task, ending: Ending | None, seconds: float) -> Ending | None:
+        """Return how a task ended that has left the queue, or None while that is not known. The log speaks where Slurm has forgotten."""
+        if ending:
+            return ending if ending.state in FINAL else None
+        if seconds < _PATIENCE / 10:
+            return None
+        code = ended_with(self.request.log_of(self.waiting[task]))
+        if code is not None:
+            return Ending("FAILED" if code else "COMPLETED", code)
+        return Ending("UNKNOWN") if seconds > _PATIENCE else None
+
+    def _ask(self, question, *arguments):
+        """Return what the scheduler answers, however long it takes: jobs run on while the controller is away."""
+        while True:
+            try:
+                answer = question(*arguments)
+            except Unreachable as error:
+                self._say_silent(error)
+                time.sleep(2)
+                continue
+            if self.silent:
+                say(self.program, "Slurm answers again")
+                self.silent = False
+            return answer
+
+    def _say_silent(self, error: Unreachable) -> None:
+        if not self.silent:
+            say(self.program, f"Slurm does not answer ({error}); jobs that run are none the worse, waiting for it")
+            self.silent = True
+
+    def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:
+        """Say now and then why nothing runs: a job that can never start looks like one that runs."""
+        reasons = sorted({reason for state, reason in live.values() if state == "PENDING"})
+        text = ", ".join(reasons)
+        if not reasons or any(state != "PENDING" for state, _ in live.values()) or time.monotonic() - said[0] < _QUIET or text == said[1]:
+            return said
+        say(self.program, f"{len(live)} jobs wait in the queue, none runs: {text} (squeue --me; docs/slurm.md)")
+        return time.monotonic(), text
+
+    def _cancel(self, jobs: list[str], seconds: float) -> None:
+        """Cancel jobs and wait, for a time, until they are gone."""
+        end = time.monotonic() + seconds
+        while True:
+            self.slurm.cancel(jobs)
+            for _ in range(10):
+                if not self.slurm.live(jobs) or time.monotonic() > end:
+                    return
+                time.sleep(_SHORTEST_PAUSE)
+
+    def leave(self, interrupted: Interrupted) -> None:
+        """End after a signal."""
+        jobs = list(dict.fromkeys(job for job, _ in self.waiting))
+        names = " ".join(map(_name, jobs)) or "(nothing was in the queue)"
+        if interrupted.name == "SIGHUP":
+            say(self.program, f"SIGHUP received: Slurm job {names} goes on; the same command finds it again")
+            return
+        for entry in self.attempt.jobs:
+            entry["cancelled"] = True
+        try:
+            self.attempt.write()
+            if jobs:
+                self._cancel(jobs, _CANCEL_SECONDS)
+        except (Unreachable, UserError) as error:
+            say(self.program, f"{interrupted.name} received, but could not cancel ({error}); do so yourself: scancel {names}")
+            return
+        say(self.program, f"{interrupted.name} received: cancelled Slurm job {names}")
+
+    def remarks(self, failed: dict[int, Ending]) -> list[str]:
+        """Return a line for each way in which jobs failed."""
+        lines = []
+        for ending in sorted(set(failed.values()), key=lambda ending: (ending.state, ending.code)):
+            numbers = sorted(number for number, other in failed.items() if other == ending)
+            job, index = self.task_of[numbers[0]]
+            state = f"FAILED with exit code {ending.code}" if ending.state == "FAILED" else f"{ending.state}: {_MEANING[ending.state]}"
+            if ending.state == "FAILED" and ending.code == 137:
+                state += " (killed: often short of memory; --mem asks for more)"
+            one = f"_{index}" if index is not None else ""
+            which = f"Slurm job {_name(job)}{one}" if len(numbers) == 1 else f"{len(numbers)} of Slurm job {_name(job)}"
+            lines.append(f"job{'s' if len(numbers) > 1 else ''} {compress(numbers)} ({which}): {state}")
+        return lines
+
+
+def _name(job: str) -> str:
+    return job.partition(";")[0]

@@ -1,0 +1,139 @@
+"""``conf/slurm.conf``: how a site's ``sbatch`` wants to be asked, in the format of Kaldi's ``slurm.pl``.
+
+::
+
+    command sbatch --account=speech     # the program and what every job gets
+    option mem=* --mem=$0               # --mem 4G becomes --mem=4G
+    option gpu=0 --partition=cpu        # a value of its own: it goes before *
+    option gpu=* --partition=gpu --gres=gpu:$0
+    default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
+    option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
+
+Names may be spelt with - or _. For ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` there are lines built in (below); a file
+that says anything of a name replaces all that is built in for it. ``max_jobs_run``, ``retries`` and ``config`` are the wrapper's own.
+
+sbatch takes the last of two options that contradict. The order is fixed, from what is common to what was asked for: the command;
+defaults, in the order of the file; then what was given: ``gpu``, ``num_nodes``, ``num_threads``, ``mem``, ``time``, and the site's own, in
+the order of the file. So a ``--time 2-0`` that was given beats a ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random
+order.)
+"""
+
+import os
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydino.base import UserError, nearest
+
+_BUILT_IN = """\
+command sbatch
+option num_threads=* --cpus-per-task=$0
+option mem=* --mem=$0
+option mem=0
+option time=* --time=$0
+option gpu=* --gres=gpu:$0
+option gpu=0
+option num_nodes=* --nodes=$0 --ntasks-per-node=1
+"""
+_ORDER = ("gpu", "num_nodes", "num_threads", "mem", "time")
+_OF_THE_WRAPPER = ("max_jobs_run", "retries", "config")
+
+
+@dataclass
+class SlurmConfig:
+    """A configuration that was read. ``options`` maps a name and a value, or ``*``, to the text for sbatch."""
+
+    command: list[str] = field(default_factory=list)
+    options: dict[str, dict[str, str]] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    place: str = "the built-in configuration"
+
+    def sbatch_options(self, given: dict[str, str]) -> list[str]:
+        """Return what follows the command on sbatch's line, for the options as given (names with ``_``).
+
+        Raises:
+            UserError: no line of the file is about an option or its value.
+        """
+        given = {name: value for name, value in given.items() if name not in _OF_THE_WRAPPER}
+        texts = [self._text(name, value) for name, value in self.defaults.items() if name not in given]
+        order = [*_ORDER, *(name for name in self.options if name not in _ORDER)]
+        for name in given:
+            if name not in order:
+                raise UserError(f"--{name} is not described in {self.place}{nearest(name, order)}; add 'option {name}=* ...' there")
+        texts += [self._text(name, given[name]) for name in order if name in given]
+        return [word for text in texts for word in shlex.split(text)]
+
+    def _text(self, name: str, value: str) -> str:
+        values = self.options.get(name, {})
+        text = values.get(value, values.get("*"))
+        if text is None:
+            raise UserError(
+                f"the value '{value}' of --{name.replace('_', '-')} is not described in {self.place}; add 'option {name}={value} ...' there"
+            )
+        return text.replace("$0", shlex.quote(_whole(value) if name == "mem" else value))
+
+
+def _whole(mem: str) -> str:
+    """sbatch reads no fractions: 1.5G is 1536M."""
+    if "." not in mem:
+        return mem.upper()
+    units = "KMGT"
+    unit = mem[-1].upper() if mem[-1].isalpha() else "M"
+    return f"{round(float(mem.rstrip('KMGTkmgt')) * 1024)}{units[units.index(unit) - 1]}" if unit != "K" else f"{round(float(mem[:-1]))}K"
+
+
+def find_config(given: str | None) -> str | None:
+    """Return the file to read: ``--config``, else ``PYDINO_SLURM_CONF`` (cmd.sh sets it), the recipe's, the project's, or None."""
+    if given:
+        return given
+    places = [os.environ.get("PYDINO_SLURM_CONF"), "conf/slurm.conf", Path(__file__).parents[2] / "conf/slurm.conf"]
+    return next((str(place) for place in places if place and os.path.isfile(place)), None)
+
+
+def read_slurm_config(path: str | None) -> SlurmConfig:
+    """Read a configuration; with None, the built-in one.
+
+    Raises:
+        UserError: the file cannot be read, a line is not understood, or a default has no option.
+    """
+    config = _parse(_BUILT_IN, SlurmConfig())
+    if path is None:
+        return config
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; --config is a file in the format of Kaldi's slurm.conf") from error
+    own = _parse(text, SlurmConfig(place=path))
+    options = own.options | {name: values for name, values in config.options.items() if name not in own.options}
+    for name in own.defaults:
+        if name not in options:
+            raise UserError(f"{path}: 'default {name}=...' has no 'option {name}=...'{nearest(name, options)}")
+    return SlurmConfig(own.command or config.command, options, own.defaults, path)
+
+
+def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
+    for number, line in enumerate(text.splitlines(), 1):
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not line:
+            continue
+        if match := re.fullmatch(r"command\s+(.+)", line):
+            config.command = _words(match[1], config.place, number)
+        elif match := re.fullmatch(r"option\s+([\w-]+)=(\S+)\s*(.*)", line):
+            _words(match[3], config.place, number)
+            config.options.setdefault(match[1].replace("-", "_"), {})[match[2]] = match[3]
+        elif match := re.fullmatch(r"default\s+([\w-]+)=(\S+)", line):
+            config.defaults[match[1].replace("-", "_")] = match[2]
+        else:
+            raise UserError(
+                f"{config.place}:{number}: '{line}' is none of 'command sbatch ...', 'option NAME=* ... $0', 'option NAME=VALUE ...', "
+                "'default NAME=VALUE'"
+            )
+    return config
+
+
+def _words(text: str, place: str, number: int) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{place}:{number}: {error} in '{text}'") from error

@@ -1,0 +1,207 @@
+"""What is asked of Slurm, in as few questions as can be: one ``squeue`` for all tasks of all jobs that are waited for, and once some have
+left the queue, one ``sacct``, or where there is no accounting one ``scontrol``, for how they ended."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+
+from pydino.base import UserError
+
+FINAL = {
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED",
+}  # fmt: skip
+_TRANSIENT = (
+    "Unable to contact slurm controller", "Socket timed out", "temporarily unable", "Connection refused", "Connection timed out",
+    "Zero Bytes were transmitted", "Unexpected message received", "Communication connection failure", "Transport endpoint",
+    "System not yet initialized", "Slurm controller is in standby",
+)  # fmt: skip
+
+
+class Unreachable(Exception):
+    """The controller does not answer; it may later."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a task ended: a state's name as Slurm has it, and the exit code of its script (128 + signal for one that a signal ended)."""
+
+    state: str
+    code: int = 0
+
+
+Task = tuple[str, int | None]  # job, index in the array; None for a job that is no array
+
+
+class Slurm:
+    """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints it."""
+
+    def __init__(self):
+        self.has_accounting = True  # until it says otherwise
+
+    def submit(self, command: list[str]) -> str:
+        """Submit and return the job.
+
+        Raises:
+            Unreachable: the controller did not answer; the job may have been taken all the same.
+            UserError: sbatch refused.
+        """
+        environment = {name: value for name, value in os.environ.items() if not _is_of_a_job(name)}
+        done = _run(command, environment)
+        found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
+        if done.returncode != 0 or not found:
+            said = _said(done)
+            if any(text in said for text in _TRANSIENT):
+                raise Unreachable(said)
+            raise UserError(said)
+        return found[1] + (found[2] or "")
+
+    def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
+        """Return state and reason of every task that waits, runs or is being ended.
+
+        Raises:
+            Unreachable: the controller did not answer.
+        """
+        found = {}
+        for cluster, names in _by_cluster(jobs).items():
+            done = _run(["squeue", *cluster, "-h", "-r", "-j", ",".join(names), "-o", "%F|%K|%T|%r"])
+            if done.returncode != 0 and "Invalid job id" not in done.stderr:
+                raise Unreachable(_said(done))
+            for line in done.stdout.splitlines():
+                job, index, state, reason = (*line.split("|", 3), "", "", "")[:4]
+                if job in names:
+                    found[names[job], int(index) if index.isdigit() else None] = (state, reason)
+        return found
+
+    def endings(self, tasks: list[Task]) -> dict[Task, Ending]:
+        """Return how tasks ended that are not in the queue, of those that Slurm still remembers; the state may turn out not to be final.
+
+        Raises:
+            Unreachable: the controller did not answer.
+        """
+        found = {}
+        for cluster, names in _by_cluster([job for job, _ in tasks]).items():
+            rows = self._accounting(cluster, names) if self.has_accounting else []
+            found |= {(names[job], index): ending for job, index, ending in rows}
+            # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which forgets after some minutes.
+            if any(found.get(task, Ending("")).state != "COMPLETED" for task in tasks if task[0] in names.values()):
+                found |= {(name, index): ending for name, index, ending in self._controller(cluster, names)}
+        return {task: ending for task, ending in found.items() if task in tasks}
+
+    def _accounting(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
+        done = _run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), "-o", "JobID,State,ExitCode"])
+        if done.returncode != 0:
+            self.has_accounting = "accounting storage is disabled" not in done.stderr and done.returncode != 127
+            return []
+        rows = []
+        for line in done.stdout.splitlines():
+            name, state, code = (*line.split("|"), "", "")[:3]
+            match = re.fullmatch(r"(\d+)(?:_\[?([\d,:%-]+)\]?)?", name)
+            if match and match[1] in names:
+                ending = Ending(state.split(" ")[0].rstrip("+"), _code(code))
+                rows += [(match[1], index, ending) for index in (expand(match[2]) if match[2] else [None])]
+        return rows
+
+    def _controller(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
+        rows = []
+        for name in names:  # scontrol takes one at a time; it answers for the whole array
+            done = _run(["scontrol", *cluster, "-o", "show", "job", name])
+            if done.returncode != 0 and "Invalid job id" not in done.stderr + done.stdout:
+                raise Unreachable(_said(done))
+            for line in done.stdout.splitlines():  # "JobId=2 ArrayJobId=1 ArrayTaskId=1 JobName=..."; one that is no array has the first
+                state, code = re.search(r" JobState=(\S+)", line), re.search(r" ExitCode=(\S+)", line)
+                array = re.match(r"JobId=\d+ ArrayJobId=\d+ ArrayTaskId=([\d,:%-]+)", line)
+                if state:
+                    ending = Ending(state[1], _code(code[1] if code else ""))
+                    rows += [(names[name], index, ending) for index in (expand(array[1]) if array else [None])]
+        return rows
+
+    def cancel(self, jobs: list[str]) -> None:
+        """Cancel what is left of the jobs; those that have ended are no mistake.
+
+        Raises:
+            Unreachable: the controller did not answer.
+        """
+        for cluster, names in _by_cluster(jobs).items():
+            done = _run(["scancel", *cluster, *names])
+            if any(text in _said(done) for text in _TRANSIENT):
+                raise Unreachable(_said(done))
+
+    def find(self, script: str) -> list[str]:
+        """Return the user's jobs in the queue that were submitted with a script at this path.
+
+        Raises:
+            Unreachable: the controller did not answer.
+        """
+        done = _run(["squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o"])
+        if done.returncode != 0:
+            raise Unreachable(_said(done))
+        lines = (line.partition("|") for line in done.stdout.splitlines())
+        return list(dict.fromkeys(job for job, _, command in lines if command == script))
+
+
+def expand(indices: str) -> list[int]:
+    """Return the indices that ``1,4-8:2%3`` stands for."""
+    found = []
+    for part in filter(None, indices.partition("%")[0].split(",")):
+        ends, _, step = part.partition(":")
+        first, _, last = ends.partition("-")
+        if first.isdigit():
+            found += range(int(first), int(last or first) + 1, int(step or 1))
+    return found
+
+
+def compress(numbers: list[int]) -> str:
+    """Return ascending numbers as sbatch's ``--array`` takes them: ``1-4,7``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _by_cluster(jobs: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the options that name a cluster, with its jobs' numbers and what we call them."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for job in jobs:
+        number, _, cluster = job.partition(";")
+        found.setdefault(("-M", cluster) if cluster else (), {})[number] = job
+    return found
+
+
+def _code(text: str) -> int:
+    """``7:0`` is exit code 7, ``0:9`` signal 9."""
+    code, _, number = text.partition(":")
+    if number.isdigit() and int(number):
+        return 128 + int(number)
+    return int(code) if code.isdigit() else 0
+
+
+def _is_of_a_job(name: str) -> bool:
+    """Tell what we have from a Slurm job that we may be in ourselves, and what is about our own GPUs; no other job is to have it."""
+    return name.startswith("SLURM_") and name != "SLURM_CONF" or name in ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM")
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    environment = {**(environment or os.environ), "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
+    try:
+        # In a group of its own: a Ctrl-C is ours, to be acted on when the answer is there.
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=120, env=environment,
+            process_group=0,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(f"{command[0]} gave no answer in 120 s") from error
+    except OSError as error:
+        if command[0] == "sacct":
+            return subprocess.CompletedProcess(command, 127, "", "")
+        raise UserError(
+            f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are submitted? "
+            "With backend=local in cmd.sh, jobs run here"
+        ) from error
+
+
+def _said(done: subprocess.CompletedProcess) -> str:
+    return (done.stderr.strip() or done.stdout.strip() or f"{done.args[0]} ended with {done.returncode}").replace("\n", "; ")

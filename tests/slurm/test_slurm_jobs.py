@@ -1,0 +1,326 @@
+"""utils/run_slurm.sh against a real Slurm: what becomes of jobs, and of those that wait for them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WRAPPER = ROOT / "utils/run_slurm.sh"
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def folder(tmp_path, cluster, monkeypatch):
+    """Blanks, letters beyond ASCII, a percent sign, and the letters JOB, in a word and as one."""
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    for name in ("PYDINO_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "my JOB dïr 5%j" / "JOBS"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def call(folder, *arguments, wrapper=WRAPPER, **variables):
+    return subprocess.run(
+        [wrapper, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=120, env={**os.environ, **variables}
+    )
+
+
+def hear_signals():
+    """What a shell starts in the background ignores SIGINT, and so would the wrapper if the tests were started so."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def begin(folder, *arguments, until="begun.*", count=1, **variables):
+    """Start a wrapper and return when its jobs have made their files."""
+    process = subprocess.Popen(
+        [WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+    end = time.monotonic() + 40
+    while len(list(folder.glob(until))) < count:
+        assert time.monotonic() < end and process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    return process
+
+
+def record(folder, name="a"):
+    return json.loads((folder / f"{name}.jobs.json").read_text())
+
+
+def number_of(stderr):
+    return re.findall(r"run_slurm\.sh: Slurm job (\d+)", stderr)
+
+
+# Leaves a mark for each time it begins; ends when it may.
+PATIENT = 'mktemp begun.$1.XXXX; for i in {1..600}; do [ ! -e go ] || exit 0; sleep 0.1; done; exit 9'
+ARRAY = ["JOB=1:2", "a.JOB.log", "bash", "-c", PATIENT, "x", "JOB"]
+
+
+@pytest.fixture(scope="session")
+def out_of_time(cluster, tmp_path_factory):
+    """A job whose time is up: Slurm looks every 30 seconds, so it is begun with the first test and looked at by the last."""
+    folder = tmp_path_factory.mktemp("late")
+    process = begin(
+        folder, "--time", "1", "--mem", "10M", "late.log", "bash", "-c", "touch begun.1; sleep 100", SLURM_CONF=str(cluster.conf)
+    )
+    cluster.ask("scontrol", "update", f"jobid={record(folder, 'late')['jobs'][0]['job']}", "EndTime=now+1")
+    yield folder, process
+    process.kill()
+
+
+def test_array_with_logs_like_local_ones(folder, cluster, out_of_time):
+    arguments = ["--mem", "10M", "--num-threads", "2", "JOB=2:4", "log/x.JOB.log", "echo", "x.JOB.ark", "JOBS", "two  words", r"it\'s"]
+    arguments += ["|", "cat", ">&2", "&&", "bash", "-c", "echo $OMP_NUM_THREADS threads; printf end"]
+    done = call(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    job = number_of(done.stderr)[0]
+    assert done.stderr == f"run_slurm.sh: Slurm job {job}, 3 tasks, log is in log/x.*.log\n"
+    date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
+    for number in (2, 3, 4):
+        assert re.fullmatch(
+            rf"""# echo x.{number}.ark JOBS 'two  words' it\\'s \| cat >&2 && bash -c 'echo \$OMP_NUM_THREADS threads; printf end'
+# Running on 127.0.0.[23], Slurm job {job}_{number}
+# Started at {date}
+#
+x.{number}.ark JOBS two  words it's
+2 threads
+end
+# Accounting: time=\d+ threads=2
+# Ended \(code 0\) at {date}, elapsed time \d+ seconds
+""",
+            (folder / f"log/x.{number}.log").read_text(),
+        )
+    assert sorted(path.name for path in (folder / "log").iterdir()) == ["x.2.log", "x.3.log", "x.4.log", "x.slurm.sh"]
+    assert "MinMemoryNode=10M" in cluster.show(job) and "CPUs/Task=2" in cluster.show(job)
+
+
+def test_failures_are_named_with_their_codes(folder):
+    job = ["bash", "-c", "echo work JOB; exit $((JOB == 2 ? 7 : 0))"]
+    done = call(folder, "JOB=1:4", "a.JOB.log", *job, "&&", "test", "JOB", "!=", "4", "|", "true")
+    assert done.returncode == 1
+    assert "run_slurm.sh: 2 / 4 failed, log is in a.*.log\nrun_slurm.sh: failed jobs: 2 4\n" in done.stderr
+    assert re.search(r"run_slurm.sh: job 2 \(Slurm job \d+_2\): FAILED with exit code 7\n", done.stderr)
+    assert re.search(r"run_slurm.sh: job 4 \(Slurm job \d+_4\): FAILED with exit code 1\n", done.stderr)  # a member of a pipe
+    assert "    work 2\n" in done.stderr and "work 4" not in done.stderr and "# Ended (code 7) at" in (folder / "a.2.log").read_text()
+    single = call(folder, "b.log", "false")
+    assert single.returncode == 1 and "run_slurm.sh: job failed, log is in b.log\n" in single.stderr
+    call(folder, "b.log", "echo", "second")
+    assert "\nsecond\n" in (folder / "b.log").read_text() and "# false" in (folder / "b.log.1").read_text()
+
+
+def test_a_rerun_does_only_what_failed_or_is_missing(folder):
+    (folder / "job.sh").write_text("echo $1 >> ran; [ -e mended ] || [ $1 != 2 ]\n")
+    arguments = ["JOB=1:4", "a.JOB.log", "bash", "job.sh", "JOB"]
+
+    def ran(made_from, wrapper=WRAPPER):
+        (folder / "ran").write_text("")
+        done = call(folder, *arguments, wrapper=wrapper, PYDINO_MADE_FROM=made_from)
+        return done.returncode, sorted((folder / "ran").read_text().split())
+
+    assert ran("one") == (1, ["1", "2", "3", "4"])
+    (folder / "a.4.log").unlink()
+    assert ran("one") == (1, ["2", "4"])
+    assert ran("two") == (1, ["1", "2", "3", "4"])  # made from something else
+    (folder / "mended").touch()
+    assert ran("two", ROOT / "utils/run_local.sh") == (0, ["2"])  # also on another back-end
+    assert ran("two") == (0, ["1", "2", "3", "4"])  # all was well: a step that calls again has lost its output
+
+
+def test_retries(folder):
+    job = "[ $1 = 1 ] || { mktemp try.$1.XXXX; [ $1 = 2 ] && [ $(ls try.2.* | wc -l) = 3 ]; }"
+    done = call(folder, "--retries", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", job, "x", "JOB")
+    assert done.returncode == 1 and "run_slurm.sh: failed jobs: 3\n" in done.stderr
+    assert "run_slurm.sh: jobs 2-3 ended with FAILED, again (2 of 2)\n" in done.stderr
+    assert len(set(number_of(done.stderr))) == 3 and len(list(folder.glob("try.*"))) == 6
+
+
+def test_at_most_so_many_at_once_each_with_its_gpu(folder):
+    job = "touch running.$1; sleep 0.5; ls running.* | wc -l; rm running.$1; echo gpus $CUDA_VISIBLE_DEVICES"
+    done = call(folder, "--gpu", 1, "--max-jobs-run", 1, "JOB=1:3", "a.JOB.log", "bash", "-c", job, "x", "JOB", CUDA_VISIBLE_DEVICES="7")
+    assert done.returncode == 0, done.stderr
+    for number in (1, 2, 3):
+        assert re.search(r"^1\ngpus [01]$", (folder / f"a.{number}.log").read_text(), re.M)
+
+
+def test_the_sites_configuration(folder, cluster):
+    """What was given beats what the line of another option brings along, in whatever order it was given; and what sbatch is told last."""
+    (folder / "conf").mkdir()
+    (folder / "conf/slurm.conf").write_text(
+        "command sbatch --partition=hi --job-name=mine   # ours\noption time=* --time $0\noption mem=* --mem-per-cpu=$0\n"
+        "default gpu=0\noption gpu=0 --time=5 --comment='no gpu'\noption gpu=* --gres=gpu:$0 --time=4:0:0 --partition=batch\n"
+        "option nice=* --nice=$0\n"
+    )
+    jobs = {}
+    for name, options in {"a": ["--time", "7", "--gpu", "1"], "b": ["--gpu=1", "--mem", "0.5G", "--nice", "3"], "c": []}.items():
+        done = call(folder, *options, f"{name}.log", "true")
+        assert done.returncode == 0, done.stderr
+        jobs[name] = cluster.show(number_of(done.stderr)[0])
+    assert "TimeLimit=00:07:00" in jobs["a"] and "Partition=batch" in jobs["a"] and "JobName=mine" in jobs["a"]
+    assert "TimeLimit=04:00:00" in jobs["b"] and "MinMemoryCPU=512M" in jobs["b"] and "Nice=3" in jobs["b"]
+    assert "TimeLimit=00:05:00" in jobs["c"] and "Partition=hi" in jobs["c"] and "Comment=no gpu" in jobs["c"]
+    done = call(folder, "--nicer", "3", "d.log", "true")
+    assert done.returncode == 1 and "unknown option --nicer (did you mean '--nice'?)" in done.stderr and not (folder / "d.log").exists()
+
+
+def test_what_sbatch_refuses_is_told_with_the_place_to_mend_it(folder, cluster):
+    (folder / "site.conf").write_text("command sbatch --partition=nowhere\n")
+    done = call(folder, "--config", "site.conf", "a.log", "true")
+    assert done.returncode == 1 and "invalid partition" in done.stderr and "are told in site.conf" in done.stderr
+    assert "Traceback" not in done.stderr and not record(folder)["jobs"]
+    done = call(folder, "--gpu", "3", "a.log", "true")
+    assert done.returncode == 1 and "sbatch refused: " in done.stderr and not cluster.queue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_cancels(folder, cluster, number):
+    process = begin(folder, *ARRAY, count=2, PYDINO_MADE_FROM="x")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=40)
+    job = number_of(errors)[0]
+    assert process.returncode == (-number if number == signal.SIGINT else 128 + number)
+    assert f"received: cancelled Slurm job {job}\n" in errors and not cluster.queue() and "JobState=CANCELLED" in cluster.show(job)
+    assert "# Ended (code 143) at" in (folder / "a.1.log").read_text()
+    (folder / "go").touch()
+    done = call(folder, *ARRAY, PYDINO_MADE_FROM="x")
+    assert done.returncode == 0 and number_of(done.stderr) != [job] and len(list(folder.glob("begun.*"))) == 4
+
+
+@pytest.mark.parametrize("how", ["killed", "killed before it wrote the job down", "hung up"])
+def test_jobs_of_a_dead_shell_are_found_again(folder, cluster, how):
+    process = begin(folder, *ARRAY, count=2)
+    process.send_signal(signal.SIGHUP if how == "hung up" else signal.SIGKILL)
+    _, errors = process.communicate(timeout=20)
+    job = number_of(errors)[0]
+    if how == "hung up":
+        assert f"SIGHUP received: Slurm job {job} goes on" in errors and process.returncode == 129
+    if how == "killed before it wrote the job down":
+        path = folder / "a.jobs.json"
+        path.write_text(path.read_text().replace(f'"job": "{job}"', '"job": null'))
+    again = subprocess.Popen([WRAPPER, *ARRAY], cwd=folder, stderr=subprocess.PIPE, text=True)
+    assert again.stderr.readline() == f"run_slurm.sh: 2 of 2 jobs are in the queue, from an earlier run: Slurm job {job}\n"
+    (folder / "go").touch()
+    assert again.wait(timeout=40) == 0
+    assert len(list(folder.glob("begun.*"))) == 2 and "# Ended (code 0)" in (folder / "a.2.log").read_text()
+    assert not (folder / "a.jobs.json").exists() and not cluster.queue()
+
+
+def test_jobs_of_a_dead_shell_that_are_of_other_inputs_are_cancelled(folder, cluster):
+    process = begin(folder, *ARRAY, count=2, PYDINO_MADE_FROM="old")
+    process.kill()
+    job = number_of(process.communicate()[1])[0]
+    local = call(folder, *ARRAY, wrapper=ROOT / "utils/run_local.sh", PYDINO_MADE_FROM="old")
+    assert local.returncode == 1 and f"Slurm job {job} of an earlier run is at this" in local.stderr
+    again = begin(folder, *ARRAY, until="begun.*", count=4, PYDINO_MADE_FROM="new")
+    assert "JobState=CANCELLED" in cluster.show(job) and "JobState=RUNNING" not in cluster.show(job)
+    (folder / "go").touch()
+    _, errors = again.communicate(timeout=40)
+    assert again.returncode == 0 and f"cancelling Slurm job {job}, which an earlier run left" in errors
+
+
+def test_a_task_that_somebody_cancels(folder, cluster):
+    process = begin(folder, *ARRAY, count=2)
+    job = record(folder)["jobs"][0]["job"]
+    cluster.ask("scancel", f"{job}_1")
+    cluster.until(lambda: cluster.queue() == [f"{job}_2"])
+    (folder / "go").touch()
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert "failed jobs: 1\n" in errors and f"job 1 (Slurm job {job}_1): CANCELLED: somebody cancelled it" in errors
+
+
+def test_pending_tasks_that_somebody_cancels(folder, cluster):
+    (folder / "site.conf").write_text("command sbatch --hold\n")
+    process = begin(folder, "--config", "site.conf", "JOB=1:3", "a.JOB.log", "true", until="a.jobs.json")
+    cluster.until(lambda: len(cluster.queue()) == 3)
+    job = cluster.queue()[0].partition("_")[0]
+    cluster.ask("scancel", job)
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 1 and f"jobs 1-3 (3 of Slurm job {job}): CANCELLED" in errors and "there is no a.1.log" in errors
+
+
+def kill_node_of(cluster, job):
+    node = re.search(r" NodeList=(\S+)", cluster.show(job))[1]
+    steps = cluster.ask("pgrep", "-f", rf"slurmstepd: \[{job}\.").split()
+    cluster.stop_daemon(node, signal.SIGKILL)
+    for pid in steps:
+        os.kill(int(pid), signal.SIGKILL)
+    cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    return node
+
+
+@pytest.mark.parametrize("requeue", [False, True])
+def test_a_node_dies(folder, cluster, requeue):
+    (folder / "site.conf").write_text(f"command sbatch --{'' if requeue else 'no-'}requeue\n")
+    process = begin(folder, "--config", "site.conf", "a.log", "bash", "-c", PATIENT, "x", "1")
+    job = record(folder)["jobs"][0]["job"]
+    node = kill_node_of(cluster, job)
+    try:
+        if requeue:
+            cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
+        (folder / "go").touch()
+        _, errors = process.communicate(timeout=40)
+    finally:
+        cluster.start_node(node)
+        cluster.until_ready()
+    if requeue:
+        assert process.returncode == 0, errors
+        assert (folder / "a.log").read_text().count("# Started at") == 2
+    else:
+        assert process.returncode == 1 and f"job 1 (Slurm job {job}): NODE_FAIL: the node died" in errors
+
+
+def test_the_controller_is_restarted_while_jobs_run(folder, cluster):
+    process = begin(folder, *ARRAY, count=2)
+    cluster.stop_daemon("slurmctld")
+    (folder / "go").touch()
+    line = "".join(process.stderr.readline() for _ in range(2))
+    assert "run_slurm.sh: Slurm does not answer (" in line
+    cluster.start_controller()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "run_slurm.sh: Slurm answers again\n" in errors
+    cluster.until_ready()
+
+
+def test_a_job_is_submitted_when_the_controller_is_back(folder, cluster):
+    cluster.stop_daemon("slurmctld")
+    process = subprocess.Popen([WRAPPER, "a.log", "true"], cwd=folder, stderr=subprocess.PIPE, text=True)
+    assert "Slurm does not answer (" in process.stderr.readline()
+    cluster.start_controller()
+    assert process.wait(timeout=60) == 0
+    cluster.until_ready()
+
+
+def test_preemption_with_requeue(folder, cluster):
+    process = begin(folder, "JOB=1:4", "a.JOB.log", "bash", "-c", PATIENT, "x", "JOB", count=4)
+    job = record(folder)["jobs"][0]["job"]
+    (folder / "site.conf").write_text("command sbatch --partition=hi\n")
+    assert call(folder, "--config", "site.conf", "hi.log", "echo", "first").returncode == 0
+    cluster.until(lambda: len(list(folder.glob("begun.*"))) == 5)  # one began again
+    (folder / "go").touch()
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 0, errors
+    assert "Restarts=1" in cluster.show(job) and sum((folder / f"a.{n}.log").read_text().count("# Started at") for n in range(1, 5)) == 5
+
+
+def test_the_switch(folder):
+    script = f'set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log echo \\$SLURM_JOB_ID; echo "$cuda_cmd"'
+    done = call(folder, "-c", script, wrapper="bash", PYDINO_BACKEND="slurm")
+    assert done.returncode == 0 and done.stdout == "run_slurm.sh --mem 8G\n", done.stderr
+    assert re.search(r"^\d+$", (folder / "a.1.log").read_text(), re.M)
+    done = call(folder, "-c", f". {ROOT}/cmd.sh || echo refused", wrapper="bash", PYDINO_BACKEND="slum")
+    assert done.stdout == "refused\n" and "the backend is 'local' or 'slurm', not 'slum'" in done.stderr
+
+
+def test_out_of_time(out_of_time):
+    folder, process = out_of_time
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and re.search(r"job 1 \(Slurm job \d+\): TIMEOUT: it needs more time: --time\n", errors)
+    assert "DUE TO TIME LIMIT" in errors and "DUE TO TIME LIMIT" in (folder / "late.log").read_text()
