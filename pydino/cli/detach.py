@@ -41,7 +41,7 @@ def run(args):
     if args.chain is not None:
         _on_slurm(args.train_cmd), _on_slurm(args.cuda_cmd)
         stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
-        jobs = detach_as_chain(exp, lambda stage: _of_stage(command, stage, args.nj), stages)
+        jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
         print(f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; {status}")
     elif os.path.basename(args.wrapper.split()[0]) == "run_slurm.sh":
         job = detach_to_slurm(exp, command, args.wrapper)
@@ -68,8 +68,10 @@ def _resources(args, gpu: bool) -> list[str]:
     return words
 
 
-def _of_stage(command: list[str], stage: str, nj: int) -> list[str]:
-    return [*without(command, (*_STAGES, "--nj")), "--stage", stage, "--stop-stage", stage, "--nj", str(nj)]
+def _of_stage(args, command: list[str], stage: str) -> list[str]:
+    ngpu = args.ngpu if stage in args.gpu_stages.split() else 0  # a node may have more than are the job's
+    own = ["--stage", stage, "--stop-stage", stage, "--nj", str(args.nj), "--ngpu", str(ngpu)]
+    return [*without(command, (*_STAGES, "--nj", "--ngpu")), *own]
 
 
 def without(command: list[str], names: tuple[str, ...], bare: bool = False) -> list[str]:
