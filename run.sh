@@ -11,6 +11,9 @@ stop_stage=11        # last stage
 skip_stages=         # stages to leave out, such as "4 5"
 list=false           # print the stages and stop
 dry_run=false        # print the commands and run none
+status=false         # tell what runs, waits or failed in the recipe folder, and stop
+detach=false         # go on when the terminal is gone: by a controller, here or as a Slurm job (cmd.sh)
+chain=false          # with --detach, on Slurm where jobs may not submit jobs: one job a stage, each with nj cores and ngpu GPUs
 force=false          # redo what is done already
 # On what:
 corpus_dir=          # recipe folder, with conf/; default: egs/mini
@@ -31,12 +34,13 @@ download=false       # fetch a free corpus first
 nj=$(env -u OMP_NUM_THREADS nproc)   # parallel jobs; each has its own number of threads
 max_drop=0           # share of the recordings that may be unusable (unreadable, too short); all are named
 ngpu=-1              # GPUs for pre-training and extraction; -1: all that are here, with Slurm one if the cluster has any
+num_nodes=1          # machines for pre-training, each with ngpu GPUs; several need a scheduler
 seeds=0              # one model a seed, such as "0 1 2"
 models=              # what to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
 model=               # a trained model folder to extract with, beside or instead of what is trained here
 tag=                 # part of the names of what is trained, exp/MODEL_TAG; default: the recipe's name
 # End configuration.
-called_as=$0 called_with=("$@")
+called_as=$0 called_with=("$@") called_from=$PWD
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/path.sh"
 . parse_options.sh
@@ -48,6 +52,7 @@ for name in corpus_dir recipe_file work_dir model "${roots[@]}"; do
   [ -z "${!name}" ] || printf -v "$name" '%s' "$(realpath -m -- "${!name}")"   # relative to where the user stands
 done
 corpus_dir=${corpus_dir:-$PYDINO_ROOT/egs/mini}
+[ "$status" = false ] || exec pydino status "${work_dir:-$corpus_dir}"
 conf=$corpus_dir/conf
 [ -f "$corpus_dir/cmd.sh" ] || mistake "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
 . "$corpus_dir/cmd.sh"
@@ -60,7 +65,9 @@ cd "$work_dir"
 models=${models:-${recipe[models]}}
 tag=${tag:-${recipe[name]}}
 check_options
+[ "$chain" = false ] || [ "$detach" = true ] || mistake "--chain goes with --detach"
 . systems.sh   # which model folders are extracted, scored and probed
+if [ "$detach" = true ]; then . detach.sh; detach_pipeline; fi
 trap on_failure ERR
 trap on_interrupt INT
 
@@ -108,7 +115,7 @@ fi
 
 if stage 4 pretrain "data/train_ssl" "exp/MODEL_$tag/seedN/{teacher,student}"; then
   for method in $models; do for seed in $seeds; do
-    run steps/train_dino.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --config "$conf/$method.yaml" --seed "$seed" \
+    run steps/train_dino.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
       data/train_ssl "exp/${method}_$tag/seed$seed"
   done; done
 fi

@@ -47,7 +47,7 @@ class Ours:
 
     def __init__(self, config, data: Path, world: World, workers: int):
         self.config, self.world, self.workers = config, world, workers
-        run = _training.Run("benchmark", config, data, data, SEED, read_front_end(data, config.normalisation), {})
+        run = _training.Run("benchmark", config, data, data, SEED, False, read_front_end(data, config.normalisation), {})
         self.run, self.views = run, _training.make_views(run, world)
         torch.manual_seed(SEED)
         views = self.views
@@ -211,7 +211,7 @@ def measure(path: Path, args, folder: Path) -> dict:
     del naive
     figures["milliseconds"] = take_apart(ours, args.steps, max(4, args.steps // BLOCKS))
     if args.roofline or args.ngpu:
-        figures["roofline"] = roofline(lambda step: ours.step(ours.views.sampler[step], step), world.device, config.compute.precision)
+        figures["roofline"] = roofline(lambda step: ours.step(ours.views.sampler[step], step), world.device, ours.method.precision.name)
     return figures
 
 

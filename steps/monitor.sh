@@ -3,7 +3,7 @@
 # Usage: steps/monitor.sh [options] EXP DATA TRIALS
 #  e.g.: steps/monitor.sh --watch true exp/dino-koleo_mini/seed0 data/test data/test/trials
 # Training never reads what this writes: EXP/monitor.jsonl and EXP/tensorboard/monitor. Kill it and start it again as you like: nothing is
-# measured twice. Snapshots are there where the run has the key snapshot_epochs; else its final models are measured.
+# measured twice. There are snapshots where the run has the key snapshot_epochs; the final models are measured in any case.
 # Begin configuration.
 watch=false         # wait for more snapshots until the run is finished
 labels=             # what the ten nearest neighbours vote on; default: DATA/utt2spk

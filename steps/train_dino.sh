@@ -4,12 +4,15 @@
 #  e.g.: steps/train_dino.sh --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 # DATA is made by steps/make_train_set.sh. EXP gets teacher/ and student/ (model folders), log.jsonl, tensorboard/, checkpoints/. An
 # interrupted run goes on, also on another number of GPUs; a finished one is left alone; a different one in EXP is refused. SIGTERM and
-# SIGUSR1 save the run and end it.
+# SIGUSR1 save the run and end it; a scheduler's job that hears SIGUSR1 queues itself again.
 # Begin configuration.
 config=conf/dino.yaml   # what defines the run
-ngpu=0                  # 0: train on the CPU; several: one process each, with a share of every batch
+ngpu=0                  # of each node; 0: train on the CPU; several: one process each, with a share of every batch
+num_nodes=1             # machines, each with its ngpu; more than one need a scheduler (cmd.sh)
+num_processes=1         # of each node on the CPU
+max_restarts=20         # times that a scheduler may queue the job again: after a time limit, a pre-emption, a dead node
 seed=0                  # of weights, order, crops and augmentation
-num_threads=            # CPU threads; default: all of this machine, elsewhere (cmd) eight a process
+num_threads=            # CPU threads of each node; default: all of this machine, elsewhere (cmd) eight a process
 data_workers=           # processes that read ahead; default: none on the CPU, up to eight a GPU
 cmd=run_local.sh        # how jobs run: run_local.sh, or any wrapper with the interface of Kaldi's run.pl
 allow_pipes=false       # run the commands in wav.scp (input: audio); they come with the data

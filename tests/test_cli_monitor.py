@@ -132,7 +132,7 @@ def test_half_written_and_damaged_snapshots_are_named_and_passed_over(data, tmp_
     assert lines(exp)[-1]["model"] == "snapshots/epoch0010/student"
 
 
-def test_without_snapshots_the_final_models_are_measured(data, tmp_path, capsys):
+def test_the_final_models_are_measured_unless_a_snapshot_is_of_the_end(data, tmp_path, capsys):
     exp = tmp_path / "exp"
     exp.mkdir()
     assert monitor(exp, data) == 1 and "snapshot_epochs" in capsys.readouterr().err
@@ -141,6 +141,14 @@ def test_without_snapshots_the_final_models_are_measured(data, tmp_path, capsys)
     dump_config({"epochs": 48.0}, exp / "config.yaml")
     assert monitor(exp, data) == 0
     assert [(line["model"], line["epoch"]) for line in lines(exp)] == [("teacher", 48), ("student", 48)]
+    snapshot(exp, 44, seed=1)
+    (exp / "monitor.jsonl").unlink()
+    assert monitor(exp, data) == 0
+    assert [line["epoch"] for line in lines(exp)] == [44, 44, 48, 48]
+    snapshot(exp, 48, seed=1)
+    (exp / "monitor.jsonl").unlink()
+    assert monitor(exp, data) == 0
+    assert [line["model"] for line in lines(exp)[2:]] == ["snapshots/epoch0048/teacher", "snapshots/epoch0048/student"]
 
 
 def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):

@@ -74,8 +74,9 @@ def test_centre_is_a_running_mean_of_the_teachers_logits_used_before_it_is_updat
 
 def test_teacher_follows_parameters_but_not_batch_norm_buffers():
     torch.manual_seed(2)
-    student = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    student = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5))
     teacher = make_teacher(student)
+    assert student[2].p == 0.5 and teacher[2].p == 0
     assert teacher.training and not any(p.requires_grad for p in teacher.parameters())
     start = [p.double().clone() for p in teacher.parameters()]
     with torch.no_grad():

@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown option '{word}'{nearest(word.partition('=')[0], options)}")
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unknown option or extra argument '{unknown[0]}'{nearest(unknown[0].split('=')[0], options)}")
+            kind = "unknown option" if unknown[0].startswith("--") else "extra argument"
+            self.error(f"{kind} '{unknown[0]}'{nearest(unknown[0].split('=')[0], options)}")
         return namespace
 
     def error(self, message):

@@ -2,9 +2,9 @@
 
 pydino monitor exp/dino_mini/seed0 --data data/test --trials data/test/trials --watch true
 
-Each snapshot's teacher and student (EXP/snapshots/epochNNNN; where a run has none, its final models) embed every utterance of the trials
-once. A line says the equal error rate (cosine) and how often the ten nearest neighbours elect the right label; EXP/monitor.jsonl
-and TensorBoard (EXP/tensorboard/monitor) get the same. What is in monitor.jsonl is not measured again.
+Each snapshot's teacher and student (EXP/snapshots/epochNNNN, and the final models) embed every utterance of the trials once. A line
+says the equal error rate (cosine) and how often the ten nearest neighbours elect the right label; EXP/monitor.jsonl and TensorBoard
+(EXP/tensorboard/monitor) get the same. What is in monitor.jsonl is not measured again.
 
 This reads labels, and may: training never reads what is written here. Choose no snapshot by the trials that you report on.
 """
@@ -76,15 +76,17 @@ class Snapshot:
 
 
 def snapshots(exp: Path, final: bool) -> list[Snapshot]:
-    """Return the snapshots of a run, earliest first; where there are none and ``final``, the models that it ended with."""
+    """Return the snapshots of a run, earliest first; with ``final`` also the models that it ended with, unless a snapshot is of then."""
     found = []
     for folder in (exp / "snapshots").glob("epoch*"):
         number = re.fullmatch(r"epoch(\d+)", folder.name)
         if number:
             found.append(Snapshot(folder, int(number[1])))
-    if not found and final and any((exp / role).is_dir() for role in ROLES):
+    if final and any((exp / role).is_dir() for role in ROLES):
         config = exp / "config.yaml"
-        found.append(Snapshot(exp, round(read_yaml(config).get("epochs", 0)) if config.exists() else 0))
+        end = round(read_yaml(config).get("epochs", 0)) if config.exists() else 0
+        if all(snapshot.epoch < end for snapshot in found):
+            found.append(Snapshot(exp, end))
     return sorted(found, key=lambda snapshot: snapshot.epoch)
 
 

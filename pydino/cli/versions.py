@@ -7,7 +7,7 @@ from importlib import metadata
 from pydino import __version__
 from pydino.base import UserError
 
-NEEDED = ["torch", "kaldiio", "numpy", "scipy", "PyYAML", "soundfile", "scikit-learn", "safetensors", "tqdm", "matplotlib"]
+NEEDED = ["torch", "kaldiio", "numpy", "scipy", "PyYAML", "soundfile", "scikit-learn", "safetensors", "tqdm", "tensorboard", "matplotlib"]
 
 
 def add_arguments(parser):

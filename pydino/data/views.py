@@ -1,8 +1,11 @@
 """Batches of crops by step number, each the same whoever asks and whenever, and reading them ahead of the step that needs them."""
 
 import queue
+import signal
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -70,6 +73,11 @@ class ViewSampler(Dataset):
             )
         self._place = CropPlacer(crops, frame_shift, seed)
 
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest crop that may be drawn."""
+        return self._place.shortest
+
     def __getitem__(self, step: int) -> list[Batch]:
         """Return the batches of a step for this process, one a pass."""
         visits, indices = self.order(step)
@@ -106,10 +114,28 @@ def batches(sampler: ViewSampler, first_step: int, last_step: int, workers: int 
     if workers == 0:
         yield from _read_by_thread(sampler, first_step, last_step)
         return
-    yield from DataLoader(
+    loader = DataLoader(
         sampler, batch_size=None, sampler=range(first_step, last_step), num_workers=workers, collate_fn=_as_it_is, pin_memory=pin,
         prefetch_factor=2, multiprocessing_context="forkserver",
     )  # fmt: skip
+    with _deaf_processes():
+        iterator = iter(loader)
+    yield from iterator
+
+
+@contextmanager
+def _deaf_processes():
+    """Processes that are started inside do not hear SIGTERM and SIGUSR1: they end when they are told that there is nothing more to read.
+
+    torchrun and Slurm signal all processes there are, to have the one that trains save. It could not without the batch it waits for.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    resource_tracker.ensure_running()  # multiprocessing's helper; starting it lets SIGTERM in again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_it_is(passes: list[Batch]) -> list[Batch]:

@@ -46,7 +46,7 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
 
     Returns:
         0 if all went well; 1 if not, after naming the failed jobs, their states, and the first one's last words on standard error;
-        128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) leaves it to be found again.
+        128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) and USR1 leave it to be found again.
     """
     config = read_slurm_config(find_config(request.config))
     submission = _Submission(request, program, config)
@@ -270,8 +270,8 @@ class _Submission:
         """End after a signal."""
         jobs = list(dict.fromkeys(job for job, _ in self.waiting))
         names = " ".join(map(_name, jobs)) or "(nothing was in the queue)"
-        if interrupted.name == "SIGHUP":
-            say(self.program, f"SIGHUP received: Slurm job {names} goes on; the same command finds it again")
+        if interrupted.name in ("SIGHUP", "SIGUSR1"):
+            say(self.program, f"{interrupted.name} received: Slurm job {names} goes on; the same command finds it again")
             return
         for entry in self.attempt.jobs:
             entry["cancelled"] = True

@@ -9,12 +9,13 @@
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
 
-Names may be spelt with - or _. For ``mem``, ``time``, ``num_threads`` and ``gpu`` there are lines built in (below); a file that says
-anything of a name replaces all that is built in for it. ``max_jobs_run``, ``retries`` and ``config`` are the wrapper's own.
+Names may be spelt with - or _. For ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` there are lines built in (below); a file
+that says anything of a name replaces all that is built in for it. ``max_jobs_run``, ``retries`` and ``config`` are the wrapper's own.
 
 sbatch takes the last of two options that contradict. The order is fixed, from what is common to what was asked for: the command;
-defaults, in the order of the file; then what was given: ``gpu``, ``num_threads``, ``mem``, ``time``, and the site's own, in the order of
-the file. So a ``--time 2-0`` that was given beats a ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random order.)
+defaults, in the order of the file; then what was given: ``gpu``, ``num_nodes``, ``num_threads``, ``mem``, ``time``, and the site's own, in
+the order of the file. So a ``--time 2-0`` that was given beats a ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random
+order.)
 """
 
 import os
@@ -33,8 +34,9 @@ option mem=0
 option time=* --time=$0
 option gpu=* --gres=gpu:$0
 option gpu=0
+option num_nodes=* --nodes=$0 --ntasks-per-node=1
 """
-_ORDER = ("gpu", "num_threads", "mem", "time")
+_ORDER = ("gpu", "num_nodes", "num_threads", "mem", "time")
 _OF_THE_WRAPPER = ("max_jobs_run", "retries", "config")
 
 

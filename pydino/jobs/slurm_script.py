@@ -32,13 +32,17 @@ def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str
 
     The commands stand there as they would run here, one a line, so that nothing is substituted on the node.
     """
-    variables = [name for name in os.environ if name in _VARIABLES or name.startswith("PYDINO_") and name != "PYDINO_MADE_FROM"]
-    exports = [f"export {name}={shlex.quote(os.environ[name])}\n" for name in sorted(variables)]
     tasks = [f"{number}) command={shlex.quote(request.command_of(number))} ;;\n" for number in numbers]
     return "".join([
         "#!/usr/bin/env bash\n# Written by run_slurm.sh, which submitted it with:\n",
         "".join(f"# {line}\n" for line in shlex.join(submitted_with).splitlines()),
-        *exports,
+        exports(),
         f"export OMP_NUM_THREADS={request.num_threads}\nthreads=$OMP_NUM_THREADS\nfolder={shlex.quote(os.getcwd())}\n",
         f"case ${{SLURM_ARRAY_TASK_ID:-{numbers[0]}}} in\n", *tasks, "esac", _BODY,
     ])  # fmt: skip
+
+
+def exports() -> str:
+    """Return the lines that give a job those variables of here that it needs."""
+    variables = [name for name in os.environ if name in _VARIABLES or name.startswith("PYDINO_") and name != "PYDINO_MADE_FROM"]
+    return "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in sorted(variables))

@@ -4,16 +4,20 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 
 def make_teacher(student: nn.Module) -> nn.Module:
     """Return a copy of the student that takes no gradient. It stays in training mode, like the student.
 
     Its batch norms use the statistics of the batch and gather running ones of their own from the global views; as in the papers' code,
-    the average below is over parameters alone.
+    the average below is over parameters alone. It drops nothing out: what it says of a view should be its best.
     """
     teacher = copy.deepcopy(student)
     teacher.requires_grad_(False)
+    for module in teacher.modules():
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
     return teacher.train()
 
 

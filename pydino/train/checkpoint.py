@@ -1,5 +1,6 @@
 """Checkpoints: written aside and renamed, the last two kept, read with weights only, so that reading one runs no code."""
 
+import time
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from pydino.base import UserError, atomic_open, warn
 from .world import World
 
 KEPT = 2
+_PATIENCE_SECONDS = 60  # until what one machine wrote is seen on another: network filesystems take their time
 
 
 def save_checkpoint(folder, state: dict) -> None:
@@ -19,6 +21,8 @@ def save_checkpoint(folder, state: dict) -> None:
         state: tensors, numbers, text and containers of them; ``state["step"]`` is the number of steps done.
     """
     folder = Path(folder)
+    for left in folder.glob(".step*.tmp"):  # by a kill
+        left.unlink(missing_ok=True)
     with atomic_open(folder / f"step{state['step']:09d}.pt", "wb") as stream:
         torch.save(state, stream)
     for old in sorted(folder.glob("step*.pt"))[:-KEPT]:
@@ -42,6 +46,25 @@ def load_checkpoint(folder, device) -> dict | None:
     if paths:
         raise UserError(f"no checkpoint in {folder} can be read; start afresh with --force true")
     return None
+
+
+def load_agreed(folder, world: World) -> dict | None:
+    """Return on every process the checkpoint that :func:`load_checkpoint` returns on the first, whatever the others' machines see yet.
+
+    Raises:
+        UserError: there are checkpoints, and none can be read, or this machine does not see what the first one does.
+    """
+    folder = Path(folder)
+    state = load_checkpoint(folder, world.device) if world.first else None
+    step = world.gather_objects(state["step"] if state else None)[0]
+    if world.first or step is None:
+        return state
+    path, deadline = folder / f"step{step:09d}.pt", time.monotonic() + _PATIENCE_SECONDS
+    while not any(folder.glob(path.name)):  # listing the folder has it asked for anew
+        if time.monotonic() > deadline:
+            raise UserError(f"{path} is not here; the folder of a run has to lie where all its machines see it")
+        time.sleep(0.5)
+    return torch.load(path, map_location=world.device, weights_only=True)
 
 
 def random_states(world: World) -> list[dict]:

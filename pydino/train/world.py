@@ -8,7 +8,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from pydino.base import UserError
+from pydino.base import UserError, end_with_parent
 
 
 class World:
@@ -28,6 +28,8 @@ class World:
     def __init__(self, ngpu: int = 0):
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         local, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if ngpu < 0:
+            raise UserError(f"--ngpu must be 0 (the CPU) or a number of GPUs, got {ngpu}")
         if ngpu and not torch.cuda.is_available():
             build = "no CUDA in this build of PyTorch; see PYDINO_TORCH in the README" if torch.version.cuda is None else "see nvidia-smi"
             raise UserError(f"--ngpu {ngpu} was asked for, but PyTorch finds no GPU ({build}); train on the CPU with --ngpu 0")
@@ -35,13 +37,15 @@ class World:
             raise UserError(f"--ngpu {ngpu} was asked for, but there are {torch.cuda.device_count()} GPUs here")
         if ngpu and ngpu != local_size:
             raise UserError(
-                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_dino.sh starts one a GPU, by hand: "
+                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_*.sh start one a GPU, by hand: "
                 f"torchrun --nproc-per-node {ngpu} -m pydino train-dino ..."
             )
         self.device = torch.device("cuda", local) if ngpu else torch.device("cpu")
         if ngpu:
             torch.cuda.set_device(self.device)
         self._signals = None
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            end_with_parent()  # a torchrun that is killed leaves nobody behind who would go on writing
         if self.size > 1:
             dist.init_process_group("nccl" if ngpu else "gloo", device_id=self.device if ngpu else None)
             self._signals = dist.new_group(backend="gloo")

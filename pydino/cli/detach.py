@@ -1,0 +1,92 @@
+"""Have a pipeline go on when its terminal is gone (./run.sh --detach): a controller on this machine, a Slurm job, or a chain of them.
+
+pydino detach --wrapper "run_slurm.sh --mem 2G" exp -- ./run.sh --stage 2
+pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G" --cuda-cmd "run_slurm.sh --mem 8G" exp -- ./run.sh
+"""
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from pydino.base import UserError
+from pydino.jobs.controller import LOG, control, detach_as_chain, detach_here, detach_to_slurm
+
+# Options of run.sh that the controller's call of it must not have; these have values, but the first.
+_OURS = ("--detach", "--chain")
+_STAGES = ("--stage", "--stop-stage")
+
+
+def add_arguments(parser):
+    parser.add_argument("--wrapper", default="run_local.sh", metavar="CMD", help="how the controller runs (default: %(default)s)")
+    parser.add_argument("--chain", metavar="STAGES", help="one Slurm job a stage instead of a controller")
+    parser.add_argument("--gpu-stages", default="", metavar="STAGES", help="those of --chain that get --ngpu GPUs")
+    parser.add_argument("--train-cmd", default="", metavar="CMD", help="for --chain: what a job of the other stages asks for")
+    parser.add_argument("--cuda-cmd", default="", metavar="CMD", help="for --chain: what a job of --gpu-stages asks for")
+    parser.add_argument("--nj", type=int, default=1, help="for --chain: cores of each job (default: %(default)s)")
+    parser.add_argument("--ngpu", type=int, default=0, help="for --chain (default: %(default)s)")
+    parser.add_argument("--control", choices=["local", "slurm", "stage"], help=argparse.SUPPRESS)  # this is the controller
+    parser.add_argument("exp", metavar="EXP", help="the folder exp of the recipe")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="run.sh, with its options")
+
+
+def run(args):
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise UserError("there is no command to run")
+    if args.control:
+        return control(command, args.control)
+    exp, command = Path(args.exp), without(command, _OURS, bare=True)
+    status = "./run.sh --status tells how it is"
+    if args.chain is not None:
+        _on_slurm(args.train_cmd), _on_slurm(args.cuda_cmd)
+        stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
+        jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
+        print(f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; {status}")
+    elif os.path.basename(args.wrapper.split()[0]) == "run_slurm.sh":
+        job = detach_to_slurm(exp, command, args.wrapper)
+        print(f"submitted Slurm job {job}, which runs the pipeline; log is in {exp / LOG}; {status}; scancel {job} ends it and its jobs")
+    else:
+        pid = detach_here(exp, command)
+        print(f"process {pid} runs the pipeline; log is in {exp / LOG}; {status}; kill {pid} ends it and its jobs")
+    return 0
+
+
+def _on_slurm(wrapper: str) -> None:
+    if os.path.basename((wrapper.split() or [""])[0]) != "run_slurm.sh":
+        raise UserError(f"--chain is for Slurm, and cmd.sh has '{wrapper}'; choose backend=slurm there, or leave --chain away")
+
+
+def _resources(args, gpu: bool) -> list[str]:
+    """Return the wrapper's options for a job that does a whole stage: all that its jobs would get together."""
+    words = (args.cuda_cmd if gpu else args.train_cmd).split()[1:]
+    words += ["--num-threads", str(args.nj)]
+    if gpu and args.ngpu:
+        return [*words, "--gpu", str(args.ngpu)]
+    if "--mem" in words and (match := re.fullmatch(r"([\d.]+)([A-Za-z]?)", words[words.index("--mem") + 1])):
+        words += ["--mem", f"{float(match[1]) * args.nj:g}{match[2]}"]
+    return words
+
+
+def _of_stage(args, command: list[str], stage: str) -> list[str]:
+    ngpu = args.ngpu if stage in args.gpu_stages.split() else 0  # a node may have more than are the job's
+    own = ["--stage", stage, "--stop-stage", stage, "--nj", str(args.nj), "--ngpu", str(ngpu)]
+    return [*without(command, (*_STAGES, "--nj", "--ngpu")), *own]
+
+
+def without(command: list[str], names: tuple[str, ...], bare: bool = False) -> list[str]:
+    """Return a call without some of its options.
+
+    Args:
+        command: program and options, ``--name value`` or ``--name=value``.
+        names: of the options to leave away.
+        bare: they are true or false, and may stand without a value.
+    """
+    kept, words = [], list(command)
+    while words:
+        word = words.pop(0)
+        if word.partition("=")[0].replace("_", "-") not in names:
+            kept.append(word)
+        elif "=" not in word and words and (not bare or words[0] in ("true", "false")):
+            words.pop(0)
+    return kept

@@ -1,0 +1,105 @@
+"""Training as a Slurm job: a step on every node of it, and, when the job is to end before its work is done, its way back into the queue.
+
+Run in the batch script of a job, by whatever wrapper submitted it. ``SLURM_RESTART_COUNT`` is how often the job has been queued again, by
+itself or by Slurm (a dead node, a pre-emption).
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+from pydino.base import UserError, log, warn
+
+from .addresses import address_towards, free_port
+from .launch import FAILED, Supervision
+
+_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1, 128 + signal.SIGHUP)  # srun's exit status where tasks were asked to end
+
+
+def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int) -> int:
+    """Train on every node of this job: 0 when it is done, 1 when it failed, 128 and the signal's number when it was interrupted.
+
+    An interrupted job goes back into the queue, unless it was cancelled, if it was so fewer than ``max_restarts`` times.
+
+    Raises:
+        UserError: the job has not the nodes that were asked for, or was started too often.
+    """
+    job, restarts = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    if restarts > max_restarts:
+        raise UserError(f"job {job} was started again {restarts} times, and --max-restarts is {max_restarts}; submit it again to go on")
+    here = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+    if here != nodes:
+        raise UserError(
+            f"--num-nodes {nodes}, but job {job} has {here}; conf/slurm.conf should have the line\n"
+            "  option num_nodes=* --nodes=$0 --ntasks-per-node=1"
+        )
+    if restarts:
+        log(f"job {job}: start {restarts + 1} of at most {max_restarts + 1}")
+    supervision = Supervision()
+    code = supervision.run(_step(command, processes, nodes, int(job)))
+    if code == 0:
+        return 0
+    if code == FAILED or (code not in _INTERRUPTED and not supervision.heard):
+        return 1
+    number = supervision.heard or code - 128
+    if may_go_on(job, number):
+        queue_again(job, restarts, max_restarts)
+    return 128 + number
+
+
+def _step(command: list[str], processes: int, nodes: int, job: int) -> list[str]:
+    """Return srun's command line: one launcher a node, each with all that the job has there."""
+    meet = f"127.0.0.1:{free_port(job)}"
+    if nodes > 1:
+        address = address_towards(addresses_of_others())
+        meet = f"{f'[{address}]' if ':' in address else address}:{free_port(job)}"
+        log(f"job {job}: {nodes} nodes ({os.environ.get('SLURM_JOB_NODELIST')}) meet at {meet}")
+    step = ["srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1", "--kill-on-bad-exit=1", "--wait=0"]
+    step += ["--input=none", "--export=ALL", "--mpi=none"]
+    if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
+        step += ["--cpus-per-task", cpus]  # srun does not take it over from sbatch
+    return [*step, "pydino", "launch", "--processes", str(processes), "--num-nodes", str(nodes), "--meet", meet, "--", *command]
+
+
+def addresses_of_others() -> list[str]:
+    """Return the addresses of the job's nodes but the first (on which the batch script runs), as Slurm itself reaches them."""
+    names = _ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+    found = []
+    for name in names[1:]:
+        match = re.search(r"\bNodeAddr=(\S+)", _ask("scontrol", "--oneliner", "show", "node", name))
+        found += [match[1]] if match else []
+        found += [name]
+    return list(dict.fromkeys(found))
+
+
+def _ask(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def may_go_on(job: str, number: int) -> bool:
+    """Whether nobody wants the job gone. SIGUSR1 is the warning before its end; what SIGTERM meant only Slurm knows.
+
+    What Slurm queues again by itself (a pre-emption, where the site wants it so) is not running any more when it is asked.
+    """
+    state = re.search(r"\bJobState=([A-Z_]+)", _ask("scontrol", "--oneliner", "show", "job", job))
+    if number == signal.SIGUSR1:
+        return state is None or state[1] != "CANCELLED"
+    return state is not None and state[1] in ("TIMEOUT", "PREEMPTED", "NODE_FAIL")
+
+
+def queue_again(job: str, restarts: int, max_restarts: int) -> None:
+    """Put the job that this process runs in back into the queue, and wait to be ended; return where that cannot be."""
+    if restarts >= max_restarts:
+        warn(f"job {job} was started again {restarts} times, as often as --max-restarts allows; start the step again and it goes on")
+        return
+    log(f"job {job} goes back into the queue (restart {restarts + 1} of at most {max_restarts})")
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    if done.returncode:
+        warn(f"job {job} could not be queued again ({done.stderr.strip()}); start the step again and it goes on")
+        return
+    time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure

@@ -1,0 +1,126 @@
+"""What stands between a scheduler and the processes that train: signals handed on, ends told apart, a place to meet."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pydino.base import UserError
+from pydino.jobs import slurm_launch
+from pydino.jobs.addresses import address_towards, free_port, interface_towards, own_address
+from pydino.jobs.launch import FAILED, trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_an_address_needs_no_name():
+    assert own_address(("127.0.0.1", 9)) == "127.0.0.1" and interface_towards("127.0.0.1") == "lo"
+    assert address_towards(["no.such.name.invalid", "127.0.0.3"]) == "127.0.0.1"
+
+
+def test_nodes_that_cannot_be_found_are_named_with_the_way_out(monkeypatch):
+    with pytest.raises(UserError, match="no.such.name.invalid.*PYDINO_MASTER_ADDR"):
+        address_towards(["no.such.name.invalid"])
+    monkeypatch.setenv("PYDINO_MASTER_ADDR", "10.1.2.3")
+    assert address_towards(["no.such.name.invalid"]) == "10.1.2.3"
+
+
+def test_two_jobs_on_a_node_do_not_share_a_port():
+    first = free_port(1234567)
+    assert 20000 <= first < 30000
+    with socket.socket() as s:
+        s.bind(("", first))
+        assert free_port(1234567) == first + 1 or free_port(1234567) != first
+
+
+def test_one_process_needs_no_torchrun():
+    assert trainer(["train-dino"], 1) == [sys.executable, "-m", "pydino", "train-dino"]
+    words = trainer(["train-dino"], 4, 2, 1, "10.0.0.1:20007")
+    assert "10.0.0.1" in words and "20007" in words and words[-3:] == ["-m", "pydino", "train-dino"]
+    assert "SIGUSR1" in words[words.index("--signals-to-handle") + 1]
+
+
+HEARS = """
+import signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
+print("up", flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("number, heard", [(signal.SIGUSR1, 7), (signal.SIGTERM, 8), (signal.SIGHUP, 8)])
+def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_path):
+    code = (
+        "import sys; from pydino.jobs import launch\n"
+        f"launch.trainer = lambda *_: [sys.executable, '-c', {HEARS!r}]\n"
+        "wait = launch.Supervision.run\n"
+        "def run(*a, **k):\n    code = wait(*a, **k); print('ended', code); return code\n"
+        "launch.Supervision.run = run\n"
+        "sys.exit(launch.launch_here([], 1))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=20)
+    assert said == f"ended {heard}\n" and process.returncode == 128 + number
+
+
+def test_torchruns_children_hear_what_it_does_not(tmp_path):
+    """As torchrun, a shell that is deaf to SIGUSR1 and has a child in a session of its own."""
+    shell = f"trap '' TERM; setsid {sys.executable} -c \"$0\" & wait $!; exit $?"
+    code = (
+        "import sys; from pydino.jobs import launch\n"
+        f"launch.trainer = lambda *_: ['bash', '-c', {shell!r}, {HEARS!r}]\n"
+        "sys.exit(launch.launch_here([], 2))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "up\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=20) == 128 + signal.SIGUSR1 and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "srun, state, restarts, code, queued",
+    [
+        (0, "RUNNING", 0, 0, False),
+        (FAILED, "RUNNING", 0, 1, False),
+        (1, "RUNNING", 0, 1, False),
+        (138, "RUNNING", 0, 138, True),  # the warning before the time limit
+        (138, "RUNNING", 2, 138, False),  # too often
+        (138, "CANCELLED", 0, 138, False),
+        (143, "TIMEOUT", 1, 143, True),
+        (143, "PREEMPTED", 1, 143, True),
+        (143, "CANCELLED", 0, 143, False),
+        (143, "RUNNING", 0, 143, False),  # somebody asked the processes to end
+        (143, "PENDING", 0, 143, False),  # Slurm has queued it itself
+    ],
+)
+def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text(f"#!/bin/sh\nexit {srun}\n")
+    (tmp_path / "scontrol").write_text(
+        f"#!/bin/sh\ncase $1 in requeue) touch {tmp_path}/queued ;; *) echo JobId=7 JobState={state} Reason=x ;; esac\n"
+    )
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    monkeypatch.setattr(slurm_launch.time, "sleep", lambda _: None)
+    assert slurm_launch.launch_job(["train-dino"], 1, 1, max_restarts=2) == code
+    assert (tmp_path / "queued").exists() == queued
+
+
+def test_a_job_without_the_nodes_that_were_asked_for_says_what_is_missing(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    with pytest.raises(UserError, match=r"--num-nodes 2, but job 7 has 1; .*\n  option num_nodes=\* --nodes=\$0 --ntasks-per-node=1"):
+        slurm_launch.launch_job(["train-dino"], 1, 2, 20)
