@@ -4,14 +4,20 @@
 backend=local   # local: this machine; slurm: a cluster, whose partition and account stand in conf/slurm.conf. PYDINO_BACKEND overrides it.
 
 backend=${PYDINO_BACKEND:-$backend}
+# train_cmd: features, scoring, classifiers; cuda_cmd: training and extraction, to which steps add --gpu N; control_cmd: the controller of
+# ./run.sh --detach, which only waits (on a cluster: a long --time, a modest partition).
 case $backend in
-  local | slurm) ;;
+  local)   # memory is an estimate: as many jobs at once as fit
+    export train_cmd="run_local.sh --mem 1G"
+    export cuda_cmd="run_local.sh --mem 3G"
+    export control_cmd="run_local.sh --mem 1G" ;;
+  slurm)   # memory and time are limits
+    export train_cmd="run_slurm.sh --mem 2G"
+    export cuda_cmd="run_slurm.sh --mem 8G"
+    export control_cmd="run_slurm.sh --mem 2G" ;;
   *) echo "cmd.sh: the backend is 'local' or 'slurm', not '$backend' (cmd.sh, or PYDINO_BACKEND)" >&2; return 1 ;;
 esac
-export train_cmd="run_$backend.sh --mem 2G"   # features, scoring, classifiers
-export cuda_cmd="run_$backend.sh --mem 8G"    # training and extraction; steps add --gpu N where one is asked for
-export control_cmd="run_$backend.sh --mem 2G" # the controller of ./run.sh --detach, which only waits: a long --time, a modest partition
 # A recipe's conf/slurm.conf goes before the project's: that of the folder whose cmd.sh sources this one.
 recipe_conf=$(cd "$(dirname "${BASH_SOURCE[1]:-.}")" && pwd -P)/conf/slurm.conf
-[ ! -f "$recipe_conf" ] || export PYDINO_SLURM_CONF=$recipe_conf
+if [ -f "$recipe_conf" ]; then export PYDINO_SLURM_CONF=$recipe_conf; else unset PYDINO_SLURM_CONF; fi
 unset recipe_conf

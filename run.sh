@@ -76,7 +76,8 @@ if stage 0 check "system and corpus" "ready, or the line that mends it"; then
   if [ "$download" = false ]; then
     for name in $(corpora_with_option) $(noises); do folders+=("$name" "$(folder_of "$name")"); done
   fi
-  run utils/check_system.sh --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$(gpus_wanted_here)" "${folders[@]}"
+  run utils/check_system.sh --backend "${backend:-local}" --disk-gb "${recipe[disk_gb]}" --programs "${recipe[programs]}" --ngpu "$ngpu" \
+    "${folders[@]}"
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]// /,}}"; then

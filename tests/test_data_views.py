@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from pydino.base import UserError
-from pydino.data import CropConfig, Order, ViewSampler, batches
+from pydino.data import AugmentConfig, Batch, CropConfig, NormalisationConfig, Order, ViewMaker, ViewSampler, batches
 from pydino.data.crops import CropPlacer
+from pydino.data.training_set import Crops
 
 HASHES = np.sort(np.random.default_rng(0).integers(0, 2**63, 29, dtype=np.uint64))
 
@@ -125,3 +126,14 @@ def test_a_window_holds_all_crops_of_a_visit():
 def test_impossible_crops_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         CropConfig(**options)
+
+
+def test_views_are_the_same_whatever_the_precision_of_the_network():
+    """Where KoLeo wants the embeddings of several passes first, views are made among the computations in 16 bits."""
+    crops, sizes = CropConfig(num_local=1), np.array([30, 30, 20])
+    values = torch.from_numpy(np.random.default_rng(0).normal(10, 2, (8 * sizes.sum(), 12)).astype(np.float32))
+    batch = Batch(0, np.zeros(8, dtype=np.int64), HASHES[:8], Crops(values, sizes), 0.0)
+    views = ViewMaker(crops, (AugmentConfig(), AugmentConfig()), NormalisationConfig(kind="mean"), 12, 0.01, 0, "cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        among = views(batch)
+    assert all(torch.equal(a, b) for a, b in zip(among, views(batch), strict=True))

@@ -148,7 +148,8 @@ def test_the_recipe_hands_both_roots_and_the_noises_to_stage_1(tmp_path):
     done = subprocess.run([*command, *roots, "--dry-run", "--stop-stage", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [line.strip() for line in done.stdout.splitlines()] == [
-        "utils/check_system.sh --disk-gb 0.01 --programs '' --ngpu 0 voxceleb2 /v2 voxceleb1 '/v 1' musan /musan rirs /rirs",
+        "utils/check_system.sh --backend local --disk-gb 0.01 --programs '' --ngpu 0 "
+        "voxceleb2 /v2 voxceleb1 '/v 1' musan /musan rirs /rirs",
         "local/prepare_voxceleb.py /v2 '/v 1' data", "local/prepare_musan.py /musan data/musan", "local/prepare_rirs.py /rirs data/rirs",
     ]  # fmt: skip
     assert load_config(Recipe, ROOT / "egs/voxceleb/conf/recipe.yaml").train_set.min_duration == 4.0

@@ -253,3 +253,42 @@ def test_reports_are_json(recipe):
     assert compute(data) == 0
     report = json.loads(Path("log/raw_fbank_train.1.json").read_text())
     assert report["utterances"] == 5 and report["dropped"] == {} and sum(report["frames"].values()) == 1036
+
+
+def step(*arguments, **variables):
+    command = [ROOT / "steps/make_fbank.sh", "--nj", "2", "--compress", "false", "--fbank-config", "conf/fbank.yaml", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **variables})
+
+
+def test_a_rerun_after_a_failure_does_the_missing_job_only(recipe):
+    data = make_data(good())
+    blocked = Path("feats/raw_fbank_train.2.ark")
+    blocked.mkdir(parents=True)
+    done = step(data, "log", "feats")
+    assert done.returncode != 0 and "failed jobs: 2\n" in done.stderr
+    first = Path("log/make_fbank_train.1.log").stat().st_mtime_ns
+    blocked.rmdir()
+    done = step(data, "log", "feats")
+    assert done.returncode == 0 and "1 of 2 jobs are done by an earlier run" in done.stderr, done.stderr
+    assert Path("log/make_fbank_train.1.log").stat().st_mtime_ns == first and list(matrices(f"{data}/feats.scp")) == GOOD
+
+
+def test_a_wrapper_of_the_users_own(recipe):
+    """One with Kaldi's interface and no more: options with a value, JOB=1:N, a log, a command that is joined and given to a shell."""
+    wrapper = recipe / "slurm.pl"
+    wrapper.write_text(r"""#!/usr/bin/env bash
+while [[ $1 == --* ]]; do
+  case $1 in --mem | --time | --num-threads | --gpu | --max-jobs-run | --config) shift 2 ;; *) echo "$1 not described" >&2; exit 255 ;; esac
+done
+[[ $1 =~ ^JOB=1:([0-9]+)$ ]] || exit 255
+echo used >> used
+for ((n = 1; n <= BASH_REMATCH[1]; n++)); do
+  line="${*:3}"
+  bash -c "${line//JOB/$n}" > "${2//JOB/$n}" 2>&1 || exit 1
+done
+""")
+    wrapper.chmod(0o755)
+    data = make_data(good())
+    done = step("--cmd", "slurm.pl --mem 2G", data, "log", "feats", PATH=f"{recipe}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert Path("used").exists() and list(matrices(f"{data}/feats.scp")) == GOOD

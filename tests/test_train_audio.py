@@ -111,3 +111,14 @@ def test_features_without_recordings_cannot_be_heard(corpus, tmp_path, capsys):
     (data / "wav.scp").unlink()
     assert train(data, tmp_path / "exp", everything(corpus)) == 1
     assert "make the directory again with steps/make_train_set.sh" in capsys.readouterr().err
+
+
+def test_a_run_on_other_noises_is_another_run(corpus, tmp_path, capsys):
+    config = everything(corpus)
+    lists = tmp_path / "noise.scp"
+    lists.write_text((corpus / "noise.scp").read_text())
+    config["bank"]["noise"] = str(lists)
+    assert train(corpus / "trimmed", tmp_path / "exp", config) == 0
+    lists.write_text(f"two {corpus}/room.wav\n")
+    assert train(corpus / "trimmed", tmp_path / "exp", config) == 1
+    assert "holds another run" in capsys.readouterr().err and (tmp_path / "exp/teacher").exists()

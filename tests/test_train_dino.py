@@ -387,7 +387,7 @@ def test_a_signal_saves_and_ends_a_run_which_then_goes_on_bit_for_bit(data, tmp_
 def test_a_full_disk_costs_checkpoints_but_not_the_run(data, tmp_path):
     """No file may be longer than a model: the checkpoints fail, training goes on, and ends with the same models."""
     assert train(data, tmp_path / "whole") == 0
-    longest = 4 * (tmp_path / "whole/teacher/model.safetensors").stat().st_size
+    longest = 4 * (tmp_path / "whole/teacher/model.safetensors").stat().st_size  # enough for the snapshots and the models
     assert all(path.stat().st_size > longest for path in (tmp_path / "whole/checkpoints").iterdir())
     full = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({longest}, {longest}))\n"
@@ -413,3 +413,38 @@ def test_snapshots_and_the_mean_of_the_last_teachers(data, tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
     assert steps == [2, 3, 4, 5, 6, 7, 8, 9]  # every second, and where an epoch ends
     assert list((tmp_path / "exp/tensorboard").glob("events*"))
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path, capsys):
+    from pydino.cli._training import lock
+
+    with lock(tmp_path / "exp"):
+        assert train(data, tmp_path / "exp") == 1
+    assert "another process trains in" in capsys.readouterr().err
+    assert train(data, tmp_path / "exp") == 0
+
+
+def test_a_start_that_fails_claims_nothing_and_discards_nothing(data, tmp_path, capsys):
+    assert train(data, tmp_path / "exp", "--set", "batch_size=1000") == 1
+    assert train(data, tmp_path / "exp") == 0
+    assert train(data, tmp_path / "exp", "--set", "crops.local_seconds=[0.02,0.02]", "--force", "true") == 1
+    assert "crops of 2 frames are too short for this encoder, which needs 23" in capsys.readouterr().err
+    assert train(data, tmp_path / "exp") == 0
+    assert "is finished and up to date" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["epochs=.inf", "koleo_weight=.nan", "optimiser.betas=[2,3]", "epochs=[1", "encoder.embedding_dim=9"])
+def test_what_makes_no_sense_is_refused_in_a_sentence(data, tmp_path, capsys, change):
+    assert train(data, tmp_path / "exp") == 0
+    assert train(data, tmp_path / "exp", "--set", change) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_checkpoints_of_another_network_are_refused(data, tmp_path, capsys):
+    assert train(data, tmp_path / "exp") == 0
+    assert train(data, tmp_path / "other", "--set", "head.output_dim=40") == 0
+    for path in (tmp_path / "exp/checkpoints").iterdir():
+        path.write_bytes((tmp_path / "other/checkpoints" / path.name).read_bytes())
+    (tmp_path / "exp/.done.train").unlink()
+    assert train(data, tmp_path / "exp") == 1
+    assert "are of another network; discard them with --force true" in capsys.readouterr().err

@@ -7,6 +7,7 @@
 programs=      # programs of the system that are needed, such as "espeak-ng sox"
 disk_gb=1      # free room needed in the current folder
 ngpu=0         # GPUs wanted
+backend=local  # where jobs run: here, or slurm
 # End configuration.
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
@@ -23,6 +24,11 @@ free_gb=$(awk -v free="$free_kb" 'BEGIN { printf "%.1f", free / 1048576 }')
 made_kb=$(du -skc downloads data feats exp 2>/dev/null | awk 'END { print $1 + 0 }' || true)
 awk -v free="$free_kb" -v made="$made_kb" -v need="$disk_gb" 'BEGIN { exit !(free + made >= need * 1048576) }' ||
   fail "$PWD has $free_gb GB free, the recipe needs $disk_gb GB; make room, or give run.sh --work-dir another disk"
+if [ "$backend" = slurm ]; then
+  said=$(sinfo -s 2>&1) || fail "jobs are to go to Slurm, which does not answer here: $(tail -n 1 <<< "$said"). Log in where sbatch works, or \
+have them run on this machine: backend=local in cmd.sh"
+  ngpu=0   # those are elsewhere
+fi
 found=0
 if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
 [ "$found" -ge "$ngpu" ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"

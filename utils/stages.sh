@@ -126,9 +126,6 @@ gpus_at_hand() {
   else nvidia-smi -L 2>/dev/null | grep -c GPU || true; fi
 }
 
-# Print how many of them this machine is to have: none where the jobs go elsewhere.
-gpus_wanted_here() { if [ "${backend:-local}" = slurm ]; then echo 0; else echo "$ngpu"; fi; }
-
 mistake() { echo "run.sh: $*" >&2; exit 1; }
 
 check_number() {

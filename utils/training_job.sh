@@ -5,7 +5,7 @@
 # shellcheck shell=bash disable=SC2154   # the step's options
 
 training_job() {
-  local verb=$1 log=$2/log/train.log follower options=() scheduler=auto processes=$((ngpu > 0 ? ngpu : num_processes)) status=0
+  local verb=$1 log=$2/log/train.log follower job ended='' options=() scheduler=auto processes=$((ngpu > 0 ? ngpu : num_processes)) status=0
   local wrapper=${cmd%% *}
   case ${wrapper##*/} in run_local.sh | run.pl)
     scheduler=none
@@ -30,13 +30,24 @@ training_job() {
   export PYDINO_MADE_FROM
   tail -n 0 -F "$log" > >(grep --line-buffered -E "^([0-9: -]+)?pydino ($verb|launch): " >&2) 2>/dev/null &
   follower=$!
+  # In the background, so that a signal to this step reaches the job, which saves the run before it ends.
   # shellcheck disable=SC2086  # $cmd is a command with options
   $cmd --num-threads "$num_threads" "${options[@]}" "$log" \
     pydino launch --scheduler "$scheduler" --processes "$processes" --num-nodes "$num_nodes" --max-restarts "$max_restarts" -- \
-    "$verb" --ngpu "$ngpu" --threads $((num_threads / processes > 0 ? num_threads / processes : 1)) --data-workers "$data_workers" "${@:3}" || status=$?
+    "$verb" --ngpu "$ngpu" --threads $((num_threads / processes > 0 ? num_threads / processes : 1)) --data-workers "$data_workers" "${@:3}" &
+  job=$!
+  trap 'ended=130; kill -TERM "$job"' INT
+  trap 'ended=143; kill -TERM "$job"' TERM
+  trap 'ended=138; kill -USR1 "$job"' USR1
+  while true; do
+    status=0
+    wait "$job" || status=$?   # a signal ends the waiting, not the job
+    kill -0 "$job" 2>/dev/null || break
+  done
+  trap - INT TERM USR1
   sleep 0.5   # for the last lines
   kill "$follower" 2>/dev/null || true
-  return "$status"
+  return "${ended:-$status}"
 }
 
 # threads_for PROCESSES: print how many threads a job gets where the step was not told: this machine's, if it is to run here; else eight a

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from pydino.base import keyed_uniform, purpose
 
 TEXTURE_FRAMES = 4096  # length of the stored noise that crops take pieces of
+REVERBERATION_BLOCK = 32  # frames
 CURVES = 4  # cosines that a drawn spectral shape is made of
 BABBLE_NEIGHBOURS = 8  # utterances of a batch that mix; batches are shared out among processes in multiples of it
 NOISE_COLOUR_DB = 8.0  # standard deviation of the spectrum of a drawn noise around its mean
@@ -132,19 +134,27 @@ class PowerMelAugmenter:
     def _reverberate(self, power, rows, draw):
         """y[t] = x[t] + r (1 - d)/d sum_{k >= 1} d^k x[t - k], in place.
 
-        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy.
+        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy. The frames come in blocks: within a block the sum is a
+        product with a small matrix, and what all blocks before leave behind goes on to decay. Axes: b blocks, i and j frames of one.
         """
         seconds = _between(self.config.reverberation_seconds, draw["reverberation seconds"][rows])
         ratio = 10.0 ** (-_between(self.config.direct_to_reverberant_db, draw["direct to reverberant"][rows]) / 10)
-        log_decay = -6 * math.log(10) * self.frame_shift / seconds[:, None]
+        log_decay = -6 * math.log(10) * self.frame_shift / seconds[:, None, None]
+        scale = ratio[:, None, None] * np.expm1(-log_decay)
         frames = power.shape[1]
-        # Taps by lag, from T - 1 down to -(T - 1): a row of the (T, T) kernel is a window of them.
-        lag = np.arange(frames - 1, -frames, -1)
-        taps = np.exp(log_decay * np.maximum(lag, 1)) * (ratio[:, None] * np.expm1(-log_decay)) * (lag > 0) + (lag == 0)
-        taps = self._tensor(taps.astype(np.float32))
-        kernel = taps.unfold(1, frames, 1).flip(1)  # (n, T, T), kernel[t, s] = tap of lag t - s
+        blocks = -(-frames // REVERBERATION_BLOCK)
+        at, block = np.arange(REVERBERATION_BLOCK), np.arange(blocks)
+        lag, age = at[:, None] - at, block[:, None] - 1 - block
+        within = scale * np.exp(log_decay * np.maximum(lag, 1)) * (lag > 0) + (lag == 0)  # (n, i, j)
+        left = np.exp(log_decay * at[::-1])  # (n, 1, j), of x[j] at the end of its block
+        carried = np.exp(log_decay * REVERBERATION_BLOCK * np.maximum(age, 0)) * (age >= 0)  # (n, b, b), from the end of one to another's
+        heard = scale * np.exp(log_decay * (at + 1))  # (n, 1, i)
+        within, left, carried, heard = (self._tensor(x.astype(np.float32)) for x in (within, left, carried, heard))
         index = self._tensor(rows)
-        power.index_copy_(0, index, torch.bmm(kernel, power.index_select(0, index)))
+        x = F.pad(power.index_select(0, index), (0, 0, 0, blocks * len(at) - frames)).unflatten(1, (blocks, len(at)))  # (n, b, j, F)
+        past = carried @ (left[:, None] @ x).squeeze(2)  # (n, b, F), what is left when a block begins
+        y = (within[:, None] @ x).addcmul_(heard.mT[:, None], past[:, :, None])
+        power.index_copy_(0, index, y.flatten(1, 2)[:, :frames])
 
     def _response(self, uniform: np.ndarray, deviation_db: float, gain: np.ndarray | None = None) -> torch.Tensor:
         """Return drawn smooth responses (n, 1, F), power factors: cosines over the bands, of the given deviation in all, and a gain."""

@@ -48,7 +48,10 @@ def load_config(cls, path=None, overrides=()):
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise ConfigError(f"override '{override}': '{parent}' is not a group of options")
-        target[last] = yaml.safe_load(text)
+        try:
+            target[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override '{override}': {text!r} is not YAML") from error
     return config_from_dict(cls, mapping, where=str(path) if path is not None else "options")
 
 

@@ -1,5 +1,6 @@
 """What the commands that train share: whose folder it is, what the run depends on, the way from data to views, how models are written."""
 
+import fcntl
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from pydino.infer import FrontEndConfig, read_front_end, save_model
 from pydino.train import World, train
 
 VERSION = 2  # raised when the same configuration would give another model
-# Keys that change no weight, and those of `compute` that change them by rounding alone: a run can go on with others.
-UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "snapshot_epochs")
+# Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that change them by rounding
+# alone: a run can go on with others.
+UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
 MADE = (
     "checkpoints", "snapshots", "tensorboard", "teacher", "student", "model", "teacher_average", "model_average", "log.jsonl",
@@ -50,8 +52,10 @@ class Run:
     data: Path
     exp: Path
     seed: int
+    force: bool
     front_end: FrontEndConfig
     wanted: dict[str, str]
+    lock: object = None  # held as long as the run lives
 
 
 def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | None:
@@ -66,65 +70,99 @@ def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | No
     Raises:
         UserError: another run lives in EXP, or a GPU is asked for that is not there.
     """
+    if min(args.threads, args.data_workers) < 0:
+        raise UserError("--threads and --data-workers must not be negative")
     config = load_config(config_class, args.config, args.set)
     data, exp = Path(args.data), Path(args.exp)
     front_end = read_front_end(data, config.normalisation)
     if config.input == "audio":
-        tables = [*tables, *(data / name for name in ("wav.scp", "segments") if (data / name).exists())]
-    run = Run(name or config.method, config, data, exp, args.seed, front_end, depends_on(config, args.seed, data, tables))
+        bank = config.bank
+        heard = [data / "wav.scp", data / "segments", bank.noise, bank.music, bank.speech, *bank.rooms.values()]
+        tables = [*tables, *(path for path in heard if Path(path).is_file())]
+    run = Run(
+        name or config.method, config, data, exp, args.seed, args.force, front_end, depends_on(config, args.seed, data, tables)
+    )
     world = World(args.ngpu)
+    finished, wrong = False, None
     if world.first:
-        finished = claim(exp, run.wanted, args.force)
-    # The others wait until the first has made, or emptied, the folder.
-    if world.gather_objects(finished if world.first else None)[0]:
+        try:
+            run.lock = lock(exp)
+            finished = not args.force and is_finished(exp, run.wanted)
+        except UserError as error:
+            wrong = error
+    if world.gather_objects(wrong is not None)[0]:
+        raise wrong or SystemExit(1)  # the first one says why
+    if world.gather_objects(finished)[0]:
         log(f"{exp} is finished and up to date")
         return None
-    if world.first:
-        dump_config({"method": run.name, "seed": args.seed, **config_to_dict(config)}, exp / "config.yaml")
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)  # the weights are the same in all processes
     return run, world
 
 
+def lock(exp: Path):
+    """Return an open file whose lock keeps others out of EXP until it is closed, or the process ends in any way.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    try:
+        exp.mkdir(parents=True, exist_ok=True)
+        held = open(exp / ".lock", "w")
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process trains in {exp}; wait for it, end it, or give another EXP") from error
+    except OSError:
+        return None  # a file system without locks, or where nothing can be written: whoever has something to write will say so
+    return held
+
+
 def depends_on(config, seed: int, data: Path, more=()) -> dict[str, str]:
     """Return what the run depends on. Names of utterances are not in it: hashes, lengths and silence are."""
     tables = [data / name for name in ("utt2hash", "feats.scp", "vad.scp") if (data / name).exists()]
     tables += [data / "conf" / f"{name}.yaml" for name in (*KINDS, "vad") if (data / "conf" / f"{name}.yaml").exists()]
-    science = {key: value for key, value in config_to_dict(config).items() if key not in UNSCIENTIFIC}
+    idle = UNSCIENTIFIC if config.average_snapshots else (*UNSCIENTIFIC, "snapshot_epochs")
+    science = {key: value for key, value in config_to_dict(config).items() if key not in idle}
     science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
     return ingredients(version=VERSION, settings={"seed": seed, **science}, texts=[*tables, *more], after=[data / ".done"])
 
 
-def claim(exp: Path, wanted: dict[str, str], force: bool) -> bool:
-    """Make EXP ours: True if the very run is finished there; otherwise it may start, or go on.
+def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
+    """Return True if the very run is finished in EXP, False if it may start or go on there.
 
     Raises:
         UserError: another run lives there.
     """
     started = exp / ".started"
-    if not started.exists() and (exp / "checkpoints").exists() and not force:
-        raise UserError(f"{exp} holds checkpoints of an unknown run; give another EXP, or --force true to discard them")
-    if started.exists() and not force:
-        earlier = read_json(started)["ingredients"]
-        changed = sorted(name for name in earlier.keys() | wanted.keys() if earlier.get(name) != wanted.get(name))
-        if changed:
-            name = changed[0]
-            # Options speak for themselves; of files there are only digests to show.
-            how = f"was {earlier.get(name)} and is {wanted.get(name)} now" if name.startswith("option ") else "is different now"
-            raise UserError(
-                f"{exp} holds another run: {name} {how}"
-                f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it with another --tag "
-                "(another EXP), or discard it with --force true"
-            )
-        return why_not_done(exp / ".done.train", wanted) == ""
-    for name in MADE:
-        if (exp / name).is_dir():
-            shutil.rmtree(exp / name)
-        else:
-            (exp / name).unlink(missing_ok=True)
-    write_mark(started, wanted)
-    return False
+    if not any((exp / name).exists() for name in MADE):
+        return False  # nothing would be lost
+    if not started.exists():
+        raise UserError(f"{exp} holds an unknown run; give another EXP, or --force true to discard it")
+    earlier = read_json(started)["ingredients"]
+    changed = sorted(name for name in earlier.keys() | wanted.keys() if earlier.get(name) != wanted.get(name))
+    if changed:
+        name = changed[0]
+        # Options speak for themselves; of files there are only digests to show.
+        how = f"was {earlier.get(name)} and is {wanted.get(name)} now" if name.startswith("option ") else "is different now"
+        raise UserError(
+            f"{exp} holds another run: {name} {how}"
+            f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it with another --tag "
+            "(another EXP), or discard it with --force true"
+        )
+    return why_not_done(exp / ".done.train", wanted) == ""
+
+
+def claim(run: Run) -> None:
+    """Make EXP this run's, when nothing stands in its way any more; with --force, what was there is discarded."""
+    if run.force or not (run.exp / ".started").exists():
+        for name in MADE:
+            if (run.exp / name).is_dir():
+                shutil.rmtree(run.exp / name)
+            else:
+                (run.exp / name).unlink(missing_ok=True)
+    write_mark(run.exp / ".started", run.wanted)
+    dump_config({"method": run.name, "seed": run.seed, **config_to_dict(run.config)}, run.exp / "config.yaml")
 
 
 @dataclass
@@ -171,7 +209,9 @@ def make_views(run: Run, world: World, allow_pipes: bool = False) -> Views:
 def train_and_save(method, run: Run, views: Views, world: World, workers: int, made_by: str) -> None:
     """Train to the end and write the model folders EXP/ROLE."""
     dataset, config = views.sampler.dataset, run.config
+    check_lengths(views.sampler, method.student.encoder.min_frames)
     if world.first:
+        claim(run)
         hours = dataset.lengths.sum() * run.front_end.feature_options().frame_shift / 1000 / 3600
         encoder = next(iter(method.encoders().values()))
         log(
@@ -200,6 +240,12 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
         write_mark(run.exp / ".done.train", run.wanted, [folder / "model.safetensors" for folder in written])
         log(f"finished: {' and '.join(map(str, written))}")
     world.close()
+
+
+def check_lengths(sampler: ViewSampler, min_frames: int) -> None:
+    """Raise UserError for crops that are shorter than the encoder takes."""
+    if sampler.shortest < min_frames:
+        raise UserError(f"crops of {sampler.shortest} frames are too short for this encoder, which needs {min_frames}; make crops longer")
 
 
 def write_model(folder: Path, encoder, role: str, run: Run, epochs: float, made_by: str) -> None:

@@ -31,6 +31,8 @@ def average_models(out, folders: list) -> None:
     """
     if Path(out).resolve() in [Path(folder).resolve() for folder in folders]:
         raise UserError(f"{out} is one of the folders to average; give another OUT")
+    if Path(out).is_file():
+        raise UserError(f"{out} is a file; the first argument is the model folder to write")
     models = [load(folder) for folder in folders]
     first = config_to_dict(models[0].config)
     for folder, model in zip(folders, models, strict=True):

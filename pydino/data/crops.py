@@ -52,6 +52,12 @@ class CropPlacer:
     def _frames(self, low_high: list[float]) -> tuple[int, int]:
         return round(low_high[0] / self.frame_shift), round(low_high[1] / self.frame_shift)
 
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest crop that may be drawn."""
+        kinds = [self.config.global_seconds, self.config.local_seconds][: 2 if self.config.num_local else 1]
+        return min(self._frames(low_high)[0] for low_high in kinds)
+
     def sizes(self, step: int) -> np.ndarray:
         """Return the frames of each view of a step, (V,), global ones first: one length for all of a kind, so that they are one tensor."""
         config, lengths = self.config, []

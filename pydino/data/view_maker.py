@@ -38,10 +38,11 @@ class ViewMaker:
     def __call__(self, batch: Batch) -> list[torch.Tensor]:
         """Return the global views (G B, L, F), then, if there are any, the local ones (V B, L', F); views first, then utterances."""
         result = []
-        for (views, augment), x in zip(self._groups, self._features(batch), strict=True):
-            draws = augment.draws(batch.visits, batch.hashes, views)
-            x = normalise_batch(augment(x, draws, len(views)), self._normalisation)
-            result.append(augment.mask(x, draws))
+        with torch.autocast(self._device.type, enabled=False):  # powers and sums over frames do not bear 16 bits
+            for (views, augment), x in zip(self._groups, self._features(batch), strict=True):
+                draws = augment.draws(batch.visits, batch.hashes, views)
+                x = normalise_batch(augment(x, draws, len(views)), self._normalisation)
+                result.append(augment.mask(x, draws))
         return result
 
     def _features(self, batch: Batch) -> list[torch.Tensor]:

@@ -73,6 +73,11 @@ class ViewSampler(Dataset):
             )
         self._place = CropPlacer(crops, frame_shift, seed)
 
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest crop that may be drawn."""
+        return self._place.shortest
+
     def __getitem__(self, step: int) -> list[Batch]:
         """Return the batches of a step for this process, one a pass."""
         visits, indices = self.order(step)

@@ -1,9 +1,9 @@
-"""Ctrl-C, TERM and HUP as an exception, so that jobs are ended, or left, in one place."""
+"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place."""
 
 import signal
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupted(BaseException):

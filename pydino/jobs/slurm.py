@@ -46,7 +46,7 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
 
     Returns:
         0 if all went well; 1 if not, after naming the failed jobs, their states, and the first one's last words on standard error;
-        128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) leaves it to be found again.
+        128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) and USR1 leave it to be found again.
     """
     config = read_slurm_config(find_config(request.config))
     submission = _Submission(request, program, config)
@@ -143,20 +143,29 @@ class _Submission:
                     self.attempt.write()
             except Unreachable as error:
                 if time.monotonic() > patience:
-                    raise UserError(f"Slurm takes no jobs ({error}); try again later") from error
-                self._say_silent(error)
+                    raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
+                if not self.silent:
+                    say(self.program, f"Slurm takes no jobs ({error}); asking again for {_SUBMIT_SECONDS / 60:.0f} minutes")
+                    self.silent = True
                 time.sleep(5)
-                taken = [job for job in self._ask(self.slurm.find, self.script) if job not in known]
-                entry["job"] = taken[0] if taken else None  # it was taken, though the answer got lost
+                entry["job"] = self._taken_unseen(known)
             except UserError as error:
                 self.attempt.jobs.remove(entry)
                 self.attempt.write()
                 raise UserError(self._refused(str(error), command)) from error
+        self.silent = False
         self.attempt.write()
         for number in numbers:
             self._expect((entry["job"], number if self.request.variable else None), number)
         many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
         say(self.program, f"Slurm job {_name(entry['job'])}{many}, log is in {self.request.logs}")
+
+    def _taken_unseen(self, known: set[str]) -> str | None:
+        """Return the job that Slurm took although its answer got lost."""
+        try:
+            return next((job for job in self.slurm.find(self.script) if job not in known), None)
+        except Unreachable:
+            return None
 
     def _sbatch(self, numbers: list[int]) -> list[str]:
         """Return the command that submits. What the wrapper itself relies on comes last: no site's option can replace it."""
@@ -261,8 +270,8 @@ class _Submission:
         """End after a signal."""
         jobs = list(dict.fromkeys(job for job, _ in self.waiting))
         names = " ".join(map(_name, jobs)) or "(nothing was in the queue)"
-        if interrupted.name == "SIGHUP":
-            say(self.program, f"SIGHUP received: Slurm job {names} goes on; the same command finds it again")
+        if interrupted.name in ("SIGHUP", "SIGUSR1"):
+            say(self.program, f"{interrupted.name} received: Slurm job {names} goes on; the same command finds it again")
             return
         for entry in self.attempt.jobs:
             entry["cancelled"] = True
@@ -278,8 +287,10 @@ class _Submission:
     def remarks(self, failed: dict[int, Ending]) -> list[str]:
         """Return a line for each way in which jobs failed."""
         lines = []
-        for ending in sorted(set(failed.values()), key=lambda ending: (ending.state, ending.code)):
-            numbers = sorted(number for number, other in failed.items() if other == ending)
+        kinds: dict[Ending, list[int]] = {}
+        for number, ending in sorted(failed.items()):  # an exit code matters where the state is no more than FAILED
+            kinds.setdefault(Ending(ending.state, ending.code if ending.state == "FAILED" else 0), []).append(number)
+        for ending, numbers in sorted(kinds.items(), key=lambda kind: (kind[0].state, kind[0].code)):
             job, index = self.task_of[numbers[0]]
             state = f"FAILED with exit code {ending.code}" if ending.state == "FAILED" else f"{ending.state}: {_MEANING[ending.state]}"
             if ending.state == "FAILED" and ending.code == 137:

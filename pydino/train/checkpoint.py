@@ -21,6 +21,8 @@ def save_checkpoint(folder, state: dict) -> None:
         state: tensors, numbers, text and containers of them; ``state["step"]`` is the number of steps done.
     """
     folder = Path(folder)
+    for left in folder.glob(".step*.tmp"):  # by a kill
+        left.unlink(missing_ok=True)
     with atomic_open(folder / f"step{state['step']:09d}.pt", "wb") as stream:
         torch.save(state, stream)
     for old in sorted(folder.glob("step*.pt"))[:-KEPT]:

@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pydino.base import UserError, log
+from pydino.base import UserError
 
 from .config import ComputeConfig
 from .synchronised_norm import synchronise_norms
@@ -72,20 +74,18 @@ def prepare(network: nn.Module, config: ComputeConfig, world: World, one_length:
     if config.channels_last:
         network.encoder.to(memory_format=torch.channels_last)
     network.encoder.checkpointed = config.activation_checkpointing
-    if config.compile:
-        missing = no_compiler(world.device)
-        if missing:
-            log(f"compute.compile is off: {missing}")
-        else:
-            network.encoder.compile(dynamic=False if one_length else None)
+    if config.compile and not no_compiler(world.device):
+        network.encoder.compile(dynamic=False if one_length else None)
     return network
 
 
 def no_compiler(device: torch.device) -> str:
     """Return why torch.compile cannot work here, in plain words, or an empty string."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        return f"no C++ compiler '{compiler}' is found; install g++, or name one in CXX"
+    compiler = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    if shutil.which(compiler[0]) is None:
+        return f"no C++ compiler '{compiler[0]}' is found; install g++, or name one in CXX"
+    if subprocess.run([*compiler, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        return f"the C++ compiler '{shlex.join(compiler)}' does not work; install g++, or name another in CXX"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "PyTorch's compiler for GPUs, triton, is not installed"
     return ""

@@ -1,6 +1,7 @@
 """Everything that defines a training run, with the defaults of the small-scale recipes; the resolved form lies beside the model."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,16 +12,16 @@ from pydino.ssl import DinoLossConfig
 
 
 def check_not_negative(config, *names: str) -> None:
-    """Raise ValueError for a negative value."""
+    """Raise ValueError for a value that is negative, infinite or no number."""
     for name in names:
-        if getattr(config, name) < 0:
+        if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{name} must not be negative, got {getattr(config, name)}")
 
 
 def check_positive(config, *names: str) -> None:
-    """Raise ValueError for a value that is not above 0."""
+    """Raise ValueError for a value that is not above 0, infinite or no number."""
     for name in names:
-        if getattr(config, name) <= 0:
+        if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
 
 
@@ -43,8 +44,8 @@ class OptimiserConfig:
     def __post_init__(self):
         if self.lr <= 0 or not 0 <= self.final_lr <= self.lr:
             raise ValueError(f"lr must be above 0 and final_lr between 0 and lr, got {self.lr} and {self.final_lr}")
-        if len(self.betas) != 2:
-            raise ValueError(f"betas must be two numbers, got {self.betas}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
         check_positive(self, "half_life_steps")
         check_not_negative(self, "warmup_epochs", "warmup_steps", "weight_decay", "clip")
 

@@ -38,10 +38,12 @@ class Interruption:
         asked, self._answer = bool(self._answer), self._world.any_later(self._signal != 0)
         return asked
 
-    def leave(self, exp: Path, step: int) -> None:
+    def leave(self, exp: Path, step: int, saved: bool) -> None:
         """Say so and exit with 128 and the signal's number, as a program that the signal ended does."""
         name = signal.Signals(self._signal).name if self._signal else "a signal to another process"
         if self._world.first:
-            log(f"stopped by {name} after step {step}, saved; start {exp} again and it goes on")
+            again = "start it again and it goes on" if saved else "started again it goes on from the checkpoint before, if there is one"
+            what = f"{'saved' if saved else 'NOT saved'}; {again}"
+            log(f"stopped by {name} after step {step}, {what}: {exp}")
         self._world.wait()  # torchrun ends the others when the first of them is gone
         raise SystemExit(128 + (self._signal or signal.SIGTERM))

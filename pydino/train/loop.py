@@ -70,12 +70,6 @@ def train(
     meter = Meter(world)
     alarms = Alarms(method.diagnosis, config.on_collapse, method.directions, config.input, speaks=world.first)
 
-    def state() -> dict:
-        return {
-            "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "random": random_states(world),
-            "scaler": method.precision.scaler.state_dict(), "averages": averages.state(world.add_up),
-        }  # fmt: skip
-
     bar = tqdm(total=total_steps, initial=step, unit="step", disable=None if world.first else True, leave=False)
     with Interruption(world) as interruption, bar:
         for passes in meter.waiting_for(batches(sampler, step, total_steps, workers, pin=world.device.type == "cuda")):
@@ -97,16 +91,21 @@ def train(
                     say(line, method.describe(means), total_steps)
                     recorder.write(line)
                 alarms(line)
-            if config.snapshot_epochs and world.first:
+            if world.first and config.snapshot_epochs:  # before the checkpoint: a kill between the two loses neither
                 if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
-                    snapshot(round(step / steps_per_epoch))
+                    epoch = math.ceil(config.epochs) if step == total_steps else int(step / steps_per_epoch)
+                    attempt(f"no snapshot of step {step}", snapshot, epoch)
             asked_to_stop = interruption.asked()
             if ended or asked_to_stop or step % config.checkpoint_steps == 0:
                 if lost := not_finite(averages.peek(world.add_up)):  # what is saved is worth going on from
                     raise UserError(lost)
-                keep(exp / "checkpoints", state(), world)
+                state = {
+                    "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "random": random_states(world),
+                    "scaler": method.precision.scaler.state_dict(), "averages": averages.state(world.add_up),
+                }  # fmt: skip
+                saved = world.first and attempt(f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state)
             if asked_to_stop and step < total_steps:
-                interruption.leave(exp, step)
+                interruption.leave(exp, step, saved)
     if recorder:
         recorder.close()
 
@@ -146,8 +145,11 @@ def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> in
     state = load_agreed(exp / "checkpoints", world)
     if state is None:
         return 0
-    method.load_state_dict(state["method"])
-    optimiser.load_state_dict(state["optimiser"])
+    try:
+        method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"the checkpoints in {exp} are of another network; discard them with --force true, or give another EXP") from error
     method.precision.scaler.load_state_dict(state["scaler"])
     averages.restore(state["averages"], world.first)
     set_random_state(state["random"], world)
@@ -156,14 +158,15 @@ def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> in
     return state["step"]
 
 
-def keep(folder: Path, state: dict, world: World) -> None:
-    """Save; where that is impossible, say so and go on: the checkpoints before are still there, and the disk may have room again."""
-    if not world.first:
-        return
+def attempt(otherwise: str, write, *arguments) -> bool:
+    """Write something; where that is impossible, say so and go on: what was written before is still there, and there may be room again."""
     try:
-        save_checkpoint(folder, state)
-    except (OSError, RuntimeError, UserError) as error:  # RuntimeError: PyTorch's of a file that could not be written
-        warn(f"no checkpoint of step {state['step']}: {error}; training goes on, and the checkpoints before it are kept")
+        write(*arguments)
+    except (OSError, RuntimeError, UserError) as error:  # RuntimeError: PyTorch's of a file that could not be written to its end
+        reason = f"writing broke off, the disk may be full ({type(error).__name__})" if isinstance(error, RuntimeError) else error
+        warn(f"{otherwise}: {reason}; training goes on, and what was written before is kept")
+        return False
+    return True
 
 
 def passed(step: int, steps: float) -> bool:

@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from pydino.base import log
 from pydino.data import Batch, ViewMaker
 
-from .compute import Precision, distribute, prepare
+from .compute import Precision, distribute, no_compiler, prepare
 from .config import TrainingConfig
 from .world import World
 
@@ -31,6 +32,8 @@ class Method(nn.Module):
         self.config, self.views, self.world = config, views, world
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.precision = Precision(config.compute.precision, world.device)
+        if config.compute.compile and world.first and (missing := no_compiler(world.device)):
+            log(f"compute.compile is off: {missing}")
 
     def prepared(self, network: nn.Module) -> nn.Module:
         """Return a network that computes as configured, on the device."""

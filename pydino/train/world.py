@@ -28,6 +28,8 @@ class World:
     def __init__(self, ngpu: int = 0):
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         local, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if ngpu < 0:
+            raise UserError(f"--ngpu must be 0 (the CPU) or a number of GPUs, got {ngpu}")
         if ngpu and not torch.cuda.is_available():
             build = "no CUDA in this build of PyTorch; see PYDINO_TORCH in the README" if torch.version.cuda is None else "see nvidia-smi"
             raise UserError(f"--ngpu {ngpu} was asked for, but PyTorch finds no GPU ({build}); train on the CPU with --ngpu 0")
@@ -35,7 +37,7 @@ class World:
             raise UserError(f"--ngpu {ngpu} was asked for, but there are {torch.cuda.device_count()} GPUs here")
         if ngpu and ngpu != local_size:
             raise UserError(
-                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_dino.sh starts one a GPU, by hand: "
+                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_*.sh start one a GPU, by hand: "
                 f"torchrun --nproc-per-node {ngpu} -m pydino train-dino ..."
             )
         self.device = torch.device("cuda", local) if ngpu else torch.device("cpu")

@@ -120,6 +120,11 @@ class Cluster:
         lines = self.ask("squeue", "-h", "-r", "-o", "%i %j").splitlines()
         return [line.split()[0] for line in lines if not line.endswith(" late")]
 
+    def steps_of(self, job: str) -> list[int]:
+        """The processes of Slurm that run a job of this cluster; another on this machine may have one of the same number."""
+        pids = map(int, self.ask("pgrep", "-f", rf"slurmstepd: \[{job}\.").split())
+        return [pid for pid in pids if f"SLURM_CONF={self.conf}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+
     def until(self, condition, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
         while not condition():

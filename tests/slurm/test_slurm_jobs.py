@@ -248,10 +248,11 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
 
 def kill_node_of(cluster, job):
     node = re.search(r" NodeList=(\S+)", cluster.show(job))[1]
-    steps = cluster.ask("pgrep", "-f", rf"slurmstepd: \[{job}\.").split()
+    steps = cluster.steps_of(job)
+    assert steps
     cluster.stop_daemon(node, signal.SIGKILL)
     for pid in steps:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     return node
 
@@ -292,7 +293,7 @@ def test_the_controller_is_restarted_while_jobs_run(folder, cluster):
 def test_a_job_is_submitted_when_the_controller_is_back(folder, cluster):
     cluster.stop_daemon("slurmctld")
     process = subprocess.Popen([WRAPPER, "a.log", "true"], cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert "Slurm does not answer (" in process.stderr.readline()
+    assert "run_slurm.sh: Slurm takes no jobs (" in process.stderr.readline()
     cluster.start_controller()
     assert process.wait(timeout=60) == 0
     cluster.until_ready()

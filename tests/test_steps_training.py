@@ -1,0 +1,36 @@
+"""steps/train_dino.sh as a job: what a signal to it does."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from test_train_dino import CONFIG, data  # noqa: F401  (a fixture)
+
+from pydino.base import dump_config
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("group", [False, True], ids=["step", "group"])
+def test_a_signal_to_the_step_saves_the_run_and_leaves_nobody_behind(data, tmp_path, number, group):  # noqa: F811
+    exp = tmp_path / "my exp"
+    dump_config({**CONFIG, "epochs": 100000}, tmp_path / "long.yaml")
+    command = [ROOT / "steps/train_dino.sh", "--config", tmp_path / "long.yaml", "--num-threads", "1", data, exp]
+    step = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (exp / "log.jsonl").exists():
+        assert time.monotonic() < end and step.poll() is None
+        time.sleep(0.05)
+    (os.killpg if group else os.kill)(step.pid, number)
+    step.communicate(timeout=60)
+    assert step.returncode == 128 + number
+    assert ", saved; start it again" in (exp / "log/train.log").read_text()
+    assert list((exp / "checkpoints").glob("*.pt"))
+    assert not subprocess.run(["pgrep", "-f", str(exp)], capture_output=True, text=True).stdout
