@@ -247,6 +247,7 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
 
 
 def kill_node_of(cluster, job):
+    """Kill the node that a job is on, as far as Slurm can tell, and let it come back."""
     node = re.search(r" NodeList=(\S+)", cluster.show(job))[1]
     steps = cluster.steps_of(job)
     assert steps
@@ -254,7 +255,7 @@ def kill_node_of(cluster, job):
     for pid in steps:
         os.kill(pid, signal.SIGKILL)
     cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    return node
+    cluster.start_node(node)
 
 
 @pytest.mark.parametrize("requeue", [False, True])
@@ -262,20 +263,17 @@ def test_a_node_dies(folder, cluster, requeue):
     (folder / "site.conf").write_text(f"command sbatch --{'' if requeue else 'no-'}requeue\n")
     process = begin(folder, "--config", "site.conf", "a.log", "bash", "-c", PATIENT, "x", "1")
     job = record(folder)["jobs"][0]["job"]
-    node = kill_node_of(cluster, job)
-    try:
-        if requeue:
-            cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
-        (folder / "go").touch()
-        _, errors = process.communicate(timeout=40)
-    finally:
-        cluster.start_node(node)
-        cluster.until_ready()
+    kill_node_of(cluster, job)
+    if requeue:
+        cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
+    (folder / "go").touch()
+    _, errors = process.communicate(timeout=40)
     if requeue:
         assert process.returncode == 0, errors
         assert (folder / "a.log").read_text().count("# Started at") == 2
     else:
         assert process.returncode == 1 and f"job 1 (Slurm job {job}): NODE_FAIL: the node died" in errors
+    cluster.until_ready()
 
 
 def test_the_controller_is_restarted_while_jobs_run(folder, cluster):
