@@ -31,7 +31,7 @@ def address_towards(others: list[str]) -> str:
             except OSError:
                 continue
     raise UserError(
-        f"cannot find the way to {' or '.join(others)}: the names do not resolve here; "
+        f"cannot find the way to {' or '.join(others)}: no such name resolves here, or no network leads there; "
         "set PYDINO_MASTER_ADDR to an address of the first node that the other nodes reach"
     )
 
