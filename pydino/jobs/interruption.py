@@ -16,9 +16,18 @@ class Interrupted(BaseException):
 
 @contextmanager
 def signals_raised():
-    """Turn the signals into :class:`Interrupted`; restore the handlers afterwards."""
+    """Turn the first of the signals into :class:`Interrupted`, and be deaf to others from then on; else restore the handlers.
+
+    Signals come in twos: one to the group of processes, and one that the step in front of us hands on. The second must not interrupt
+    the ending of jobs that the first began.
+    """
+
+    ending = False
 
     def handler(number, _frame):
+        nonlocal ending
+        ending = True
+        ignore_signals()
         raise Interrupted(number)
 
     # A signal that the caller ignores stays ignored (nohup).
@@ -27,7 +36,7 @@ def signals_raised():
     try:
         yield
     finally:
-        for number, old in before.items():
+        for number, old in before.items() if not ending else ():
             signal.signal(number, old)
 
 
