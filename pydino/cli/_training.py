@@ -58,13 +58,12 @@ class Run:
     lock: object = None  # held as long as the run lives
 
 
-def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | None:
-    """Read the configuration and claim EXP; return None if the very run is finished there.
+def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
+    """Read the configuration and look whether EXP is free for it; return None if the very run is finished there.
 
     Args:
         args: with the options of :func:`add_arguments`, ``data`` and ``exp``.
         config_class: of the method.
-        name: of the method; None: the configuration knows.
         tables: files besides the training directory that the run depends on.
 
     Raises:
@@ -79,9 +78,7 @@ def open_run(args, config_class, name=None, tables=()) -> tuple[Run, World] | No
         bank = config.bank
         heard = [data / "wav.scp", data / "segments", bank.noise, bank.music, bank.speech, *bank.rooms.values()]
         tables = [*tables, *(path for path in heard if Path(path).is_file())]
-    run = Run(
-        name or config.method, config, data, exp, args.seed, args.force, front_end, depends_on(config, args.seed, data, tables)
-    )
+    run = Run(config.method, config, data, exp, args.seed, args.force, front_end, depends_on(config, args.seed, data, tables))
     world = World(args.ngpu)
     finished, wrong = False, None
     if world.first:
@@ -234,9 +231,10 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
         written = [run.exp / role for role in method.encoders()]
         if config.average_snapshots:
             role = written[0].name
-            snapshots = sorted((run.exp / "snapshots").glob(f"epoch*/{role}"))[-config.average_snapshots :]
+            # config.yaml is written last: a snapshot without one broke off where the disk was full.
+            whole = sorted(path.parent for path in (run.exp / "snapshots").glob(f"epoch*/{role}/config.yaml"))
             written.append(run.exp / f"{role}_average")
-            average_models(written[-1], snapshots)
+            average_models(written[-1], whole[-config.average_snapshots :] or [run.exp / role])
         write_mark(run.exp / ".done.train", run.wanted, [folder / "model.safetensors" for folder in written])
         log(f"finished: {' and '.join(map(str, written))}")
     world.close()

@@ -21,7 +21,6 @@ def signals_raised():
     Signals come in twos: one to the group of processes, and one that the step in front of us hands on. The second must not interrupt
     the ending of jobs that the first began.
     """
-
     ending = False
 
     def handler(number, _frame):
