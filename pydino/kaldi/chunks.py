@@ -182,7 +182,7 @@ class ChunkReader:
             try:
                 handle = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise UserError(f"cannot read {of}: {error.strerror}") from error
+                raise UserError(f"cannot read {of}: {error.strerror}; is the path right, seen from this folder?") from error
             self._files[path] = handle
             if len(self._files) > _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
