@@ -118,4 +118,5 @@ def _open_file(path: str, allow_pipes: bool, key: str = ""):
     try:
         return open(path, "rb")
     except OSError as error:
-        raise UserError(f"cannot read {path}{f' ({key})' if key else ''}: {error.strerror}; is the path right, seen from this folder?") from error
+        of = f" ({key})" if key else ""
+        raise UserError(f"cannot read {path}{of}: {error.strerror}; is the path right, seen from this folder?") from error
