@@ -50,6 +50,12 @@ def test_rooms_that_start_without_torch(room):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_what_does_not_train_starts_without_the_compiler():
+    """PyTorch's compiler is a second of every start."""
+    code = "import sys, pydino.cli.extract_embeddings, pydino.cli.train_dino; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_files_fit_in_the_head():
     for path in tracked("*.py", "*.sh"):
         if path.relative_to(ROOT).parts[0] != "tests":

@@ -17,11 +17,6 @@ def run_block(block: nn.Module, x: torch.Tensor, checkpointed: bool) -> torch.Te
     """Return ``block(x)``; with ``checkpointed``, and where a gradient is wanted, only ``x`` is remembered."""
     if not (checkpointed and torch.is_grad_enabled()):
         return block(x)
-    return _checkpoint(block, x)
-
-
-@torch.compiler.disable  # the compiler takes no such contexts; it still compiles what lies around the blocks
-def _checkpoint(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), buffers_kept(block)))
 
 
