@@ -1,5 +1,6 @@
 """utils/run_local.sh as steps meet it."""
 
+import errno
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pydino.jobs.gpus import GpuSlots
 from pydino.jobs.machine import available_memory, num_bytes, num_cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,6 +166,29 @@ def test_memory_and_cores_of_a_container(tmp_path):
     assert available_memory(tmp_path / "meminfo", **places) == 500_000
     (own / "cpu.max").write_text("100000 100000\n")
     assert num_cores(**places) == 1
+
+
+def test_memory_and_cores_of_a_container_of_cgroups_version_1(tmp_path):
+    """Its path is told as the machine has it, which a container may not see."""
+    (tmp_path / "self").write_text("4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n1:name=systemd:/\n0::/\n")
+    (tmp_path / "meminfo").write_text("MemAvailable:   3000000 kB\n")
+    places = {"cgroups": tmp_path / "cgroup", "membership": tmp_path / "self"}
+    memory, cpu = tmp_path / "cgroup/memory", tmp_path / "cgroup/cpu,cpuacct"
+    for folder, files in ((memory, {"memory.limit_in_bytes": 2**63 - 4096, "memory.usage_in_bytes": 5}), (cpu, {"cpu.cfs_quota_us": -1})):
+        folder.mkdir(parents=True)
+        for name, value in files.items():
+            (folder / name).write_text(f"{value}\n")
+    assert available_memory(tmp_path / "meminfo", **places) == 3_000_000 * 1024
+    (memory / "memory.limit_in_bytes").write_text("1000000\n")
+    (memory / "memory.usage_in_bytes").write_text("700000\n")
+    (memory / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 200000\n")
+    assert available_memory(tmp_path / "meminfo", **places) == 500_000
+    (cpu / "cpu.cfs_quota_us").write_text("100000\n")
+    (cpu / "cpu.cfs_period_us").write_text("100000\n")
+    assert num_cores(**places) == 1
+
+
+def test_sizes():
     assert [num_bytes(text) for text in ("2", "1.5k", "4G", "1t")] == [2 * 2**20, 1536, 4 * 2**30, 2**40]
 
 
@@ -303,6 +328,25 @@ def test_two_runs_share_the_gpus_one_job_each(folder, fake_gpus):
     assert [run.wait(timeout=60) for run in runs] == [0, 0]
     gpus = [re.search(r"^gpu .*", (folder / f"{name}.{n}.log").read_text(), re.M)[0] for name in "ab" for n in range(1, 5)]
     assert len(gpus) == 8 and set(gpus) == {"gpu 0", "gpu 1"}
+
+
+def test_a_lock_that_another_user_made_is_opened_as_the_kernel_allows(tmp_path, fake_gpus, monkeypatch):
+    """fs.protected_regular: in a sticky folder for all, O_CREAT on a file of somebody else's is refused."""
+    monkeypatch.setenv("PATH", fake_gpus["PATH"])
+    (tmp_path / "0.lock").touch()
+    open_file = os.open
+
+    def guarded(path, flags, *mode):
+        if flags & os.O_CREAT and os.path.exists(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_file(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", guarded)
+    slots = GpuSlots(1, str(tmp_path))
+    first, second = slots.take(), slots.take()
+    assert [*first, *second] == ["0", "1"] and slots.take() is None
+    slots.give_back(first)
+    slots.give_back(second)
 
 
 def test_gpus_are_narrowed_by_the_callers_choice(folder, fake_gpus):

@@ -93,7 +93,11 @@ class GpuSlots:
             if os.stat(self.folder).st_uid == os.getuid():
                 os.chmod(self.folder, 0o1777)  # shared by all users of the machine, like /tmp
             path = os.path.join(self.folder, f"{gpu.replace('/', '_')}.lock")
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            # Another user's file in such a folder must not be opened with O_CREAT (fs.protected_regular, on as systemd sets it up).
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             if os.fstat(descriptor).st_uid == os.getuid():
                 os.fchmod(descriptor, 0o666)
         except OSError as error:
