@@ -8,8 +8,9 @@ import pytest
 from pydino.base import UserError
 from pydino.jobs import parse_request
 from pydino.jobs.attempt import beside_log
+from pydino.jobs.slurm import _MEANING, _Submission
 from pydino.jobs.slurm_config import find_config, read_slurm_config
-from pydino.jobs.slurm_queries import Ending, Slurm, Unreachable, compress, expand
+from pydino.jobs.slurm_queries import FINAL, Ending, Slurm, Unreachable, compress, expand
 
 # The default of Kaldi's slurm.pl, as sites have copied it.
 KALDI = """\
@@ -159,15 +160,50 @@ def test_without_accounting_the_controller_is_asked_until_it_has_forgotten(progr
 
 
 def test_the_queue(programs):
-    programs(squeue=(0, "12|3|RUNNING|None\n12|4|PENDING|Resources\n15|N/A|COMPLETING|None\n"))
+    programs(squeue=(0, "12|3|RUNNING|n1\n12|4|PENDING|(Resources)\n15|N/A|COMPLETING|n2\n"))
     assert Slurm().live(["12", "15"]) == {
-        ("12", 3): ("RUNNING", "None"), ("12", 4): ("PENDING", "Resources"), ("15", None): ("COMPLETING", "None")
+        ("12", 3): ("RUNNING", "n1"), ("12", 4): ("PENDING", "Resources"), ("15", None): ("COMPLETING", "n2")
     }  # fmt: skip
     programs(squeue=(1, "slurm_load_jobs error: Invalid job id specified\n"))
     assert Slurm().live(["12"]) == {}
     programs(squeue=(1, "slurm_load_jobs error: Socket timed out on send/recv operation\n"))
     with pytest.raises(Unreachable):
         Slurm().live(["12"])
+
+
+def test_what_an_earlier_run_left_is_known_or_refused(programs, monkeypatch):
+    programs(squeue=(0, "12|1|RUNNING|n1\n12|2|PENDING|(Priority)\n"))
+    assert Slurm().left_by(["12", "15"], "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
+    programs(squeue=(1, "slurm_load_jobs error: Socket timed out on send/recv operation\n"))
+    with pytest.raises(UserError, match="Slurm job 12 15, of which nothing can be learnt here .*, then remove r.json"):
+        Slurm().left_by(["12", "15"], "r.json")
+
+
+def test_variables_of_the_users_own_commands_change_no_answer(tmp_path, monkeypatch):
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho \"12|N/A|${SQUEUE_STATES-all} $SLURM_CLUSTERS|n1\"\n")
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho \"${SLURM_JOB_ID-7}\"\n")
+    for name in ("squeue", "sbatch"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SQUEUE_STATES", "R")
+    monkeypatch.setenv("SLURM_CLUSTERS", "mars")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")  # of a job that we are in
+    assert Slurm().live(["12"]) == {("12", None): ("all mars", "n1")} and Slurm().submit(["sbatch"]) == "7"
+
+
+def test_every_bad_end_has_its_meaning():
+    assert FINAL - {"COMPLETED", "FAILED"} <= _MEANING.keys()
+
+
+def test_a_task_that_accounting_holds_for_running_for_ever_has_an_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    submission = _Submission(parse_request(["a.log", "true"]), "run_slurm.sh", read_slurm_config(None))
+    task, running = ("12", None), Ending("RUNNING")
+    submission.waiting[task] = 1
+    assert submission._judge(task, running, 1) is None and submission._judge(task, Ending("FAILED", 3), 0) == Ending("FAILED", 3)
+    assert submission._judge(task, running, 30) is None and submission._judge(task, running, 3600) == Ending("UNKNOWN")
+    (tmp_path / "a.log").write_text("# true\n# Started at x\n#\n# Ended (code 0) at x, elapsed time 0 seconds\n")
+    assert submission._judge(task, running, 30) == Ending("COMPLETED")
 
 
 def test_what_sbatch_answers(programs, monkeypatch):

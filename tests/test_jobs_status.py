@@ -65,7 +65,7 @@ def test_ends_are_told_apart_and_nothing_is_touched(tmp_path):
 def test_the_queue_speaks_for_slurms_jobs(tmp_path):
     exp, bin = tmp_path / "exp", tmp_path / "bin"
     bin.mkdir()
-    (bin / "squeue").write_text("#!/bin/sh\necho '12|RUNNING|n1'\necho '13|PENDING|(Priority)'\n")
+    (bin / "squeue").write_text("#!/bin/sh\necho '12|N/A|RUNNING|n1'\necho '13|1|PENDING|(Priority)'\n")
     (bin / "squeue").chmod(0o755)
     write_log(exp / "run/log/train.log", began=3700, job=12, text="x: epoch 1 (step 100 of 400): loss\n")
     write_log(exp / "gone/log/train.log", job=11)

@@ -161,7 +161,7 @@ def describe_controller(exp: Path) -> list[str]:
         else:
             lines = [f"detached {log}   {_ending(log)}"]
         return lines + _last_words(log)
-    live, remarks = queue([entry["job"].partition(";")[0] for entry in jobs])
+    live, remarks = queue([entry["job"] for entry in jobs])
     lines = [f"note     {remark}" for remark in remarks]
     for entry in jobs:
         path = exp / f"run.stage{entry['name'].removeprefix('stage ')}.log" if kind == "chain" else log
@@ -187,8 +187,8 @@ def _claim(exp: Path) -> int:
     except OSError:
         pass  # a filesystem without locks: the record has to do
     record = read_json(exp / RECORD) if (exp / RECORD).exists() else {}
-    jobs = [entry["job"].partition(";")[0] for entry in record.get("jobs", [])]
-    if (record.get("kind") == "local" and _alive(record)) or (jobs and queue(jobs)[0]):
+    jobs = [entry["job"] for entry in record.get("jobs", [])]
+    if (record.get("kind") == "local" and _alive(record)) or Slurm().left_by(jobs, exp / RECORD):
         raise UserError(_at_work(exp))
     return lock
 

@@ -16,7 +16,7 @@ from .log import close_log, open_log
 from .machine import available_memory, num_bytes, num_cores
 from .options import JobRequest
 from .report import report_failures, say
-from .slurm_queries import Slurm, Unreachable
+from .slurm_queries import Slurm
 
 _GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
 _LOOK_AGAIN_SECONDS = 0.5  # for GPUs or memory that others hold
@@ -78,15 +78,9 @@ def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
 
 def _refuse_if_in_slurm(attempt: Attempt) -> None:
     """Raise where a run that went through Slurm has left jobs there, which write what these would write."""
-    jobs = [entry["job"] for entry in attempt.jobs if entry.get("job")]
-    try:
-        live = Slurm().live(jobs) if jobs else {}
-    except (UserError, Unreachable) as error:
-        names = " ".join(jobs)
-        raise UserError(f"an earlier run left Slurm job {names}, of which nothing can be learnt here ({error}): see that it has ended, "
-                        f"then remove {attempt.path}") from error  # fmt: skip
+    live = Slurm().left_by([entry["job"] for entry in attempt.jobs if entry.get("job")], attempt.path)
     if live:
-        names = " ".join(dict.fromkeys(job for job, _ in live))
+        names = " ".join(job.partition(";")[0] for job in live)
         raise UserError(f"Slurm job {names} of an earlier run is at this: PYDINO_BACKEND=slurm waits for it, 'scancel {names}' ends it")
 
 

@@ -33,6 +33,7 @@ _MEANING = {
     "PREEMPTED": "another job took its place: run it again, or let Slurm do so (--requeue in conf/slurm.conf)",
     "CANCELLED": "somebody cancelled it, or the site did",
     "DEADLINE": "it could not have ended before its deadline",
+    "REVOKED": "another cluster of the federation took it",
     "UNKNOWN": "it left the queue, and neither Slurm nor its log tells how; the node may have died",
 }
 
@@ -218,9 +219,10 @@ class _Submission:
         return failed
 
     def _judge(self, task: Task, ending: Ending | None, seconds: float) -> Ending | None:
-        """Return how a task ended that has left the queue, or None while that is not known. The log speaks where Slurm has forgotten."""
-        if ending:
-            return ending if ending.state in FINAL else None
+        """Return how a task ended that has left the queue, or None while that is not known. The log speaks where Slurm has forgotten, or
+        still holds for running what its queue does not have (an accounting that missed the end does so for ever)."""
+        if ending and ending.state in FINAL:
+            return ending
         if seconds < _PATIENCE / 10:
             return None
         code = ended_with(self.request.log_of(self.waiting[task]))

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydino.base import UserError
 
@@ -16,6 +17,11 @@ _TRANSIENT = (
     "Zero Bytes were transmitted", "Unexpected message received", "Communication connection failure", "Transport endpoint",
     "System not yet initialized", "Slurm controller is in standby",
 )  # fmt: skip
+
+
+# What a user's own commands are to show, or ask for, by these variables is not what we have to know.
+_OF_QUESTIONS = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_")
+_OF_THE_SITE = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS")
 
 
 class Unreachable(Exception):
@@ -34,9 +40,14 @@ Task = tuple[str, int | None]  # job, index in the array; None for a job that is
 
 
 class Slurm:
-    """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints it."""
+    """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints it.
 
-    def __init__(self):
+    Args:
+        patience: seconds for an answer.
+    """
+
+    def __init__(self, patience: float = 120.0):
+        self.patience = patience
         self.has_accounting = True  # until it says otherwise
 
     def submit(self, command: list[str]) -> str:
@@ -47,7 +58,7 @@ class Slurm:
             UserError: sbatch refused.
         """
         environment = {name: value for name, value in os.environ.items() if not _is_of_a_job(name)}
-        done = _run(command, environment)
+        done = self._run(command, environment)
         found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
         if done.returncode != 0 or not found:
             said = _said(done)
@@ -57,21 +68,34 @@ class Slurm:
         return found[1] + (found[2] or "")
 
     def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
-        """Return state and reason of every task that waits, runs or is being ended.
+        """Return the state of every task that waits, runs or is being ended, and why it waits or on which nodes it is.
 
         Raises:
             Unreachable: the controller did not answer.
         """
         found = {}
         for cluster, names in _by_cluster(jobs).items():
-            done = _run(["squeue", *cluster, "-h", "-r", "-j", ",".join(names), "-o", "%F|%K|%T|%r"])
+            done = self._run(["squeue", *cluster, "-h", "-r", "-j", ",".join(names), "-o", "%F|%K|%T|%R"])
             if done.returncode != 0 and "Invalid job id" not in done.stderr:
                 raise Unreachable(_said(done))
             for line in done.stdout.splitlines():
                 job, index, state, reason = (*line.split("|", 3), "", "", "")[:4]
                 if job in names:
+                    reason = reason.removeprefix("(").removesuffix(")") if state == "PENDING" else reason
                     found[names[job], int(index) if index.isdigit() else None] = (state, reason)
         return found
+
+    def left_by(self, jobs: list[str], record: Path) -> list[str]:
+        """Return those jobs of a record that have not ended.
+
+        Raises:
+            UserError: nobody can tell; the record may be removed by hand.
+        """
+        try:
+            return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
+        except (UserError, Unreachable) as error:
+            raise UserError(f"an earlier run left Slurm job {' '.join(jobs)}, of which nothing can be learnt here ({error}): see that it "
+                            f"has ended, then remove {record}") from error  # fmt: skip
 
     def endings(self, tasks: list[Task]) -> dict[Task, Ending]:
         """Return how tasks ended that are not in the queue, of those that Slurm still remembers; the state may turn out not to be final.
@@ -89,7 +113,7 @@ class Slurm:
         return {task: ending for task, ending in found.items() if task in tasks}
 
     def _accounting(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
-        done = _run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), "-o", "JobID,State,ExitCode"])
+        done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), "-o", "JobID,State,ExitCode"])
         if done.returncode != 0:
             self.has_accounting = "accounting storage is disabled" not in done.stderr and done.returncode != 127
             return []
@@ -105,7 +129,7 @@ class Slurm:
     def _controller(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
         rows = []
         for name in names:  # scontrol takes one at a time; it answers for the whole array
-            done = _run(["scontrol", *cluster, "-o", "show", "job", name])
+            done = self._run(["scontrol", *cluster, "-o", "show", "job", name])
             if done.returncode != 0 and "Invalid job id" not in done.stderr + done.stdout:
                 raise Unreachable(_said(done))
             for line in done.stdout.splitlines():  # "JobId=2 ArrayJobId=1 ArrayTaskId=1 JobName=..."; one that is no array has the first
@@ -123,7 +147,7 @@ class Slurm:
             Unreachable: the controller did not answer.
         """
         for cluster, names in _by_cluster(jobs).items():
-            done = _run(["scancel", *cluster, *names])
+            done = self._run(["scancel", *cluster, *names])
             if any(text in _said(done) for text in _TRANSIENT):
                 raise Unreachable(_said(done))
 
@@ -133,11 +157,30 @@ class Slurm:
         Raises:
             Unreachable: the controller did not answer.
         """
-        done = _run(["squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o"])
+        done = self._run(["squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o"])
         if done.returncode != 0:
             raise Unreachable(_said(done))
         lines = (line.partition("|") for line in done.stdout.splitlines())
         return list(dict.fromkeys(job for job, _, command in lines if command == script))
+
+    def _run(self, command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        environment = {name: value for name, value in (environment or os.environ).items() if not name.startswith(_OF_QUESTIONS)}
+        environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
+        try:
+            # In a group of its own: a Ctrl-C is ours, to be acted on when the answer is there.
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=self.patience,
+                env=environment, process_group=0,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise Unreachable(f"{command[0]} gave no answer in {self.patience:.0f} s") from error
+        except OSError as error:
+            if command[0] == "sacct":
+                return subprocess.CompletedProcess(command, 127, "", "")
+            raise UserError(
+                f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are submitted? "
+                "With backend=local in cmd.sh, jobs run here"
+            ) from error
 
 
 def expand(indices: str) -> list[int]:
@@ -181,26 +224,7 @@ def _code(text: str) -> int:
 
 def _is_of_a_job(name: str) -> bool:
     """Tell what we have from a Slurm job that we may be in ourselves, and what is about our own GPUs; no other job is to have it."""
-    return name.startswith("SLURM_") and name != "SLURM_CONF" or name in ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM")
-
-
-def _run(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    environment = {**(environment or os.environ), "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
-    try:
-        # In a group of its own: a Ctrl-C is ours, to be acted on when the answer is there.
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=120, env=environment,
-            process_group=0,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"{command[0]} gave no answer in 120 s") from error
-    except OSError as error:
-        if command[0] == "sacct":
-            return subprocess.CompletedProcess(command, 127, "", "")
-        raise UserError(
-            f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are submitted? "
-            "With backend=local in cmd.sh, jobs run here"
-        ) from error
+    return name.startswith("SLURM_") and name not in _OF_THE_SITE or name in ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM")
 
 
 def _said(done: subprocess.CompletedProcess) -> str:

@@ -7,16 +7,19 @@ status C``). One without an end is still written to, if Slurm has its job or a p
 import json
 import os
 import re
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}   # folders of exp/ without logs
+from pydino.base import UserError
+
+from .slurm_queries import Slurm, Unreachable
+
+_PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}  # folders of exp/ without logs
 _STARTED = re.compile(rb"^# Started at (.+)$", re.MULTILINE)
 _ENDED = re.compile(rb"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\) at ([^,\n]+)|Finished at (.+) with status (\d+))", re.MULTILINE)
 _SLURM_JOB = re.compile(rb"Slurm job (\d+)|SLURM_JOB_ID=(\d+)")
-_SQUEUE_SECONDS = 0.7
+_PATIENCE = 20.0  # seconds for an answer of Slurm
 
 
 @dataclass
@@ -55,7 +58,8 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
         else:
             records[entry.path.removesuffix(".jobs.json")] = _jobs_of(entry.path)
     open_ended = [log for log in logs if log.ended is None]
-    wanted = {job for jobs in records.values() for job in jobs} | {log.slurm_job for log in open_ended if log.slurm_job}
+    named = {job.partition(";")[0]: job for jobs in records.values() for job in jobs}  # with the cluster, where there are several
+    wanted = {*named.values()} | {named.get(log.slurm_job, log.slurm_job) for log in open_ended if log.slurm_job}
     live, remarks = queue(sorted(wanted)) if wanted else ({}, [])
     held = files_open_here() if open_ended else set()
     groups: dict[str, Group] = {}
@@ -65,7 +69,8 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
         groups.setdefault(group_name(log.path), Group(group_name(log.path))).logs.append(log)
     for stem, jobs in records.items():
         name = next((name for name in groups if name in (f"{stem}.log", f"{stem}.*.log")), f"{stem}.*.log")
-        waiting = {job: live[job][1] for job in jobs if live.get(job, ("",))[0] == "PENDING"}
+        numbers = [job.partition(";")[0] for job in jobs]
+        waiting = {number: live[number][1] for number in numbers if live.get(number, ("",))[0] == "PENDING"}
         if waiting:
             groups.setdefault(name, Group(name)).waiting |= waiting
     return sorted(groups.values(), key=lambda group: max((log.started or 0 for log in group.logs), default=time.time())), remarks
@@ -118,7 +123,7 @@ def _seconds(date: bytes) -> float | None:
 def _jobs_of(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as stream:
-            return [str(entry["job"]).partition(";")[0] for entry in json.load(stream)["jobs"] if entry.get("job")]
+            return [str(entry["job"]) for entry in json.load(stream)["jobs"] if entry.get("job")]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -135,21 +140,18 @@ def _state(log: Log, live: dict, held: set[str], unknown: bool) -> str:
 
 
 def queue(jobs: list[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return state and reason (or nodes) of those jobs that are in Slurm's queue, and remarks if it could not be asked."""
+    """Return state and reason (or nodes) of those jobs that are in Slurm's queue, by number, and remarks if it could not be asked."""
     try:
-        command = ["squeue", "--noheader", "--jobs", ",".join(jobs), "--format", "%F|%T|%R"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SQUEUE_SECONDS)
-    except FileNotFoundError:
+        live = Slurm(_PATIENCE).live(jobs)
+    except UserError:
         return {}, ["there are records of Slurm jobs, but no Slurm here: what they do is not known"]
-    except (OSError, subprocess.TimeoutExpired):
-        return {}, ["Slurm does not answer: what its jobs do is taken from their logs"]
-    if done.returncode and "Invalid job id" not in done.stderr:
-        return {}, [f"Slurm does not answer ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'squeue failed'})"]
+    except Unreachable as error:
+        return {}, [f"Slurm does not answer ({error}): what its jobs do is taken from their logs"]
     found: dict[str, tuple[str, str]] = {}
-    for line in done.stdout.splitlines():
-        job, state, reason = (*line.split("|", 2), "", "")[:3]
-        if found.get(job, ("PENDING",))[0] == "PENDING":  # of an array: a task that runs speaks for it
-            found[job] = (state, reason.strip("()") if state == "PENDING" else reason)
+    for (job, _), (state, reason) in live.items():
+        number = job.partition(";")[0]
+        if found.get(number, ("PENDING",))[0] == "PENDING":  # of an array: a task that runs speaks for it
+            found[number] = (state, reason)
     return found, []
 
 
