@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,3 +38,13 @@ def test_ctrl_c_shows_no_traceback_and_ends_the_calling_script_too():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGINT and ended.stderr == "pydino: interrupted\n"
+
+
+@pytest.mark.parametrize("cuda, status", [("None", 1), ("'12.8'", 0)])
+def test_a_build_of_pytorch_that_cannot_use_gpus_is_found_out_before_jobs_need_them(tmp_path, monkeypatch, capsys, cuda, status):
+    from pydino.cli import versions
+
+    (tmp_path / "version.py").write_text(f"from typing import Optional\ncuda: Optional[str] = {cuda}\nhip: Optional[str] = None\n")
+    monkeypatch.setattr(versions.importlib.util, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    assert main(["versions"]) == 0 and main(["versions", "--ngpu", "2"]) == status
+    assert ("'PYDINO_TORCH=cuda bash utils/setup.sh' installs" in capsys.readouterr().err) == bool(status)

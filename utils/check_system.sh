@@ -27,14 +27,13 @@ awk -v free="$free_kb" -v made="$made_kb" -v need="$disk_gb" 'BEGIN { exit !(fre
 if [ "$backend" = slurm ]; then
   said=$(sinfo -s 2>&1) || fail "jobs are to go to Slurm, which does not answer here: $(tail -n 1 <<< "$said"). Log in where sbatch works, or \
 have them run on this machine: backend=local in cmd.sh"
-  ngpu=0   # those are elsewhere
 fi
 found=0
 if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
-[ "$found" -ge "$ngpu" ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
+[ "$found" -ge "$ngpu" ] || [ "$backend" = slurm ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
 while (($# >= 2)); do
   [ -d "$2" ] || fail "no corpus at $(realpath -m -- "$2"); give its folder with --$1-root (the README of the recipe says how to get it)"
   shift 2
 done
-pydino versions
+pydino versions --ngpu "$ngpu"
 echo "$0: ready: $(env -u OMP_NUM_THREADS nproc) cores, $found GPUs, $free_gb GB free" >&2

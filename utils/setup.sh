@@ -2,7 +2,7 @@
 # Make the Python environment .venv in the tree: once, pinned by constraints.txt. path.sh calls this on first use.
 # Usage: utils/setup.sh [EXTRA...]      EXTRA: an optional group of pyproject.toml, such as dev (what the tests need)
 # PYDINO_TORCH chooses PyTorch's build: auto (default: cuda where nvidia-smi finds a GPU, else cpu), cpu, cuda, or anything
-# pip understands, such as a wheel of your own.
+# pip understands, such as a wheel of your own. Given where the other build is installed, it takes its place.
 set -Eeuo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/.venv
@@ -20,6 +20,9 @@ cuda_packages() {
   grep -oE '"name": "(nvidia-[a-z0-9-]*|cuda-[a-z]*|triton)"' "$report" | cut -d'"' -f4 | sort -u | tr '\n' ' '
   rm -f "$report"
 }
+
+# Print which build of PyTorch is installed: cpu, cuda, or nothing.
+build_of_torch() { "$venv/bin/python" -c 'import torch; print("cuda" if torch.version.cuda or torch.version.hip else "cpu")' 2>/dev/null; }
 
 install_torch() {
   local choice=${PYDINO_TORCH:-auto}
@@ -50,7 +53,15 @@ if [ ! -e "$venv/.ready" ]; then
   say "setting up $venv: PyTorch and the libraries of pyproject.toml (once; a few minutes; needs the package index)"
 fi
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/python" -c 'import torch' 2>/dev/null || install_torch
+build=$(build_of_torch) || install_torch
+case ${PYDINO_TORCH:-auto}:$build in
+  cuda:cpu | cpu:cuda)
+    say "PyTorch here is built for $build: another build takes its place"
+    "$venv/bin/python" -m pip --disable-pip-version-check uninstall -q -y torch
+    install_torch ;;
+esac
+[ "${PYDINO_TORCH:-auto}" != cuda ] || [ "$(build_of_torch)" = cuda ] || die "the package index gave a PyTorch without CUDA;" \
+  "PYDINO_TORCH may also be a wheel, or a requirement as pip reads it: see https://pytorch.org/get-started/locally"
 "$venv/bin/python" - "$root/pyproject.toml" "$@" > "$venv/requirements.txt" <<'PYTHON'
 import sys, tomllib
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]

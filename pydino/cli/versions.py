@@ -1,8 +1,11 @@
 """Print the versions of Python and of the libraries in use, without loading them."""
 
+import importlib.util
 import platform
+import re
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from pydino import __version__
 from pydino.base import UserError
@@ -11,7 +14,7 @@ NEEDED = ["torch", "kaldiio", "numpy", "scipy", "PyYAML", "soundfile", "scikit-l
 
 
 def add_arguments(parser):
-    pass
+    parser.add_argument("--ngpu", type=int, default=0, metavar="N", help="fail if PyTorch could not use GPUs that jobs are to have")
 
 
 def run(args):
@@ -23,4 +26,15 @@ def run(args):
             missing.append(name)
     if missing:
         raise UserError(f"missing: {', '.join(missing)}; run utils/setup.sh, or pip install them into {sys.prefix}")
+    if args.ngpu and not _is_for_gpus():
+        raise UserError(
+            f"jobs are to have GPUs (--ngpu {args.ngpu}), and PyTorch {metadata.version('torch')} here is built without CUDA: "
+            f"'PYDINO_TORCH=cuda bash utils/setup.sh' installs the other build (several GB; into {sys.prefix}); or run with --ngpu 0"
+        )
     print(f"pydino {__version__}, Python {platform.python_version()}, {', '.join(found)}")
+
+
+def _is_for_gpus() -> bool:
+    """Tell whether PyTorch is a build for GPUs, by what it writes of itself; loading it would take seconds."""
+    folder = importlib.util.find_spec("torch").submodule_search_locations[0]
+    return re.search(r"^(cuda|hip)\b[^=]*= *'", (Path(folder) / "version.py").read_text(), flags=re.MULTILINE) is not None
