@@ -10,8 +10,11 @@ case ":$PATH:" in
   *":$PYDINO_ROOT/utils:"*) ;;
   *)
     if [ "${PYDINO_NO_VENV:-false}" = true ]; then PATH=$PYDINO_ROOT/utils:$PATH
-    else PATH=$PYDINO_ROOT/utils:$PYDINO_ROOT/.venv/bin:$PATH; fi
-    PYTHONPATH=$PYDINO_ROOT${PYTHONPATH:+:$PYTHONPATH} ;;
+    else PATH=$PYDINO_ROOT/utils:$PYDINO_ROOT/.venv/bin:$PATH; fi ;;
+esac
+case ":${PYTHONPATH:-}:" in   # a job may have been given PATH alone
+  *":$PYDINO_ROOT:"*) ;;
+  *) PYTHONPATH=$PYDINO_ROOT${PYTHONPATH:+:$PYTHONPATH} ;;
 esac
 # Kaldi's sort order for every tool, and UTF-8 for Python whatever the locale. Threads that wait sleep instead of spinning: on cores
 # that are shared with other work, spinning makes small tensors ten times slower.
