@@ -1,38 +1,11 @@
 """The mini recipe in its smoke configuration, through the same stages a user runs; then again, and after a kill."""
 
-import json
 import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parent.parent
-RESULTS = ["model", "backend", "treatment", "labels", "task", "metric", "value", "ci", "n", "seed"]
-
-
-def command(work, *arguments):
-    # One job at a time: with so little to do, most of the time is Python starting.
-    return [ROOT / "run.sh", "--recipe-file", ROOT / "egs/mini/conf/smoke.yaml", "--work-dir", work, "--nj", "1", *map(str, arguments)]
-
-
-def run(work, *arguments):
-    return subprocess.run(command(work, *arguments), capture_output=True, text=True, timeout=900)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A work folder, with a blank and an accent in its path, in which every stage has run."""
-    work = tmp_path_factory.mktemp("smoke é")
-    done = run(work)
-    assert done.returncode == 0, done.stderr[-6000:]
-    return work
-
-
-def results(work):
-    return [{key: row[key] for key in RESULTS} for row in json.loads((work / "exp/results.json").read_text())]
+from smoke import ROOT, command, results, run
 
 
 def test_every_model_is_beside_every_baseline(finished):

@@ -225,6 +225,14 @@ def test_jobs_of_a_dead_shell_that_are_of_other_inputs_are_cancelled(folder, clu
     assert again.returncode == 0 and f"cancelling Slurm job {job}, which an earlier run left" in errors
 
 
+def test_a_task_that_takes_more_memory_than_it_asked_for(folder, cluster):
+    """Where cgroups watch over the memory, Slurm calls it OUT_OF_MEMORY; here it kills."""
+    job = "import sys, time; kept = b'x' * (3 * 10**8 if sys.argv[1] == '2' else 1); time.sleep(len(kept) // 10**7)"
+    done = call(folder, "--mem", "100M", "JOB=1:2", "a.JOB.log", "python3", "-c", job, "JOB")
+    assert done.returncode == 1 and re.search(r"job 2 \(Slurm job \d+_2\): .*--mem", done.stderr), done.stderr
+    assert "failed jobs: 2\n" in done.stderr and "exceeded memory limit" in done.stderr
+
+
 def test_a_task_that_somebody_cancels(folder, cluster):
     process = begin(folder, *ARRAY, count=2)
     job = record(folder)["jobs"][0]["job"]

@@ -1,0 +1,90 @@
+"""The whole of a recipe through Slurm, by its own wrapper and by one that a site brought along."""
+
+import os
+import re
+import subprocess
+import time
+
+import pytest
+from smoke import ROOT, command, results
+
+pytestmark = pytest.mark.slurm
+# What a site may have: in the way of Kaldi's slurm.pl (--export=PATH, ./path.sh of the folder, JOB replaced by the shell in the job, its
+# own head and foot of the log), reading its options from conf/slurm.conf or not at all.
+SITES_OWN = r"""#!/bin/bash
+options=() range=
+while [[ $1 == -* || $1 == *=*:* ]]; do
+  case $1 in
+    --mem | --gpu) shift 2 ;;
+    --num-threads) options+=(--cpus-per-task "$2"); shift 2 ;;
+    JOB=*) range=${1#JOB=}; shift ;;
+    *) echo "not described: $1" >&2; exit 1 ;;
+  esac
+done
+log=$1; shift
+if [ -n "$range" ]; then
+  options+=(--array "${range/:/-}"); log=${log//JOB/\$SLURM_ARRAY_TASK_ID}; set -- "${@//JOB/\${SLURM_ARRAY_TASK_ID\}}"
+fi
+mkdir -p "$(dirname "$log")" q
+script=$(mktemp q/XXXX.sh)
+{ echo '#!/bin/bash'; echo "cd $PWD; . ./path.sh"
+  echo "( echo '#' Running on \`hostname\`; echo '#' Started at \`date\`; set | grep ^SLURM | sed 's/^/# /' ) > $log"
+  echo "( $* ) &>> $log"; echo 'ret=$?'
+  echo "echo '#' Finished at \`date\` with status \$ret >> $log"; echo 'exit $((ret ? 1 : 0))'
+} > "$script"
+exec sbatch --wait --export=PATH "${options[@]}" -e "$script.log" -o "$script.log" "$PWD/$script" > /dev/null
+"""
+
+
+@pytest.fixture
+def site(cluster, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    monkeypatch.setenv("PATH", cluster.environment["PATH"])
+    for name in ("PYDINO_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "SBATCH_SIGNAL"):
+        monkeypatch.delenv(name, raising=False)
+    yield cluster
+    cluster.ask("scancel", "--user", str(os.getuid()))
+    cluster.until(lambda: not cluster.queue())
+
+
+def test_the_recipe_detached_through_slurm_ends_as_on_this_machine(finished, site, tmp_path, monkeypatch):
+    """With arrays of two tasks, from a controller that is a job itself."""
+    monkeypatch.setenv("PYDINO_BACKEND", "slurm")
+    begun = subprocess.run(command(tmp_path, "--nj", 2, "--ngpu", 0, "--detach"), capture_output=True, text=True, timeout=120)
+    assert begun.returncode == 0 and "submitted Slurm job" in begun.stdout, begun.stderr
+    said, end = tmp_path / "exp/run.log", time.monotonic() + 1200
+    while not said.exists() or "# Ended (code" not in said.read_text():
+        assert time.monotonic() < end and site.queue(), said.read_text() if said.exists() else "it never began"
+        time.sleep(1)
+    assert "# Ended (code 0)" in said.read_text(), said.read_text()[-6000:]
+    assert results(tmp_path) == results(finished)
+    logs = [path for path in tmp_path.glob("exp/*/**/*.log")]
+    assert len(logs) > 40 and all(re.search("^# Running on 127.0.0.[23], Slurm job ", log.read_text(), re.M) for log in logs)
+    assert not [*tmp_path.glob("exp/**/*.jobs.json")]
+    status = subprocess.run(command(tmp_path, "--status"), capture_output=True, text=True, timeout=60).stdout
+    assert "finished" in status and f"done     {len(logs)} jobs" in status and "failed" not in status
+
+
+def test_a_wrapper_that_a_site_brought_along(finished, site, tmp_path):
+    """Features by an array, and a training, which saves itself whoever submitted it. There is no path.sh in the work folder."""
+    wrapper = tmp_path / "bin/slurm.pl"
+    wrapper.parent.mkdir()
+    wrapper.write_text(SITES_OWN)
+    wrapper.chmod(0o755)
+    work, data = tmp_path / "work", "data/test"
+    work.mkdir()
+    subprocess.run(["bash", "-c", f". {ROOT}/path.sh; pydino copy-data-dir '{finished}/data/test' data/test"], cwd=work, check=True)
+    environment = {**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+
+    def step(*words):
+        done = subprocess.run(list(map(str, words)), cwd=work, capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == 0, done.stderr + "".join(path.read_text() for path in work.glob("exp/**/*.log"))
+
+    conf = ROOT / "egs/mini/conf"
+    site_cmd = ["--cmd", "slurm.pl --mem 1G"]
+    step(ROOT / "steps/make_fbank.sh", *site_cmd, "--nj", 2, "--fbank-config", conf / "fbank.yaml", data, "exp/make_fbank", "feats")
+    step(ROOT / "steps/compute_vad.sh", *site_cmd, "--nj", 2, "--vad-config", conf / "vad.yaml", data, "exp/make_vad", "feats")
+    step(ROOT / "steps/make_train_set.sh", "--name", "test", data, "data/train_ssl")
+    step(ROOT / "steps/train_dino.sh", *site_cmd, "--config", conf / "dino-koleo-smoke.yaml", "data/train_ssl", "exp/dino/seed0")
+    log = (work / "exp/dino/seed0/log/train.log").read_text()
+    assert "with status 0" in log and "# SLURM_JOB_ID=" in log and (work / "exp/dino/seed0/teacher/model.safetensors").exists()
