@@ -151,13 +151,14 @@ class Slurm:
             if any(text in _said(done) for text in _TRANSIENT):
                 raise Unreachable(_said(done))
 
-    def find(self, script: str) -> list[str]:
-        """Return the user's jobs in the queue that were submitted with a script at this path.
+    def find(self, script: str, ended: bool = False) -> list[str]:
+        """Return the user's jobs in the queue that were submitted with a script at this path; with ``ended`` also those no longer there,
+        as far as the controller remembers (minutes).
 
         Raises:
             Unreachable: the controller did not answer.
         """
-        done = self._run(["squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o"])
+        done = self._run(["squeue", "-h", *(["-t", "all"] if ended else []), "-u", str(os.getuid()), "-o", "%F|%o"])
         if done.returncode != 0:
             raise Unreachable(_said(done))
         lines = (line.partition("|") for line in done.stdout.splitlines())
@@ -223,8 +224,10 @@ def _code(text: str) -> int:
 
 
 def _is_of_a_job(name: str) -> bool:
-    """Tell what we have from a Slurm job that we may be in ourselves, and what is about our own GPUs; no other job is to have it."""
-    return name.startswith("SLURM_") and name not in _OF_THE_SITE or name in ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM")
+    """Tell what no job that we submit is to have: what we have from one that we may be in ourselves, what is about our own GPUs, and what
+    would make sbatch wait, or an array of any job."""
+    ours = ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM", "SBATCH_WAIT", "SBATCH_ARRAY_INX")
+    return name.startswith("SLURM_") and name not in _OF_THE_SITE or name in ours
 
 
 def _said(done: subprocess.CompletedProcess) -> str:
