@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from pydino.base import UserError, log, set_program, warn
+from pydino.base import UserError, force_token, is_forced, log, set_program, warn, write_text
 from pydino.cli import Parser  # knows the nearest option of a misspelt one
 from pydino.cli.make_trials import make_trials
 from pydino.kaldi import validate, write_table
@@ -106,7 +106,7 @@ def write_set(
     """Write and validate one Kaldi data directory, ``data_dir/name``: whole or not at all.
 
     A set that is there already with the same content is left alone, with what later stages added to it; another is replaced, and so is
-    any if ``PYDINO_FORCE`` is true.
+    any with ``--force`` (:func:`forced`).
 
     Args:
         wav_scp: utterance -> absolute path.
@@ -140,15 +140,17 @@ def write_set(
         raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:5])}")
 
     counts = f"{len(wav_scp):,} utterances, {len(speakers):,} speakers"
-    if _same(aside, target) and not forced():
+    again = forced(target)
+    if _same(aside, target) and not again:
         shutil.rmtree(aside)
         log(f"{target} is up to date: {counts}")
         return
     if target.exists():
         if any(target.iterdir()) and not (target / "utt2spk").exists():
             raise UserError(f"{target} is there and is not a data directory; move it away or choose another DATA_DIR")
-        warn(f"{target} {'is made anew' if forced() else 'differs from the corpus and is replaced'}; features in it have to be made again")
+        warn(f"{target} {'is made anew' if again else 'differs from the corpus and is replaced'}; features in it have to be made again")
         target.rename(old)
+    note_force(aside)
     aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     log(f"wrote {target}: {counts}")
@@ -171,9 +173,16 @@ def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> N
     log(f"wrote {target}: {len(recordings):,} recordings")
 
 
-def forced() -> bool:
-    """Whether the user asked to redo what is done already (``run.sh --force true``)."""
-    return os.environ.get("PYDINO_FORCE") == "true"
+def forced(folder: Path) -> bool:
+    """Whether the user asked to redo what is done already (``run.sh --force true``), and this call has not yet done so in ``folder``."""
+    noted = folder / ".forced"
+    return is_forced(noted.read_text(encoding="utf-8") if noted.exists() else None)
+
+
+def note_force(folder: Path) -> None:
+    """Note that what ``folder`` holds has been redone for this call, if it was asked for."""
+    if force_token():
+        write_text(folder / ".forced", force_token())
 
 
 def _same(aside: Path, target: Path) -> bool:

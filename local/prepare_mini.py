@@ -25,7 +25,7 @@ from pathlib import Path
 
 import soundfile
 
-from local.common import add_trial_arguments, audio_path, forced, main, write_set
+from local.common import add_trial_arguments, audio_path, forced, main, note_force, write_set
 from local.mini import sessions, voices
 from local.mini.chance import Chance
 from local.mini.synthesis import Synthesiser, find_programs
@@ -108,7 +108,7 @@ def claim(audio_dir: Path, settings: dict) -> None:
     mark = audio_dir / "settings.json"
     if mark.exists():
         earlier = read_json(mark)
-        if earlier == settings and not forced():
+        if earlier == settings and not forced(audio_dir):
             return
         if not isinstance(earlier, dict) or earlier.get("corpus") != "mini":
             raise UserError(f"{mark} is not of the synthetic corpus; choose another AUDIO_DIR")
@@ -119,6 +119,7 @@ def claim(audio_dir: Path, settings: dict) -> None:
     elif audio_dir.exists() and any(audio_dir.iterdir()):
         raise UserError(f"{audio_dir} is not empty and was not made by this program; choose another AUDIO_DIR")
     write_json(mark, settings)
+    note_force(audio_dir)
 
 
 def synthesise(job) -> None:

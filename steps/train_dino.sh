@@ -31,7 +31,6 @@ data=$1 exp=$2
 for file in "$data/feats.scp" "$data/utt2spk" "$config"; do
   if [ ! -f "$file" ]; then echo "$0: no such file $file" >&2; exit 1; fi
 done
-if [ "${PYDINO_FORCE:-false}" = true ]; then force=true; fi
 
-training_job train-dino "$exp" --config "$config" --seed "$seed" --allow-pipes "$allow_pipes" --force "$force" "$data" "$exp"
+training_job train-dino "$exp" --config "$config" --seed "$seed" --allow-pipes "$allow_pipes" "$data" "$exp"
 echo "$0: succeeded training $exp/teacher" >&2

@@ -32,7 +32,6 @@ data=$1 labels=$2 exp=$3
 for file in "$data/feats.scp" "$data/utt2spk" "$labels" "$config"; do
   if [ ! -f "$file" ]; then echo "$0: no such file $file" >&2; exit 1; fi
 done
-if [ "${PYDINO_FORCE:-false}" = true ]; then force=true; fi
 
-training_job train-xvector "$exp" --config "$config" --seed "$seed" --allow-pipes "$allow_pipes" --force "$force" "$data" "$labels" "$exp"
+training_job train-xvector "$exp" --config "$config" --seed "$seed" --allow-pipes "$allow_pipes" "$data" "$labels" "$exp"
 echo "$0: succeeded training $exp/model" >&2

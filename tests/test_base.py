@@ -130,6 +130,14 @@ def test_mark_knows_why(tmp_path, monkeypatch):
     write_text("a.scp", "x 1\n")
     monkeypatch.setenv("PYDINO_FORCE", "true")
     assert why_not_done("m", wanted()) == "--force was given"
+    monkeypatch.setenv("PYDINO_FORCE", "20261123-1")
+    assert why_not_done("m", wanted()) == "--force was given"
+    write_mark("m", wanted(), ["out"])
+    assert why_not_done("m", wanted()) == ""  # redone for this very call, which a scheduler started again
+    monkeypatch.setenv("PYDINO_FORCE", "20261123-2")
+    assert why_not_done("m", wanted()) == "--force was given"
+    monkeypatch.delenv("PYDINO_FORCE")
+    assert why_not_done("m", wanted()) == ""
 
 
 def test_mark_follows_the_mark_before(tmp_path, monkeypatch):

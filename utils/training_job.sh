@@ -1,6 +1,6 @@
 # Run a command that trains as a job, and show its lines while the job, wherever it runs, writes its log. To be sourced by a step.
 # Usage: training_job VERB EXP [arguments of the verb]
-# Reads from the step: cmd, ngpu and num_processes (several: one process a GPU, started by torchrun), num_nodes, max_restarts, num_threads,
+# Reads from the step: force, cmd, ngpu and num_processes (several: one process a GPU, started by torchrun), num_nodes, max_restarts, num_threads,
 # data_workers, config, data.
 # shellcheck shell=bash disable=SC2154   # the step's options
 
@@ -25,10 +25,12 @@ training_job() {
   # What sbatch is to know of a job that saves itself, through whatever wrapper calls it (a site's own options come later and win): two
   # minutes before the time limit its steps hear SIGUSR1; Slurm may queue it again; its log then goes on.
   local -x SBATCH_SIGNAL=${SBATCH_SIGNAL:-USR1@120} SBATCH_REQUEUE=1 SBATCH_OPEN_MODE=append
+  # A token of this call, so that what it discards is not discarded once more when a scheduler starts its job again.
+  if [ "$force" = true ]; then export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}; fi
   mkdir -p "$2/log"
   PYDINO_MADE_FROM=$(cat "$config" "$data/utt2spk" | sha256sum | cut -c 1-16)   # a job of another configuration is not this one's
   export PYDINO_MADE_FROM
-  tail -n 0 -F "$log" > >(grep --line-buffered -E "^([0-9: -]+)?pydino ($verb|launch): " >&2) 2>/dev/null &
+  tail --pid=$$ -n 0 -F "$log" > >(grep --line-buffered -E "^([0-9: -]+)?pydino ($verb|launch): " >&2) 2>/dev/null &
   follower=$!
   # In the background, so that a signal to this step reaches the job, which saves the run before it ends.
   # shellcheck disable=SC2086  # $cmd is a command with options

@@ -74,18 +74,35 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+def force_token() -> str:
+    """Return what ``PYDINO_FORCE`` holds: a token of the call that was given ``--force``, or an empty string."""
+    return os.environ.get("PYDINO_FORCE", "")
+
+
+def is_forced(redone_under: str | None) -> bool:
+    """Tell whether something is to be redone because ``--force`` says so.
+
+    What has been redone under the token of this very call is not redone when a scheduler starts the call again, or a job of it, in the
+    middle. ``true`` is nobody's token: it always says so.
+
+    Args:
+        redone_under: the token under which it was made, as its mark has it; None: none.
+    """
+    return force_token() not in ("", redone_under) or force_token() == "true"
+
+
 def why_not_done(mark, wanted: dict[str, str]) -> str:
     """Return an empty string if ``mark`` stands for ``wanted`` and its outputs are all there, else the reason in plain words."""
     mark = Path(mark)
-    if os.environ.get("PYDINO_FORCE") == "true":
-        return "--force was given"
     if not mark.exists():
         return "not done yet"
     try:
         written = read_json(mark)
-        recorded, outputs = written["ingredients"], written["outputs"]
+        recorded, outputs, redone_under = written["ingredients"], written["outputs"], written.get("forced")
     except (UserError, KeyError, TypeError):
         return f"{mark} cannot be read"
+    if is_forced(redone_under):
+        return "--force was given"
     for name in wanted:
         if recorded.get(name) != wanted[name]:
             return f"{name} changed" if name in recorded else f"{name} is new"
@@ -109,4 +126,5 @@ def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
     for path in outputs:
         if not os.path.exists(path):
             raise UserError(f"{path} was not made; look at the log of this step")
-    write_json(mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}})
+    forced = {"forced": force_token()} if force_token() else {}
+    write_json(mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}, **forced})

@@ -8,7 +8,18 @@ from pathlib import Path
 import torch
 
 from pydino.audio import KINDS
-from pydino.base import UserError, config_to_dict, dump_config, ingredients, load_config, log, read_json, why_not_done, write_mark
+from pydino.base import (
+    UserError,
+    config_to_dict,
+    dump_config,
+    ingredients,
+    is_forced,
+    load_config,
+    log,
+    read_json,
+    why_not_done,
+    write_mark,
+)
 from pydino.cli import boolean
 from pydino.cli.average_models import average_models
 from pydino.data import CONTEXT_SECONDS, AudioSet, Bank, Order, TrainingSet, ViewMaker, ViewSampler, WaveformViews, view_groups
@@ -78,13 +89,14 @@ def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
         bank = config.bank
         heard = [data / "wav.scp", data / "segments", bank.noise, bank.music, bank.speech, *bank.rooms.values()]
         tables = [*tables, *(path for path in heard if Path(path).is_file())]
-    run = Run(config.method, config, data, exp, args.seed, args.force, front_end, depends_on(config, args.seed, data, tables))
+    force = args.force or is_forced(started_under(exp))
+    run = Run(config.method, config, data, exp, args.seed, force, front_end, depends_on(config, args.seed, data, tables))
     world = World(args.ngpu)
     finished, wrong = False, None
     if world.first:
         try:
             run.lock = lock(exp)
-            finished = not args.force and is_finished(exp, run.wanted)
+            finished = not force and is_finished(exp, run.wanted)
         except UserError as error:
             wrong = error
     if world.gather_objects(wrong is not None)[0]:
@@ -148,6 +160,11 @@ def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
             "(another EXP), or discard it with --force true"
         )
     return why_not_done(exp / ".done.train", wanted) == ""
+
+
+def started_under(exp: Path) -> str | None:
+    """Return the token of ``--force`` under which the run in EXP was begun; a job of it that a scheduler starts again has the same."""
+    return read_json(exp / ".started").get("forced") if (exp / ".started").exists() else None
 
 
 def claim(run: Run) -> None:
