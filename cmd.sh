@@ -19,5 +19,5 @@ case $backend in
 esac
 # A recipe's conf/slurm.conf goes before the project's: that of the folder whose cmd.sh sources this one.
 recipe_conf=$(cd "$(dirname "${BASH_SOURCE[1]:-.}")" && pwd -P)/conf/slurm.conf
-if [ -f "$recipe_conf" ]; then export PYDINO_SLURM_CONF=$recipe_conf; else unset PYDINO_SLURM_CONF; fi
+if [ -f "$recipe_conf" ]; then export PYDINO_RECIPE_SLURM_CONF=$recipe_conf; else unset PYDINO_RECIPE_SLURM_CONF; fi
 unset recipe_conf

@@ -7,9 +7,10 @@ import pytest
 
 from pydino.base import UserError
 from pydino.jobs import parse_request
-from pydino.jobs.attempt import beside_log
-from pydino.jobs.slurm import _MEANING, _Submission
+from pydino.jobs.attempt import Attempt, beside_log
+from pydino.jobs.slurm import _Submission
 from pydino.jobs.slurm_config import find_config, read_slurm_config
+from pydino.jobs.slurm_endings import MEANING
 from pydino.jobs.slurm_queries import FINAL, Ending, Slurm, Unreachable, compress, expand
 
 # The default of Kaldi's slurm.pl, as sites have copied it.
@@ -83,8 +84,10 @@ def test_which_file_is_read(tmp_path, monkeypatch):
     (tmp_path / "conf/slurm.conf").touch()
     assert find_config(None) == "conf/slurm.conf"  # the recipe's
     (tmp_path / "recipe.conf").touch()
-    monkeypatch.setenv("PYDINO_SLURM_CONF", str(tmp_path / "recipe.conf"))
+    monkeypatch.setenv("PYDINO_RECIPE_SLURM_CONF", str(tmp_path / "recipe.conf"))
     assert find_config(None) == str(tmp_path / "recipe.conf") and find_config("mine") == "mine"
+    monkeypatch.setenv("PYDINO_SLURM_CONF", "/nowhere/users.conf")  # what the user chose is not passed over in silence
+    assert find_config(None) == "/nowhere/users.conf"
 
 
 def test_the_projects_file_changes_nothing_until_somebody_edits_it():
@@ -192,12 +195,13 @@ def test_variables_of_the_users_own_commands_change_no_answer(tmp_path, monkeypa
 
 
 def test_every_bad_end_has_its_meaning():
-    assert FINAL - {"COMPLETED", "FAILED"} <= _MEANING.keys()
+    assert FINAL - {"COMPLETED", "FAILED"} <= MEANING.keys()
 
 
 def test_a_task_that_accounting_holds_for_running_for_ever_has_an_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    submission = _Submission(parse_request(["a.log", "true"]), "run_slurm.sh", read_slurm_config(None))
+    request = parse_request(["a.log", "true"])
+    submission = _Submission(request, "run_slurm.sh", read_slurm_config(None), Attempt(request))
     task, running = ("12", None), Ending("RUNNING")
     submission.waiting[task] = 1
     assert submission._judge(task, running, 1) is None and submission._judge(task, Ending("FAILED", 3), 0) == Ending("FAILED", 3)

@@ -6,7 +6,8 @@ utils/run_slurm.sh [options] [JOB=1:N] LOG COMMAND [argument ...]
   --num-threads N    cores of each job              --gpu N          GPUs of each job
   --max-jobs-run N   at most N jobs at once
   --retries N        submit failed jobs again, up to N times (default 0)
-  --config FILE      how options become sbatch's; default: PYDINO_SLURM_CONF, conf/slurm.conf here, that of the project
+  --config FILE      how options become sbatch's; default: PYDINO_SLURM_CONF, else the recipe's, conf/slurm.conf here,
+                     that of the project
   and what options that file describes beside these
 
 JOB=1:N becomes one array job. Each job's log has the head and the foot of a local one; beside it lies the script (LOG without JOB, with

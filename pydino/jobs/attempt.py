@@ -7,17 +7,21 @@ are. A job of the same attempt whose log ends well is done; this is how it canno
 * The logs of all jobs are moved aside (``.1``) before the record is written, so a log that lies there is of this attempt.
 * The digest holds the command as it was given, the range, the log, the folder, and ``PYDINO_MADE_FROM``, in which a step passes on
   the digest of everything its output is made from (``pydino mark check`` prints it): other inputs or options are another attempt.
-* Without ``PYDINO_MADE_FROM`` nobody knows whether the inputs are the same, and no job counts as done. Nor does any with
-  ``PYDINO_FORCE=true``.
+* Without ``PYDINO_MADE_FROM`` nobody knows whether the inputs are the same, and no job counts as done. With ``--force``
+  (``PYDINO_FORCE``, a token of the call) only what was done under the same token does.
 * After the last job has succeeded the record is gone: a step calls its wrapper again only if its done-mark is stale or its output lost.
+
+A lock beside the record keeps a second run from the same jobs and logs as long as the first is alive.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import socket
 from pathlib import Path
 
-from pydino.base import UserError, read_json, write_json
+from pydino.base import UserError, force_token, is_forced, read_json, write_json
 
 from .log import ended_well, put_aside
 from .options import JobRequest
@@ -37,27 +41,72 @@ def beside_log(request: JobRequest, ending: str) -> Path:
 
 
 class Attempt:
-    """The record of one attempt. ``jobs`` is the back-end's own part of it, kept as it is: for Slurm, what was submitted."""
+    """The record of one attempt, for as long as the ``with`` block lasts.
+
+    Attributes:
+        jobs: the back-end's own part of it, kept as it is: for Slurm, what was submitted.
+        resumed: the record is of an earlier, unfinished run of the same.
+        damaged: a record is there and cannot be read.
+    """
 
     def __init__(self, request: JobRequest):
         self.request = request
         self.path = beside_log(request, ".jobs.json")
         self.known_inputs = os.environ.get("PYDINO_MADE_FROM", "")
-        self.forced = os.environ.get("PYDINO_FORCE") == "true"
         what = [request.command, request.variable, request.first, request.last, request.log, os.getcwd(), self.known_inputs]
         self.digest = hashlib.sha256(json.dumps(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.jobs: list[dict] = []
-        self.resumed = False
+        self.resumed = self.damaged = False
+
+    def __enter__(self):
+        self._lock = self._take_lock(self.path.with_name(f".{self.path.name.removesuffix('.json')}.lock"))
         if self.path.exists():
             self._read()
+        return self
+
+    def __exit__(self, *_):
+        if self._lock is not None:
+            os.unlink(self._lock.name)
+            self._lock.close()
+
+    def _take_lock(self, path: Path):
+        """Return an open file whose lock keeps others away.
+
+        Raises:
+            UserError: another run has it, or the folder cannot be written.
+        """
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                held = open(path, "a+")
+            except OSError as error:
+                where = f"cannot write the log {self.request.log}: {error.strerror}"
+                raise UserError(f"{where}; free some space or choose another place") from error
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.seek(0)
+                who = held.read().strip() or "another process"
+                raise UserError(f"{who} is at the jobs of {self.request.log}: wait for it, or end it") from None
+            except OSError:
+                pass  # a filesystem without locks
+            try:
+                if os.path.samestat(os.stat(path), os.fstat(held.fileno())):
+                    break
+            except FileNotFoundError:
+                pass
+            held.close()  # the one before was just removing it
+        held.truncate(0)
+        held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        held.flush()
+        return held
 
     def _read(self) -> None:
         try:
             record = read_json(self.path)
-            self.jobs, digest = list(record["jobs"]), record["digest"]
-        except (UserError, KeyError, TypeError):
-            return  # not ours, or of another version: as if it were not there
-        self.resumed = digest == self.digest and not self.forced
+            self.jobs, self.resumed = list(record["jobs"]), record["digest"] == self.digest and not is_forced(record.get("forced"))
+        except (UserError, KeyError, TypeError, AttributeError):
+            self.damaged = True
 
     def todo(self) -> list[int]:
         """Return the jobs that are not known to be done."""
@@ -69,13 +118,15 @@ class Attempt:
         """Begin afresh: put the logs aside, then write the record."""
         for number in self.request.numbers:
             put_aside(self.request.log_of(number))
-        self.jobs, self.resumed = [], True
+        self.jobs, self.resumed, self.damaged = [], True, False
         self.write()
 
     def write(self) -> None:
         """Write the record as it is now."""
         numbers = [self.request.first, self.request.last]
-        write_json(self.path, {"digest": self.digest, "command": " ".join(self.request.command), "range": numbers, "jobs": self.jobs})
+        command = " ".join(self.request.command).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        forced = {"forced": force_token()} if force_token() else {}
+        write_json(self.path, {"digest": self.digest, "command": command, "range": numbers, "jobs": self.jobs, **forced})
 
     def close(self) -> None:
         """All jobs have succeeded: the next call is another attempt."""

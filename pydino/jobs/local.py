@@ -11,8 +11,8 @@ from pydino.base import UserError
 
 from .attempt import Attempt
 from .gpus import GpuSlots
-from .interruption import Interrupted, ignore_signals, signals_held, signals_raised, unblock_signals
-from .log import close_log, open_log
+from .interruption import Interrupted, ignore_signals, living_groups, signals_held, signals_raised, unblock_signals
+from .log import check_log, close_log, open_log
 from .machine import available_memory, num_bytes, num_cores
 from .options import JobRequest
 from .report import report_failures, say
@@ -20,6 +20,7 @@ from .slurm_queries import Slurm
 
 _GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
 _LOOK_AGAIN_SECONDS = 0.5  # for GPUs or memory that others hold
+_QUIET_SECONDS, _REMIND_SECONDS = 10.0, 1800.0  # of waiting for GPUs, before a line says so, and before it does again
 
 # Ends the process groups of the jobs when this process has gone without doing so itself (kill -9): it reads "+GROUP" and "-GROUP"
 # from a pipe whose other end only we hold, and what is left at the end of the file is killed.
@@ -55,9 +56,15 @@ def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
         0 if all went well; 1 if not, after naming the failed jobs and the first one's last words on standard error;
         128 + signal after an interruption, when all jobs have been ended.
     """
-    attempt = Attempt(request)
+    with Attempt(request) as attempt:
+        return _run_attempt(attempt, request, program)
+
+
+def _run_attempt(attempt: Attempt, request: JobRequest, program: str) -> int:
     _refuse_if_in_slurm(attempt)
     numbers = attempt.todo()
+    for number in numbers:  # not when others run already
+        check_log(request.log_of(number))
     if len(numbers) < len(request.numbers):
         say(program, f"{len(request.numbers) - len(numbers)} of {len(request.numbers)} jobs are done by an earlier run; {request.logs}")
     elif attempt.known_inputs:
@@ -91,7 +98,7 @@ def _remarks(failed: dict[int, int]) -> list[str]:
 
 
 class _Pool:
-    """The jobs of one request. Leaving the ``with`` block ends whatever still runs."""
+    """The jobs of one request. Leaving the ``with`` block by an exception ends whatever still runs, of jobs that have ended too."""
 
     def __init__(self, request: JobRequest, program: str):
         self.request, self.program = request, program
@@ -106,7 +113,9 @@ class _Pool:
             if self.memory > free:
                 say(program, f"warning: --mem {request.mem} asked for, {free / 2**30:.1f}G free: one job at a time, which may fail")
         self.running: dict[int, _Running] = {}  # by process id
+        self.groups: set[int] = set()  # process groups of the jobs that run, and of those that left something behind
         self.exit_codes: dict[int, int] = {}  # by job number
+        self.remind_at: float | None = None  # when a line says that we wait for GPUs
 
     def __enter__(self):
         self.reaper = subprocess.Popen(
@@ -114,30 +123,53 @@ class _Pool:
         )
         return self
 
-    def __exit__(self, *_):
-        ignore_signals()
-        self._signal_groups(signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while self.running and time.monotonic() < deadline:
-            self._collect(block=False)
-            time.sleep(0.02)
-        self._signal_groups(signal.SIGKILL)
-        while self.running:
-            self._collect(block=True)
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self._forget(self.groups)  # what a finished job has left behind is its own affair
+        else:
+            self._end_all()
         self.reaper.stdin.close()
         self.reaper.wait()
 
+    def _end_all(self) -> None:
+        """End every process of the jobs: ``a | b`` is several, and the shell above them dies first.
+
+        The shells are collected last. Until then their numbers, which are those of the groups, cannot be given to others.
+        """
+        ignore_signals()
+        self._forget_the_empty()
+        self._signal_groups(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while self.groups & living_groups() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._signal_groups(signal.SIGKILL)
+        while self.running:
+            self._collect(block=True)
+
     def run(self, numbers: list[int]) -> dict[int, int]:
-        """Return the exit codes of the failed jobs by number."""
-        waiting, tries = list(numbers), Counter()
+        """Return the exit codes of the failed jobs by number.
+
+        Raises:
+            UserError: a job could not be begun; those that ran have been let end.
+        """
+        waiting, tries, refused = list(numbers), Counter(), None
         while waiting or self.running:
             short = False
             while waiting and len(self.running) < self.max_jobs:
-                gpus = self._take_room()
-                if gpus is None:
-                    short = True
+                try:
+                    gpus = self._take_room()
+                    if gpus is None:
+                        short = True
+                        break
+                    self._start(waiting[0], gpus)
+                except UserError as error:
+                    if not self.running:
+                        raise
+                    say(self.program, f"job {waiting[0]} cannot begin: {error}; those that run are let end")
+                    refused = UserError(f"jobs {' '.join(map(str, sorted(waiting)))} have not run: {error}")
+                    waiting.clear()
                     break
-                self._start(waiting.pop(0), gpus)
+                waiting.pop(0)
             if short:  # others hold what we want: look again now and then
                 time.sleep(_LOOK_AGAIN_SECONDS)
             for number in self._collect(block=bool(self.running) and not short):
@@ -146,6 +178,8 @@ class _Pool:
                     code, log = self.exit_codes.pop(number), self.request.log_of(number)
                     say(self.program, f"job {number} failed (code {code}), again ({tries[number]} of {self.request.retries}); {log}.1")
                     waiting.append(number)
+        if refused:
+            raise refused
         return {number: code for number, code in sorted(self.exit_codes.items()) if code != 0}
 
     def _take_room(self) -> dict[str, int] | None:
@@ -154,12 +188,27 @@ class _Pool:
             free = available_memory()
             if free is not None and free < self.memory:
                 return None
-        return self.slots.take() if self.slots else {}
+        if not self.slots:
+            return {}
+        gpus = self.slots.take()
+        now = time.monotonic()
+        if gpus is not None or self.remind_at is None:
+            self.remind_at = now + _QUIET_SECONDS
+        elif now > self.remind_at:
+            self.remind_at = now + _REMIND_SECONDS
+            noun = "a GPU" if self.slots.per_job == 1 else f"{self.slots.per_job} GPUs"
+            say(self.program, f"waiting for {noun}; {self.slots.lent()}")
+        return gpus
 
     def _start(self, number: int, gpus: dict[str, int]) -> None:
         request = self.request
         command, log = request.command_of(number), request.log_of(number)
-        descriptor = open_log(log, command)
+        try:
+            descriptor = open_log(log, command)
+        except UserError:
+            if self.slots:
+                self.slots.give_back(gpus)
+            raise
         environment = {**os.environ, "OMP_NUM_THREADS": str(request.num_threads)}
         environment.pop("PYDINO_MADE_FROM", None)  # it is about these jobs, not about those that one of them may run
         if self.slots:
@@ -174,6 +223,7 @@ class _Pool:
             except OSError as error:
                 raise UserError(f"cannot start the command of {log}: {error.strerror}") from error
             self.running[process.pid] = _Running(number, process, descriptor, time.monotonic(), gpus)
+            self.groups.add(process.pid)
             self._tell_reaper(f"+{process.pid}")
 
     def _collect(self, block: bool) -> list[int]:
@@ -195,9 +245,22 @@ class _Pool:
             close_log(job.descriptor, code, time.monotonic() - job.started, self.request.num_threads)
             if self.slots:
                 self.slots.give_back(job.gpus)
-            self._tell_reaper(f"-{pid}")
             ended.append(job.number)
+        if ended:
+            self._forget_the_empty()
         return ended
+
+    def _forget_the_empty(self) -> None:
+        """Forget the groups that have no member any more, as their numbers may be given to others."""
+        left = self.groups - self.running.keys()
+        self._forget({group for group in left if not self._signal(group, 0)})
+        if self.groups - self.running.keys():  # members, or zombies that nobody collects
+            self._forget(left - living_groups())
+
+    def _forget(self, groups: set[int]) -> None:
+        for group in groups:
+            self._tell_reaper(f"-{group}")
+        self.groups = self.groups - groups
 
     def _tell_reaper(self, line: str) -> None:
         try:
@@ -207,8 +270,16 @@ class _Pool:
             pass  # somebody killed the reaper; the jobs are none the worse
 
     def _signal_groups(self, number: int) -> None:
-        for pid in self.running:
-            try:
-                os.killpg(pid, number)
-            except ProcessLookupError:
-                pass
+        for group in self.groups:
+            self._signal(group, number)
+
+    @staticmethod
+    def _signal(group: int, number: int) -> bool:
+        """Send a signal, and tell whether the group has members."""
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True

@@ -7,35 +7,24 @@ import time
 from pydino.base import UserError, write_text
 
 from .attempt import Attempt, beside_log
-from .interruption import Interrupted, ignore_signals, signals_held, signals_raised
+from .interruption import Interrupted, ignore_signals, signals_raised
 from .log import ended_with, put_aside
 from .options import JobRequest
 from .report import report_failures, say
 from .script import substitute
 from .slurm_config import SlurmConfig, find_config, read_slurm_config
+from .slurm_endings import remarks, short_name
 from .slurm_queries import FINAL, Ending, Slurm, Task, Unreachable, compress
 from .slurm_script import job_script
+from .slurm_submit import submit_surely
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two questions to the scheduler; a tenth of what the jobs have taken so far
 _PATIENCE = 60.0  # seconds for a task that has left the queue to be accounted for
-_SUBMIT_SECONDS = 300.0  # how long an unreachable controller is asked to take a job
 _CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills those that do not end, later
 _LEFT_BEHIND_SECONDS = 120.0  # and those whose place others are to take
 _QUIET = 60.0  # seconds in the queue before a line says why
 
 _INDEX = "\0"  # stands for an array's index until the path around it is quoted for Slurm
-
-_MEANING = {
-    "OUT_OF_MEMORY": "it needs more memory: --mem",
-    "TIMEOUT": "it needs more time: --time",
-    "NODE_FAIL": "the node died: run it again",
-    "BOOT_FAIL": "the node did not start: run it again",
-    "PREEMPTED": "another job took its place: run it again, or let Slurm do so (--requeue in conf/slurm.conf)",
-    "CANCELLED": "somebody cancelled it, or the site did",
-    "DEADLINE": "it could not have ended before its deadline",
-    "REVOKED": "another cluster of the federation took it",
-    "UNKNOWN": "it left the queue, and neither Slurm nor its log tells how; the node may have died",
-}
 
 
 def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
@@ -50,18 +39,21 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
         128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) and USR1 leave it to be found again.
     """
     config = read_slurm_config(find_config(request.config))
-    submission = _Submission(request, program, config)
-    try:
-        with signals_raised():
-            failed = submission.run()
-    except Interrupted as interrupted:
-        ignore_signals()
-        submission.leave(interrupted)
-        return 128 + interrupted.number
-    if failed:
-        report_failures(request, sorted(failed), program, submission.remarks(failed))
-        return 1
-    submission.attempt.close()
+    if "num_threads" not in request.given and (threads := config.defaults.get("num_threads", "")).isdigit():
+        request.num_threads = int(threads)
+    with Attempt(request) as attempt:
+        submission = _Submission(request, program, config, attempt)
+        try:
+            with signals_raised():
+                failed = submission.run()
+        except Interrupted as interrupted:
+            ignore_signals()
+            submission.leave(interrupted)
+            return 128 + interrupted.number
+        if failed:
+            report_failures(request, sorted(failed), program, remarks(failed, submission.task_of))
+            return 1
+        attempt.close()
     return 0
 
 
@@ -73,14 +65,15 @@ def site_names(config: str | None) -> list[str]:
 class _Submission:
     """The jobs of one request. ``waiting`` maps each task that has not ended to the number of its job."""
 
-    def __init__(self, request: JobRequest, program: str, config: SlurmConfig):
+    def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
         self.request, self.program, self.config = request, program, config
         self.options = config.sbatch_options(request.given)
         self.slurm = Slurm()
-        self.attempt = Attempt(request)
+        self.attempt = attempt
         self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
         self.waiting: dict[Task, int] = {}
         self.task_of: dict[int, Task] = {}  # the latest, by job number
+        self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
         self.silent = False  # the controller does not answer
 
     def run(self) -> dict[int, Ending]:
@@ -101,14 +94,15 @@ class _Submission:
 
     def _take_up_earlier(self) -> list[int]:
         """Wait for what is in the queue of the same attempt, or cancel what is of another; return the jobs to submit."""
-        jobs = [entry["job"] for entry in self.attempt.jobs if entry["job"]]
-        if len(jobs) < len(self.attempt.jobs):  # killed between sbatch and the record
-            jobs += [job for job in self._ask(self.slurm.find, self.script) if job not in {known.partition(";")[0] for known in jobs}]
+        jobs = self._ask(self._recorded)
         live = self._ask(self.slurm.live, jobs) if jobs else {}
-        names = " ".join(dict.fromkeys(_name(job) for job, _ in live))
+        names = " ".join(dict.fromkeys(short_name(job) for job, _ in live))
         if live and not (self.attempt.resumed and not any(entry.get("cancelled") for entry in self.attempt.jobs)):
             say(self.program, f"cancelling Slurm job {names}, which an earlier run left: it is of other inputs or options, or was given up")
-            self._ask(self._cancel, list(dict.fromkeys(job for job, _ in live)), _LEFT_BEHIND_SECONDS)
+            left = self._ask(self._cancel, list(dict.fromkeys(job for job, _ in live)), _LEFT_BEHIND_SECONDS)
+            if left:
+                names = " ".join(map(short_name, left))
+                raise UserError(f"Slurm job {names} does not end, and others are to take its place; see squeue, and try again later")
             live = {}
         if not self.attempt.resumed:
             self.attempt.begin()
@@ -127,50 +121,46 @@ class _Submission:
         self.attempt.write()
         return todo
 
+    def _recorded(self) -> list[str]:
+        """Return the jobs of the record, and those in the queue that did not come to stand there: killed between sbatch and the record."""
+        jobs = [entry["job"] for entry in self.attempt.jobs if entry["job"]]
+        if len(jobs) < len(self.attempt.jobs) or self.attempt.damaged:
+            jobs += [job for job in self.slurm.find(self.script) if job not in map(short_name, jobs)]
+        return jobs
+
     def _submit(self, numbers: list[int]) -> None:
         for number in numbers:
             put_aside(self.request.log_of(number))
         command = self._sbatch(numbers)
         write_text(self.script, job_script(self.request, numbers, command))
-        known = set(self._ask(self.slurm.find, self.script)) if self.attempt.jobs else set()
         entry = {"job": None, "numbers": compress(numbers)}
         self.attempt.jobs.append(entry)
         self.attempt.write()
-        patience = time.monotonic() + _SUBMIT_SECONDS
-        while entry["job"] is None:
-            try:
-                with signals_held():  # a job must not get away between sbatch and the record
-                    entry["job"] = self.slurm.submit(command)
-                    self.attempt.write()
-            except Unreachable as error:
-                if time.monotonic() > patience:
-                    raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
-                if not self.silent:
-                    say(self.program, f"Slurm takes no jobs ({error}); asking again for {_SUBMIT_SECONDS / 60:.0f} minutes")
-                    self.silent = True
-                time.sleep(5)
-                entry["job"] = self._taken_unseen(known)
-            except UserError as error:
-                self.attempt.jobs.remove(entry)
-                self.attempt.write()
-                raise UserError(self._refused(str(error), command)) from error
-        self.silent = False
-        self.attempt.write()
+        try:
+            submit_surely(self.slurm, command, self.script, lambda text: say(self.program, text), lambda job: self._note(entry, job))
+        except Unreachable as error:
+            raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
+        except UserError as error:
+            self.attempt.jobs.remove(entry)
+            self.attempt.write()
+            raise UserError(self._refused(str(error), command)) from error
         for number in numbers:
             self._expect((entry["job"], number if self.request.variable else None), number)
         many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
-        say(self.program, f"Slurm job {_name(entry['job'])}{many}, log is in {self.request.logs}")
+        say(self.program, f"Slurm job {short_name(entry['job'])}{many}, log is in {self.request.logs}")
 
-    def _taken_unseen(self, known: set[str]) -> str | None:
-        """Return the job that Slurm took although its answer got lost."""
+    def _note(self, entry: dict, job: str) -> None:
+        entry["job"] = job
         try:
-            return next((job for job in self.slurm.find(self.script) if job not in known), None)
-        except Unreachable:
-            return None
+            self.attempt.write()
+        except UserError as error:  # the entry without a job, which stands there, has it found by its script
+            say(self.program, f"warning: Slurm job {short_name(job)} is in the queue, but {error}")
 
     def _sbatch(self, numbers: list[int]) -> list[str]:
         """Return the command that submits. What the wrapper itself relies on comes last: no site's option can replace it."""
         log = os.path.abspath(self.request.log)
+        if "\\" in log:
+            raise UserError(f"Slurm cannot write to a path with a backslash ({log}); choose another name")
         array = []
         if self.request.variable:
             log = substitute(log, self.request.variable, _INDEX)
@@ -186,10 +176,13 @@ class _Submission:
 
     def _refused(self, said: str, command: list[str]) -> str:
         hint = f"The site's partition, account and limits are told in {self.config.place}"
+        size = os.path.getsize(self.script)
         if self.config.place == "the built-in configuration":
             hint = "Tell the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
+        if size > 4_000_000:
+            hint = f"{self.script} has {size / 1e6:.0f} MB, and sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
         if "array" in said.lower():
-            hint = "The site may limit arrays (scontrol show config | grep -i array): try fewer jobs, with --nj"
+            hint = "The site may limit arrays, their highest number too (scontrol show config | grep -i array): try fewer jobs, with --nj"
         return f"sbatch refused: {said}\n{hint}. The command was: {' '.join(command)}"
 
     def _expect(self, task: Task, number: int) -> None:
@@ -213,6 +206,7 @@ class _Submission:
                         failed[number] = ending
             for task in live:
                 missing.pop(task, None)
+                self.seen[task] = live[task][0]
             said = self._say_waiting(live, said)
             if self.waiting:
                 time.sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (time.monotonic() - began) / 10)))
@@ -225,9 +219,12 @@ class _Submission:
             return ending
         if seconds < _PATIENCE / 10:
             return None
-        code = ended_with(self.request.log_of(self.waiting[task]))
+        log = self.request.log_of(self.waiting[task])
+        code = ended_with(log)
         if code is not None:
             return Ending("FAILED" if code else "COMPLETED", code)
+        if self.seen.get(task) == "PENDING" and not os.path.exists(log):  # of tasks cancelled while they wait, the controller keeps nothing
+            return Ending("CANCELLED")
         return Ending("UNKNOWN") if seconds > _PATIENCE else None
 
     def _ask(self, question, *arguments):
@@ -258,50 +255,33 @@ class _Submission:
         say(self.program, f"{len(live)} jobs wait in the queue, none runs: {text} (squeue --me; docs/slurm.md)")
         return time.monotonic(), text
 
-    def _cancel(self, jobs: list[str], seconds: float) -> None:
-        """Cancel jobs and wait, for a time, until they are gone."""
+    def _cancel(self, jobs: list[str], seconds: float) -> list[str]:
+        """Cancel jobs, wait, for a time, until they are gone, and return those that are not."""
         end = time.monotonic() + seconds
         while True:
             self.slurm.cancel(jobs)
             for _ in range(10):
-                if not self.slurm.live(jobs) or time.monotonic() > end:
-                    return
+                left = list(dict.fromkeys(job for job, _ in self.slurm.live(jobs)))
+                if not left or time.monotonic() > end:
+                    return left
                 time.sleep(_SHORTEST_PAUSE)
 
     def leave(self, interrupted: Interrupted) -> None:
         """End after a signal."""
-        jobs = list(dict.fromkeys(job for job, _ in self.waiting))
-        names = " ".join(map(_name, jobs)) or "(nothing was in the queue)"
-        if interrupted.name in ("SIGHUP", "SIGUSR1"):
-            say(self.program, f"{interrupted.name} received: Slurm job {names} goes on; the same command finds it again")
+        name, names = interrupted.name, " ".join(short_name(entry["job"]) for entry in self.attempt.jobs if entry["job"])
+        if name in ("SIGHUP", "SIGUSR1"):
+            say(self.program, f"{name} received: {f'Slurm job {names} goes on' if names else 'ending'}; the same command finds it again")
             return
         for entry in self.attempt.jobs:
             entry["cancelled"] = True
         try:
             self.attempt.write()
-            if jobs:
-                self._cancel(jobs, _CANCEL_SECONDS)
+            jobs = self._recorded()
+            jobs = list(dict.fromkeys(job for job, _ in self.slurm.live(jobs))) if jobs else []
+            left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
         except (Unreachable, UserError) as error:
-            say(self.program, f"{interrupted.name} received, but could not cancel ({error}); do so yourself: scancel {names}")
+            say(self.program, f"{name} received, but could not cancel ({error}); do so yourself: scancel {names or '(see squeue --me)'}")
             return
-        say(self.program, f"{interrupted.name} received: cancelled Slurm job {names}")
-
-    def remarks(self, failed: dict[int, Ending]) -> list[str]:
-        """Return a line for each way in which jobs failed."""
-        lines = []
-        kinds: dict[Ending, list[int]] = {}
-        for number, ending in sorted(failed.items()):  # an exit code matters where the state is no more than FAILED
-            kinds.setdefault(Ending(ending.state, ending.code if ending.state == "FAILED" else 0), []).append(number)
-        for ending, numbers in sorted(kinds.items(), key=lambda kind: (kind[0].state, kind[0].code)):
-            job, index = self.task_of[numbers[0]]
-            state = f"FAILED with exit code {ending.code}" if ending.state == "FAILED" else f"{ending.state}: {_MEANING[ending.state]}"
-            if ending.state == "FAILED" and ending.code == 137:
-                state += " (killed: often short of memory; --mem asks for more)"
-            one = f"_{index}" if index is not None else ""
-            which = f"Slurm job {_name(job)}{one}" if len(numbers) == 1 else f"{len(numbers)} of Slurm job {_name(job)}"
-            lines.append(f"job{'s' if len(numbers) > 1 else ''} {compress(numbers)} ({which}): {state}")
-        return lines
-
-
-def _name(job: str) -> str:
-    return job.partition(";")[0]
+        names = " ".join(map(short_name, left or jobs))
+        how = f"cancelled Slurm job {names}" if jobs else "nothing was in the queue"
+        say(self.program, f"{name} received: {how}{', which has not ended yet: see squeue --me' if left else ''}")

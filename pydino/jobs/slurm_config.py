@@ -84,10 +84,11 @@ def _whole(mem: str) -> str:
 
 
 def find_config(given: str | None) -> str | None:
-    """Return the file to read: ``--config``, else ``PYDINO_SLURM_CONF`` (cmd.sh sets it), the recipe's, the project's, or None."""
-    if given:
+    """Return the file to read: ``--config``, or the user's ``PYDINO_SLURM_CONF``; else the recipe's (cmd.sh tells which), that of this
+    folder, the project's, or None."""
+    if given := given or os.environ.get("PYDINO_SLURM_CONF"):
         return given
-    places = [os.environ.get("PYDINO_SLURM_CONF"), "conf/slurm.conf", Path(__file__).parents[2] / "conf/slurm.conf"]
+    places = [os.environ.get("PYDINO_RECIPE_SLURM_CONF"), "conf/slurm.conf", Path(__file__).parents[2] / "conf/slurm.conf"]
     return next((str(place) for place in places if place and os.path.isfile(place)), None)
 
 
@@ -103,7 +104,9 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}; --config is a file in the format of Kaldi's slurm.conf") from error
+        raise UserError(
+            f"cannot read {path}: {error}; --config, or PYDINO_SLURM_CONF, is a file in the format of Kaldi's slurm.conf"
+        ) from error
     own = _parse(text, SlurmConfig(place=path))
     options = own.options | {name: values for name, values in config.options.items() if name not in own.options}
     for name in own.defaults:

@@ -32,12 +32,12 @@ def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str
 
     The commands stand there as they would run here, one a line, so that nothing is substituted on the node.
     """
-    tasks = [f"{number}) command={shlex.quote(request.command_of(number))} ;;\n" for number in numbers]
+    tasks = [f"{number}) command={_quote(request.command_of(number))} ;;\n" for number in numbers]
     return "".join([
         "#!/usr/bin/env bash\n# Written by run_slurm.sh, which submitted it with:\n",
         "".join(f"# {line}\n" for line in shlex.join(submitted_with).splitlines()),
         exports(),
-        f"export OMP_NUM_THREADS={request.num_threads}\nthreads=$OMP_NUM_THREADS\nfolder={shlex.quote(os.getcwd())}\n",
+        f"export OMP_NUM_THREADS={request.num_threads}\nthreads=$OMP_NUM_THREADS\nfolder={_quote(os.getcwd())}\n",
         f"case ${{SLURM_ARRAY_TASK_ID:-{numbers[0]}}} in\n", *tasks, "esac", _BODY,
     ])  # fmt: skip
 
@@ -45,4 +45,9 @@ def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str
 def exports() -> str:
     """Return the lines that give a job those variables of here that it needs."""
     variables = [name for name in os.environ if name in _VARIABLES or name.startswith("PYDINO_") and name != "PYDINO_MADE_FROM"]
-    return "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in sorted(variables))
+    return "".join(f"export {name}={_quote(os.environ[name])}\n" for name in sorted(variables))
+
+
+def _quote(text: str) -> str:
+    """sbatch takes a carriage return anywhere in a script for a line break of DOS, and refuses it."""
+    return shlex.quote(text).replace("\r", "'$'\\r''")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slurm
 def folder(tmp_path, cluster, monkeypatch):
     """Blanks, letters beyond ASCII, a percent sign, and the letters JOB, in a word and as one."""
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-    for name in ("PYDINO_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "CUDA_VISIBLE_DEVICES"):
+    for name in ("PYDINO_SLURM_CONF", "PYDINO_RECIPE_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "my JOB dïr 5%j" / "JOBS"
     folder.mkdir(parents=True)
@@ -225,6 +225,30 @@ def test_jobs_of_a_dead_shell_that_are_of_other_inputs_are_cancelled(folder, clu
     assert again.returncode == 0 and f"cancelling Slurm job {job}, which an earlier run left" in errors
 
 
+def sbatch_of_ours(tmp_path, cluster, text):
+    """Return a PATH on which sbatch does what the text says, in which sbatch is the real one."""
+    program = tmp_path / "ours/sbatch"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/bash\nPATH={cluster.environment['PATH']}\n{text}\n")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_ctrl_c_while_sbatch_is_answering_leaves_nothing_behind(folder, cluster, tmp_path):
+    path = sbatch_of_ours(tmp_path, cluster, f'answer=$(sbatch "$@"); touch "{folder}/taken.1"; sleep 1; echo "$answer"')
+    process = begin(folder, *ARRAY, until="taken.*", PATH=path)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=40)
+    assert re.search(r"SIGINT received: cancelled Slurm job \d+\n", errors) and not cluster.queue()
+
+
+def test_a_job_whose_answer_got_lost_is_not_submitted_again_even_if_it_has_ended(folder, cluster, tmp_path):
+    path = sbatch_of_ours(tmp_path, cluster, 'sbatch "$@" > /dev/null; echo "error: Socket timed out" >&2; exit 1')
+    done = call(folder, "a.log", "bash", "-c", "echo ran >> ran", PATH=path)
+    assert done.returncode == 0 and "Slurm takes no jobs (" in done.stderr, done.stderr
+    assert (folder / "ran").read_text() == "ran\n"
+
+
 def test_a_task_that_takes_more_memory_than_it_asked_for(folder, cluster):
     """Where cgroups watch over the memory, Slurm calls it OUT_OF_MEMORY; here it kills."""
     job = "import sys, time; kept = b'x' * (3 * 10**8 if sys.argv[1] == '2' else 1); time.sleep(len(kept) // 10**7)"
@@ -245,6 +269,20 @@ def test_a_task_that_somebody_cancels(folder, cluster):
 
 
 def test_pending_tasks_that_somebody_cancels(folder, cluster):
+    """Alone, they leave no trace with the controller."""
+    (folder / "site.conf").write_text("command sbatch --hold\n")
+    process = begin(folder, "--config", "site.conf", "--retries", "1", "JOB=1:4", "a.JOB.log", "true", until="a.jobs.json")
+    cluster.until(lambda: len(cluster.queue()) == 4)
+    job = cluster.queue()[0].partition("_")[0]
+    time.sleep(1)  # seen to wait
+    cluster.ask("scancel", f"{job}_2")
+    cluster.ask("scontrol", "release", job)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and f"job 2 (Slurm job {job}_2): CANCELLED" in errors and "there is no a.2.log" in errors
+    assert "failed jobs: 2\n" in errors and "again" not in errors
+
+
+def test_a_job_that_is_cancelled_while_it_waits(folder, cluster):
     (folder / "site.conf").write_text("command sbatch --hold\n")
     process = begin(folder, "--config", "site.conf", "JOB=1:3", "a.JOB.log", "true", until="a.jobs.json")
     cluster.until(lambda: len(cluster.queue()) == 3)
@@ -252,6 +290,18 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
     cluster.ask("scancel", job)
     _, errors = process.communicate(timeout=40)
     assert process.returncode == 1 and f"jobs 1-3 (3 of Slurm job {job}): CANCELLED" in errors and "there is no a.1.log" in errors
+
+
+def test_what_slurm_cannot_take_is_said_or_mended_before(folder):
+    done = call(folder, "back\\slash.log", "true")
+    assert done.returncode == 1 and "Slurm cannot write to a path with a backslash" in done.stderr
+    assert call(folder, "a.log", "printf", "a\r\nb").returncode == 0
+    assert b"a\r\nb\n# Accounting" in (folder / "a.log").read_bytes()
+    (folder / "site.conf").write_text("command sbatch\ndefault num_threads=2\n")
+    assert call(folder, "--config", "site.conf", "b.log", "echo", "$OMP_NUM_THREADS").returncode == 0
+    assert "\n2\n" in (folder / "b.log").read_text() and "threads=2\n" in (folder / "b.log").read_text()
+    done = call(folder, "c.log", "true", PYDINO_SLURM_CONF="/nowhere/slurm.conf")
+    assert done.returncode == 1 and "cannot read /nowhere/slurm.conf" in done.stderr
 
 
 def kill_node_of(cluster, job):

@@ -40,7 +40,7 @@ exec sbatch --wait --export=PATH "${options[@]}" -e "$script.log" -o "$script.lo
 def site(cluster, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     monkeypatch.setenv("PATH", cluster.environment["PATH"])
-    for name in ("PYDINO_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "SBATCH_SIGNAL"):
+    for name in ("PYDINO_SLURM_CONF", "PYDINO_RECIPE_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "SBATCH_SIGNAL"):
         monkeypatch.delenv(name, raising=False)
     yield cluster
     cluster.ask("scancel", "--user", str(os.getuid()))

@@ -25,7 +25,7 @@ LONG = {**CONFIG, "epochs": 64, "checkpoint_steps": 1000000, "optimiser": {"name
 def site(tmp_path, cluster, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     monkeypatch.setenv("PATH", cluster.environment["PATH"])
-    for name in ("PYDINO_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "SBATCH_SIGNAL"):
+    for name in ("PYDINO_SLURM_CONF", "PYDINO_RECIPE_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "SBATCH_SIGNAL"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "a b"
     folder.mkdir()

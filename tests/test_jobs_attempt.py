@@ -1,0 +1,49 @@
+"""The record of an attempt at some jobs: one run at a time, and what --force makes of an earlier one."""
+
+import pytest
+
+from pydino.base import UserError
+from pydino.jobs import parse_request
+from pydino.jobs.attempt import Attempt
+
+
+@pytest.fixture
+def request_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("PYDINO_FORCE", "PYDINO_MADE_FROM"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda log="log/a.JOB.log": parse_request(["JOB=1:2", log, "true"])
+
+
+def test_a_second_run_of_the_same_jobs_is_kept_out_while_the_first_lives(request_of, tmp_path):
+    with Attempt(request_of()):
+        with pytest.raises(UserError, match=r"process \d+ on \S+ is at the jobs of log/a.JOB.log"), Attempt(request_of()):
+            pass
+        with Attempt(request_of("log/b.JOB.log")):
+            pass
+    with Attempt(request_of()):
+        pass
+    assert not [*(tmp_path / "log").iterdir()]  # nothing is left behind
+
+
+def test_a_forced_attempt_goes_on_under_its_own_token_and_without_force(request_of, monkeypatch):
+    def resumed(token=""):
+        monkeypatch.setenv("PYDINO_FORCE", token)
+        with Attempt(request_of()) as attempt:
+            return attempt.resumed
+
+    with Attempt(request_of()) as attempt:
+        attempt.begin()
+    assert resumed() and not resumed("one")
+    monkeypatch.setenv("PYDINO_FORCE", "one")
+    with Attempt(request_of()) as attempt:
+        attempt.begin()
+    assert resumed("one") and resumed() and not resumed("two") and not resumed("true")
+
+
+def test_a_record_that_cannot_be_read_is_known_to_be_there(request_of, tmp_path):
+    with Attempt(request_of()) as attempt:
+        attempt.path.write_text("")
+        assert not attempt.damaged
+    with Attempt(request_of()) as attempt:
+        assert attempt.damaged and not attempt.resumed
