@@ -69,6 +69,20 @@ def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_pa
     assert said == f"ended {heard}\n" and process.returncode == 128 + number
 
 
+@pytest.mark.parametrize("node, returned", [(0, 138), (1, 0)])
+def test_only_the_first_node_ends_the_others_when_it_was_warned(node, returned, tmp_path):
+    code = (
+        "import sys; from pydino.jobs import launch\n"
+        f"launch.trainer = lambda *_: [sys.executable, '-c', {HEARS!r}]\n"
+        f"sys.exit(launch.launch_node([], 1, 2, {node}, '127.0.0.1:1', {str(tmp_path / 'told')!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=20) == returned
+    assert (tmp_path / "told").exists() == (node == 0) and (node or (tmp_path / "told").read_text() == "10")
+
+
 def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
     """Both processes hear, also those that torchrun would not tell, and the exit status is theirs."""
     script = tmp_path / "train.py"
@@ -98,10 +112,13 @@ def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
         (143, "CANCELLED", 0, 143, False),
         (143, "RUNNING", 0, 143, False),  # somebody asked the processes to end
         (143, "PENDING", 0, 143, False),  # Slurm has queued it itself
+        ("143 USR1", "RUNNING", 0, 138, True),  # the first node was warned and has saved, and srun then ended the second
     ],
 )
 def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, tmp_path, monkeypatch):
-    (tmp_path / "srun").write_text(f"#!/bin/sh\nexit {srun}\n")
+    srun, _, warned = str(srun).partition(" ")
+    tell = f"while [ $1 != --told ]; do shift; done; echo {int(signal.SIGUSR1)} > $2; " if warned else ""
+    (tmp_path / "srun").write_text(f"#!/bin/sh\n{tell}exit {srun}\n")
     (tmp_path / "scontrol").write_text(
         f"#!/bin/sh\ncase $1 in requeue) touch {tmp_path}/queued ;; *) echo JobId=7 JobState={state} Reason=x ;; esac\n"
     )

@@ -21,6 +21,7 @@ def add_arguments(parser):
     parser.add_argument("--max-restarts", type=int, default=50, metavar="R", help="of the job, at most (default: %(default)s)")
     parser.add_argument("--scheduler", choices=["auto", "none"], default="auto", help="auto: Slurm, in a job of it (default: %(default)s)")
     parser.add_argument("--meet", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)  # of the first node: this is one node's launcher
+    parser.add_argument("--told", metavar="FILE", help=argparse.SUPPRESS)  # where the first node tells of a signal
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="the command that trains")
 
 
@@ -31,7 +32,7 @@ def run(args):
     if args.processes < 1 or args.num_nodes < 1 or args.max_restarts < 0:
         raise UserError("--processes and --num-nodes begin with 1, --max-restarts with 0")
     if args.meet:
-        return launch_node(command, args.processes, args.num_nodes, int(os.environ["SLURM_NODEID"]), args.meet)
+        return launch_node(command, args.processes, args.num_nodes, int(os.environ["SLURM_NODEID"]), args.meet, args.told)
     if args.scheduler == "auto" and "SLURM_JOB_ID" in os.environ:
         return launch_job(command, args.processes, args.num_nodes, args.max_restarts)
     if args.num_nodes > 1:

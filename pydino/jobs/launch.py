@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from pydino.base import end_with_parent
 
@@ -25,8 +26,8 @@ from .addresses import free_port, interface_towards
 
 SAVE_AND_END = (signal.SIGTERM, signal.SIGUSR1)  # what a trainer understands
 ASKED_TO_END = (*SAVE_AND_END, signal.SIGHUP)
-# Exit status of one node's launcher. srun's own is the highest of all nodes: a failure has to outweigh the signals (128 + number) that
-# then end the other nodes.
+# Exit status of one node's launcher. srun's own is the highest of all nodes: a failure has to outweigh the signals (128 + number) by which
+# srun then ends the other nodes.
 FAILED = 200
 
 
@@ -130,11 +131,23 @@ def launch_here(command: list[str], processes: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def launch_node(command: list[str], processes: int, nodes: int, node: int, meet: str) -> int:
-    """Train on one node of several. Return 0, 128 and the number of the signal that asked for an end, or FAILED."""
+def launch_node(command: list[str], processes: int, nodes: int, node: int, meet: str, told: str) -> int:
+    """Train on one node of a job. Return 0, FAILED or, on the first node, 128 and the number of the signal that asked for an end.
+
+    srun ends the other nodes when one returns anything but 0: only the first may, whose trainer has saved by then. What srun returns is
+    the highest of all nodes, and that may be of the signal by which it ended another. So the first node, which the job's batch script
+    runs on, tells that also by a file.
+
+    Args:
+        told: the file.
+    """
     supervision = Supervision()
     code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet))
     code = 128 - code if code < 0 else code
-    if code and supervision.heard:
-        return 128 + supervision.heard
-    return code if code in (0, *(128 + number for number in ASKED_TO_END)) else FAILED
+    number = supervision.heard or next((number for number in ASKED_TO_END if code == 128 + number), 0)
+    if code and not number:
+        return FAILED
+    if code and node == 0:
+        Path(told).write_text(str(int(number)))
+        return 128 + number
+    return 0

@@ -8,7 +8,9 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from pydino.base import UserError, log, warn
 
@@ -38,18 +40,20 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
     if restarts:
         log(f"job {job}: start {restarts + 1} of at most {max_restarts + 1}")
     supervision = Supervision()
-    code = supervision.run(_step(command, processes, nodes, int(job)))
-    if code == 0:
+    with tempfile.NamedTemporaryFile(mode="r", prefix=f"pydino-job{job}-") as told:
+        code = supervision.run(_step(command, processes, nodes, int(job), told.name))
+        number = int(Path(told.name).read_text() or 0)
+    if code == 0 and not number:
         return 0
     if code == FAILED or (code not in _INTERRUPTED and not supervision.heard):
         return 1
-    number = supervision.heard or code - 128
+    number = number or supervision.heard or code - 128
     if may_go_on(job, number):
         queue_again(job, restarts, max_restarts)
     return 128 + number
 
 
-def _step(command: list[str], processes: int, nodes: int, job: int) -> list[str]:
+def _step(command: list[str], processes: int, nodes: int, job: int, told: str) -> list[str]:
     """Return srun's command line: one launcher a node, each with all that the job has there."""
     meet = f"127.0.0.1:{free_port(job)}"
     if nodes > 1:
@@ -60,7 +64,8 @@ def _step(command: list[str], processes: int, nodes: int, job: int) -> list[str]
     step += ["--input=none", "--export=ALL", "--mpi=none"]
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
         step += ["--cpus-per-task", cpus]  # srun does not take it over from sbatch
-    return [*step, "pydino", "launch", "--processes", str(processes), "--num-nodes", str(nodes), "--meet", meet, "--", *command]
+    launcher = ["pydino", "launch", "--processes", str(processes), "--num-nodes", str(nodes), "--meet", meet, "--told", told]
+    return [*step, *launcher, "--", *command]
 
 
 def addresses_of_others() -> list[str]:
