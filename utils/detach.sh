@@ -1,5 +1,5 @@
-# How run.sh --detach hands its call over; sourced by it. Reads what run.sh was called with, its options, the array `recipe`, and of cmd.sh
-# control_cmd, train_cmd and cuda_cmd.
+# How run.sh --detach hands its call over, and what keeps other runs out of the folder meanwhile; sourced by it. Reads what run.sh was called
+# with, its options, the array `recipe`, and of cmd.sh control_cmd, train_cmd and cuda_cmd.
 # shellcheck shell=bash disable=SC2154
 
 # Hand this call over to a controller that goes on when the terminal is gone, and end.
@@ -16,4 +16,10 @@ detach_pipeline() {
   fi
   cd "$called_from" || exit 1   # the options may hold paths that are relative to it
   exec pydino detach "${options[@]}" "$work_dir/exp" -- "$program" "${called_with[@]}"
+}
+
+# End where a detached pipeline is at work in this folder, unless it is the one that called.
+refuse_beside_detached() {
+  [ -e exp/run.json ] && [ "${PYDINO_DETACHED:-}" != "$PWD/exp" ] || return 0
+  pydino detach --check exp || exit 1
 }

@@ -7,10 +7,13 @@ pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G"
 import argparse
 import os
 import re
+import shutil
 from pathlib import Path
 
-from pydino.base import UserError
-from pydino.jobs.controller import LOG, control, detach_as_chain, detach_here, detach_to_slurm
+from pydino.base import UserError, warn
+from pydino.jobs.controller import control, detach_as_chain, detach_here, detach_to_slurm
+from pydino.jobs.detached import LOG, refuse_if_at_work
+from pydino.jobs.interruption import Interrupted
 
 # Options of run.sh that the controller's call of it must not have; these have values, but the first.
 _OURS = ("--detach", "--chain")
@@ -26,30 +29,43 @@ def add_arguments(parser):
     parser.add_argument("--nj", type=int, default=1, help="for --chain: cores of each job (default: %(default)s)")
     parser.add_argument("--ngpu", type=int, default=0, help="for --chain (default: %(default)s)")
     parser.add_argument("--control", choices=["local", "slurm", "stage"], help=argparse.SUPPRESS)  # this is the controller
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # whether a run beside it may begin
     parser.add_argument("exp", metavar="EXP", help="the folder exp of the recipe")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="run.sh, with its options")
 
 
 def run(args):
+    if args.check:
+        refuse_if_at_work(Path(args.exp))
+        return 0
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UserError("there is no command to run")
     if args.control:
-        return control(command, args.control)
-    exp, command = Path(args.exp), without(command, _OURS, bare=True)
+        return control(Path(args.exp), command, args.control)
+    if not shutil.which(command[0]):
+        raise UserError(f"cannot run {command[0]}: there is no such program, or it is not executable (chmod +x)")
+    try:
+        print(_detach(args, Path(args.exp), without(command, _OURS, bare=True)))
+    except Interrupted as interrupted:
+        warn(f"{interrupted.name} received: not detached")
+        return 128 + interrupted.number
+    return 0
+
+
+def _detach(args, exp: Path, command: list[str]) -> str:
+    """Hand the command over and return what to say."""
     status = "./run.sh --status tells how it is"
     if args.chain is not None:
         _on_slurm(args.train_cmd), _on_slurm(args.cuda_cmd)
         stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
         jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
-        print(f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; {status}")
-    elif os.path.basename(args.wrapper.split()[0]) == "run_slurm.sh":
+        return f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; {status}"
+    if os.path.basename(args.wrapper.split()[0]) == "run_slurm.sh":
         job = detach_to_slurm(exp, command, args.wrapper)
-        print(f"submitted Slurm job {job}, which runs the pipeline; log is in {exp / LOG}; {status}; scancel {job} ends it and its jobs")
-    else:
-        pid = detach_here(exp, command)
-        print(f"process {pid} runs the pipeline; log is in {exp / LOG}; {status}; kill {pid} ends it and its jobs")
-    return 0
+        return f"submitted Slurm job {job}, which runs the pipeline; log is in {exp / LOG}; {status}; scancel {job} ends it and its jobs"
+    pid = detach_here(exp, command)
+    return f"process {pid} runs the pipeline; log is in {exp / LOG}; {status}; kill {pid} ends it and its jobs"
 
 
 def _on_slurm(wrapper: str) -> None:

@@ -9,7 +9,8 @@ import re
 import time
 from pathlib import Path
 
-from pydino.jobs.controller import describe_controller
+from pydino.base import UserError
+from pydino.jobs.detached import describe_controller
 from pydino.jobs.status import Group, Log, group_name, read_groups
 
 
@@ -19,6 +20,9 @@ def add_arguments(parser):
 
 def run(args):
     folder = Path(args.work_dir)
+    if not os.path.isdir(folder):
+        what = "no folder" if os.path.exists(folder) else "not there"
+        raise UserError(f"{folder.absolute()} is {what}; --work-dir names a folder with data, feats and exp in it")
     lines = describe_controller(folder / "exp")
     groups, remarks = read_groups(folder / "exp")
     lines += [f"note     {remark}" for remark in remarks]

@@ -19,7 +19,7 @@ _PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student",
 _STARTED = re.compile(rb"^# Started at (.+)$", re.MULTILINE)
 _ENDED = re.compile(rb"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\) at ([^,\n]+)|Finished at (.+) with status (\d+))", re.MULTILINE)
 _SLURM_JOB = re.compile(rb"Slurm job (\d+)|SLURM_JOB_ID=(\d+)")
-_PATIENCE = 20.0  # seconds for an answer of Slurm
+PATIENCE = 20.0  # seconds for an answer of Slurm
 
 
 @dataclass
@@ -52,19 +52,28 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
     """Return the jobs under ``exp``, those that began last at the end, and remarks about what could not be found out."""
     logs: list[Log] = []
     records: dict[str, list[str]] = {}  # group -> jobs of Slurm
-    for entry in _files(str(exp)):
-        if entry.name.endswith(".log"):
-            logs.append(_read_log(Path(entry.path)))
-        else:
-            records[entry.path.removesuffix(".jobs.json")] = _jobs_of(entry.path)
+    unreadable: list[str] = []
+    for path in _files(str(exp), unreadable):
+        try:
+            if path.endswith(".log"):
+                logs.append(_read_log(Path(path)))
+            else:
+                records[path.removesuffix(".jobs.json")] = _jobs_of(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unreadable.append(path)
     open_ended = [log for log in logs if log.ended is None]
     named = {job.partition(";")[0]: job for jobs in records.values() for job in jobs}  # with the cluster, where there are several
     wanted = {*named.values()} | {named.get(log.slurm_job, log.slurm_job) for log in open_ended if log.slurm_job}
     live, remarks = queue(sorted(wanted)) if wanted else ({}, [])
+    unknown = bool(remarks)
+    if unreadable:
+        remarks.append(f"unreadable: {', '.join(unreadable[:3])}{f' and {len(unreadable) - 3} more' if len(unreadable) > 3 else ''}")
     held = files_open_here() if open_ended else set()
     groups: dict[str, Group] = {}
     for log in logs:
-        log.state = _state(log, live, held, bool(remarks))
+        log.state = _state(log, live, held, unknown)
         log.reason = live.get(log.slurm_job or "", ("", ""))[1]
         groups.setdefault(group_name(log.path), Group(group_name(log.path))).logs.append(log)
     for stem, jobs in records.items():
@@ -81,16 +90,26 @@ def group_name(path: Path) -> str:
     return str(path.parent / re.sub(r"(?<=\.)\d+(?=\.log$)", "*", path.name))
 
 
-def _files(top: str):
-    """Logs and records; those of the controller, at the top, are not among them."""
+def job_records(exp: Path) -> list[str]:
+    """Return the records of unfinished jobs below ``exp``."""
+    return [path for path in _files(str(exp), []) if path.endswith(".jobs.json")]
+
+
+def _files(top: str, unreadable: list[str]):
+    """Logs and records; those of the controller, at the top, are not among them. What goes away meanwhile is passed over."""
     folders = [top] if os.path.isdir(top) else []
     while folders:
         folder = folders.pop()
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                folders += [] if entry.name in _PASSED_OVER else [entry.path]
-            elif entry.name.endswith((".log", ".jobs.json")) and folder != top:
-                yield entry
+        try:
+            for entry in os.scandir(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    folders += [] if entry.name in _PASSED_OVER else [entry.path]
+                elif entry.name.endswith((".log", ".jobs.json")) and folder != top and os.path.isfile(entry.path):
+                    yield entry.path
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unreadable.append(folder)
 
 
 def _read_log(path: Path) -> Log:
@@ -124,7 +143,7 @@ def _jobs_of(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as stream:
             return [str(entry["job"]) for entry in json.load(stream)["jobs"] if entry.get("job")]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
@@ -142,7 +161,7 @@ def _state(log: Log, live: dict, held: set[str], unknown: bool) -> str:
 def queue(jobs: list[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Return state and reason (or nodes) of those jobs that are in Slurm's queue, by number, and remarks if it could not be asked."""
     try:
-        live = Slurm(_PATIENCE).live(jobs)
+        live = Slurm(PATIENCE).live(jobs)
     except UserError:
         return {}, ["there are records of Slurm jobs, but no Slurm here: what they do is not known"]
     except Unreachable as error:
@@ -157,13 +176,18 @@ def queue(jobs: list[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
 
 def files_open_here() -> set[str]:
     """Return the logs that processes of this machine have open, of those processes that one may look into."""
-    found = set()
+    return {path for _, path in _open_files() if path.endswith(".log")}
+
+
+def processes_with_open(path: str) -> list[int]:
+    """Return the processes of this machine that have a file open, of those that one may look into."""
+    return sorted({pid for pid, opened in _open_files() if opened == path})
+
+
+def _open_files():
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             for number in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{number}")
-                if target.endswith(".log"):
-                    found.add(target)
+                yield int(pid), os.readlink(f"/proc/{pid}/fd/{number}")
         except OSError:
             continue
-    return found
