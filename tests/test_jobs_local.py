@@ -4,13 +4,17 @@ import errno
 import os
 import re
 import signal
+import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from pydino.jobs.gpus import GpuSlots
+from pydino.base import UserError
+from pydino.jobs.gpus import GpuSlots, visible_gpus
+from pydino.jobs.log import ended_with
 from pydino.jobs.machine import available_memory, num_bytes, num_cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -360,3 +364,153 @@ def test_gpus_are_narrowed_by_the_callers_choice(folder, fake_gpus):
 def test_no_gpu_where_one_was_asked_for(folder):
     done = call(folder, "--gpu", "1", "a.log", "true", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 1 and "this machine has none" in done.stderr and not (folder / "a.log").exists()
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_all_commands_of_a_job_are_let_end(folder):
+    """The shell above `a; b` dies of a signal at once."""
+    trainer = 'trap "sleep 1; touch saved.$1; exit" TERM; echo $$ > pid.$1; while :; do sleep 0.1; done'
+    process, _ = started(folder, "--max-jobs-run", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", trainer, "x", "JOB", ";", "true")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=40)
+    assert process.returncode in (143, -signal.SIGINT) and (folder / "saved.1").exists() and (folder / "saved.2").exists()
+
+
+def impatient(settings, *arguments):
+    """A command that is the wrapper with other delays than a person would wait for."""
+    code = f"from pydino.jobs import local, parse_request; {settings}; local.run_local(parse_request({list(map(str, arguments))}))"
+    return [sys.executable, "-c", code]
+
+
+def test_what_does_not_end_is_killed_whoever_in_the_job_it_is(folder):
+    stubborn = 'trap "" TERM; echo $BASHPID > pid; sleep 300'
+    command = impatient("local._GRACE_SECONDS = 0.3", "a.log", "bash", "-c", stubborn, ";", "true")
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    until(lambda: (folder / "pid").exists() and (folder / "pid").read_text().strip())
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=40)
+    until(lambda: not alive(int((folder / "pid").read_text())))
+
+
+def test_what_a_finished_job_left_behind_holds_up_nobody_and_ends_with_an_interruption(folder, fake_gpus):
+    leave = 'sleep 300 & echo $! > pid.$1'
+    done = call(folder, "--gpu", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", leave, "x", "JOB", **fake_gpus)  # one at a time
+    left = [int((folder / f"pid.{n}").read_text()) for n in (1, 2)]
+    assert done.returncode == 0 and all(map(alive, left))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    for n in (1, 2):
+        (folder / f"pid.{n}").unlink()
+    process, both = started(folder, "JOB=1:2", "--max-jobs-run", "1", "a.JOB.log", "bash", "-c", f"{leave}; [ $1 = 1 ] || wait", "x", "JOB")
+    assert all(map(alive, both))
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert not any(map(alive, both))
+
+
+def test_waiting_for_gpus_says_who_has_them(folder, fake_gpus, monkeypatch):
+    monkeypatch.setenv("PATH", fake_gpus["PATH"])
+    slots = GpuSlots(1, str(Path(fake_gpus["TMPDIR"], "pydino-gpu-locks")))
+    taken = slots.take() | slots.take()
+    command = impatient("local._QUIET_SECONDS = 0", "--gpu", "2", "a.log", "true")
+    process = subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **fake_gpus, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    said = process.stderr.readline()
+    assert said.startswith(f"run_local.sh: waiting for 2 GPUs; 0 and 1 are lent (pid {os.getpid()} of "), said
+    slots.give_back(taken)
+    assert process.wait(timeout=40) == 0 and "# Ended (code 0)" in (folder / "a.log").read_text()
+
+
+def test_locks_are_for_all_users_from_the_first_moment(tmp_path, fake_gpus, monkeypatch):
+    monkeypatch.setenv("PATH", fake_gpus["PATH"])
+    monkeypatch.setattr(os, "chmod", None)  # nothing is to be put right afterwards: one might be killed before
+    before = os.umask(0o077)
+    try:
+        slots = GpuSlots(1, str(tmp_path / "locks"))
+        slots.give_back(slots.take())
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "locks").stat().st_mode) == 0o1777
+    assert stat.S_IMODE((tmp_path / "locks/0.lock").stat().st_mode) == 0o666
+
+
+def test_locks_that_another_user_has_closed(tmp_path, fake_gpus, monkeypatch):
+    monkeypatch.setenv("PATH", fake_gpus["PATH"])
+    slots = GpuSlots(1, str(tmp_path / "locks"))
+
+    def closed(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", closed)
+    with pytest.raises(UserError, match=f"or root can open it to all: chmod 1777 {tmp_path}/locks .do not set another TMPDIR"):
+        slots.take()
+
+
+def test_a_job_that_cannot_begin_lets_the_others_end(folder):
+    job = 'if [ $1 = 1 ]; then touch d.3; else until [ -e d.3 ]; do sleep 0.05; done; sleep 1; touch done.$1; fi'
+    done = call(folder, "--max-jobs-run", "2", "JOB=1:3", "d.JOB/a.log", "bash", "-c", job, "x", "JOB")  # where d.3/ is to be, a file lies
+    assert done.returncode == 1 and "jobs 3 have not run: cannot write the log d.3/a.log" in done.stderr and (folder / "done.2").exists()
+
+
+def test_a_log_that_is_no_file_stays_where_it_is(folder):
+    os.mkfifo(folder / "pipe")  # as /dev/null is
+    for program in ("true", "false"):
+        assert call(folder, "pipe", program).returncode == (program == "false")
+    assert (folder / "pipe").is_fifo() and not (folder / "pipe.1").exists()
+
+
+@pytest.mark.parametrize("name", ["a.2.log", "a.2.log.1"])
+def test_a_folder_in_the_place_of_a_log_is_named_before_any_job_runs(folder, name):
+    (folder / name / "things").mkdir(parents=True)
+    done = call(folder, "JOB=1:3", "a.JOB.log", "touch", "ran.JOB")
+    assert done.returncode == 1 and f"{name} is a folder" in done.stderr and not list(folder.glob("ran.*"))
+
+
+@pytest.mark.parametrize("text, code", [
+    ("# Ended (code 0) at now\n", 0), ("# Ended (code 0; signal 9) at now\n", 137), ("x\n# Ended (code 2) at now\n\n", 2),
+    ("# Ended (code 0) at now\nmy own words go on\n", None), ("# Ended (code 0) at now\n# a\n# Started at later\n#\n", None), ("", None),
+    ("# Ended (code 0) at now\nslurmstepd: error: late\nsrun: too\n", 0),
+])  # fmt: skip
+def test_the_foot_of_a_log_is_its_last_line(tmp_path, text, code):
+    (tmp_path / "a.log").write_text(text)
+    assert ended_with(str(tmp_path / "a.log")) == code
+
+
+def test_jobs_go_on_when_nobody_reads_what_is_said(folder):
+    """./run.sh 2>&1 | tee, whose tee has gone."""
+    read, write = os.pipe()
+    os.close(read)
+    job = "if [ $1 = 1 ]; then exit 1; fi; until [ -e a.1.log.1 ]; do sleep 0.05; done; sleep 1; touch done"
+    command = [WRAPPER, "--retries", "1", "--max-jobs-run", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", job, "x", "JOB"]
+    done = subprocess.run(command, cwd=folder, stderr=write, timeout=60)
+    os.close(write)
+    assert done.returncode == 1 and (folder / "done").exists() and (folder / "a.1.log.1").exists()
+
+
+def test_a_number_that_goes_nowhere_is_warned_of(folder):
+    done = call(folder, "JOB=1:2", "a.JOB.log", "echo", "feats.JOBx")
+    assert done.returncode == 0 and "warning: all 2 jobs run the very same command: the JOB in 'feats.JOBx'" in done.stderr
+    for quiet in (["JOBS", "x.JOB"], ["same"]):
+        assert "warning" not in call(folder, "JOB=1:2", "a.JOB.log", "echo", *quiet).stderr
+    assert "warning" not in call(folder, "JOB=1:1", "a.JOB.log", "echo", "JOBS").stderr
+
+
+def test_long_lines_of_a_failed_job_are_cut(folder):
+    done = call(folder, "a.log", "bash", "-c", "printf '%05000d\\n' 1; exit 1")
+    assert done.returncode == 1 and "000…\n" in done.stderr and max(map(len, done.stderr.splitlines())) < 450
+
+
+@pytest.mark.parametrize("choice, gpus", [("GPU-b", ["1"]), ("GPU-", []), ("GPU-aa,1", ["0", "1"]), ("GPU-c", []), ("0,GPU-x,1", ["0"])])
+def test_a_uuid_may_be_cut_short(fake_gpus, monkeypatch, choice, gpus):
+    monkeypatch.setenv("PATH", fake_gpus["PATH"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", choice)
+    assert visible_gpus() == gpus

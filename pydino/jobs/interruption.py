@@ -1,6 +1,9 @@
-"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place."""
+"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and what is still alive of what was told."""
 
+import os
 import signal
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -58,3 +61,47 @@ def ignore_signals() -> None:
     """Once ending, a second Ctrl-C must not leave half of the jobs alive."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def living_groups() -> set[int]:
+    """Return the process groups that have a member which has not ended. A zombie has: nobody may ever ask for its status."""
+    return {group for _, _, group in _living()}
+
+
+def hand_on(number: int) -> None:
+    """Send a signal to all that our parent has started in our group of processes, and return when all of it has ended.
+
+    Jobs have groups of their own: the wrapper that started them hears it, and ends them.
+    """
+    group, told, parents = os.getpgrp(), [], [os.getppid()]
+    while parents:
+        parent = parents.pop()
+        for pid, its_parent, its_group in list(_living()):
+            if its_parent == parent and its_group == group and pid != os.getpid():
+                _tell(pid, signal.SIGSTOP)  # or it might start something while we look
+                told.append(pid)
+                parents.append(pid)
+    for pid in told:
+        _tell(pid, number)
+        _tell(pid, signal.SIGCONT)
+    while {pid for pid, _, _ in _living()}.intersection(told):
+        time.sleep(0.1)
+
+
+def _tell(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _living() -> Iterator[tuple[int, int, int]]:
+    """Yield process, parent and group of all processes that have not ended."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as stream:
+                state, parent, group = stream.read().rpartition(b")")[2].split()[:3]  # the name before may hold blanks and brackets
+        except (OSError, ValueError):
+            continue
+        if state not in (b"Z", b"X"):
+            yield int(pid), int(parent), int(group)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import time
 
 from pydino.base import UserError
@@ -20,11 +21,19 @@ def open_log(path: str, command: str) -> int:
     return descriptor
 
 
+def check_log(path: str) -> None:
+    """Raise UserError where a folder lies in a log's place, or in that of the one that it is kept as."""
+    for place in (path, path + ".1"):
+        if os.path.isdir(place):
+            raise UserError(f"cannot write the log {path}: {place} is a folder; move it away, or give the log another name")
+
+
 def put_aside(path: str) -> None:
-    """Make the folder of a log, and keep an earlier log as ``path.1``."""
+    """Make the folder of a log, and keep an earlier log as ``path.1``. A device, such as /dev/null, stays where it is."""
+    check_log(path)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        if os.path.exists(path):
+        if os.path.isfile(path):
             os.replace(path, path + ".1")
     except OSError as error:
         raise UserError(f"cannot write the log {path}: {error.strerror}; free some space or choose another place") from error
@@ -33,8 +42,8 @@ def put_aside(path: str) -> None:
 def close_log(descriptor: int, exit_code: int, seconds: float, num_threads: int) -> None:
     """Write the foot and close. ``exit_code`` is negative for a job that a signal ended, as in :mod:`subprocess`."""
     code = f"code {exit_code}" if exit_code >= 0 else f"code 0; signal {-exit_code}"
-    size = os.fstat(descriptor).st_size
-    newline = "" if os.pread(descriptor, 1, max(size - 1, 0)) == b"\n" else "\n"
+    log = os.fstat(descriptor)
+    newline = "\n" if stat.S_ISREG(log.st_mode) and os.pread(descriptor, 1, max(log.st_size - 1, 0)) != b"\n" else ""
     try:
         _write(
             descriptor,
@@ -60,16 +69,24 @@ def tail(path: str, num_lines: int = 20) -> str:
 
 
 def ended_with(path: str) -> int | None:
-    """Return the exit code that the foot of a log tells, 128 + signal for one that a signal ended; None where there is no foot (yet)."""
+    """Return the exit code that the foot of a log tells, 128 + signal for one that a signal ended; None where there is no foot (yet).
+
+    The foot is the last line: the job's own output may hold one that looks like it (of jobs that it ran itself), and a requeued job
+    goes on after it. Only Slurm may have a word after it.
+    """
+    if not os.path.isfile(path):
+        return None
     try:
         lines = tail(path).splitlines()
     except OSError:
         return None
     for line in reversed(lines):
-        if line.startswith("# Started at "):  # begun again after that: a requeued job appends
+        if not line.strip() or line.startswith(("slurmstepd", "srun")):
+            continue
+        match = re.match(r"# Ended \(code (\d+)(?:; signal (\d+))?\) at ", line)
+        if not match:
             return None
-        if match := re.match(r"# Ended \(code (\d+)(?:; signal (\d+))?\) at ", line):
-            return 128 + int(match[2]) if match[2] else int(match[1])
+        return 128 + int(match[2]) if match[2] else int(match[1])
     return None
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pydino.base import UserError, nearest
+from pydino.base import UserError, nearest, warn
 
 from .script import shell_command, substitute
 
@@ -86,7 +86,13 @@ def parse_request(arguments: list[str], site_names: Callable[[str | None], Itera
         if substitute(request.log, request.variable, 1) == substitute(request.log, request.variable, 2):
             raise UserError(
                 f"you are trying to run a parallel job but you are putting the output into just one log file ({request.log}); "
-                f"write {request.variable} into its name, as in make.{request.variable}.log"
+                f"write {request.variable} into its name as a word of its own, as in make.{request.variable}.log"
+            )
+        inside = next((argument for argument in request.command if request.variable in argument), None)
+        if inside and request.command_of(1) == request.command_of(2):
+            warn(
+                f"all {len(request.numbers)} jobs run the very same command: the {request.variable} in '{inside}' is no word of its own "
+                f"and is not replaced by the job's number (in {request.variable}.ark and x_{request.variable} it would be)"
             )
     return request
 

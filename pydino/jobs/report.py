@@ -1,14 +1,27 @@
 """What a wrapper says of failed jobs, in the words of ``run.pl``."""
 
+import os
 import sys
 
 from .log import tail
 from .options import JobRequest
 
+_WIDTH = 400  # characters of a line that are shown
+
 
 def say(program: str, text: str) -> None:
     """Write one line to standard error."""
-    print(f"{program}: {text}", file=sys.stderr, flush=True)
+    _print(f"{program}: {text}")
+
+
+def _print(text: str) -> None:
+    """Write to standard error; where its reader has gone (``2>&1 | tee``), the jobs matter more than the words."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)  # or Python fails once more when it flushes at its end
 
 
 def report_failures(request: JobRequest, failed: list[int], program: str, remarks: list[str]) -> None:
@@ -21,6 +34,8 @@ def report_failures(request: JobRequest, failed: list[int], program: str, remark
         say(program, f"failed jobs: {' '.join(map(str, failed))}")
     for remark in remarks:
         say(program, remark)
+    if os.path.exists(log) and not os.path.isfile(log):
+        return  # a device keeps no words
     try:
         lines = tail(log).splitlines()
     except OSError:
@@ -28,5 +43,4 @@ def report_failures(request: JobRequest, failed: list[int], program: str, remark
         return
     say(program, f"the end of {log}:")
     for line in lines:
-        print("    " + line, file=sys.stderr)
-    sys.stderr.flush()
+        _print("    " + (line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"))
