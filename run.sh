@@ -67,9 +67,15 @@ tag=${tag:-${recipe[name]}}
 check_options
 [ "$chain" = false ] || [ "$detach" = true ] || mistake "--chain goes with --detach"
 . systems.sh   # which model folders are extracted, scored and probed
-if [ "$detach" = true ]; then . detach.sh; detach_pipeline; fi
+. detach.sh
+if [ "$list" = false ] && [ "$dry_run" = false ]; then
+  [ "$detach" = false ] || detach_pipeline
+  [ "$stop_stage" -eq 0 ] || refuse_beside_detached
+fi
 trap on_failure ERR
-trap on_interrupt INT
+trap 'on_interrupt INT' INT
+trap 'on_interrupt TERM' TERM
+trap 'on_interrupt HUP' HUP
 
 if stage 0 check "system and corpus" "ready, or the line that mends it"; then
   folders=()

@@ -1,7 +1,9 @@
 """run.sh as a user meets it: its table of contents, its options, what it says of mistakes and how to go on."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,55 @@ def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path
 def test_more_gpus_than_there_are_stop_at_stage_0(tmp_path):
     done = run("--work-dir", tmp_path, "--ngpu", 99, "--stop-stage", 0)
     assert done.returncode == 1 and "--ngpu 99 was asked for" in done.stderr and "run with --ngpu" in done.stderr
+
+
+@pytest.fixture
+def two_gpus(tmp_path):
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "GPU 0: Fake (UUID: GPU-aa)"\necho "GPU 1: Fake (UUID: GPU-bb)"\n')
+    tool.chmod(0o755)
+    return f"{tool.parent}:{os.environ['PATH']}"
+
+
+def test_gpus_are_those_that_jobs_may_have(tmp_path, two_gpus):
+    asked = ["--work-dir", tmp_path / "work", "--dry-run", "--stage", 4, "--stop-stage", 4]
+    for choice, count in ({"CUDA_VISIBLE_DEVICES": "1"}, 1), ({"CUDA_VISIBLE_DEVICES": ""}, 0), ({"CUDA_VISIBLE_DEVICES": "0,1"}, 2):
+        assert f"--ngpu {count} " in run(*asked, PATH=two_gpus, **choice).stdout
+    done = run("--work-dir", tmp_path / "work", "--ngpu", 2, "--stop-stage", 0, PATH=two_gpus, CUDA_VISIBLE_DEVICES="1")
+    assert done.returncode == 1 and "jobs can have 1 here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number):
+    """TERM and HUP go to run.sh alone, Ctrl-C to all of a terminal."""
+    (tmp_path / "steps").mkdir()
+    trainer = 'trap "sleep 1; touch saved; exit 3" TERM; echo $$ > pid; while :; do sleep 0.1; done'
+    (tmp_path / "steps/slow.sh").write_text(f"#!/usr/bin/env bash\nif run_local.sh a.log bash -c '{trainer}'; then :; fi\ntouch after\n")
+    (tmp_path / "steps/slow.sh").chmod(0o755)
+    (tmp_path / "run.sh").write_text(f"""#!/usr/bin/env bash
+stage=1 stop_stage=1 skip_stages= list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1)
+declare -A recipe=([stages]=1)
+set -Eeuo pipefail
+. '{ROOT}/path.sh'
+. stages.sh
+PYDINO_ROOT=$PWD
+{"".join(line for line in (ROOT / "run.sh").read_text().splitlines(True) if line.startswith("trap "))}
+if stage 1 slow in out; then run steps/slow.sh; fi
+""")
+    process = subprocess.Popen(
+        ["bash", "run.sh"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert (tmp_path / "saved").exists() and not (tmp_path / "after").exists()
+    assert said.endswith("interrupted in stage 1: slow. Go on with:\n  run.sh --stage 1 --nj 1\n"), said
 
 
 def test_shell_scripts_pass_shellcheck():

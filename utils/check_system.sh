@@ -28,9 +28,11 @@ if [ "$backend" = slurm ]; then
   said=$(sinfo -s 2>&1) || fail "jobs are to go to Slurm, which does not answer here: $(tail -n 1 <<< "$said"). Log in where sbatch works, or \
 have them run on this machine: backend=local in cmd.sh"
 fi
-found=0
-if command -v nvidia-smi >/dev/null; then found=$(nvidia-smi -L 2>/dev/null | grep -c GPU || true); fi
-[ "$found" -ge "$ngpu" ] || [ "$backend" = slurm ] || fail "--ngpu $ngpu was asked for, but nvidia-smi finds $found here; run with --ngpu $found"
+found=$(python3 -c 'from pydino.jobs.gpus import visible_gpus; print(len(visible_gpus()))')
+why=nvidia-smi
+[ -z "${CUDA_VISIBLE_DEVICES+set}" ] || why="CUDA_VISIBLE_DEVICES is '$CUDA_VISIBLE_DEVICES'"
+[ "$found" -ge "$ngpu" ] || [ "$backend" = slurm ] ||
+  fail "--ngpu $ngpu was asked for, but jobs can have $found here ($why); run with --ngpu $found"
 while (($# >= 2)); do
   [ -d "$2" ] || fail "no corpus at $(realpath -m -- "$2"); give its folder with --$1-root (the README of the recipe says how to get it)"
   shift 2

@@ -1,11 +1,11 @@
 # The machinery of run.sh, sourced by it: which stages run, what a person sees of them, and what is said when one fails.
-# Reads stage, stop_stage, skip_stages, list, dry_run and the array `recipe`; gives the functions stage, run and finish, and what
-# run.sh does before the first stage: read_recipe, check_options, mistake.
+# Reads stage, stop_stage, skip_stages, list, dry_run and the array `recipe`; gives the functions stage, run (running.sh) and
+# finish, and what run.sh does before the first stage: read_recipe, check_options, mistake.
 # shellcheck shell=bash disable=SC2154
+. running.sh
 
 current_stage=    # "2 features" while it runs
 stage_began=0
-last_command=
 
 say() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
 
@@ -35,48 +35,6 @@ end_stage() {
     say "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $(du -shc data feats exp 2>/dev/null | tail -n 1 | cut -f 1)"
   fi
   current_stage=
-}
-
-# run PROGRAM ARGUMENTS...: PROGRAM is a path in the tree, such as steps/make_fbank.sh. With --dry-run it is only printed.
-run() {
-  last_command=$(quote "$@")
-  if [ "$dry_run" = true ]; then printf '  %s\n' "$last_command"; return 0; fi
-  case $1 in
-    *.py) python3 "$PYDINO_ROOT/$1" "${@:2}" ;;
-    *) "$PYDINO_ROOT/$1" "${@:2}" ;;
-  esac
-}
-
-# Called when a command fails. The wrapper or step that failed has already named its log and shown its end.
-on_failure() {
-  local status=$?
-  trap - ERR
-  [ -n "$current_stage" ] || exit "$status"
-  {
-    echo
-    say "stage ${current_stage/ /: } failed. The command, in $PWD, was:"
-    echo "  $last_command"
-    echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
-    echo "  $(resume_command "${current_stage%% *}")"
-  } >&2
-  exit "$status"
-}
-
-# Called on Ctrl-C, when what was running has ended.
-on_interrupt() {
-  trap - ERR INT
-  [ -z "$current_stage" ] || { echo; say "interrupted in stage ${current_stage/ /: }. Go on with:"; echo "  $(resume_command "${current_stage%% *}")"; } >&2
-  exit 130
-}
-
-# The call that goes on from stage $1: the call of this run with its own --stage taken out.
-resume_command() {
-  local word skip=false kept=()
-  for word in "${called_with[@]}"; do
-    if [ "$skip" = true ]; then skip=false; continue; fi
-    case $word in --stage) skip=true ;; --stage=*) ;; *) kept+=("$word") ;; esac
-  done
-  quote "$called_as" --stage "$1" "${kept[@]}"
 }
 
 # The last words: the tables in short, if they were made, and where they are.
@@ -123,7 +81,7 @@ noises() {
 # Print how many GPUs to use where the user does not say: those of this machine, or one of a cluster that has some.
 gpus_at_hand() {
   if [ "${backend:-local}" = slurm ]; then sinfo -h -o %G 2>/dev/null | grep gpu | head -n 1 | wc -l || true
-  else nvidia-smi -L 2>/dev/null | grep -c GPU || true; fi
+  else python3 -c 'from pydino.jobs.gpus import visible_gpus; print(len(visible_gpus()))'; fi
 }
 
 mistake() { echo "run.sh: $*" >&2; exit 1; }

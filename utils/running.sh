@@ -1,0 +1,62 @@
+# How run.sh runs a step, and what it says when one fails or is interrupted. Sourced by stages.sh, whose variables it reads.
+# shellcheck shell=bash disable=SC2154
+
+last_command=
+running=   # the process of a step
+
+# What bash starts in the background is deaf to Ctrl-C, and older ones let no trap mend that.
+hear_ctrl_c='
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])'
+
+# run PROGRAM ARGUMENTS...: PROGRAM is a path in the tree, such as steps/make_fbank.sh. With --dry-run it is only printed.
+run() {
+  last_command=$(quote "$@")
+  if [ "$dry_run" = true ]; then printf '  %s\n' "$last_command"; return 0; fi
+  local program=("$PYDINO_ROOT/$1" "${@:2}")
+  if [[ $1 == *.py ]]; then program=(python3 "${program[@]}"); fi
+  if [[ $(trap -p INT) != "trap -- '' "* ]]; then program=(python3 -ISc "$hear_ctrl_c" "${program[@]}"); fi
+  "${program[@]}" <&0 &   # in the background: before the end of a command in front, bash would run no trap
+  running=$!
+  wait "$running"
+}
+
+# Called when a command fails. The wrapper or step that failed has already named its log and shown its end.
+on_failure() {
+  local status=$?
+  trap - ERR
+  [ -n "$current_stage" ] || exit "$status"
+  {
+    echo
+    say "stage ${current_stage/ /: } failed. The command, in $PWD, was:"
+    echo "  $last_command"
+    echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
+    echo "  $(resume_command "${current_stage%% *}")"
+  } >&2
+  exit "$status"
+}
+
+# on_interrupt INT|TERM|HUP: wait until what was running has ended, and say how to go on. Ctrl-C has reached all of a terminal; the others
+# may have been meant for this process, and reached it alone.
+on_interrupt() {
+  local number
+  number=$(kill -l "$1")
+  trap - ERR
+  trap '' INT TERM HUP
+  [ "$1" = INT ] || python3 -c "from pydino.jobs.interruption import hand_on; hand_on($number)" || true
+  [ -z "$running" ] || wait "$running" || true
+  [ -z "$current_stage" ] || { echo; say "interrupted in stage ${current_stage/ /: }. Go on with:"; echo "  $(resume_command "${current_stage%% *}")"; } >&2
+  exit $((128 + number))
+}
+
+# The call that goes on from stage $1: the call of this run with its own --stage taken out.
+resume_command() {
+  local word skip=false kept=()
+  for word in "${called_with[@]}"; do
+    if [ "$skip" = true ]; then skip=false; continue; fi
+    case $word in --stage) skip=true ;; --stage=*) ;; *) kept+=("$word") ;; esac
+  done
+  quote "$called_as" --stage "$1" "${kept[@]}"
+}
