@@ -179,6 +179,22 @@ def test_vad_never_takes_a_mel_filter_for_the_energy(recipe, capsys, kind, optio
         assert "energy.scp is not there" in (message := capsys.readouterr().err) and "make_fbank.sh" in message
 
 
+@pytest.mark.parametrize("archive", ["raw_fbank_train.2.ark", "energy_fbank_train.2.ark", "vad_train.2.ark"])
+@pytest.mark.parametrize("spoil", [lambda path: os.truncate(path, os.path.getsize(path) - 9), os.remove, lambda path: os.truncate(path, 0)])
+def test_an_archive_that_is_not_what_its_job_wrote_is_not_taken(recipe, capsys, archive, spoil):
+    data = make_data(good())
+    kind, table = ("vad", "vad.scp") if archive.startswith("vad") else ("fbank", "feats.scp")
+    assert compute(data, jobs=2) == 0
+    for index in (1, 2) if kind == "vad" else ():
+        assert main(["compute-vad", "--config", "conf/vad.yaml", "--part", f"{index}/2", data, "feats", "log"]) == 0
+    Path(data, table).unlink(missing_ok=True)
+    spoil(f"feats/{archive}")
+    gather = ["gather-features", "--config", f"conf/{kind}.yaml", "--jobs", "2", kind, data, "feats", "log"]
+    assert main(gather) == 1 and not Path(data, table).exists()
+    said = capsys.readouterr().err
+    assert f"part 2, feats/{archive}, is not what its job wrote" in said and "run the step again, which makes it anew" in said
+
+
 def run_step(step, *arguments, **environment):
     return subprocess.run(
         [ROOT / "steps" / step, *arguments], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -271,6 +287,19 @@ def test_a_rerun_after_a_failure_does_the_missing_job_only(recipe):
     done = step(data, "log", "feats")
     assert done.returncode == 0 and "1 of 2 jobs are done by an earlier run" in done.stderr, done.stderr
     assert Path("log/make_fbank_train.1.log").stat().st_mtime_ns == first and list(matrices(f"{data}/feats.scp")) == GOOD
+
+
+def test_a_part_that_was_lost_between_two_runs_fails_the_first_rerun_and_is_mended_by_the_next(recipe):
+    data = make_data(good())
+    blocked = Path("feats/raw_fbank_train.2.ark")
+    blocked.mkdir(parents=True)
+    assert step(data, "log", "feats").returncode != 0
+    blocked.rmdir()
+    os.truncate("feats/raw_fbank_train.1.ark", 100)
+    done = step(data, "log", "feats")
+    assert done.returncode == 1 and "part 1, feats/raw_fbank_train.1.ark, is not what its job wrote" in done.stderr, done.stderr
+    assert not Path(data, "feats.scp").exists() and not Path(data, ".done.features").exists()
+    assert step(data, "log", "feats").returncode == 0 and list(matrices(f"{data}/feats.scp")) == GOOD
 
 
 def test_a_wrapper_of_the_users_own(recipe):

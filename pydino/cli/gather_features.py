@@ -10,6 +10,8 @@ from pathlib import Path
 from pydino.audio import KINDS, VadConfig
 from pydino.base import UserError, dump_config, load_config, log, warn, write_text
 from pydino.cli._features import Report, file_stem, report_path
+from pydino.kaldi import read_table
+from pydino.kaldi.objects import read_header
 
 
 def add_arguments(parser):
@@ -29,6 +31,9 @@ def run(args):
     total, kept = sum(r.utterances for r in reports), sum(len(r.frames) for r in reports)
     _check_drops(args, reports, total)
     stem = file_stem(args.kind, args.data)
+    for stem_of_part in (stem,) if args.kind == "vad" else (f"energy_{stem.removeprefix('raw_')}", stem):
+        for number, report in zip(numbers, reports, strict=True):
+            _check_part(f"{args.ark_dir}/{stem_of_part}.{number}", report, number)
     overrides = [] if args.channel is None else [f"channel={args.channel}"]
     config = load_config(VadConfig if args.kind == "vad" else KINDS[args.kind][0], args.config, overrides)
     if args.kind == "vad":
@@ -70,6 +75,31 @@ def _check_drops(args, reports, total):
         )
     if dropped:
         warn(f"{len(dropped)} of {total} utterances dropped, named in {path}; utils/fix_data_dir.sh {args.data} removes them everywhere")
+
+
+def _check_part(path: str, report: Report, number: int) -> None:
+    """Raise UserError unless a part's archive and script hold what its report says: a job may have been killed since, or a disk lost."""
+    try:
+        script = read_table(f"{path}.scp", check_sorted=False)
+        if script.keys() != report.frames.keys():
+            raise UserError(f"it names {len(script)} utterances, and the job reported {len(report.frames)}")
+        with open(f"{path}.ark", "rb") as archive:
+            end, size = _end_of_last(archive, script.values()), archive.seek(0, 2)
+        if end != size:
+            raise UserError(f"the archive has {size} bytes and should have {end}")
+    except (OSError, UserError) as error:
+        why = error if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
+        raise UserError(f"part {number}, {path}.ark, is not what its job wrote: {why}; run the step again, which makes it anew") from error
+
+
+def _end_of_last(archive, places) -> int:
+    """Return where the last object ends that a script points to."""
+    offsets = [int(place.rpartition(":")[2]) for place in places]
+    if not offsets:
+        return 0
+    archive.seek(max(offsets) + len(b"\0B"))
+    header = read_header(archive, archive.name)
+    return header.start + header.size
 
 
 def _round_up(share: float) -> float:
