@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import time
 
 from pydino.base import UserError, write_text
@@ -67,7 +68,8 @@ class _Submission:
 
     def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
         self.request, self.program, self.config = request, program, config
-        self.options = config.sbatch_options(request.given)
+        self.site = [*config.command, *config.sbatch_options(request.given)]
+        self.asked = shlex.join(self.site)
         self.slurm = Slurm()
         self.attempt = attempt
         self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
@@ -96,22 +98,23 @@ class _Submission:
         """Wait for what is in the queue of the same attempt, or cancel what is of another; return the jobs to submit."""
         jobs = self._ask(self._recorded)
         live = self._ask(self.slurm.live, jobs) if jobs else {}
-        names = " ".join(dict.fromkeys(short_name(job) for job, _ in live))
-        if live and not (self.attempt.resumed and not any(entry.get("cancelled") for entry in self.attempt.jobs)):
-            say(self.program, f"cancelling Slurm job {names}, which an earlier run left: it is of other inputs or options, or was given up")
-            left = self._ask(self._cancel, list(dict.fromkeys(job for job, _ in live)), _LEFT_BEHIND_SECONDS)
-            if left:
-                names = " ".join(map(short_name, left))
-                raise UserError(f"Slurm job {names} does not end, and others are to take its place; see squeue, and try again later")
-            live = {}
+        if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
+            live = self._clear(live, jobs, "which an earlier run left: it is of other inputs or options, or was given up")
+        else:
+            why = f"which waits, and was asked for otherwise than {self.config.place} has it now"
+            live = self._clear(live, self._asked_otherwise(live), why)
         if not self.attempt.resumed:
             self.attempt.begin()
             return list(self.request.numbers)
         for job, index in live:
             self._expect((job, index), self.request.first if index is None else index)
         # Entries that are no longer in the queue have told all they had to tell.
-        still = {job for job, _ in live}
-        self.attempt.jobs = [{"job": job, "numbers": compress(sorted(n for t, n in self.waiting.items() if t[0] == job))} for job in still]
+        names = " ".join(dict.fromkeys(short_name(job) for job, _ in live))
+        asked = {entry["job"]: entry.get("asked", self.asked) for entry in self.attempt.jobs}
+        self.attempt.jobs = []
+        for job in dict.fromkeys(job for job, _ in live):
+            numbers = compress(sorted(number for task, number in self.waiting.items() if task[0] == job))
+            self.attempt.jobs.append({"job": job, "numbers": numbers, "asked": asked.get(job, self.asked)})
         todo = [number for number in self.attempt.todo() if number not in self.task_of]
         done = len(self.request.numbers) - len(todo) - len(live)
         if done:
@@ -120,6 +123,23 @@ class _Submission:
             say(self.program, f"{len(live)} of {len(self.request.numbers)} jobs are in the queue, from an earlier run: Slurm job {names}")
         self.attempt.write()
         return todo
+
+    def _clear(self, live: dict, jobs: list[str], why: str) -> dict:
+        """Cancel jobs of an earlier run, wait until they are gone, and return what else of it is in the queue."""
+        jobs = [job for job in dict.fromkeys(job for job, _ in live) if job in jobs]
+        if not jobs:
+            return live
+        say(self.program, f"cancelling Slurm job {' '.join(map(short_name, jobs))}, {why}")
+        left = self._ask(self._cancel, jobs, _LEFT_BEHIND_SECONDS)
+        if left:
+            names = " ".join(map(short_name, left))
+            raise UserError(f"Slurm job {names} does not end, and others are to take its place; see squeue, and try again later")
+        return {task: state for task, state in live.items() if task[0] not in jobs}
+
+    def _asked_otherwise(self, live: dict) -> list[str]:
+        """Return the jobs that do nothing but wait, and were submitted with other options: these may be what they wait for."""
+        begun = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
+        return [entry["job"] for entry in self.attempt.jobs if entry["job"] not in begun and entry.get("asked", self.asked) != self.asked]
 
     def _recorded(self) -> list[str]:
         """Return the jobs of the record, and those in the queue that did not come to stand there: killed between sbatch and the record."""
@@ -133,7 +153,7 @@ class _Submission:
             put_aside(self.request.log_of(number))
         command = self._sbatch(numbers)
         write_text(self.script, job_script(self.request, numbers, command))
-        entry = {"job": None, "numbers": compress(numbers)}
+        entry = {"job": None, "numbers": compress(numbers), "asked": self.asked}
         self.attempt.jobs.append(entry)
         self.attempt.write()
         try:
@@ -167,10 +187,9 @@ class _Submission:
             limit = f"%{self.request.max_jobs_run}" if self.request.max_jobs_run else ""
             array = [f"--array={compress(numbers)}{limit}"]
         name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
-        site = [*self.config.command, *self.options]
-        named = any(word.startswith(("--job-name", "-J")) for word in site)
+        named = any(word.startswith(("--job-name", "-J")) for word in self.site)
         return [
-            *site, *([] if named else [f"--job-name={name}"]), "--parsable", "--open-mode=append",
+            *self.site, *([] if named else [f"--job-name={name}"]), "--parsable", "--open-mode=append",
             f"--output={log.replace('%', '%%').replace(_INDEX, '%a')}", *array, self.script,
         ]  # fmt: skip
 

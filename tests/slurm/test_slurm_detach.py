@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slurm
 # A pipeline of one job that waits for a file, and does its work once.
 PIPELINE = (
-    "echo pipeline begins; run_slurm.sh log/work.log bash -c "
+    "echo pipeline begins; run_slurm.sh exp/log/work.log bash -c "
     "'echo once >> begun; for i in $(seq 300); do if [ -e go ]; then exit 0; fi; sleep 0.1; done; exit 1' && echo pipeline ends"
 )
 
@@ -68,14 +69,47 @@ def test_a_cancelled_controller_takes_its_jobs_along(work, cluster):
     assert detach(work, "bash", "-c", PIPELINE).returncode == 0
     cluster.until(lambda: (work / "begun").exists())
     (job,) = jobs(work)
+    record = json.loads((work / "exp/log/work.jobs.json").read_text())
     cluster.ask("scancel", job)
     cluster.until(lambda: not cluster.queue(), 60)
-    assert "Restarts=0" in cluster.show(job) and not (work / "go").exists()
+    assert "Restarts=0" in cluster.show(job) and "JobState=CANCELLED" in cluster.show(record["jobs"][0]["job"])
+    assert json.loads((work / "exp/log/work.jobs.json").read_text())["jobs"][0]["cancelled"]
+
+
+def test_a_controller_that_slurm_queues_again_leaves_its_jobs(work, cluster):
+    """TERM, as a pre-emption sends it, to all processes of its job."""
+    assert detach(work, "bash", "-c", PIPELINE).returncode == 0
+    cluster.until(lambda: (work / "begun").exists())
+    (job,) = jobs(work)
+    cluster.ask("scontrol", "requeue", job)
+    log = work / "exp/run.log"
+    cluster.until(lambda: "jobs are in the queue, from an earlier run" in log.read_text(), 60)
+    (work / "go").touch()
+    cluster.until(lambda: not cluster.queue(), 60)
+    assert "goes on; the same command finds it again" in log.read_text() and "cancelled" not in log.read_text().lower().replace(
+        "*** job", ""
+    )
+    assert log.read_text().rstrip().splitlines()[-1].startswith("# Ended (code 0)")
+    assert (work / "begun").read_text() == "once\n" and "Restarts=1" in cluster.show(job)
+
+
+def test_a_controller_whose_number_got_lost_is_found_by_its_script(work, cluster, monkeypatch):
+    """sbatch says "Socket timed out", and the job was taken all the same."""
+    real = shutil.which("sbatch", path=cluster.environment["PATH"])
+    (work / "bin").mkdir()
+    lost = "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1"
+    (work / "bin/sbatch").write_text(f'#!/bin/sh\n{real} "$@" > /dev/null\n{lost}\n')
+    (work / "bin/sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{work / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    done = detach(work, "sleep", "60")
+    assert done.returncode == 0, done.stderr
+    assert jobs(work) == cluster.queue()
+    assert "is at work in" in detach(work, "true").stderr
 
 
 def test_a_chain_ends_where_a_stage_fails(work, cluster):
     program = work / "run.sh"
-    program.write_text("#!/bin/sh\necho $PYDINO_BACKEND \"$@\" >> stages; [ $2 != 4 ]\n")
+    program.write_text('#!/bin/sh\necho $PYDINO_BACKEND "$@" >> stages; [ $2 != 4 ]\n')
     program.chmod(0o755)
     options = ["--chain", "2 4 5", "--gpu-stages", "4", "--train-cmd", "run_slurm.sh --mem 1G", "--cuda-cmd", "run_slurm.sh", "--nj", "2"]
     done = detach(work, program, "--detach", "--chain", options=[*options, "--ngpu", "1"])

@@ -292,6 +292,18 @@ def test_a_job_that_is_cancelled_while_it_waits(folder, cluster):
     assert process.returncode == 1 and f"jobs 1-3 (3 of Slurm job {job}): CANCELLED" in errors and "there is no a.1.log" in errors
 
 
+def test_jobs_that_can_never_start_are_replaced_when_the_configuration_is_mended(folder, cluster):
+    (folder / "site.conf").write_text("command sbatch --hold\n")
+    process = begin(folder, "--config", "site.conf", "JOB=1:2", "a.JOB.log", "true", until="a.jobs.json")
+    cluster.until(lambda: len(cluster.queue()) == 2)
+    process.kill()
+    process.communicate()
+    job = cluster.queue()[0].partition("_")[0]
+    (folder / "site.conf").write_text("command sbatch\n")
+    done = call(folder, "--config", "site.conf", "JOB=1:2", "a.JOB.log", "true")
+    assert done.returncode == 0 and f"cancelling Slurm job {job}, which waits, and was asked for otherwise than site.conf" in done.stderr
+
+
 def test_what_slurm_cannot_take_is_said_or_mended_before(folder):
     done = call(folder, "back\\slash.log", "true")
     assert done.returncode == 1 and "Slurm cannot write to a path with a backslash" in done.stderr

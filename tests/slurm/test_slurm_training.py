@@ -82,7 +82,7 @@ def test_two_nodes_train_as_one(data, site):  # noqa: F811
 
 
 def test_a_warned_job_of_two_nodes_saves_queues_itself_and_ends_as_if_nothing_had_been(data, site, cluster, undisturbed):  # noqa: F811
-    process = start(data, site / "cut", "--num-nodes", "2", config=LONG)
+    process = start(data, site / "cut", "--num-nodes", "2", "--force", "true", config=LONG)  # which discards what was there once
     job = begun(process, site / "cut", lines=3)
     cluster.ask("scancel", "--signal", "USR1", job)
     warned = time.monotonic()
