@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +13,9 @@ import pytest
 
 from pydino.cli.detach import without
 from pydino.cli.status import duration
-from pydino.jobs.status import group_name
+from pydino.jobs import status as reading
+from pydino.jobs.controller import _fate
+from pydino.jobs.status import group_name, read_groups
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,9 +39,56 @@ def status(work, path=None):
     return done.stdout.splitlines(), time.monotonic() - began
 
 
-def test_a_folder_where_nothing_has_run_is_not_made(tmp_path):
-    assert status(tmp_path / "new")[0] == [f"nothing has run in {tmp_path / 'new'} yet"]
+def as_a_plain_user():
+    """Return what to put before a command so that the permissions of files hold for it, also where root tests."""
+    if os.getuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("no setpriv: root reads everything")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
+def test_a_folder_that_is_not_there_is_told_from_one_where_nothing_has_run(tmp_path):
+    assert status(tmp_path)[0] == [f"nothing has run in {tmp_path} yet"]
+    (tmp_path / "file").touch()
+    for name, what in (("new", "not there"), ("file", "no folder")):
+        call = [ROOT / "run.sh", "--work-dir", tmp_path / name, "--status"]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and f"{tmp_path / name} is {what}; --work-dir" in done.stderr, done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_read_is_named_and_passed_over(tmp_path):
+    """Also a pipe and a link to nowhere that have a log's name."""
+    exp = tmp_path / "exp"
+    for name in ("good", "locked", "closed"):
+        write_log(exp / f"{name}/x.log", ended=30)
+    os.mkfifo(exp / "good/pipe.log")
+    (exp / "good/link.log").symlink_to("nowhere")
+    (exp / "locked/x.log").chmod(0)
+    (exp / "closed").chmod(0)
+    call = [*as_a_plain_user(), "pydino", "status", tmp_path]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    (exp / "closed").chmod(0o700)
+    assert done.returncode == 0 and done.stderr == "" and "done     1 jobs" in done.stdout, done.stderr
+    (note,) = [line for line in done.stdout.splitlines() if line.startswith("note")]
+    assert "unreadable: " in note and f"{exp}/locked/x.log" in note and f"{exp}/closed" in note
+    assert "pipe.log" not in done.stdout and "link.log" not in done.stdout
+
+
+def test_a_log_that_is_renamed_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_log(tmp_path / f"x/{name}.log", ended=30)
+    read = reading._read_log
+
+    def renamed(path):
+        if path.name == "a.log":
+            path.rename(f"{path}.1")
+        return read(path)
+
+    monkeypatch.setattr(reading, "_read_log", renamed)
+    groups, remarks = read_groups(tmp_path)
+    assert [group.name for group in groups] == [f"{tmp_path}/x/b.log"] and remarks == []
 
 
 def test_ends_are_told_apart_and_nothing_is_touched(tmp_path):
@@ -144,10 +194,169 @@ def test_what_a_killed_controller_left_keeps_the_folder(work):
     assert detach(work, "bash", "-c", "echo $$; exec sleep 30").returncode == 0
     until(lambda: log.exists() and re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE))
     os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGKILL)
+    group = re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE)[0]
     until(lambda: "is gone, without a word" in "\n".join(status(work)[0]))
-    assert detach(work, "true").returncode == 1
-    os.kill(int(re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE)[0]), signal.SIGKILL)
+    line = f"but what it started is still at work: kill -- -{group} ends that"
+    assert line in "\n".join(status(work)[0])
+    second = detach(work, "true")
+    assert second.returncode == 1 and line in second.stderr
+    subprocess.run(["bash", "-c", f"kill -- -{group}"], check=True)
     until(lambda: detach(work, "true").returncode == 0)
+
+
+def test_a_record_that_cannot_be_read(work):
+    (work / "exp").mkdir()
+    for text in ("{", "[]", '{"kind": "local", "pid": 1, "since": 1}', '{"kind": "slurm", "jobs": [{"name": "controller", "job": null}]}'):
+        (work / "exp/run.json").write_text(text)
+        (note,) = status(work)[0]
+        assert note.startswith("note ") and "run.json, which tells of a detached pipeline, cannot be read" in note and "remove it" in note
+        done = detach(work, "true")
+        assert done.returncode == 1 and note.removeprefix("note     ") in done.stderr and "Traceback" not in done.stderr
+    (work / "exp/run.json").unlink()
+
+
+@pytest.mark.parametrize("closed", ["exp", "exp/.run.lock"])
+def test_a_folder_of_somebody_else(tmp_path, closed):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/.run.lock").touch()
+    mode = (tmp_path / closed).stat().st_mode
+    (tmp_path / closed).chmod(0o555 if closed == "exp" else 0o444)
+    call = [*as_a_plain_user(), "pydino", "detach", tmp_path / "exp", "--", "true"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=30)
+    (tmp_path / closed).chmod(mode)
+    assert done.returncode == 1 and "cannot " in done.stderr and str(tmp_path / "exp") in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "exp/run.json").exists()
+
+
+def test_a_program_that_cannot_be_started(tmp_path):
+    done = detach(tmp_path, "./nowhere")
+    assert done.returncode == 1 and "cannot run ./nowhere: there is no such program" in done.stderr and not (tmp_path / "exp").exists()
+    call = ["pydino", "detach", "--control", "local", tmp_path / "exp", "--", tmp_path]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 127 and f"cannot run {tmp_path}: Permission denied\n" in done.stdout and "# Ended (code 127)" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def run_sh(work, *options):
+    call = [ROOT / "run.sh", "--corpus-dir", ROOT / "egs/emodb", "--emodb-root", "nowhere", "--work-dir", work, *options]
+    return subprocess.run(call, cwd=work, capture_output=True, text=True, timeout=60)
+
+
+def test_nothing_runs_beside_a_detached_pipeline(work):
+    assert detach(work, "sleep", "60").returncode == 0
+    refused = run_sh(work, "--stage", "1", "--stop-stage", "1")
+    assert refused.returncode == 1 and "is at work in" in refused.stderr and "running, process" in refused.stderr
+    for options in (["--list"], ["--dry-run"], ["--stage", "0", "--stop-stage", "0"]):
+        assert "is at work in" not in run_sh(work, *options).stderr
+    os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGTERM)
+    until(lambda: "# Ended (code 143)" in (work / "exp/run.log").read_text())
+    assert "stage 1: data" in run_sh(work, "--stage", "1", "--stop-stage", "1").stderr
+
+
+def test_what_only_tells_is_not_detached(tmp_path):
+    for option, text in (("--list", " features "), ("--dry-run", "steps/make_fbank.sh")):
+        done = run_sh(tmp_path, "--detach", "--stop-stage", "4", option)
+        assert done.returncode == 0 and text in done.stdout and not (tmp_path / "exp/run.json").exists(), done.stderr
+
+
+def test_a_controller_keeps_what_its_call_forces(work, monkeypatch):
+    monkeypatch.setenv("PYDINO_FORCE", "20261123063000-4242")
+    assert detach(work, "bash", "-c", "echo =$PYDINO_FORCE=").returncode == 0
+    until(lambda: "# Ended" in (work / "exp/run.log").read_text())
+    assert "=20261123063000-4242=" in (work / "exp/run.log").read_text()
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands of a Slurm that takes one job at once, another when there is a file, and tells in files what it was asked."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    programs = {
+        "sbatch": """echo "${@: -1}" >> $0.asked; n=$(wc -l < $0.asked)
+            if [ $n -gt 1 ]; then touch $0.slow; for i in {1..300}; do [ -e $0.go ] || sleep 0.1; done; fi; echo $((40 + n))""",
+        "squeue": "exit 0",
+        "scancel": 'echo "$@" >> $0.asked',
+        "scontrol": "cat $0.says",
+    }
+    for name, text in programs.items():
+        (bin / name).write_text(f"#!/bin/bash\n{text}\n")
+        (bin / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin), prepend=os.pathsep)
+    monkeypatch.setenv("PYDINO_SLURM_CONF", str(tmp_path / "slurm.conf"))
+    (tmp_path / "slurm.conf").write_text("command sbatch\noption mem=*\n")
+    return bin
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_chain_that_is_interrupted_while_it_is_submitted_leaves_no_job(tmp_path, slurm, number):
+    options = ["--chain", "2 3 4", "--train-cmd", "run_slurm.sh", "--cuda-cmd", "run_slurm.sh"]
+    call = ["pydino", "detach", *options, tmp_path / "exp", "--", "true"]
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
+    until(lambda: (slurm / "sbatch.slow").exists())
+    jobs = [(entry["name"], entry["job"]) for entry in json.loads((tmp_path / "exp/run.json").read_text())["jobs"]]
+    assert jobs == [("stage 2", "41"), ("stage 3", None)]
+    assert "stage 3: not submitted (yet)" in "\n".join(status(tmp_path)[0])
+    process.send_signal(number)
+    (slurm / "sbatch.go").touch()
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode in (128 + number, -number), said  # SIGINT: so that a shell in front learns of it
+    assert "cancelled what was submitted so far: Slurm job 41 42" in said
+    assert (slurm / "scancel.asked").read_text() == "41 42\n"
+    assert len((slurm / "sbatch.asked").read_text().splitlines()) == 2
+
+
+def test_a_job_whose_number_is_lost_keeps_the_folder(tmp_path, slurm):
+    script = tmp_path / "exp/run.slurm.sh"
+    entry = {"name": "controller", "job": None, "script": str(script)}
+    script.parent.mkdir()
+    (tmp_path / "exp/run.json").write_text(json.dumps({"kind": "slurm", "jobs": [entry]}))
+    rows = f'case "$*" in *%o*) echo "7|{script}" ;; *) echo "7|N/A|RUNNING|n1" ;; esac'
+    (slurm / "squeue").write_text(f"#!/bin/bash\n{rows}\n")
+    assert "controller, Slurm job 7: running (n1)" in "\n".join(status(tmp_path)[0])
+    done = detach(tmp_path, "true")
+    assert done.returncode == 1 and "controller, Slurm job 7: running (n1)" in done.stderr
+    (slurm / "squeue").write_text("#!/bin/bash\necho slurm_load_jobs error: Socket timed out >&2; exit 1\n")
+    done = detach(tmp_path, "true")
+    assert done.returncode == 1 and "nothing can be learnt here" in done.stderr and "then remove" in done.stderr
+    (slurm / "squeue").write_text("#!/bin/bash\n")
+    assert detach(tmp_path, "true").returncode == 0
+
+
+def test_a_controller_that_sbatch_refuses_is_not_on_record(tmp_path, slurm):
+    (slurm / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
+    call = ["pydino", "detach", "--wrapper", "run_slurm.sh", tmp_path / "exp", "--", "true"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and "sbatch refused: sbatch: error: invalid partition" in done.stderr
+    assert not (tmp_path / "exp/run.json").exists()
+
+
+def test_where_slurm_is_not_a_pipeline_that_ended_keeps_nobody_out(tmp_path, slurm):
+    for name in ("squeue", "sbatch"):
+        (slurm / name).write_text("#!/bin/bash\necho Unable to contact slurm controller >&2; exit 1\n")
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/run.json").write_text(json.dumps({"kind": "slurm", "jobs": [{"name": "controller", "job": "7"}]}))
+    for code, kept_out in ((0, False), (1, False), (138, True), (None, True)):
+        write_log(tmp_path / "exp/run.log", ended=None if code is None else 1, code=code)
+        done = subprocess.run(["pydino", "detach", "--check", tmp_path / "exp"], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, "nothing can be learnt here" in done.stderr) == (int(kept_out), kept_out)
+
+
+def test_what_slurm_means_with_a_controller(slurm, monkeypatch):
+    """As Slurm 22.05 tells it: what is being ended is COMPLETING, for whatever reason."""
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    for fate, shown in (
+        ("cancelled", "JobState=COMPLETING Reason=None Restarts=1 PreemptTime=None"),
+        ("cancelled", "JobState=CANCELLED Reason=None Restarts=1 PreemptTime=None"),
+        ("queued again", "JobState=COMPLETING Reason=None Restarts=2 PreemptTime=None"),
+        ("queued again", "JobState=PENDING Reason=BeginTime Restarts=2 PreemptTime=None"),
+        ("ended early", "JobState=COMPLETING Reason=TimeLimit Restarts=1 PreemptTime=None"),
+        ("ended early", "JobState=COMPLETING Reason=None Restarts=1 PreemptTime=2026-11-23T06:39:26"),
+        ("ended early", "JobState=NODE_FAIL Reason=NodeDown Restarts=1 PreemptTime=None"),
+        ("unknown", "JobState=RUNNING Reason=None Restarts=1 PreemptTime=None"),
+        ("unknown", ""),
+    ):
+        (slurm / "scontrol.says").write_text(f"JobId=7 {shown} Dependency=(null)\n" if shown else "")
+        assert _fate("7") == fate, shown
 
 
 def test_run_sh_hands_its_call_over_as_it_was_given(work):

@@ -24,6 +24,7 @@ from .log import put_aside
 from .options import parse_request
 from .slurm import site_names
 from .slurm_config import find_config, read_slurm_config
+from .slurm_endings import short_name
 from .slurm_launch import queue_again
 from .slurm_queries import Slurm, Unreachable
 from .slurm_script import exports
@@ -64,7 +65,7 @@ def detach_here(exp: Path, command: list[str]) -> int:
         for target, source in enumerate((descriptors[0], descriptors[1], descriptors[1])):
             os.dup2(source, target)
     except BaseException as error:
-        os.write(tell, str(error).encode())
+        os.write(tell, (f"cannot write {error.filename} ({error.strerror})" if isinstance(error, OSError) else str(error)).encode())
         os._exit(1)
     try:
         os.write(tell, str(os.getpid()).encode())
@@ -145,11 +146,11 @@ def _take_back(exp: Path, entries: list[dict]) -> None:
         jobs = [entry["job"] for entry in entries if entry["job"]]
         if jobs:
             slurm.cancel(jobs)
-            warn(f"cancelled what was submitted so far: Slurm job {' '.join(jobs)}")
+            warn(f"cancelled what was submitted so far: Slurm job {' '.join(map(short_name, jobs))}")
         else:
             (exp / RECORD).unlink(missing_ok=True)
     except (Unreachable, UserError) as error:
-        known = " ".join(entry["job"] for entry in entries if entry["job"]) or "(squeue --me names it)"
+        known = " ".join(short_name(entry["job"]) for entry in entries if entry["job"]) or "(squeue --me names it)"
         warn(f"what was submitted so far could not be cancelled ({error}); do so yourself: scancel {known}")
 
 
@@ -235,7 +236,7 @@ def _cancel_jobs_of(exp: Path) -> None:
     except (UserError, Unreachable, KeyError, TypeError) as error:
         _say(f"could not cancel all jobs ({error}); do so yourself: squeue --me, scancel JOB")
         return
-    _say(f"cancelled Slurm job {' '.join(jobs)}" if jobs else "cancelled; no job was in the queue")
+    _say(f"cancelled Slurm job {' '.join(map(short_name, jobs))}" if jobs else "cancelled; no job was in the queue")
 
 
 def _submit(exp: Path, job: dict, kind: str, script: Path, more: list[str], taken: Callable[[str], None]) -> None:
