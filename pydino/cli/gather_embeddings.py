@@ -7,9 +7,8 @@ Writes XVECTOR_DIR/xvector.{ark,scp} and meta.yaml, and dropped.txt (utterance, 
 from pathlib import Path
 
 from pydino import __version__
-from pydino.base import UserError, dump_config, log, warn, write_text
+from pydino.base import UserError, dump_config, log, read_yaml, warn, write_text
 from pydino.cli import boolean
-from pydino.infer import read_model_config
 from pydino.kaldi import ArchiveWriter, read_scp_objects
 
 
@@ -38,9 +37,10 @@ def run(args):
                 archive.write(key, vector)
                 kept += 1
     _check_drops(out, dropped, kept, args)
-    config = read_model_config(args.model)
+    # The jobs have checked it, with all that a model needs; to load that once more would be most of the time of this.
+    config = read_yaml(Path(args.model) / "config.yaml")
     dump_config({
-        "model": config.method, "role": config.role, "seed": config.seed, "train_set": config.train_set,
+        "model": config["method"], "role": config["role"], "seed": config["seed"], "train_set": config["train_set"],
         "data": Path(args.data).resolve().name, "data_dir": str(args.data), "model_dir": str(args.model),
         "keep_silence": args.keep_silence, "version": __version__, "command": args.command,
     }, out / "meta.yaml")  # fmt: skip
@@ -48,7 +48,7 @@ def run(args):
         for ending in ("ark", "scp", "dropped"):
             Path(f"{part}.{ending}").unlink()
     lost = dropped.count("\n")
-    log(f"{args.data}: {kept + lost} utterances in, {kept} out, {lost} dropped; {config.embedding_dim} dimensions")
+    log(f"{args.data}: {kept + lost} utterances in, {kept} out, {lost} dropped; {config['embedding_dim']} dimensions")
 
 
 def _check_drops(out: Path, dropped: str, kept: int, args) -> None:
