@@ -5,7 +5,7 @@
 # shellcheck shell=bash disable=SC2154   # the step's options
 
 training_job() {
-  local verb=$1 log=$2/log/train.log follower job ended='' options=() scheduler=auto processes=$((ngpu > 0 ? ngpu : num_processes)) status=0
+  local verb=$1 log=$2/log/train.log follower job ended='' options=() in_job=() scheduler=auto processes=$((ngpu > 0 ? ngpu : num_processes)) status=0
   local wrapper=${cmd%% *}
   case ${wrapper##*/} in run_local.sh | run.pl)
     scheduler=none
@@ -27,6 +27,10 @@ training_job() {
   local -x SBATCH_SIGNAL=${SBATCH_SIGNAL:-USR1@120} SBATCH_REQUEUE=1 SBATCH_OPEN_MODE=append
   # A token of this call, so that what it discards is not discarded once more when a scheduler starts its job again.
   if [ "$force" = true ]; then export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}; fi
+  case ${wrapper##*/} in
+    run_local.sh | run_slurm.sh) ;;
+    *) if [ -n "${PYDINO_FORCE:-}" ]; then in_job=(env "PYDINO_FORCE=$PYDINO_FORCE"); fi ;;   # it may give its jobs no variables
+  esac
   mkdir -p "$2/log"
   PYDINO_MADE_FROM=$(cat "$config" "$data/utt2spk" | sha256sum | cut -c 1-16)   # a job of another configuration is not this one's
   export PYDINO_MADE_FROM
@@ -35,7 +39,7 @@ training_job() {
   # In the background, so that a signal to this step reaches the job, which saves the run before it ends.
   # shellcheck disable=SC2086  # $cmd is a command with options
   $cmd --num-threads "$num_threads" "${options[@]}" "$log" \
-    pydino launch --scheduler "$scheduler" --processes "$processes" --num-nodes "$num_nodes" --max-restarts "$max_restarts" -- \
+    "${in_job[@]}" pydino launch --scheduler "$scheduler" --processes "$processes" --num-nodes "$num_nodes" --max-restarts "$max_restarts" -- \
     "$verb" --ngpu "$ngpu" --threads $((num_threads / processes > 0 ? num_threads / processes : 1)) --data-workers "$data_workers" "${@:3}" &
   job=$!
   trap 'ended=130; kill -TERM "$job"' INT
