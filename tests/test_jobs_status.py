@@ -196,7 +196,7 @@ def test_what_a_killed_controller_left_keeps_the_folder(work):
     os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGKILL)
     group = re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE)[0]
     until(lambda: "is gone, without a word" in "\n".join(status(work)[0]))
-    line = f"but what it started is still at work: kill -- -{group} ends that"
+    line = f"what the controller started is still at work (kill -- -{group} ends it); the controller itself is gone"
     assert line in "\n".join(status(work)[0])
     second = detach(work, "true")
     assert second.returncode == 1 and line in second.stderr

@@ -101,12 +101,19 @@ def _progress(exp: Path, shown: set[Path]) -> list[str]:
         words.append(f"{speed:.0f} utt/s")
         batch = _of_config(exp, "batch_size")
         if total and speed and batch:
-            left = (total - line["step"]) * batch / speed - (time.time() - (exp / "log.jsonl").stat().st_mtime)
+            left = (total - line["step"]) * batch / speed - (time.time() - (_time_of(exp / "log.jsonl") or time.time()))
             words.append(f"about {duration(left)} left")
     saved = sorted((exp / "checkpoints").glob("step*.pt"))
-    if saved:
-        words.append(f"saved at step {int(saved[-1].stem[4:])}, {_ago(saved[-1].stat().st_mtime)}")
+    if saved and (when := _time_of(saved[-1])):
+        words.append(f"saved at step {saved[-1].stem[4:].lstrip('0') or 0}, {_ago(when)}")
     return [f"         {', '.join(words)}"]
+
+
+def _time_of(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # replaced, or put aside, meanwhile
+        return None
 
 
 def _last_line(path: Path) -> dict | None:

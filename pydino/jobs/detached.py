@@ -155,7 +155,8 @@ def _describe_process(exp: Path, record: dict) -> str:
     if record["host"] != socket.gethostname():
         return f"process {record['pid']} on {record['host']}: whether it runs is to be seen there"
     if groups := _left_behind(exp):
-        return f"{_ending(exp / LOG)}; but what it started is still at work: kill -- {' '.join(f'-{group}' for group in groups)} ends that"
+        line = f"kill -- {' '.join(f'-{group}' for group in groups)}"
+        return f"what the controller started is still at work ({line} ends it); the controller itself {_ending(exp / LOG)}"
     return _ending(exp / LOG)
 
 
