@@ -420,13 +420,15 @@ def test_waiting_for_gpus_says_who_has_them(folder, fake_gpus, monkeypatch):
     slots = GpuSlots(1, str(Path(fake_gpus["TMPDIR"], "pydino-gpu-locks")))
     taken = slots.take() | slots.take()
     command = impatient("local._QUIET_SECONDS = 0", "--gpu", "2", "a.log", "true")
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, **fake_gpus, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
-    )
-    said = process.stderr.readline()
-    assert said.startswith(f"run_local.sh: waiting for 2 GPUs; 0 and 1 are lent (pid {os.getpid()} of "), said
-    slots.give_back(taken)
-    assert process.wait(timeout=40) == 0 and "# Ended (code 0)" in (folder / "a.log").read_text()
+    with open(folder / "said", "w") as said:
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **fake_gpus, "PYTHONPATH": str(ROOT)}, stderr=said)
+    try:
+        until(lambda: f"run_local.sh: waiting for 2 GPUs; 0 and 1 are lent (pid {os.getpid()} of " in (folder / "said").read_text())
+        assert process.poll() is None
+        slots.give_back(taken)
+        assert process.wait(timeout=40) == 0 and "# Ended (code 0)" in (folder / "a.log").read_text()
+    finally:
+        process.kill()
 
 
 def test_locks_are_for_all_users_from_the_first_moment(tmp_path, fake_gpus, monkeypatch):

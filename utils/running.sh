@@ -4,6 +4,8 @@
 last_command=
 running=   # the process of a step
 
+{ true <&0; } 2>/dev/null || exec < /dev/null   # no standard input at all: what is started in the background is to have one
+
 # What bash starts in the background is deaf to Ctrl-C, and older ones let no trap mend that.
 hear_ctrl_c='
 import os, signal, sys
@@ -47,7 +49,11 @@ on_interrupt() {
   trap '' INT TERM HUP
   [ "$1" = INT ] || python3 -c "from pydino.jobs.interruption import hand_on; hand_on($number)" || true
   [ -z "$running" ] || wait "$running" || true
-  [ -z "$current_stage" ] || { echo; say "interrupted in stage ${current_stage/ /: }. Go on with:"; echo "  $(resume_command "${current_stage%% *}")"; } >&2
+  [ -z "$current_stage" ] || {
+    echo
+    say "interrupted in stage ${current_stage/ /: }. Go on with:"
+    echo "  $(resume_command "${current_stage%% *}")"
+  } >&2 || true   # the terminal may have gone
   exit $((128 + number))
 }
 
