@@ -1,9 +1,11 @@
 """The record of an attempt at some jobs: one run at a time, and what --force makes of an earlier one."""
 
+import os
+
 import pytest
 
 from pydino.base import UserError
-from pydino.jobs import parse_request
+from pydino.jobs import parse_request, run_slurm
 from pydino.jobs.attempt import Attempt
 
 
@@ -24,6 +26,16 @@ def test_a_second_run_of_the_same_jobs_is_kept_out_while_the_first_lives(request
     with Attempt(request_of()):
         pass
     assert not [*(tmp_path / "log").iterdir()]  # nothing is left behind
+
+
+def test_all_may_write_to_a_device_and_nothing_lies_beside_it(request_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYDINO_MADE_FROM", "x")
+    os.mkfifo(tmp_path / "sink")
+    with Attempt(parse_request(["sink", "true"])) as one, Attempt(parse_request(["sink", "true"])):
+        one.begin()
+        assert os.listdir() == ["sink"]
+    with pytest.raises(UserError, match="sink is no file"):
+        run_slurm(parse_request(["sink", "true"]))
 
 
 def test_a_forced_attempt_goes_on_under_its_own_token_and_without_force(request_of, monkeypatch):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, read_json, write_json
 
-from .log import ended_well, put_aside
+from .log import ended_well, is_device, put_aside
 from .options import JobRequest
 from .script import substitute
 
@@ -57,8 +57,11 @@ class Attempt:
         self.digest = hashlib.sha256(json.dumps(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.jobs: list[dict] = []
         self.resumed = self.damaged = False
+        self._lock = None
 
     def __enter__(self):
+        if is_device(self.request.log):
+            return self  # nothing lies beside /dev/null, and all may write to it
         self._lock = self._take_lock(self.path.with_name(f".{self.path.name.removesuffix('.json')}.lock"))
         if self.path.exists():
             self._read()
@@ -123,6 +126,8 @@ class Attempt:
 
     def write(self) -> None:
         """Write the record as it is now."""
+        if is_device(self.request.log):
+            return
         numbers = [self.request.first, self.request.last]
         command = " ".join(self.request.command).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         forced = {"forced": force_token()} if force_token() else {}

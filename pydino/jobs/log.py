@@ -28,6 +28,11 @@ def check_log(path: str) -> None:
             raise UserError(f"cannot write the log {path}: {place} is a folder; move it away, or give the log another name")
 
 
+def is_device(path: str) -> bool:
+    """Tell whether a log is none that can be kept, looked at or moved: /dev/null, say."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def put_aside(path: str) -> None:
     """Make the folder of a log, and keep an earlier log as ``path.1``. A device, such as /dev/null, stays where it is."""
     check_log(path)

@@ -9,7 +9,7 @@ from pydino.base import UserError, write_text
 
 from .attempt import Attempt, beside_log
 from .interruption import Interrupted, ignore_signals, signals_raised
-from .log import ended_with, put_aside
+from .log import ended_with, is_device, put_aside
 from .options import JobRequest
 from .report import report_failures, say
 from .script import substitute
@@ -40,6 +40,8 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
         128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) and USR1 leave it to be found again.
     """
     config = read_slurm_config(find_config(request.config))
+    if is_device(request.log):
+        raise UserError(f"{request.log} is no file: what is known of a job of Slurm lies in its log and beside it; name a file")
     if "num_threads" not in request.given and (threads := config.defaults.get("num_threads", "")).isdigit():
         request.num_threads = int(threads)
     with Attempt(request) as attempt:
