@@ -157,11 +157,11 @@ def _take_back(exp: Path, entries: list[dict]) -> None:
 def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -> int:
     """Run the pipeline to its end, with the head and the foot of a log around what it says; return its exit status.
 
-    INT and TERM end it with all its jobs (``kind`` local), or save and end it (stage). On Slurm, where TERM comes with a cancellation as
-    with a pre-emption or ``scontrol requeue``, and SIGUSR1 before the time limit, the pipeline is told to leave its jobs, to be found again;
-    if the controller's own job was cancelled, theirs are then. But Slurm sends TERM to all processes of a job, and a wrapper that hears
-    it before our HUP cancels. (To have it ignored by all of the pipeline would make multiprocessing's pools wait for ever.) What is to go on, and is
-    not by Slurm, goes back into the queue.
+    INT and TERM end it with all its jobs (``kind`` local), or save and end it (stage). On Slurm, where TERM comes with a cancellation
+    as with a pre-emption or ``scontrol requeue``, and SIGUSR1 before the time limit, the pipeline is told to leave its jobs, to be
+    found again; if the controller's own job was cancelled, theirs are then. But Slurm sends TERM to all processes of a job, and a
+    wrapper that hears it before our HUP cancels. (To have it ignored by all of the pipeline would make multiprocessing's pools wait for
+    ever.) What is to go on, and is not by Slurm, goes back into the queue.
     """
     asked: list[int] = []
     job, began = os.environ.get("SLURM_JOB_ID"), time.monotonic()
