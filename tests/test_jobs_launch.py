@@ -44,10 +44,10 @@ def test_one_process_needs_no_torchrun():
 
 
 HEARS = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
-print("up", flush=True)
+os.write(1, b"up" + bytes([10]))
 time.sleep(30)
 """
 

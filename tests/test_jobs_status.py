@@ -14,7 +14,7 @@ import pytest
 from pydino.cli.detach import without
 from pydino.cli.status import duration
 from pydino.jobs import status as reading
-from pydino.jobs.controller import _fate
+from pydino.jobs.slurm_launch import fate
 from pydino.jobs.status import group_name, read_groups
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -344,7 +344,7 @@ def test_where_slurm_is_not_a_pipeline_that_ended_keeps_nobody_out(tmp_path, slu
 def test_what_slurm_means_with_a_controller(slurm, monkeypatch):
     """As Slurm 22.05 tells it: what is being ended is COMPLETING, for whatever reason."""
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    for fate, shown in (
+    for meant, shown in (
         ("cancelled", "JobState=COMPLETING Reason=None Restarts=1 PreemptTime=None"),
         ("cancelled", "JobState=CANCELLED Reason=None Restarts=1 PreemptTime=None"),
         ("queued again", "JobState=COMPLETING Reason=None Restarts=2 PreemptTime=None"),
@@ -356,7 +356,7 @@ def test_what_slurm_means_with_a_controller(slurm, monkeypatch):
         ("unknown", ""),
     ):
         (slurm / "scontrol.says").write_text(f"JobId=7 {shown} Dependency=(null)\n" if shown else "")
-        assert _fate("7") == fate, shown
+        assert fate("7") == meant, shown
 
 
 def test_run_sh_hands_its_call_over_as_it_was_given(work):

@@ -16,8 +16,12 @@ Ctrl-C and TERM cancel the job. When the terminal or this process dies, it goes 
 What is said of JOB, pipes and logs in run_local.sh --help holds here too.
 """
 
+import os
+import signal
+
 from pydino.cli import _wrapper
 from pydino.jobs import parse_request, run_slurm, site_names
+from pydino.jobs.controller import OWN_FOLDER
 
 _PROGRAM = "run_slurm.sh"
 
@@ -27,4 +31,7 @@ def add_arguments(parser):
 
 
 def run(args):
+    if OWN_FOLDER in os.environ and "SLURM_JOB_ID" in os.environ:
+        # In the job of a controller TERM comes to every process, whatever is to become of the job; the controller finds out, and says so.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return _wrapper.run(args, _PROGRAM, lambda arguments: run_slurm(parse_request(arguments, site_names), _PROGRAM))

@@ -6,7 +6,6 @@ is in ``exp/run.log``; what others can know of it is told by :mod:`.detached`.
 """
 
 import os
-import re
 import shlex
 import signal
 import socket
@@ -25,7 +24,7 @@ from .options import parse_request
 from .slurm import site_names
 from .slurm_config import find_config, read_slurm_config
 from .slurm_endings import short_name
-from .slurm_launch import queue_again
+from .slurm_launch import fate, goes_back, queue_again
 from .slurm_queries import Slurm, Unreachable
 from .slurm_script import exports
 from .slurm_submit import submit_surely
@@ -158,10 +157,9 @@ def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -
     """Run the pipeline to its end, with the head and the foot of a log around what it says; return its exit status.
 
     INT and TERM end it with all its jobs (``kind`` local), or save and end it (stage). On Slurm, where TERM comes with a cancellation
-    as with a pre-emption or ``scontrol requeue``, and SIGUSR1 before the time limit, the pipeline is told to leave its jobs, to be
-    found again; if the controller's own job was cancelled, theirs are then. But Slurm sends TERM to all processes of a job, and a
-    wrapper that hears it before our HUP cancels. (To have it ignored by all of the pipeline would make multiprocessing's pools wait for
-    ever.) What is to go on, and is not by Slurm, goes back into the queue.
+    as with a pre-emption or ``scontrol requeue``, and SIGUSR1 before the time limit, the pipeline is told by HUP to leave its jobs, to
+    be found again; if the controller's own job was cancelled, theirs are then. (Slurm sends TERM to all processes of a job; its wrappers
+    know that it is not for them.) What is to go on, and is not by Slurm, goes back into the queue.
     """
     asked: list[int] = []
     job, began = os.environ.get("SLURM_JOB_ID"), time.monotonic()
@@ -189,37 +187,17 @@ def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -
             signal.signal(number, hear)
         code = process.wait()
     code = 128 - code if code < 0 else code
-    fate = _fate(job) if asked and job and kind != "local" else ""
+    what = fate(job) if asked and job and kind != "local" else ""
     if asked:
         _wait_for_group(process.pid, _LEAVING_SECONDS if leaves else _LAST_WORDS_SECONDS)
         code = code or 128 + asked[0]
-    if fate == "cancelled" and leaves:
+    if what == "cancelled" and leaves:
         _cancel_jobs_of(exp)
     _say(f"# Accounting: time={time.monotonic() - began:.0f} threads=1\n# Ended (code {code}) at {time.strftime(_DATE)}, "
          f"elapsed time {time.monotonic() - began:.0f} seconds")  # fmt: skip
-    if fate == "ended early" or (fate == "unknown" and signal.SIGUSR1 in asked):
+    if goes_back(what, signal.SIGUSR1 in asked):
         queue_again(job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), MAX_RESTARTS)
     return code
-
-
-def _fate(job: str) -> str:
-    """Return what Slurm means with the job of this process, which was sent a signal: ``cancelled``; ``queued again``, by Slurm itself;
-    ``ended early``, by the time limit, a pre-emption or its node; or ``unknown``.
-
-    A job that is being ended is COMPLETING, for whatever reason. One that Slurm queues again has one restart more than this one knows of.
-    """
-    try:
-        shown = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True, timeout=60).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    fields = dict(re.findall(r"(\w+)=(\S+)", shown))
-    state = fields.get("JobState", "")
-    if int(fields.get("Restarts", 0)) > int(os.environ.get("SLURM_RESTART_COUNT", 0)):
-        return "queued again"
-    early = fields.get("Reason") in ("TimeLimit", "NodeDown") or fields.get("PreemptTime", "None") != "None"
-    if early or state in ("TIMEOUT", "PREEMPTED", "NODE_FAIL"):
-        return "ended early"
-    return "cancelled" if state in ("CANCELLED", "COMPLETING") else "unknown"
 
 
 def _cancel_jobs_of(exp: Path) -> None:

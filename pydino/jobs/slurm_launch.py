@@ -48,7 +48,7 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
     if code == FAILED or (code not in _INTERRUPTED and not supervision.heard):
         return 1
     number = number or supervision.heard or code - 128
-    if may_go_on(job, number):
+    if goes_back(fate(job), number == signal.SIGUSR1):
         queue_again(job, restarts, max_restarts)
     return 128 + number
 
@@ -86,15 +86,29 @@ def _ask(*command: str) -> str:
         return ""
 
 
-def may_go_on(job: str, number: int) -> bool:
-    """Whether nobody wants the job gone. SIGUSR1 is the warning before its end; what SIGTERM meant only Slurm knows.
+def fate(job: str) -> str:
+    """Return what Slurm means with the job of this process, which was sent a signal: ``cancelled``; ``queued again``, by Slurm itself;
+    ``ended early``, by the time limit, a pre-emption or its node; or ``unknown``.
 
-    What Slurm queues again by itself (a pre-emption, where the site wants it so) is not running any more when it is asked.
+    A job that is being ended is COMPLETING, for whatever reason. One that Slurm queues again has one restart more than this one knows of.
     """
-    state = re.search(r"\bJobState=([A-Z_]+)", _ask("scontrol", "--oneliner", "show", "job", job))
-    if number == signal.SIGUSR1:
-        return state is None or state[1] != "CANCELLED"
-    return state is not None and state[1] in ("TIMEOUT", "PREEMPTED", "NODE_FAIL")
+    fields = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job)))
+    state = fields.get("JobState", "")
+    if int(fields.get("Restarts", 0)) > int(os.environ.get("SLURM_RESTART_COUNT", 0)):
+        return "queued again"
+    early = fields.get("Reason") in ("TimeLimit", "NodeDown") or fields.get("PreemptTime", "None") != "None"
+    if early or state in ("TIMEOUT", "PREEMPTED", "NODE_FAIL"):
+        return "ended early"
+    return "cancelled" if state in ("CANCELLED", "COMPLETING") else "unknown"
+
+
+def goes_back(what: str, warned: bool) -> bool:
+    """Tell whether a job of that :func:`fate` is to be queued again by itself.
+
+    Args:
+        warned: it heard SIGUSR1, the warning before its end.
+    """
+    return what == "ended early" or (what == "unknown" and warned)
 
 
 def queue_again(job: str, restarts: int, max_restarts: int) -> None:

@@ -76,7 +76,6 @@ def test_a_cancelled_controller_takes_its_jobs_along(work, cluster):
     assert json.loads((work / "exp/log/work.jobs.json").read_text())["jobs"][0]["cancelled"]
 
 
-@pytest.mark.xfail(reason="a race: Slurm sends TERM to run_slurm.sh too, which takes it for a cancellation (pydino/cli/run_slurm.py)")
 def test_a_controller_that_slurm_queues_again_leaves_its_jobs(work, cluster):
     """TERM, as a pre-emption sends it, to all processes of its job."""
     assert detach(work, "bash", "-c", PIPELINE).returncode == 0
