@@ -19,3 +19,10 @@ def run(work, *arguments):
 
 def results(work):
     return [{key: row[key] for key in RESULTS} for row in json.loads((work / "exp/results.json").read_text())]
+
+
+def objects(work, name):
+    """Read the objects of a script file whose paths begin in the work folder."""
+    from pydino.kaldi import read_object, read_table
+
+    return {key: read_object(place if place.startswith("/") else f"{work}/{place}") for key, place in read_table(work / name).items()}

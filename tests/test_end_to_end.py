@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from smoke import ROOT, command, results, run
+from smoke import ROOT, command, objects, results, run
 
 
 def test_every_model_is_beside_every_baseline(finished):
@@ -49,7 +49,7 @@ def test_embedding_a_recording_equals_stage_5(finished):
     done = subprocess.run([ROOT / "utils/pydino", "embed", model, recording], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     vector = np.array(done.stdout.split("[")[1].split("]")[0].split(), dtype=float)
-    stored = dict(read_scp_in(finished, model.parent.relative_to(finished) / "xvectors_test/xvector.scp"))[key]
+    stored = objects(finished, model.parent.relative_to(finished) / "xvectors_test/xvector.scp")[key]
     assert np.abs(vector - stored).max() < 1e-5 * max(1.0, np.abs(stored).max())
 
 
@@ -73,13 +73,5 @@ def test_killed_in_stages_2_4_and_5_it_ends_the_same(finished, tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
     assert results(tmp_path) == results(finished)
     for name in ("data/train/feats.scp", "data/train/vad.scp", "exp/dino-koleo-smoke_smoke/seed0/xvectors_test/xvector.scp"):
-        mine, theirs = (dict(read_scp_in(work, name)) for work in (tmp_path, finished))
+        mine, theirs = (objects(work, name) for work in (tmp_path, finished))
         assert mine.keys() == theirs.keys() and all((mine[key] == theirs[key]).all() for key in mine), name
-
-
-def read_scp_in(work, name):
-    """Read the objects of a script file whose paths begin in the work folder."""
-    from pydino.kaldi import read_object, read_table
-
-    for key, location in read_table(work / name).items():
-        yield key, read_object(location if location.startswith("/") else f"{work}/{location}")
