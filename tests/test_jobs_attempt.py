@@ -1,6 +1,7 @@
 """The record of an attempt at some jobs: one run at a time, and what --force makes of an earlier one."""
 
 import os
+import shutil
 
 import pytest
 
@@ -26,6 +27,11 @@ def test_a_second_run_of_the_same_jobs_is_kept_out_while_the_first_lives(request
     with Attempt(request_of()):
         pass
     assert not [*(tmp_path / "log").iterdir()]  # nothing is left behind
+
+
+def test_a_job_may_remove_the_folder_of_its_log(request_of, tmp_path):
+    with Attempt(request_of()):
+        shutil.rmtree(tmp_path / "log")
 
 
 def test_all_may_write_to_a_device_and_nothing_lies_beside_it(request_of, tmp_path, monkeypatch):

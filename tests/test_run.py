@@ -124,12 +124,10 @@ def test_gpus_are_those_that_jobs_may_have(tmp_path, two_gpus):
     assert done.returncode == 1 and "jobs can have 1 here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number):
-    """TERM and HUP go to run.sh alone, Ctrl-C to all of a terminal."""
+def pipeline_of(tmp_path, step):
+    """Start a run.sh of one stage with one step."""
     (tmp_path / "steps").mkdir()
-    trainer = 'trap "sleep 1; touch saved; exit 3" TERM; echo $$ > pid; while :; do sleep 0.1; done'
-    (tmp_path / "steps/slow.sh").write_text(f"#!/usr/bin/env bash\nif run_local.sh a.log bash -c '{trainer}'; then :; fi\ntouch after\n")
+    (tmp_path / "steps/slow.sh").write_text(f"#!/usr/bin/env bash\n{step}\n")
     (tmp_path / "steps/slow.sh").chmod(0o755)
     (tmp_path / "run.sh").write_text(f"""#!/usr/bin/env bash
 stage=1 stop_stage=1 skip_stages= list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1)
@@ -140,20 +138,44 @@ set -Eeuo pipefail
 PYDINO_ROOT=$PWD
 {"".join(line for line in (ROOT / "run.sh").read_text().splitlines(True) if line.startswith("trap "))}
 if stage 1 slow in out; then run steps/slow.sh; fi
+finish
 """)
-    process = subprocess.Popen(
+    return subprocess.Popen(
         ["bash", "run.sh"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number):
+    """TERM and HUP go to run.sh alone, Ctrl-C to all of a terminal."""
+    trainer = 'trap "sleep 1; touch saved; exit 3" TERM; echo $$ > pid; while :; do sleep 0.1; done'
+    process = pipeline_of(tmp_path, f"if run_local.sh a.log bash -c '{trainer}'; then :; fi\ntouch after")
     end = time.monotonic() + 30
     while not (tmp_path / "pid").exists():
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.05)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, said
+    assert process.returncode == (-number if number == signal.SIGINT else 128 + number), said  # as loops of shells want it
     assert (tmp_path / "saved").exists() and not (tmp_path / "after").exists()
     assert said.endswith("interrupted in stage 1: slow. Go on with:\n  run.sh --stage 1 --nj 1\n"), said
+
+
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.02, 0.04])
+def test_ctrl_c_is_heard_by_a_step_that_has_just_begun(tmp_path, seconds):
+    process = pipeline_of(tmp_path, "sleep 300")
+    assert "stage 1: slow" in process.stderr.readline()
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and "interrupted in stage 1" in said
+
+
+def test_a_folder_that_is_missing_at_the_end_is_no_failure(tmp_path):
+    process = pipeline_of(tmp_path, "true")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "done in" in said and "failed" not in said
 
 
 def test_shell_scripts_pass_shellcheck():

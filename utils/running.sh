@@ -2,7 +2,6 @@
 # shellcheck shell=bash disable=SC2154
 
 last_command=
-running=   # the process of a step
 
 { true <&0; } 2>/dev/null || exec < /dev/null   # no standard input at all: what is started in the background is to have one
 
@@ -21,8 +20,7 @@ run() {
   if [[ $1 == *.py ]]; then program=(python3 "${program[@]}"); fi
   if [[ $(trap -p INT) != "trap -- '' "* ]]; then program=(python3 -ISc "$hear_ctrl_c" "${program[@]}"); fi
   "${program[@]}" <&0 &   # in the background: before the end of a command in front, bash would run no trap
-  running=$!
-  wait "$running"
+  wait "$!"
 }
 
 # Called when a command fails. The wrapper or step that failed has already named its log and shown its end.
@@ -40,20 +38,21 @@ on_failure() {
   exit "$status"
 }
 
-# on_interrupt INT|TERM|HUP: wait until what was running has ended, and say how to go on. Ctrl-C has reached all of a terminal; the others
-# may have been meant for this process, and reached it alone.
+# on_interrupt INT|TERM|HUP: hand it on, as it may have reached this process alone, or come before a step that has just begun could hear;
+# wait until what was running has ended, and say how to go on.
 on_interrupt() {
   local number
   number=$(kill -l "$1")
   trap - ERR
   trap '' INT TERM HUP
-  [ "$1" = INT ] || python3 -c "from pydino.jobs.interruption import hand_on; hand_on($number)" || true
-  [ -z "$running" ] || wait "$running" || true
+  python3 -c "from pydino.jobs.interruption import hand_on; hand_on($number)" || true
+  [ -z "${!:-}" ] || wait "$!" || true
   [ -z "$current_stage" ] || {
     echo
     say "interrupted in stage ${current_stage/ /: }. Go on with:"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2 || true   # the terminal may have gone
+  if [ "$1" = INT ]; then trap - INT; kill -INT $$; fi   # so that a loop in a shell around us ends as well
   exit $((128 + number))
 }
 

@@ -32,7 +32,7 @@ quote() {
 end_stage() {
   [ -n "$current_stage" ] || return 0
   if [ "$dry_run" != true ]; then
-    say "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $(du -shc data feats exp 2>/dev/null | tail -n 1 | cut -f 1)"
+    say "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $({ du -shc data feats exp 2>/dev/null || true; } | tail -n 1 | cut -f 1)"
   fi
   current_stage=
 }

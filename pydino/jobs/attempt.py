@@ -11,7 +11,8 @@ are. A job of the same attempt whose log ends well is done; this is how it canno
   (``PYDINO_FORCE``, a token of the call) only what was done under the same token does.
 * After the last job has succeeded the record is gone: a step calls its wrapper again only if its done-mark is stale or its output lost.
 
-A lock beside the record keeps a second run from the same jobs and logs as long as the first is alive.
+A lock beside the record keeps a second run from the same jobs and logs as long as the first is alive. (``x.JOB.log`` and ``x.log`` have one
+record, and one lock.)
 """
 
 import fcntl
@@ -69,7 +70,7 @@ class Attempt:
 
     def __exit__(self, *_):
         if self._lock is not None:
-            os.unlink(self._lock.name)
+            Path(self._lock.name).unlink(missing_ok=True)  # a job may have removed its folder
             self._lock.close()
 
     def _take_lock(self, path: Path):

@@ -71,9 +71,10 @@ def living_groups() -> set[int]:
 def hand_on(number: int) -> None:
     """Send a signal to all that our parent has started in our group of processes, and return when all of it has ended.
 
-    Jobs have groups of their own: the wrapper that started them hears it, and ends them.
+    Jobs have groups of their own: the wrapper that started them hears it, and ends them. What our parent has just started may not hear
+    Ctrl-C yet, and gets SIGTERM instead.
     """
-    group, told, parents = os.getpgrp(), [], [os.getppid()]
+    group, told, parents, deaf = os.getpgrp(), [], [os.getppid()], set()
     while parents:
         parent = parents.pop()
         for pid, its_parent, its_group in list(_living()):
@@ -81,8 +82,10 @@ def hand_on(number: int) -> None:
                 _tell(pid, signal.SIGSTOP)  # or it might start something while we look
                 told.append(pid)
                 parents.append(pid)
+                if parent == os.getppid() and _ignores(pid, number):
+                    deaf.add(pid)
     for pid in told:
-        _tell(pid, number)
+        _tell(pid, signal.SIGTERM if pid in deaf else number)
         _tell(pid, signal.SIGCONT)
     while {pid for pid, _, _ in _living()}.intersection(told):
         time.sleep(0.1)
@@ -93,6 +96,15 @@ def _tell(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def _ignores(pid: int, number: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status") as stream:
+            ignored = next(line for line in stream if line.startswith("SigIgn:")).split()[1]
+    except (OSError, StopIteration):
+        return False
+    return bool(int(ignored, 16) >> (number - 1) & 1)
 
 
 def _living() -> Iterator[tuple[int, int, int]]:
