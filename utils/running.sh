@@ -1,7 +1,8 @@
 # How run.sh runs a step, and what it says when one fails or is interrupted. Sourced by stages.sh, whose variables it reads.
 # shellcheck shell=bash disable=SC2154
 
-last_command=
+last_command=()
+listen=()   # the words before a step's, as long as Ctrl-C is not ignored (nohup)
 
 { true <&0; } 2>/dev/null || exec < /dev/null   # no standard input at all: what is started in the background is to have one
 
@@ -11,15 +12,16 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])'
+if [[ $(trap -p INT) != "trap -- '' "* ]]; then listen=(python3 -ISc "$hear_ctrl_c"); fi
 
 # run PROGRAM ARGUMENTS...: PROGRAM is a path in the tree, such as steps/make_fbank.sh. With --dry-run it is only printed.
+# No $(...) here: Ctrl-C that comes when one is just over is taken by bash to have been meant for it.
 run() {
-  last_command=$(quote "$@")
-  if [ "$dry_run" = true ]; then printf '  %s\n' "$last_command"; return 0; fi
+  last_command=("$@")
+  if [ "$dry_run" = true ]; then echo "  $(quote "$@")"; return 0; fi
   local program=("$PYDINO_ROOT/$1" "${@:2}")
   if [[ $1 == *.py ]]; then program=(python3 "${program[@]}"); fi
-  if [[ $(trap -p INT) != "trap -- '' "* ]]; then program=(python3 -ISc "$hear_ctrl_c" "${program[@]}"); fi
-  "${program[@]}" <&0 &   # in the background: before the end of a command in front, bash would run no trap
+  "${listen[@]}" "${program[@]}" <&0 &   # in the background: before the end of a command in front, bash would run no trap
   wait "$!"
 }
 
@@ -31,7 +33,7 @@ on_failure() {
   {
     echo
     say "stage ${current_stage/ /: } failed. The command, in $PWD, was:"
-    echo "  $last_command"
+    echo "  $(quote "${last_command[@]}")"
     echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2

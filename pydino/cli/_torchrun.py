@@ -13,18 +13,19 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 from pydino.base import log, set_program
-from pydino.jobs.launch import SAVE_AND_END, children
+from pydino.jobs.launch import SAVE_AND_END
+from pydino.jobs.processes import processes
 
 
 def hand_on(number: int, _) -> None:
     """Pass a signal on to the processes; where there are none yet, end."""
-    processes = children(os.getpid())
-    for process in processes:
+    children = [found.pid for found in processes() if found.parent == os.getpid()]
+    for child in children:
         try:
-            os.kill(process, number)
+            os.kill(child, number)
         except ProcessLookupError:
             pass
-    if not processes:
+    if not children:
         raise SystemExit(128 + number)
 
 

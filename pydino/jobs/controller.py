@@ -17,10 +17,11 @@ from pathlib import Path
 
 from pydino.base import UserError, read_json, warn, write_json, write_text
 
-from .detached import LOG, RECORD, birth, claim, find_lost, new_record
+from .detached import LOG, RECORD, claim, find_lost, new_record
 from .interruption import signals_raised
 from .log import put_aside
 from .options import parse_request
+from .processes import find_process
 from .slurm import site_names
 from .slurm_config import find_config, read_slurm_config
 from .slurm_endings import short_name
@@ -60,7 +61,7 @@ def detach_here(exp: Path, command: list[str]) -> int:
             os._exit(0)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts ignores it too
         descriptors = os.open(os.devnull, os.O_RDONLY), os.open(exp / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        write_json(exp / RECORD, {**new_record("local", command), "pid": os.getpid(), "since": birth(os.getpid())})
+        write_json(exp / RECORD, {**new_record("local", command), "pid": os.getpid(), "since": find_process(os.getpid()).birth})
         for target, source in enumerate((descriptors[0], descriptors[1], descriptors[1])):
             os.dup2(source, target)
     except BaseException as error:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pydino.base import UserError, read_json
 
+from .processes import find_process, open_files
 from .slurm_queries import Slurm, Unreachable
-from .status import PATIENCE, processes_with_open, queue
+from .status import PATIENCE, queue
 
 RECORD, LOG, _LOCK = "run.json", "run.log", ".run.lock"
 
@@ -162,12 +163,9 @@ def _describe_process(exp: Path, record: dict) -> str:
 
 def _left_behind(exp: Path) -> list[int]:
     """Return the process groups of this machine that hold the folder's lock, of those processes that one may look into."""
-    groups = set()
-    for pid in processes_with_open(os.path.realpath(exp / _LOCK)):
-        try:
-            groups.add(os.getpgid(pid))
-        except ProcessLookupError:
-            continue
+    lock = os.path.realpath(exp / _LOCK)
+    holders = {pid for pid, path in open_files() if path == lock}
+    groups = {found.group for found in map(find_process, holders) if found}
     return sorted(groups - {os.getpgid(0)})
 
 
@@ -185,17 +183,8 @@ def _log_of(exp: Path, record: dict, entry: dict) -> Path:
 
 
 def _alive(record: dict) -> bool:
-    return record["host"] == socket.gethostname() and record["since"] is not None and birth(record["pid"]) == record["since"]
-
-
-def birth(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks; a number that is given again belongs to one that began later."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            fields = stream.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == b"Z" else int(fields[19])
+    found = find_process(record["pid"]) if record["host"] == socket.gethostname() else None
+    return found is not None and not found.ended and found.birth == record["since"]
 
 
 def _ending(log: Path) -> str:

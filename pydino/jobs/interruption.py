@@ -1,10 +1,11 @@
-"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and what is still alive of what was told."""
+"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and handed on to who may not have heard."""
 
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
+
+from .processes import ignores, living
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -63,11 +64,6 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def living_groups() -> set[int]:
-    """Return the process groups that have a member which has not ended. A zombie has: nobody may ever ask for its status."""
-    return {group for _, _, group in _living()}
-
-
 def hand_on(number: int) -> None:
     """Send a signal to all that our parent has started in our group of processes, and return when all of it has ended.
 
@@ -77,17 +73,17 @@ def hand_on(number: int) -> None:
     group, told, parents, deaf = os.getpgrp(), [], [os.getppid()], set()
     while parents:
         parent = parents.pop()
-        for pid, its_parent, its_group in list(_living()):
-            if its_parent == parent and its_group == group and pid != os.getpid():
+        for pid in [found.pid for found in living() if found.parent == parent and found.group == group]:
+            if pid != os.getpid():
                 _tell(pid, signal.SIGSTOP)  # or it might start something while we look
                 told.append(pid)
                 parents.append(pid)
-                if parent == os.getppid() and _ignores(pid, number):
+                if parent == os.getppid() and ignores(pid, number):
                     deaf.add(pid)
     for pid in told:
         _tell(pid, signal.SIGTERM if pid in deaf else number)
         _tell(pid, signal.SIGCONT)
-    while {pid for pid, _, _ in _living()}.intersection(told):
+    while {found.pid for found in living()}.intersection(told):
         time.sleep(0.1)
 
 
@@ -96,24 +92,3 @@ def _tell(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
-
-
-def _ignores(pid: int, number: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status") as stream:
-            ignored = next(line for line in stream if line.startswith("SigIgn:")).split()[1]
-    except (OSError, StopIteration):
-        return False
-    return bool(int(ignored, 16) >> (number - 1) & 1)
-
-
-def _living() -> Iterator[tuple[int, int, int]]:
-    """Yield process, parent and group of all processes that have not ended."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as stream:
-                state, parent, group = stream.read().rpartition(b")")[2].split()[:3]  # the name before may hold blanks and brackets
-        except (OSError, ValueError):
-            continue
-        if state not in (b"Z", b"X"):
-            yield int(pid), int(parent), int(group)

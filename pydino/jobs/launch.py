@@ -108,20 +108,6 @@ class Supervision:
             pass
 
 
-def children(parent: int) -> list[int]:
-    """Return the processes that ``parent`` started."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as stream:
-                fields = stream.read().rpartition(b")")[2].split()  # the name before may hold blanks and brackets
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(pid))
-    return found
-
-
 def launch_here(command: list[str], processes: int) -> int:
     """Train on this machine. Return the exit status: 128 and the signal's number for a run that was asked to end, whatever of."""
     supervision = Supervision()

@@ -11,10 +11,11 @@ from pydino.base import UserError
 
 from .attempt import Attempt
 from .gpus import GpuSlots
-from .interruption import Interrupted, ignore_signals, living_groups, signals_held, signals_raised, unblock_signals
+from .interruption import Interrupted, ignore_signals, signals_held, signals_raised, unblock_signals
 from .log import check_log, close_log, open_log
 from .machine import available_memory, num_bytes, num_cores
 from .options import JobRequest
+from .processes import living_groups
 from .report import report_failures, say
 from .slurm_queries import Slurm
 

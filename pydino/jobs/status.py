@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydino.base import UserError
 
+from .processes import open_files
 from .slurm_queries import Slurm, Unreachable
 
 _PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}  # folders of exp/ without logs
@@ -70,7 +71,7 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
     unknown = bool(remarks)
     if unreadable:
         remarks.append(f"unreadable: {', '.join(unreadable[:3])}{f' and {len(unreadable) - 3} more' if len(unreadable) > 3 else ''}")
-    held = files_open_here() if open_ended else set()
+    held = {path for _, path in open_files() if path.endswith(".log")} if open_ended else set()
     groups: dict[str, Group] = {}
     for log in logs:
         log.state = _state(log, live, held, unknown)
@@ -172,22 +173,3 @@ def queue(jobs: list[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
         if found.get(number, ("PENDING",))[0] == "PENDING":  # of an array: a task that runs speaks for it
             found[number] = (state, reason)
     return found, []
-
-
-def files_open_here() -> set[str]:
-    """Return the logs that processes of this machine have open, of those processes that one may look into."""
-    return {path for _, path in _open_files() if path.endswith(".log")}
-
-
-def processes_with_open(path: str) -> list[int]:
-    """Return the processes of this machine that have a file open, of those that one may look into."""
-    return sorted({pid for pid, opened in _open_files() if opened == path})
-
-
-def _open_files():
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            for number in os.listdir(f"/proc/{pid}/fd"):
-                yield int(pid), os.readlink(f"/proc/{pid}/fd/{number}")
-        except OSError:
-            continue

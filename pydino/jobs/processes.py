@@ -1,0 +1,62 @@
+"""The processes of this machine, as /proc has them."""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    """One process. ``birth`` is when it began, in the kernel's ticks: a number that is given again belongs to one that began later."""
+
+    pid: int
+    parent: int
+    group: int
+    birth: int
+    ended: bool  # a zombie: nobody may ever ask for its status
+
+
+def processes() -> Iterator[Process]:
+    """Yield all processes, those that have ended too as long as nobody has asked for their status."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if found := find_process(int(pid)):
+            yield found
+
+
+def find_process(pid: int) -> Process | None:
+    """Return a process, or None where it has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()  # the name before may hold blanks and brackets
+    except OSError:
+        return None
+    return Process(pid, int(fields[1]), int(fields[2]), int(fields[19]), fields[0] in (b"Z", b"X"))
+
+
+def living() -> list[Process]:
+    """Return those that have not ended."""
+    return [found for found in processes() if not found.ended]
+
+
+def living_groups() -> set[int]:
+    """Return the process groups that have a member which has not ended."""
+    return {found.group for found in living()}
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process is deaf to a signal."""
+    try:
+        with open(f"/proc/{pid}/status") as stream:
+            ignored = next(line for line in stream if line.startswith("SigIgn:")).split()[1]
+    except (OSError, StopIteration):
+        return False
+    return bool(int(ignored, 16) >> (number - 1) & 1)
+
+
+def open_files() -> Iterator[tuple[int, str]]:
+    """Yield process and path of what is open, of those processes that one may look into."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                yield int(pid), os.readlink(f"/proc/{pid}/fd/{number}")
+        except OSError:
+            continue
