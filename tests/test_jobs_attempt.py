@@ -59,9 +59,9 @@ def test_a_forced_attempt_goes_on_under_its_own_token_and_without_force(request_
     assert resumed("one") and resumed() and not resumed("two") and not resumed("true")
 
 
-def test_a_record_that_cannot_be_read_is_known_to_be_there(request_of, tmp_path):
+def test_a_record_that_cannot_be_read_tells_nothing(request_of, tmp_path):
     with Attempt(request_of()) as attempt:
+        attempt.begin()
         attempt.path.write_text("")
-        assert not attempt.damaged
     with Attempt(request_of()) as attempt:
-        assert attempt.damaged and not attempt.resumed
+        assert not attempt.resumed and attempt.jobs == []

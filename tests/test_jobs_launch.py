@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pydino.base import UserError
-from pydino.jobs import slurm_launch
+from pydino.jobs import launch, slurm_launch
 from pydino.jobs.addresses import address_towards, free_port, interface_towards, own_address
 from pydino.jobs.launch import FAILED, trainer
 
@@ -67,6 +67,13 @@ def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_pa
     process.send_signal(number)
     said, _ = process.communicate(timeout=20)
     assert said == f"ended {heard}\n" and process.returncode == 128 + number
+
+
+def test_a_trainer_that_was_killed_is_said_to_have_been(capfd):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "trainer", lambda *_: ["bash", "-c", "kill -9 $$"])
+        assert launch.launch_here([], 1) == 128 + signal.SIGKILL
+    assert "a process that trains was killed (signal 9): often" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("node, returned", [(0, 138), (1, 0)])

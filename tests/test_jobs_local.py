@@ -107,6 +107,7 @@ def test_any_name_and_any_start(folder):
         (["JOB=x", "a.JOB.log", "true"], "invalid job range"),
         (["JOB=1:2", "a.log", "true"], "just one log file (a.log)"),
         (["a.log"], "there is no command"),
+        (["", "true"], "the name of the log is empty"),
         ([], "there is neither log nor command"),
     ],
 )

@@ -95,6 +95,8 @@ def test_ends_are_told_apart_and_nothing_is_touched(tmp_path):
     exp = tmp_path / "exp"
     for number in (1, 2, 3, 4):
         write_log(exp / f"make_x/make.{number}.log", ended=30, code=int(number in (2, 4)))
+    write_log(exp / "by_hand.log", ended=40)
+    write_log(exp / "run.stage2.log", ended=20)  # a controller's
     write_log(exp / "killed/log/train.log", began=4000)
     write_log(exp / "again/log/train.log", began=500, ended=300, code=143)
     with open(exp / "again/log/train.log", "a") as stream:  # a requeued job goes on in the same log
@@ -109,7 +111,7 @@ def test_ends_are_told_apart_and_nothing_is_touched(tmp_path):
     assert f"failed   {exp}/make_x/make.*.log   2 of 4 (jobs 2 4), code 1, " in text and "30 s ago" in text.replace("31 s", "30 s")
     assert f"died     {exp}/killed/log/train.log" in text
     assert f"running  {exp}/again/log/train.log   for 1 min" in text
-    assert "done     3 jobs; the last" in text and f"{exp}/kaldi/log/plda.log" in text
+    assert "done     4 jobs; the last" in text and f"{exp}/kaldi/log/plda.log" in text
 
 
 def test_the_queue_speaks_for_slurms_jobs(tmp_path):

@@ -56,6 +56,7 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
         (["--work-dir", "/proc/nowhere"], "give --work-dir a place where you may write"),
         (["--nj", "0"], "--nj needs one job or more"),
         (["--ngpu", "two"], "--ngpu needs a whole number, got 'two'"),
+        (["--num-nodes", "2", "--detach"], "--num-nodes 2 is for a scheduler that has several machines"),
         (["--seeds", "0,1"], "--seeds needs a whole number, got '0,1'"),
         (["--stage", "12"], "--stage 12 comes after --stop-stage 11"),
         (["--skip-stages", "4,5"], "the recipe has no stage '4,5'"),

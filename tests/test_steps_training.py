@@ -1,4 +1,4 @@
-"""steps/train_dino.sh as a job: what a signal to it does."""
+"""steps/train_dino.sh as a job: what a signal to it does, and what is wrong before there is one."""
 
 import os
 import signal
@@ -34,3 +34,16 @@ def test_a_signal_to_the_step_saves_the_run_and_leaves_nobody_behind(data, tmp_p
     assert ", saved; start it again" in (exp / "log/train.log").read_text()
     assert list((exp / "checkpoints").glob("*.pt"))
     assert not subprocess.run(["pgrep", "-f", str(exp)], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    "option, least", [("--num-nodes", 1), ("--num-processes", 1), ("--num-threads", 1), ("--ngpu", 0), ("--max-restarts", 0), ("--seed", 0)]
+)
+@pytest.mark.parametrize("value", ["x", "-1", "0"])
+def test_a_mistake_does_not_wait_in_a_queue(data, tmp_path, option, least, value):  # noqa: F811
+    dump_config(CONFIG, tmp_path / "conf.yaml")
+    command = [ROOT / "steps/train_dino.sh", "--cmd", "false", "--config", tmp_path / "conf.yaml", option, value, data, tmp_path / "exp"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    good = value == "0" and least == 0
+    assert done.returncode == 1 and (f"{option} should be a whole number from {least} on, got '{value}'" in done.stderr) != good
+    assert (tmp_path / "exp").exists() == good

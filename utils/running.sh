@@ -32,7 +32,8 @@ on_failure() {
   [ -n "$current_stage" ] || exit "$status"
   {
     echo
-    say "stage ${current_stage/ /: } failed. The command, in $PWD, was:"
+    say "stage ${current_stage/ /: } failed"
+    echo "The command, in $PWD, was:"
     echo "  $(quote "${last_command[@]}")"
     echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
     echo "  $(resume_command "${current_stage%% *}")"

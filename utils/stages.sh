@@ -93,8 +93,12 @@ check_number() {
 # Check the options of run.sh, so that a mistake does not wait for the stage that uses it.
 check_options() {
   local name word
-  for name in stage stop_stage nj ngpu; do check_number "${name//_/-}" "${!name}"; done
+  for name in stage stop_stage nj ngpu num_nodes; do check_number "${name//_/-}" "${!name}"; done
   [ "$nj" -gt 0 ] || mistake "--nj needs one job or more"
+  [ "$num_nodes" -gt 0 ] || mistake "--num-nodes needs one machine or more"
+  if [ "$num_nodes" -gt 1 ] && [[ ${cuda_cmd%% *} == *run_local.sh || ${cuda_cmd%% *} == *run.pl ]]; then
+    mistake "--num-nodes $num_nodes is for a scheduler that has several machines: choose the back-end slurm in cmd.sh, or leave it away"
+  fi
   [ "$stage" -le "$stop_stage" ] || mistake "--stage $stage comes after --stop-stage $stop_stage: there is nothing to run"
   [[ $max_drop =~ ^(0|1|0?\.[0-9]+)$ ]] || mistake "--max-drop is a share between 0 and 1, got '$max_drop'"
   case $tag in '' | *[!A-Za-z0-9_.-]*) mistake "--tag may hold letters, digits and ._- (it becomes part of folder names), got '$tag'" ;; esac

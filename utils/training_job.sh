@@ -1,10 +1,12 @@
 # Run a command that trains as a job, and show its lines while the job, wherever it runs, writes its log. To be sourced by a step.
 # Usage: training_job VERB EXP [arguments of the verb]
-# Reads from the step: force, cmd, ngpu and num_processes (several: one process a GPU, started by torchrun), num_nodes, max_restarts, num_threads,
+# Reads from the step: seed, force, cmd, ngpu and num_processes (several: one process a GPU, started by torchrun), num_nodes, max_restarts, num_threads,
 # data_workers, config, data.
 # shellcheck shell=bash disable=SC2154   # the step's options
 
 training_job() {
+  local name
+  for name in ngpu num_nodes num_processes max_restarts seed num_threads data_workers; do check_count "$name" "${!name}"; done
   local verb=$1 log=$2/log/train.log follower job ended='' options=() in_job=() scheduler=auto processes=$((ngpu > 0 ? ngpu : num_processes)) status=0
   local wrapper=${cmd%% *}
   case ${wrapper##*/} in run_local.sh | run.pl)
@@ -54,6 +56,17 @@ training_job() {
   sleep 0.5   # for the last lines
   kill "$follower" 2>/dev/null || true
   return "${ended:-$status}"
+}
+
+# check_count OPTION VALUE: end the step where it is no number that makes sense, before a job waits in a queue for that.
+check_count() {
+  local least=0
+  case $1 in num_nodes | num_processes | num_threads) least=1 ;; esac
+  case $1 in num_threads | data_workers) [ -n "$2" ] || return 0 ;; esac
+  if [[ ! $2 =~ ^[0-9]{1,9}$ ]] || [ "$2" -lt "$least" ]; then
+    echo "$0: --${1//_/-} should be a whole number from $least on, got '$2'" >&2
+    exit 1
+  fi
 }
 
 # threads_for PROCESSES: print how many threads a job gets where the step was not told: this machine's, if it is to run here; else eight a

@@ -47,7 +47,6 @@ class Attempt:
     Attributes:
         jobs: the back-end's own part of it, kept as it is: for Slurm, what was submitted.
         resumed: the record is of an earlier, unfinished run of the same.
-        damaged: a record is there and cannot be read.
     """
 
     def __init__(self, request: JobRequest):
@@ -57,7 +56,7 @@ class Attempt:
         what = [request.command, request.variable, request.first, request.last, request.log, os.getcwd(), self.known_inputs]
         self.digest = hashlib.sha256(json.dumps(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.jobs: list[dict] = []
-        self.resumed = self.damaged = False
+        self.resumed = False
         self._lock = None
 
     def __enter__(self):
@@ -67,6 +66,11 @@ class Attempt:
         if self.path.exists():
             self._read()
         return self
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The lock, for those who are to hold it beside us."""
+        return (self._lock.fileno(),) if self._lock else ()
 
     def __exit__(self, *_):
         if self._lock is not None:
@@ -110,7 +114,7 @@ class Attempt:
             record = read_json(self.path)
             self.jobs, self.resumed = list(record["jobs"]), record["digest"] == self.digest and not is_forced(record.get("forced"))
         except (UserError, KeyError, TypeError, AttributeError):
-            self.damaged = True
+            pass  # it cannot be read: nothing is known
 
     def todo(self) -> list[int]:
         """Return the jobs that are not known to be done."""
@@ -122,7 +126,7 @@ class Attempt:
         """Begin afresh: put the logs aside, then write the record."""
         for number in self.request.numbers:
             put_aside(self.request.log_of(number))
-        self.jobs, self.resumed, self.damaged = [], True, False
+        self.jobs, self.resumed = [], True
         self.write()
 
     def write(self) -> None:

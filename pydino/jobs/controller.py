@@ -89,9 +89,9 @@ def detach_to_slurm(exp: Path, command: list[str], wrapper: str) -> str:
         UserError: one is at work in this folder already, or sbatch refused.
         Interrupted: by a signal, when nothing is left of it.
     """
-    claim(exp)
+    lock = claim(exp)
     job = {"name": "controller", "stem": "run", "command": command, "options": wrapper.split()[1:]}
-    return _submit_all(exp, "slurm", command, [job])[0]
+    return _submit_all(exp, "slurm", command, [job], lock)[0]
 
 
 def detach_as_chain(exp: Path, command_of: Callable[[str], list[str]], stages: dict[str, list[str]]) -> list[str]:
@@ -105,15 +105,15 @@ def detach_as_chain(exp: Path, command_of: Callable[[str], list[str]], stages: d
         UserError: something is at work in this folder already, or sbatch refused; then no job is left.
         Interrupted: by a signal; then no job is left either.
     """
-    claim(exp)
+    lock = claim(exp)
     jobs = [
         {"name": f"stage {stage}", "stem": f"run.stage{stage}", "command": command_of(stage), "options": options}
         for stage, options in stages.items()
     ]
-    return _submit_all(exp, "chain", command_of("N"), jobs)
+    return _submit_all(exp, "chain", command_of("N"), jobs, lock)
 
 
-def _submit_all(exp: Path, kind: str, command: list[str], jobs: list[dict]) -> list[str]:
+def _submit_all(exp: Path, kind: str, command: list[str], jobs: list[dict], lock: int) -> list[str]:
     """Submit jobs, each after the one before; the record tells of them before, so that none is forgotten whatever happens."""
     entries: list[dict] = []
     record = {**new_record(kind, command), "jobs": entries}
@@ -131,21 +131,23 @@ def _submit_all(exp: Path, kind: str, command: list[str], jobs: list[dict]) -> l
                     entry["job"] = number
                     write_json(exp / RECORD, record)
 
-                _submit(exp, job, "stage" if kind == "chain" else kind, script, after, taken)
+                _submit(exp, job, "stage" if kind == "chain" else kind, script, after, taken, lock)
     except BaseException:
-        _take_back(exp, entries)
+        _take_back(exp, record)
         raise
     return [entry["job"] for entry in entries]
 
 
-def _take_back(exp: Path, entries: list[dict]) -> None:
-    """Cancel what was submitted of a pipeline that is not to be. What lives on a while stays in the record."""
-    slurm = Slurm()
+def _take_back(exp: Path, record: dict) -> None:
+    """Cancel what was submitted of a pipeline that is not to be. It stays in the record, as it may live on a while."""
+    slurm, entries = Slurm(), record["jobs"]
     try:
         find_lost(entries, slurm)
-        jobs = [entry["job"] for entry in entries if entry["job"]]
+        entries[:] = [entry | {"cancelled": True} for entry in entries if entry["job"]]
+        jobs = [entry["job"] for entry in entries]
         if jobs:
             slurm.cancel(jobs)
+            write_json(exp / RECORD, record)
             warn(f"cancelled what was submitted so far: Slurm job {' '.join(map(short_name, jobs))}")
         else:
             (exp / RECORD).unlink(missing_ok=True)
@@ -206,20 +208,24 @@ def _cancel_jobs_of(exp: Path) -> None:
     slurm, jobs = Slurm(), []
     try:
         for path in job_records(exp):
-            record = read_json(path)
-            for entry in record["jobs"]:
-                jobs += [entry["job"]] if entry["job"] else slurm.find(os.path.abspath(path.removesuffix(".jobs.json") + ".slurm.sh"))
-                entry["cancelled"] = True
-            write_json(path, record)
+            jobs += slurm.find(os.path.abspath(path.removesuffix(".jobs.json") + ".slurm.sh"))
+            try:
+                record = read_json(path)
+                for entry in record["jobs"]:
+                    jobs += [entry["job"]] if entry["job"] and ";" in entry["job"] else []
+                    entry["cancelled"] = True
+                write_json(path, record)
+            except (UserError, KeyError, TypeError) as error:
+                _say(f"the record {path} cannot be read, or not be marked ({error})")
         if jobs:
             slurm.cancel(jobs)
-    except (UserError, Unreachable, KeyError, TypeError) as error:
+    except (UserError, Unreachable) as error:
         _say(f"could not cancel all jobs ({error}); do so yourself: squeue --me, scancel JOB")
         return
     _say(f"cancelled Slurm job {' '.join(map(short_name, jobs))}" if jobs else "cancelled; no job was in the queue")
 
 
-def _submit(exp: Path, job: dict, kind: str, script: Path, more: list[str], taken: Callable[[str], None]) -> None:
+def _submit(exp: Path, job: dict, kind: str, script: Path, more: list[str], taken: Callable[[str], None], lock: int) -> None:
     config = read_slurm_config(find_config(None))
     given = parse_request([*job["options"], "LOG", "COMMAND"], site_names).given
     log = str((exp / f"{job['stem']}.log").absolute()).replace("%", "%%")
@@ -231,7 +237,7 @@ def _submit(exp: Path, job: dict, kind: str, script: Path, more: list[str], take
         "--open-mode=append", f"--output={log}", *more, str(script),
     ]  # fmt: skip
     try:
-        submit_surely(Slurm(), sbatch, str(script), warn, taken)
+        submit_surely(Slurm(inherited=(lock,)), sbatch, str(script), warn, taken)
     except Unreachable as error:
         raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
     except UserError as error:

@@ -144,7 +144,8 @@ def describe_controller(exp: Path) -> list[str]:
             lines.append(f"detached {path}   {entry['name']}: not submitted (yet)")
             continue
         state, reason = live.get(entry["job"].partition(";")[0], ("", ""))
-        state = f"{state.lower()} ({reason})" if state else ("state unknown" if remarks else _ending(path))
+        ended = "cancelled, as not all could be submitted" if entry.get("cancelled") else _ending(path)
+        state = f"{state.lower()} ({reason})" if state else ("state unknown" if remarks else ended)
         lines.append(f"detached {path}   {entry['name']}, Slurm job {entry['job']}: {state}")
         lines += _last_words(path) if state.startswith("running") else []
     return lines

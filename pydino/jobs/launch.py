@@ -20,7 +20,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import end_with_parent
+from pydino.base import end_with_parent, warn
 
 from .addresses import free_port, interface_towards
 
@@ -64,9 +64,10 @@ def trainer_environment(meet: str | None = None) -> dict[str, str]:
 
 
 class Supervision:
-    """Runs a command and hands signals on. ``heard`` is the first signal that asked for an end; 0: none."""
+    """Runs a command and hands signals on. ``heard`` is the first signal that asked for an end; 0: none. ``what`` names the command."""
 
-    def __init__(self):
+    def __init__(self, what: str = "a process that trains"):
+        self.what = what
         self.heard = 0
         self._process = None
 
@@ -81,7 +82,10 @@ class Supervision:
             self._process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
             if self.heard:  # between the handler's setting and the start
                 self._tell(self.heard)
-            return self._process.wait()
+            code = self._process.wait()
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            warn(f"{self.what} was killed (signal 9): often the machine, or the job, was short of memory (--mem)")
+        return code
 
     @contextmanager
     def _hearing(self):

@@ -78,6 +78,8 @@ def parse_request(arguments: list[str], site_names: Callable[[str | None], Itera
         texts |= _take_options(rest)
     site = set(site_names(texts.get("config")) if site_names else ()) - {name.replace("-", "_") for name in _SHAPES}
     given |= _checked(texts, site)
+    if rest and not rest[0].strip():
+        raise UserError("the name of the log is empty")
     if len(rest) < 2:
         missing = "there is no command" if rest else "there is neither log nor command"
         raise UserError(f"expected [options] [JOB=1:N] LOG COMMAND ..., but {missing}")

@@ -71,8 +71,9 @@ class _Submission:
     def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
         self.request, self.program, self.config = request, program, config
         self.site = [*config.command, *config.sbatch_options(request.given)]
-        self.asked = shlex.join(self.site)
-        self.slurm = Slurm()
+        self.limit = f"%{request.max_jobs_run}" if request.max_jobs_run else ""
+        self.asked = shlex.join([*self.site, *([self.limit] if self.limit else [])])
+        self.slurm = Slurm(inherited=attempt.descriptors)
         self.attempt = attempt
         self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
         self.waiting: dict[Task, int] = {}
@@ -83,11 +84,14 @@ class _Submission:
     def run(self) -> dict[int, Ending]:
         """Return how those jobs ended that failed."""
         todo = self._take_up_earlier()
+        failed = {}
+        if todo and self.request.max_jobs_run and self.waiting:
+            failed = self._wait()  # an array knows only of its own tasks
         if todo:
             self._submit(todo)
-        failed = self._wait()
+        failed |= self._wait()
         for number in range(1, self.request.retries + 1):
-            again = sorted(n for n, ending in failed.items() if ending.state != "CANCELLED")
+            again = sorted(n for n, ending in failed.items() if ending.state not in ("CANCELLED", "GONE"))
             if not again:
                 break
             states = ", ".join(sorted({failed[n].state for n in again}))
@@ -101,7 +105,7 @@ class _Submission:
         jobs = self._ask(self._recorded)
         live = self._ask(self.slurm.live, jobs) if jobs else {}
         if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
-            live = self._clear(live, jobs, "which an earlier run left: it is of other inputs or options, or was given up")
+            live = self._clear(live, jobs, "which an earlier run left: it is of other inputs or options, was given up, or nothing tells")
         else:
             why = f"which waits, and was asked for otherwise than {self.config.place} has it now"
             live = self._clear(live, self._asked_otherwise(live), why)
@@ -144,11 +148,11 @@ class _Submission:
         return [entry["job"] for entry in self.attempt.jobs if entry["job"] not in begun and entry.get("asked", self.asked) != self.asked]
 
     def _recorded(self) -> list[str]:
-        """Return the jobs of the record, and those in the queue that did not come to stand there: killed between sbatch and the record."""
-        jobs = [entry["job"] for entry in self.attempt.jobs if entry["job"]]
-        if len(jobs) < len(self.attempt.jobs) or self.attempt.damaged:
-            jobs += [job for job in self.slurm.find(self.script) if job not in map(short_name, jobs)]
-        return jobs
+        """Return the jobs that are in the queue with our script: those of the record, and those that do not stand there (killed between
+        sbatch and the record; a record that was removed, or cannot be read). A number of the record that is not among them has ended; by
+        now another job may have it. Of other clusters the record alone tells."""
+        elsewhere = [entry["job"] for entry in self.attempt.jobs if entry["job"] and ";" in entry["job"]]
+        return elsewhere + [job for job in self.slurm.find(self.script) if job not in map(short_name, elsewhere)]
 
     def _submit(self, numbers: list[int]) -> None:
         for number in numbers:
@@ -164,7 +168,10 @@ class _Submission:
             raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
         except UserError as error:
             self.attempt.jobs.remove(entry)
-            self.attempt.write()
+            if self.attempt.jobs or len(numbers) < len(self.request.numbers):
+                self.attempt.write()
+            else:
+                self.attempt.close()  # nothing of it has begun
             raise UserError(self._refused(str(error), command)) from error
         for number in numbers:
             self._expect((entry["job"], number if self.request.variable else None), number)
@@ -186,8 +193,7 @@ class _Submission:
         array = []
         if self.request.variable:
             log = substitute(log, self.request.variable, _INDEX)
-            limit = f"%{self.request.max_jobs_run}" if self.request.max_jobs_run else ""
-            array = [f"--array={compress(numbers)}{limit}"]
+            array = [f"--array={compress(numbers)}{self.limit}"]
         name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
         named = any(word.startswith(("--job-name", "-J")) for word in self.site)
         return [
@@ -245,7 +251,7 @@ class _Submission:
         if code is not None:
             return Ending("FAILED" if code else "COMPLETED", code)
         if self.seen.get(task) == "PENDING" and not os.path.exists(log):  # of tasks cancelled while they wait, the controller keeps nothing
-            return Ending("CANCELLED")
+            return Ending("GONE")
         return Ending("UNKNOWN") if seconds > _PATIENCE else None
 
     def _ask(self, question, *arguments):

@@ -9,6 +9,7 @@ MEANING = {
     "BOOT_FAIL": "the node did not start: run it again",
     "PREEMPTED": "another job took its place: run it again, or let Slurm do so (--requeue in conf/slurm.conf)",
     "CANCELLED": "somebody cancelled it, or the site did",
+    "GONE": "it left the queue before it began: somebody cancelled it, or the controller lost it",
     "DEADLINE": "it could not have ended before its deadline",
     "REVOKED": "another cluster of the federation took it",
     "UNKNOWN": "it left the queue, and neither Slurm nor its log tells how; the node may have died",

@@ -39,7 +39,7 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
         )
     if restarts:
         log(f"job {job}: start {restarts + 1} of at most {max_restarts + 1}")
-    supervision = Supervision()
+    supervision = Supervision("srun")
     with tempfile.NamedTemporaryFile(mode="r", prefix=f"pydino-job{job}-") as told:
         code = supervision.run(_step(command, processes, nodes, int(job), told.name))
         number = int(Path(told.name).read_text() or 0)

@@ -44,10 +44,11 @@ class Slurm:
 
     Args:
         patience: seconds for an answer.
+        inherited: descriptors of locks, which sbatch keeps up should we be killed before it has answered.
     """
 
-    def __init__(self, patience: float = 120.0):
-        self.patience = patience
+    def __init__(self, patience: float = 120.0, inherited: tuple[int, ...] = ()):
+        self.patience, self.inherited = patience, inherited
         self.has_accounting = True  # until it says otherwise
 
     def submit(self, command: list[str]) -> str:
@@ -58,7 +59,7 @@ class Slurm:
             UserError: sbatch refused.
         """
         environment = {name: value for name, value in os.environ.items() if not _is_of_a_job(name)}
-        done = self._run(command, environment)
+        done = self._run(command, environment, self.inherited)
         found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
         if done.returncode != 0 or not found:
             said = _said(done)
@@ -164,14 +165,14 @@ class Slurm:
         lines = (line.partition("|") for line in done.stdout.splitlines())
         return list(dict.fromkeys(job for job, _, command in lines if command == script))
 
-    def _run(self, command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    def _run(self, command: list[str], environment: dict[str, str] | None = None, inherited=()) -> subprocess.CompletedProcess:
         environment = {name: value for name, value in (environment or os.environ).items() if not name.startswith(_OF_QUESTIONS)}
         environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
         try:
             # In a group of its own: a Ctrl-C is ours, to be acted on when the answer is there.
             return subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=self.patience,
-                env=environment, process_group=0,
+                env=environment, process_group=0, pass_fds=inherited,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{command[0]} gave no answer in {self.patience:.0f} s") from error

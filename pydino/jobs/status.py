@@ -19,6 +19,7 @@ from .slurm_queries import Slurm, Unreachable
 _PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}  # folders of exp/ without logs
 _STARTED = re.compile(rb"^# Started at (.+)$", re.MULTILINE)
 _ENDED = re.compile(rb"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\) at ([^,\n]+)|Finished at (.+) with status (\d+))", re.MULTILINE)
+_CONTROLLERS = re.compile(r"run(\.stage\d+)?\.log")  # at the top: what is said of them is told elsewhere
 _SLURM_JOB = re.compile(rb"Slurm job (\d+)|SLURM_JOB_ID=(\d+)")
 PATIENCE = 20.0  # seconds for an answer of Slurm
 
@@ -97,7 +98,7 @@ def job_records(exp: Path) -> list[str]:
 
 
 def _files(top: str, unreadable: list[str]):
-    """Logs and records; those of the controller, at the top, are not among them. What goes away meanwhile is passed over."""
+    """Logs and records, without those of the controller. What goes away meanwhile is passed over."""
     folders = [top] if os.path.isdir(top) else []
     while folders:
         folder = folders.pop()
@@ -105,8 +106,9 @@ def _files(top: str, unreadable: list[str]):
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
                     folders += [] if entry.name in _PASSED_OVER else [entry.path]
-                elif entry.name.endswith((".log", ".jobs.json")) and folder != top and os.path.isfile(entry.path):
-                    yield entry.path
+                elif entry.name.endswith((".log", ".jobs.json")) and os.path.isfile(entry.path):
+                    if folder != top or not _CONTROLLERS.fullmatch(entry.name):
+                        yield entry.path
         except FileNotFoundError:
             continue
         except OSError:

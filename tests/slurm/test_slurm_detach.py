@@ -70,6 +70,7 @@ def test_a_cancelled_controller_takes_its_jobs_along(work, cluster):
     cluster.until(lambda: (work / "begun").exists())
     (job,) = jobs(work)
     record = json.loads((work / "exp/log/work.jobs.json").read_text())
+    (work / "exp/log/another.jobs.json").write_text("{")
     cluster.ask("scancel", job)
     cluster.until(lambda: not cluster.queue(), 60)
     assert "Restarts=0" in cluster.show(job) and "JobState=CANCELLED" in cluster.show(record["jobs"][0]["job"])
@@ -121,3 +122,12 @@ def test_a_chain_ends_where_a_stage_fails(work, cluster):
     assert "JobState=CANCELLED" in cluster.show(five)
     text = status(work)
     assert "stage 2, Slurm job" in text and "ended with code 1" in text and "did not begin" in text
+
+
+def test_a_chain_of_which_a_stage_is_refused_is_taken_back(work, cluster):
+    options = ["--chain", "2 4", "--gpu-stages", "4", "--train-cmd", "run_slurm.sh --mem 1G", "--cuda-cmd", "run_slurm.sh"]
+    done = detach(work, "sleep", "60", "--detach", "--chain", options=[*options, "--nj", "1", "--ngpu", "99"])
+    assert done.returncode == 1 and "sbatch refused" in done.stderr and "cancelled what was submitted so far" in done.stderr
+    cluster.until(lambda: not cluster.queue(), 60)
+    assert "cancelled, as not all could be submitted" in status(work) and "stage 4" not in status(work)
+    assert detach(work, "true").returncode == 0

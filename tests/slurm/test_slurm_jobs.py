@@ -174,7 +174,7 @@ def test_what_sbatch_refuses_is_told_with_the_place_to_mend_it(folder, cluster):
     (folder / "site.conf").write_text("command sbatch --partition=nowhere\n")
     done = call(folder, "--config", "site.conf", "a.log", "true")
     assert done.returncode == 1 and "invalid partition" in done.stderr and "are told in site.conf" in done.stderr
-    assert "Traceback" not in done.stderr and not record(folder)["jobs"]
+    assert "Traceback" not in done.stderr and not (folder / "a.jobs.json").exists()
     done = call(folder, "--gpu", "3", "a.log", "true")
     assert done.returncode == 1 and "sbatch refused: " in done.stderr and not cluster.queue()
 
@@ -223,6 +223,59 @@ def test_jobs_of_a_dead_shell_that_are_of_other_inputs_are_cancelled(folder, clu
     (folder / "go").touch()
     _, errors = again.communicate(timeout=40)
     assert again.returncode == 0 and f"cancelling Slurm job {job}, which an earlier run left" in errors
+
+
+def test_jobs_whose_record_was_removed_are_ended_before_others_do_their_work(folder, cluster):
+    """And the record may name a job that is somebody else's by now: numbers come again."""
+    arguments = ["JOB=1:2", "log/a.JOB.log", *ARRAY[2:]]
+    process = begin(folder, *arguments, count=2)
+    process.kill()
+    process.communicate()
+    job = record(folder / "log")["jobs"][0]["job"]
+    (folder / "log/a.jobs.json").unlink()
+    process = begin(folder, *arguments, count=4)
+    assert f"cancelling Slurm job {job}, which an earlier run left" in process.stderr.readline()
+    assert "JobState=CANCELLED" in cluster.show(job)
+    process.kill()
+    process.communicate()
+    ours = record(folder / "log")
+    other = cluster.ask("sbatch", "--parsable", "--hold", f"--chdir={folder.parent.parent}", "--wrap", "true").strip()
+    ours["jobs"][0]["job"] = other
+    (folder / "log/a.jobs.json").write_text(json.dumps(ours))
+    (folder / "go").touch()
+    done = call(folder, *arguments)
+    assert done.returncode == 0 and cluster.queue() == [other], done.stderr
+    cluster.ask("scancel", other)
+
+
+def test_a_submission_whose_wrapper_was_killed_keeps_others_away_until_it_is_answered(folder, cluster, tmp_path):
+    path = sbatch_of_ours(tmp_path, cluster, f'touch "{folder}/asked.1"; sleep 2; exec sbatch "$@"')
+    process = begin(folder, *ARRAY, until="asked.*", PATH=path)
+    process.kill()
+    process.communicate()
+    done = call(folder, *ARRAY)
+    assert done.returncode == 1 and f"process {process.pid} on " in done.stderr and "is at the jobs of a.JOB.log" in done.stderr
+    cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
+    process = begin(folder, *ARRAY, count=2)
+    assert "2 of 2 jobs are in the queue, from an earlier run" in process.stderr.readline()
+    (folder / "go").touch()
+    assert process.wait(timeout=40) == 0 and len(list(folder.glob("begun.*"))) == 2
+
+
+def test_at_most_so_many_at_once_beside_those_of_an_earlier_run(folder, cluster):
+    arguments = ["--max-jobs-run", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", f"mktemp begun.$1.XXXX; [ $1 != 1 ] || exit 1; {PATIENT}"]
+    arguments += ["x", "JOB"]
+    process = begin(folder, *arguments, count=5, PYDINO_MADE_FROM="one")
+    process.kill()
+    process.communicate()
+    cluster.until(lambda: len(cluster.queue()) == 2)
+    process = begin(folder, *arguments, until="a.jobs.json", PYDINO_MADE_FROM="one")
+    assert "2 of 3 jobs are in the queue" in process.stderr.readline()
+    time.sleep(1.5)
+    assert len(list(folder.glob("begun.1.*"))) == 1
+    (folder / "go").touch()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "failed jobs: 1\n" in errors and len(list(folder.glob("begun.1.*"))) == 2
 
 
 def sbatch_of_ours(tmp_path, cluster, text):
@@ -278,7 +331,8 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
     cluster.ask("scancel", f"{job}_2")
     cluster.ask("scontrol", "release", job)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and f"job 2 (Slurm job {job}_2): CANCELLED" in errors and "there is no a.2.log" in errors
+    assert process.returncode == 1
+    assert f"job 2 (Slurm job {job}_2): GONE: it left the queue before it began" in errors and "there is no a.2.log" in errors
     assert "failed jobs: 2\n" in errors and "again" not in errors
 
 
@@ -361,7 +415,7 @@ def test_the_controller_is_restarted_while_jobs_run(folder, cluster):
 def test_a_job_is_submitted_when_the_controller_is_back(folder, cluster):
     cluster.stop_daemon("slurmctld")
     process = subprocess.Popen([WRAPPER, "a.log", "true"], cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert "run_slurm.sh: Slurm takes no jobs (" in process.stderr.readline()
+    assert "run_slurm.sh: Slurm does not answer (" in process.stderr.readline()
     cluster.start_controller()
     assert process.wait(timeout=60) == 0
     cluster.until_ready()
