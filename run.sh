@@ -128,27 +128,28 @@ fi
 
 if stage 5 extract "teachers and baselines" "embeddings of every set"; then
   make_baselines
-  for system in $(systems); do for set in ${recipe[sets]}; do
-    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
-      "$(model_folder "$system")" "data/$set" "exp/$system/xvectors_$set"
-  done; done
-  for system in $(systems); do for set in ${recipe[silence_sets]}; do
-    run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" --keep-silence true \
-      "$(model_folder "$system")" "data/$set" "exp/$system/xvectors_${set}_with_silence"
-  done; done
+  for system in $(systems); do extract "$system"; done
 fi
 
 if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
-  for system in $(systems); do
-    score_cosine "$system"
-    score_plda "$system"
+  for system in $(systems); do score "$system"; done
+fi
+
+if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]// /,}}_$tag/seedN/model, what labels would give; its scores"; then
+  label_maps=()
+  for set in ${recipe[train_sets]}; do label_maps+=("data/$set/${recipe[supervised_labels]}"); done
+  for method in ${recipe[supervised]}; do for seed in $seeds; do
+    run steps/train_xvector.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
+      data/train_ssl "${label_maps[@]}" "exp/${method}_$tag/seed$seed"
+  done; done
+  for system in $(supervised_systems); do
+    extract "$system"
+    score "$system"
   done
 fi
 
 if stage 10 transfer "frozen embeddings and labels" "classifiers of other tasks"; then
-  for system in $(systems); do
-    train_classifiers "$system"
-  done
+  for system in $(all_systems); do train_classifiers "$system"; done
 fi
 
 if stage 11 report "every result" "exp/{results.json,RESULTS.md,report.html}"; then

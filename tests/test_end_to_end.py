@@ -12,7 +12,7 @@ def test_every_model_is_beside_every_baseline(finished):
     rows = results(finished)
     systems = {(r["model"], r["treatment"]) for r in rows if r["task"] == "sv" and r["metric"] == "eer" and r["backend"] == "cosine"}
     models = {model for model, _ in systems}
-    assert len(models) == 4 and {"untrained", "fbank-stats", "fbank-stats-cmn"} < models
+    assert len(models) == 5 and {"xvector", "untrained", "fbank-stats", "fbank-stats-cmn"} < models
     assert systems == {(model, treatment) for model in models for treatment in ("raw", "centred", "whitened")}
     assert {r["task"] for r in rows} == {"sv", "emotion", "impairment"}
     for row in rows:

@@ -22,7 +22,7 @@ def test_list_is_the_recipes_table_of_contents():
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["0", "check"], ["1", "data"], ["2", "features"], ["3", "train-set"], ["4", "pretrain"], ["5", "extract"], ["6", "score"],
-        ["10", "transfer"], ["11", "report"],
+        ["9", "baseline"], ["10", "transfer"], ["11", "report"],
     ]  # fmt: skip
 
 
@@ -33,6 +33,22 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
     commands = [line.split()[0] for line in done.stdout.splitlines()]
     assert commands == ["steps/make_train_set.sh", "steps/train_dino.sh", "steps/train_dino.sh"]
     assert list(work.iterdir()) == []
+
+
+def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_left_away(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    text = (ROOT / "egs/mini/conf/recipe.yaml").read_text().replace("{sets: [train]", "{sets: [train, test]")
+    recipe.write_text(text.replace("{models: [xvector]}", "{models: [xvector], labels: utt2emotion}"))
+    asked = ["--dry-run", "--stage", 9, "--stop-stage", 10, "--recipe-file", recipe, "--work-dir", tmp_path / "work"]
+    said = run(*asked).stdout
+    assert "data/train_ssl data/train/utt2emotion data/test/utt2emotion exp/xvector_mini/seed0\n" in said
+    assert "exp/xvector_mini/seed0/model data/test exp/xvector_mini/seed0/xvectors_test\n" in said
+    assert "exp/xvector_mini/seed0/transfer/emotion\n" in said and "dino-koleo_mini/seed0/scores" not in said
+    assert "xvector_mini" not in run(*asked, "--skip-stages", 9).stdout
+    recipe.write_text(text.replace("supervised", "# supervised"))
+    assert "9 trains what supervised.models names" in run(*asked).stderr
+    recipe.write_text(text.replace("{models: [xvector]}", "{models: [speaker-net]}"))
+    assert "speaker-net: those of supervised.models" in run(*asked).stderr
 
 
 @pytest.mark.parametrize("option, parts", [("--train-sets", "dev-clean test-other"), ("--test-sets", "train-clean-100 dev-clean")])

@@ -14,7 +14,7 @@ from test_train_dino import BANDS, equal, log_lines, make_data, make_train_set
 from test_train_dino import CONFIG as DINO_CONFIG
 
 import pydino
-from pydino.base import ConfigError, config_from_dict, dump_config, load_config
+from pydino.base import ConfigError, UserError, config_from_dict, dump_config, load_config
 from pydino.cli import main
 from pydino.cli.train_xvector import read_labels
 from pydino.data import Order, TrainingSet, ViewMaker, ViewSampler
@@ -92,7 +92,7 @@ def method_and_sampler(data, labels, passes=1, **options):
     dataset = TrainingSet(data)
     sampler = ViewSampler(dataset, config.crops, Order(dataset.hashes, config.batch_size, 0), 0.01, 0, accumulation=passes)
     views = ViewMaker(config.crops, config.augment_pair, config.normalisation, BANDS, 0.01, 0, "cpu")
-    return Xvector(config, views, BANDS, *read_labels(data, labels), 10, 2.0, World()), sampler
+    return Xvector(config, views, BANDS, *read_labels(data, [labels]), 10, 2.0, World()), sampler
 
 
 def test_the_loss_is_the_cross_entropy_of_each_crop_with_the_label_of_its_utterance(data, labels):
@@ -243,6 +243,19 @@ def test_mistakes_in_the_labels_speak_and_leave_no_trace(data, labels, tmp_path,
     assert "steps/make_train_set.sh makes one" in capsys.readouterr().err
     assert not (tmp_path / "exp").exists()
     assert train(data, labels, tmp_path / "exp") == 0  # mended, it goes on in the same place
+
+
+def test_labels_of_several_files(data, labels, tmp_path):
+    table = read_table(labels)
+    halves = [tmp_path / "one", tmp_path / "two"]
+    write_table(halves[0], dict(list(table.items())[::2]))
+    write_table(halves[1], table)
+    one, several = read_labels(data, [labels]), read_labels(data, halves)
+    assert all((a == b).all() for a, b in zip(one, several, strict=True))
+    first = next(iter(table))
+    write_table(halves[1], {**table, first: "another"})
+    with pytest.raises(UserError, match=f"calls {first} 'another', and another of .* '{table[first]}'"):
+        read_labels(data, halves)
 
 
 def test_a_finished_run_is_left_alone_and_one_of_other_labels_refused(data, labels, tmp_path, capsys):

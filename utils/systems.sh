@@ -10,12 +10,27 @@ if [ -z "$models$model" ] && [ "$list" != true ] && [ "$stop_stage" -ge 5 ]; the
   exit 1
 fi
 
-# systems: print the systems, the trained ones first.
+# systems: print the systems that learnt without labels, or nothing, the trained ones first.
 systems() {
   local method seed
   for method in $models; do for seed in $seeds; do echo "${method}_$tag/seed$seed"; done; done
   if [ -n "$model" ]; then given_system; fi
   for method in $baselines; do echo "${method}_$tag/seed0"; done
+}
+
+# supervised_systems: print those that stage 9 trains.
+supervised_systems() {
+  local method seed
+  for method in ${recipe[supervised]}; do for seed in $seeds; do echo "${method}_$tag/seed$seed"; done; done
+}
+
+# all_systems: print both; without those of stage 9 if they are not to be trained and have not been.
+all_systems() {
+  local system
+  systems
+  for system in $(supervised_systems); do
+    if [ -e "exp/$system/.done.train" ] || [[ " $skip_stages " != *" 9 "* ]]; then echo "$system"; fi
+  done
 }
 
 # The system of --model: named as it was where it was trained, exp/METHOD_TAG/seedN/teacher.
@@ -26,7 +41,7 @@ given_system() {
 # model_folder SYSTEM: print its model folder.
 model_folder() {
   if [ -n "$model" ] && [ "$1" = "$(given_system)" ]; then echo "$model"
-  elif [[ " $baselines " == *" ${1%_"$tag"/*} "* ]]; then echo "exp/$1/model"
+  elif [[ " $baselines ${recipe[supervised]} " == *" ${1%_"$tag"/*} "* ]]; then echo "exp/$1/model"
   else echo "exp/$1/teacher"; fi
 }
 
@@ -37,6 +52,24 @@ make_baselines() {
   for method in $baselines; do
     run steps/make_baseline.sh --kind "$method" --like "${like:-$model}" "data/${recipe[sets]%% *}" "exp/${method}_$tag/seed0/model"
   done
+}
+
+# extract SYSTEM: embed every set, and with their silence those whose pauses are looked at.
+extract() {
+  local set
+  for set in ${recipe[sets]}; do extract_set "$1" "$set" "exp/$1/xvectors_$set"; done
+  for set in ${recipe[silence_sets]}; do extract_set "$1" "$set" "exp/$1/xvectors_${set}_with_silence" --keep-silence true; done
+}
+
+extract_set() {
+  run steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" "${@:4}" \
+    "$(model_folder "$1")" "data/$2" "$3"
+}
+
+# score SYSTEM: every test, by cosine and by PLDA.
+score() {
+  score_cosine "$1"
+  score_plda "$1"
 }
 
 # score_cosine SYSTEM: every test with plain, centred and whitened embeddings; the last two learn from unlabelled speech.

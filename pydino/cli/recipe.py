@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pydino.base import load_config
+from pydino.report.tables import is_supervised
 
 
 @dataclass
@@ -16,6 +17,14 @@ class TrainSet:
     sets: list[str] = field(default_factory=lambda: ["train"])
     min_duration: float = 2.0  # seconds left after silence is removed
     keep_silence: bool = False
+
+
+@dataclass
+class Supervised:
+    """What is trained with labels, for comparison."""
+
+    models: list[str] = field(default_factory=list)  # METHOD has its science in conf/METHOD.yaml
+    labels: str = "utt2spk"  # a file in each of the directories of train_set
 
 
 @dataclass
@@ -65,6 +74,7 @@ class Recipe:
     compress: bool = False  # features of a byte a value; a quarter of the disk, a little slower to read
     train_set: TrainSet = field(default_factory=TrainSet)
     models: list[str] = field(default_factory=list)  # trained by default: METHOD has its science in conf/METHOD.yaml
+    supervised: Supervised = field(default_factory=Supervised)
     trials: list[Trials] = field(default_factory=list)
     plda: Plda | None = None
     tasks: list[Task] = field(default_factory=list)
@@ -72,9 +82,13 @@ class Recipe:
     def __post_init__(self):
         self.prepare = self.prepare or f"prepare_{self.name}"
         self.corpora = self.corpora or [self.prepare.removeprefix("prepare_")]
-        known = {0, 1, 2, 3, 4, 5, 6, 10, 11}
+        known = {0, 1, 2, 3, 4, 5, 6, 9, 10, 11}
         if not set(self.stages) <= known:
             raise ValueError(f"stages: {sorted(set(self.stages) - known)} do not exist; there are {sorted(known)}")
+        if (9 in self.stages) != bool(self.supervised.models):
+            raise ValueError("stages: 9 trains what supervised.models names: a recipe has both or neither")
+        if misnamed := [name for name in self.supervised.models if not is_supervised(name)] + list(filter(is_supervised, self.models)):
+            raise ValueError(f"models: {misnamed[0]}: those of supervised.models, and no others, are named xvector or xvector-SOMETHING")
         used = [*(t.set for t in self.trials), *(t.set for t in self.tasks), *([self.plda.set] if self.plda else [])]
         if self.models:
             used += self.train_set.sets
@@ -102,6 +116,8 @@ def lines(recipe: Recipe):
     yield "min_duration", f"{recipe.train_set.min_duration:g}"
     yield "keep_silence", str(recipe.train_set.keep_silence).lower()
     yield "models", " ".join(recipe.models)
+    yield "supervised", " ".join(recipe.supervised.models)
+    yield "supervised_labels", recipe.supervised.labels
     silent = sorted({task.set for task in recipe.tasks if task.keep_silence})
     yield "silence_sets", " ".join(silent)
     yield "plda", f"{recipe.plda.set} {recipe.plda.lda_dim}" if recipe.plda else ""

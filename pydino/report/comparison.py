@@ -1,13 +1,14 @@
-"""What was learnt: the best trained model beside the best baseline, like against like."""
+"""What was learnt: the best model that learnt without labels, beside the best baseline and the best with labels, like against like."""
 
-from pydino.report.tables import TASK_TITLES, Metric, Table, cell_text, group_rows, is_baseline, mean_value, shown_metric
+from pydino.report.tables import TASK_TITLES, Metric, Table, cell_text, group_rows, is_baseline, is_supervised, mean_value, shown_metric
 
 # The one metric of a task that its comparison rests on: the first of these that was measured.
 _LEADING = ("eer", "uar", "accuracy", "f1_micro", "mae")
 
 
 def comparison_table(results: list[dict]) -> Table | None:
-    """Like against like: the best model that learnt from speech beside the best baseline, for the same treatment.
+    """Like against like: the best model that learnt from speech alone beside the best baseline, for the same treatment; and where models
+    learnt with labels, the best of these.
 
     The intervals of several seeds are hulls over the seeds' own intervals, so that "apart" never rests on a lucky seed.
     None when there is no baseline to compare with.
@@ -24,19 +25,29 @@ def comparison_table(results: list[dict]) -> Table | None:
         how = shown_metric(group, metric)
         sides = {}
         for row in group_rows([result for result in group if result["metric"] == metric]):
-            alike = sides.setdefault(row.key[2:5], ([], []))
-            alike[is_baseline(row.key[0])].append((row.key[0], row.metrics[metric]))
-        for (backend, labels, treatment), (trained, baselines) in sides.items():
+            alike = sides.setdefault(row.key[2:5], ([], [], []))
+            side = 1 if is_baseline(row.key[0]) else 2 if is_supervised(row.key[0]) else 0
+            alike[side].append((row.key[0], row.metrics[metric]))
+        for (backend, labels, treatment), (trained, baselines, supervised) in sides.items():
             if trained and baselines:
                 ours, theirs = (_best(side, how) for side in (trained, baselines))
+                with_labels = _shown(_best(supervised, how), how) if supervised else ""
                 cells.append([
                     f"{TASK_TITLES.get(task, task)}: {test_set}", backend, labels, treatment, how.heading,
-                    f"{ours[0]}: {cell_text(ours[1], how.decimals)}", f"{theirs[0]}: {cell_text(theirs[1], how.decimals)}",
-                    _verdict(ours[1], theirs[1], how),
+                    _shown(ours, how), _shown(theirs, how), _verdict(ours[1], theirs[1], how), with_labels,
                 ])  # fmt: skip
     header = ["test", "back-end", "labels", "treatment", "metric", "best trained", "best baseline", "trained model is"]
-    caption = "The best trained model beside the best baseline, treated alike."
+    caption = "The best model that was trained without labels beside the best baseline, treated alike."
+    if any(row[-1] for row in cells):
+        header.append("learnt with labels")
+        caption += " The last column is what an encoder trained with labels gives."
+    else:
+        cells = [row[:-1] for row in cells]
     return Table("Learnt from speech, or not", caption, header, cells, text_columns=len(header)) if cells else None
+
+
+def _shown(side: tuple, how: Metric) -> str:
+    return f"{side[0]}: {cell_text(side[1], how.decimals)}"
 
 
 def _best(side: list, how: Metric):

@@ -14,6 +14,7 @@ _NOTES = (
     ("(low to high)", "range over seeds, beside their mean"),
     ("labels", "what the back-end was trained on: `none`, `pseudo` (clusters), `train` (the training set's own labels)"),
     ("treatment", "of embeddings: `raw`; `centred`: less the mean of unlabelled training ones; `whitened`: decorrelated by these"),
+    ("xvector", "the same encoder trained with labels (of speakers): for comparison"),
     ("fbank-stats", "baseline: mean and standard deviation of the filter banks; it keeps the level and colour of the recording"),
     ("fbank-stats-cmn", "baseline: the same after mean normalisation, which is what the encoders see"),
     ("untrained", "baseline: the encoder with random weights"),

@@ -61,6 +61,11 @@ def is_baseline(model: str) -> bool:
     return model in BASELINES
 
 
+def is_supervised(model: str) -> bool:
+    """Whether it has learnt from labels, for comparison: the methods ``xvector`` and ``xvector-ANYTHING``."""
+    return model.split("-")[0] == "xvector"
+
+
 def result_tables(results: list[dict]) -> list[Table]:
     """One table for each task and test set, verification first. Seeds of one configuration become mean and range."""
     groups = {}
@@ -71,7 +76,7 @@ def result_tables(results: list[dict]) -> list[Table]:
 
 
 def group_rows(results: list[dict]) -> list[Row]:
-    """Rows of one table in their order: trained models before baselines, then back-end, labels and treatment."""
+    """Rows of one table in their order: trained models, with labels after those without, before baselines; then back-end and the like."""
     rows = {}
     for result in results:
         # Two configurations of one method are two rows, never two "seeds" of one.
@@ -83,7 +88,7 @@ def group_rows(results: list[dict]) -> list[Row]:
 def _row_order(key: tuple) -> tuple:
     model, train_set, backend, labels, treatment, config = key
     return (
-        is_baseline(model), _rank(BASELINES, model), model, str(train_set), config,
+        is_baseline(model), _rank(BASELINES, model), is_supervised(model), model, str(train_set), config,
         _rank(BACKENDS, backend), backend, _rank(LABELS, labels), _rank(TREATMENTS, treatment), treatment,
     )  # fmt: skip
 
