@@ -2,4 +2,4 @@
 # Learn an embedding from your own folder of recordings, no labels needed. Options are those of ../../run.sh.
 # Usage: ./run.sh [options]        ./run.sh --help tells them, README.md what to expect
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
-exec "$here/../../run.sh" --corpus-dir "$here" "$@"
+exec "${here%/*/*}/run.sh" --corpus-dir "$here" "$@"
