@@ -151,6 +151,8 @@ def test_the_tables_hold_the_numbers_trained_models_first(written):
     assert "Made by `pydino evaluate-scores data/test/trials scores.txt`" in table
     assert "one seed" in table and "12,880 trials" in table
     assert "| better, intervals apart |" in text
+    explained = re.findall(r"^\* ([^:]+): ", text, flags=re.MULTILINE)  # what is there, and nothing else
+    assert {"EER", "UAR", "treatment", "untrained", "entropy"} <= set(explained) and not {"xvector", "MAE"} & set(explained)
 
 
 def test_results_json_is_the_list_of_all_results(written):

@@ -14,11 +14,16 @@ _NOTES = (
     ("(low to high)", "range over seeds, beside their mean"),
     ("labels", "what the back-end was trained on: `none`, `pseudo` (clusters), `train` (the training set's own labels)"),
     ("treatment", "of embeddings: `raw`; `centred`: less the mean of unlabelled training ones; `whitened`: decorrelated by these"),
-    ("xvector", "the same encoder trained with labels (of speakers): for comparison"),
+    ("xvector", "the same encoder trained with labels (of speakers, where the recipe names no others), for comparison"),
     ("fbank-stats", "baseline: mean and standard deviation of the filter banks; it keeps the level and colour of the recording"),
     ("fbank-stats-cmn", "baseline: the same after mean normalisation, which is what the encoders see"),
     ("untrained", "baseline: the encoder with random weights"),
+    ("entropy", "of the teacher's answers, in nats: of each (0: it is certain), and of their mean (0: one answer for all, a collapse)"),
+    ("spread", "1 where embeddings lie evenly over the sphere, 0 where all are one point"),
+    ("effective rank", "how many directions the embeddings use"),
 )
+# What is looked for in the tables, where it is not the name itself.
+_SIGNS = {"minDCF p": "minDCF", "[low, high]": " [", "(low to high)": " to "}
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2128; --soft: #5d6673; --paper: #ffffff; --line: #d5dae1; --grid: #e6e9ee; --tint: #f4f6f9 }
@@ -45,7 +50,7 @@ def markdown_page(title: str, tables: list[Table], commands: str, made_by: str) 
     parts += [_markdown_table(table) for table in tables]
     if commands:
         parts.append(f"## Commands\n\n```\n{commands.rstrip()}\n```")
-    parts.append("## How to read the tables\n\n" + "\n".join(f"* {name}: {text}." for name, text in _NOTES))
+    parts.append("## How to read the tables\n\n" + "\n".join(f"* {name}: {text}." for name, text in _notes(tables)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,11 +90,17 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
         )
     if commands:
         body.append(f"<h2>Commands</h2>\n<pre>{escape(commands.rstrip())}</pre>")
-    notes = "\n".join(f"<dt>{escape(name)}</dt><dd>{_code(text)}</dd>" for name, text in _NOTES)
+    notes = "\n".join(f"<dt>{escape(name)}</dt><dd>{_code(text)}</dd>" for name, text in _notes(tables))
     body.append(f"<h2>How to read the tables</h2>\n<dl>\n{notes}\n</dl>")
     content = "\n".join(body)
     head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>'
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+
+
+def _notes(tables: list[Table]) -> list[tuple[str, str]]:
+    """Name and explanation of what the tables hold."""
+    cells = "\n".join(text for table in tables for row in (table.header, *table.rows) for text in row)
+    return [(name, text) for name, text in _NOTES if _SIGNS.get(name, name) in cells]
 
 
 def _code(text: str) -> str:
