@@ -33,8 +33,8 @@ download=false       # fetch a free corpus first
 # How:
 nj=$(env -u OMP_NUM_THREADS nproc)   # parallel jobs; each has its own number of threads
 max_drop=0           # share of the recordings that may be unusable (unreadable, too short); all are named
-ngpu=-1              # GPUs for pre-training and extraction; -1: all that are here, with Slurm one if the cluster has any
-num_nodes=1          # machines for pre-training, each with ngpu GPUs; several need a scheduler
+ngpu=-1              # GPUs for training and extraction; -1: all that are here, with Slurm one if the cluster has any
+num_nodes=1          # machines for training, each with ngpu GPUs; several need a scheduler
 seeds=0              # one model a seed, such as "0 1 2"
 models=              # what to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
 model=               # a trained model folder to extract with, beside or instead of what is trained here
@@ -113,6 +113,7 @@ if stage 2 features "recordings" "filter banks and log-energy, and from it VAD";
 fi
 
 if stage 3 train-set "data/{${recipe[train_sets]// /,}}" "data/train_ssl: long enough, labels hidden"; then
+  check_labels
   read -ra train_dirs <<< "${recipe[train_sets]}"
   run steps/make_train_set.sh --min-duration "${recipe[min_duration]}" --keep-silence "${recipe[keep_silence]}" \
     --name "${recipe[name]}/${recipe[train_sets]// /+}" \
@@ -136,11 +137,10 @@ if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
 fi
 
 if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]// /,}}_$tag/seedN/model, what labels would give; its scores"; then
-  label_maps=()
-  for set in ${recipe[train_sets]}; do label_maps+=("data/$set/${recipe[supervised_labels]}"); done
+  mapfile -t labels < <(label_maps)
   for method in ${recipe[supervised]}; do for seed in $seeds; do
     run steps/train_xvector.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
-      data/train_ssl "${label_maps[@]}" "exp/${method}_$tag/seed$seed"
+      data/train_ssl "${labels[@]}" "exp/${method}_$tag/seed$seed"
   done; done
   for system in $(supervised_systems); do
     extract "$system"

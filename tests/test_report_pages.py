@@ -194,13 +194,15 @@ def test_the_comparison_says_whether_intervals_touch(ours, theirs, verdict):
 
 
 def test_what_labels_give_stands_beside_and_is_not_taken_for_what_was_learnt_without():
-    supervised = result(model="xvector-long", config="xvector-long_mini/model", value=4.0, ci=[3.0, 5.0])
+    supervised = result(model="xvector", config="xvector-long_mini/model", value=4.0, ci=[3.0, 5.0])
     rows = [result(value=14.8), baseline(value=28.3), supervised]
     table = comparison_table(rows)
     assert table.header[-1] == "learnt with labels" and len(table.rows) == 1
-    assert table.rows[0][-4].startswith("dino-koleo: 14.80") and table.rows[0][-1] == "xvector-long: 4.00 [3.00, 5.00]"
-    assert [row[0] for row in result_tables(rows)[0].rows] == ["dino-koleo", "xvector-long", "fbank-stats"]
-    assert comparison_table([rows[1], rows[2]]) is None
+    assert table.rows[0][-4].startswith("dino-koleo: 14.80") and table.rows[0][-1] == "xvector: 4.00 [3.00, 5.00]"
+    assert [row[0] for row in result_tables(rows)[0].rows] == ["dino-koleo", "xvector", "fbank-stats"]
+    other = {**supervised, "config": "xvector_mini/model", "value": 5.0}
+    assert comparison_table([*rows, other]).rows[0][-1] == "xvector (xvector-long_mini): 4.00 [3.00, 5.00]"
+    assert comparison_table(rows[1:]).rows[0][-4:] == ["", "fbank-stats: 28.30 [26.00, 30.50]", "", "xvector: 4.00 [3.00, 5.00]"]
 
 
 def test_higher_is_better_for_recall_and_only_like_is_held_against_like():

@@ -45,10 +45,34 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
     assert "exp/xvector_mini/seed0/model data/test exp/xvector_mini/seed0/xvectors_test\n" in said
     assert "exp/xvector_mini/seed0/transfer/emotion\n" in said and "dino-koleo_mini/seed0/scores" not in said
     assert "xvector_mini" not in run(*asked, "--skip-stages", 9).stdout
-    recipe.write_text(text.replace("supervised", "# supervised"))
-    assert "9 trains what supervised.models names" in run(*asked).stderr
-    recipe.write_text(text.replace("{models: [xvector]}", "{models: [speaker-net]}"))
-    assert "speaker-net: those of supervised.models" in run(*asked).stderr
+
+
+def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_any_case(tmp_path):
+    asked = ["--dry-run", "--stage", 10, "--work-dir", tmp_path]
+    done = run(*asked)
+    assert done.returncode == 0 and "dino-koleo_mini/seed0/transfer" in done.stdout and "xvector_mini" not in done.stdout
+    assert "without xvector_mini/seed0, which stage 9 has not made" in done.stderr
+    for name in ("train", "test", "test_with_silence"):
+        mark = tmp_path / f"exp/xvector_mini/seed0/xvectors_{name}/.done"
+        mark.parent.mkdir(parents=True)
+        mark.touch()
+    assert "exp/xvector_mini/seed0/transfer/emotion\n" in run(*asked, "--skip-stages", 9).stdout
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [("supervised:", "# supervised:", "9 trains what supervised.models names"), ("models: [dino-koleo]", "models: []", "models: none, but"),
+     ("[xvector]}", "[speaker-net]}", "speaker-net: those of supervised.models"), ("[xvector]}", "[xvector-big]}", "/xvector-big.yaml"),
+     ("[xvector]}", "[xvector], labels: ''}", "'' is not the name of a file"),
+     ("[xvector]}", "[xvector], labels: utt2speaker}", "no data/train/utt2speaker, which supervised.labels")],
+)  # fmt: skip
+def test_mistakes_in_what_is_trained_with_labels_do_not_wait_for_stage_9(tmp_path, old, new, said):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text((ROOT / "egs/mini/conf/recipe.yaml").read_text().replace(old, new))
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train/utt2spk").touch()
+    done = run("--stage", 3, "--stop-stage", 4, "--recipe-file", recipe, "--work-dir", tmp_path)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("option, parts", [("--train-sets", "dev-clean test-other"), ("--test-sets", "train-clean-100 dev-clean")])
@@ -77,6 +101,7 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
         (["--stage", "12"], "--stage 12 comes after --stop-stage 11"),
         (["--skip-stages", "4,5"], "the recipe has no stage '4,5'"),
         (["--models", "nosuch"], "conf/nosuch.yaml"),
+        (["--models", "xvector"], "xvector is trained with labels: stage 9 does so"),
         (["--model", "nosuch"], "is no model folder"),
         (["--tag", "a b"], "--tag may hold letters"),
         (["--max-drop", "0.5x"], "--max-drop is a share between 0 and 1"),
@@ -102,6 +127,16 @@ def test_recipe_is_checked(tmp_path):
 def test_a_recipe_without_training_asks_for_a_model(tmp_path):
     done = run("--corpus-dir", "egs/emodb", "--work-dir", tmp_path)
     assert done.returncode == 1 and "name one with --model FOLDER" in done.stderr
+
+
+def test_a_given_model_is_not_taken_for_one_that_is_trained_here(tmp_path):
+    for given in ("elsewhere", "work"):
+        model = tmp_path / given / "exp/xvector_mini/seed0/model"
+        model.mkdir(parents=True)
+        (model / "config.yaml").touch()
+        done = run("--dry-run", "--stage", 9, "--work-dir", tmp_path / "work", "--model", model)
+        assert (done.returncode, "would be called xvector_mini/seed0" in done.stderr) == ((1, True) if given == "elsewhere" else (0, False))
+    assert done.stdout.count("exp/xvector_mini/seed0/transfer/emotion") == 1
 
 
 def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):

@@ -8,7 +8,7 @@ detach_pipeline() {
   program=$(cd "$called_from" && realpath -- "$called_as")
   if [ "$chain" = true ]; then
     for number in ${recipe[stages]}; do
-      if [ "$number" -ge "$stage" ] && [ "$number" -le "$stop_stage" ] && [[ " $skip_stages " != *" $number "* ]]; then stages+=("$number"); fi
+      if to_run "$number"; then stages+=("$number"); fi
     done
     options=(--chain "${stages[*]}" --gpu-stages "4 5 9" --train-cmd "$train_cmd" --cuda-cmd "$cuda_cmd" --nj "$nj" --ngpu "$ngpu")
   else

@@ -20,6 +20,11 @@ stage() {
   say "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
+# to_run N: whether stage N is to run in this call.
+to_run() {
+  [[ " ${recipe[stages]} " == *" $1 "* && " $skip_stages " != *" $1 "* ]] && [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ]
+}
+
 # quote WORDS...: the words as a shell reads them back, quoted only where they need it.
 quote() {
   local word quoted=()
@@ -110,7 +115,10 @@ check_options() {
     esac
   done
   for word in $models; do
-    [ -f "$conf/$word.yaml" ] || mistake "--models: no $conf/$word.yaml; a model is a file there, named without its .yaml"
+    [[ $word != xvector && $word != xvector-* ]] || mistake "--models: $word is trained with labels: stage 9 does so, if the recipe's supervised.models names it"
+  done
+  for word in $models ${recipe[supervised]}; do
+    [ -f "$conf/$word.yaml" ] || mistake "no $conf/$word.yaml, which the recipe or --models names; a model is a file there, named without its .yaml"
   done
   [ -z "$model" ] || [ -f "$model/config.yaml" ] || mistake "--model $model is no model folder; a trained one is exp/METHOD_TAG/seedN/teacher"
 }

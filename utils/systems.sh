@@ -10,26 +10,58 @@ if [ -z "$models$model" ] && [ "$list" != true ] && [ "$stop_stage" -ge 5 ]; the
   exit 1
 fi
 
-# systems: print the systems that learnt without labels, or nothing, the trained ones first.
+# seeds_of METHODS...: print their systems, one a seed.
+seeds_of() {
+  local method seed
+  for method in "$@"; do for seed in $seeds; do echo "${method}_$tag/seed$seed"; done; done
+}
+
+# shellcheck disable=SC2086  # lists of words
+trained_systems() { seeds_of $models; }
+# shellcheck disable=SC2086
+supervised_systems() { seeds_of ${recipe[supervised]}; }   # those of stage 9
+
+# systems: print all that stages 5 and 6 walk over, the trained ones first, each once.
 systems() {
-  local method seed
-  for method in $models; do for seed in $seeds; do echo "${method}_$tag/seed$seed"; done; done
-  if [ -n "$model" ]; then given_system; fi
-  for method in $baselines; do echo "${method}_$tag/seed0"; done
+  local method
+  {
+    trained_systems
+    if [ -n "$model" ]; then given_system; fi
+    for method in $baselines; do echo "${method}_$tag/seed0"; done
+  } | awk '!seen[$0]++'
 }
 
-# supervised_systems: print those that stage 9 trains.
-supervised_systems() {
-  local method seed
-  for method in ${recipe[supervised]}; do for seed in $seeds; do echo "${method}_$tag/seed$seed"; done; done
-}
-
-# all_systems: print both; without those of stage 9 if they are not to be trained and have not been.
+# all_systems: print these and those of stage 9, without what it has not made and is not about to make.
 all_systems() {
   local system
-  systems
-  for system in $(supervised_systems); do
-    if [ -e "exp/$system/.done.train" ] || [[ " $skip_stages " != *" 9 "* ]]; then echo "$system"; fi
+  {
+    systems
+    for system in $(supervised_systems); do
+      if to_run 9 || is_extracted "$system"; then echo "$system"
+      else say "without $system, which stage 9 has not made: ./run.sh --stage 9 makes it"; fi
+    done
+  } | awk '!seen[$0]++'
+}
+
+# is_extracted SYSTEM: whether all its embeddings are there.
+is_extracted() {
+  local set
+  for set in ${recipe[sets]}; do [ -e "exp/$1/xvectors_$set/.done" ] || return 1; done
+  for set in ${recipe[silence_sets]}; do [ -e "exp/$1/xvectors_${set}_with_silence/.done" ] || return 1; done
+}
+
+# label_maps: print the labels that stage 9 learns from, a file for each training set.
+label_maps() {
+  local set
+  for set in ${recipe[train_sets]}; do echo "data/$set/${recipe[supervised_labels]}"; done
+}
+
+# check_labels: end with a message if some are missing, before DINO is trained and not days later.
+check_labels() {
+  local file
+  [[ $dry_run = false && " ${recipe[stages]} " == *" 9 "* && " $skip_stages " != *" 9 "* ]] || return 0
+  for file in $(label_maps); do
+    [ ! -d "${file%/*}" ] || [ -f "$file" ] || mistake "no $file, which supervised.labels of the recipe names; there are $(cd "${file%/*}" && echo utt2*)"
   done
 }
 
@@ -37,6 +69,12 @@ all_systems() {
 given_system() {
   echo "$(basename "$(dirname "$(dirname "$model")")")/$(basename "$(dirname "$model")")"
 }
+
+# A system of --model that is called as one that is trained here must be that very one.
+if [ -n "$model" ] && { trained_systems; supervised_systems; } | grep -Fx "$(given_system)" > /dev/null &&
+  [[ $model != "$(realpath -m "exp/$(given_system)")"/* ]]; then
+  mistake "--model $model would be called $(given_system), as is what is trained here: give another --tag"
+fi
 
 # model_folder SYSTEM: print its model folder.
 model_folder() {

@@ -156,8 +156,8 @@ def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
         how = f"was {earlier.get(name)} and is {wanted.get(name)} now" if name.startswith("option ") else "is different now"
         raise UserError(
             f"{exp} holds another run: {name} {how}"
-            f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it with another --tag "
-            "(another EXP), or discard it with --force true"
+            f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it in another EXP "
+            "(of run.sh: as conf/ANOTHER_NAME.yaml, or everything with another --tag), or discard it with --force true"
         )
     return why_not_done(exp / ".done.train", wanted) == ""
 

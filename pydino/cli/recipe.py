@@ -3,6 +3,7 @@
 Lists are joined by blanks; a key of several entries (trials, tasks) is printed once an entry, its fields joined by blanks.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,6 +90,10 @@ class Recipe:
             raise ValueError("stages: 9 trains what supervised.models names: a recipe has both or neither")
         if misnamed := [name for name in self.supervised.models if not is_supervised(name)] + list(filter(is_supervised, self.models)):
             raise ValueError(f"models: {misnamed[0]}: those of supervised.models, and no others, are named xvector or xvector-SOMETHING")
+        if self.supervised.models and not self.models:
+            raise ValueError("models: none, but supervised.models has some to stand beside them")
+        if not re.fullmatch(r"[^\s/]+", self.supervised.labels):
+            raise ValueError(f"supervised.labels: '{self.supervised.labels}' is not the name of a file in data/SET, such as utt2spk")
         used = [*(t.set for t in self.trials), *(t.set for t in self.tasks), *([self.plda.set] if self.plda else [])]
         if self.models:
             used += self.train_set.sets

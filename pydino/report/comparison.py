@@ -27,14 +27,12 @@ def comparison_table(results: list[dict]) -> Table | None:
         for row in group_rows([result for result in group if result["metric"] == metric]):
             alike = sides.setdefault(row.key[2:5], ([], [], []))
             side = 1 if is_baseline(row.key[0]) else 2 if is_supervised(row.key[0]) else 0
-            alike[side].append((row.key[0], row.metrics[metric]))
+            alike[side].append((row.key, row.metrics[metric]))
         for (backend, labels, treatment), (trained, baselines, supervised) in sides.items():
-            if trained and baselines:
-                ours, theirs = (_best(side, how) for side in (trained, baselines))
-                with_labels = _shown(_best(supervised, how), how) if supervised else ""
+            if baselines and (trained or supervised):
                 cells.append([
                     f"{TASK_TITLES.get(task, task)}: {test_set}", backend, labels, treatment, how.heading,
-                    _shown(ours, how), _shown(theirs, how), _verdict(ours[1], theirs[1], how), with_labels,
+                    *(_best_of(side, how) for side in (trained, baselines)), _verdict(trained, baselines, how), _best_of(supervised, how),
                 ])  # fmt: skip
     header = ["test", "back-end", "labels", "treatment", "metric", "best trained", "best baseline", "trained model is"]
     caption = "The best model that was trained without labels beside the best baseline, treated alike."
@@ -46,15 +44,24 @@ def comparison_table(results: list[dict]) -> Table | None:
     return Table("Learnt from speech, or not", caption, header, cells, text_columns=len(header)) if cells else None
 
 
-def _shown(side: tuple, how: Metric) -> str:
-    return f"{side[0]}: {cell_text(side[1], how.decimals)}"
+def _best_of(side: list, how: Metric) -> str:
+    """The best system of a side and its value; where several are called alike, with the configuration that tells which one it is."""
+    if not side:
+        return ""
+    key, found = _best(side, how)
+    namesakes = [other for other, _ in side if other[0] == key[0]]
+    name = key[0] if len(namesakes) == 1 else f"{key[0]} ({key[5].split('/')[0]})"
+    return f"{name}: {cell_text(found, how.decimals)}"
 
 
 def _best(side: list, how: Metric):
     return (min if how.lower_is_better else max)(side, key=lambda item: mean_value(item[1]))
 
 
-def _verdict(ours: list[dict], theirs: list[dict], how: Metric) -> str:
+def _verdict(trained: list, baselines: list, how: Metric) -> str:
+    if not trained:
+        return ""
+    ours, theirs = (_best(side, how)[1] for side in (trained, baselines))
     better = (mean_value(ours) < mean_value(theirs)) == how.lower_is_better and mean_value(ours) != mean_value(theirs)
     word = "better" if better else "not better"
     hulls = []

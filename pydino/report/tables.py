@@ -62,7 +62,7 @@ def is_baseline(model: str) -> bool:
 
 
 def is_supervised(model: str) -> bool:
-    """Whether it has learnt from labels, for comparison: the methods ``xvector`` and ``xvector-ANYTHING``."""
+    """Whether it learns from labels, for comparison: ``xvector``, and configurations of it, ``xvector-ANYTHING``."""
     return model.split("-")[0] == "xvector"
 
 
