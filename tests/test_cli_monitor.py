@@ -16,6 +16,7 @@ from test_infer_model_folder import TDNN, configuration, tdnn
 from pydino.backend import equal_error_rate, knn_accuracy
 from pydino.base import dump_config
 from pydino.cli import main
+from pydino.cli._training import lock
 from pydino.infer import load, save_model
 from pydino.kaldi import ArchiveWriter, read_scp_objects, write_table
 
@@ -159,14 +160,18 @@ def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):
     watching = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     for _ in range(2):
         assert "epoch 10" in watching.stderr.readline()
+    (exp / ".lock").touch()  # a training was there, and has died
+    assert "no training is at work" in watching.stderr.readline()
     watching.kill()
     watching.wait()
+    at_work = lock(exp)
     watching = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     snapshot(tmp_path / "elsewhere", 20, seed=2)
     (tmp_path / "elsewhere/snapshots/epoch0020").rename(exp / "snapshots/epoch0020")
     (exp / ".done.train").write_text("{}")
     _, said = watching.communicate(timeout=60)
-    assert watching.returncode == 0 and "epoch 20" in said and "epoch 10" not in said
+    assert watching.returncode == 0 and "epoch 20" in said and "epoch 10" not in said and "no training" not in said
+    at_work.close()
     assert [line["epoch"] for line in lines(exp)] == [10, 10, 20, 20]
 
 
@@ -188,6 +193,7 @@ import json, sys
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
 from pydino.cli import main
+from pydino.cli._training import lock
 status = main(sys.argv[2:])
 open(sys.argv[1], "w").write(json.dumps(opened))
 sys.exit(status)

@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,12 +120,26 @@ def lock(exp: Path):
     try:
         exp.mkdir(parents=True, exist_ok=True)
         held = open(exp / ".lock", "w")
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)  # it may be is_at_work, which lets go at once
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(f"another process trains in {exp}; wait for it, end it, or give another EXP") from error
     except OSError:
         return None  # a file system without locks, or where nothing can be written: whoever has something to write will say so
     return held
+
+
+def is_at_work(exp: Path) -> bool:
+    """Return whether a process trains in EXP, as far as the file system can tell: True where it cannot."""
+    try:
+        with open(exp / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
 
 
 def depends_on(config, seed: int, data: Path, more=()) -> dict[str, str]:

@@ -23,6 +23,7 @@ from pydino.backend import cosine_features, equal_error_rate, knn_accuracy, scor
 from pydino.base import UserError, log, nearest, read_yaml, warn
 from pydino.cli import boolean
 from pydino.cli._embeddings import read_grouping
+from pydino.cli._training import is_at_work
 from pydino.infer import Model, StoredFeatures, load
 from pydino.infer.model_folder import WEIGHTS
 from pydino.kaldi.trials import PairTable, read_trials
@@ -51,7 +52,7 @@ def run(args):
         raise UserError(f"no such folder {exp}; it is made by steps/train_dino.sh, a moment after it starts")
     probe = Probe(args.data, args.trials, args.labels, args.device)
     journal = Journal(exp)
-    found = 0
+    found, idle = 0, False
     passed_over: set[Path] = set()
     while True:
         finished = (exp / ".done.train").exists()  # looked at before the snapshots: what is written in between is for the next round
@@ -59,6 +60,9 @@ def run(args):
             found += measure(snapshot, probe, journal, passed_over)
         if finished or not args.watch:
             break
+        idle, was_idle = not is_at_work(exp), idle
+        if idle and not was_idle:
+            log(f"no training is at work in {exp} just now; waiting for one to go on there (Ctrl-C ends this)")
         time.sleep(args.interval)
     if not found:
         raise UserError(
