@@ -67,6 +67,7 @@ import sys, tomllib
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]
 print(*project["dependencies"], *(line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]), sep="\n")
 PYTHON
-pip -c "$root/constraints.txt" -r "$venv/requirements.txt"
+grep -v '^torch==' "$root/constraints.txt" > "$venv/constraints.txt"   # PyTorch is there by now, and may be another than the pinned one
+pip -c "$venv/constraints.txt" -r "$venv/requirements.txt"
 touch "$venv/.ready" ${1:+"$venv/.ready.$1"}
 say "ready"
