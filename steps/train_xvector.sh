@@ -2,11 +2,10 @@
 # Train a supervised x-vector: an encoder that tells the labels of utterances apart. The one step of training that reads labels.
 # Usage: steps/train_xvector.sh [options] DATA UTT2LABEL [UTT2LABEL ...] EXP
 #  e.g.: steps/train_xvector.sh --config conf/xvector.yaml --seed 0 data/train_ssl data/train/utt2spk exp/xvector_mini/seed0
-# DATA is made by steps/make_train_set.sh; UTT2LABEL has, or several together have, a label for each of its
-# utterances, and may have more. EXP gets model/ (a model
-# folder), log.jsonl, tensorboard/, checkpoints/. An interrupted run goes on, also on another number of GPUs; a finished one is left alone;
-# a different one, or one of other labels, in EXP is refused. SIGTERM and SIGUSR1 save the run and end it;
-# a scheduler's job that hears SIGUSR1 queues itself again.
+# DATA is made by steps/make_train_set.sh; UTT2LABEL has, or several together have, a label for each of its utterances, and may have
+# more. EXP gets model/ (a model folder), log.jsonl, tensorboard/, checkpoints/. An interrupted run goes on, also on another number of
+# GPUs; a finished one is left alone; a different one, or one of other labels, in EXP is refused. SIGTERM and SIGUSR1 save the run and
+# end it; a scheduler's job that hears SIGUSR1 queues itself again.
 # Begin configuration.
 config=conf/xvector.yaml # what defines the run
 ngpu=0                  # of each node; 0: train on the CPU; several: one process each, with a share of every batch

@@ -193,7 +193,6 @@ import json, sys
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
 from pydino.cli import main
-from pydino.cli._training import lock
 status = main(sys.argv[2:])
 open(sys.argv[1], "w").write(json.dumps(opened))
 sys.exit(status)

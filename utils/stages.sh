@@ -20,10 +20,9 @@ stage() {
   say "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
-# to_run N: whether stage N is to run in this call.
-to_run() {
-  [[ " ${recipe[stages]} " == *" $1 "* && " $skip_stages " != *" $1 "* ]] && [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ]
-}
+# wanted N: whether the recipe has stage N, and the user does not skip it; to_run N: whether it is to run in this call, too.
+wanted() { [[ " ${recipe[stages]} " == *" $1 "* && " $skip_stages " != *" $1 "* ]]; }
+to_run() { wanted "$1" && [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ]; }
 
 # quote WORDS...: the words as a shell reads them back, quoted only where they need it.
 quote() {
