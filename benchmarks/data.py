@@ -2,11 +2,13 @@
 
     python3 benchmarks/data.py [--workers "0 1 2"] [--steps N] [--folder DIR] [--json FILE]
 
-Batches of crops are read as training reads them (2 x 4 s and 4 x 2 s of utterances of 8 s, 64 utterances a batch), from stored features,
-plain and compressed, and from recordings, wav and FLAC; 0 workers is the reading thread of the trainer. Hours are those of the crops, 16 s
-an utterance. The data are made first, of random numbers, in --folder, whose file system is named; they have just been written, so they
-come from the page cache: this is what the processors can do, and a slower storage does less. Passes over the kinds alternate, and the
-median counts. Reading from audio ends with the samples; the filter banks are the device's work.
+Batches of crops are read as training reads them (2 x 4 s and 4 x 2 s of utterances of 8 s, 64 utterances a
+batch), from stored features, plain and compressed, and from recordings, wav and FLAC; 0 workers is the
+reading thread of the trainer. Hours are those of the crops, 16 s an utterance. The data are made first, of
+random numbers, in --folder, whose file system is named; they have just been written, so they come from the
+page cache: this is what the processors can do, and a slower storage does less. Passes over the kinds
+alternate, and the median counts. Reading from audio ends with the samples; the filter banks are the device's
+work.
 """
 
 import argparse
@@ -25,18 +27,31 @@ from made_data import make_training_dir  # noqa: E402
 from report import finish, machine, show  # noqa: E402
 
 from pydino.audio import NormalisationConfig  # noqa: E402
-from pydino.data import CONTEXT_SECONDS, AudioSet, CropConfig, Order, TrainingSet, ViewSampler, batches  # noqa: E402
+from pydino.data import (  # noqa: E402
+    CONTEXT_SECONDS,
+    AudioSet,
+    CropConfig,
+    Order,
+    TrainingSet,
+    ViewSampler,
+    batches,
+)
 from pydino.infer import read_front_end  # noqa: E402
 
 BATCH, UTTERANCES, SECONDS, PASSES = 64, 256, 8.0, 3
 KINDS = {
-    "features, plain": {}, "features, compressed": {"compression": 2}, "audio, wav": {"audio": "wav"}, "audio, FLAC": {"audio": "flac"},
-}  # fmt: skip
+    "features, plain": {},
+    "features, compressed": {"compression": 2},
+    "audio, wav": {"audio": "wav"},
+    "audio, FLAC": {"audio": "flac"},
+}
 
 
 def storage(folder: Path) -> str:
     """Return the file system and the kind of disk under a folder, as far as they are known."""
-    found = subprocess.run(["df", "--output=source,fstype", str(folder)], capture_output=True, text=True).stdout.splitlines()
+    found = subprocess.run(
+        ["df", "--output=source,fstype", str(folder)], capture_output=True, text=True
+    ).stdout.splitlines()
     return " ".join(found[-1].split()) if found else "unknown"
 
 
@@ -60,9 +75,17 @@ def utterances_per_second(sampler: ViewSampler, steps: int, workers: int) -> flo
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", default=f"0 1 {cores}", help="numbers of worker processes; 0: a thread (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=24, help="batches of each measurement (default: %(default)s)")
-    parser.add_argument("--folder", help="where the data are made (default: the system's folder for temporary files)")
+    parser.add_argument(
+        "--workers",
+        default=f"0 1 {cores}",
+        help="numbers of worker processes; 0: a thread (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=24, help="batches of each measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder", help="where the data are made (default: the system's folder for temporary files)"
+    )
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     numbers = sorted({int(number) for number in args.workers.split()})
@@ -81,7 +104,9 @@ def main():
     rows = []
     for (name, number), speeds in taken.items():
         speed = statistics.median(speeds)
-        rows.append({"input": name, "workers": number or "thread", "utt/s": speed, "hours/s": speed * seconds / 3600})
+        rows.append(
+            {"input": name, "workers": number or "thread", "utt/s": speed, "hours/s": speed * seconds / 3600}
+        )
     show(f"reading, {seconds:g} s of crops an utterance, page cache warm, {where}", rows)
     finish({"machine": machine(), "storage": where, "seconds_of_crops": seconds, "rows": rows}, args.json)
 

@@ -1,11 +1,13 @@
-"""Speed of filter banks: this project against kaldi-native-fbank, in the same run, from wav files to an uncompressed archive.
+"""Speed of filter banks: this project against kaldi-native-fbank, in the same run, from wav files to an
+uncompressed archive.
 
     OMP_NUM_THREADS=1 python benchmarks/fbank.py [--utterances 100] [--seconds 5] [--rounds 5] [--json FILE]
 
-One process, one thread, start-up excluded. Both sides read the same 16 kHz wav files, compute 80 bins without dither, and write with
-the same archive writer; ours writes the frame log-energies too. The rounds alternate and each side's best one counts, so that
-a busy machine hurts both alike. The floor is the time that the transform, the mel product and the logarithm take by themselves, on
-as many frames that are already in memory: nothing built on the same library can be faster.
+One process, one thread, start-up excluded. Both sides read the same 16 kHz wav files, compute 80 bins without
+dither, and write with the same archive writer; ours writes the frame log-energies too. The rounds alternate
+and each side's best one counts, so that a busy machine hurts both alike. The floor is the time that the
+transform, the mel product and the logarithm take by themselves, on as many frames that are already in memory:
+nothing built on the same library can be faster.
 """
 
 import argparse
@@ -31,7 +33,9 @@ RATE, BINS = 16000, 80
 
 
 def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
-    """Write utterances of noise whose loudness goes up and down, from half to one and a half times ``seconds`` long."""
+    """Write utterances of noise whose loudness goes up and down, from half to one and a half times
+    ``seconds`` long.
+    """
     chance = np.random.default_rng(0)
     made = []
     for index in range(utterances):
@@ -42,7 +46,9 @@ def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
             out.setnchannels(1)
             out.setsampwidth(2)
             out.setframerate(RATE)
-            out.writeframes((chance.standard_normal(samples) * loudness).clip(-32768, 32767).astype("<i2").tobytes())
+            out.writeframes(
+                (chance.standard_normal(samples) * loudness).clip(-32768, 32767).astype("<i2").tobytes()
+            )
         made.append(Utterance(path.stem, str(path)))
     return made
 
@@ -50,7 +56,10 @@ def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
 def run_ours(todo, folder: Path) -> int:
     """Compute and write all utterances; return the number of frames."""
     report = Report()
-    with ArchiveWriter(f"{folder}/ours.ark", f"{folder}/ours.scp") as out, ArchiveWriter(f"{folder}/energy.ark") as energies:
+    with (
+        ArchiveWriter(f"{folder}/ours.ark", f"{folder}/ours.scp") as out,
+        ArchiveWriter(f"{folder}/energy.ark") as energies,
+    ):
         extract(todo, Fbank(FbankConfig(dither=0.0, num_mel_bins=BINS)), out, energies, report)
     return sum(report.frames.values())
 
@@ -76,7 +85,9 @@ def run_peer(todo, folder: Path) -> int:
 
 
 def run_floor(frames: int) -> None:
-    """Transform, mel product and logarithm of as many frames, in blocks of the best size, and nothing else."""
+    """Transform, mel product and logarithm of as many frames, in blocks of the best size, and nothing
+    else.
+    """
     padded, out = torch.randn(512, 512), torch.empty(512, BINS)
     weights = torch.rand(257, BINS)
     for _ in range(0, frames, 512):
@@ -91,7 +102,9 @@ def timed(function, *arguments) -> tuple[float, object]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--utterances", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=5.0, help="mean length of an utterance")
     parser.add_argument("--rounds", type=int, default=5)
@@ -104,18 +117,34 @@ def main():
         frames = run_ours(todo, folder)
         if run_peer(todo, folder) != frames:
             raise SystemExit("the two sides made different numbers of frames")
-        times = [(timed(run_ours, todo, folder)[0], timed(run_peer, todo, folder)[0], timed(run_floor, frames)[0])
-                 for _ in range(args.rounds)]
+        times = [
+            (timed(run_ours, todo, folder)[0], timed(run_peer, todo, folder)[0], timed(run_floor, frames)[0])
+            for _ in range(args.rounds)
+        ]
     ours, peer, floor = (min(column) for column in zip(*times, strict=True))
     figures = {
-        "frames": frames, "ours_us_per_frame": ours / frames * 1e6, "peer_us_per_frame": peer / frames * 1e6,
-        "floor_us_per_frame": floor / frames * 1e6, "ours_times_real_time": frames * 0.01 / ours,
-        "peer_times_real_time": frames * 0.01 / peer, "ratio": peer / ours, "share_of_floor": floor / ours,
+        "frames": frames,
+        "ours_us_per_frame": ours / frames * 1e6,
+        "peer_us_per_frame": peer / frames * 1e6,
+        "floor_us_per_frame": floor / frames * 1e6,
+        "ours_times_real_time": frames * 0.01 / ours,
+        "peer_times_real_time": frames * 0.01 / peer,
+        "ratio": peer / ours,
+        "share_of_floor": floor / ours,
         "torch": torch.__version__,
     }
-    print(f"ours                {figures['ours_us_per_frame']:7.2f} us a frame, {figures['ours_times_real_time']:7.0f} times real time")
-    print(f"kaldi-native-fbank  {figures['peer_us_per_frame']:7.2f} us a frame, {figures['peer_times_real_time']:7.0f} times real time")
-    print(f"floor               {figures['floor_us_per_frame']:7.2f} us a frame (transform, mel, logarithm alone)")
+    print(
+        f"ours                {figures['ours_us_per_frame']:7.2f} us a frame, "
+        f"{figures['ours_times_real_time']:7.0f} times real time"
+    )
+    print(
+        f"kaldi-native-fbank  {figures['peer_us_per_frame']:7.2f} us a frame, "
+        f"{figures['peer_times_real_time']:7.0f} times real time"
+    )
+    print(
+        f"floor               {figures['floor_us_per_frame']:7.2f} us a frame (transform, mel, logarithm "
+        "alone)"
+    )
     print(f"ratio               {figures['ratio']:7.2f}")
     if args.json:
         write_json(args.json, figures)

@@ -1,7 +1,9 @@
-"""Data for benchmarks: a pre-training directory of random but speech-like recordings or features, and what they are augmented with.
+"""Data for benchmarks: a pre-training directory of random but speech-like recordings or features, and what
+they are augmented with.
 
-Lengths are spread as those of the synthetic corpus (egs/mini), silence comes in stretches, levels go up and down as syllables do, so that
-reading, cutting and augmenting have as much to do as with speech. There is nothing to be learnt from them.
+Lengths are spread as those of the synthetic corpus (egs/mini), silence comes in stretches, levels go up and
+down as syllables do, so that reading, cutting and augmenting have as much to do as with speech. There is
+nothing to be learnt from them.
 """
 
 import dataclasses
@@ -15,12 +17,17 @@ from pydino.data import BankConfig
 from pydino.kaldi import ArchiveWriter, write_table
 
 RATE, SHIFT, BANDS = 16000, 160, 80
-OPTIONS = f"sample_frequency: {RATE}\nnum_mel_bins: {BANDS}\nlow_freq: 20\nhigh_freq: 7600\ndither: 0.0\nsnip_edges: false\n"
+OPTIONS = (
+    f"sample_frequency: {RATE}\nnum_mel_bins: {BANDS}\nlow_freq: 20\nhigh_freq: 7600\ndither: "
+    "0.0\nsnip_edges: false\n"
+)
 _LISTS = {"noise": (20, 10.0), "music": (10, 30.0), "speech": (30, 15.0)}  # recordings, seconds of each
 _ROOMS = (100, 0.5)
 
 
-def make_training_dir(folder: Path, utterances: int, mean_seconds: float, audio: str = "", compression: int | None = None) -> Path:
+def make_training_dir(
+    folder: Path, utterances: int, mean_seconds: float, audio: str = "", compression: int | None = None
+) -> Path:
     """Make a pre-training directory; return it.
 
     Args:
@@ -35,9 +42,13 @@ def make_training_dir(folder: Path, utterances: int, mean_seconds: float, audio:
     (source / "conf/fbank.yaml").write_text(OPTIONS)
     (source / "conf/vad.yaml").write_text("vad_energy_threshold: 5.5\n")
     chance = np.random.default_rng(0)
-    lengths = np.clip(100 * mean_seconds * chance.lognormal(-0.04, 0.28, utterances), 50 * mean_seconds, 250 * mean_seconds).astype(int)
+    lengths = np.clip(
+        100 * mean_seconds * chance.lognormal(-0.04, 0.28, utterances), 50 * mean_seconds, 250 * mean_seconds
+    ).astype(int)
     keys = [f"utt{i:06d}" for i in range(utterances)]
-    write_archives(source, dict(zip(keys, lengths.tolist(), strict=True)), 1 if audio else BANDS, chance, compression)
+    write_archives(
+        source, dict(zip(keys, lengths.tolist(), strict=True)), 1 if audio else BANDS, chance, compression
+    )
     if audio:
         paths = {key: source / "wav" / f"{key}.{audio}" for key in keys}
         (source / "wav").mkdir()
@@ -64,7 +75,9 @@ def write_archives(source: Path, frames: dict[str, int], dim: int, chance, compr
 
 
 def log_mel(frames: int, dim: int, chance) -> np.ndarray:
-    """Return log filter banks (T, F): a spectral tilt, syllables, and noise of few degrees of freedom on top."""
+    """Return log filter banks (T, F): a spectral tilt, syllables, and noise of few degrees of freedom on
+    top.
+    """
     syllables = 2.5 * np.sin(np.arange(frames) * 0.25 + chance.uniform(0, 6))[:, None]
     tilt = np.linspace(14, 9, dim) + chance.normal(size=dim)
     return (tilt + syllables + np.log(chance.gamma(2.0, 0.5, (frames, dim)) + 1e-3)).astype(np.float32)
@@ -87,7 +100,10 @@ def make_bank(folder: Path, config: BankConfig) -> BankConfig:
     decay = np.exp(-np.arange(int(RATE * _ROOMS[1])) / (0.05 * RATE))
     rooms = {}
     for name in config.rooms:
-        made = [(chance.standard_normal(len(decay)) * decay * 8000).clip(-32768, 32767).astype(np.int16) for _ in range(_ROOMS[0])]
+        made = [
+            (chance.standard_normal(len(decay)) * decay * 8000).clip(-32768, 32767).astype(np.int16)
+            for _ in range(_ROOMS[0])
+        ]
         rooms[name] = _write_list(folder / f"rooms-{name}", made)
     return dataclasses.replace(config, **changed, rooms=rooms)
 

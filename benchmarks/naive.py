@@ -1,19 +1,23 @@
-"""The peer of benchmarks/train_step.py: a step of DINO as a straightforward port of the public code computes it.
+"""The peer of benchmarks/train_step.py: a step of DINO as a straightforward port of the public code computes
+it.
 
-The public code is main_dino.py and utils.py of Caron et al. (github.com/facebookresearch/dino), which speech toolkits have taken over.
-What it does, and what is kept of it here:
+The public code is main_dino.py and utils.py of Caron et al. (github.com/facebookresearch/dino), which speech
+toolkits have taken over. What it does, and what is kept of it here:
 
-* workers of a DataLoader read one crop at a time: stored features as the whole matrix, of which the crop is cut; audio as one recording
-  opened for each crop, whose augmentation and filter banks are computed in the worker;
+* workers of a DataLoader read one crop at a time: stored features as the whole matrix, of which the crop is
+  cut; audio as one recording opened for each crop, whose augmentation and filter banks are computed in the
+  worker;
 * everything is in float32; encoder and head of student and teacher see one view after the other;
 * the loss is a double loop over pairs of views, each with a log-softmax of its own;
-* the norm of each parameter's gradient is read back; optimiser and teacher go through the parameters one by one;
+* the norm of each parameter's gradient is read back; optimiser and teacher go through the parameters one by
+  one;
 * the loss is read back after every step, to stop where it is no number.
 
-It is no slower than that on purpose: encoder, augmentation and filter banks are this project's own, noises lie in memory. And it learns
-the same: draws are keyed alike, and tests/test_benchmarks.py holds that its weights are ours after some steps. For that, two things differ
-from the public code: gradients are clipped by the norm of all parameters together, and each step draws the lengths of its crops.
-Batch norm sees one view at a time here, and in ours all views of one length; the test gives ours the same statistics.
+It is no slower than that on purpose: encoder, augmentation and filter banks are this project's own, noises
+lie in memory. And it learns the same: draws are keyed alike, and tests/test_benchmarks.py holds that its
+weights are ours after some steps. For that, two things differ from the public code: gradients are clipped by
+the norm of all parameters together, and each step draws the lengths of its crops. Batch norm sees one view at
+a time here, and in ours all views of one length; the test gives ours the same statistics.
 """
 
 import copy
@@ -39,7 +43,9 @@ from pydino.train.schedules import cosine, learning_rate, ramp
 
 
 class Crop(NamedTuple):
-    """A crop that is wanted: ``size`` frames from ``start`` of utterance ``index``, heard at the speed ``factor``."""
+    """A crop that is wanted: ``size`` frames from ``start`` of utterance ``index``, heard at the speed
+    ``factor``.
+    """
 
     index: int
     start: int
@@ -60,7 +66,9 @@ class StoredFeatures:
     def __init__(self, data):
         _, self._keys = read_hashes(data)
         self._where = read_table(f"{data}/feats.scp")
-        self._voiced = {key: np.flatnonzero(decisions > 0.5) for key, decisions in read_scp_objects(f"{data}/vad.scp")}
+        self._voiced = {
+            key: np.flatnonzero(decisions > 0.5) for key, decisions in read_scp_objects(f"{data}/vad.scp")
+        }
 
     def __call__(self, crop: Crop) -> torch.Tensor:
         """Return the crop (L, F), silence cut out; a short utterance repeats from its beginning."""
@@ -71,7 +79,8 @@ class StoredFeatures:
 
 
 class Recordings:
-    """Crops of recordings: each time the recording is opened, and the crop augmented and its filter banks computed by itself.
+    """Crops of recordings: each time the recording is opened, and the crop augmented and its filter banks
+    computed by itself.
 
     Args:
         dataset: :class:`pydino.data.AudioSet`.
@@ -86,7 +95,12 @@ class Recordings:
         student, teacher = config.waveform_pair
         self._views = [
             WaveformViews(
-                [(np.array([view]), teacher if view < crops.num_global else student)], options, bank, config.speed_factors, seed, "cpu"
+                [(np.array([view]), teacher if view < crops.num_global else student)],
+                options,
+                bank,
+                config.speed_factors,
+                seed,
+                "cpu",
             )
             for view in range(crops.num_global + crops.num_local)
         ]
@@ -96,7 +110,10 @@ class Recordings:
         index, size = np.array([crop.index]), np.array([crop.size])
         content = self._dataset.collect(index, np.array([[crop.start]]), size, np.array([crop.factor]))
         # Which column of these a view looks at depends on its number, as do its draws.
-        content.starts, content.sizes = np.repeat(content.starts, len(self._views), axis=1), np.repeat(size, len(self._views))
+        content.starts, content.sizes = (
+            np.repeat(content.starts, len(self._views), axis=1),
+            np.repeat(size, len(self._views)),
+        )
         batch = Batch(crop.step, np.array([crop.visit]), self._dataset.hashes[index], content, 0.0)
         return self._views[crop.view](batch)[0][0]
 
@@ -117,7 +134,9 @@ class NaiveViews(Dataset):
     def __init__(self, read, config, order, lengths: np.ndarray, dim: int, frame_shift: float, seed: int):
         self._read, self._config, self._order, self._lengths, self._seed = read, config, order, lengths, seed
         self._place = CropPlacer(config.crops, frame_shift, seed)
-        self._student, self._teacher = (PowerMelAugmenter(part, dim, frame_shift, seed, "cpu") for part in config.augment_pair)
+        self._student, self._teacher = (
+            PowerMelAugmenter(part, dim, frame_shift, seed, "cpu") for part in config.augment_pair
+        )
 
     def __getitem__(self, step: int) -> list[torch.Tensor]:
         """Return the views of a step, each (B, L, F), global ones first."""
@@ -125,11 +144,18 @@ class NaiveViews(Dataset):
         hashes, sizes = self._order.hashes[indices], self._place.sizes(step)
         factors = drawn_factors(self._config.speed_factors, self._seed, visits, hashes)
         heard = np.maximum(1, np.floor(self._lengths[indices] / factors)).astype(np.int64)
-        starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(np.int64)
+        starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(
+            np.int64
+        )
         views = []
         for view, size in enumerate(sizes.tolist()):
-            rows = zip(indices.tolist(), starts[:, view].tolist(), visits.tolist(), factors.tolist(), strict=True)
-            crops = [self._read(Crop(index, start, size, view, visit, step, factor)) for index, start, visit, factor in rows]
+            rows = zip(
+                indices.tolist(), starts[:, view].tolist(), visits.tolist(), factors.tolist(), strict=True
+            )
+            crops = [
+                self._read(Crop(index, start, size, view, visit, step, factor))
+                for index, start, visit, factor in rows
+            ]
             views.append(self._augment(torch.stack(crops), view, visits, hashes))
         return views
 
@@ -158,9 +184,14 @@ class NaiveLoader:
     def __init__(self, views: NaiveViews, workers: int, pin: bool = False):
         self._steps = Steps()
         self._loader = DataLoader(
-            views, batch_size=None, sampler=self._steps, num_workers=workers, persistent_workers=workers > 0, pin_memory=pin,
+            views,
+            batch_size=None,
+            sampler=self._steps,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
             multiprocessing_context="forkserver" if workers else None,
-        )  # fmt: skip
+        )
 
     def __call__(self, first: int, last: int):
         """Return an iterator over the views of steps ``first`` to ``last`` - 1."""
@@ -168,21 +199,31 @@ class NaiveLoader:
         return iter(self._loader)
 
 
-def naive_loss(student: list[torch.Tensor], teacher: list[torch.Tensor], centre: torch.Tensor, config) -> torch.Tensor:
+def naive_loss(
+    student: list[torch.Tensor], teacher: list[torch.Tensor], centre: torch.Tensor, config
+) -> torch.Tensor:
     """Return DINO's loss of the logits (B, K) of each view, pair by pair; ``config`` is a DinoLossConfig."""
     total, pairs = 0.0, 0
     for g, t in enumerate(teacher):
         p = F.softmax((t - centre) / config.teacher_temperature, dim=-1)
         for v, s in enumerate(student):
             if v != g:
-                total = total + torch.sum(-p * F.log_softmax(s / config.student_temperature, dim=-1), dim=-1).mean()
+                total = (
+                    total
+                    + torch.sum(-p * F.log_softmax(s / config.student_temperature, dim=-1), dim=-1).mean()
+                )
                 pairs += 1
     return total / pairs
 
 
 def naive_cosine(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
     """Return 1 - cosine between embeddings (B, D) of two views, averaged over the pairs of the loss."""
-    pairs = [1 - F.cosine_similarity(t, s, dim=-1).mean() for g, t in enumerate(teacher) for v, s in enumerate(student) if v != g]
+    pairs = [
+        1 - F.cosine_similarity(t, s, dim=-1).mean()
+        for g, t in enumerate(teacher)
+        for v, s in enumerate(student)
+        if v != g
+    ]
     return sum(pairs) / len(pairs)
 
 
@@ -199,7 +240,9 @@ class NaiveDino:
     def __init__(self, config, feature_dim: int, total_steps: int, steps_per_epoch: float, device):
         self.config, self.device = config, torch.device(device)
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
-        self.frozen_steps = config.freeze_last_layer_steps or round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.frozen_steps = config.freeze_last_layer_steps or round(
+            config.freeze_last_layer_epochs * steps_per_epoch
+        )
         self.student = Network(config, feature_dim).to(self.device)
         self.teacher = copy.deepcopy(self.student)
         for p in self.teacher.parameters():
@@ -247,7 +290,9 @@ class NaiveDino:
 
     def _loss(self, learnt, taught, step: int) -> torch.Tensor:
         config = self.config
-        loss = naive_loss([logits for _, logits in learnt], [logits for _, logits in taught], self.centre, config.loss)
+        loss = naive_loss(
+            [logits for _, logits in learnt], [logits for _, logits in taught], self.centre, config.loss
+        )
         if config.cosine_weight:
             weight = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
             loss = loss + weight * naive_cosine([e for e, _ in learnt], [e for e, _ in taught])
@@ -276,5 +321,9 @@ class NaiveDino:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the weights under the names that :class:`pydino.train.dino.Dino` gives them."""
         parts = {"student": self.student, "teacher": self.teacher}
-        named = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+        named = {
+            f"{part}.{name}": value
+            for part, module in parts.items()
+            for name, value in module.state_dict().items()
+        }
         return {**named, "criterion.centre": self.centre[0]}

@@ -16,13 +16,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def machine() -> dict:
     """Return processor, cores, GPU, versions and command."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "processor": processor(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(), "gpu": gpu,
-        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(), "torch": torch.__version__, "commit": commit,
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": commit,
         "command": shlex.join(["python3", *sys.argv]),
-    }  # fmt: skip
+    }
 
 
 def processor() -> str:
@@ -32,7 +40,11 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in fields.get("flags", "").split()]
+    wide = [
+        name
+        for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+        if name in fields.get("flags", "").split()
+    ]
     return f"{fields.get('model name', platform.machine())} ({', '.join(wide)})"
 
 
@@ -45,7 +57,14 @@ def show(title: str, rows: list[dict]) -> None:
     head = list(rows[0])
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     for first, *others in [head, *cells]:
-        print("  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]))
+        print(
+            "  ".join(
+                [
+                    first.ljust(widths[0]),
+                    *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)),
+                ]
+            )
+        )
 
 
 def _text(value) -> str:

@@ -1,9 +1,11 @@
-"""Where the time of a step goes by kind of operation, and how long each kind would take at the ceilings of the device.
+"""Where the time of a step goes by kind of operation, and how long each kind would take at the ceilings of
+the device.
 
-Each call of PyTorch's operators is counted: bytes of the tensors that it reads and writes, and its floating-point operations. At the
-ceilings it takes the longer of bytes over the bandwidth and operations over the rate. Both ceilings are measured here, by a large copy
-and a large matrix product in the precision of the step; what stays in caches may be faster than that. The time taken is the
-profiler's, each operator without what it calls. A step that is compiled is counted uncompiled.
+Each call of PyTorch's operators is counted: bytes of the tensors that it reads and writes, and its
+floating-point operations. At the ceilings it takes the longer of bytes over the bandwidth and operations over
+the rate. Both ceilings are measured here, by a large copy and a large matrix product in the precision of the
+step; what stays in caches may be faster than that. The time taken is the profiler's, each operator without
+what it calls. A step that is compiled is counted uncompiled.
 """
 
 import time
@@ -21,7 +23,20 @@ KINDS = {  # by what is in the operator's name; the first that fits
     "normalisation": ("batch_norm", "layer_norm"),
     "Fourier transform": ("fft",),
     "matrix product": ("mm", "linear", "bmm", "dot"),
-    "copy": ("copy", "clone", "cat", "index", "flip", "stack", "contiguous", "memcpy", "fill", "zero", "memset", "as_strided_scatter"),
+    "copy": (
+        "copy",
+        "clone",
+        "cat",
+        "index",
+        "flip",
+        "stack",
+        "contiguous",
+        "memcpy",
+        "fill",
+        "zero",
+        "memset",
+        "as_strided_scatter",
+    ),
 }
 STEPS = 3
 
@@ -29,7 +44,9 @@ STEPS = 3
 def kind_of(operator: str) -> str:
     """Return the kind of an operator such as aten::mm."""
     name = operator.lower().split("::")[-1]
-    return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "elementwise, sums")
+    return next(
+        (kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "elementwise, sums"
+    )
 
 
 class Count(TorchDispatchMode):
@@ -46,7 +63,9 @@ class Count(TorchDispatchMode):
         kind = kind_of(function.name())
         read = [x for x in tree_leaves((arguments, keywords)) if isinstance(x, torch.Tensor)]
         written = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
-        self.bytes[kind] += sum(x.numel() * x.element_size() for x in {id(x): x for x in read + written}.values())
+        self.bytes[kind] += sum(
+            x.numel() * x.element_size() for x in {id(x): x for x in read + written}.values()
+        )
         formula = flop_registry.get(function.overloadpacket)
         if formula:
             self.flops[kind] += formula(*arguments, **(keywords or {}), out_val=result)
@@ -56,7 +75,10 @@ class Count(TorchDispatchMode):
 
 
 def ceilings(device: torch.device) -> tuple[float, float, float]:
-    """Return bytes a second of a large copy, and operations a second of a large matrix product in float32 and in bfloat16."""
+    """Return bytes a second of a large copy, and operations a second of a large matrix product in float32 and
+    in bfloat16.
+    """
+
     def best(function) -> float:
         taken = []
         for _ in range(6):
@@ -102,7 +124,8 @@ def timed_kinds(step, first: int, device: torch.device) -> dict[str, float]:
 
 
 def roofline(step, device: torch.device, precision: str = "fp32") -> dict:
-    """Return ceilings, and of each kind of operation bytes, operations, milliseconds at the ceilings and milliseconds taken, of a step.
+    """Return ceilings, and of each kind of operation bytes, operations, milliseconds at the ceilings and
+    milliseconds taken, of a step.
 
     Args:
         step: function of the step's number that takes it.
@@ -121,9 +144,16 @@ def roofline(step, device: torch.device, precision: str = "fp32") -> dict:
     for kind in sorted(counted.bytes, key=lambda kind: -taken[kind]):
         moved, operations = counted.bytes[kind] / STEPS, counted.flops[kind] / STEPS
         floor, which = max((1000 * moved / bandwidth, "bytes"), (1000 * operations / rate, "FLOPs"))
-        rows.append({
-            "kind": kind, "GB": moved / 1e9, "GFLOP": operations / 1e9, "ceiling": which, "ms at the ceiling": floor,
-            "ms taken": taken[kind], "share": floor / max(taken[kind], 1e-9),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": kind,
+                "GB": moved / 1e9,
+                "GFLOP": operations / 1e9,
+                "ceiling": which,
+                "ms at the ceiling": floor,
+                "ms taken": taken[kind],
+                "share": floor / max(taken[kind], 1e-9),
+            }
+        )
     named = {"copy GB/s": bandwidth / 1e9, "float32 GFLOP/s": single / 1e9, "bfloat16 GFLOP/s": half / 1e9}
     return {"ceilings": named, "kinds": rows}

@@ -1,11 +1,13 @@
 """How training scales with processes: utterances per second of 1 to N of them, and efficiency.
 
-    python3 benchmarks/scale.py [--processes "1 2"] [--config YAML] [--set KEY=VALUE] [--ngpu true] [--json FILE]
+    python3 benchmarks/scale.py [--processes "1 2"] [--config YAML] [--set KEY=VALUE] [--ngpu true] [--json
+    FILE]
 
-Each run is the real command, `pydino train-dino` under torchrun, on random data that is made here; on a CPU the processes have one thread
-each and talk through gloo, with --ngpu true each has a GPU. The global batch is the same in all runs (strong scaling), so that all do the
-same work. Runs with different numbers of processes alternate; what counts is the median over the lines of the log but the first of each
-run. Efficiency is the speed over that of one process, by the number of processes.
+Each run is the real command, `pydino train-dino` under torchrun, on random data that is made here; on a CPU
+the processes have one thread each and talk through gloo, with --ngpu true each has a GPU. The global batch is
+the same in all runs (strong scaling), so that all do the same work. Runs with different numbers of processes
+alternate; what counts is the median over the lines of the log but the first of each run. Efficiency is the
+speed over that of one process, by the number of processes.
 """
 
 import argparse
@@ -31,11 +33,23 @@ INTERVALS, ROUNDS, UTTERANCES = 4, 2, 512
 
 def train(config: Path, data: Path, exp: Path, processes: int, gpus: bool) -> list[float]:
     """Return utterances per second of each interval of a run but the first."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "pydino"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "pydino",
+    ]
     options = ["--ngpu", str(processes)] if gpus else ["--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "train-dino", "--config", str(config), *options, str(data), str(exp)], env=environment, capture_output=True, text=True
+        [*command, "train-dino", "--config", str(config), *options, str(data), str(exp)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         sys.exit(f"training with {processes} processes failed:\n{done.stdout}{done.stderr}")
@@ -46,10 +60,20 @@ def train(config: Path, data: Path, exp: Path, processes: int, gpus: bool) -> li
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--processes", default="1 2", help="numbers of processes (default: %(default)s)")
-    parser.add_argument("--config", default=str(ROOT / "egs/mini/conf/dino-koleo.yaml"), help="default: mini's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    parser.add_argument(
+        "--config", default=str(ROOT / "egs/mini/conf/dino-koleo.yaml"), help="default: mini's"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it"
+    )
     parser.add_argument("--steps", type=int, default=10, help="steps of an interval (default: %(default)s)")
-    parser.add_argument("--ngpu", type=boolean, default=False, metavar="true|false", help="a GPU for each process (default: %(default)s)")
+    parser.add_argument(
+        "--ngpu",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="a GPU for each process (default: %(default)s)",
+    )
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     numbers = sorted({int(number) for number in args.processes.split()})
@@ -60,19 +84,35 @@ def main():
         utterances = max(UTTERANCES, config.batch_size)
         data = make_training_dir(folder / "data", utterances, 8.0, "wav" if config.input == "audio" else "")
         config.bank = make_bank(folder / "bank", config.bank)
-        config.epochs, config.log_steps, config.checkpoint_steps = steps * config.batch_size / utterances, args.steps, 10**9
+        config.epochs, config.log_steps, config.checkpoint_steps = (
+            steps * config.batch_size / utterances,
+            args.steps,
+            10**9,
+        )
         config.snapshot_epochs = config.average_snapshots = 0
         config.on_collapse = "warn"
         dump_config(config_to_dict(config), folder / "config.yaml")
         speeds: dict[int, list[float]] = {number: [] for number in numbers}
         for turn in range(ROUNDS):
             for number in numbers:
-                speeds[number] += train(folder / "config.yaml", data, folder / f"exp{turn}-{number}", number, args.ngpu)
+                speeds[number] += train(
+                    folder / "config.yaml", data, folder / f"exp{turn}-{number}", number, args.ngpu
+                )
     medians = {number: statistics.median(values) for number, values in speeds.items()}
     base = medians[numbers[0]] / numbers[0]
-    rows = [{"processes": number, "utt/s": speed, "efficiency": speed / number / base} for number, speed in medians.items()]
-    show(f"{args.config}, batches of {config.batch_size} over all processes, one {'GPU' if args.ngpu else 'thread'} each", rows)
-    finish({"machine": machine(), "configuration": args.config, "batch_size": config.batch_size, "rows": rows}, args.json)
+    rows = [
+        {"processes": number, "utt/s": speed, "efficiency": speed / number / base}
+        for number, speed in medians.items()
+    ]
+    show(
+        f"{args.config}, batches of {config.batch_size} over all processes, one "
+        f"{'GPU' if args.ngpu else 'thread'} each",
+        rows,
+    )
+    finish(
+        {"machine": machine(), "configuration": args.config, "batch_size": config.batch_size, "rows": rows},
+        args.json,
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Speed of a training step: this project against the naive step (benchmarks/naive.py), in the same run on the same steps.
+"""Speed of a training step: this project against the naive step (benchmarks/naive.py), in the same run on the
+same steps.
 
-    python3 benchmarks/train_step.py [--config YAML] [--data DIR] [--steps N] [--ngpu 0|1] [--roofline true] [--json FILE]
+    python3 benchmarks/train_step.py [--config YAML] [--data DIR] [--steps N] [--ngpu 0|1] [--roofline true]
+    [--json FILE]
 
-Blocks of steps alternate between the two, so that a busy machine hurts both alike; what counts are medians over blocks, and the ratio is
-the median of the blocks' ratios. The clock of a block runs from before anything is read until the device is done; on a GPU it starts
-after some steps, when the readers are up. Then some of our steps are taken apart: milliseconds of each part, on a GPU by events.
+Blocks of steps alternate between the two, so that a busy machine hurts both alike; what counts are medians
+over blocks, and the ratio is the median of the blocks' ratios. The clock of a block runs from before anything
+is read until the device is done; on a GPU it starts after some steps, when the readers are up. Then some of
+our steps are taken apart: milliseconds of each part, on a GPU by events.
 
-Without --data it makes random data itself, in a temporary folder. Without --config: on a CPU the configuration of egs/mini, on a GPU every
-egs/*/conf/dino*.yaml.
+Without --data it makes random data itself, in a temporary folder. Without --config: on a CPU the
+configuration of egs/mini, on a GPU every egs/*/conf/dino*.yaml.
 """
 
 import argparse
@@ -47,7 +50,9 @@ class Ours:
 
     def __init__(self, config, data: Path, world: World, workers: int):
         self.config, self.world, self.workers = config, world, workers
-        run = _training.Run("benchmark", config, data, data, SEED, False, read_front_end(data, config.normalisation), {})
+        run = _training.Run(
+            "benchmark", config, data, data, SEED, False, read_front_end(data, config.normalisation), {}
+        )
         self.run, self.views = run, _training.make_views(run, world)
         torch.manual_seed(SEED)
         views = self.views
@@ -75,10 +80,18 @@ class Naive:
         config, views, run = ours.config, ours.views, ours.run
         options, dataset = run.front_end.feature_options(), views.sampler.dataset
         if config.input == "audio":
-            read = Recordings(dataset, config, options, Bank(config.bank, options, config.longest_seconds, SEED, "cpu"), SEED)
+            read = Recordings(
+                dataset,
+                config,
+                options,
+                Bank(config.bank, options, config.longest_seconds, SEED, "cpu"),
+                SEED,
+            )
         else:
             read = StoredFeatures(data)
-        made = NaiveViews(read, config, views.sampler.order, dataset.lengths, views.dim, options.frame_shift / 1000, SEED)
+        made = NaiveViews(
+            read, config, views.sampler.order, dataset.lengths, views.dim, options.frame_shift / 1000, SEED
+        )
         self.loader = NaiveLoader(made, min(WORKERS, len(os.sched_getaffinity(0))), device.type == "cuda")
         torch.manual_seed(SEED)
         self.dino = NaiveDino(config, views.dim, views.total_steps, views.steps_per_epoch, device)
@@ -118,12 +131,18 @@ def compare(ours: Ours, naive: Naive, steps: int, uncounted: int) -> dict:
             took = seconds_of(side, first, first + size, uncounted, device)
             if block:  # the first warms up
                 times[name].append(took)
-    speed = {name: statistics.median(ours.config.batch_size * size / took for took in taken) for name, taken in times.items()}
+    speed = {
+        name: statistics.median(ours.config.batch_size * size / took for took in taken)
+        for name, taken in times.items()
+    }
     ratios = [slow / fast for fast, slow in zip(times["ours"], times["naive"], strict=True)]
     return {
-        "ours_utterances_per_second": speed["ours"], "naive_utterances_per_second": speed["naive"],
-        "ratio": statistics.median(ratios), "ratios": [round(ratio, 3) for ratio in ratios], "steps": size * BLOCKS,
-    }  # fmt: skip
+        "ours_utterances_per_second": speed["ours"],
+        "naive_utterances_per_second": speed["naive"],
+        "ratio": statistics.median(ratios),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "steps": size * BLOCKS,
+    }
 
 
 class Stopwatch:
@@ -171,7 +190,8 @@ def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:
         ours.optimiser.register_step_post_hook(lambda *_: watch.mark("update")),
     ]
     views, method.views = method.views, watch.after("views", method.views)
-    method.begin = watch.after("student forward", method.begin)  # which embeds all passes, where there are several
+    # which embeds all passes, where there are several
+    method.begin = watch.after("student forward", method.begin)
     method.loss = watch.after("loss", method.loss)
     ready = method.gradients_ready
     method.gradients_ready = lambda step: (watch.mark("backward"), ready(step))
@@ -201,43 +221,82 @@ def measure(path: Path, args, folder: Path) -> dict:
         seconds = 4.4 if config.longest_seconds < 4 else 8.0  # as in egs/mini, and as in VoxCeleb
         audio = "wav" if config.input == "audio" else ""
         data = folder / f"{config.input}-{seconds:g}"
-        data = data / "train" if data.exists() else make_training_dir(data, max(UTTERANCES, config.batch_size), seconds, audio)
+        data = (
+            data / "train"
+            if data.exists()
+            else make_training_dir(data, max(UTTERANCES, config.batch_size), seconds, audio)
+        )
         config.bank = make_bank(folder / f"bank-{len(list(folder.iterdir()))}", config.bank)
     world = World(args.ngpu)
     ours = Ours(config, data, world, args.data_workers)
     naive = Naive(ours, data, world.device)
-    figures = {"configuration": str(path), "device": str(world.device), "batch_size": config.batch_size, "input": config.input}
+    figures = {
+        "configuration": str(path),
+        "device": str(world.device),
+        "batch_size": config.batch_size,
+        "input": config.input,
+    }
     figures |= compare(ours, naive, args.steps, 20 if args.ngpu else 0)
     del naive
     figures["milliseconds"] = take_apart(ours, args.steps, max(4, args.steps // BLOCKS))
     if args.roofline or args.ngpu:
-        figures["roofline"] = roofline(lambda step: ours.step(ours.views.sampler[step], step), world.device, ours.method.precision.name)
+        figures["roofline"] = roofline(
+            lambda step: ours.step(ours.views.sampler[step], step), world.device, ours.method.precision.name
+        )
     return figures
 
 
 def print_figures(figures: dict) -> None:
     """Print the figures of one configuration as tables."""
-    print(f"\n{figures['configuration']}, batches of {figures['batch_size']}, input {figures['input']}, {figures['device']}")
+    print(
+        f"\n{figures['configuration']}, batches of {figures['batch_size']}, input {figures['input']}, "
+        f"{figures['device']}"
+    )
     per = {name: figures[f"{name}_utterances_per_second"] for name in ("ours", "naive")}
-    rows = [{"step": name, "utt/s": speed, "ms a step": 1000 * figures["batch_size"] / speed} for name, speed in per.items()]
+    rows = [
+        {"step": name, "utt/s": speed, "ms a step": 1000 * figures["batch_size"] / speed}
+        for name, speed in per.items()
+    ]
     show(f"beside the naive step, medians over {BLOCKS} blocks, {figures['steps']} steps of each", rows)
     whole = sum(ms for name, ms in figures["milliseconds"].items() if name != "data")
-    rows = [{"part of ours": name, "ms": ms, "share": ms / whole} for name, ms in figures["milliseconds"].items()]
+    rows = [
+        {"part of ours": name, "ms": ms, "share": ms / whole} for name, ms in figures["milliseconds"].items()
+    ]
     show("parts (data is read while a step before it is computed, and is no part of the sum)", rows)
     if "roofline" in figures:
         ceilings = figures["roofline"]["ceilings"]
-        show("roofline: " + ", ".join(f"{name} {value:.4g}" for name, value in ceilings.items()), figures["roofline"]["kinds"])
+        show(
+            "roofline: " + ", ".join(f"{name} {value:.4g}" for name, value in ceilings.items()),
+            figures["roofline"]["kinds"],
+        )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--config", help="configuration to measure")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as compute.precision=bf16")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, such as compute.precision=bf16",
+    )
     parser.add_argument("--data", help="pre-training directory (default: one of random data is made)")
     parser.add_argument("--steps", type=int, help="steps of each side (default: 24, on a GPU 120)")
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs (default: 1 if there is one)")
-    parser.add_argument("--data-workers", type=int, default=0, help="processes that read for our step; 0: a thread (default: %(default)s)")
-    parser.add_argument("--roofline", type=boolean, default=False, metavar="true|false", help="on a CPU too (default: %(default)s)")
+    parser.add_argument(
+        "--data-workers",
+        type=int,
+        default=0,
+        help="processes that read for our step; 0: a thread (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--roofline",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="on a CPU too (default: %(default)s)",
+    )
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     args.ngpu = int(torch.cuda.is_available()) if args.ngpu is None else args.ngpu
@@ -252,7 +311,10 @@ def main():
             print_figures(figures)
             result["configurations"].append(figures)
     finish(result, args.json)
-    print(f"ratio to the naive step: {statistics.median(figures['ratio'] for figures in result['configurations']):.2f}")
+    print(
+        "ratio to the naive step: "
+        f"{statistics.median(figures['ratio'] for figures in result['configurations']):.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What every corpus preparation shares: the command line, checks of the corpus, and data directories that are whole or not there."""
+"""What every corpus preparation shares: the command line, checks of the corpus, and data directories that are
+whole or not there.
+"""
 
 import argparse
 import os
@@ -17,7 +19,8 @@ MAX_TRIALS = 500_000
 
 
 def main(documentation: str, add_arguments, prepare) -> None:
-    """Run a preparation as a program: parse the command line, do the work, show a user's mistake without a traceback.
+    """Run a preparation as a program: parse the command line, do the work, show a user's mistake without a
+    traceback.
 
     Args:
         documentation: the module's docstring, for ``--help``.
@@ -26,7 +29,12 @@ def main(documentation: str, add_arguments, prepare) -> None:
     """
     name = f"local/{Path(sys.argv[0]).name}"
     set_program(name)
-    parser = Parser(prog=name, description=documentation, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog=name,
+        description=documentation,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_arguments(parser)
     try:
         prepare(parser.parse_args())
@@ -41,8 +49,11 @@ def main(documentation: str, add_arguments, prepare) -> None:
 def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
     """Add the options of verification trials: ``--max-trials`` and ``--seed``."""
     parser.add_argument(
-        "--max-trials", type=int, default=MAX_TRIALS,
-        help="all pairs of test utterances if there are no more than this, else so many drawn by key (default %(default)s)",
+        "--max-trials",
+        type=int,
+        default=MAX_TRIALS,
+        help="all pairs of test utterances if there are no more than this, else so many drawn by key "
+        "(default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed_of} (default %(default)s)")
 
@@ -53,8 +64,8 @@ def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) 
     Args:
         path: as the user gave it.
         corpus: name for messages.
-        expected: entries of the root, any of which tells the corpus; a root one folder too high is accepted if its only match is
-            ``corpus`` by name.
+        expected: entries of the root, any of which tells the corpus; a root one folder too high is accepted
+            if its only match is ``corpus`` by name.
         advice: how to get it.
 
     Raises:
@@ -67,7 +78,9 @@ def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) 
         if any((candidate / name).exists() for name in expected):
             return candidate
     found = named(sorted(os.listdir(root))) or "nothing"
-    raise UserError(f"{root} does not look like {corpus}: expected {' or '.join(expected)} in it, found {found}. {advice}")
+    raise UserError(
+        f"{root} does not look like {corpus}: expected {' or '.join(expected)} in it, found {found}. {advice}"
+    )
 
 
 def audio_path(path: Path) -> str:
@@ -80,9 +93,13 @@ def audio_path(path: Path) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"the name of {text!r} is not UTF-8; rename the file (convmv -f latin1 -t utf8 --notest FILE)") from None
+        raise UserError(
+            f"the name of {text!r} is not UTF-8; rename the file (convmv -f latin1 -t utf8 --notest FILE)"
+        ) from None
     if any(mark in text for mark in "\n\r|") or text != text.strip():
-        raise UserError(f"the name of {text!r} holds a line break, a '|' or a blank at its end; rename the file or folder")
+        raise UserError(
+            f"the name of {text!r} holds a line break, a '|' or a blank at its end; rename the file or folder"
+        )
     return text
 
 
@@ -95,24 +112,31 @@ def check_audio(wav_scp: dict[str, str], corpus: str) -> None:
     bad = [path for path in wav_scp.values() if not os.path.isfile(path) or os.path.getsize(path) == 0]
     if bad:
         raise UserError(
-            f"{corpus}: {len(bad):,} of {len(wav_scp):,} recordings are missing or empty: {named(bad)}; unpack the corpus again"
+            f"{corpus}: {len(bad):,} of {len(wav_scp):,} recordings are missing or empty: {named(bad)}; "
+            "unpack the corpus again"
         )
 
 
 def write_set(
-    data_dir, name: str, wav_scp: dict[str, str], utt2spk: dict[str, str], labels: dict[str, dict[str, str]] | None = None,
-    max_trials: int | None = None, seed: int = 0,
+    data_dir,
+    name: str,
+    wav_scp: dict[str, str],
+    utt2spk: dict[str, str],
+    labels: dict[str, dict[str, str]] | None = None,
+    max_trials: int | None = None,
+    seed: int = 0,
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``: whole or not at all.
 
-    A set that is there already with the same content is left alone, with what later stages added to it; another is replaced, and so is
-    any with ``--force`` (:func:`forced`).
+    A set that is there already with the same content is left alone, with what later stages added to it;
+    another is replaced, and so is any with ``--force`` (:func:`forced`).
 
     Args:
         wav_scp: utterance -> absolute path.
         utt2spk: utterance -> speaker.
         labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
-        max_trials: write ``trials`` over pairs of utterances, at most so many; None: not a set for verification.
+        max_trials: write ``trials`` over pairs of utterances, at most so many; None: not a set for
+            verification.
         seed: of the draw of trials.
 
     Raises:
@@ -131,11 +155,24 @@ def write_set(
     aside, old = target.with_name(f".{name}.new"), target.with_name(f".{name}.old")
     for left_over in (aside, old):
         shutil.rmtree(left_over, ignore_errors=True)
-    in_order = {utterance: utt2spk[utterance] for utterance in sorted(utt2spk, key=lambda key: key.encode("utf-8"))}
-    for table, content in {"wav.scp": wav_scp, "utt2spk": utt2spk, "spk2utt": invert(in_order), **labels}.items():
+    in_order = {
+        utterance: utt2spk[utterance] for utterance in sorted(utt2spk, key=lambda key: key.encode("utf-8"))
+    }
+    for table, content in {
+        "wav.scp": wav_scp,
+        "utt2spk": utt2spk,
+        "spk2utt": invert(in_order),
+        **labels,
+    }.items():
         write_table(aside / table, content)
-    trials = None if max_trials is None else make_trials(in_order, aside / "trials", max_trials, seed, where=f"{target}/utt2spk")
-    errors = [error.replace(str(aside), str(target)) for error in validate(aside, feats=False, text=False, wav=True)]
+    trials = (
+        None
+        if max_trials is None
+        else make_trials(in_order, aside / "trials", max_trials, seed, where=f"{target}/utt2spk")
+    )
+    errors = [
+        error.replace(str(aside), str(target)) for error in validate(aside, feats=False, text=False, wav=True)
+    ]
     if errors:
         raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:5])}")
 
@@ -147,8 +184,13 @@ def write_set(
         return
     if target.exists():
         if any(target.iterdir()) and not (target / "utt2spk").exists():
-            raise UserError(f"{target} is there and is not a data directory; move it away or choose another DATA_DIR")
-        warn(f"{target} {'is made anew' if again else 'differs from the corpus and is replaced'}; features in it have to be made again")
+            raise UserError(
+                f"{target} is there and is not a data directory; move it away or choose another DATA_DIR"
+            )
+        warn(
+            f"{target} {'is made anew' if again else 'differs from the corpus and is replaced'}; features "
+            "in it have to be made again"
+        )
         target.rename(old)
     note_force(aside)
     aside.rename(target)
@@ -162,7 +204,8 @@ def write_set(
 
 
 def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
-    """Write a list of noises or room responses, ``out_dir/name.scp``: recording -> absolute path, as lines of Kaldi's ``wav.scp``.
+    """Write a list of noises or room responses, ``out_dir/name.scp``: recording -> absolute path, as lines of
+    Kaldi's ``wav.scp``.
 
     Raises:
         UserError: a recording that is missing or empty.
@@ -174,7 +217,9 @@ def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> N
 
 
 def forced(folder: Path) -> bool:
-    """Whether the user asked to redo what is done already (``run.sh --force true``), and this call has not yet done so in ``folder``."""
+    """Whether the user asked to redo what is done already (``run.sh --force true``), and this call has not
+    yet done so in ``folder``.
+    """
     noted = folder / ".forced"
     return is_forced(noted.read_text(encoding="utf-8") if noted.exists() else None)
 
@@ -187,7 +232,10 @@ def note_force(folder: Path) -> None:
 
 def _same(aside: Path, target: Path) -> bool:
     """Whether ``target`` holds every file of ``aside`` with the same text."""
-    return all((target / f.name).is_file() and (target / f.name).read_bytes() == f.read_bytes() for f in aside.iterdir())
+    return all(
+        (target / f.name).is_file() and (target / f.name).read_bytes() == f.read_bytes()
+        for f in aside.iterdir()
+    )
 
 
 def _summary(values) -> str:

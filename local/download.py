@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Download a free corpus and unpack it: speechocean762, librispeech, emodb, musan (noises) or rirs (room responses).
+"""Download a free corpus and unpack it: speechocean762, librispeech, emodb, musan (noises) or rirs (room
+responses).
 
 Usage: local/download.py [options] CORPUS CORPUS_ROOT
  e.g.: local/download.py --parts "train-clean-100 test-other" librispeech downloads/librispeech
 
-The size, the licence and the place are printed before the first byte. An archive lands in CORPUS_ROOT/archives; one that was cut short is
-continued where it stopped (HTTP ranges), one that is complete is checked against the publisher's MD5 where there is one (speechocean762
-and EmoDB publish none, so only the length is checked), then unpacked aside and renamed into place:
+The size, the licence and the place are printed before the first byte. An archive lands in
+CORPUS_ROOT/archives; one that was cut short is continued where it stopped (HTTP ranges), one that is complete
+is checked against the publisher's MD5 where there is one (speechocean762 and EmoDB publish none, so only the
+length is checked), then unpacked aside and renamed into place:
 
-    speechocean762: CORPUS_ROOT/{WAVE,train,test}    librispeech: CORPUS_ROOT/{train-clean-100,...,SPEAKERS.TXT}    emodb: CORPUS_ROOT/wav
-    musan: CORPUS_ROOT/{music,noise,speech}          rirs: CORPUS_ROOT/{simulated_rirs,real_rirs_isotropic_noises,...}
+    speechocean762: CORPUS_ROOT/{WAVE,train,test}    librispeech:
+        CORPUS_ROOT/{train-clean-100,...,SPEAKERS.TXT}    emodb: CORPUS_ROOT/wav
+    musan: CORPUS_ROOT/{music,noise,speech}          rirs:
+        CORPUS_ROOT/{simulated_rirs,real_rirs_isotropic_noises,...}
 
 What is there already is not fetched again. --keep-archives false removes each archive once it is unpacked.
 """
@@ -44,7 +48,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus that may be fetched. ``inside``: the folder in the archive that becomes the corpus root; "." if there is none."""
+    """A corpus that may be fetched. ``inside``: the folder in the archive that becomes the corpus root; "."
+    if there is none.
+    """
 
     inside: str
     licence: str
@@ -58,11 +64,14 @@ def _librispeech(part: str, megabytes: int, md5: str) -> Archive:
 
 CORPORA = {
     "speechocean762": Corpus(
-        "speechocean762", "free for commercial and non-commercial use, https://www.openslr.org/101/",
-        {"all": Archive("https://www.openslr.org/resources/101/speechocean762.tar.gz", 520, "WAVE")}, "all",
+        "speechocean762",
+        "free for commercial and non-commercial use, https://www.openslr.org/101/",
+        {"all": Archive("https://www.openslr.org/resources/101/speechocean762.tar.gz", 520, "WAVE")},
+        "all",
     ),
     "librispeech": Corpus(
-        "LibriSpeech", "CC BY 4.0, https://www.openslr.org/12/",
+        "LibriSpeech",
+        "CC BY 4.0, https://www.openslr.org/12/",
         {
             # MD5 from https://www.openslr.org/resources/12/md5sum.txt
             "dev-clean": _librispeech("dev-clean", 337, "42e2234ba48799c1f50f24a7926300a1"),
@@ -76,18 +85,33 @@ CORPORA = {
         "train-clean-100 test-other",
     ),
     "emodb": Corpus(
-        ".", "free for research, http://emodb.bilderbar.info/",
-        {"all": Archive("http://emodb.bilderbar.info/download/download.zip", 41, "wav")}, "all",
+        ".",
+        "free for research, http://emodb.bilderbar.info/",
+        {"all": Archive("http://emodb.bilderbar.info/download/download.zip", 41, "wav")},
+        "all",
     ),
     "musan": Corpus(
-        "musan", "CC BY 4.0 and public domain, https://www.openslr.org/17/",
-        {"all": Archive("https://www.openslr.org/resources/17/musan.tar.gz", 11086, "speech", "0c472d4fc0c5141eca47ad1ffeb2a7df")}, "all",
-    ),
-    "rirs": Corpus(
-        "RIRS_NOISES", "Apache 2.0, https://www.openslr.org/28/",
+        "musan",
+        "CC BY 4.0 and public domain, https://www.openslr.org/17/",
         {
             "all": Archive(
-                "https://www.openslr.org/resources/28/rirs_noises.zip", 1311, "simulated_rirs", "e6f48e257286e05de56413b4779d8ffb",
+                "https://www.openslr.org/resources/17/musan.tar.gz",
+                11086,
+                "speech",
+                "0c472d4fc0c5141eca47ad1ffeb2a7df",
+            )
+        },
+        "all",
+    ),
+    "rirs": Corpus(
+        "RIRS_NOISES",
+        "Apache 2.0, https://www.openslr.org/28/",
+        {
+            "all": Archive(
+                "https://www.openslr.org/resources/28/rirs_noises.zip",
+                1311,
+                "simulated_rirs",
+                "e6f48e257286e05de56413b4779d8ffb",
             ),
         },
         "all",
@@ -97,9 +121,21 @@ CORPORA = {
 
 def add_arguments(parser) -> None:
     """Declare the command line."""
-    parser.add_argument("--parts", default=None, help=f"LibriSpeech's splits to fetch (default: {CORPORA['librispeech'].default})")
-    parser.add_argument("--base-url", default=None, help="fetch from this mirror: the folder that holds the archives")
-    parser.add_argument("--keep-archives", type=boolean, default=True, metavar="true|false", help="keep what was unpacked (default true)")
+    parser.add_argument(
+        "--parts",
+        default=None,
+        help=f"LibriSpeech's splits to fetch (default: {CORPORA['librispeech'].default})",
+    )
+    parser.add_argument(
+        "--base-url", default=None, help="fetch from this mirror: the folder that holds the archives"
+    )
+    parser.add_argument(
+        "--keep-archives",
+        type=boolean,
+        default=True,
+        metavar="true|false",
+        help="keep what was unpacked (default true)",
+    )
     parser.add_argument("corpus", metavar="CORPUS", help=", ".join(CORPORA))
     parser.add_argument("corpus_root", metavar="CORPUS_ROOT")
 
@@ -107,19 +143,28 @@ def add_arguments(parser) -> None:
 def download(args) -> None:
     """Fetch, check and unpack every part that is not there."""
     if args.corpus not in CORPORA:
-        raise UserError(f"no way to download '{args.corpus}'{nearest(args.corpus, CORPORA)}; free ones are {', '.join(CORPORA)}")
+        raise UserError(
+            f"no way to download '{args.corpus}'{nearest(args.corpus, CORPORA)}; free ones are "
+            f"{', '.join(CORPORA)}"
+        )
     corpus = CORPORA[args.corpus]
     parts = (args.parts if args.parts is not None else corpus.default).split()
     for part in parts:
         if part not in corpus.parts:
-            raise UserError(f"--parts: {args.corpus} has no part '{part}'{nearest(part, corpus.parts)}; it has {', '.join(corpus.parts)}")
+            raise UserError(
+                f"--parts: {args.corpus} has no part '{part}'{nearest(part, corpus.parts)}; it has "
+                f"{', '.join(corpus.parts)}"
+            )
     root = Path(os.path.abspath(args.corpus_root))
     archives = root / "archives"
     wanted = [corpus.parts[part] for part in parts if not (root / corpus.parts[part].holds).exists()]
     if not wanted:
         log(f"{root} is there: nothing to download")
         return
-    log(f"{args.corpus}: {sum(archive.megabytes for archive in wanted):,} MB to fetch into {archives}; licence: {corpus.licence}")
+    log(
+        f"{args.corpus}: {sum(archive.megabytes for archive in wanted):,} MB to fetch into {archives}; "
+        f"licence: {corpus.licence}"
+    )
     for archive in wanted:
         name = archive.url.rpartition("/")[2]
         url = f"{args.base_url.rstrip('/')}/{name}" if args.base_url else archive.url
@@ -133,10 +178,11 @@ def download(args) -> None:
 
 
 def fetch(url: str, path: Path, md5: str | None) -> None:
-    """Fetch ``url`` to ``path``; go on with what is there of it, try again when the line drops, and check length and MD5.
+    """Fetch ``url`` to ``path``; go on with what is there of it, try again when the line drops, and check
+    length and MD5.
 
-    The bytes gather in ``path.part``; beside it, ``path.part.json`` keeps of which version (date and length) of the file they are, so
-    that two versions are never joined.
+    The bytes gather in ``path.part``; beside it, ``path.part.json`` keeps of which version (date and length)
+    of the file they are, so that two versions are never joined.
 
     Raises:
         UserError: the server refuses, keeps failing, or the checksum is wrong (the bad file is removed).
@@ -152,19 +198,26 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
             break
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                raise UserError(f"{url}: the server says {error.code} {error.reason}; try a mirror with --base-url") from None
+                raise UserError(
+                    f"{url}: the server says {error.code} {error.reason}; try a mirror with --base-url"
+                ) from None
             problem = f"{error.code} {error.reason}"
         except (TimeoutError, urllib.error.URLError, ConnectionError, EOFError) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
         except OSError as error:
-            raise UserError(f"cannot write {partial}: {error.strerror or error}; free some space or choose another CORPUS_ROOT") from None
+            raise UserError(
+                f"cannot write {partial}: {error.strerror or error}; free some space or choose another "
+                "CORPUS_ROOT"
+            ) from None
         if attempt == TRIES:
             raise UserError(f"{url}: {problem}, {TRIES} times; the same command goes on from {partial}")
         warn(f"{url}: {problem}; going on in {attempt} s")
         time.sleep(attempt)
     if md5 is not None and (found := _md5(partial)) != md5:
         _forget(partial)
-        raise UserError(f"{url}: MD5 is {found}, published is {md5}; the file was removed, run the same command again")
+        raise UserError(
+            f"{url}: MD5 is {found}, published is {md5}; the file was removed, run the same command again"
+        )
     partial.replace(path)
     _forget(partial)
 
@@ -181,7 +234,11 @@ def _fetch_rest(url: str, partial: Path) -> None:
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=SILENCE) as answer:
         resumed = answer.status == 206
-        length = int(answer.headers.get("Content-Range", "/0").rpartition("/")[2] if resumed else answer.headers.get("Content-Length") or 0)
+        length = int(
+            answer.headers.get("Content-Range", "/0").rpartition("/")[2]
+            if resumed
+            else answer.headers.get("Content-Length") or 0
+        )
         now = {"date": answer.headers.get("Last-Modified"), "length": length}
         if resumed and now != version:
             _forget(partial)

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Prepare EmoDB, the Berlin Database of Emotional Speech: ten actors, ten German sentences, seven acted emotions.
+"""Prepare EmoDB, the Berlin Database of Emotional Speech: ten actors, ten German sentences, seven acted
+emotions.
 
 Usage: local/prepare_emodb.py [options] CORPUS_ROOT DATA_DIR
  e.g.: local/prepare_emodb.py downloads/emodb data
 
-http://emodb.bilderbar.info/, free for research, 40 MB; Burkhardt et al., Interspeech 2005. 535 utterances, 25 minutes, 16 kHz
-(copies at other rates go round; the recipe resamples). The labels are in the file names: speaker 03, text a01, emotion F, version a.
+http://emodb.bilderbar.info/, free for research, 40 MB; Burkhardt et al., Interspeech 2005. 535 utterances, 25
+minutes, 16 kHz (copies at other rates go round; the recipe resamples). The labels are in the file names:
+speaker 03, text a01, emotion F, version a.
 
     CORPUS_ROOT/wav/03a01Fa.wav
 
     DATA_DIR/emodb/                        wav.scp utt2spk spk2utt spk2gender utt2gender utt2emotion trials
 
-Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as Kaldi wants. Folds by speaker are made from utt2spk.
+Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as Kaldi wants. Folds by speaker
+are made from utt2spk.
 """
 
 import re
@@ -24,10 +27,32 @@ CORPUS = "emodb"
 UTTERANCES = 535
 NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")
 # Letters of the German words: Wut, Langeweile, Ekel, Angst, Freude, Trauer, neutral.
-EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
+EMOTIONS = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
 # From the corpus's page; the file names do not tell.
-GENDER = {"03": "m", "08": "f", "09": "f", "10": "m", "11": "m", "12": "m", "13": "f", "14": "f", "15": "m", "16": "f"}
-ADVICE = "Get it with --download true, or from http://emodb.bilderbar.info/download/, and give the folder that holds wav/."
+GENDER = {
+    "03": "m",
+    "08": "f",
+    "09": "f",
+    "10": "m",
+    "11": "m",
+    "12": "m",
+    "13": "f",
+    "14": "f",
+    "15": "m",
+    "16": "f",
+}
+ADVICE = (
+    "Get it with --download true, or from http://emodb.bilderbar.info/download/, and give the folder that "
+    "holds wav/."
+)
 
 
 def add_arguments(parser) -> None:
@@ -40,11 +65,20 @@ def add_arguments(parser) -> None:
 def prepare(args) -> None:
     """Write the one data directory."""
     root = corpus_root(args.corpus_root, CORPUS, ("wav",), ADVICE)
-    files = sorted(path for path in (root / "wav").iterdir() if path.suffix.lower() == ".wav" and not path.name.startswith("."))
-    odd = [path.name for path in files if not NAME.fullmatch(path.stem) or path.stem[5] not in EMOTIONS or path.stem[:2] not in GENDER]
+    files = sorted(
+        path
+        for path in (root / "wav").iterdir()
+        if path.suffix.lower() == ".wav" and not path.name.startswith(".")
+    )
+    odd = [
+        path.name
+        for path in files
+        if not NAME.fullmatch(path.stem) or path.stem[5] not in EMOTIONS or path.stem[:2] not in GENDER
+    ]
     if odd:
         raise UserError(
-            f"{root / 'wav'}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; text; "
+            f"{root / 'wav'}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; "
+            "text; "
             f"emotion {' '.join(EMOTIONS)}; version): {named(odd)}"
         )
     wav_scp, utt2spk, utt2emotion = {}, {}, {}

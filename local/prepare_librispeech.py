@@ -2,22 +2,25 @@
 """Prepare LibriSpeech: read English from audio books, 16 kHz FLAC, any of its splits.
 
 Usage: local/prepare_librispeech.py [options] CORPUS_ROOT DATA_DIR
- e.g.: local/prepare_librispeech.py --train-sets "train-clean-100 train-clean-360" --test-sets test-clean LibriSpeech data
+ e.g.: local/prepare_librispeech.py --train-sets "train-clean-100 train-clean-360" --test-sets test-clean
+ LibriSpeech data
 
 OpenSLR 12, https://www.openslr.org/12/, CC BY 4.0; Panayotov et al., ICASSP 2015. Whole splits have
 
-    dev-clean 2,703   dev-other 2,864   test-clean 2,620   test-other 2,939                      utterances, 33 to 40 speakers, 5 hours each
-    train-clean-100 28,539   train-clean-360 104,014   train-other-500 148,688                   251, 921, 1,166 speakers
+    dev-clean 2,703   dev-other 2,864   test-clean 2,620   test-other 2,939                      utterances,
+    33 to 40 speakers, 5 hours each train-clean-100 28,539   train-clean-360 104,014   train-other-500 148,688
+    251, 921, 1,166 speakers
 
 and a part of one works as well: what lies there is what is prepared.
 
     CORPUS_ROOT/test-other/1688/142285/1688-142285-0000.flac
     CORPUS_ROOT/SPEAKERS.TXT (optional)    1688 | M | test-other | 8.05 | Name
 
-    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt, with SPEAKERS.TXT spk2gender utt2gender; test: trials
+    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt, with SPEAKERS.TXT spk2gender utt2gender;
+    test: trials
 
-The splits of --train-sets become one set, train; those of --test-sets become test. A speaker of a test split has read only a chapter or
-two, so that many target trials share the recording session.
+The splits of --train-sets become one set, train; those of --test-sets become test. A speaker of a test split
+has read only a chapter or two, so that many target trials share the recording session.
 """
 
 import os
@@ -30,17 +33,33 @@ from pydino.kaldi.data_dir import named
 
 CORPUS = "LibriSpeech"
 UTTERANCES = {
-    "dev-clean": 2703, "dev-other": 2864, "test-clean": 2620, "test-other": 2939,
-    "train-clean-100": 28539, "train-clean-360": 104014, "train-other-500": 148688,
+    "dev-clean": 2703,
+    "dev-other": 2864,
+    "test-clean": 2620,
+    "test-other": 2939,
+    "train-clean-100": 28539,
+    "train-clean-360": 104014,
+    "train-other-500": 148688,
 }
-ADVICE = "Get it with --download true, or from https://www.openslr.org/12/, and give the folder that holds the splits."
+ADVICE = (
+    "Get it with --download true, or from https://www.openslr.org/12/, and give the folder that holds the "
+    "splits."
+)
 UTTERANCE = re.compile(r"(\d+)-(\d+)-\d+")
 
 
 def add_arguments(parser) -> None:
     """Declare the command line."""
-    parser.add_argument("--train-sets", default="train-clean-100", help="splits that become train (default '%(default)s'; '' for none)")
-    parser.add_argument("--test-sets", default="test-other", help="splits that become test (default '%(default)s'; '' for none)")
+    parser.add_argument(
+        "--train-sets",
+        default="train-clean-100",
+        help="splits that become train (default '%(default)s'; '' for none)",
+    )
+    parser.add_argument(
+        "--test-sets",
+        default="test-other",
+        help="splits that become test (default '%(default)s'; '' for none)",
+    )
     add_trial_arguments(parser)
     parser.add_argument("corpus_root", metavar="CORPUS_ROOT")
     parser.add_argument("data_dir", metavar="DATA_DIR")
@@ -51,12 +70,17 @@ def prepare(args) -> None:
     splits_of = {"train": args.train_sets.split(), "test": args.test_sets.split()}
     splits = splits_of["train"] + splits_of["test"]
     if len(set(splits)) != len(splits) or not splits:
-        raise UserError(f"--train-sets '{args.train_sets}' and --test-sets '{args.test_sets}': name at least one split, and none twice")
+        raise UserError(
+            f"--train-sets '{args.train_sets}' and --test-sets '{args.test_sets}': name at least one split, "
+            "and none twice"
+        )
     root = corpus_root(args.corpus_root, CORPUS, tuple(UTTERANCES), ADVICE)
     there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
     for split in splits:
         if split not in there:
-            raise UserError(f"{root} has no split '{split}'{nearest(split, there)}; it has {named(there)}. {ADVICE}")
+            raise UserError(
+                f"{root} has no split '{split}'{nearest(split, there)}; it has {named(there)}. {ADVICE}"
+            )
     gender_of = read_speakers(root / "SPEAKERS.TXT")
     if not gender_of:
         log(f"no {root / 'SPEAKERS.TXT'}: no gender labels")
@@ -79,10 +103,20 @@ def prepare(args) -> None:
                 )
         check_audio(wav_scp, CORPUS)
         labels = gender_labels(utt2spk, gender_of, root / "SPEAKERS.TXT") if gender_of else {}
-        write_set(args.data_dir, name, wav_scp, utt2spk, labels, max_trials=args.max_trials if name == "test" else None, seed=args.seed)
+        write_set(
+            args.data_dir,
+            name,
+            wav_scp,
+            utt2spk,
+            labels,
+            max_trials=args.max_trials if name == "test" else None,
+            seed=args.seed,
+        )
 
 
-def gender_labels(utt2spk: dict[str, str], gender_of: dict[str, str], source: Path) -> dict[str, dict[str, str]]:
+def gender_labels(
+    utt2spk: dict[str, str], gender_of: dict[str, str], source: Path
+) -> dict[str, dict[str, str]]:
     """Return the label maps of gender.
 
     Raises:
@@ -108,7 +142,9 @@ def find_utterances(split: Path) -> tuple[dict[str, str], dict[str, str]]:
         match = UTTERANCE.fullmatch(path.stem)
         folders = path.relative_to(split).parts[:-1]
         if not match or folders != match.groups():
-            raise UserError(f"{path}: expected {split.name}/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac")
+            raise UserError(
+                f"{path}: expected {split.name}/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac"
+            )
         wav_scp[path.stem] = audio_path(path)
         utt2spk[path.stem] = match.group(1)
     if not wav_scp:
@@ -133,7 +169,9 @@ def read_speakers(path: Path) -> dict[str, str]:
             continue
         fields = [field.strip() for field in line.split("|")]
         if len(fields) < 3 or fields[1] not in ("F", "M"):
-            raise UserError(f"{path}, line {number}: expected 'ID | F or M | SUBSET | MINUTES | NAME', got '{line}'")
+            raise UserError(
+                f"{path}, line {number}: expected 'ID | F or M | SUBSET | MINUTES | NAME', got '{line}'"
+            )
         gender_of[fields[0]] = fields[1].lower()
     return gender_of
 

@@ -4,16 +4,19 @@
 Usage: local/prepare_mini.py [options] AUDIO_DIR DATA_DIR
  e.g.: local/prepare_mini.py --nj 2 downloads/mini data
 
-Nobody spoke this: espeak-ng speaks drawn sentences with drawn voices, SoX resamples, numpy puts rooms, microphones and noise on it.
-It is there so that every stage runs anywhere in minutes, and it says nothing about how well a method does on people. By default 120
-speakers x 10 utterances to train and 60 others x 8 to test: 2 hours, 16 kHz, 16 bit, 230 MB, half a minute on two cores.
+Nobody spoke this: espeak-ng speaks drawn sentences with drawn voices, SoX resamples, numpy puts rooms,
+microphones and noise on it. It is there so that every stage runs anywhere in minutes, and it says nothing
+about how well a method does on people. By default 120 speakers x 10 utterances to train and 60 others x 8 to
+test: 2 hours, 16 kHz, 16 bit, 230 MB, half a minute on two cores.
 
     AUDIO_DIR/settings.json                what the audio was made from
     AUDIO_DIR/train/train0000/train0000-00.wav
-    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt spk2gender utt2gender utt2emotion utt2impairment; test: trials
+    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt spk2gender utt2gender utt2emotion
+    utt2impairment; test: trials
 
-Labels: emotion of the utterance (neutral, angry, happy, sad), gender (m, f) and style (control, impaired: slow and hesitant) of the
-speaker. The same options give the same samples, whatever --nj; an interrupted run goes on where it stopped.
+Labels: emotion of the utterance (neutral, angry, happy, sad), gender (m, f) and style (control, impaired:
+slow and hesitant) of the speaker. The same options give the same samples, whatever --nj; an interrupted run
+goes on where it stopped.
 """
 
 import os
@@ -40,9 +43,16 @@ WORDS = Path(__file__).with_name("mini") / "words.txt"
 def add_arguments(parser) -> None:
     """Declare the command line."""
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--nj", type=int, default=cores, help="processes (default: all CPU cores); no influence on the samples")
+    parser.add_argument(
+        "--nj",
+        type=int,
+        default=cores,
+        help="processes (default: all CPU cores); no influence on the samples",
+    )
     parser.add_argument("--num-train-speakers", type=int, default=120)
-    parser.add_argument("--num-train-utterances", type=int, default=10, help="of each training speaker (default 10)")
+    parser.add_argument(
+        "--num-train-utterances", type=int, default=10, help="of each training speaker (default 10)"
+    )
     parser.add_argument("--num-test-speakers", type=int, default=60)
     parser.add_argument("--num-test-utterances", type=int, default=8, help="of each test speaker (default 8)")
     add_trial_arguments(parser, seed_of="the whole corpus, and of that draw")
@@ -52,7 +62,13 @@ def add_arguments(parser) -> None:
 
 def prepare(args) -> None:
     """Make the audio that is missing, then the data directories."""
-    for option in ("nj", "num_train_speakers", "num_train_utterances", "num_test_speakers", "num_test_utterances"):
+    for option in (
+        "nj",
+        "num_train_speakers",
+        "num_train_utterances",
+        "num_test_speakers",
+        "num_test_utterances",
+    ):
         if getattr(args, option) < 1:
             raise UserError(f"--{option.replace('_', '-')} must be at least 1, got {getattr(args, option)}")
     audio_dir = Path(os.path.abspath(args.audio_dir))
@@ -61,21 +77,30 @@ def prepare(args) -> None:
         "test": draw_speakers(args.seed, "test", args.num_test_speakers, args.num_test_utterances),
     }
     settings = {
-        "corpus": "mini", "version": VERSION, "seed": args.seed, "rate": RATE, "synthesiser": find_programs().partition("  ")[0],
+        "corpus": "mini",
+        "version": VERSION,
+        "seed": args.seed,
+        "rate": RATE,
+        "synthesiser": find_programs().partition("  ")[0],
         "sets": {name: [len(speakers), len(emotions[0])] for name, (speakers, emotions) in sets.items()},
     }
     claim(audio_dir, settings)
     missing = [
         (str(audio_dir / name / speaker.name), args.seed, speaker, emotions)
-        for name, (speakers, all_emotions) in sets.items() for speaker, emotions in zip(speakers, all_emotions, strict=True)
-        if not all(wav_path(audio_dir / name / speaker.name, speaker, n).exists() for n in range(len(emotions)))
+        for name, (speakers, all_emotions) in sets.items()
+        for speaker, emotions in zip(speakers, all_emotions, strict=True)
+        if not all(
+            wav_path(audio_dir / name / speaker.name, speaker, n).exists() for n in range(len(emotions))
+        )
     ]
     if missing:
         made_of = sum(len(speakers) for speakers, _ in sets.values())
         log(f"synthesising {len(missing)} of {made_of} speakers into {audio_dir} (nj={args.nj})")
         with tempfile.TemporaryDirectory(prefix="pydino-mini-") as scratch:
             jobs = [(*job, scratch) for job in missing]
-            with get_context("forkserver").Pool(min(args.nj, len(jobs)), initializer=signal.signal, initargs=_LEAVE_CTRL_C_TO_US) as pool:
+            with get_context("forkserver").Pool(
+                min(args.nj, len(jobs)), initializer=signal.signal, initargs=_LEAVE_CTRL_C_TO_US
+            ) as pool:
                 for _ in pool.imap_unordered(synthesise, jobs):
                     pass
     for name, (speakers, all_emotions) in sets.items():
@@ -83,13 +108,16 @@ def prepare(args) -> None:
 
 
 def draw_speakers(seed: int, name: str, count: int, utterances: int):
-    """Draw the speakers of a set, and for each the emotions of its utterances: as even as can be, in a drawn order."""
+    """Draw the speakers of a set, and for each the emotions of its utterances: as even as can be, in a drawn
+    order.
+    """
     speakers = [voices.draw_speaker(seed, f"{name}{n:04d}", n, f"{name} pair {n // 2}") for n in range(count)]
     kinds = list(voices.EMOTIONS)
     emotions = []
     for speaker in speakers:
         order = Chance(seed, speaker.name).order("emotion", utterances)
-        start = Chance(seed, speaker.name).choice("first emotion", range(len(kinds)))  # which kinds come once more often
+        # which kinds come once more often
+        start = Chance(seed, speaker.name).choice("first emotion", range(len(kinds)))
         emotions.append([kinds[(start + n) % len(kinds)] for n in order])
     return speakers, emotions
 
@@ -100,7 +128,8 @@ def wav_path(folder: Path, speaker: voices.Speaker, number: int) -> Path:
 
 
 def claim(audio_dir: Path, settings: dict) -> None:
-    """Make ``audio_dir`` the place of audio made with ``settings``; audio made with others is removed, and the log says why.
+    """Make ``audio_dir`` the place of audio made with ``settings``; audio made with others is removed, and
+    the log says why.
 
     Raises:
         UserError: the folder holds something that this program did not make.
@@ -117,7 +146,9 @@ def claim(audio_dir: Path, settings: dict) -> None:
         for name in ("train", "test"):
             shutil.rmtree(audio_dir / name, ignore_errors=True)
     elif audio_dir.exists() and any(audio_dir.iterdir()):
-        raise UserError(f"{audio_dir} is not empty and was not made by this program; choose another AUDIO_DIR")
+        raise UserError(
+            f"{audio_dir} is not empty and was not made by this program; choose another AUDIO_DIR"
+        )
     write_json(mark, settings)
     note_force(audio_dir)
 
@@ -132,8 +163,10 @@ def synthesise(job) -> None:
             continue
         chance, emotion = Chance(seed, path.stem), voices.EMOTIONS[kind]
         clean = synthesiser.speak(
-            voices.draw_sentence(chance, words, speaker.impaired), voices.voice_file(speaker, emotion, chance),
-            speaker.accent, voices.words_per_minute(speaker, emotion, chance),
+            voices.draw_sentence(chance, words, speaker.impaired),
+            voices.voice_file(speaker, emotion, chance),
+            speaker.accent,
+            voices.words_per_minute(speaker, emotion, chance),
         )
         aside = path.with_suffix(".tmp")
         try:
@@ -141,11 +174,15 @@ def synthesise(job) -> None:
             soundfile.write(aside, sessions.record(clean, RATE, chance), RATE, subtype="PCM_16", format="WAV")
             aside.replace(path)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"cannot write {path}: {error}; free some space or choose another AUDIO_DIR") from None
+            raise UserError(
+                f"cannot write {path}: {error}; free some space or choose another AUDIO_DIR"
+            ) from None
 
 
 def write_mini_set(args, folder: Path, name: str, speakers, all_emotions) -> None:
-    """Write one data directory with its label maps; the test set also with trials over pairs of its utterances."""
+    """Write one data directory with its label maps; the test set also with trials over pairs of its
+    utterances.
+    """
     wav_scp, utt2spk, utt2emotion, utt2gender, utt2impairment = {}, {}, {}, {}, {}
     for speaker, emotions in zip(speakers, all_emotions, strict=True):
         for number, emotion in enumerate(emotions):
@@ -158,9 +195,19 @@ def write_mini_set(args, folder: Path, name: str, speakers, all_emotions) -> Non
             utt2impairment[utterance] = "impaired" if speaker.impaired else "control"
     labels = {
         "spk2gender": {speaker.name: speaker.gender for speaker in speakers},
-        "utt2gender": utt2gender, "utt2emotion": utt2emotion, "utt2impairment": utt2impairment,
+        "utt2gender": utt2gender,
+        "utt2emotion": utt2emotion,
+        "utt2impairment": utt2impairment,
     }
-    write_set(args.data_dir, name, wav_scp, utt2spk, labels, max_trials=args.max_trials if name == "test" else None, seed=args.seed)
+    write_set(
+        args.data_dir,
+        name,
+        wav_scp,
+        utt2spk,
+        labels,
+        max_trials=args.max_trials if name == "test" else None,
+        seed=args.seed,
+    )
 
 
 if __name__ == "__main__":

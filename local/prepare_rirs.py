@@ -4,12 +4,14 @@
 Usage: local/prepare_rirs.py RIRS_ROOT OUT_DIR
  e.g.: local/prepare_rirs.py downloads/rirs data/rirs
 
-OpenSLR 28, https://www.openslr.org/28/, 1.3 GB, 16 kHz; Ko et al., ICASSP 2017. 20,000 simulated responses of each size of room, and the
-measured ones of three older collections. The noises of the corpus are left out. What lies there of the four lists is what is listed.
+OpenSLR 28, https://www.openslr.org/28/, 1.3 GB, 16 kHz; Ko et al., ICASSP 2017. 20,000 simulated responses of
+each size of room, and the measured ones of three older collections. The noises of the corpus are left out.
+What lies there of the four lists is what is listed.
 
     RIRS_ROOT/simulated_rirs/{small,medium,large}room/Room001/Room001-00001.wav
-    RIRS_ROOT/real_rirs_isotropic_noises/rir_list      which of the files there are responses, not noises; lines such as
-        --rir-id 00001 --room-id room_1 RIRS_NOISES/real_rirs_isotropic_noises/RVB2014_type1_rir_largeroom1_far_angla.wav
+    RIRS_ROOT/real_rirs_isotropic_noises/rir_list      which of the files there are responses, not noises;
+        lines such as --rir-id 00001 --room-id room_1
+        RIRS_NOISES/real_rirs_isotropic_noises/RVB2014_type1_rir_largeroom1_far_angla.wav
 
     OUT_DIR/{smallroom,mediumroom,largeroom,realroom}.scp      as Kaldi's wav.scp: name, path
 """
@@ -22,7 +24,10 @@ from pydino.base import UserError, log
 CORPUS = "RIRS_NOISES"
 SIMULATED = ("smallroom", "mediumroom", "largeroom")
 RESPONSES = 20_000  # of each size
-ADVICE = "Get it with local/download.py rirs RIRS_ROOT, or from https://www.openslr.org/28/, and give the folder that holds simulated_rirs."
+ADVICE = (
+    "Get it with local/download.py rirs RIRS_ROOT, or from https://www.openslr.org/28/, and give the folder "
+    "that holds simulated_rirs."
+)
 
 
 def add_arguments(parser) -> None:
@@ -62,7 +67,9 @@ def measured(folder: Path) -> dict[str, str]:
         return {}
     table = folder / "rir_list"
     if not table.exists():
-        raise UserError(f"no {table}, which tells the responses from the noises beside them; unpack the corpus again")
+        raise UserError(
+            f"no {table}, which tells the responses from the noises beside them; unpack the corpus again"
+        )
     responses = {}
     for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
         fields = line.split()
@@ -70,7 +77,10 @@ def measured(folder: Path) -> dict[str, str]:
             continue
         path = PurePosixPath(fields[-1])
         if fields[0] != "--rir-id" or path.parent.name != folder.name:
-            raise UserError(f"{table}, line {number}: expected '--rir-id ID --room-id ROOM .../{folder.name}/FILE.wav', got '{line}'")
+            raise UserError(
+                f"{table}, line {number}: expected '--rir-id ID --room-id ROOM .../{folder.name}/FILE.wav', "
+                f"got '{line}'"
+            )
         responses[f"realroom-{path.stem}"] = audio_path(folder / path.name)
     return responses
 

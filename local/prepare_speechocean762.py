@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Prepare speechocean762: non-native English read into phones by 250 Mandarin speakers, half of them children.
+"""Prepare speechocean762: non-native English read into phones by 250 Mandarin speakers, half of them
+children.
 
 Usage: local/prepare_speechocean762.py [options] CORPUS_ROOT DATA_DIR
  e.g.: local/prepare_speechocean762.py downloads/speechocean762 data
 
-OpenSLR 101, https://www.openslr.org/101/, free for commercial and non-commercial use, 0.5 GB; Zhang et al. 2021, arXiv 2104.01378.
-The whole corpus has 2,500 + 2,500 utterances of 125 + 125 speakers, 16 kHz, 6 hours. A part, or a FLAC copy, works as well: what
-the corpus's own tables name is what is prepared.
+OpenSLR 101, https://www.openslr.org/101/, free for commercial and non-commercial use, 0.5 GB; Zhang et al.
+2021, arXiv 2104.01378. The whole corpus has 2,500 + 2,500 utterances of 125 + 125 speakers, 16 kHz, 6 hours.
+A part, or a FLAC copy, works as well: what the corpus's own tables name is what is prepared.
 
     CORPUS_ROOT/WAVE/SPEAKER0001/000010011.WAV
     CORPUS_ROOT/{train,test}/wav.scp       000010011<TAB>WAVE/SPEAKER0001/000010011.WAV
@@ -14,10 +15,12 @@ the corpus's own tables name is what is prepared.
     CORPUS_ROOT/{train,test}/spk2age       0001<TAB>6
     CORPUS_ROOT/{train,test}/spk2gender    0001<TAB>m
 
-    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt spk2gender spk2age utt2gender utt2age utt2child; test: trials
+    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt spk2gender spk2age utt2gender utt2age
+    utt2child; test: trials
 
-Utterances are renamed to begin with their speaker, 0001-000010011, as Kaldi wants. Half of the speakers are children, says the corpus,
-but its tables only give ages. They leave a gap between pupils (up to 15) and adults (from 19): utt2child says child below 18.
+Utterances are renamed to begin with their speaker, 0001-000010011, as Kaldi wants. Half of the speakers are
+children, says the corpus, but its tables only give ages. They leave a gap between pupils (up to 15) and
+adults (from 19): utt2child says child below 18.
 """
 
 import os
@@ -31,7 +34,10 @@ CORPUS = "speechocean762"
 SETS = ("train", "test")
 UTTERANCES = 2500  # of each set, when whole
 ADULT = 18  # years
-ADVICE = "Get it with --download true, or from https://www.openslr.org/101/, and give the folder that holds WAVE, train and test."
+ADVICE = (
+    "Get it with --download true, or from https://www.openslr.org/101/, and give the folder that holds "
+    "WAVE, train and test."
+)
 
 
 def add_arguments(parser) -> None:
@@ -51,11 +57,22 @@ def prepare(args) -> None:
         wav_scp, utt2spk, labels = read_set(root, name)
         for speaker in set(utt2spk.values()):
             if seen.setdefault(speaker, name) != name:
-                raise UserError(f"{root}: speaker {speaker} is in both {' and '.join(SETS)}; a test of unseen speakers needs them apart")
+                raise UserError(
+                    f"{root}: speaker {speaker} is in both {' and '.join(SETS)}; a test of unseen speakers "
+                    "needs them apart"
+                )
         if len(wav_scp) != UTTERANCES:
             log(f"{name}: {len(wav_scp):,} utterances of the corpus's {UTTERANCES:,}: a part")
         check_audio(wav_scp, CORPUS)
-        write_set(args.data_dir, name, wav_scp, utt2spk, labels, max_trials=args.max_trials if name == "test" else None, seed=args.seed)
+        write_set(
+            args.data_dir,
+            name,
+            wav_scp,
+            utt2spk,
+            labels,
+            max_trials=args.max_trials if name == "test" else None,
+            seed=args.seed,
+        )
 
 
 def read_set(root: Path, name: str):
@@ -65,19 +82,28 @@ def read_set(root: Path, name: str):
         UserError: a table is missing or malformed, or an utterance has no speaker.
     """
     path_of, speaker_of, age_of, gender_of = (
-        read_table(root / name / table, check_sorted=False) for table in ("wav.scp", "utt2spk", "spk2age", "spk2gender")
+        read_table(root / name / table, check_sorted=False)
+        for table in ("wav.scp", "utt2spk", "spk2age", "spk2gender")
     )
     lost = sorted(utterance for utterance in path_of if not speaker_of.get(utterance))
     if lost:
-        raise UserError(f"{root / name / 'utt2spk'}: no speaker for utterance {lost[0]} of wav.scp ({len(lost):,} such)")
+        raise UserError(
+            f"{root / name / 'utt2spk'}: no speaker for utterance {lost[0]} of wav.scp ({len(lost):,} such)"
+        )
     for speaker, age in age_of.items():
         if not age.isdigit():
-            raise UserError(f"{root / name / 'spk2age'}: the age of {speaker} is '{age}', expected whole years")
+            raise UserError(
+                f"{root / name / 'spk2age'}: the age of {speaker} is '{age}', expected whole years"
+            )
     for speaker, gender in gender_of.items():
         if gender not in ("m", "f"):
-            raise UserError(f"{root / name / 'spk2gender'}: the gender of {speaker} is '{gender}', expected m or f")
+            raise UserError(
+                f"{root / name / 'spk2gender'}: the gender of {speaker} is '{gender}', expected m or f"
+            )
     utt2spk = {f"{speaker_of[utterance]}-{utterance}": speaker_of[utterance] for utterance in path_of}
-    wav_scp = {f"{speaker_of[u]}-{u}": audio_path(Path(os.path.join(root, path))) for u, path in path_of.items()}
+    wav_scp = {
+        f"{speaker_of[u]}-{u}": audio_path(Path(os.path.join(root, path))) for u, path in path_of.items()
+    }
     speakers = set(utt2spk.values())
     spk2age = {speaker: age for speaker, age in age_of.items() if speaker in speakers}
     spk2gender = {speaker: gender for speaker, gender in gender_of.items() if speaker in speakers}
@@ -85,11 +111,19 @@ def read_set(root: Path, name: str):
     if lost:
         raise UserError(f"{root / name}: speaker {lost[0]} has no age or no gender ({len(lost):,} such)")
     utt2age = {utterance: spk2age[speaker] for utterance, speaker in utt2spk.items()}
-    return wav_scp, utt2spk, {
-        "spk2gender": spk2gender, "spk2age": spk2age, "utt2age": utt2age,
-        "utt2gender": {utterance: spk2gender[speaker] for utterance, speaker in utt2spk.items()},
-        "utt2child": {utterance: "child" if int(age) < ADULT else "adult" for utterance, age in utt2age.items()},
-    }
+    return (
+        wav_scp,
+        utt2spk,
+        {
+            "spk2gender": spk2gender,
+            "spk2age": spk2age,
+            "utt2age": utt2age,
+            "utt2gender": {utterance: spk2gender[speaker] for utterance, speaker in utt2spk.items()},
+            "utt2child": {
+                utterance: "child" if int(age) < ADULT else "adult" for utterance, age in utt2age.items()
+            },
+        },
+    )
 
 
 if __name__ == "__main__":

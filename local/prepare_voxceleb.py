@@ -1,23 +1,27 @@
 #!/usr/bin/env python3
-"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to learn from, VoxCeleb1 to test on.
+"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to learn from, VoxCeleb1 to test
+on.
 
 Usage: local/prepare_voxceleb.py [options] VOXCELEB2_ROOT VOXCELEB1_ROOT DATA_DIR
  e.g.: local/prepare_voxceleb.py /corpora/VoxCeleb2 /corpora/VoxCeleb1 data
 
-https://www.robots.ox.ac.uk/~vgg/data/voxceleb/; Nagrani et al., Interspeech 2017, and Chung et al., Interspeech 2018. Whole, the
-development part of VoxCeleb2 has 1,092,009 utterances of 5,994 speakers (2,360 hours), VoxCeleb1 153,516 of 1,251 (352 hours). A part of
-VoxCeleb2 works as well; of VoxCeleb1 there must be what the lists of trials name.
+https://www.robots.ox.ac.uk/~vgg/data/voxceleb/; Nagrani et al., Interspeech 2017, and Chung et al.,
+Interspeech 2018. Whole, the development part of VoxCeleb2 has 1,092,009 utterances of 5,994 speakers (2,360
+hours), VoxCeleb1 153,516 of 1,251 (352 hours). A part of VoxCeleb2 works as well; of VoxCeleb1 there must be
+what the lists of trials name.
 
-    VOXCELEB2_ROOT/dev/flac/id00012/21Uxsk56VDQ/00001.flac      or wav; the .m4a files as published have to be converted first
-    VOXCELEB1_ROOT/wav/id10001/1zcIwhmdeo4/00001.wav            development and test part, together or each in its folder
-    VOXCELEB1_ROOT/veri_test2.txt                               here or in meta/, as published; lines such as
+    VOXCELEB2_ROOT/dev/flac/id00012/21Uxsk56VDQ/00001.flac      or wav; the .m4a files as published have to be
+    converted first VOXCELEB1_ROOT/wav/id10001/1zcIwhmdeo4/00001.wav            development and test part,
+    together or each in its folder VOXCELEB1_ROOT/veri_test2.txt                               here or in
+    meta/, as published; lines such as
         1 id10270/5r0dWxy17C8/00001.wav id10270/GWXujl-xAVM/00017.wav
 
     DATA_DIR/train/     wav.scp utt2spk spk2utt of VoxCeleb2
-    DATA_DIR/test/      the same of the utterances of VoxCeleb1 that are in a list, trials_O, trials_E, trials_H
+    DATA_DIR/test/      the same of the utterances of VoxCeleb1 that are in a list, trials_O, trials_E,
+    trials_H
 
-Speakers are found in any folder up to three below the root that holds folders id00012; the test part of VoxCeleb2 (folders named test) is
-left out. Utterances are called id10270-5r0dWxy17C8-00001.
+Speakers are found in any folder up to three below the root that holds folders id00012; the test part of
+VoxCeleb2 (folders named test) is left out. Utterances are called id10270-5r0dWxy17C8-00001.
 """
 
 import os
@@ -30,8 +34,16 @@ from pydino.kaldi.data_dir import named
 
 UTTERANCES = 1_092_009  # of VoxCeleb2, development part
 LISTS = {
-    "cleaned": {"O": ("veri_test2.txt", 37_611), "E": ("list_test_all2.txt", 579_818), "H": ("list_test_hard2.txt", 550_894)},
-    "original": {"O": ("veri_test.txt", 37_720), "E": ("list_test_all.txt", 581_480), "H": ("list_test_hard.txt", 552_536)},
+    "cleaned": {
+        "O": ("veri_test2.txt", 37_611),
+        "E": ("list_test_all2.txt", 579_818),
+        "H": ("list_test_hard2.txt", 550_894),
+    },
+    "original": {
+        "O": ("veri_test.txt", 37_720),
+        "E": ("list_test_all.txt", 581_480),
+        "H": ("list_test_hard.txt", 552_536),
+    },
 }
 FORMS = (".wav", ".flac")  # in order of preference
 SPEAKER = re.compile(r"id\d{5}")
@@ -42,9 +54,16 @@ DEPTH = 3  # folders below the root that are searched for speakers
 
 def add_arguments(parser) -> None:
     """Declare the command line."""
-    parser.add_argument("--trials", default="O E H", help="lists to test with, separated by blanks or commas (default '%(default)s')")
     parser.add_argument(
-        "--lists", choices=sorted(LISTS), default="cleaned", help="the cleaned lists, or those first published (default %(default)s)"
+        "--trials",
+        default="O E H",
+        help="lists to test with, separated by blanks or commas (default '%(default)s')",
+    )
+    parser.add_argument(
+        "--lists",
+        choices=sorted(LISTS),
+        default="cleaned",
+        help="the cleaned lists, or those first published (default %(default)s)",
     )
     parser.add_argument("voxceleb2_root", metavar="VOXCELEB2_ROOT")
     parser.add_argument("voxceleb1_root", metavar="VOXCELEB1_ROOT")
@@ -57,10 +76,15 @@ def prepare(args) -> None:
     wanted = args.trials.replace(",", " ").split()
     for name in wanted:
         if name not in lists:
-            raise UserError(f"--trials: there is no list '{name}'{nearest(name, lists)}; there are {', '.join(lists)}")
+            raise UserError(
+                f"--trials: there is no list '{name}'{nearest(name, lists)}; there are {', '.join(lists)}"
+            )
     if not wanted:
         raise UserError("--trials names no list; there are O, E and H")
-    root2, root1 = (existing(path, corpus) for path, corpus in ((args.voxceleb2_root, "VoxCeleb2"), (args.voxceleb1_root, "VoxCeleb1")))
+    root2, root1 = (
+        existing(path, corpus)
+        for path, corpus in ((args.voxceleb2_root, "VoxCeleb2"), (args.voxceleb1_root, "VoxCeleb1"))
+    )
     trials = {name: read_trials(find_list(root1, lists[name][0]), lists[name][1]) for name in wanted}
 
     train = find_utterances(root2, "VoxCeleb2")
@@ -71,13 +95,17 @@ def prepare(args) -> None:
     lost = [utterance for utterance in tested if utterance not in there]
     if lost:
         raise UserError(
-            f"{root1}: {len(lost):,} of the {len(tested):,} utterances of the lists {', '.join(wanted)} are not there: {named(lost)}; "
+            f"{root1}: {len(lost):,} of the {len(tested):,} utterances of the lists {', '.join(wanted)} are "
+            f"not there: {named(lost)}; "
             "O needs the test part, E and H the development part as well (or leave these out with --trials O)"
         )
     test = {utterance: there[utterance] for utterance in tested}
     seen = {speaker_of(utterance) for utterance in train} & {speaker_of(utterance) for utterance in test}
     if seen:
-        raise UserError(f"speakers are in train and in test: {named(sorted(seen))}; VOXCELEB2_ROOT comes first, then VOXCELEB1_ROOT")
+        raise UserError(
+            f"speakers are in train and in test: {named(sorted(seen))}; VOXCELEB2_ROOT comes first, then "
+            "VOXCELEB1_ROOT"
+        )
     for name, recordings, corpus in (("train", train, "VoxCeleb2"), ("test", test, "VoxCeleb1")):
         wav_scp = {utterance: audio_path(path) for utterance, path in recordings.items()}
         check_audio(wav_scp, corpus)
@@ -85,7 +113,10 @@ def prepare(args) -> None:
     for name, pairs in trials.items():
         path = Path(args.data_dir) / "test" / f"trials_{name}"
         write_text(path, "".join(f"{left} {right} {kind}\n" for (left, right), kind in pairs.items()))
-        log(f"wrote {path}: {len(pairs):,} trials, {sum(kind == 'target' for kind in pairs.values()):,} of them target")
+        log(
+            f"wrote {path}: {len(pairs):,} trials, {sum(kind == 'target' for kind in pairs.values()):,} of "
+            "them target"
+        )
 
 
 def existing(path: str, corpus: str) -> Path:
@@ -97,7 +128,9 @@ def existing(path: str, corpus: str) -> Path:
     root = Path(os.path.abspath(path))
     if not root.is_dir():
         option = f"--{corpus.lower()}-root"
-        raise UserError(f"{corpus} not found: no folder {root}. Ask for it at {PAGE} and give the folder with {option}")
+        raise UserError(
+            f"{corpus} not found: no folder {root}. Ask for it at {PAGE} and give the folder with {option}"
+        )
     return root
 
 
@@ -106,12 +139,18 @@ def speaker_of(utterance: str) -> str:
 
 
 def speaker_folders(root: Path) -> list[Path]:
-    """Return the folders up to ``DEPTH`` below ``root`` that hold speakers' folders, without those in a test part."""
+    """Return the folders up to ``DEPTH`` below ``root`` that hold speakers' folders, without those in a test
+    part.
+    """
     found, level = [], [root]
     for _ in range(DEPTH + 1):
         below = []
         for folder in level:
-            inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+            inside = sorted(
+                entry.name
+                for entry in os.scandir(folder)
+                if entry.is_dir() and not entry.name.startswith(".")
+            )
             if any(SPEAKER.fullmatch(name) for name in inside):
                 found.append(folder)
             else:
@@ -128,7 +167,11 @@ def find_utterances(root: Path, corpus: str) -> dict[str, Path]:
     """
     folders = speaker_folders(root)
     if corpus == "VoxCeleb2":
-        folders = [f for f in folders if not any("test" in part.lower().split("_") for part in f.relative_to(root).parts)]
+        folders = [
+            f
+            for f in folders
+            if not any("test" in part.lower().split("_") for part in f.relative_to(root).parts)
+        ]
     found: dict[str, Path] = {}
     compressed: dict[str, Path] = {}
     for folder in folders:
@@ -138,18 +181,23 @@ def find_utterances(root: Path, corpus: str) -> dict[str, Path]:
     only = sorted(compressed.keys() - found.keys())
     if only:
         raise UserError(
-            f"{corpus}: {len(only):,} of {len(found) + len(only):,} recordings are there as .m4a alone, which cannot be read here. Convert "
-            f"them, which takes hours and can be taken up again, and run this again:\n  {conversion(compressed[only[0]])}"
+            f"{corpus}: {len(only):,} of {len(found) + len(only):,} recordings are there as .m4a alone, "
+            "which cannot be read here. Convert "
+            "them, which takes hours and can be taken up again, and run this again:\n  "
+            f"{conversion(compressed[only[0]])}"
         )
     if not found:
         raise UserError(
-            f"{root} does not look like {corpus}: no folder of it holds <speaker>/<video>/<number>.wav (or .flac), with speakers such as "
+            f"{root} does not look like {corpus}: no folder of it holds <speaker>/<video>/<number>.wav (or "
+            ".flac), with speakers such as "
             f"id10001. Ask for it at {PAGE}"
         )
     return found
 
 
-def _collect(folder: Path, speaker: str, video: str, found: dict[str, Path], compressed: dict[str, Path]) -> None:
+def _collect(
+    folder: Path, speaker: str, video: str, found: dict[str, Path], compressed: dict[str, Path]
+) -> None:
     """Add the recordings of one video."""
     here = folder / speaker / video
     if video.startswith(".") or not here.is_dir():
@@ -165,12 +213,18 @@ def _collect(folder: Path, speaker: str, video: str, found: dict[str, Path], com
 
 
 def conversion(folder: Path) -> str:
-    """Return the shell command that makes FLAC of the .m4a in ``folder``, beside it, and skips what is made already."""
+    """Return the shell command that makes FLAC of the .m4a in ``folder``, beside it, and skips what is made
+    already.
+    """
     convert = (
-        'o="../flac/$1.flac"; [ -s "$o" ] || { mkdir -p "${o%/*}" && ffmpeg -nostdin -v error -y -i "$1.m4a" -ac 1 -ar 16000 '
+        'o="../flac/$1.flac"; [ -s "$o" ] || { mkdir -p "${o%/*}" && ffmpeg -nostdin -v error -y -i '
+        '"$1.m4a" -ac 1 -ar 16000 '
         '-sample_fmt s16 -f flac "$o.part" && mv "$o.part" "$o"; }'
     )
-    return f"cd '{folder}' && find . -name '*.m4a' | sed 's/\\.m4a$//' | xargs -P \"$(nproc)\" -I@ sh -c '{convert}' sh @"
+    return (
+        f"cd '{folder}' && find . -name '*.m4a' | sed 's/\\.m4a$//' | xargs -P \"$(nproc)\" -I@ sh -c "
+        f"'{convert}' sh @"
+    )
 
 
 def find_list(root: Path, name: str) -> Path:
@@ -182,7 +236,9 @@ def find_list(root: Path, name: str) -> Path:
     for path in (root / name, root / "meta" / name):
         if path.exists():
             return path
-    raise UserError(f"no list of trials {root / name}; get it with: curl -o '{root / name}' {PAGE}meta/{name}")
+    raise UserError(
+        f"no list of trials {root / name}; get it with: curl -o '{root / name}' {PAGE}meta/{name}"
+    )
 
 
 def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
@@ -196,12 +252,17 @@ def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
     for number, line in enumerate(lines, 1):
         match = TRIAL.fullmatch(line.strip())
         if not match:
-            raise UserError(f"{path}, line {number}: expected '1 id10270/VIDEO/00001.wav id10270/VIDEO/00017.wav', got '{line}'")
+            raise UserError(
+                f"{path}, line {number}: expected '1 id10270/VIDEO/00001.wav id10270/VIDEO/00017.wav', got "
+                f"'{line}'"
+            )
         target, *names = match.groups()
         kind = "target" if target == "1" else "nontarget"
         pair = ("-".join(names[:3]), "-".join(names[3:]))
         if trials.setdefault(pair, kind) != kind:
-            raise UserError(f"{path}, line {number}: '{line}' contradicts a line before it; get the list again")
+            raise UserError(
+                f"{path}, line {number}: '{line}' contradicts a line before it; get the list again"
+            )
     if len(lines) != whole:
         log(f"{path}: {len(lines):,} trials of the list's {whole:,}: a part")
     if len(trials) != len(lines):

@@ -4,8 +4,9 @@
 Usage: local/prepare_wavdir.py [options] FOLDER DATA_DIR
  e.g.: local/prepare_wavdir.py "/media/my recordings" data
 
-Files ending in .wav, .flac, .ogg or .mp3 (upper or lower case) are found in the folder and all folders in it; hidden ones are left out.
-Names may hold blanks and any letters; the utterance's id is the path in the folder, made safe:
+Files ending in .wav, .flac, .ogg or .mp3 (upper or lower case) are found in the folder and all folders in it;
+hidden ones are left out. Names may hold blanks and any letters; the utterance's id is the path in the folder,
+made safe:
 
     FOLDER/2019/Café visit 1.WAV    ->     2019-Café_visit_1
 
@@ -32,20 +33,27 @@ def prepare(args) -> None:
     """Write the one data directory."""
     folder = Path(os.path.abspath(args.folder))
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; give the folder that holds your recordings ({', '.join(EXTENSIONS)})")
+        raise UserError(
+            f"no folder {folder}; give the folder that holds your recordings ({', '.join(EXTENSIONS)})"
+        )
     recordings, others = find_recordings(folder)
     if not recordings:
         raise UserError(
-            f"no recording in {folder} or the folders in it; expected files ending in {', '.join(EXTENSIONS)} (others there: {others:,})"
+            f"no recording in {folder} or the folders in it; expected files ending in "
+            f"{', '.join(EXTENSIONS)} (others there: {others:,})"
         )
     if others:
         log(f"{others:,} files in {folder} are no recordings, by their names, and are left out")
-    wav_scp = {utterance: audio_path(folder / path) for utterance, path in name_utterances(recordings).items()}
+    wav_scp = {
+        utterance: audio_path(folder / path) for utterance, path in name_utterances(recordings).items()
+    }
     write_set(args.data_dir, "train", wav_scp, {utterance: utterance for utterance in wav_scp})
 
 
 def find_recordings(folder: Path) -> tuple[list[str], int]:
-    """Return the sorted relative paths of the recordings, and the number of other files; hidden files and folders do not count."""
+    """Return the sorted relative paths of the recordings, and the number of other files; hidden files and
+    folders do not count.
+    """
     recordings, others = [], 0
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -62,9 +70,9 @@ def find_recordings(folder: Path) -> tuple[list[str], int]:
 def name_utterances(recordings: list[str]) -> dict[str, str]:
     """Return utterance id -> relative path.
 
-    An id keeps letters and digits of any script (in Unicode's form NFC), ``.``, ``_`` and ``-``; folders are joined by ``-``, anything else
-    becomes ``_``. Files that would share an id (``a.wav`` and ``a.flac``) all get a hash of their path behind it, so that an id depends
-    on no order.
+    An id keeps letters and digits of any script (in Unicode's form NFC), ``.``, ``_`` and ``-``; folders are
+    joined by ``-``, anything else becomes ``_``. Files that would share an id (``a.wav`` and ``a.flac``) all
+    get a hash of their path behind it, so that an id depends on no order.
     """
     by_id: dict[str, list[str]] = {}
     for path in recordings:

@@ -1,4 +1,6 @@
-"""Unpack an archive from the internet without trusting it: aside, only plain files and folders, only inside, then renamed."""
+"""Unpack an archive from the internet without trusting it: aside, only plain files and folders, only inside,
+then renamed.
+"""
 
 import os
 import shutil
@@ -17,10 +19,12 @@ def unpack(archive: Path, root: Path, inside: str, holds: str) -> None:
         archive: a .tar.gz or .zip file.
         root: folder that receives the entries.
         inside: folder of the archive whose entries are taken; "." for the archive's top.
-        holds: the entry that tells that all is there; it is moved last, so that a kill leaves nothing that looks complete.
+        holds: the entry that tells that all is there; it is moved last, so that a kill leaves nothing that
+            looks complete.
 
     Raises:
-        UserError: the archive is damaged, an entry would land outside or is no plain file, or the expected entry is not in it.
+        UserError: the archive is damaged, an entry would land outside or is no plain file, or the expected
+            entry is not in it.
     """
     aside = root / ".unpacking"
     shutil.rmtree(aside, ignore_errors=True)
@@ -29,20 +33,28 @@ def unpack(archive: Path, root: Path, inside: str, holds: str) -> None:
         _extract(archive, aside)
         entries = aside / inside
         if not (entries / holds).exists():
-            raise UserError(f"{archive} has no {Path(inside) / holds}: not the archive expected; remove it and run the command again")
+            raise UserError(
+                f"{archive} has no {Path(inside) / holds}: not the archive expected; remove it and run the "
+                "command again"
+            )
         for entry in sorted(entries.iterdir(), key=lambda entry: entry.name == holds):
             if not (root / entry.name).exists():
                 entry.rename(root / entry.name)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is damaged ({error}); remove it and run the same command again") from None
     except OSError as error:
-        raise UserError(f"cannot unpack {archive} to {root}: {error.strerror or error}; is the disk full, or not yours to write?") from None
+        raise UserError(
+            f"cannot unpack {archive} to {root}: {error.strerror or error}; is the disk full, or not yours "
+            "to write?"
+        ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _extract(archive: Path, aside: Path) -> None:
-    """Copy every file of the archive into ``aside``, one after the other: nothing but bytes and names is taken from it."""
+    """Copy every file of the archive into ``aside``, one after the other: nothing but bytes and names is
+    taken from it.
+    """
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
@@ -56,7 +68,9 @@ def _extract(archive: Path, aside: Path) -> None:
             if member.isfile():
                 _write(opened.extractfile(member), target)
             elif not member.isdir():
-                raise UserError(f"{archive} holds '{member.name}', which is no plain file or folder; it is not unpacked")
+                raise UserError(
+                    f"{archive} holds '{member.name}', which is no plain file or folder; it is not unpacked"
+                )
 
 
 def _inside(aside: Path, name: str, archive: Path) -> Path:

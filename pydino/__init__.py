@@ -4,7 +4,8 @@ __version__ = "0.1.0"
 
 
 def load(folder, device: str = "cpu"):
-    """Load a model folder: ``pydino.load("exp/dino_mini/seed0/teacher").embed(waveform, rate)`` is the embedding, (D,) float32.
+    """Load a model folder: ``pydino.load("exp/dino_mini/seed0/teacher").embed(waveform, rate)`` is the
+    embedding, (D,) float32.
 
     See :class:`pydino.infer.Model`. Nothing in the folder is executed.
     """

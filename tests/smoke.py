@@ -10,7 +10,16 @@ RESULTS = ["model", "backend", "treatment", "labels", "task", "metric", "value",
 
 def command(work, *arguments):
     # One job at a time: with so little to do, most of the time is Python starting.
-    return [ROOT / "run.sh", "--recipe-file", ROOT / "egs/mini/conf/smoke.yaml", "--work-dir", work, "--nj", "1", *map(str, arguments)]
+    return [
+        ROOT / "run.sh",
+        "--recipe-file",
+        ROOT / "egs/mini/conf/smoke.yaml",
+        "--work-dir",
+        work,
+        "--nj",
+        "1",
+        *map(str, arguments),
+    ]
 
 
 def run(work, *arguments):
@@ -25,4 +34,7 @@ def objects(work, name):
     """Read the objects of a script file whose paths begin in the work folder."""
     from pydino.kaldi import read_object, read_table
 
-    return {key: read_object(place if place.startswith("/") else f"{work}/{place}") for key, place in read_table(work / name).items()}
+    return {
+        key: read_object(place if place.startswith("/") else f"{work}/{place}")
+        for key, place in read_table(work / name).items()
+    }

@@ -8,8 +8,15 @@ from pydino.audio import NormalisationConfig, normalise
 from pydino.audio.augment import AugmentConfig, PowerMelAugmenter
 from pydino.data.view_maker import normalise_batch
 
-QUIET = {"reverberation_probability": 0.0, "gain_db": 0.0, "equaliser_db": 0.0, "noise_probability": 0.0, "babble_probability": 0.0,
-         "time_mask_frames": 0, "frequency_mask_bands": 0}  # fmt: skip
+QUIET = {
+    "reverberation_probability": 0.0,
+    "gain_db": 0.0,
+    "equaliser_db": 0.0,
+    "noise_probability": 0.0,
+    "babble_probability": 0.0,
+    "time_mask_frames": 0,
+    "frequency_mask_bands": 0,
+}
 BATCH, VIEWS, FRAMES, BANDS = 6, 2, 90, 20
 EPOCHS, HASHES = np.zeros(BATCH, dtype=np.int64), np.arange(BATCH, dtype=np.uint64) * np.uint64(10**15 + 7)
 
@@ -40,7 +47,9 @@ def test_with_everything_off_nothing_happens():
 
 
 def test_reverberation_is_the_exponential_recursion():
-    before, after, _ = augment(reverberation_probability=1.0, reverberation_seconds=[0.3, 0.3], direct_to_reverberant_db=[5.0, 5.0])
+    before, after, _ = augment(
+        reverberation_probability=1.0, reverberation_seconds=[0.3, 0.3], direct_to_reverberant_db=[5.0, 5.0]
+    )
     decay, ratio = 10 ** (-6 * 0.01 / 0.3), 10**-0.5
     x, tail, expected = before.double(), torch.zeros(len(before), BANDS, dtype=torch.float64), []
     for t in range(FRAMES):
@@ -92,15 +101,25 @@ def test_draws_hang_on_seed_epoch_hash_and_view_alone():
     made = augmenter()
     draws = made.draws(EPOCHS, HASHES, np.arange(VIEWS)).reshape(VIEWS, BATCH, -1)
     order = np.array([3, 0, 5, 1, 4, 2])
-    assert (made.draws(EPOCHS, HASHES[order], np.arange(VIEWS)).reshape(VIEWS, BATCH, -1) == draws[:, order]).all()
+    assert (
+        made.draws(EPOCHS, HASHES[order], np.arange(VIEWS)).reshape(VIEWS, BATCH, -1) == draws[:, order]
+    ).all()
     assert (made.draws(EPOCHS[:2], HASHES[:2], np.arange(1, 2)) == draws[1, :2]).all()
-    for other in (augmenter(seed=1).draws(EPOCHS, HASHES, np.arange(VIEWS)), made.draws(EPOCHS + 1, HASHES, np.arange(VIEWS))):
+    for other in (
+        augmenter(seed=1).draws(EPOCHS, HASHES, np.arange(VIEWS)),
+        made.draws(EPOCHS + 1, HASHES, np.arange(VIEWS)),
+    ):
         assert (other.reshape(draws.shape) != draws).mean() > 0.99
     assert abs(draws.mean() - 0.5) < 0.05 and (0 <= draws).all() and (draws < 1).all()
 
 
 @pytest.mark.parametrize(
-    "options", [{"kind": "mean"}, {"kind": "mean", "norm_vars": True}, {"kind": "sliding", "cmn_window": 30, "center": True}]
+    "options",
+    [
+        {"kind": "mean"},
+        {"kind": "mean", "norm_vars": True},
+        {"kind": "sliding", "cmn_window": 30, "center": True},
+    ],
 )
 def test_crops_are_normalised_as_utterances_are(options):
     config = NormalisationConfig(**options)

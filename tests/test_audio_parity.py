@@ -1,4 +1,6 @@
-"""Filter banks, cepstra, voice activity and normalisation against numbers from the real Kaldi programs (fixtures/audio/README.md)."""
+"""Filter banks, cepstra, voice activity and normalisation against numbers from the real Kaldi programs
+(fixtures/audio/README.md).
+"""
 
 import json
 from pathlib import Path
@@ -40,7 +42,9 @@ FBANK = {
     "fbank64_8k": dict(num_mel_bins=64, sample_frequency=8000.0),
     "fbank80_magnitude": dict(num_mel_bins=80, use_power=False),
     "fbank23_linear": dict(use_log_fbank=False),
-    "fbank23_rect_nodc_nopre": dict(window_type="rectangular", remove_dc_offset=False, preemphasis_coefficient=0.0),
+    "fbank23_rect_nodc_nopre": dict(
+        window_type="rectangular", remove_dc_offset=False, preemphasis_coefficient=0.0
+    ),
     "fbank24_highneg": dict(num_mel_bins=24, low_freq=64.0, high_freq=-400.0),
     "fbank20_energy_windowed": dict(num_mel_bins=20, use_energy=True, raw_energy=False, energy_floor=1.0),
     "fbank23_tiny": {},
@@ -69,7 +73,9 @@ def expected(case, key):
 
 
 def almost_constant(waveform, config):
-    """Frames whose digits are lost when the mean is subtracted: a deviation below 1e-3 of the mean (tolerances.json, trusted)."""
+    """Frames whose digits are lost when the mean is subtracted: a deviation below 1e-3 of the mean
+    (tolerances.json, trusted).
+    """
     padded = np.concatenate([waveform, waveform[::-1]]) if not config.snip_edges else waveform
     begin = 0 if config.snip_edges else config.window_shift // 2 - config.window_size // 2
     count = 1 + (len(waveform) - config.window_size) // config.window_shift
@@ -81,7 +87,9 @@ def almost_constant(waveform, config):
 
 
 def compare(case, config, features):
-    """Hold features of all utterances of a case against Kaldi's, in every way that tolerances.json asks for."""
+    """Hold features of all utterances of a case against Kaldi's, in every way that tolerances.json asks
+    for.
+    """
     tolerance, errors = TOLERANCES[case], []
     for key, waveform, computed in zip(keys_of(case), waveforms(case), features, strict=True):
         kaldi, frames = expected(case, key)
@@ -99,9 +107,18 @@ def compare(case, config, features):
             if case.startswith("fbank"):
                 trusted = kaldi > top - (15.0 if getattr(config, "use_power", True) else 7.5)
             else:  # a frame of cepstra is trusted if its log mel energies span less than 18; that needs them
-                mel = Fbank(FbankConfig(dither=0.0, num_mel_bins=config.num_mel_bins, low_freq=config.low_freq,
-                                        high_freq=config.high_freq, sample_frequency=config.sample_frequency))([waveform])[0][::step]
-                trusted = ((mel.amax(1) - mel.amin(1)) < 18).numpy()[:, None] & np.ones_like(kaldi, dtype=bool)
+                mel = Fbank(
+                    FbankConfig(
+                        dither=0.0,
+                        num_mel_bins=config.num_mel_bins,
+                        low_freq=config.low_freq,
+                        high_freq=config.high_freq,
+                        sample_frequency=config.sample_frequency,
+                    )
+                )([waveform])[0][::step]
+                trusted = ((mel.amax(1) - mel.amin(1)) < 18).numpy()[:, None] & np.ones_like(
+                    kaldi, dtype=bool
+                )
             if config.remove_dc_offset and "tiny" not in case:
                 trusted &= ~almost_constant(waveform, config)[::step, None]
             assert error[trusted].max() <= tolerance["tol_max_abs_trusted"], key
@@ -130,10 +147,21 @@ def test_log_energy_equals_the_energy_column(key):
 
 VAD = {
     "default": {},
-    "vox": dict(vad_energy_threshold=5.5, vad_energy_mean_scale=0.5, vad_frames_context=2, vad_proportion_threshold=0.12),
-    "ctx2_prop06": dict(vad_frames_context=2, vad_proportion_threshold=0.6),  # 3 of 5 votes: true in float32 only
+    "vox": dict(
+        vad_energy_threshold=5.5,
+        vad_energy_mean_scale=0.5,
+        vad_frames_context=2,
+        vad_proportion_threshold=0.12,
+    ),
+    # 3 of 5 votes: true in float32 only
+    "ctx2_prop06": dict(vad_frames_context=2, vad_proportion_threshold=0.6),
     "high": dict(vad_energy_threshold=8.5),
-    "absolute": dict(vad_energy_threshold=12.0, vad_energy_mean_scale=0.0, vad_frames_context=5, vad_proportion_threshold=0.3),
+    "absolute": dict(
+        vad_energy_threshold=12.0,
+        vad_energy_mean_scale=0.0,
+        vad_frames_context=5,
+        vad_proportion_threshold=0.3,
+    ),
 }
 
 
@@ -141,10 +169,15 @@ VAD = {
 @pytest.mark.parametrize("key", WIDE)
 def test_vad_equals_compute_vad_from_our_own_energy(name, key):
     waveform = read_audio(str(FIXTURES / "wav" / f"{key}.wav"))[0]
-    for kind, extractor in (("mfcc", Mfcc(MfccConfig(dither=0.0))), ("fbank", Fbank(FbankConfig(dither=0.0)))):
+    for kind, extractor in (
+        ("mfcc", Mfcc(MfccConfig(dither=0.0))),
+        ("fbank", Fbank(FbankConfig(dither=0.0))),
+    ):
         if f"vad/{kind}_{name}/{key}" in KALDI:
             energy = extractor.with_energy([waveform])[1][0]
-            np.testing.assert_array_equal(energy_vad(energy, VadConfig(**VAD[name])), KALDI[f"vad/{kind}_{name}/{key}"])
+            np.testing.assert_array_equal(
+                energy_vad(energy, VadConfig(**VAD[name])), KALDI[f"vad/{kind}_{name}/{key}"]
+            )
 
 
 def mfcc(name, key):
@@ -183,7 +216,10 @@ def test_stored_statistics_equal_compute_and_apply_cmvn():
         np.testing.assert_allclose(stats, KALDI[f"cmvn/stats_spk/{speaker}"], rtol=1e-6, atol=1e-3)
         for key in keys:
             ours = apply_cmvn(mfcc("mfcc13", key), stats, norm_vars=True).numpy()[::STEP]
-            assert np.abs(ours - KALDI[f"cmvn/spk_meanvar/{key}"]).max() <= TOLERANCES["cmvn/spk_meanvar"]["tol_max_abs"]
+            assert (
+                np.abs(ours - KALDI[f"cmvn/spk_meanvar/{key}"]).max()
+                <= TOLERANCES["cmvn/spk_meanvar"]["tol_max_abs"]
+            )
 
 
 @pytest.mark.parametrize("key", WIDE)

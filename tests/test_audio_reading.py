@@ -1,4 +1,6 @@
-"""Reading audio: formats, parts, channels, and every kind of broken file with a message that says what, where and how to mend it."""
+"""Reading audio: formats, parts, channels, and every kind of broken file with a message that says what, where
+and how to mend it.
+"""
 
 import struct
 import wave
@@ -40,7 +42,9 @@ def test_plain_wav_keeps_the_integers(tmp_path, signal):
     np.testing.assert_array_equal(samples, signal)
 
 
-@pytest.mark.parametrize("subtype, tolerance", [("PCM_16", 0), ("PCM_24", 0), ("FLOAT", 0), ("PCM_U8", 256), ("ULAW", 700)])
+@pytest.mark.parametrize(
+    "subtype, tolerance", [("PCM_16", 0), ("PCM_24", 0), ("FLOAT", 0), ("PCM_U8", 256), ("ULAW", 700)]
+)
 def test_other_encodings_have_the_same_scale(tmp_path, signal, subtype, tolerance):
     soundfile.write(tmp_path / "a.wav", signal / 32768.0, RATE, subtype=subtype)
     assert np.abs(read_audio(str(tmp_path / "a.wav"))[0] - signal).max() <= tolerance
@@ -58,7 +62,9 @@ def test_flac_and_its_parts(tmp_path, signal):
 )
 def test_segments_of_wav(tmp_path, signal, start, end, first, last):
     """An end up to half a second too late is cut, as extract-segments does; -1 is the end of the file."""
-    np.testing.assert_array_equal(read_audio(write_wav(tmp_path / "a.wav", signal), start, end)[0], signal[first:last])
+    np.testing.assert_array_equal(
+        read_audio(write_wav(tmp_path / "a.wav", signal), start, end)[0], signal[first:last]
+    )
 
 
 def test_segment_outside_the_recording(tmp_path, signal):
@@ -69,9 +75,15 @@ def test_segment_outside_the_recording(tmp_path, signal):
 
 def test_extra_chunks_and_extensible_header(tmp_path, signal):
     content = signal.tobytes()
-    form = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, 2 * RATE, 2, 16, 22, 16, 4) + struct.pack("<H", 1) + b"\0" * 14
+    form = (
+        struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, 2 * RATE, 2, 16, 22, 16, 4)
+        + struct.pack("<H", 1)
+        + b"\0" * 14
+    )
     body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"LIST" + struct.pack("<I", 5) + b"abcde\0"
-    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", 0) + body + b"data" + struct.pack("<I", len(content)) + content)
+    (tmp_path / "a.wav").write_bytes(
+        b"RIFF" + struct.pack("<I", 0) + body + b"data" + struct.pack("<I", len(content)) + content
+    )
     np.testing.assert_array_equal(read_audio(str(tmp_path / "a.wav"))[0], signal)
 
 
@@ -116,7 +128,9 @@ def test_broken_files(tmp_path, signal):
 
 
 def test_samples_that_are_no_numbers(tmp_path):
-    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan, np.inf, 0.5], dtype=np.float32), RATE, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "nan.wav", np.array([0.0, np.nan, np.inf, 0.5], dtype=np.float32), RATE, subtype="FLOAT"
+    )
     fails(["nan.wav", "2 of 4 samples", "NaN"], str(tmp_path / "nan.wav"))
 
 
@@ -134,7 +148,9 @@ def test_resampling_keeps_tones_in_time_and_drops_those_beyond_half_the_rate(rat
     tone = lambda t, hertz: 1000 * np.sin(2 * np.pi * hertz * t + 0.3)  # noqa: E731
     middle = slice(to // 4, -to // 4)  # away from the ends
     low = 0.4 * min(rate, to)
-    np.testing.assert_allclose(resample(tone(time, low), rate, to)[middle], tone(new_time, low)[middle], atol=0.5)
+    np.testing.assert_allclose(
+        resample(tone(time, low), rate, to)[middle], tone(new_time, low)[middle], atol=0.5
+    )
     if rate > to:
         assert np.abs(resample(tone(time, 0.53 * to), rate, to)[middle]).max() < 1.0  # 60 dB down
     assert len(resample(tone(time, low), rate, to)) == 2 * to

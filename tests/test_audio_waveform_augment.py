@@ -1,4 +1,6 @@
-"""Augmentation of waveforms, against what it claims: convolution, energy, ratios, keys; and the change of speed against closed forms."""
+"""Augmentation of waveforms, against what it claims: convolution, energy, ratios, keys; and the change of
+speed against closed forms.
+"""
 
 import numpy as np
 import pytest
@@ -30,9 +32,13 @@ class Bank:
 
     def __init__(self, *kinds, rooms=("small", "large")):
         generator = torch.Generator().manual_seed(0)
-        self.noises = {k: Shelf((torch.randn(3, 4000, generator=generator) * 500).to(torch.int16)) for k in kinds}
+        self.noises = {
+            k: Shelf((torch.randn(3, 4000, generator=generator) * 500).to(torch.int16)) for k in kinds
+        }
         decay = torch.exp(-torch.arange(ROOM) / 40)
-        self.rooms = {name: Shelf((torch.randn(4, ROOM, generator=generator) * decay).half()) for name in rooms}
+        self.rooms = {
+            name: Shelf((torch.randn(4, ROOM, generator=generator) * decay).half()) for name in rooms
+        }
 
 
 def augment(bank, context=CONTEXT, seed=0, **options):
@@ -74,14 +80,18 @@ def test_rooms_are_drawn_list_by_list():
     config = WaveformAugmentConfig(reverberation_probability=1.0, rooms=["large"])
     bank = Bank()
     bank.rooms["small"].take = None  # would fail
-    WaveformAugmenter(config, bank, 16000, 0, "cpu")(torch.randn(4, 400), np.random.default_rng(0).random((4, 30)), 100)
+    WaveformAugmenter(config, bank, 16000, 0, "cpu")(
+        torch.randn(4, 400), np.random.default_rng(0).random((4, 30)), 100
+    )
 
 
 @pytest.mark.parametrize("kind", ["noise", "music", "babble"])
 def test_noise_comes_at_the_drawn_ratio_to_the_reverberated_crop(kind):
     options = {"reverberation_probability": 1.0}
     _, wet, _ = augment(Bank(kind), **options)
-    before, after, draws = augment(Bank(kind), **options, noise_probability=1.0, **{f"{kind}_snr_db": [-3.0, 12.0]})
+    before, after, draws = augment(
+        Bank(kind), **options, noise_probability=1.0, **{f"{kind}_snr_db": [-3.0, 12.0]}
+    )
     ratio = 10 * torch.log10(energy(wet) / energy(after - wet))
     expected = -3 + 15 * torch.from_numpy(draws[:, 5])
     assert (ratio - expected).abs().max() < 0.01
@@ -92,9 +102,12 @@ def test_kinds_come_equally_often_and_only_to_the_chosen():
     bank = Bank("noise", "music", "babble")
     asked = dict.fromkeys(bank.noises, 0)
     for name, shelf in bank.noises.items():
+
         def take(which, where, length, name=name, whole=shelf.take):
-            asked[name] = max(asked[name], len(which))  # of a babble the first speaker is asked for every crop
+            # of a babble the first speaker is asked for every crop
+            asked[name] = max(asked[name], len(which))
             return whole(which, where, length)
+
         shelf.take = take
     before, after, _ = augment(bank, noise_probability=0.7)
     changed = (before[:, CONTEXT:] != after).any(1).sum().item()
@@ -126,7 +139,9 @@ def test_silent_noise_and_silent_crops_stay_finite():
     before, after, _ = augment(bank, noise_probability=1.0)
     assert torch.equal(before[:, CONTEXT:], after)
     made = WaveformAugmenter(WaveformAugmentConfig(1.0, [], 1.0), Bank("noise", "babble"), 16000, 0, "cpu")
-    silent = made(torch.zeros(VIEWS * BATCH, CONTEXT + LENGTH), made.draws(VISITS, HASHES, np.arange(VIEWS)), CONTEXT)
+    silent = made(
+        torch.zeros(VIEWS * BATCH, CONTEXT + LENGTH), made.draws(VISITS, HASHES, np.arange(VIEWS)), CONTEXT
+    )
     assert not silent.any()
 
 
@@ -160,13 +175,21 @@ def test_what_is_asked_for_must_be_there():
     with pytest.raises(UserError, match="noise_probability is above 0.*bank.noise"):
         WaveformAugmenter(WaveformAugmentConfig(noise_probability=0.5), Bank(), 16000, 0, "cpu")
     with pytest.raises(UserError, match="reverberation_probability is above 0.*bank.rooms"):
-        WaveformAugmenter(WaveformAugmentConfig(reverberation_probability=0.5), Bank(rooms=()), 16000, 0, "cpu")
+        WaveformAugmenter(
+            WaveformAugmentConfig(reverberation_probability=0.5), Bank(rooms=()), 16000, 0, "cpu"
+        )
     with pytest.raises(UserError, match="'smal'.*did you mean 'small'"):
         WaveformAugmenter(WaveformAugmentConfig(rooms=["smal"]), Bank(), 16000, 0, "cpu")
 
 
 @pytest.mark.parametrize(
-    "name, value", [("noise_probability", 1.5), ("music_snr_db", [5.0, 3.0]), ("babble_speakers", [0, 3]), ("gain_db", -1.0)]
+    "name, value",
+    [
+        ("noise_probability", 1.5),
+        ("music_snr_db", [5.0, 3.0]),
+        ("babble_speakers", [0, 3]),
+        ("gain_db", -1.0),
+    ],
 )
 def test_impossible_values_are_refused(name, value):
     with pytest.raises(ValueError, match=name):
@@ -192,15 +215,22 @@ def test_speed_is_the_tone_read_faster(factor, first):
 def test_speeding_up_folds_nothing_back():
     changer = SpeedChanger(1.25)
     span = changer.span(0, 4000)
-    source = np.sin(2 * np.pi * 0.45 * np.arange(span.first, span.first + span.count))  # 0.5625 of the rate afterwards: must vanish
+    # 0.5625 of the rate afterwards: must vanish
+    source = np.sin(2 * np.pi * 0.45 * np.arange(span.first, span.first + span.count))
     assert changer(torch.from_numpy(source).float()[None], span, 4000).abs().max() < 2e-3
 
 
 def test_speed_agrees_with_scipy_on_noise_below_the_cut_off():
-    noise = scipy.signal.sosfiltfilt(scipy.signal.butter(10, 0.6, output="sos"), np.random.default_rng(0).standard_normal(8000)).copy()
+    noise = scipy.signal.sosfiltfilt(
+        scipy.signal.butter(10, 0.6, output="sos"), np.random.default_rng(0).standard_normal(8000)
+    ).copy()
     changer = SpeedChanger(0.9)
     span = changer.span(500, 6000)
-    made = changer(torch.from_numpy(noise[span.first : span.first + span.count]).float()[None], span, 6000)[0].double().numpy()
+    made = (
+        changer(torch.from_numpy(noise[span.first : span.first + span.count]).float()[None], span, 6000)[0]
+        .double()
+        .numpy()
+    )
     expected = scipy.signal.resample_poly(noise, 10, 9, window=("kaiser", 12.0))[500:6500]
     assert np.abs(made - expected).max() < 0.01 * np.abs(expected).max()
 

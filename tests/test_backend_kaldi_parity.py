@@ -1,4 +1,6 @@
-"""The back-end against figures of Kaldi's own programs (tests/fixtures/backend/README.md), within what single precision explains."""
+"""The back-end against figures of Kaldi's own programs (tests/fixtures/backend/README.md), within what single
+precision explains.
+"""
 
 import json
 from pathlib import Path
@@ -34,7 +36,9 @@ def kaldi():
 @pytest.fixture(scope="module")
 def training(kaldi):
     """(vectors less their mean, speakers)"""
-    return kaldi["train"] - kaldi["train"].mean(axis=0, dtype=np.float64), np.unique(kaldi["train_speakers"], return_inverse=True)[1]
+    return kaldi["train"] - kaldi["train"].mean(axis=0, dtype=np.float64), np.unique(
+        kaldi["train_speakers"], return_inverse=True
+    )[1]
 
 
 def same_signs(rows, reference):
@@ -53,11 +57,17 @@ def stored(kaldi, name):
 def assert_same_model(model, reference, tolerance=1e-10):
     np.testing.assert_allclose(model.mean, reference.mean, atol=tolerance)
     np.testing.assert_allclose(model.psi, reference.psi, rtol=tolerance)
-    np.testing.assert_allclose(same_signs(model.transform, reference.transform), reference.transform, atol=tolerance)
-    np.testing.assert_allclose(within_covariance(model.transform), within_covariance(reference.transform), atol=tolerance)
+    np.testing.assert_allclose(
+        same_signs(model.transform, reference.transform), reference.transform, atol=tolerance
+    )
+    np.testing.assert_allclose(
+        within_covariance(model.transform), within_covariance(reference.transform), atol=tolerance
+    )
 
 
-@pytest.mark.parametrize("name, factor, raw", [("lda_0.0", 0.0, False), ("lda_0.1", 0.1, False), ("lda_raw", 0.0, True)])
+@pytest.mark.parametrize(
+    "name, factor, raw", [("lda_0.0", 0.0, False), ("lda_0.1", 0.1, False), ("lda_raw", 0.0, True)]
+)
 def test_lda_is_kaldis(kaldi, training, name, factor, raw):
     vectors, speakers = training
     transform = estimate_lda(kaldi["train"] if raw else vectors, speakers, 20, factor)
@@ -66,20 +76,28 @@ def test_lda_is_kaldis(kaldi, training, name, factor, raw):
 
 def test_the_chain_up_to_length_normalisation_is_kaldis(kaldi, training):
     mean = kaldi["train"].mean(axis=0, dtype=np.float64)
-    np.testing.assert_allclose(normalise_length(apply_affine(kaldi["lda_0.0"], training[0])), kaldi["train_norm"], atol=7e-6)
-    np.testing.assert_allclose(normalise_length(apply_affine(kaldi["lda_0.0"], kaldi["test"] - mean)), kaldi["test_norm"], atol=7e-6)
+    np.testing.assert_allclose(
+        normalise_length(apply_affine(kaldi["lda_0.0"], training[0])), kaldi["train_norm"], atol=7e-6
+    )
+    np.testing.assert_allclose(
+        normalise_length(apply_affine(kaldi["lda_0.0"], kaldi["test"] - mean)), kaldi["test_norm"], atol=7e-6
+    )
     names, groups = np.unique(kaldi["enroll_speakers"], return_inverse=True)
     means, counts = group_means(kaldi["enroll"], groups, len(names))
     assert counts.tolist() == kaldi["num_utts"].tolist()
     np.testing.assert_allclose(means, kaldi["enroll_mean"], atol=1e-5)
-    np.testing.assert_allclose(normalise_length(kaldi["test_norm"], scale_up=False), kaldi["test_unit"], atol=1e-6)
+    np.testing.assert_allclose(
+        normalise_length(kaldi["test_norm"], scale_up=False), kaldi["test_unit"], atol=1e-6
+    )
 
 
 def test_plda_training_is_kaldis(kaldi, training):
     vectors, speakers = training
     assert_same_model(train_plda(kaldi["train_norm"], speakers), Plda(*read_plda(FIXTURES / "plda")))
     mean = np.array((FIXTURES / "mean.vec").read_text().split()[1:-1], dtype=np.float32)
-    assert_same_model(train_plda(kaldi["train"] - mean, speakers, num_em_iterations=3), stored(kaldi, "plda_full"))
+    assert_same_model(
+        train_plda(kaldi["train"] - mean, speakers, num_em_iterations=3), stored(kaldi, "plda_full")
+    )
 
 
 def test_smoothing_and_adaptation_are_kaldis(kaldi):
@@ -88,7 +106,9 @@ def test_smoothing_and_adaptation_are_kaldis(kaldi):
     assert_same_model(model.smooth(single[0]), stored(kaldi, "plda_smooth"))
     adapted = model.adapt(kaldi["adapt_norm"], within_scale=single[1], between_scale=single[2])
     assert_same_model(adapted, stored(kaldi, "plda_adapt0"))
-    assert_same_model(model.adapt(kaldi["adapt_norm"], within_scale=0.75, between_scale=0.25), stored(kaldi, "plda_adapt1"))
+    assert_same_model(
+        model.adapt(kaldi["adapt_norm"], within_scale=0.75, between_scale=0.25), stored(kaldi, "plda_adapt1")
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +140,9 @@ def test_scores_and_error_rates_are_kaldis(kaldi, name, model, counts, options):
     else:
         plda = Plda(*read_plda(FIXTURES / "plda")) if model == "plda" else stored(kaldi, model)
         num_utts = kaldi["num_utts"] if counts else 1
-        left, right = plda.comparison_features(plda.project(models, num_utts, **options), num_utts, plda.project(tests, 1, **options))
+        left, right = plda.comparison_features(
+            plda.project(models, num_utts, **options), num_utts, plda.project(tests, 1, **options)
+        )
     trials = read_trials(FIXTURES / "trials")
     rows = np.searchsorted(kaldi["enroll_norm_keys"], trials.models)[trials.rows]
     columns = np.array([kaldi["test_keys"].tolist().index(test) for test in trials.tests])[trials.columns]
@@ -131,10 +153,16 @@ def test_scores_and_error_rates_are_kaldis(kaldi, name, model, counts, options):
     assert f"{100 * rate:.4g}" == printed["eer"]
     assert f"{threshold:.6g}" == printed["threshold"]
     for p_target in ("0.01", "0.05"):
-        assert f"{kaldi_min_dcf(reference, trials.values, float(p_target)):.4f}" == printed[f"mindcf_{p_target}"].strip()
+        assert (
+            f"{kaldi_min_dcf(reference, trials.values, float(p_target)):.4f}"
+            == printed[f"mindcf_{p_target}"].strip()
+        )
         # Ours differs in ties and in accepting all only, and there are no ties here.
-        assert min_dcf(scores, trials.values, float(p_target)) == pytest.approx(float(printed[f"mindcf_{p_target}"]), abs=6e-5)
-    assert 100 * abs(equal_error_rate(scores, trials.values) - rate) <= 0.5  # Kaldi's is quantised to one target of 200
+        assert min_dcf(scores, trials.values, float(p_target)) == pytest.approx(
+            float(printed[f"mindcf_{p_target}"]), abs=6e-5
+        )
+    # Kaldi's is quantised to one target of 200
+    assert 100 * abs(equal_error_rate(scores, trials.values) - rate) <= 0.5
 
 
 def test_files_are_kaldis_byte_for_byte(kaldi, tmp_path):

@@ -4,11 +4,22 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pydino.backend import TrialCurve, bootstrap_trials, draw_counts, equal_error_rate, kaldi_eer, min_dcf, percentile_interval, thin_curve
+from pydino.backend import (
+    TrialCurve,
+    bootstrap_trials,
+    draw_counts,
+    equal_error_rate,
+    kaldi_eer,
+    min_dcf,
+    percentile_interval,
+    thin_curve,
+)
 
 
 def trials(target, nontarget):
-    return np.array([*target, *nontarget], dtype=float), np.array([True] * len(target) + [False] * len(nontarget))
+    return np.array([*target, *nontarget], dtype=float), np.array(
+        [True] * len(target) + [False] * len(nontarget)
+    )
 
 
 @pytest.mark.parametrize(
@@ -19,12 +30,14 @@ def trials(target, nontarget):
         ([1, 2, 3], [1, 2, 3], 0.5),  # identical
         ([5], [5, 5, 5], 0.5),  # all equal
         ([1, 3, 4, 5], [0, 0.5, 2, 2.5], 0.25),  # one of four on the wrong side
-        ([1, 3], [0, 0, 2], 1 / 3),  # crossing on the level miss 1/2 ... false alarm falls through 1/2 at score 2
+        # crossing on the level miss 1/2 ... false alarm falls through 1/2 at score 2
+        ([1, 3], [0, 0, 2], 1 / 3),
         ([0, 2], [0, 0], 1 / 3),  # a tie: from (0, 1) to (1/2, 0) in a straight line
     ],
 )
 def test_equal_error_rate_by_hand(target, nontarget, expected):
-    # The sixth list: below 1 (miss 0, fa 1/3), above 1 (1/2, 1/3): the line between crosses the diagonal at 1/3.
+    # The sixth list: below 1 (miss 0, fa 1/3), above 1 (1/2, 1/3): the line between crosses the diagonal at
+    # 1/3.
     assert equal_error_rate(*trials(target, nontarget)) == pytest.approx(expected, abs=1e-12)
 
 
@@ -76,7 +89,11 @@ def test_curve_runs_from_accepting_all_to_rejecting_all():
 def test_weights_are_repetitions():
     """A weighted list has the rates of the list with each trial repeated as often."""
     rng = np.random.default_rng(1)
-    scores, labels, times = np.round(rng.standard_normal(300), 1), rng.random(300) < 0.4, rng.integers(0, 4, 300)
+    scores, labels, times = (
+        np.round(rng.standard_normal(300), 1),
+        rng.random(300) < 0.4,
+        rng.integers(0, 4, 300),
+    )
     curve = TrialCurve(scores, labels)
     weighted = curve.rates(times[curve.target_order], times[curve.nontarget_order])
     repeated = np.repeat(scores, times), np.repeat(labels, times)
@@ -94,8 +111,12 @@ def test_bootstrap_is_what_a_loop_would_do():
     rates, costs = bootstrap_trials(TrialCurve(scores, labels), left, right, (0.05,), resamples=5, seed=3)
     for counts, rate, cost in zip(draw_counts(8, 5, 3), rates, costs[0], strict=True):
         times = np.where(labels, counts[left], counts[left] * counts[right])
-        assert equal_error_rate(np.repeat(scores, times), np.repeat(labels, times)) == pytest.approx(rate, abs=1e-12)
-        assert min_dcf(np.repeat(scores, times), np.repeat(labels, times), 0.05) == pytest.approx(cost, abs=1e-12)
+        assert equal_error_rate(np.repeat(scores, times), np.repeat(labels, times)) == pytest.approx(
+            rate, abs=1e-12
+        )
+        assert min_dcf(np.repeat(scores, times), np.repeat(labels, times), 0.05) == pytest.approx(
+            cost, abs=1e-12
+        )
 
 
 def test_draws_are_whole_samples_and_seeded():
@@ -106,7 +127,8 @@ def test_draws_are_whole_samples_and_seeded():
 
 
 def test_intervals_cover_the_truth():
-    """Scores with a random effect of each speaker: an interval over speakers holds the true rate about 95 times of 100.
+    """Scores with a random effect of each speaker: an interval over speakers holds the true rate about 95
+    times of 100.
 
     One over independent trials would do so about half of the time: that is what the speakers are drawn for.
     """
@@ -119,7 +141,12 @@ def test_intervals_cover_the_truth():
         target = np.repeat(np.arange(30), 10)
         a, b = rng.integers(0, 30, 3000), rng.integers(0, 30, 3000)
         a, b = a[a != b], b[a != b]
-        scores = np.concatenate([2 + effect[target] + rng.standard_normal(300), pair[0][a] + pair[0][b] + rng.standard_normal(len(a))])
+        scores = np.concatenate(
+            [
+                2 + effect[target] + rng.standard_normal(300),
+                pair[0][a] + pair[0][b] + rng.standard_normal(len(a)),
+            ]
+        )
         left, right = np.concatenate([target, a]), np.concatenate([target, b])
         rates, _ = bootstrap_trials(TrialCurve(scores, left == right), left, right, resamples=200, seed=0)
         low, high = percentile_interval(rates)

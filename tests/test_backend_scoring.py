@@ -12,7 +12,9 @@ def speakers():
     """(vectors of a two-covariance model, their speakers): 60 speakers with 1 to 6 vectors of dimension 5"""
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(60), rng.integers(1, 7, 60))
-    return 2 * rng.standard_normal((60, 5))[labels] @ rng.standard_normal((5, 5)) + rng.standard_normal((len(labels), 5)) + 4, labels
+    return 2 * rng.standard_normal((60, 5))[labels] @ rng.standard_normal((5, 5)) + rng.standard_normal(
+        (len(labels), 5)
+    ) + 4, labels
 
 
 def plda_scores(model, models, num_utts, tests):
@@ -21,12 +23,16 @@ def plda_scores(model, models, num_utts, tests):
 
 
 def test_cosine_by_hand():
-    left, right = cosine_features(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[4.0, 3.0], [-6.0, -8.0], [8.0, -6.0]]))
+    left, right = cosine_features(
+        np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[4.0, 3.0], [-6.0, -8.0], [8.0, -6.0]])
+    )
     np.testing.assert_allclose(left @ right.T, [[0.96, -1.0, 0.0], [0.0, 0.0, 0.0]], atol=1e-15)
 
 
 def test_length_normalisation_by_hand():
-    np.testing.assert_allclose(normalise_length(np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([[0.6, 0.8], [0, 0]]) * np.sqrt(2))
+    np.testing.assert_allclose(
+        normalise_length(np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([[0.6, 0.8], [0, 0]]) * np.sqrt(2)
+    )
 
 
 @pytest.mark.parametrize("count", [7, 50_000])
@@ -34,7 +40,9 @@ def test_few_pairs_and_many_pairs_are_scored_alike(count):
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((130, 16)), rng.standard_normal((170, 16))
     rows, columns = rng.integers(0, 130, count), rng.integers(0, 170, count)
-    np.testing.assert_allclose(score_pairs(left, right, rows, columns), (left @ right.T)[rows, columns], atol=1e-12)
+    np.testing.assert_allclose(
+        score_pairs(left, right, rows, columns), (left @ right.T)[rows, columns], atol=1e-12
+    )
 
 
 def test_blocks_do_not_show(monkeypatch):
@@ -42,7 +50,9 @@ def test_blocks_do_not_show(monkeypatch):
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((30, 4)), rng.standard_normal((40, 4))
     rows, columns = rng.integers(0, 30, 999), rng.integers(0, 40, 999)
-    np.testing.assert_allclose(score_pairs(left, right, rows, columns), (left @ right.T)[rows, columns], atol=1e-12)
+    np.testing.assert_allclose(
+        score_pairs(left, right, rows, columns), (left @ right.T)[rows, columns], atol=1e-12
+    )
 
 
 def test_centring_takes_the_training_mean_off():
@@ -97,7 +107,9 @@ def test_plda_scores_are_the_ratio_of_gaussians(speakers):
     within, between = inverse @ inverse.T, inverse @ np.diag(model.psi) @ inverse.T
     for n in (1, 3):
         u, v = vectors[:4], vectors[10:14]
-        left, right = model.comparison_features(model.project(u, n, normalise=False), n, model.project(v, 1, normalise=False))
+        left, right = model.comparison_features(
+            model.project(u, n, normalise=False), n, model.project(v, 1, normalise=False)
+        )
         joint = np.block([[between + within / n, between], [between, between + within]])
         expected = [
             multivariate_normal(np.tile(model.mean, 2), joint).logpdf(np.concatenate([a, b]))
@@ -118,7 +130,9 @@ def test_plda_scores_are_symmetric_for_single_utterances_only(speakers):
 
 
 def test_plda_finds_the_model_the_data_came_from():
-    """Many speakers of a known model: the covariances come back. (Those of Kaldi's 10 iterations: EM is not at its end.)"""
+    """Many speakers of a known model: the covariances come back. (Those of Kaldi's 10 iterations: EM is not
+    at its end.)
+    """
     rng = np.random.default_rng(5)
     labels = np.repeat(np.arange(2000), 5)
     spread = np.array([3.0, 1.0, 0.5])

@@ -1,4 +1,6 @@
-"""Trial lists and score files: read, joined by key and written; each malformed one is refused where it goes wrong."""
+"""Trial lists and score files: read, joined by key and written; each malformed one is refused where it goes
+wrong.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,11 @@ def write(tmp_path):
 def test_trials_with_and_without_labels(write):
     table = read_trials(write("a b target\na c nontarget\né b nontarget\n"))
     assert (table.models, table.tests) == (["a", "é"], ["b", "c"])
-    assert (table.rows.tolist(), table.columns.tolist(), table.values.tolist()) == ([0, 0, 1], [0, 1, 0], [True, False, False])
+    assert (table.rows.tolist(), table.columns.tolist(), table.values.tolist()) == (
+        [0, 0, 1],
+        [0, 1, 0],
+        [True, False, False],
+    )
     bare = read_trials(write("a  b\nc\td"))  # loose blanks, no newline at the end
     assert bare.values is None and bare.name(1) == "c d"
 
@@ -57,7 +63,9 @@ def test_scores_come_back(write, tmp_path):
     trials = read_trials(write("a bb\nccc bb\na é\n"))
     values = np.array([-0.000000004, 12345.678901234, -0.5])
     write_scores(tmp_path / "scores", trials, values)
-    assert (tmp_path / "scores").read_text(encoding="utf-8") == "a bb 0.00000000\nccc bb 12345.67890123\na é -0.50000000\n"
+    assert (tmp_path / "scores").read_text(
+        encoding="utf-8"
+    ) == "a bb 0.00000000\nccc bb 12345.67890123\na é -0.50000000\n"
     np.testing.assert_allclose(read_scores(tmp_path / "scores").values, values, atol=1e-8)
 
 
@@ -68,7 +76,10 @@ def test_scores_of_every_size_are_written_as_python_would(write, tmp_path):
     write_scores(tmp_path / "scores", trials, values)
     written = [line.split()[2] for line in (tmp_path / "scores").read_text().splitlines()]
     np.testing.assert_allclose(np.array(written, dtype=float), values, atol=0.6e-8, rtol=1e-15)
-    assert all(text.lstrip("-") == "0" + text.lstrip("-").lstrip("0") or text.lstrip("-")[0] != "0" for text in written)
+    assert all(
+        text.lstrip("-") == "0" + text.lstrip("-").lstrip("0") or text.lstrip("-")[0] != "0"
+        for text in written
+    )
 
 
 def test_huge_and_missing_scores_are_refused(write, tmp_path):
@@ -96,7 +107,14 @@ def test_a_cut_or_foreign_plda_file_is_named(tmp_path):
     path = tmp_path / "plda"
     write_plda(path, np.zeros(3), np.eye(3), np.ones(3))
     whole = path.read_bytes()
-    for content in (whole[:2], whole[:40], whole[:-8], b"", b"\0BFM garbage", b"<Plda> [ 1 2 ] [ 1 ] [ 1 2 ] </Plda>"):
+    for content in (
+        whole[:2],
+        whole[:40],
+        whole[:-8],
+        b"",
+        b"\0BFM garbage",
+        b"<Plda> [ 1 2 ] [ 1 ] [ 1 2 ] </Plda>",
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match="plda is not a whole Kaldi PLDA file"):
             read_plda(path)

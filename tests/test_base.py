@@ -50,7 +50,9 @@ def load(tmp_path, text, overrides=()):
 
 
 def test_values_and_overrides(tmp_path):
-    config = load(tmp_path, "epochs: 3\noptimiser: {lr: 1e-2}\nscales: [1, 2.5]", ["optimiser.name=sgd", "epochs=4"])
+    config = load(
+        tmp_path, "epochs: 3\noptimiser: {lr: 1e-2}\nscales: [1, 2.5]", ["optimiser.name=sgd", "epochs=4"]
+    )
     assert config == Config(4, None, [1.0, 2.5], Optimiser(0.01, "sgd"))
 
 

@@ -1,4 +1,6 @@
-"""The naive step that ours is measured against learns the same: from one seed, on the same data, both end with the same weights."""
+"""The naive step that ours is measured against learns the same: from one seed, on the same data, both end
+with the same weights.
+"""
 
 import sys
 from pathlib import Path
@@ -15,21 +17,34 @@ from made_data import make_bank, make_training_dir  # noqa: E402
 
 STEPS, BATCH = 6, 8
 CONFIG = {
-    "epochs": 3, "batch_size": BATCH, "koleo_weight": 0.1, "cosine_weight": 0.1, "cosine_ramp_epochs": 1,
+    "epochs": 3,
+    "batch_size": BATCH,
+    "koleo_weight": 0.1,
+    "cosine_weight": 0.1,
+    "cosine_ramp_epochs": 1,
     "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
     "crops": {"num_local": 3, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
     "teacher_augment": {"noise_probability": 0.2},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"warmup_epochs": 1, "clip": 0.5, "lr": 0.002},
-}  # fmt: skip
+}
 AUDIO = {
-    "input": "audio", "speed_factors": [0.9, 1.0], "teacher_waveform": {"noise_probability": 0.0},
-    "waveform": {"reverberation_probability": 0.5, "noise_probability": 0.7, "gain_db": 3, "babble_speakers": [2, 3]},
-}  # fmt: skip
+    "input": "audio",
+    "speed_factors": [0.9, 1.0],
+    "teacher_waveform": {"noise_probability": 0.0},
+    "waveform": {
+        "reverberation_probability": 0.5,
+        "noise_probability": 0.7,
+        "gain_db": 3,
+        "babble_speakers": [2, 3],
+    },
+}
 
 
 class NormOfEachView(torch.nn.BatchNorm1d):
-    """Batch norm that sees one view at a time, as the naive step has it; the rows of the views come one after another."""
+    """Batch norm that sees one view at a time, as the naive step has it; the rows of the views come one after
+    another.
+    """
 
     def forward(self, x):
         return torch.cat([super(NormOfEachView, self).forward(part) for part in x.chunk(self.views)])
@@ -59,7 +74,10 @@ def compare(config, data, monkeypatch, tolerance):
     mine, peers = ours.method.state_dict(), naive.dino.state_dict()
     assert mine.keys() == peers.keys()
     for name, value in mine.items():
-        assert torch.allclose(value.float(), peers[name].float(), rtol=1e-4, atol=tolerance), (name, (value - peers[name]).abs().max())
+        assert torch.allclose(value.float(), peers[name].float(), rtol=1e-4, atol=tolerance), (
+            name,
+            (value - peers[name]).abs().max(),
+        )
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
@@ -72,7 +90,9 @@ def test_the_naive_step_trains_to_the_same_weights(tmp_path, monkeypatch, optimi
 def test_the_naive_step_trains_to_the_same_weights_from_audio(tmp_path, monkeypatch):
     data = make_training_dir(tmp_path, 16, 1.0, audio="wav")
     # Adam would make much of small gradients' rounding, which is that of filter banks here.
-    config = config_from_dict(DinoConfig, {**CONFIG, **AUDIO, "optimiser": {**CONFIG["optimiser"], "name": "sgd", "lr": 0.05}})
+    config = config_from_dict(
+        DinoConfig, {**CONFIG, **AUDIO, "optimiser": {**CONFIG["optimiser"], "name": "sgd", "lr": 0.05}}
+    )
     config.bank.noise = config.bank.speech = "yes"
     config.bank.rooms = {"small": "yes", "large": "yes"}
     config.bank = make_bank(tmp_path / "bank", config.bank)

@@ -10,12 +10,17 @@ import pytest
 from pydino.cli import main, verbs
 
 
-@pytest.mark.parametrize("verb", sorted(set(verbs()) - {"run-local", "run-slurm"}))  # which reads its options itself
+# which reads its options itself
+@pytest.mark.parametrize("verb", sorted(set(verbs()) - {"run-local", "run-slurm"}))
 def test_every_verb_names_an_unknown_option_before_what_is_missing(verb, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--no-such-option", "1"])
     said = capsys.readouterr().err
-    assert stopped.value.code == 1 and f"pydino {verb}: unknown option '--no-such-option'" in said and f"'pydino {verb} --help'" in said
+    assert (
+        stopped.value.code == 1
+        and f"pydino {verb}: unknown option '--no-such-option'" in said
+        and f"'pydino {verb} --help'" in said
+    )
 
 
 def test_the_nearest_option_and_the_nearest_verb_are_named(capsys):
@@ -41,10 +46,18 @@ def test_ctrl_c_shows_no_traceback_and_ends_the_calling_script_too():
 
 
 @pytest.mark.parametrize("cuda, status", [("None", 1), ("'12.8'", 0)])
-def test_a_build_of_pytorch_that_cannot_use_gpus_is_found_out_before_jobs_need_them(tmp_path, monkeypatch, capsys, cuda, status):
+def test_a_build_of_pytorch_that_cannot_use_gpus_is_found_out_before_jobs_need_them(
+    tmp_path, monkeypatch, capsys, cuda, status
+):
     from pydino.cli import versions
 
-    (tmp_path / "version.py").write_text(f"from typing import Optional\ncuda: Optional[str] = {cuda}\nhip: Optional[str] = None\n")
-    monkeypatch.setattr(versions.importlib.util, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    (tmp_path / "version.py").write_text(
+        f"from typing import Optional\ncuda: Optional[str] = {cuda}\nhip: Optional[str] = None\n"
+    )
+    monkeypatch.setattr(
+        versions.importlib.util,
+        "find_spec",
+        lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]),
+    )
     assert main(["versions"]) == 0 and main(["versions", "--ngpu", "2"]) == status
     assert ("'PYDINO_TORCH=cuda bash utils/setup.sh' installs" in capsys.readouterr().err) == bool(status)

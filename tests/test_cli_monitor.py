@@ -1,4 +1,6 @@
-"""The reader of snapshots: right figures, nothing measured twice, damage passed over, and training that never looks."""
+"""The reader of snapshots: right figures, nothing measured twice, damage passed over, and training that never
+looks.
+"""
 
 import json
 import os
@@ -32,7 +34,10 @@ def data(tmp_path_factory):
     (folder / "conf").mkdir()
     draw = np.random.default_rng(0)
     spectra, frames = draw.normal(size=(SPEAKERS, 1, 20)), {}
-    with ArchiveWriter(folder / "f.ark", folder / "feats.scp") as feats, ArchiveWriter(folder / "v.ark", folder / "vad.scp") as vad:
+    with (
+        ArchiveWriter(folder / "f.ark", folder / "feats.scp") as feats,
+        ArchiveWriter(folder / "v.ark", folder / "vad.scp") as vad,
+    ):
         for number, key in enumerate(KEYS):
             length = frames[key] = 60 + 13 * (number % 7)
             ramp = np.linspace(-1, 1, length)[:, None]  # what mean normalisation leaves of a speaker
@@ -80,13 +85,30 @@ def test_figures_equal_those_of_extraction_and_scoring(data, tmp_path):
     measured = {line["role"]: line for line in lines(exp)}
     assert set(measured) == {"teacher", "student"} and measured["teacher"]["epoch"] == 10
     for role, line in measured.items():
-        assert main(["extract-embeddings", str(exp / f"snapshots/epoch0010/{role}"), str(data), str(tmp_path / role)]) == 0
-        stored = {key: vector.astype(np.float64) for key, vector in read_scp_objects(tmp_path / role / "xvector.1.scp")}
+        assert (
+            main(
+                [
+                    "extract-embeddings",
+                    str(exp / f"snapshots/epoch0010/{role}"),
+                    str(data),
+                    str(tmp_path / role),
+                ]
+            )
+            == 0
+        )
+        stored = {
+            key: vector.astype(np.float64)
+            for key, vector in read_scp_objects(tmp_path / role / "xvector.1.scp")
+        }
         vectors = {key: vector / np.linalg.norm(vector) for key, vector in stored.items()}
         trials = [text.split() for text in (data / "trials").read_text().splitlines()]
         scores = np.array([vectors[a] @ vectors[b] for a, b, _ in trials])
-        assert line["eer"] == pytest.approx(100 * equal_error_rate(scores, np.array([c == "target" for *_, c in trials])), abs=0.002)
-        assert line["knn"] == pytest.approx(100 * knn_accuracy(np.stack([vectors[key] for key in KEYS]), np.array([k[:2] for k in KEYS])))
+        assert line["eer"] == pytest.approx(
+            100 * equal_error_rate(scores, np.array([c == "target" for *_, c in trials])), abs=0.002
+        )
+        assert line["knn"] == pytest.approx(
+            100 * knn_accuracy(np.stack([vectors[key] for key in KEYS]), np.array([k[:2] for k in KEYS]))
+        )
         assert 1 < line["eer"] < 49 and line["num_trials"] == len(trials) and line["utterances"] == len(KEYS)
 
 
@@ -95,7 +117,9 @@ def test_nothing_is_measured_twice_unless_something_changed(data, tmp_path, caps
     assert monitor(exp, data) == 0
     snapshot(exp, 20, seed=2)
     assert monitor(exp, data) == 0 and monitor(exp, data) == 0
-    assert [(line["epoch"], line["role"]) for line in lines(exp)] == [(e, r) for e in (10, 20) for r in ("teacher", "student")]
+    assert [(line["epoch"], line["role"]) for line in lines(exp)] == [
+        (e, r) for e in (10, 20) for r in ("teacher", "student")
+    ]
     capsys.readouterr()
     labels = tmp_path / "labels"
     write_table(labels, {key: str(number % 2) for number, key in enumerate(KEYS)})
@@ -126,9 +150,12 @@ def test_half_written_and_damaged_snapshots_are_named_and_passed_over(data, tmp_
     said = capsys.readouterr().err
     assert "epoch0010/student" in said and "epoch0020/teacher" in said and "not finite" in said
     assert [(line["epoch"], line["role"], line["eer"] is None) for line in lines(exp)] == [
-        (10, "teacher", False), (20, "student", False), (30, "teacher", True),
-    ]  # fmt: skip
-    save_model(exp / "snapshots/epoch0010/student", tdnn(5), configuration(role="student"), "")  # now it is whole
+        (10, "teacher", False),
+        (20, "student", False),
+        (30, "teacher", True),
+    ]
+    # now it is whole
+    save_model(exp / "snapshots/epoch0010/student", tdnn(5), configuration(role="student"), "")
     assert monitor(exp, data) == 0
     assert lines(exp)[-1]["model"] == "snapshots/epoch0010/student"
 
@@ -149,12 +176,25 @@ def test_the_final_models_are_measured_unless_a_snapshot_is_of_the_end(data, tmp
     snapshot(exp, 48, seed=1)
     (exp / "monitor.jsonl").unlink()
     assert monitor(exp, data) == 0
-    assert [line["model"] for line in lines(exp)[2:]] == ["snapshots/epoch0048/teacher", "snapshots/epoch0048/student"]
+    assert [line["model"] for line in lines(exp)[2:]] == [
+        "snapshots/epoch0048/teacher",
+        "snapshots/epoch0048/student",
+    ]
 
 
 def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):
     exp = snapshot(tmp_path / "exp", 10, seed=1)
-    command = [sys.executable, "-m", "pydino", "monitor", str(exp), "--data", str(data), "--trials", str(data / "trials")]
+    command = [
+        sys.executable,
+        "-m",
+        "pydino",
+        "monitor",
+        str(exp),
+        "--data",
+        str(data),
+        "--trials",
+        str(data / "trials"),
+    ]
     command += ["--watch", "true", "--interval", "0.1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     watching = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -170,21 +210,32 @@ def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):
     (tmp_path / "elsewhere/snapshots/epoch0020").rename(exp / "snapshots/epoch0020")
     (exp / ".done.train").write_text("{}")
     _, said = watching.communicate(timeout=60)
-    assert watching.returncode == 0 and "epoch 20" in said and "epoch 10" not in said and "no training" not in said
+    assert (
+        watching.returncode == 0
+        and "epoch 20" in said
+        and "epoch 10" not in said
+        and "no training" not in said
+    )
     at_work.close()
     assert [line["epoch"] for line in lines(exp)] == [10, 10, 20, 20]
 
 
 @pytest.mark.parametrize(
     "trials, text",
-    [("s0-u0 s0-u1\n", "target or nontarget"), ("s0-u0 x target\ns0-u0 s0-u1 target\ns0-u0 s1-u0 nontarget\n", "no features, first: x")],
+    [
+        ("s0-u0 s0-u1\n", "target or nontarget"),
+        ("s0-u0 x target\ns0-u0 s0-u1 target\ns0-u0 s1-u0 nontarget\n", "no features, first: x"),
+    ],
 )
 def test_mistakes_speak(data, tmp_path, capsys, trials, text):
     exp = snapshot(tmp_path / "exp", 10, seed=1)
     (tmp_path / "trials").write_text(trials)
     assert main(["monitor", str(exp), "--data", str(data), "--trials", str(tmp_path / "trials")]) == 1
     assert text in capsys.readouterr().err.replace("target and nontarget", "target or nontarget")
-    assert main(["monitor", str(tmp_path / "nowhere"), "--data", str(data), "--trials", str(data / "trials")]) == 1
+    assert (
+        main(["monitor", str(tmp_path / "nowhere"), "--data", str(data), "--trials", str(data / "trials")])
+        == 1
+    )
     assert "no such folder" in capsys.readouterr().err
 
 
@@ -202,12 +253,24 @@ sys.exit(status)
 def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     assert main(["make-train-set", "--min-duration", "0.3", str(data), str(tmp_path / "train")]) == 0
     config = {
-        "epochs": 2, "batch_size": 5, "on_collapse": "warn", "head": {"hidden_dim": 8, "bottleneck_dim": 4, "output_dim": 16},
-        "crops": {"num_local": 1, "global_seconds": [0.4, 0.4], "local_seconds": [0.3, 0.3]}, "encoder": TDNN,
-    }  # fmt: skip
+        "epochs": 2,
+        "batch_size": 5,
+        "on_collapse": "warn",
+        "head": {"hidden_dim": 8, "bottleneck_dim": 4, "output_dim": 16},
+        "crops": {"num_local": 1, "global_seconds": [0.4, 0.4], "local_seconds": [0.3, 0.3]},
+        "encoder": TDNN,
+    }
     dump_config(config, tmp_path / "dino.yaml")
     exp = tmp_path / "exp"
-    arguments = ["train-dino", "--config", str(tmp_path / "dino.yaml"), "--threads", "1", str(tmp_path / "train"), str(exp)]
+    arguments = [
+        "train-dino",
+        "--config",
+        str(tmp_path / "dino.yaml"),
+        "--threads",
+        "1",
+        str(tmp_path / "train"),
+        str(exp),
+    ]
     assert main(arguments) == 0
     alone = load_file(exp / "teacher/model.safetensors")
     assert monitor(exp, data) == 0
@@ -217,13 +280,19 @@ def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     shutil.rmtree(exp / "checkpoints")
     (exp / ".done.train").unlink()
     command = [sys.executable, "-c", LISTENING, str(tmp_path / "opened.json"), *arguments]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    opened = [path for path in json.loads((tmp_path / "opened.json").read_text()) if path.startswith(str(exp))]
+    opened = [
+        path for path in json.loads((tmp_path / "opened.json").read_text()) if path.startswith(str(exp))
+    ]
     assert str(exp / "log.jsonl") in opened  # so the hook hears
     assert not [path for path in opened if "monitor" in path.removeprefix(str(exp))]
     again = load_file(exp / "teacher/model.safetensors")
-    assert (exp / "monitor.jsonl").read_text() == written and all(torch.equal(alone[name], again[name]) for name in alone)
+    assert (exp / "monitor.jsonl").read_text() == written and all(
+        torch.equal(alone[name], again[name]) for name in alone
+    )
 
 
 def test_neighbours_against_a_plain_loop():
@@ -234,7 +303,10 @@ def test_neighbours_against_a_plain_loop():
     right = []
     for i in range(1, 40):
         cosines = sorted(((unit[i] @ unit[j], labels[j]) for j in range(40) if j != i), reverse=True)[:7]
-        votes = {label: (sum(x == label for _, x in cosines), sum(c for c, x in cosines if x == label)) for _, label in cosines}
+        votes = {
+            label: (sum(x == label for _, x in cosines), sum(c for c, x in cosines if x == label))
+            for _, label in cosines
+        }
         right.append(max(votes, key=votes.get) == labels[i])
     assert knn_accuracy(vectors, labels, 7) == pytest.approx(np.mean(right))
     assert knn_accuracy(vectors * draw.uniform(1, 9, (40, 1)), labels, 7) == pytest.approx(np.mean(right))
@@ -256,12 +328,16 @@ def test_average_models_is_the_mean_of_weights_and_running_statistics(tmp_path, 
     assert load(tmp_path / "out").config == load(folders[0]).config
     assert all(folder in (tmp_path / "out/README.md").read_text() for folder in folders)
     before = (tmp_path / "m0/model.safetensors").read_bytes()
-    assert main(["average-models", folders[0], *folders]) == 1 and "one of the folders" in capsys.readouterr().err
+    assert (
+        main(["average-models", folders[0], *folders]) == 1
+        and "one of the folders" in capsys.readouterr().err
+    )
     assert (tmp_path / "m0/model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    "changes, key", [({"role": "student"}, "role"), ({"seed": 7}, "seed"), ({"encoder": {**TDNN, "stride": 2}}, "encoder")]
+    "changes, key",
+    [({"role": "student"}, "role"), ({"seed": 7}, "seed"), ({"encoder": {**TDNN, "stride": 2}}, "encoder")],
 )
 def test_average_models_refuses_folders_that_do_not_match(tmp_path, capsys, changes, key):
     save_model(tmp_path / "a", tdnn(), configuration(), "")

@@ -1,4 +1,6 @@
-"""Audio of a pre-training directory: the samples that crops need, held against whole recordings read and cut by hand."""
+"""Audio of a pre-training directory: the samples that crops need, held against whole recordings read and cut
+by hand.
+"""
 
 import os
 import pickle
@@ -28,7 +30,9 @@ def noise(seed, samples):
 
 
 class Corpus:
-    """A data directory with audio: what utterances are, and what is speech in them, is known here independently of the code."""
+    """A data directory with audio: what utterances are, and what is speech in them, is known here
+    independently of the code.
+    """
 
     def __init__(self, folder, silence=True, snip_edges=False):
         self.folder, self.silence = folder, silence
@@ -56,10 +60,17 @@ class Corpus:
             with ArchiveWriter(self.folder / f"{name}.ark", self.folder / f"{name}.scp") as out:
                 for key in sorted(frames):
                     draw = np.random.default_rng(len(key) + frames[key])
-                    speech = np.repeat(draw.random(frames[key] // 10 + 1) < (0.7 if self.silence else 2), 10)[: frames[key]]
+                    speech = np.repeat(draw.random(frames[key] // 10 + 1) < (0.7 if self.silence else 2), 10)[
+                        : frames[key]
+                    ]
                     speech[-1] |= "end" in key
                     self.voiced[key] = speech
-                    out.write(key, speech.astype(np.float32) if name == "vad" else np.zeros((frames[key], 12), np.float32))
+                    out.write(
+                        key,
+                        speech.astype(np.float32)
+                        if name == "vad"
+                        else np.zeros((frames[key], 12), np.float32),
+                    )
         tables = {"wav.scp": self.wav_scp, "utt2num_frames": frames, "utt2spk": {key: "s" for key in frames}}
         if self.segments:
             tables["segments"] = self.segments
@@ -73,7 +84,10 @@ class Corpus:
     def speech(self, key):
         """The waveform without silence: by the definition, frame by frame."""
         waveform, last = self.waveforms[key], len(self.voiced[key]) - 1
-        kept = [waveform[i * SHIFT : None if i == last else (i + 1) * SHIFT] for i in np.flatnonzero(self.voiced[key])]
+        kept = [
+            waveform[i * SHIFT : None if i == last else (i + 1) * SHIFT]
+            for i in np.flatnonzero(self.voiced[key])
+        ]
         return np.concatenate(kept)
 
 
@@ -101,8 +115,12 @@ def check(corpus, data, starts, sizes, factors=None, tolerance=0.0):
     """Every sample from 0.5 s before a crop to half a window behind it is where Waveforms says."""
     dataset = AudioSet(data, corpus.options)
     keys = keys_of(data, dataset)
-    batch = dataset.collect(np.arange(len(dataset)), np.tile(starts, (len(dataset), 1)), np.array(sizes), factors)
-    assert (batch.offsets == np.concatenate([[0], np.cumsum(batch.lengths)[:-1]])).all() and batch.lengths.sum() == len(batch.samples)
+    batch = dataset.collect(
+        np.arange(len(dataset)), np.tile(starts, (len(dataset), 1)), np.array(sizes), factors
+    )
+    assert (
+        batch.offsets == np.concatenate([[0], np.cumsum(batch.lengths)[:-1]])
+    ).all() and batch.lengths.sum() == len(batch.samples)
     for row, key in enumerate(keys):
         speech, found = corpus.speech(key), piece(batch, row)
         assert dataset.lengths[row] == corpus.voiced[key].sum()
@@ -115,18 +133,24 @@ def check(corpus, data, starts, sizes, factors=None, tolerance=0.0):
                 continue
             first, last = max(start * SHIFT - RATE // 2, 0), min(end, len(speech))
             shift = place - start * SHIFT
-            np.testing.assert_allclose(found[first + shift : last + shift], speech[first:last], atol=tolerance)
+            np.testing.assert_allclose(
+                found[first + shift : last + shift], speech[first:last], atol=tolerance
+            )
     return batch
 
 
-@pytest.mark.parametrize("starts, sizes", [([0, 60], [100, 50]), ([90, 10], [20, 20]), ([150, 0], [5, 5]), ([20, 180], [400, 30])])
+@pytest.mark.parametrize(
+    "starts, sizes", [([0, 60], [100, 50]), ([90, 10], [20, 20]), ([150, 0], [5, 5]), ([20, 180], [400, 30])]
+)
 def test_pieces_hold_the_crops_and_what_lies_around_them(corpus, tmp_path, starts, sizes):
     batch = check(corpus, corpus.write(tmp_path / "train"), starts, sizes)
     assert batch.samples.dtype == torch.int16 and (batch.sizes == sizes).all()
 
 
 def test_a_speed_factor_stretches_what_a_crop_spans(corpus, tmp_path):
-    check(corpus, corpus.write(tmp_path / "train"), [30, 0], [100, 100], factors=np.array([0.9, 1.1, 1.1, 1.0]))
+    check(
+        corpus, corpus.write(tmp_path / "train"), [30, 0], [100, 100], factors=np.array([0.9, 1.1, 1.1, 1.0])
+    )
 
 
 def test_pieces_without_vad_are_the_recordings(corpus, tmp_path):
@@ -144,11 +168,15 @@ def test_features_of_a_piece_are_those_of_the_whole(corpus, tmp_path):
     for row, key in enumerate(keys_of(data, dataset)):
         whole = Fbank(OPTIONS)([corpus.waveforms[key].astype(np.float32)])[0][120:180]
         at = batch.starts[row, 0] // SHIFT
-        torch.testing.assert_close(Fbank(OPTIONS)([piece(batch, row).astype(np.float32)])[0][at : at + 60], whole, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            Fbank(OPTIONS)([piece(batch, row).astype(np.float32)])[0][at : at + 60], whole, atol=1e-4, rtol=0
+        )
 
 
 def test_views_made_of_pieces_are_the_features_of_the_speech(corpus, tmp_path):
-    """From files to the device: whatever lies around a crop, its frames are those of the whole utterance without silence."""
+    """From files to the device: whatever lies around a crop, its frames are those of the whole utterance
+    without silence.
+    """
     corpus.file("e-end", 40 * RATE)
     data = corpus.write(tmp_path / "train")
     dataset, sizes = AudioSet(data, OPTIONS), np.array([120, 40, 40])
@@ -157,10 +185,18 @@ def test_views_made_of_pieces_are_the_features_of_the_speech(corpus, tmp_path):
     room = dataset.lengths[:, None] - sizes
     assert room.min() > 0
     for starts in (np.zeros_like(room), room, np.random.default_rng(0).integers(room + 1)):
-        batch = Batch(0, np.zeros(count, np.int64), dataset.hashes, dataset.collect(np.arange(count), starts, sizes), 0.0)
+        batch = Batch(
+            0,
+            np.zeros(count, np.int64),
+            dataset.hashes,
+            dataset.collect(np.arange(count), starts, sizes),
+            0.0,
+        )
         found = torch.cat([group.reshape(-1, 12) for group in views(batch)])
         whole = [Fbank(OPTIONS)([corpus.speech(key).astype(np.float32)])[0] for key in keys_of(data, dataset)]
-        wanted = torch.cat([whole[row][starts[row, view] :][: sizes[view]] for view in range(3) for row in range(count)])
+        wanted = torch.cat(
+            [whole[row][starts[row, view] :][: sizes[view]] for view in range(3) for row in range(count)]
+        )
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
 
@@ -188,7 +224,11 @@ def test_needed_samples_say_what_a_part_hangs_on():
         for first, last in ((0, 10), (1234, 2345), (len(whole) - 7, len(whole))):
             begin, end, skip = needed_samples(first, last, len(waveform), rate, to)
             assert end - begin < (last - first) * rate / to + 1000
-            np.testing.assert_allclose(resample(waveform[begin:end], rate, to)[skip : skip + last - first], whole[first:last], atol=1e-5)
+            np.testing.assert_allclose(
+                resample(waveform[begin:end], rate, to)[skip : skip + last - first],
+                whole[first:last],
+                atol=1e-5,
+            )
 
 
 def test_segments_channels_and_formats_in_one_batch(tmp_path):
@@ -220,7 +260,19 @@ def test_a_train_set_of_two_sources_keeps_recordings_of_one_name_apart(tmp_path)
     two.segments = {"b-end": "a 0.5 2.5"}
     one.write(tmp_path / "unused1")
     two.write(tmp_path / "unused2")
-    assert main(["make-train-set", "--min-duration", "0", str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "train")]) == 0
+    assert (
+        main(
+            [
+                "make-train-set",
+                "--min-duration",
+                "0",
+                str(tmp_path / "one"),
+                str(tmp_path / "two"),
+                str(tmp_path / "train"),
+            ]
+        )
+        == 0
+    )
     dataset = AudioSet(tmp_path / "train", OPTIONS)
     batch = dataset.collect(np.arange(2), np.zeros((2, 1), int), np.array([1000]))
     for row, key in enumerate(keys_of(tmp_path / "train", dataset)):
@@ -257,7 +309,10 @@ def test_mistakes_speak(corpus, tmp_path):
         with pytest.raises(UserError, match=words):
             AudioSet(data, options).collect(*whole)
 
-    fails("16000 Hz where the features are of 8000 Hz; set 'allow_downsample: true'", FbankConfig(sample_frequency=8000, num_mel_bins=12))
+    fails(
+        "16000 Hz where the features are of 8000 Hz; set 'allow_downsample: true'",
+        FbankConfig(sample_frequency=8000, num_mel_bins=12),
+    )
     flac = (corpus.folder / "b-end.flac").read_bytes()
     (corpus.folder / "b-end.flac").write_bytes(flac[: len(flac) // 2])
     fails("b-end.flac.*truncated or damaged")
@@ -282,12 +337,19 @@ def test_a_pipe_runs_where_it_is_allowed(corpus, tmp_path):
 
 
 def test_a_directory_whose_archives_are_made_anew_is_refused(corpus, tmp_path, monkeypatch):
-    """--force of stage 2, killed: feats.scp of the training directory still points into archives that are half replaced."""
+    """--force of stage 2, killed: feats.scp of the training directory still points into archives that are
+    half replaced.
+    """
     monkeypatch.chdir(tmp_path)
     data = corpus.write(tmp_path / "train")
     features, mark = corpus.folder / ".done.features", data / ".done"
     write_mark(features, {"format version": "1"})
-    write_mark(mark, ingredients(version=2, settings={"name": ""}, texts=["source/feats.scp"], after=["source/.done.features"]))
+    write_mark(
+        mark,
+        ingredients(
+            version=2, settings={"name": ""}, texts=["source/feats.scp"], after=["source/.done.features"]
+        ),
+    )
     assert out_of_date(mark) == ""
     check_current(data)
     features.unlink()

@@ -1,4 +1,6 @@
-"""The bank of noises and rooms: what lies in it, that its content is a function of the step, and what it says when something is wrong."""
+"""The bank of noises and rooms: what lies in it, that its content is a function of the step, and what it says
+when something is wrong.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ def write_list(folder, name, recordings, rate=RATE, channels=1):
     lines = []
     for number, samples in enumerate(recordings):
         path = folder / f"{name}{number}.wav"
-        soundfile.write(path, np.stack([samples] * channels, 1) * np.linspace(1, 0.5, channels), rate, subtype="PCM_16")
+        soundfile.write(
+            path, np.stack([samples] * channels, 1) * np.linspace(1, 0.5, channels), rate, subtype="PCM_16"
+        )
         lines.append(f"{name}-{number} {path}\n")
     (folder / f"{name}.scp").write_text("".join(lines))
     return str(folder / f"{name}.scp")
@@ -61,12 +65,16 @@ def test_all_is_held_where_it_fits_and_runs_are_of_one_recording(tmp_path):
 def test_responses_begin_with_the_direct_path_at_one_and_end_with_the_longest(tmp_path):
     response = np.concatenate([np.zeros(37), [-0.4], 0.2 * 0.999 ** np.arange(20000)])
     short = np.concatenate([np.zeros(5), [0.3, 0.1]])
-    config = BankConfig(rooms={"small": write_list(tmp_path, "r", [response, short], channels=3)}, room_seconds=0.25)
+    config = BankConfig(
+        rooms={"small": write_list(tmp_path, "r", [response, short], channels=3)}, room_seconds=0.25
+    )
     bank = make(config)
     assert bank.room_length == 4000
     taken = bank.rooms["small"].take(np.array([0.0, 0.6]), np.zeros(2), 4000).float()
     assert taken[0, 0] == 1 and taken[1, 0] == 1
-    assert torch.allclose(taken[0, 1:], torch.from_numpy(-0.5 * 0.999 ** np.arange(3999)).float(), rtol=2e-3, atol=1e-4)
+    assert torch.allclose(
+        taken[0, 1:], torch.from_numpy(-0.5 * 0.999 ** np.arange(3999)).float(), rtol=2e-3, atol=1e-4
+    )
     assert taken[1, 1].item() == pytest.approx(1 / 3, abs=1e-3) and not taken[1, 2:].any()
 
 
@@ -87,7 +95,14 @@ def large(tmp_path):
     noise = write_list(tmp_path, "n", [rng.uniform(-0.5, 0.5, 40000) for _ in range(10)])
     speech = write_list(tmp_path, "s", [rng.uniform(-0.5, 0.5, 3000)])
     rooms = write_list(tmp_path, "r", [np.array([1.0, 0.01 * i]) for i in range(60)])
-    return BankConfig(noise=noise, speech=speech, rooms={"small": rooms}, gigabytes=4e-4, refresh_steps=10, room_seconds=0.125)
+    return BankConfig(
+        noise=noise,
+        speech=speech,
+        rooms={"small": rooms},
+        gigabytes=4e-4,
+        refresh_steps=10,
+        room_seconds=0.125,
+    )
 
 
 def content(bank):
@@ -130,7 +145,8 @@ def test_a_choice_fits_into_half_its_share_and_takes_every_recording_before_any_
         times = np.unique([piece.path for piece in chosen], return_counts=True)[1]
         assert times.max() - (times.min() if len(times) == 10 else 0) <= 1
         assert all(0 <= piece.first <= 40000 - piece.length for piece in chosen)
-        assert 4 < len(chosen) <= 1e5 / (8000 * 2)  # half a second each, and half of a quarter of the budget or so
+        # half a second each, and half of a quarter of the budget or so
+        assert 4 < len(chosen) <= 1e5 / (8000 * 2)
     starts = {piece.first for generation in range(4) for piece in shelf.chosen(generation)}
     assert len(starts) > 10
 
@@ -138,13 +154,18 @@ def test_a_choice_fits_into_half_its_share_and_takes_every_recording_before_any_
 def test_the_next_generation_is_read_while_this_one_is_in_use(large, monkeypatch):
     monkeypatch.setattr(bank_module, "PIECE_SECONDS", 0.5)
     load, loaded = Shelf.load, []
-    monkeypatch.setattr(Shelf, "load", lambda self, generation, *a, **k: (loaded.append(generation), load(self, generation, *a, **k)))
+    monkeypatch.setattr(
+        Shelf,
+        "load",
+        lambda self, generation, *a, **k: (loaded.append(generation), load(self, generation, *a, **k)),
+    )
     bank = make(large)
     loaded.clear()
     bank.advance(0)
     before = content(bank)
     bank._next.wait()
-    assert loaded == [0, 0, 1, 1] and same(content(bank), before)  # two shelves; the next generation is there, and this one untouched
+    # two shelves; the next generation is there, and this one untouched
+    assert loaded == [0, 0, 1, 1] and same(content(bank), before)
     bank.advance(10)
     bank._next.wait()
     assert loaded == [0, 0, 1, 1, 2, 2]
@@ -169,7 +190,9 @@ def test_shares_of_the_budget():
 
 def test_runs_are_gathered_by_row():
     samples = torch.arange(50, dtype=torch.int16)
-    assert torch.equal(runs(samples, np.array([0, 43, 7]), 7), torch.stack([samples[:7], samples[43:], samples[7:14]]))
+    assert torch.equal(
+        runs(samples, np.array([0, 43, 7]), 7), torch.stack([samples[:7], samples[43:], samples[7:14]])
+    )
 
 
 @pytest.mark.parametrize("name", ["noise", "rooms"])

@@ -1,4 +1,6 @@
-"""Which utterances a step sees, which crops of them, and that neither processes, passes, workers nor restarts change it."""
+"""Which utterances a step sees, which crops of them, and that neither processes, passes, workers nor restarts
+change it.
+"""
 
 from types import SimpleNamespace
 
@@ -7,7 +9,16 @@ import pytest
 import torch
 
 from pydino.base import UserError
-from pydino.data import AugmentConfig, Batch, CropConfig, NormalisationConfig, Order, ViewMaker, ViewSampler, batches
+from pydino.data import (
+    AugmentConfig,
+    Batch,
+    CropConfig,
+    NormalisationConfig,
+    Order,
+    ViewMaker,
+    ViewSampler,
+    batches,
+)
 from pydino.data.crops import CropPlacer
 from pydino.data.training_set import Crops
 
@@ -28,7 +39,9 @@ class Spoken:
 
 def sampler(rank=0, world=1, accumulation=1, kind="shuffled"):
     crops = CropConfig(num_local=1, global_seconds=[0.3, 0.4], local_seconds=[0.2, 0.2])
-    return ViewSampler(Spoken(), crops, Order(HASHES, 8, 3, kind), 0.01, 3, rank=rank, world=world, accumulation=accumulation)
+    return ViewSampler(
+        Spoken(), crops, Order(HASHES, 8, 3, kind), 0.01, 3, rank=rank, world=world, accumulation=accumulation
+    )
 
 
 def rows(passes):
@@ -36,7 +49,12 @@ def rows(passes):
 
 
 def test_an_epoch_visits_every_utterance_once_in_an_order_of_its_own():
-    visits = [(int(e), int(h)) for step in range(29) for batch in sampler()[step] for e, h in zip(batch.visits, batch.hashes, strict=True)]
+    visits = [
+        (int(e), int(h))
+        for step in range(29)
+        for batch in sampler()[step]
+        for e, h in zip(batch.visits, batch.hashes, strict=True)
+    ]
     assert sorted(visits) == sorted((e, int(h)) for e in range(8) for h in HASHES)
     assert [h for e, h in visits if e == 0] != [h for e, h in visits if e == 1]
 
@@ -47,7 +65,9 @@ def test_processes_and_passes_share_a_step_without_changing_it(world, accumulati
     for step in (0, 9):
         passes = [share[step] for share in shares]
         assert all(len(share) == accumulation for share in passes)
-        in_order = [row for number in range(accumulation) for share in passes for row in rows([share[number]])]
+        in_order = [
+            row for number in range(accumulation) for share in passes for row in rows([share[number]])
+        ]
         assert in_order == rows(sampler()[step])
 
 
@@ -82,12 +102,18 @@ def test_what_cannot_be_shared_out_is_refused():
 
 
 def placed(lengths, **options):
-    crops = CropConfig(num_global=2, num_local=3, global_seconds=[0.4, 0.4], local_seconds=[0.2, 0.2], **options)
+    crops = CropConfig(
+        num_global=2, num_local=3, global_seconds=[0.4, 0.4], local_seconds=[0.2, 0.2], **options
+    )
     place, count = CropPlacer(crops, 0.01, 5), 2000
     lengths = np.resize(lengths, count)
     sizes = place.sizes(0)
     assert sizes.tolist() == [40, 40, 20, 20, 20]
-    return place.starts(np.zeros(count, int), np.arange(count, dtype=np.uint64), lengths, sizes), lengths, sizes
+    return (
+        place.starts(np.zeros(count, int), np.arange(count, dtype=np.uint64), lengths, sizes),
+        lengths,
+        sizes,
+    )
 
 
 def test_crops_lie_anywhere_in_the_utterance_and_short_ones_wrap():
@@ -97,7 +123,8 @@ def test_crops_lie_anywhere_in_the_utterance_and_short_ones_wrap():
         assert starts[:, column].min() == 0 and starts[:, column].max() == room
         assert np.bincount(starts[:, column], minlength=room + 1).max() < 3 * 2000 / (room + 1)
     starts, *_ = placed([30])
-    assert starts[:, 0].max() == 29 and starts[:, 2].max() == 10  # 40 frames of 30 start anywhere, 20 must fit
+    # 40 frames of 30 start anywhere, 20 must fit
+    assert starts[:, 0].max() == 29 and starts[:, 2].max() == 10
 
 
 def test_disjoint_parts_do_not_overlap_and_either_comes_first():
@@ -119,21 +146,31 @@ def test_a_window_holds_all_crops_of_a_visit():
     assert (starts == placed([50])[0]).all()
 
 
-@pytest.mark.parametrize("options, complaint", [
-    ({"num_global": 0}, "num_global must be at least 1"), ({"local_seconds": [2.0, 1.0]}, "local_seconds must be"),
-    ({"window_seconds": [3.0, 6.0]}, "must not be shorter than a crop"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"num_global": 0}, "num_global must be at least 1"),
+        ({"local_seconds": [2.0, 1.0]}, "local_seconds must be"),
+        ({"window_seconds": [3.0, 6.0]}, "must not be shorter than a crop"),
+    ],
+)
 def test_impossible_crops_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         CropConfig(**options)
 
 
 def test_views_are_the_same_whatever_the_precision_of_the_network():
-    """Where KoLeo wants the embeddings of several passes first, views are made among the computations in 16 bits."""
+    """Where KoLeo wants the embeddings of several passes first, views are made among the computations in 16
+    bits.
+    """
     crops, sizes = CropConfig(num_local=1), np.array([30, 30, 20])
-    values = torch.from_numpy(np.random.default_rng(0).normal(10, 2, (8 * sizes.sum(), 12)).astype(np.float32))
+    values = torch.from_numpy(
+        np.random.default_rng(0).normal(10, 2, (8 * sizes.sum(), 12)).astype(np.float32)
+    )
     batch = Batch(0, np.zeros(8, dtype=np.int64), HASHES[:8], Crops(values, sizes), 0.0)
-    views = ViewMaker(crops, (AugmentConfig(), AugmentConfig()), NormalisationConfig(kind="mean"), 12, 0.01, 0, "cpu")
+    views = ViewMaker(
+        crops, (AugmentConfig(), AugmentConfig()), NormalisationConfig(kind="mean"), 12, 0.01, 0, "cpu"
+    )
     with torch.autocast("cpu", torch.bfloat16):
         among = views(batch)
     assert all(torch.equal(a, b) for a, b in zip(among, views(batch), strict=True))

@@ -1,4 +1,6 @@
-"""Views from audio: the values of the features of the whole utterance, whatever the batch; speed; what augmentation does to them."""
+"""Views from audio: the values of the features of the whole utterance, whatever the batch; speed; what
+augmentation does to them.
+"""
 
 from types import SimpleNamespace
 
@@ -49,8 +51,13 @@ class FullBank(NoBank):
     def __init__(self):
         generator = torch.Generator().manual_seed(1)
         noise = (torch.randn(200000, generator=generator) * 1000).to(torch.int16)
-        response = torch.randn(self.room_length, generator=generator) * torch.exp(-torch.arange(self.room_length) / 800)
-        self.noises, self.rooms = {"noise": Shelf(noise), "babble": Shelf(noise)}, {"small": Shelf(response.half())}
+        response = torch.randn(self.room_length, generator=generator) * torch.exp(
+            -torch.arange(self.room_length) / 800
+        )
+        self.noises, self.rooms = (
+            {"noise": Shelf(noise), "babble": Shelf(noise)},
+            {"small": Shelf(response.half())},
+        )
 
 
 EVERYTHING = WaveformAugmentConfig(reverberation_probability=0.6, noise_probability=0.7, gain_db=3.0)
@@ -70,11 +77,18 @@ def waveforms(pieces, starts, sizes, dtype=torch.int16):
 
 def batch(content, hashes=None, step=0):
     hashes = np.arange(len(content.offsets)) + 11 if hashes is None else hashes
-    return SimpleNamespace(step=step, visits=np.zeros(len(hashes), dtype=np.int64), hashes=hashes.astype(np.uint64), content=content)
+    return SimpleNamespace(
+        step=step,
+        visits=np.zeros(len(hashes), dtype=np.int64),
+        hashes=hashes.astype(np.uint64),
+        content=content,
+    )
 
 
 def views(groups, content, options=None, bank=None, factors=(1.0,), hashes=None, seed=0):
-    made = WaveformViews(groups, options or FbankConfig(**FBANK), bank or NoBank(), list(factors), seed, "cpu")
+    made = WaveformViews(
+        groups, options or FbankConfig(**FBANK), bank or NoBank(), list(factors), seed, "cpu"
+    )
     return made(batch(content, hashes))
 
 
@@ -84,16 +98,24 @@ def groups(augment=PLAIN, num_global=2, num_local=1):
 
 
 OPTIONS = [
-    FbankConfig(**FBANK), FbankConfig(**{**FBANK, "snip_edges": True}),
+    FbankConfig(**FBANK),
+    FbankConfig(**{**FBANK, "snip_edges": True}),
     FbankConfig(dither=0.0, snip_edges=False, frame_length=20.0, frame_shift=12.5, num_mel_bins=30),
-    MfccConfig(dither=0.0, snip_edges=False), FbankConfig(dither=0.0, frame_length=10.0, frame_shift=20.0, snip_edges=False),
-]  # fmt: skip
+    MfccConfig(dither=0.0, snip_edges=False),
+    FbankConfig(dither=0.0, frame_length=10.0, frame_shift=20.0, snip_edges=False),
+]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"{type(o).__name__}-{o.frame_length:g}-{o.frame_shift:g}-{o.snip_edges}")
+@pytest.mark.parametrize(
+    "options",
+    OPTIONS,
+    ids=lambda o: f"{type(o).__name__}-{o.frame_length:g}-{o.frame_shift:g}-{o.snip_edges}",
+)
 def test_views_are_the_frames_of_the_whole_utterance(options):
     shift = options.window_shift
-    pieces = [utterance(n * shift + extra, n) for n, extra in ((200, 0), (161, shift // 3), (200, -shift // 3))]
+    pieces = [
+        utterance(n * shift + extra, n) for n, extra in ((200, 0), (161, shift // 3), (200, -shift // 3))
+    ]
     # Inner crops, the first frame, the last frame.
     frames = 100 if not options.snip_edges else 90
     starts = np.array([[0, 37, 150], [61, 1, 0], [100, 13, 120]])
@@ -113,21 +135,30 @@ def test_views_are_the_frames_of_the_whole_utterance(options):
 
 
 def test_short_utterances_repeat_from_their_beginning_in_whole_frames():
-    pieces = [utterance(63 * SHIFT + 50, 1), utterance(63 * SHIFT - 50, 2), utterance(9 * SHIFT, 3), utterance(300 * SHIFT, 4)]
+    pieces = [
+        utterance(63 * SHIFT + 50, 1),
+        utterance(63 * SHIFT - 50, 2),
+        utterance(9 * SHIFT, 3),
+        utterance(300 * SHIFT, 4),
+    ]
     starts = np.array([[0], [40], [8], [0]])
     found = views([(np.arange(1), PLAIN)], waveforms(pieces, starts, [150]))[0]
     whole = Fbank(FbankConfig(**FBANK))([torch.from_numpy(piece.astype(np.float32)) for piece in pieces])
     for row, (features, start) in enumerate(zip(whole, starts[:, 0].tolist(), strict=True)):
         places = (start + np.arange(150)) % len(features)
         seam = (places == len(features) - 1) | (places == 0)
-        seam[0] = seam[0] and start > 0  # where a crop begins at the beginning it is mirrored, as the whole is
+        # where a crop begins at the beginning it is mirrored, as the whole is
+        seam[0] = seam[0] and start > 0
         assert seam.mean() < 0.25
         assert torch.allclose(found[row][~seam], features[places[~seam]], atol=1e-4), row
 
 
 def test_float_samples_and_a_single_short_piece():
     piece = utterance(30 * SHIFT, 5)
-    by_type = [views([(np.arange(1), PLAIN)], waveforms([piece], [[3]], [100], dtype))[0] for dtype in (torch.int16, torch.float32)]
+    by_type = [
+        views([(np.arange(1), PLAIN)], waveforms([piece], [[3]], [100], dtype))[0]
+        for dtype in (torch.int16, torch.float32)
+    ]
     assert torch.equal(*by_type)
     with torch.autocast("cpu", torch.bfloat16):  # the precision of the network does not reach the features
         assert torch.equal(views([(np.arange(1), PLAIN)], waveforms([piece], [[3]], [100]))[0], by_type[0])
@@ -138,7 +169,13 @@ def test_a_view_does_not_depend_on_its_batch(factors):
     pieces = [utterance(n, n) for n in (40000, 9000, 64000, 20000, 33333, 52000)]
     starts = np.array([[0, 100, 30], [20, 0, 9], [200, 150, 111], [0, 3, 60], [60, 66, 99], [0, 7, 200]])
     hashes = np.array([3, 1, 4, 15, 9, 26])
-    together = views(groups(EVERYTHING), waveforms(pieces, starts, [150, 150, 60]), bank=FullBank(), factors=factors, hashes=hashes)
+    together = views(
+        groups(EVERYTHING),
+        waveforms(pieces, starts, [150, 150, 60]),
+        bank=FullBank(),
+        factors=factors,
+        hashes=hashes,
+    )
     for row in (5, 1, 2):
         content = waveforms([pieces[row]], starts[[row]], [150, 150, 60])
         alone = views(groups(EVERYTHING), content, bank=FullBank(), factors=factors, hashes=hashes[[row]])
@@ -150,7 +187,9 @@ def test_a_view_does_not_depend_on_its_batch(factors):
 
 
 def test_context_sounds_on_in_the_crop():
-    """A reverberated crop is what the reverberated utterance has there, as far as the context reaches; before the beginning is silence."""
+    """A reverberated crop is what the reverberated utterance has there, as far as the context reaches; before
+    the beginning is silence.
+    """
     bank = FullBank()
     piece = utterance(80000, 3)
     augment = WaveformAugmentConfig(reverberation_probability=1.0)
@@ -159,7 +198,8 @@ def test_context_sounds_on_in_the_crop():
     response = bank.rooms["small"].samples.double().numpy()
     wet = np.convolve(piece, response)[: len(piece)]
     whole = Fbank(FbankConfig(**FBANK))([torch.from_numpy(wet.astype(np.float32))])[0]
-    # The level differs: the energy of the crop is kept. What is mirrored at the beginning sounds on for the length of the response.
+    # The level differs: the energy of the crop is kept. What is mirrored at the beginning sounds on for the
+    # length of the response.
     for row, start, first in ((0, 0, 28), (1, 200, 0)):
         difference = found[row][first:] - whole[start + first : start + 150]
         assert difference.std() < 1e-3, row
@@ -198,7 +238,9 @@ def test_speeds_are_drawn_by_visit_and_utterance():
 
 @pytest.mark.parametrize("factor", [1.0, 1.1])
 def test_from_recordings_with_silence_to_views(tmp_path, factor):
-    """AudioSet reads no more than crops need; the views are those of the whole utterance without silence all the same."""
+    """AudioSet reads no more than crops need; the views are those of the whole utterance without silence all
+    the same.
+    """
     rng, options = np.random.default_rng(0), FbankConfig(**FBANK)
     whole, names = [], [f"u{i}" for i in range(4)]
     with ArchiveWriter(tmp_path / "vad.ark", tmp_path / "vad.scp") as vad:
@@ -208,16 +250,29 @@ def test_from_recordings_with_silence_to_views(tmp_path, factor):
             voiced = np.repeat(rng.random(75) < 0.8, 15)
             vad.write(name, voiced.astype(np.float32))
             whole.append(torch.from_numpy(piece.reshape(-1, SHIFT)[voiced].reshape(-1).astype(np.float32)))
-    tables = {"wav.scp": lambda n: tmp_path / f"{n}.wav", "utt2spk": str, "utt2hash": lambda n: int(n[1]), "utt2num_frames": lambda n: 1125}
+    tables = {
+        "wav.scp": lambda n: tmp_path / f"{n}.wav",
+        "utt2spk": str,
+        "utt2hash": lambda n: int(n[1]),
+        "utt2num_frames": lambda n: 1125,
+    }
     for name, value in tables.items():
         write_table(tmp_path / name, {n: value(n) for n in names})
     dataset = AudioSet(tmp_path, options)
     starts, sizes = rng.integers(0, dataset.lengths.min() - 250, (4, 3)), np.array([200, 200, 90])
     content = dataset.collect(np.arange(4), starts, sizes, np.full(4, factor))
     assert len(content.samples) < sum(map(len, whole))
-    everything = Waveforms(torch.cat(whole), np.cumsum([0, *map(len, whole)])[:-1], np.array([*map(len, whole)]), starts * SHIFT, sizes)
+    everything = Waveforms(
+        torch.cat(whole),
+        np.cumsum([0, *map(len, whole)])[:-1],
+        np.array([*map(len, whole)]),
+        starts * SHIFT,
+        sizes,
+    )
     for augment in (PLAIN, WaveformAugmentConfig(reverberation_probability=1.0)):
-        found, expected = (views(groups(augment), c, options, FullBank(), [factor]) for c in (content, everything))
+        found, expected = (
+            views(groups(augment), c, options, FullBank(), [factor]) for c in (content, everything)
+        )
         for a, b in zip(found, expected, strict=True):
             assert torch.allclose(a, b, atol=1e-3)
 
@@ -231,7 +286,9 @@ def test_dither_is_refused():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 def test_gpu_gives_the_same_views_and_waits_for_nothing():
     pieces = [utterance(n, n) for n in (40000, 9000, 64000, 20000)]
-    content = waveforms(pieces, np.array([[0, 100, 30], [20, 0, 9], [200, 150, 111], [0, 3, 60]]), [150, 150, 60])
+    content = waveforms(
+        pieces, np.array([[0, 100, 30], [20, 0, 9], [200, 150, 111], [0, 3, 60]]), [150, 150, 60]
+    )
     factors, options = [0.9, 1.0, 1.1], FbankConfig(**FBANK)
     expected = views(groups(EVERYTHING), content, options, FullBank(), factors)
     bank = FullBank()

@@ -18,10 +18,14 @@ from pydino.downstream import (
 
 @pytest.fixture(scope="module")
 def voices():
-    """(vectors (400, 12), classes, numbers, speakers): 20 speakers far apart, a class and a number that cut across them"""
+    """(vectors (400, 12), classes, numbers, speakers): 20 speakers far apart, a class and a number that cut
+    across them
+    """
     rng = np.random.default_rng(0)
     speakers, classes = np.repeat(np.arange(20), 20), rng.integers(0, 3, 400)
-    vectors = 5 * rng.standard_normal((20, 12))[speakers] * (np.arange(12) > 3) + rng.standard_normal((400, 12))
+    vectors = 5 * rng.standard_normal((20, 12))[speakers] * (np.arange(12) > 3) + rng.standard_normal(
+        (400, 12)
+    )
     vectors[np.arange(400), classes] += 4
     return vectors, classes, 10 * vectors[:, 3] + 40, speakers
 
@@ -66,10 +70,15 @@ def test_measures_by_hand_and_with_an_absent_class():
 
 
 def test_intervals_are_over_speakers():
-    """Ten speakers wholly right, ten wholly wrong: the interval is that of 20 draws, however many utterances there are."""
+    """Ten speakers wholly right, ten wholly wrong: the interval is that of 20 draws, however many utterances
+    there are.
+    """
     speakers = np.repeat(np.arange(20), 100)
     right = (speakers < 10).astype(int)
-    low, high = np.quantile(bootstrap_classes(speaker_confusions(np.ones(2000, dtype=int), right, speakers, 2))["accuracy"], [0.025, 0.975])
+    low, high = np.quantile(
+        bootstrap_classes(speaker_confusions(np.ones(2000, dtype=int), right, speakers, 2))["accuracy"],
+        [0.025, 0.975],
+    )
     assert low == pytest.approx(0.3, abs=0.06) and high == pytest.approx(0.7, abs=0.06)
     low, high = np.quantile(bootstrap_error(right.astype(float), speakers), [0.025, 0.975])
     assert low == pytest.approx(0.3, abs=0.06) and high == pytest.approx(0.7, abs=0.06)
@@ -83,13 +92,19 @@ def test_what_is_in_the_vectors_is_found(voices):
 
 
 def test_labels_of_speakers_by_chance_are_not_found(voices):
-    """The vectors give every speaker away; with a speaker on both sides, chance labels of speakers would be found at once."""
+    """The vectors give every speaker away; with a speaker on both sides, chance labels of speakers would be
+    found at once.
+    """
     vectors, _, _, speakers = voices
     apart, leaking = [], []
     for seed in range(6):
         chance = np.random.default_rng(seed).permutation(np.arange(20) % 2)[speakers]
-        apart.append(np.mean(predict_classes(vectors, chance, speakers, assign_folds(speakers, 10, chance)) == chance))
-        leaking.append(np.mean(predict_classes(vectors, chance, np.arange(400), np.arange(400) % 10) == chance))
+        apart.append(
+            np.mean(predict_classes(vectors, chance, speakers, assign_folds(speakers, 10, chance)) == chance)
+        )
+        leaking.append(
+            np.mean(predict_classes(vectors, chance, np.arange(400), np.arange(400) % 10) == chance)
+        )
     assert 0.3 < np.mean(apart) < 0.65
     assert np.mean(leaking) > 0.8
 
@@ -98,7 +113,15 @@ def test_predictions_do_not_depend_on_scale_and_dead_dimensions(voices):
     vectors, classes, numbers, speakers = voices
     folds = assign_folds(speakers, 5, classes)
     scaled = np.hstack([vectors * np.geomspace(1e-3, 1e3, 12) + 5, np.full((400, 1), 0.1)])
-    assert np.mean(predict_classes(vectors, classes, speakers, folds) == predict_classes(scaled, classes, speakers, folds)) > 0.99
+    assert (
+        np.mean(
+            predict_classes(vectors, classes, speakers, folds)
+            == predict_classes(scaled, classes, speakers, folds)
+        )
+        > 0.99
+    )
     np.testing.assert_allclose(
-        predict_numbers(vectors, numbers, speakers, folds), predict_numbers(scaled, numbers, speakers, folds), rtol=1e-6
+        predict_numbers(vectors, numbers, speakers, folds),
+        predict_numbers(scaled, numbers, speakers, folds),
+        rtol=1e-6,
     )

@@ -1,4 +1,6 @@
-"""The mini recipe in its smoke configuration, through the same stages a user runs; then again, and after a kill."""
+"""The mini recipe in its smoke configuration, through the same stages a user runs; then again, and after a
+kill.
+"""
 
 import os
 import signal
@@ -10,7 +12,11 @@ from smoke import ROOT, command, objects, results, run
 
 def test_every_model_is_beside_every_baseline(finished):
     rows = results(finished)
-    systems = {(r["model"], r["treatment"]) for r in rows if r["task"] == "sv" and r["metric"] == "eer" and r["backend"] == "cosine"}
+    systems = {
+        (r["model"], r["treatment"])
+        for r in rows
+        if r["task"] == "sv" and r["metric"] == "eer" and r["backend"] == "cosine"
+    }
     models = {model for model, _ in systems}
     assert len(models) == 5 and {"xvector", "untrained", "fbank-stats", "fbank-stats-cmn"} < models
     assert systems == {(model, treatment) for model in models for treatment in ("raw", "centred", "whitened")}
@@ -26,8 +32,12 @@ def test_every_model_is_beside_every_baseline(finished):
 def test_training_directory_holds_no_label(finished):
     folder = finished / "data/train_ssl"
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    assert not [name for name in names if name.startswith(("utt2", "spk2")) and name not in
-                ("utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur")]  # fmt: skip
+    assert not [
+        name
+        for name in names
+        if name.startswith(("utt2", "spk2"))
+        and name not in ("utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur")
+    ]
     assert all(len(set(line.split())) == 1 for line in (folder / "utt2spk").read_text().splitlines())
 
 
@@ -55,7 +65,9 @@ def test_embedding_a_recording_equals_stage_5(finished):
 
 def kill_in_stage(work, stage, after):
     """Run the pipeline and SIGKILL all of it some seconds into a stage."""
-    process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(work), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     for line in process.stderr:
         if f"run.sh: stage {stage}: " in line:
             break
@@ -72,6 +84,10 @@ def test_killed_in_stages_2_4_and_5_it_ends_the_same(finished, tmp_path):
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     assert results(tmp_path) == results(finished)
-    for name in ("data/train/feats.scp", "data/train/vad.scp", "exp/dino-koleo-smoke_smoke/seed0/xvectors_test/xvector.scp"):
+    for name in (
+        "data/train/feats.scp",
+        "data/train/vad.scp",
+        "exp/dino-koleo-smoke_smoke/seed0/xvectors_test/xvector.scp",
+    ):
         mine, theirs = (objects(work, name) for work in (tmp_path, finished))
         assert mine.keys() == theirs.keys() and all((mine[key] == theirs[key]).all() for key in mine), name

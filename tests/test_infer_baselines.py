@@ -33,7 +33,11 @@ def stored(data):
 def training(tmp_path_factory):
     """A training configuration."""
     path = tmp_path_factory.mktemp("conf") / "dino.yaml"
-    path.write_text(yaml.safe_dump({"encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 12}}))
+    path.write_text(
+        yaml.safe_dump(
+            {"encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 12}}
+        )
+    )
     return path
 
 
@@ -50,8 +54,14 @@ def test_statistics_are_those_of_the_voiced_frames(data, stored, tmp_path):
     features, voiced = stored
     model = make("fbank-stats", data, tmp_path / "model")
     speech = features[voiced].astype(np.float64)
-    np.testing.assert_allclose(embed(model, features, voiced), np.concatenate([speech.mean(axis=0), speech.std(axis=0)]), atol=2e-3)
-    assert (model.config.method, model.config.role, model.config.train_set) == ("fbank-stats", "statistics", "none")
+    np.testing.assert_allclose(
+        embed(model, features, voiced), np.concatenate([speech.mean(axis=0), speech.std(axis=0)]), atol=2e-3
+    )
+    assert (model.config.method, model.config.role, model.config.train_set) == (
+        "fbank-stats",
+        "statistics",
+        "none",
+    )
 
 
 def test_a_gain_changes_statistics_but_not_those_after_mean_normalisation(data, stored, tmp_path):
@@ -60,7 +70,9 @@ def test_a_gain_changes_statistics_but_not_those_after_mean_normalisation(data, 
     normalised = make("fbank-stats-cmn", data, tmp_path / "cmn")
     louder = features + np.float32(1.5)  # a gain, on a logarithmic scale
     assert np.abs(embed(plain, louder, voiced) - embed(plain, features, voiced)).max() > 1
-    np.testing.assert_allclose(embed(normalised, louder, voiced), embed(normalised, features, voiced), atol=1e-4)
+    np.testing.assert_allclose(
+        embed(normalised, louder, voiced), embed(normalised, features, voiced), atol=1e-4
+    )
     assert normalised.embedding_dim == features.shape[1]  # the deviations alone: the means are zero
 
 
@@ -70,13 +82,25 @@ def test_untrained_weights_follow_the_seed(data, training, tmp_path):
     a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
     assert a == b != c
     model = pydino.load(tmp_path / "a")
-    assert (model.config.role, model.embedding_dim, model.config.front_end.normalisation.kind) == ("untrained", 12, "mean")
+    assert (model.config.role, model.embedding_dim, model.config.front_end.normalisation.kind) == (
+        "untrained",
+        12,
+        "mean",
+    )
     assert "nothing" in (tmp_path / "a/README.md").read_text().lower()
 
 
 def test_like_a_model_folder_takes_its_encoder_and_front_end(data, training, tmp_path):
     first = make("untrained", data, tmp_path / "first", "--like", training)
-    second = make("untrained", tmp_path / "no data needed", tmp_path / "second", "--like", tmp_path / "first", "--seed", "5")
+    second = make(
+        "untrained",
+        tmp_path / "no data needed",
+        tmp_path / "second",
+        "--like",
+        tmp_path / "first",
+        "--seed",
+        "5",
+    )
     assert second.config.encoder == first.config.encoder
     assert second.config.front_end == first.config.front_end
 
@@ -89,7 +113,10 @@ def test_silence_is_kept_where_the_data_keeps_it(data, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments, said",
-    [(("--kind", "untrained"), "needs --like"), (("--kind", "fbank-stats", "--like", "nowhere.yaml"), "nowhere.yaml")],
+    [
+        (("--kind", "untrained"), "needs --like"),
+        (("--kind", "fbank-stats", "--like", "nowhere.yaml"), "nowhere.yaml"),
+    ],
 )
 def test_mistakes_are_named(data, tmp_path, capsys, arguments, said):
     assert main(["init-model", *arguments, str(data), str(tmp_path / "model")]) == 1
@@ -99,7 +126,16 @@ def test_mistakes_are_named(data, tmp_path, capsys, arguments, said):
 
 
 def test_the_step_makes_it_once(data, training, tmp_path):
-    command = ["bash", ROOT / "steps/make_baseline.sh", "--kind", "untrained", "--like", training, data, tmp_path / "exp/seed0/model"]
+    command = [
+        "bash",
+        ROOT / "steps/make_baseline.sh",
+        "--kind",
+        "untrained",
+        "--like",
+        training,
+        data,
+        tmp_path / "exp/seed0/model",
+    ]
     first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == 0 and "succeeded" in first.stderr, first.stderr
     assert second.returncode == 0 and "up to date" in second.stderr, second.stderr

@@ -1,4 +1,6 @@
-"""Embedding: of any length, alone or in company, from a file or from stored features, always the same vector."""
+"""Embedding: of any length, alone or in company, from a file or from stored features, always the same
+vector.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ def speech(seconds, seed=0, rate=RATE):
     """Bursts of noise with pauses, (S,) in -1 to 1: something for the VAD to do."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * rate)) / rate
-    return (rng.normal(size=len(t)) * 0.1 * (np.sin(2 * np.pi * 1.5 * t) > -0.3) + rng.normal(size=len(t)) * 1e-4).astype(np.float32)
+    return (
+        rng.normal(size=len(t)) * 0.1 * (np.sin(2 * np.pi * 1.5 * t) > -0.3) + rng.normal(size=len(t)) * 1e-4
+    ).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +129,13 @@ def test_integers_are_samples_of_16_bits(model):
 @pytest.mark.parametrize(
     "waveform, rate, said",
     [
-        (np.zeros((RATE, 2)), RATE, "one channel"), (np.full(RATE, np.nan), RATE, "NaN"), (np.zeros(10), RATE, "shorter than one window"),
-        (np.zeros(8000), 8000, "allow_upsample"), (np.zeros(RATE), 44100, "allow_downsample"),
+        (np.zeros((RATE, 2)), RATE, "one channel"),
+        (np.full(RATE, np.nan), RATE, "NaN"),
+        (np.zeros(10), RATE, "shorter than one window"),
+        (np.zeros(8000), 8000, "allow_upsample"),
+        (np.zeros(RATE), 44100, "allow_downsample"),
     ],
-)  # fmt: skip
+)
 def test_a_waveform_that_cannot_be_embedded(model, waveform, rate, said):
     with pytest.raises(UserError, match=said):
         model.embed(waveform, rate)
@@ -180,7 +187,11 @@ def test_the_command_writes_each_format(folder, tmp_path, capsys):
         assert run(capsys, "embed", folder, tmp_path / "a.wav", "--output", tmp_path / name)[0] == 0
     expected = np.load(tmp_path / "x.npz")["a"]
     assert expected.shape == (TDNN["embedding_dim"],)
-    for pairs in (read_ark(tmp_path / "x.ark"), read_ark(tmp_path / "x.txt"), read_scp_objects(tmp_path / "x.scp")):
+    for pairs in (
+        read_ark(tmp_path / "x.ark"),
+        read_ark(tmp_path / "x.txt"),
+        read_scp_objects(tmp_path / "x.scp"),
+    ):
         ((key, vector),) = list(pairs)
         assert key == "a"
         np.testing.assert_allclose(vector, expected, rtol=1e-5)

@@ -19,19 +19,28 @@ TDNN = {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 1
 
 def configuration(**changes):
     return {
-        "encoder": TDNN, "embedding_dim": 12, "role": "teacher", "method": "dino", "seed": 0, "train_set": "train_ssl",
+        "encoder": TDNN,
+        "embedding_dim": 12,
+        "role": "teacher",
+        "method": "dino",
+        "seed": 0,
+        "train_set": "train_ssl",
         "front_end": {
-            "sample_rate": 16000, "waveform_scale": 32768, "normalise_after_vad": True,
+            "sample_rate": 16000,
+            "waveform_scale": 32768,
+            "normalise_after_vad": True,
             "features": {"kind": "fbank", "num_mel_bins": 20, "dither": 0.0, "snip_edges": False},
-            "vad": {"vad_energy_threshold": 5.5}, "normalisation": {"kind": "mean"},
+            "vad": {"vad_energy_threshold": 5.5},
+            "normalisation": {"kind": "mean"},
         },
-    } | changes  # fmt: skip
+    } | changes
 
 
 def tdnn(seed=0):
     torch.manual_seed(seed)
     encoder = build_encoder(TDNN, 20)
-    for module in encoder.modules():  # as after training: the running statistics are not those it was made with
+    # as after training: the running statistics are not those it was made with
+    for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
@@ -52,7 +61,9 @@ def test_what_is_loaded_is_what_was_saved(folder):
     with torch.no_grad():
         torch.testing.assert_close(model.encoder(x), encoder(x), rtol=0, atol=0)
     assert (model.embedding_dim, model.config.method, model.config.role) == (12, "dino", "teacher")
-    assert model.front_end.options.num_mel_bins == 20 and model.front_end.config.vad.vad_energy_threshold == 5.5
+    assert (
+        model.front_end.options.num_mel_bins == 20 and model.front_end.config.vad.vad_energy_threshold == 5.5
+    )
     assert (folder / "README.md").read_text() == "# how it was made\n"
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
 
@@ -66,18 +77,24 @@ def test_an_unknown_key_is_named_with_the_nearest(folder):
     config = configuration()
     config["front_end"]["normalization"] = config["front_end"].pop("normalisation")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(ConfigError, match=r"config\.yaml: unknown key 'front_end\.normalization' \(did you mean 'normalisation'\?\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"config\.yaml: unknown key 'front_end\.normalization' \(did you mean 'normalisation'\?\)",
+    ):
         pydino.load(folder)
 
 
 @pytest.mark.parametrize(
     "place, value, said",
     [
-        (("encoder", "chanels"), 3, "chanels.*channels"), (("front_end", "features", "num_mel_bin"), 3, "num_mel_bins"),
-        (("front_end", "features", "kind"), "fbanks", "fbank"), (("front_end", "sample_rate"), 8000, "must agree"),
-        (("embedding_dim",), 13, "embedding_dim is 13"), (("role",), "pupil", "role must be one of"),
+        (("encoder", "chanels"), 3, "chanels.*channels"),
+        (("front_end", "features", "num_mel_bin"), 3, "num_mel_bins"),
+        (("front_end", "features", "kind"), "fbanks", "fbank"),
+        (("front_end", "sample_rate"), 8000, "must agree"),
+        (("embedding_dim",), 13, "embedding_dim is 13"),
+        (("role",), "pupil", "role must be one of"),
     ],
-)  # fmt: skip
+)
 def test_a_configuration_that_does_not_fit_is_refused(folder, place, value, said):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     inner = config
@@ -155,13 +172,20 @@ def test_a_device_that_is_not_there(folder, device, said):
 
 
 def test_importing_the_package_is_light():
-    code = "import sys, pydino; assert pydino.load and 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = (
+        "import sys, pydino; assert pydino.load and 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_statistics_model_is_a_folder_too(tmp_path):
     encoder = build_encoder({"name": "statistics", "mean": True}, 20)
-    config = configuration(encoder={"name": "statistics", "mean": True}, embedding_dim=40, role="statistics", method="fbank-stats")
+    config = configuration(
+        encoder={"name": "statistics", "mean": True},
+        embedding_dim=40,
+        role="statistics",
+        method="fbank-stats",
+    )
     save_model(tmp_path, encoder, config, "")
     x = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
     vector = pydino.load(tmp_path).embed_features([x])[0]

@@ -1,4 +1,6 @@
-"""What stands between a scheduler and the processes that train: signals handed on, ends told apart, a place to meet."""
+"""What stands between a scheduler and the processes that train: signals handed on, ends told apart, a place
+to meet.
+"""
 
 import os
 import signal
@@ -95,7 +97,15 @@ def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
     script = tmp_path / "train.py"
     save = f"time.sleep(1), open({str(tmp_path / 'saved')!r} + os.environ['RANK'], 'w'), sys.exit(138)"
     script.write_text("import os\n" + HEARS.replace("sys.exit(7)", f"({save})"))
-    command = [sys.executable, "-m", "pydino.cli._torchrun", "--standalone", "--nproc-per-node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "pydino.cli._torchrun",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert [process.stdout.readline() for _ in range(2)] == ["up\n"] * 2
     process.send_signal(signal.SIGUSR1)
@@ -119,7 +129,8 @@ def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
         (143, "CANCELLED", 0, 143, False),
         (143, "RUNNING", 0, 143, False),  # somebody asked the processes to end
         (143, "PENDING", 0, 143, False),  # Slurm has queued it itself
-        ("143 USR1", "RUNNING", 0, 138, True),  # the first node was warned and has saved, and srun then ended the second
+        # the first node was warned and has saved, and srun then ended the second
+        ("143 USR1", "RUNNING", 0, 138, True),
     ],
 )
 def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, tmp_path, monkeypatch):
@@ -127,7 +138,8 @@ def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, 
     tell = f"while [ $1 != --told ]; do shift; done; echo {int(signal.SIGUSR1)} > $2; " if warned else ""
     (tmp_path / "srun").write_text(f"#!/bin/sh\n{tell}exit {srun}\n")
     (tmp_path / "scontrol").write_text(
-        f"#!/bin/sh\ncase $1 in requeue) touch {tmp_path}/queued ;; *) echo JobId=7 JobState={state} Reason=x ;; esac\n"
+        f"#!/bin/sh\ncase $1 in requeue) touch {tmp_path}/queued ;; *) echo JobId=7 JobState={state} "
+        "Reason=x ;; esac\n"
     )
     for name in ("srun", "scontrol"):
         (tmp_path / name).chmod(0o755)
@@ -144,5 +156,8 @@ def test_a_job_without_the_nodes_that_were_asked_for_says_what_is_missing(monkey
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
-    with pytest.raises(UserError, match=r"--num-nodes 2, but job 7 has 1; .*\n  option num_nodes=\* --nodes=\$0 --ntasks-per-node=1"):
+    with pytest.raises(
+        UserError,
+        match=r"--num-nodes 2, but job 7 has 1; .*\n  option num_nodes=\* --nodes=\$0 --ntasks-per-node=1",
+    ):
         slurm_launch.launch_job(["train-dino"], 1, 2, 20)

@@ -31,7 +31,12 @@ def folder(tmp_path):
 
 def call(folder, *arguments, **variables):
     return subprocess.run(
-        [WRAPPER, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=60, env={**os.environ, **variables}
+        [WRAPPER, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=60,
+        env={**os.environ, **variables},
     )
 
 
@@ -81,11 +86,25 @@ def test_pipes_and_redirections_and_pipefail(folder):
 
 def test_the_number_replaces_the_word_only(folder):
     done = call(
-        folder, "JOB=2:3", "log.JOB", "echo", "x.JOB.ark", "split4/JOB/feats", "out_JOB", "JOBS", "myJOB", "$JOB_ID",
-        f"ark:{folder}/a.JOB.ark", "scp with JOB", JOB_ID="id",
+        folder,
+        "JOB=2:3",
+        "log.JOB",
+        "echo",
+        "x.JOB.ark",
+        "split4/JOB/feats",
+        "out_JOB",
+        "JOBS",
+        "myJOB",
+        "$JOB_ID",
+        f"ark:{folder}/a.JOB.ark",
+        "scp with JOB",
+        JOB_ID="id",
     )
     assert done.returncode == 0, done.stderr
-    assert f"x.3.ark split4/3/feats out_3 JOBS myJOB id ark:{folder}/a.3.ark scp with 3\n" in (folder / "log.3").read_text()
+    assert (
+        f"x.3.ark split4/3/feats out_3 JOBS myJOB id ark:{folder}/a.3.ark scp with 3\n"
+        in (folder / "log.3").read_text()
+    )
 
 
 def test_any_name_and_any_start(folder):
@@ -99,7 +118,10 @@ def test_any_name_and_any_start(folder):
         (["--memm", "4G", "a.log", "true"], "unknown option --memm (did you mean '--mem'?)"),
         (["--num-threads", "two", "a.log", "true"], "--num-threads 'two' should be a positive whole number"),
         (["--mem"], "option --mem needs a value"),
-        (["--max-job-run", "2", "a.log", "true"], "unknown option --max-job-run (did you mean '--max-jobs-run'?)"),
+        (
+            ["--max-job-run", "2", "a.log", "true"],
+            "unknown option --max-job-run (did you mean '--max-jobs-run'?)",
+        ),
         (["-q", "long", "a.log", "true"], "unknown option -q"),
         (["--mem", "much", "a.log", "true"], "a size such as 4G"),
         (["JOB=0:3", "a.JOB.log", "true"], "must be strictly positive"),
@@ -114,14 +136,21 @@ def test_any_name_and_any_start(folder):
 def test_mistakes_are_told(folder, arguments, message):
     done = call(folder, *arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith("run_local.sh: ") and message in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.stderr.startswith("run_local.sh: ") and message in done.stderr and "Traceback" not in done.stderr
+    )
     assert not any(folder.iterdir())
 
 
 def test_options_may_follow_the_range(folder):
-    done = call(folder, "JOB=1:2", "--num-threads", "3", "a.JOB.log", "bash", "-c", "echo $OMP_NUM_THREADS threads")
+    done = call(
+        folder, "JOB=1:2", "--num-threads", "3", "a.JOB.log", "bash", "-c", "echo $OMP_NUM_THREADS threads"
+    )
     assert done.returncode == 0, done.stderr
-    assert "\n3 threads\n" in (folder / "a.1.log").read_text() and " threads=3\n" in (folder / "a.1.log").read_text()
+    assert (
+        "\n3 threads\n" in (folder / "a.1.log").read_text()
+        and " threads=3\n" in (folder / "a.1.log").read_text()
+    )
 
 
 def test_an_earlier_log_is_kept(folder):
@@ -136,7 +165,19 @@ def test_max_jobs_run(folder):
     wait = f"for i in {{1..40}}; do [ $({count} | wc -c) -lt $2 ] || break; sleep 0.05; done"
     job = f"touch running.$1; {wait}; sleep 0.2; {count}; rm running.$1"
     for limit in (1, 3):
-        done = call(folder, "--max-jobs-run", limit, "JOB=1:6", f"{limit}.JOB.log", "bash", "-c", job, "x", "JOB", limit)
+        done = call(
+            folder,
+            "--max-jobs-run",
+            limit,
+            "JOB=1:6",
+            f"{limit}.JOB.log",
+            "bash",
+            "-c",
+            job,
+            "x",
+            "JOB",
+            limit,
+        )
         assert done.returncode == 0, done.stderr
         dots = [re.search(r"^\.+", (folder / f"{limit}.{n}.log").read_text(), re.M) for n in range(1, 7)]
         assert max(len(found.group()) for found in dots) == limit
@@ -146,7 +187,20 @@ def test_memory_limits_how_many_run(folder):
     # Each says how many run beside it, after a while in which a third would have begun.
     job = 'touch running.$1; sleep 0.5; find . -name "running.*" -printf .; rm running.$1'
     share = available_memory() * 2 // 5 // 2**20
-    done = call(folder, "--mem", f"{share}M", "--max-jobs-run", 5, "JOB=1:5", "a.JOB.log", "bash", "-c", job, "x", "JOB")
+    done = call(
+        folder,
+        "--mem",
+        f"{share}M",
+        "--max-jobs-run",
+        5,
+        "JOB=1:5",
+        "a.JOB.log",
+        "bash",
+        "-c",
+        job,
+        "x",
+        "JOB",
+    )
     assert done.returncode == 0, done.stderr
     dots = [re.search(r"^\.+", (folder / f"a.{n}.log").read_text(), re.M) for n in range(1, 6)]
     assert max(len(found.group()) for found in dots) <= 2
@@ -179,7 +233,10 @@ def test_memory_and_cores_of_a_container_of_cgroups_version_1(tmp_path):
     (tmp_path / "meminfo").write_text("MemAvailable:   3000000 kB\n")
     places = {"cgroups": tmp_path / "cgroup", "membership": tmp_path / "self"}
     memory, cpu = tmp_path / "cgroup/memory", tmp_path / "cgroup/cpu,cpuacct"
-    for folder, files in ((memory, {"memory.limit_in_bytes": 2**63 - 4096, "memory.usage_in_bytes": 5}), (cpu, {"cpu.cfs_quota_us": -1})):
+    for folder, files in (
+        (memory, {"memory.limit_in_bytes": 2**63 - 4096, "memory.usage_in_bytes": 5}),
+        (cpu, {"cpu.cfs_quota_us": -1}),
+    ):
         folder.mkdir(parents=True)
         for name, value in files.items():
             (folder / name).write_text(f"{value}\n")
@@ -198,13 +255,19 @@ def test_sizes():
 
 
 def test_retries(folder):
-    job = "echo try; [ $1 != 2 ] || { [ $(ls tries.* | wc -l) -ge 3 ] || { mktemp tries.XXXX; exit 3; }; }; [ $1 != 3 ]"
+    job = (
+        "echo try; [ $1 != 2 ] || { [ $(ls tries.* | wc -l) -ge 3 ] || { mktemp tries.XXXX; exit 3; }; }; [ "
+        "$1 != 3 ]"
+    )
     (folder / "tries.0").touch()
     done = call(folder, "--retries", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", job, "x", "JOB")
     assert done.returncode == 1
     assert "run_local.sh: 1 / 3 failed" in done.stderr and "failed jobs: 3\n" in done.stderr
     assert "job 2 failed (code 3), again (2 of 2); a.2.log.1\n" in done.stderr
-    assert "Ended (code 0)" in (folder / "a.2.log").read_text() and "Ended (code 3)" in (folder / "a.2.log.1").read_text()
+    assert (
+        "Ended (code 0)" in (folder / "a.2.log").read_text()
+        and "Ended (code 3)" in (folder / "a.2.log.1").read_text()
+    )
 
 
 def test_a_rerun_does_only_what_failed_or_is_missing(folder):
@@ -224,11 +287,12 @@ def test_a_rerun_does_only_what_failed_or_is_missing(folder):
     assert ran(PYDINO_MADE_FROM="two", PYDINO_FORCE="true") == (1, ["1", "2", "3", "4"])
     (folder / "mended").touch()
     assert ran(PYDINO_MADE_FROM="two") == (0, ["2"])
-    assert ran(PYDINO_MADE_FROM="two") == (0, ["1", "2", "3", "4"])  # all was well: a step that calls again has lost its output
+    # all was well: a step that calls again has lost its output
+    assert ran(PYDINO_MADE_FROM="two") == (0, ["1", "2", "3", "4"])
 
 
 def test_a_killed_run_does_not_take_older_logs_for_its_own(folder):
-    job = 'echo $1 >> ran; [ ! -e slow ] || { echo $$ > pid.$1; sleep 300; }'
+    job = "echo $1 >> ran; [ ! -e slow ] || { echo $$ > pid.$1; sleep 300; }"
     arguments = ["--max-jobs-run", "2", "JOB=1:4", "a.JOB.log", "bash", "-c", job, "x", "JOB"]
     assert call(folder, *arguments, PYDINO_MADE_FROM="old").returncode == 0
     (folder / "slow").touch()
@@ -238,23 +302,34 @@ def test_a_killed_run_does_not_take_older_logs_for_its_own(folder):
     (folder / "slow").unlink()
     (folder / "ran").unlink()
     assert call(folder, *arguments, PYDINO_MADE_FROM="new").returncode == 0
-    assert sorted((folder / "ran").read_text().split()) == ["1", "2", "3", "4"]  # 3 and 4 have good logs, of the old inputs
+    # 3 and 4 have good logs, of the old inputs
+    assert sorted((folder / "ran").read_text().split()) == ["1", "2", "3", "4"]
 
 
 def test_unwritable_log(folder):
     (folder / "file").write_text("")
     done = call(folder, "file/a.log", "true")
-    assert done.returncode == 1 and "cannot write the log file/a.log" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "cannot write the log file/a.log" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def hear_ctrl_c():
-    """What a shell starts in the background ignores SIGINT, and so would the wrapper if the tests were started so."""
+    """What a shell starts in the background ignores SIGINT, and so would the wrapper if the tests were
+    started so.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def started(folder, *arguments, **variables):
     process = subprocess.Popen(
-        [WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
+        [WRAPPER, *map(str, arguments)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
         env={**os.environ, **variables},
     )
     end = time.monotonic() + 20
@@ -272,12 +347,14 @@ def alive(pid):
         return False
 
 
-SLEEPER = 'sleep 300 & echo $! > pid.$1; wait'
+SLEEPER = "sleep 300 & echo $! > pid.$1; wait"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_job_survives_the_wrapper(folder, number):
-    process, grandchildren = started(folder, "--max-jobs-run", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", SLEEPER, "x", "JOB")
+    process, grandchildren = started(
+        folder, "--max-jobs-run", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", SLEEPER, "x", "JOB"
+    )
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     end = time.monotonic() + 10
@@ -286,7 +363,8 @@ def test_no_job_survives_the_wrapper(folder, number):
     assert not any(map(alive, grandchildren))
     assert not (folder / "pid.3").exists()
     if number != signal.SIGKILL:
-        assert process.returncode == (-number if number == signal.SIGINT else 128 + number)  # Ctrl-C is passed on to the caller
+        # Ctrl-C is passed on to the caller
+        assert process.returncode == (-number if number == signal.SIGINT else 128 + number)
         assert "ended all jobs" in errors and "# Ended (code" in (folder / "a.1.log").read_text()
 
 
@@ -307,31 +385,54 @@ def no_outer_choice_of_gpus(monkeypatch):
 
 
 def test_each_job_has_a_gpu_of_its_own(folder, fake_gpus):
-    job = 'mkdir taken.$CUDA_VISIBLE_DEVICES; sleep 0.2; rmdir taken.$CUDA_VISIBLE_DEVICES; echo gpu $CUDA_VISIBLE_DEVICES'
-    done = call(folder, "--gpu", "1", "--max-jobs-run", "9", "JOB=1:5", "a.JOB.log", "bash", "-c", job, **fake_gpus)
+    job = (
+        "mkdir taken.$CUDA_VISIBLE_DEVICES; sleep 0.2; rmdir taken.$CUDA_VISIBLE_DEVICES; echo gpu "
+        "$CUDA_VISIBLE_DEVICES"
+    )
+    done = call(
+        folder, "--gpu", "1", "--max-jobs-run", "9", "JOB=1:5", "a.JOB.log", "bash", "-c", job, **fake_gpus
+    )
     assert done.returncode == 0, done.stderr
-    seen = [line for n in range(1, 6) for line in (folder / f"a.{n}.log").read_text().splitlines() if line.startswith("gpu")]
+    seen = [
+        line
+        for n in range(1, 6)
+        for line in (folder / f"a.{n}.log").read_text().splitlines()
+        if line.startswith("gpu")
+    ]
     assert len(seen) == 5 and set(seen) == {"gpu 0", "gpu 1"}
 
 
 def test_two_runs_share_the_gpus(folder, fake_gpus):
-    job = 'mkdir taken.$CUDA_VISIBLE_DEVICES || exit 1; sleep 0.3; rmdir taken.$CUDA_VISIBLE_DEVICES'
+    job = "mkdir taken.$CUDA_VISIBLE_DEVICES || exit 1; sleep 0.3; rmdir taken.$CUDA_VISIBLE_DEVICES"
     command = [WRAPPER, "--gpu", "2", "JOB=1:2"]
     runs = [
-        subprocess.Popen([*command, f"{name}.JOB.log", "bash", "-c", job], cwd=folder, env={**os.environ, **fake_gpus}) for name in "ab"
+        subprocess.Popen(
+            [*command, f"{name}.JOB.log", "bash", "-c", job], cwd=folder, env={**os.environ, **fake_gpus}
+        )
+        for name in "ab"
     ]
     assert [run.wait(timeout=60) for run in runs] == [0, 0]
     assert not list(folder.glob("taken.*"))
 
 
 def test_two_runs_share_the_gpus_one_job_each(folder, fake_gpus):
-    job = 'mkdir taken.$CUDA_VISIBLE_DEVICES || exit 1; sleep 0.2; rmdir taken.$CUDA_VISIBLE_DEVICES; echo gpu $CUDA_VISIBLE_DEVICES'
+    job = (
+        "mkdir taken.$CUDA_VISIBLE_DEVICES || exit 1; sleep 0.2; rmdir taken.$CUDA_VISIBLE_DEVICES; echo "
+        "gpu $CUDA_VISIBLE_DEVICES"
+    )
     command = [WRAPPER, "--gpu", "1", "--max-jobs-run", "9", "JOB=1:4"]
     runs = [
-        subprocess.Popen([*command, f"{name}.JOB.log", "bash", "-c", job], cwd=folder, env={**os.environ, **fake_gpus}) for name in "ab"
+        subprocess.Popen(
+            [*command, f"{name}.JOB.log", "bash", "-c", job], cwd=folder, env={**os.environ, **fake_gpus}
+        )
+        for name in "ab"
     ]
     assert [run.wait(timeout=60) for run in runs] == [0, 0]
-    gpus = [re.search(r"^gpu .*", (folder / f"{name}.{n}.log").read_text(), re.M)[0] for name in "ab" for n in range(1, 5)]
+    gpus = [
+        re.search(r"^gpu .*", (folder / f"{name}.{n}.log").read_text(), re.M)[0]
+        for name in "ab"
+        for n in range(1, 5)
+    ]
     assert len(gpus) == 8 and set(gpus) == {"gpu 0", "gpu 1"}
 
 
@@ -356,10 +457,16 @@ def test_a_lock_that_another_user_made_is_opened_as_the_kernel_allows(tmp_path, 
 
 def test_gpus_are_narrowed_by_the_callers_choice(folder, fake_gpus):
     job = ["bash", "-c", "echo gpu $CUDA_VISIBLE_DEVICES"]
-    assert call(folder, "--gpu", "1", "a.log", *job, CUDA_VISIBLE_DEVICES="GPU-bb", **fake_gpus).returncode == 0
+    assert (
+        call(folder, "--gpu", "1", "a.log", *job, CUDA_VISIBLE_DEVICES="GPU-bb", **fake_gpus).returncode == 0
+    )
     assert "\ngpu 1\n" in (folder / "a.log").read_text()
     done = call(folder, "--gpu", "2", "a.log", *job, CUDA_VISIBLE_DEVICES="1", **fake_gpus)
-    assert done.returncode == 1 and "--gpu 2 was asked for, but this machine has 1 of them (CUDA_VISIBLE_DEVICES is '1')" in done.stderr
+    assert (
+        done.returncode == 1
+        and "--gpu 2 was asked for, but this machine has 1 of them (CUDA_VISIBLE_DEVICES is '1')"
+        in done.stderr
+    )
 
 
 def test_no_gpu_where_one_was_asked_for(folder):
@@ -377,23 +484,34 @@ def until(condition):
 def test_all_commands_of_a_job_are_let_end(folder):
     """The shell above `a; b` dies of a signal at once."""
     trainer = 'trap "sleep 1; touch saved.$1; exit" TERM; echo $$ > pid.$1; while :; do sleep 0.1; done'
-    process, _ = started(folder, "--max-jobs-run", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", trainer, "x", "JOB", ";", "true")
+    process, _ = started(
+        folder, "--max-jobs-run", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", trainer, "x", "JOB", ";", "true"
+    )
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=40)
-    assert process.returncode in (143, -signal.SIGINT) and (folder / "saved.1").exists() and (folder / "saved.2").exists()
+    assert (
+        process.returncode in (143, -signal.SIGINT)
+        and (folder / "saved.1").exists()
+        and (folder / "saved.2").exists()
+    )
 
 
 def impatient(settings, *arguments):
     """A command that is the wrapper with other delays than a person would wait for."""
-    code = f"from pydino.jobs import local, parse_request; {settings}; local.run_local(parse_request({list(map(str, arguments))}))"
+    code = (
+        f"from pydino.jobs import local, parse_request; {settings}; "
+        f"local.run_local(parse_request({list(map(str, arguments))}))"
+    )
     return [sys.executable, "-c", code]
 
 
 def test_what_does_not_end_is_killed_whoever_in_the_job_it_is(folder):
     stubborn = 'trap "" TERM; echo $BASHPID > pid; sleep 300'
     command = impatient("local._GRACE_SECONDS = 0.3", "a.log", "bash", "-c", stubborn, ";", "true")
-    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+    )
     until(lambda: (folder / "pid").exists() and (folder / "pid").read_text().strip())
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=40)
@@ -401,15 +519,27 @@ def test_what_does_not_end_is_killed_whoever_in_the_job_it_is(folder):
 
 
 def test_what_a_finished_job_left_behind_holds_up_nobody_and_ends_with_an_interruption(folder, fake_gpus):
-    leave = 'sleep 300 & echo $! > pid.$1'
-    done = call(folder, "--gpu", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", leave, "x", "JOB", **fake_gpus)  # one at a time
+    leave = "sleep 300 & echo $! > pid.$1"
+    # one at a time
+    done = call(folder, "--gpu", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", leave, "x", "JOB", **fake_gpus)
     left = [int((folder / f"pid.{n}").read_text()) for n in (1, 2)]
     assert done.returncode == 0 and all(map(alive, left))
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     for n in (1, 2):
         (folder / f"pid.{n}").unlink()
-    process, both = started(folder, "JOB=1:2", "--max-jobs-run", "1", "a.JOB.log", "bash", "-c", f"{leave}; [ $1 = 1 ] || wait", "x", "JOB")
+    process, both = started(
+        folder,
+        "JOB=1:2",
+        "--max-jobs-run",
+        "1",
+        "a.JOB.log",
+        "bash",
+        "-c",
+        f"{leave}; [ $1 = 1 ] || wait",
+        "x",
+        "JOB",
+    )
     assert all(map(alive, both))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
@@ -422,9 +552,16 @@ def test_waiting_for_gpus_says_who_has_them(folder, fake_gpus, monkeypatch):
     taken = slots.take() | slots.take()
     command = impatient("local._QUIET_SECONDS = 0", "--gpu", "2", "a.log", "true")
     with open(folder / "said", "w") as said:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **fake_gpus, "PYTHONPATH": str(ROOT)}, stderr=said)
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **fake_gpus, "PYTHONPATH": str(ROOT)}, stderr=said
+        )
     try:
-        until(lambda: f"run_local.sh: waiting for 2 GPUs; 0 and 1 are lent (pid {os.getpid()} of " in (folder / "said").read_text())
+        until(
+            lambda: (
+                f"run_local.sh: waiting for 2 GPUs; 0 and 1 are lent (pid {os.getpid()} of "
+                in (folder / "said").read_text()
+            )
+        )
         assert process.poll() is None
         slots.give_back(taken)
         assert process.wait(timeout=40) == 0 and "# Ended (code 0)" in (folder / "a.log").read_text()
@@ -434,7 +571,8 @@ def test_waiting_for_gpus_says_who_has_them(folder, fake_gpus, monkeypatch):
 
 def test_locks_are_for_all_users_from_the_first_moment(tmp_path, fake_gpus, monkeypatch):
     monkeypatch.setenv("PATH", fake_gpus["PATH"])
-    monkeypatch.setattr(os, "chmod", None)  # nothing is to be put right afterwards: one might be killed before
+    # nothing is to be put right afterwards: one might be killed before
+    monkeypatch.setattr(os, "chmod", None)
     before = os.umask(0o077)
     try:
         slots = GpuSlots(1, str(tmp_path / "locks"))
@@ -454,14 +592,24 @@ def test_locks_that_another_user_has_closed(tmp_path, fake_gpus, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "open", closed)
-    with pytest.raises(UserError, match=f"or root can open it to all: chmod 1777 {tmp_path}/locks .do not set another TMPDIR"):
+    with pytest.raises(
+        UserError, match=f"or root can open it to all: chmod 1777 {tmp_path}/locks .do not set another TMPDIR"
+    ):
         slots.take()
 
 
 def test_a_job_that_cannot_begin_lets_the_others_end(folder):
-    job = 'if [ $1 = 1 ]; then touch d.3; else until [ -e d.3 ]; do sleep 0.05; done; sleep 1; touch done.$1; fi'
-    done = call(folder, "--max-jobs-run", "2", "JOB=1:3", "d.JOB/a.log", "bash", "-c", job, "x", "JOB")  # where d.3/ is to be, a file lies
-    assert done.returncode == 1 and "jobs 3 have not run: cannot write the log d.3/a.log" in done.stderr and (folder / "done.2").exists()
+    job = (
+        "if [ $1 = 1 ]; then touch d.3; else until [ -e d.3 ]; do sleep 0.05; done; sleep 1; touch done.$1; "
+        "fi"
+    )
+    # where d.3/ is to be, a file lies
+    done = call(folder, "--max-jobs-run", "2", "JOB=1:3", "d.JOB/a.log", "bash", "-c", job, "x", "JOB")
+    assert (
+        done.returncode == 1
+        and "jobs 3 have not run: cannot write the log d.3/a.log" in done.stderr
+        and (folder / "done.2").exists()
+    )
 
 
 def test_a_log_that_is_no_file_stays_where_it_is(folder):
@@ -478,11 +626,18 @@ def test_a_folder_in_the_place_of_a_log_is_named_before_any_job_runs(folder, nam
     assert done.returncode == 1 and f"{name} is a folder" in done.stderr and not list(folder.glob("ran.*"))
 
 
-@pytest.mark.parametrize("text, code", [
-    ("# Ended (code 0) at now\n", 0), ("# Ended (code 0; signal 9) at now\n", 137), ("x\n# Ended (code 2) at now\n\n", 2),
-    ("# Ended (code 0) at now\nmy own words go on\n", None), ("# Ended (code 0) at now\n# a\n# Started at later\n#\n", None), ("", None),
-    ("# Ended (code 0) at now\nslurmstepd: error: late\nsrun: too\n", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        ("# Ended (code 0) at now\n", 0),
+        ("# Ended (code 0; signal 9) at now\n", 137),
+        ("x\n# Ended (code 2) at now\n\n", 2),
+        ("# Ended (code 0) at now\nmy own words go on\n", None),
+        ("# Ended (code 0) at now\n# a\n# Started at later\n#\n", None),
+        ("", None),
+        ("# Ended (code 0) at now\nslurmstepd: error: late\nsrun: too\n", 0),
+    ],
+)
 def test_the_foot_of_a_log_is_its_last_line(tmp_path, text, code):
     (tmp_path / "a.log").write_text(text)
     assert ended_with(str(tmp_path / "a.log")) == code
@@ -493,7 +648,20 @@ def test_jobs_go_on_when_nobody_reads_what_is_said(folder):
     read, write = os.pipe()
     os.close(read)
     job = "if [ $1 = 1 ]; then exit 1; fi; until [ -e a.1.log.1 ]; do sleep 0.05; done; sleep 1; touch done"
-    command = [WRAPPER, "--retries", "1", "--max-jobs-run", "2", "JOB=1:2", "a.JOB.log", "bash", "-c", job, "x", "JOB"]
+    command = [
+        WRAPPER,
+        "--retries",
+        "1",
+        "--max-jobs-run",
+        "2",
+        "JOB=1:2",
+        "a.JOB.log",
+        "bash",
+        "-c",
+        job,
+        "x",
+        "JOB",
+    ]
     done = subprocess.run(command, cwd=folder, stderr=write, timeout=60)
     os.close(write)
     assert done.returncode == 1 and (folder / "done").exists() and (folder / "a.1.log.1").exists()
@@ -501,7 +669,10 @@ def test_jobs_go_on_when_nobody_reads_what_is_said(folder):
 
 def test_a_number_that_goes_nowhere_is_warned_of(folder):
     done = call(folder, "JOB=1:2", "a.JOB.log", "echo", "feats.JOBx")
-    assert done.returncode == 0 and "warning: all 2 jobs run the very same command: the JOB in 'feats.JOBx'" in done.stderr
+    assert (
+        done.returncode == 0
+        and "warning: all 2 jobs run the very same command: the JOB in 'feats.JOBx'" in done.stderr
+    )
     for quiet in (["JOBS", "x.JOB"], ["same"]):
         assert "warning" not in call(folder, "JOB=1:2", "a.JOB.log", "echo", *quiet).stderr
     assert "warning" not in call(folder, "JOB=1:1", "a.JOB.log", "echo", "JOBS").stderr
@@ -512,7 +683,10 @@ def test_long_lines_of_a_failed_job_are_cut(folder):
     assert done.returncode == 1 and "000…\n" in done.stderr and max(map(len, done.stderr.splitlines())) < 450
 
 
-@pytest.mark.parametrize("choice, gpus", [("GPU-b", ["1"]), ("GPU-", []), ("GPU-aa,1", ["0", "1"]), ("GPU-c", []), ("0,GPU-x,1", ["0"])])
+@pytest.mark.parametrize(
+    "choice, gpus",
+    [("GPU-b", ["1"]), ("GPU-", []), ("GPU-aa,1", ["0", "1"]), ("GPU-c", []), ("0,GPU-x,1", ["0"])],
+)
 def test_a_uuid_may_be_cut_short(fake_gpus, monkeypatch, choice, gpus):
     monkeypatch.setenv("PATH", fake_gpus["PATH"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", choice)

@@ -1,4 +1,6 @@
-"""./run.sh --status and --detach: what is told of logs, the queue and trainings; a controller that outlives its terminal, one a folder."""
+"""./run.sh --status and --detach: what is told of logs, the queue and trainings; a controller that outlives
+its terminal, one a folder.
+"""
 
 import json
 import os
@@ -27,25 +29,41 @@ def date(ago=0.0):
 def write_log(path, began=60, ended=None, code=0, job=None, text="working\n"):
     path.parent.mkdir(parents=True, exist_ok=True)
     where = f"# Running on n1, Slurm job {job}\n" if job else ""
-    foot = f"# Accounting: time=1 threads=1\n# Ended (code {code}) at {date(ended)}, elapsed time 1 seconds\n" if ended is not None else ""
+    foot = (
+        f"# Accounting: time=1 threads=1\n# Ended (code {code}) at {date(ended)}, elapsed time 1 seconds\n"
+        if ended is not None
+        else ""
+    )
     path.write_text(f"# command\n{where}# Started at {date(began)}\n#\n{text}{foot}")
 
 
 def status(work, path=None):
     environment = {**os.environ, **({"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} if path else {})}
     began = time.monotonic()
-    done = subprocess.run([ROOT / "run.sh", "--work-dir", work, "--status"], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(
+        [ROOT / "run.sh", "--work-dir", work, "--status"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout.splitlines(), time.monotonic() - began
 
 
 def as_a_plain_user():
-    """Return what to put before a command so that the permissions of files hold for it, also where root tests."""
+    """Return what to put before a command so that the permissions of files hold for it, also where root
+    tests.
+    """
     if os.getuid():
         return []
     if not shutil.which("setpriv"):
         pytest.skip("no setpriv: root reads everything")
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    return [
+        "setpriv",
+        "--bounding-set=-dac_override,-dac_read_search",
+        "--inh-caps=-dac_override,-dac_read_search",
+    ]
 
 
 def test_a_folder_that_is_not_there_is_told_from_one_where_nothing_has_run(tmp_path):
@@ -102,13 +120,18 @@ def test_ends_are_told_apart_and_nothing_is_touched(tmp_path):
     with open(exp / "again/log/train.log", "a") as stream:  # a requeued job goes on in the same log
         stream.write(f"# command\n# Started at {date(100)}\n")
     (exp / "kaldi/log").mkdir(parents=True)
-    (exp / "kaldi/log/plda.log").write_text(f"# Running on h\n# Started at {date(90)}\n# x\nx\n# Finished at {date(9)} with status 0\n")
+    (exp / "kaldi/log/plda.log").write_text(
+        f"# Running on h\n# Started at {date(90)}\n# x\nx\n# Finished at {date(9)} with status 0\n"
+    )
     before = sorted((str(p), p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))
     with open(exp / "again/log/train.log", "a"):
         lines, _ = status(tmp_path)
     assert sorted((str(p), p.stat().st_mtime_ns) for p in tmp_path.rglob("*")) == before
     text = "\n".join(lines)
-    assert f"failed   {exp}/make_x/make.*.log   2 of 4 (jobs 2 4), code 1, " in text and "30 s ago" in text.replace("31 s", "30 s")
+    assert (
+        f"failed   {exp}/make_x/make.*.log   2 of 4 (jobs 2 4), code 1, " in text
+        and "30 s ago" in text.replace("31 s", "30 s")
+    )
     assert f"died     {exp}/killed/log/train.log" in text
     assert f"running  {exp}/again/log/train.log   for 1 min" in text
     assert "done     4 jobs; the last" in text and f"{exp}/kaldi/log/plda.log" in text
@@ -121,9 +144,13 @@ def test_the_queue_speaks_for_slurms_jobs(tmp_path):
     (bin / "squeue").chmod(0o755)
     write_log(exp / "run/log/train.log", began=3700, job=12, text="x: epoch 1 (step 100 of 400): loss\n")
     write_log(exp / "gone/log/train.log", job=11)
-    (exp / "run/log/train.jobs.json").write_text(json.dumps({"digest": "", "jobs": [{"job": "12;cluster", "numbers": "1"}]}))
+    (exp / "run/log/train.jobs.json").write_text(
+        json.dumps({"digest": "", "jobs": [{"job": "12;cluster", "numbers": "1"}]})
+    )
     (exp / "make_x").mkdir()
-    (exp / "make_x/make.jobs.json").write_text(json.dumps({"digest": "", "jobs": [{"job": "13", "numbers": "1-4"}]}))
+    (exp / "make_x/make.jobs.json").write_text(
+        json.dumps({"digest": "", "jobs": [{"job": "13", "numbers": "1-4"}]})
+    )
     line = {"epoch": 25.0, "step": 100, "utterances_per_second": 10.0}
     (exp / "run/log.jsonl").write_text(json.dumps(line) + "\n{cut sh")
     (exp / "run/config.yaml").write_text("epochs: 100\nbatch_size: 60\n")
@@ -131,7 +158,10 @@ def test_the_queue_speaks_for_slurms_jobs(tmp_path):
     (exp / "run/checkpoints/step000000090.pt").write_text("")
     text = "\n".join(status(tmp_path, bin)[0])
     assert f"running  {exp}/run/log/train.log   for 1 h 1 min, Slurm job 12 on n1" in text
-    assert re.search(r"step 100 of 400 \(25 %\), epoch 25, 10 utt/s, about (30|29) min left, saved at step 90, \d s ago", text), text
+    assert re.search(
+        r"step 100 of 400 \(25 %\), epoch 25, 10 utt/s, about (30|29) min left, saved at step 90, \d s ago",
+        text,
+    ), text
     assert f"waiting  {exp}/make_x/make.*.log   Slurm job 13 (Priority)" in text
     assert f"died     {exp}/gone/log/train.log" in text
 
@@ -144,7 +174,9 @@ def test_thousands_of_logs_take_less_than_a_second(tmp_path):
 
 
 def detach(work, *command):
-    return subprocess.run(["pydino", "detach", work / "exp", "--", *command], capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        ["pydino", "detach", work / "exp", "--", *command], capture_output=True, text=True, timeout=30
+    )
 
 
 @pytest.fixture
@@ -166,11 +198,16 @@ def until(condition, seconds=20):
 
 
 def test_a_controller_runs_to_the_end_by_itself(work):
-    done = detach(work, "bash", "-c", "sleep 0.3; echo \"$(date '+%F %T') run.sh: stage 4: pretrain\" >&2; exit 3")
+    done = detach(
+        work, "bash", "-c", "sleep 0.3; echo \"$(date '+%F %T') run.sh: stage 4: pretrain\" >&2; exit 3"
+    )
     assert done.returncode == 0 and "exp/run.log" in done.stdout, done.stderr
     log = work / "exp/run.log"
     until(lambda: log.exists() and "# Ended" in log.read_text())
-    assert re.match(r"# bash -c .*\n# Running on .*\n# Started at ", log.read_text()) and "# Ended (code 3) at " in log.read_text()
+    assert (
+        re.match(r"# bash -c .*\n# Running on .*\n# Started at ", log.read_text())
+        and "# Ended (code 3) at " in log.read_text()
+    )
     text = "\n".join(status(work)[0])
     assert "ended with code 3" in text and "stage 4: pretrain" in text
 
@@ -198,7 +235,10 @@ def test_what_a_killed_controller_left_keeps_the_folder(work):
     os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGKILL)
     group = re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE)[0]
     until(lambda: "is gone, without a word" in "\n".join(status(work)[0]))
-    line = f"what the controller started is still at work (kill -- -{group} ends it); the controller itself is gone"
+    line = (
+        f"what the controller started is still at work (kill -- -{group} ends it); the controller itself is "
+        "gone"
+    )
     assert line in "\n".join(status(work)[0])
     second = detach(work, "true")
     assert second.returncode == 1 and line in second.stderr
@@ -208,12 +248,25 @@ def test_what_a_killed_controller_left_keeps_the_folder(work):
 
 def test_a_record_that_cannot_be_read(work):
     (work / "exp").mkdir()
-    for text in ("{", "[]", '{"kind": "local", "pid": 1, "since": 1}', '{"kind": "slurm", "jobs": [{"name": "controller", "job": null}]}'):
+    for text in (
+        "{",
+        "[]",
+        '{"kind": "local", "pid": 1, "since": 1}',
+        '{"kind": "slurm", "jobs": [{"name": "controller", "job": null}]}',
+    ):
         (work / "exp/run.json").write_text(text)
         (note,) = status(work)[0]
-        assert note.startswith("note ") and "run.json, which tells of a detached pipeline, cannot be read" in note and "remove it" in note
+        assert (
+            note.startswith("note ")
+            and "run.json, which tells of a detached pipeline, cannot be read" in note
+            and "remove it" in note
+        )
         done = detach(work, "true")
-        assert done.returncode == 1 and note.removeprefix("note     ") in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 1
+            and note.removeprefix("note     ") in done.stderr
+            and "Traceback" not in done.stderr
+        )
     (work / "exp/run.json").unlink()
 
 
@@ -226,28 +279,52 @@ def test_a_folder_of_somebody_else(tmp_path, closed):
     call = [*as_a_plain_user(), "pydino", "detach", tmp_path / "exp", "--", "true"]
     done = subprocess.run(call, capture_output=True, text=True, timeout=30)
     (tmp_path / closed).chmod(mode)
-    assert done.returncode == 1 and "cannot " in done.stderr and str(tmp_path / "exp") in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "cannot " in done.stderr
+        and str(tmp_path / "exp") in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "exp/run.json").exists()
 
 
 def test_a_program_that_cannot_be_started(tmp_path):
     done = detach(tmp_path, "./nowhere")
-    assert done.returncode == 1 and "cannot run ./nowhere: there is no such program" in done.stderr and not (tmp_path / "exp").exists()
+    assert (
+        done.returncode == 1
+        and "cannot run ./nowhere: there is no such program" in done.stderr
+        and not (tmp_path / "exp").exists()
+    )
     call = ["pydino", "detach", "--control", "local", tmp_path / "exp", "--", tmp_path]
     done = subprocess.run(call, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 127 and f"cannot run {tmp_path}: Permission denied\n" in done.stdout and "# Ended (code 127)" in done.stdout
+    assert (
+        done.returncode == 127
+        and f"cannot run {tmp_path}: Permission denied\n" in done.stdout
+        and "# Ended (code 127)" in done.stdout
+    )
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def run_sh(work, *options):
-    call = [ROOT / "run.sh", "--corpus-dir", ROOT / "egs/emodb", "--emodb-root", "nowhere", "--work-dir", work, *options]
+    call = [
+        ROOT / "run.sh",
+        "--corpus-dir",
+        ROOT / "egs/emodb",
+        "--emodb-root",
+        "nowhere",
+        "--work-dir",
+        work,
+        *options,
+    ]
     return subprocess.run(call, cwd=work, capture_output=True, text=True, timeout=60)
 
 
 def test_nothing_runs_beside_a_detached_pipeline(work):
     assert detach(work, "sleep", "60").returncode == 0
     refused = run_sh(work, "--stage", "1", "--stop-stage", "1")
-    assert refused.returncode == 1 and "is at work in" in refused.stderr and "running, process" in refused.stderr
+    assert (
+        refused.returncode == 1 and "is at work in" in refused.stderr and "running, process" in refused.stderr
+    )
     for options in (["--list"], ["--dry-run"], ["--stage", "0", "--stop-stage", "0"]):
         assert "is at work in" not in run_sh(work, *options).stderr
     os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGTERM)
@@ -258,7 +335,9 @@ def test_nothing_runs_beside_a_detached_pipeline(work):
 def test_what_only_tells_is_not_detached(tmp_path):
     for option, text in (("--list", " features "), ("--dry-run", "steps/make_fbank.sh")):
         done = run_sh(tmp_path, "--detach", "--stop-stage", "4", option)
-        assert done.returncode == 0 and text in done.stdout and not (tmp_path / "exp/run.json").exists(), done.stderr
+        assert done.returncode == 0 and text in done.stdout and not (tmp_path / "exp/run.json").exists(), (
+            done.stderr
+        )
 
 
 def test_a_controller_keeps_what_its_call_forces(work, monkeypatch):
@@ -270,12 +349,15 @@ def test_a_controller_keeps_what_its_call_forces(work, monkeypatch):
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Commands of a Slurm that takes one job at once, another when there is a file, and tells in files what it was asked."""
+    """Commands of a Slurm that takes one job at once, another when there is a file, and tells in files what
+    it was asked.
+    """
     bin = tmp_path / "bin"
     bin.mkdir()
     programs = {
         "sbatch": """echo "${@: -1}" >> $0.asked; n=$(wc -l < $0.asked)
-            if [ $n -gt 1 ]; then touch $0.slow; for i in {1..300}; do [ -e $0.go ] || sleep 0.1; done; fi; echo $((40 + n))""",
+            if [ $n -gt 1 ]; then
+              touch $0.slow; for i in {1..300}; do [ -e $0.go ] || sleep 0.1; done; fi; echo $((40 + n))""",
         "squeue": "exit 0",
         "scancel": 'echo "$@" >> $0.asked',
         "scontrol": "cat $0.says",
@@ -295,13 +377,16 @@ def test_a_chain_that_is_interrupted_while_it_is_submitted_leaves_no_job(tmp_pat
     call = ["pydino", "detach", *options, tmp_path / "exp", "--", "true"]
     process = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
     until(lambda: (slurm / "sbatch.slow").exists())
-    jobs = [(entry["name"], entry["job"]) for entry in json.loads((tmp_path / "exp/run.json").read_text())["jobs"]]
+    jobs = [
+        (entry["name"], entry["job"]) for entry in json.loads((tmp_path / "exp/run.json").read_text())["jobs"]
+    ]
     assert jobs == [("stage 2", "41"), ("stage 3", None)]
     assert "stage 3: not submitted (yet)" in "\n".join(status(tmp_path)[0])
     process.send_signal(number)
     (slurm / "sbatch.go").touch()
     said = process.communicate(timeout=30)[1]
-    assert process.returncode in (128 + number, -number), said  # SIGINT: so that a shell in front learns of it
+    # SIGINT: so that a shell in front learns of it
+    assert process.returncode in (128 + number, -number), said
     assert "cancelled what was submitted so far: Slurm job 41 42" in said
     assert (slurm / "scancel.asked").read_text() == "41 42\n"
     assert len((slurm / "sbatch.asked").read_text().splitlines()) == 2
@@ -319,7 +404,9 @@ def test_a_job_whose_number_is_lost_keeps_the_folder(tmp_path, slurm):
     assert done.returncode == 1 and "controller, Slurm job 7: running (n1)" in done.stderr
     (slurm / "squeue").write_text("#!/bin/bash\necho slurm_load_jobs error: Socket timed out >&2; exit 1\n")
     done = detach(tmp_path, "true")
-    assert done.returncode == 1 and "nothing can be learnt here" in done.stderr and "then remove" in done.stderr
+    assert (
+        done.returncode == 1 and "nothing can be learnt here" in done.stderr and "then remove" in done.stderr
+    )
     (slurm / "squeue").write_text("#!/bin/bash\n")
     assert detach(tmp_path, "true").returncode == 0
 
@@ -336,10 +423,14 @@ def test_where_slurm_is_not_a_pipeline_that_ended_keeps_nobody_out(tmp_path, slu
     for name in ("squeue", "sbatch"):
         (slurm / name).write_text("#!/bin/bash\necho Unable to contact slurm controller >&2; exit 1\n")
     (tmp_path / "exp").mkdir()
-    (tmp_path / "exp/run.json").write_text(json.dumps({"kind": "slurm", "jobs": [{"name": "controller", "job": "7"}]}))
+    (tmp_path / "exp/run.json").write_text(
+        json.dumps({"kind": "slurm", "jobs": [{"name": "controller", "job": "7"}]})
+    )
     for code, kept_out in ((0, False), (1, False), (138, True), (None, True)):
         write_log(tmp_path / "exp/run.log", ended=None if code is None else 1, code=code)
-        done = subprocess.run(["pydino", "detach", "--check", tmp_path / "exp"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["pydino", "detach", "--check", tmp_path / "exp"], capture_output=True, text=True, timeout=30
+        )
         assert (done.returncode, "nothing can be learnt here" in done.stderr) == (int(kept_out), kept_out)
 
 
@@ -362,11 +453,30 @@ def test_what_slurm_means_with_a_controller(slurm, monkeypatch):
 
 
 def test_run_sh_hands_its_call_over_as_it_was_given(work):
-    """Options with blanks, and a folder that is relative to where the user stands; mistakes are said before."""
-    call = ["--corpus-dir", ROOT / "egs/emodb", "--stage", "1", "--stop-stage", "1", "--emodb-root", "no where", "--work-dir", "w x"]
+    """Options with blanks, and a folder that is relative to where the user stands; mistakes are said
+    before.
+    """
+    call = [
+        "--corpus-dir",
+        ROOT / "egs/emodb",
+        "--stage",
+        "1",
+        "--stop-stage",
+        "1",
+        "--emodb-root",
+        "no where",
+        "--work-dir",
+        "w x",
+    ]
     call.append("--detach")
-    mistaken = subprocess.run([ROOT / "run.sh", *call, "--nj", "none"], cwd=work, capture_output=True, text=True, timeout=60)
-    assert mistaken.returncode == 1 and "--nj needs a whole number" in mistaken.stderr and not (work / "w x/exp").exists()
+    mistaken = subprocess.run(
+        [ROOT / "run.sh", *call, "--nj", "none"], cwd=work, capture_output=True, text=True, timeout=60
+    )
+    assert (
+        mistaken.returncode == 1
+        and "--nj needs a whole number" in mistaken.stderr
+        and not (work / "w x/exp").exists()
+    )
     done = subprocess.run([ROOT / "run.sh", *call], cwd=work, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "runs the pipeline; log is in" in done.stdout, done.stderr
     log = work / "w x/exp/run.log"
@@ -376,11 +486,34 @@ def test_run_sh_hands_its_call_over_as_it_was_given(work):
 
 
 def test_the_controllers_call_is_the_users_without_what_detached_it():
-    call = ["run.sh", "--detach", "--stage", "2", "--chain=true", "--tag", "detach", "--detach", "false", "--stop_stage=5"]
-    assert without(call, ("--detach", "--chain"), bare=True) == ["run.sh", "--stage", "2", "--tag", "detach", "--stop_stage=5"]
-    assert without(["run.sh", "--stage", "2", "--stop_stage=5", "--tag", "x"], ("--stage", "--stop-stage")) == ["run.sh", "--tag", "x"]
+    call = [
+        "run.sh",
+        "--detach",
+        "--stage",
+        "2",
+        "--chain=true",
+        "--tag",
+        "detach",
+        "--detach",
+        "false",
+        "--stop_stage=5",
+    ]
+    assert without(call, ("--detach", "--chain"), bare=True) == [
+        "run.sh",
+        "--stage",
+        "2",
+        "--tag",
+        "detach",
+        "--stop_stage=5",
+    ]
+    assert without(
+        ["run.sh", "--stage", "2", "--stop_stage=5", "--tag", "x"], ("--stage", "--stop-stage")
+    ) == ["run.sh", "--tag", "x"]
 
 
 def test_small_things():
     assert [duration(s) for s in (5, 75, 7260, 90000)] == ["5 s", "1 min", "2 h 1 min", "1 d 1 h"]
-    assert group_name(Path("a.b/make.12.log")) == "a.b/make.*.log" and group_name(Path("a/train.log")) == "a/train.log"
+    assert (
+        group_name(Path("a.b/make.12.log")) == "a.b/make.*.log"
+        and group_name(Path("a/train.log")) == "a/train.log"
+    )

@@ -51,7 +51,10 @@ def test_binary_archives_hold_the_source_bit_for_bit_by_archive_and_by_script(na
     source = np.load("arc/source.npz")
     by_script = dict(read_scp_objects(f"arc/{name}.scp"))
     for key, array in read_ark(f"arc/{name}.ark"):
-        same(array, source[prefix + key] if key != "empty" or prefix == "vec_" else np.empty((0, 0), np.float32))
+        same(
+            array,
+            source[prefix + key] if key != "empty" or prefix == "vec_" else np.empty((0, 0), np.float32),
+        )
         same(by_script.pop(key), array)
     assert not by_script
 
@@ -86,11 +89,16 @@ def test_ranges_that_kaldi_refuses_are_refused_by_key_and_file(number):
 @pytest.mark.parametrize(
     "source, text, target",
     [
-        ("mat_f32.ark", False, "mat_f32.ark"), ("vec_f32.ark", False, "vec_f32.ark"), ("mat_f64.ark", False, "mat_f64.ark"),
-        ("int.ark", False, "int.ark"), ("mat_f32.ark", True, "mat.txt"), ("vec_f32.ark", True, "vec.txt"),
-        ("mat_f64.ark", True, "mat_f64.txt"), ("int.ark", True, "int.txt"),
+        ("mat_f32.ark", False, "mat_f32.ark"),
+        ("vec_f32.ark", False, "vec_f32.ark"),
+        ("mat_f64.ark", False, "mat_f64.ark"),
+        ("int.ark", False, "int.ark"),
+        ("mat_f32.ark", True, "mat.txt"),
+        ("vec_f32.ark", True, "vec.txt"),
+        ("mat_f64.ark", True, "mat_f64.txt"),
+        ("int.ark", True, "int.txt"),
     ],
-)  # fmt: skip
+)
 def test_written_archives_are_kaldis_byte_for_byte(tmp_path, source, text, target):
     with ArchiveWriter(tmp_path / "a.ark", tmp_path / "a.scp", text=text) as out:
         for key, array in read_ark(f"arc/{source}"):
@@ -125,7 +133,9 @@ def test_broken_archives_are_named_with_key_and_offset(ark, good, message):
 
 def test_every_cut_of_an_archive_is_noticed(tmp_path):
     integers = Path("arc/int.ark").read_bytes()[:190]
-    content = Path("arc/vec_f32.ark").read_bytes() + integers.replace(b"empty", b"blank").replace(b"one", b"uno")
+    content = Path("arc/vec_f32.ark").read_bytes() + integers.replace(b"empty", b"blank").replace(
+        b"one", b"uno"
+    )
     whole = len(read_ark_bytes(tmp_path, content))
     boundaries = 0
     for size in range(1, len(content)):
@@ -134,7 +144,8 @@ def test_every_cut_of_an_archive_is_noticed(tmp_path):
             boundaries += 1
         except UserError:
             pass
-    # Well-formed only where an entry ends, and where an int vector cut after its count looks like a single integer.
+    # Well-formed only where an entry ends, and where an int vector cut after its count looks like a single
+    # integer.
     assert boundaries == whole - 1 + 2
 
 
@@ -172,7 +183,9 @@ def test_commands_run_only_when_allowed_and_fail_loudly():
     with pytest.raises(UserError, match="--allow-pipes true"):
         read_object("cat arc/single_vec.vec |")
     same(read_object("cat arc/single_vec.vec |", allow_pipes=True), read_object("arc/single_vec.vec"))
-    same(read_object("cat arc/single_vec.vec |[2:4]", allow_pipes=True), read_object("arc/single_vec.vec")[2:5])
+    same(
+        read_object("cat arc/single_vec.vec |[2:4]", allow_pipes=True), read_object("arc/single_vec.vec")[2:5]
+    )
     assert dict(read_ark("cat arc/int.ark |", allow_pipes=True)).keys() == np.load("arc/int.npz").keys()
     with pytest.raises(UserError, match="failed with status"):
         read_object("false | cat |", allow_pipes=True)
@@ -187,7 +200,11 @@ def test_text_as_people_write_it():
     assert read("inf") == [[np.inf, 1], [2, 3]] and read("infinity") == [[1, np.inf], [2, 3]]
     assert read("minus_inf") == [[1, 2], [-np.inf, 3]]  # Kaldi writes it, but refuses to read it
     assert np.isnan(read("nan")).tolist() == [[False, True], [False, True]]
-    for name, message in [("bad", r"\(a\): the rows have \[1, 2\]"), ("overflow", "32-bit floats"), ("no_space_bracket", r"got '\[1 2'")]:
+    for name, message in [
+        ("bad", r"\(a\): the rows have \[1, 2\]"),
+        ("overflow", "32-bit floats"),
+        ("no_space_bracket", r"got '\[1 2'"),
+    ]:
         with pytest.raises(UserError, match=message):
             read(name)
 
@@ -199,7 +216,11 @@ def test_floats_survive_writing_and_kaldiio_reads_the_same(array):
     same(kaldiio.matio.read_kaldi(io.BytesIO(body)), array)
 
 
-@given(arrays(np.float32, array_shapes(max_dims=2, max_side=5), elements=st.floats(-2.0**100, 2.0**100, width=32)))
+@given(
+    arrays(
+        np.float32, array_shapes(max_dims=2, max_side=5), elements=st.floats(-(2.0**100), 2.0**100, width=32)
+    )
+)
 def test_text_survives_within_seven_digits(array):
     back = read_object_at(io.BytesIO(encode_object(array, text=True)), "it")
     assert back.shape == array.shape
@@ -214,7 +235,9 @@ def test_integers_survive(values):
 
 
 def test_a_single_integer_of_an_archive(tmp_path):
-    content = b"".join(key + b" " + encode_object(np.int32(value)) for key, value in [(b"a", 3), (b"b", 0), (b"c", 1)])
+    content = b"".join(
+        key + b" " + encode_object(np.int32(value)) for key, value in [(b"a", 3), (b"b", 0), (b"c", 1)]
+    )
     objects = dict(read_ark_bytes(tmp_path, content))
     assert objects["a"] == 3 and objects["a"].ndim == 0 and objects["c"] == 1
 
@@ -224,7 +247,10 @@ def test_what_cannot_be_stored_is_named(tmp_path):
         out.write("k", np.zeros(3, complex))
     with pytest.raises(UserError, match="'k' has integers beyond"), ArchiveWriter(tmp_path / "a.ark") as out:
         out.write("k", np.array([2**31]))
-    with pytest.raises(UserError, match="'k' has NaN"), ArchiveWriter(tmp_path / "a.ark", compression=1) as out:
+    with (
+        pytest.raises(UserError, match="'k' has NaN"),
+        ArchiveWriter(tmp_path / "a.ark", compression=1) as out,
+    ):
         out.write("k", np.full((2, 2), np.nan, np.float32))
     with pytest.raises(UserError, match="written twice"), ArchiveWriter(tmp_path / "a.ark") as out:
         out.write("k", np.zeros(3))
@@ -239,7 +265,12 @@ def test_what_cannot_be_stored_is_named(tmp_path):
 
 def test_memory_layout_and_byte_order_do_not_matter(tmp_path):
     matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
-    variants = {"a": matrix, "b": np.asfortranarray(matrix), "c": matrix.astype(">f4"), "d": np.repeat(matrix, 2, 1)[:, ::2]}
+    variants = {
+        "a": matrix,
+        "b": np.asfortranarray(matrix),
+        "c": matrix.astype(">f4"),
+        "d": np.repeat(matrix, 2, 1)[:, ::2],
+    }
     with ArchiveWriter(tmp_path / "a.ark") as out:
         for key, array in variants.items():
             out.write(key, array)
@@ -253,7 +284,8 @@ def test_paths_with_blanks_and_other_letters_are_read_back(tmp_path, monkeypatch
     with ArchiveWriter(f"{name}/v.ark", f"{name}/v.scp") as out:
         out.write("zoé", np.arange(3, dtype=np.float32))
         out.write("b", np.ones(2))
-    assert Path(f"{name}/v.scp").read_text(encoding="utf-8").splitlines()[0].startswith(f"b {name}/v.ark:")  # relative as given, sorted
+    # relative as given, sorted
+    assert Path(f"{name}/v.scp").read_text(encoding="utf-8").splitlines()[0].startswith(f"b {name}/v.ark:")
     assert dict(read_scp_objects(f"{name}/v.scp"))["zoé"].tolist() == [0, 1, 2]
 
 

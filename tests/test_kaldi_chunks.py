@@ -34,7 +34,9 @@ def test_chunks_are_the_rows_of_the_matrix(scp, monkeypatch, read_over):
     monkeypatch.setattr(chunks, "_READ_OVER", read_over)
     whole = {key: matrix.astype(np.float32) for key, matrix in read_scp_objects(scp)}
     reader = ChunkReader(scp)
-    assert reader.dim == DIM and {key: reader.num_frames(key) for key in reader.keys} == {key: len(m) for key, m in whole.items()}
+    assert reader.dim == DIM and {key: reader.num_frames(key) for key in reader.keys} == {
+        key: len(m) for key, m in whole.items()
+    }
     keys, starts = random_chunks(reader)
     out = np.empty((len(keys), LENGTH, DIM), np.float32)
     reader.read_into(out, keys, starts)
@@ -110,9 +112,12 @@ def test_what_has_no_random_access_is_refused_by_name(tmp_path):
         out.write("narrow", np.ones((3, 2), np.float32))
         out.write("wide", np.ones((3, 3), np.float32))
     for rxfilename, message in [
-        (f"{tmp_path}/t.ark:2", r"\(u\).*text archive"), (f"{tmp_path}/v.ark:2", r"\(u\): a vector"),
-        ("cat x |", r"\(u\).*command"), (f"{tmp_path}/no.ark:2", "No such file"), (f"{tmp_path}/m.ark:7[0:1,0:5]", "columns 0:5"),
-    ]:  # fmt: skip
+        (f"{tmp_path}/t.ark:2", r"\(u\).*text archive"),
+        (f"{tmp_path}/v.ark:2", r"\(u\): a vector"),
+        ("cat x |", r"\(u\).*command"),
+        (f"{tmp_path}/no.ark:2", "No such file"),
+        (f"{tmp_path}/m.ark:7[0:1,0:5]", "columns 0:5"),
+    ]:
         with pytest.raises(UserError, match=message):
             ChunkReader({"u": rxfilename})
     with pytest.raises(UserError, match=r"\(wide\): 3 columns, where the others have 2"):
@@ -129,7 +134,9 @@ def test_a_truncated_archive_is_named_with_key_and_offset(scp):
     reader = ChunkReader(scp)
     reader.num_frames("u300")
     os.truncate(ark, ark.stat().st_size - 1)
-    with pytest.raises(UserError, match=r"a\.ark, byte \d+ \(u300\): the file ends inside the numbers: truncated"):
+    with pytest.raises(
+        UserError, match=r"a\.ark, byte \d+ \(u300\): the file ends inside the numbers: truncated"
+    ):
         reader.read("u300")
     with pytest.raises(UserError, match=r"a\.ark, byte \d+ \(u300\).*truncated"):
         ChunkReader(scp).num_frames("u300")

@@ -39,7 +39,9 @@ def test_written_to_kaldis_bytes(tmp_path, method):
             out.write(key, matrix)
     assert (tmp_path / "a.ark").read_bytes() == (ARC / f"comp/m{method}.ark").read_bytes()
     offsets = {line.rsplit(":", 1)[1] for line in (tmp_path / "a.scp").read_text().splitlines()}
-    assert offsets == {line.rsplit(":", 1)[1] for line in (ARC / f"comp/m{method}.scp").read_text().splitlines()}
+    assert offsets == {
+        line.rsplit(":", 1)[1] for line in (ARC / f"comp/m{method}.scp").read_text().splitlines()
+    }
 
 
 def test_fewer_rows_than_quarters_are_written_to_kaldis_bytes(tmp_path):
@@ -58,14 +60,19 @@ def test_an_empty_matrix_is_never_compressed(tmp_path):
     assert [matrix.shape for _, matrix in read_scp_objects(tmp_path / "a.scp")] == [(3, 2), (0, 0), (9, 2)]
 
 
-matrices = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.floats(-(2.0**20), 2.0**20, width=32))
+matrices = arrays(
+    np.float32,
+    array_shapes(min_dims=2, max_dims=2, max_side=20),
+    elements=st.floats(-(2.0**20), 2.0**20, width=32),
+)
 
 
 @given(matrices, st.sampled_from([1, 2, 3, 5]))
 def test_the_error_is_at_most_a_step_of_the_codes(matrix, method):
     back = decoded(encode_object(matrix, method))
     spread = float(matrix.max() - matrix.min()) or 1 + abs(float(matrix.min()))
-    # A column header may be pushed up by three of its steps where values coincide; one byte over a column is 1/64 of a quarter.
+    # A column header may be pushed up by three of its steps where values coincide; one byte over a column is
+    # 1/64 of a quarter.
     step = {1: 1 / 63, 2: 1 / 63, 3: 1 / 65535, 5: 1 / 255}[method]
     assert np.abs(back - matrix).max() <= step * spread + 1e-6 * np.abs(matrix).max() + 1e-40
 
@@ -73,12 +80,17 @@ def test_the_error_is_at_most_a_step_of_the_codes(matrix, method):
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2)))
 def test_whole_numbers_in_their_range_survive(values):
     np.testing.assert_array_equal(decoded(encode_object(values.astype(np.float32), 6)), values)
-    np.testing.assert_array_equal(decoded(encode_object(values.astype(np.float32) * 100 - 9000, 4)), values * 100.0 - 9000)
+    np.testing.assert_array_equal(
+        decoded(encode_object(values.astype(np.float32) * 100 - 9000, 4)), values * 100.0 - 9000
+    )
 
 
 @given(matrices, st.sampled_from(METHODS))
 def test_kaldiio_agrees_on_what_is_read(matrix, method):
     body = encode_object(matrix, method)
     np.testing.assert_allclose(
-        decoded(body), kaldiio.matio.read_kaldi(io.BytesIO(body)), rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(matrix).max()))
+        decoded(body),
+        kaldiio.matio.read_kaldi(io.BytesIO(body)),
+        rtol=1e-5,
+        atol=1e-6 * max(1.0, float(np.abs(matrix).max())),
     )

@@ -44,7 +44,18 @@ def test_exit_status_and_text_are_kaldis(name, tmp_path, capfdbinary):
 
 
 def test_compressing_and_back_to_text_by_script(tmp_path, capfd):
-    assert main(["copy-feats", "--compress", "true", "scp:arc/mat_ne.scp", f"ark,scp:{tmp_path}/a.ark,{tmp_path}/a.scp"]) == 0
+    assert (
+        main(
+            [
+                "copy-feats",
+                "--compress",
+                "true",
+                "scp:arc/mat_ne.scp",
+                f"ark,scp:{tmp_path}/a.ark,{tmp_path}/a.scp",
+            ]
+        )
+        == 0
+    )
     assert dict(read_ark(tmp_path / "a.ark")).keys() == dict(read_ark("arc/mat_ne.ark")).keys()
     assert (tmp_path / "a.ark").stat().st_size == Path("arc/comp/m1.ark").stat().st_size
     capfd.readouterr()
@@ -54,7 +65,12 @@ def test_compressing_and_back_to_text_by_script(tmp_path, capfd):
 
 @pytest.mark.parametrize(
     "source, target",
-    [("arc/int.ark", "ark:x"), ("arc:int.ark", "ark:x"), ("ark:arc/int.ark", "scp:x"), ("ark:arc/int.ark", "ark,scp:x")],
+    [
+        ("arc/int.ark", "ark:x"),
+        ("arc:int.ark", "ark:x"),
+        ("ark:arc/int.ark", "scp:x"),
+        ("ark:arc/int.ark", "ark,scp:x"),
+    ],
 )
 def test_a_misspelt_specifier_is_explained(source, target, capfd):
     assert main(["copy-feats", source, target]) == 1

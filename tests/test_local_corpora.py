@@ -1,4 +1,6 @@
-"""Preparations of real corpora, on tiny trees of their official layout: names, labels, trials, and what a user is told of mistakes."""
+"""Preparations of real corpora, on tiny trees of their official layout: names, labels, trials, and what a
+user is told of mistakes.
+"""
 
 import argparse
 import os
@@ -34,9 +36,14 @@ def table(path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def speechocean762(tmp_path):
-    """Two speakers of two utterances to train, two of two to test; tables are tab-separated, audio is .WAV, as published."""
+    """Two speakers of two utterances to train, two of two to test; tables are tab-separated, audio is .WAV,
+    as published.
+    """
     root = tmp_path / "speechocean762"
-    for name, speakers in {"train": {"0001": ("6", "m"), "0005": ("34", "f")}, "test": {"0003": ("15", "f"), "0009": ("19", "m")}}.items():
+    for name, speakers in {
+        "train": {"0001": ("6", "m"), "0005": ("34", "f")},
+        "test": {"0003": ("15", "f"), "0009": ("19", "m")},
+    }.items():
         tables = {"wav.scp": [], "utt2spk": [], "spk2age": [], "spk2gender": []}
         for speaker, (age, gender) in speakers.items():
             tables["spk2age"].append(f"{speaker}\t{age}")
@@ -57,12 +64,18 @@ def test_speechocean762_names_labels_and_trials(speechocean762, tmp_path, capsys
     assert "6 trials of 6 pairs" in (said := capsys.readouterr().err) and ".new" not in said
     train, test = tmp_path / "data" / "train", tmp_path / "data" / "test"
     assert table(train / "utt2spk") == {f"{s}-0{s}{n}": s for s in ("0001", "0005") for n in ("0011", "0035")}
-    assert table(train / "wav.scp")["0001-000010011"] == str(speechocean762 / "WAVE/SPEAKER0001/000010011.WAV")
+    assert table(train / "wav.scp")["0001-000010011"] == str(
+        speechocean762 / "WAVE/SPEAKER0001/000010011.WAV"
+    )
     assert list(table(test / "utt2child").values()) == ["child", "child", "adult", "adult"]
     assert list(table(test / "utt2age").values()) == ["15", "15", "19", "19"]
     assert list(table(test / "utt2gender").values()) == ["f", "f", "m", "m"]
     trials = (test / "trials").read_text().splitlines()
-    assert len(trials) == 6 and "0003-000030011 0003-000030035 target" in trials and "0003-000030011 0009-000090011 nontarget" in trials
+    assert (
+        len(trials) == 6
+        and "0003-000030011 0003-000030035 target" in trials
+        and "0003-000030011 0009-000090011 nontarget" in trials
+    )
     assert not (train / "trials").exists()
 
 
@@ -82,7 +95,12 @@ def test_speechocean762_refuses_what_is_not_whole(speechocean762, tmp_path):
     "file, old, new, message",
     [
         ("utt2spk", "000010011\t0001", "000010011", "no speaker for utterance 000010011"),
-        ("utt2spk", "000010035\t0001", "000010011\t0001", r"train.utt2spk, line 2: '000010011' is there twice"),
+        (
+            "utt2spk",
+            "000010035\t0001",
+            "000010011\t0001",
+            r"train.utt2spk, line 2: '000010011' is there twice",
+        ),
         ("spk2age", "0001\t6", "0001\tsix", "the age of 0001 is 'six'"),
         ("spk2gender", "0001\tm", "0001\tx", "the gender of 0001 is 'x'"),
         ("spk2age", "0001\t6\n", "", "speaker 0001 has no age or no gender"),
@@ -119,19 +137,31 @@ SPEAKERS = """;ID  |SEX| SUBSET           |MINUTES| NAME
 def test_librispeech_splits_become_train_and_test(librispeech, tmp_path):
     prepare(prepare_librispeech, "--train-sets", "train-clean-100 dev-clean", librispeech, tmp_path / "data")
     train, test = tmp_path / "data" / "train", tmp_path / "data" / "test"
-    assert table(train / "utt2spk") == {"19-198-0000": "19", "19-198-0001": "19", "196-122-0000": "196", "84-121-0000": "84"}
+    assert table(train / "utt2spk") == {
+        "19-198-0000": "19",
+        "19-198-0001": "19",
+        "196-122-0000": "196",
+        "84-121-0000": "84",
+    }
     assert (train / "spk2utt").read_text().splitlines()[0] == "19 19-198-0000 19-198-0001"
     assert sorted((test / "trials").read_text().splitlines()) == [
-        "1688-142285-0000 1688-142286-0000 target", "1688-142285-0000 367-130-0003 nontarget", "1688-142286-0000 367-130-0003 nontarget",
+        "1688-142285-0000 1688-142286-0000 target",
+        "1688-142285-0000 367-130-0003 nontarget",
+        "1688-142286-0000 367-130-0003 nontarget",
     ]
     assert not (test / "spk2gender").exists()
 
 
 def test_librispeech_gender_comes_from_speakers_txt(librispeech, tmp_path):
     (librispeech / "SPEAKERS.TXT").write_text(SPEAKERS, encoding="utf-8")
-    prepare(prepare_librispeech, librispeech.parent, tmp_path / "data")  # the folder that holds LibriSpeech does as well
+    # the folder that holds LibriSpeech does as well
+    prepare(prepare_librispeech, librispeech.parent, tmp_path / "data")
     assert table(tmp_path / "data/train/spk2gender") == {"19": "f", "196": "m"}
-    assert table(tmp_path / "data/test/utt2gender") == {"1688-142285-0000": "f", "1688-142286-0000": "f", "367-130-0003": "m"}
+    assert table(tmp_path / "data/test/utt2gender") == {
+        "1688-142285-0000": "f",
+        "1688-142286-0000": "f",
+        "367-130-0003": "m",
+    }
     (librispeech / "SPEAKERS.TXT").write_text(SPEAKERS.replace("196  |", "197  |"), encoding="utf-8")
     with pytest.raises(UserError, match="SPEAKERS.TXT: no line for speaker 196"):
         prepare(prepare_librispeech, librispeech, tmp_path / "other")
@@ -146,17 +176,30 @@ def test_librispeech_refuses_unknown_splits_strange_names_and_seen_speakers(libr
     with pytest.raises(UserError, match="speaker 19 is in train .* and in test"):
         prepare(prepare_librispeech, librispeech, tmp_path / "data")
     touch(librispeech / "train-clean-100/19/198/copy of 19-198-0002.flac")
-    with pytest.raises(UserError, match="copy of 19-198-0002.flac: expected train-clean-100/<speaker>/<chapter>/"):
+    with pytest.raises(
+        UserError, match="copy of 19-198-0002.flac: expected train-clean-100/<speaker>/<chapter>/"
+    ):
         prepare(prepare_librispeech, librispeech, tmp_path / "data")
 
 
 def test_emodb_reads_speaker_and_emotion_from_the_names(tmp_path):
     root = tmp_path / "emodb"
-    letters = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
+    letters = {
+        "W": "anger",
+        "L": "boredom",
+        "E": "disgust",
+        "A": "fear",
+        "F": "happiness",
+        "T": "sadness",
+        "N": "neutral",
+    }
     touch(*(root / "wav" / f"03a01{letter}a.wav" for letter in letters), root / "wav" / "16b10Wb.wav")
     prepare(prepare_emodb, root, tmp_path / "data")
     folder = tmp_path / "data" / "emodb"
-    assert table(folder / "utt2emotion") == {**{f"03-a01{letter}a": name for letter, name in letters.items()}, "16-b10Wb": "anger"}
+    assert table(folder / "utt2emotion") == {
+        **{f"03-a01{letter}a": name for letter, name in letters.items()},
+        "16-b10Wb": "anger",
+    }
     assert table(folder / "utt2spk") == {**{f"03-a01{letter}a": "03" for letter in letters}, "16-b10Wb": "16"}
     assert table(folder / "spk2gender") == {"03": "m", "16": "f"}
     touch(root / "wav" / "03a01Xa.wav", root / "wav" / "99a01Wa.wav")
@@ -167,13 +210,20 @@ def test_emodb_reads_speaker_and_emotion_from_the_names(tmp_path):
 def test_wavdir_makes_safe_unique_names_that_depend_on_no_order(tmp_path):
     folder = tmp_path / "my recordings"
     names = ["Café visit 1.WAV", "2019/a.wav", "2019/a.flac", "b|c.ogg.mp3"]
-    touch(*(folder / name for name in names[:3]), folder / "notes.txt", folder / ".hidden.wav", folder / ".trash/x.wav")
+    touch(
+        *(folder / name for name in names[:3]),
+        folder / "notes.txt",
+        folder / ".hidden.wav",
+        folder / ".trash/x.wav",
+    )
     prepare(prepare_wavdir, folder, tmp_path / "data")
     wav_scp = table(tmp_path / "data/train/wav.scp")
     assert wav_scp["Café_visit_1"] == str(folder / "Café visit 1.WAV")
     assert sorted(Path(path).name for path in wav_scp.values()) == ["Café visit 1.WAV", "a.flac", "a.wav"]
     utt2spk = table(tmp_path / "data/train/utt2spk")
-    assert all(utterance == speaker and not set(utterance) & set(" /|\t") for utterance, speaker in utt2spk.items())
+    assert all(
+        utterance == speaker and not set(utterance) & set(" /|\t") for utterance, speaker in utt2spk.items()
+    )
     (folder / "Café visit 1.WAV").unlink()
     prepare(prepare_wavdir, folder, tmp_path / "again")
     assert set(table(tmp_path / "again/train/wav.scp")) == set(wav_scp) - {"Café_visit_1"}
@@ -190,9 +240,16 @@ def test_wavdir_without_a_recording_says_what_was_expected(tmp_path):
 
 @pytest.mark.parametrize("name", ["speechocean762", "librispeech", "emodb", "wavdir"])
 def test_a_missing_corpus_root_tells_what_to_do(name, tmp_path):
-    command = [sys.executable, str(ROOT / "local" / f"prepare_{name}.py"), str(tmp_path / "nowhere"), str(tmp_path / "data")]
+    command = [
+        sys.executable,
+        str(ROOT / "local" / f"prepare_{name}.py"),
+        str(tmp_path / "nowhere"),
+        str(tmp_path / "data"),
+    ]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert str(tmp_path / "nowhere") in done.stderr
     assert "give the folder" in done.stderr and ("--download true" in done.stderr) == (name != "wavdir")
@@ -223,7 +280,19 @@ def test_real_corpora_have_their_counts(tmp_path):
     prepare(prepare_emodb, REAL / "emodb", tmp_path / "emodb")
     counts = {str(p.parent.relative_to(tmp_path)): len(table(p)) for p in tmp_path.rglob("utt2spk")}
     assert counts == {
-        "speechocean762/train": 1125, "speechocean762/test": 320, "librispeech/train": 251, "librispeech/test": 100, "emodb/emodb": 535,
+        "speechocean762/train": 1125,
+        "speechocean762/test": 320,
+        "librispeech/train": 251,
+        "librispeech/test": 100,
+        "emodb/emodb": 535,
     }
     emotions = Counter(table(tmp_path / "emodb/emodb/utt2emotion").values())
-    assert emotions == {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, "neutral": 79}
+    assert emotions == {
+        "anger": 127,
+        "boredom": 81,
+        "disgust": 46,
+        "fear": 69,
+        "happiness": 71,
+        "sadness": 62,
+        "neutral": 79,
+    }

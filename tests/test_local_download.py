@@ -1,4 +1,6 @@
-"""Downloads against a server on this machine: cut lines, resumption, wrong checksums, archives that would write elsewhere."""
+"""Downloads against a server on this machine: cut lines, resumption, wrong checksums, archives that would
+write elsewhere.
+"""
 
 import argparse
 import hashlib
@@ -17,11 +19,19 @@ from pydino.base import UserError
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``content``; sends at most ``patience`` bytes an answer, then hangs up; keeps the Range headers it was sent."""
+    """Serves ``content``; sends at most ``patience`` bytes an answer, then hangs up; keeps the Range headers
+    it was sent.
+    """
 
     def __init__(self, content: bytes):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.patience, self.ranges, self.knows_ranges, self.date = content, 10**9, [], True, "yesterday"
+        self.content, self.patience, self.ranges, self.knows_ranges, self.date = (
+            content,
+            10**9,
+            [],
+            True,
+            "yesterday",
+        )
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -40,7 +50,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.knows_ranges else 0
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+            )
         self.send_header("Content-Length", str(len(server.content) - start))
         self.send_header("Last-Modified", server.date)
         self.end_headers()
@@ -79,7 +91,9 @@ def test_a_line_that_drops_is_taken_up_where_it_broke(server, tmp_path):
 def test_a_killed_download_goes_on_in_the_next_run(server, tmp_path, monkeypatch):
     server.patience = 50_000
     monkeypatch.setattr(program, "TRIES", 2)
-    with pytest.raises(UserError, match="connection ended at 100,000 of 320,000 bytes, 2 times; the same command goes on"):
+    with pytest.raises(
+        UserError, match="connection ended at 100,000 of 320,000 bytes, 2 times; the same command goes on"
+    ):
         program.fetch(f"{server.url}/a", tmp_path / "a", None)
     assert not (tmp_path / "a").exists()
     server.patience, server.ranges = 10**9, []
@@ -129,15 +143,21 @@ def tar(entries: dict[str, bytes], link: str | None = None) -> bytes:
 
 
 def test_the_whole_way_from_the_server_to_the_corpus_root(server, tmp_path, capsys, monkeypatch):
-    server.content = tar({"LibriSpeech/SPEAKERS.TXT": b"19 | F", "LibriSpeech/test-other/1/2/1-2-0000.flac": b"audio"})
+    server.content = tar(
+        {"LibriSpeech/SPEAKERS.TXT": b"19 | F", "LibriSpeech/test-other/1/2/1-2-0000.flac": b"audio"}
+    )
     archive = program.Archive(f"{server.url}/t.tar.gz", 1, "test-other", md5(server.content))
     monkeypatch.setitem(program.CORPORA["librispeech"].parts, "test-other", archive)
     parser = argparse.ArgumentParser()
     program.add_arguments(parser)
     root = tmp_path / "corpora" / "libri à b"
-    arguments = parser.parse_args(["--parts", "test-other", "--keep-archives", "false", "librispeech", str(root)])
+    arguments = parser.parse_args(
+        ["--parts", "test-other", "--keep-archives", "false", "librispeech", str(root)]
+    )
     program.download(arguments)
-    assert (root / "test-other/1/2/1-2-0000.flac").read_bytes() == b"audio" and (root / "SPEAKERS.TXT").exists()
+    assert (root / "test-other/1/2/1-2-0000.flac").read_bytes() == b"audio" and (
+        root / "SPEAKERS.TXT"
+    ).exists()
     assert not list((root / "archives").iterdir())
     said = capsys.readouterr().err
     assert said.index("1 MB to fetch") < said.index("fetching") and "CC BY 4.0" in said
@@ -162,7 +182,10 @@ def test_no_entry_lands_outside(tmp_path, name):
     for file in ("a.tar.gz", "a.zip"):
         with pytest.raises(UserError, match="would land outside"):
             unpack(tmp_path / file, tmp_path / "in" / "root", "corpus", "x")
-    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name] and not Path("/tmp/evil-of-a-test").exists()
+    assert (
+        not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+        and not Path("/tmp/evil-of-a-test").exists()
+    )
 
 
 def test_links_and_damaged_archives_are_refused(tmp_path):

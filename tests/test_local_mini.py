@@ -1,4 +1,6 @@
-"""The synthetic corpus: the same for every number of processes, whole after an interruption, labels that tell nothing of each other."""
+"""The synthetic corpus: the same for every number of processes, whole after an interruption, labels that tell
+nothing of each other.
+"""
 
 import hashlib
 import os
@@ -17,15 +19,38 @@ from local.prepare_mini import VERSION, WORDS, draw_speakers
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_programs = pytest.mark.skipif(
-    shutil.which("espeak-ng") is None or shutil.which("sox") is None, reason="needs espeak-ng and sox (apt-get install espeak-ng sox)"
+    shutil.which("espeak-ng") is None or shutil.which("sox") is None,
+    reason="needs espeak-ng and sox (apt-get install espeak-ng sox)",
 )
-SMALL = ("--num-train-speakers", "2", "--num-train-utterances", "2", "--num-test-speakers", "4", "--num-test-utterances", "4")
+SMALL = (
+    "--num-train-speakers",
+    "2",
+    "--num-train-utterances",
+    "2",
+    "--num-test-speakers",
+    "4",
+    "--num-test-utterances",
+    "4",
+)
 
 
 def make(audio: Path, data: Path, *options, **environment) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "local" / "prepare_mini.py"), *SMALL, *options, str(audio), str(data)]
+    command = [
+        sys.executable,
+        str(ROOT / "local" / "prepare_mini.py"),
+        *SMALL,
+        *options,
+        str(audio),
+        str(data),
+    ]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path, **environment})
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
 
 
 def samples(audio: Path) -> dict[str, str]:
@@ -108,13 +133,21 @@ def test_a_folder_of_somebody_else_is_not_touched(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     done = make(tmp_path / "mine", tmp_path / "data")
-    assert done.returncode == 1 and "was not made by this program" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "was not made by this program" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
 
 
 def test_a_missing_program_is_named_with_the_command_that_installs_it(tmp_path):
     done = make(tmp_path / "audio", tmp_path / "data", PATH=str(tmp_path))
-    assert done.returncode == 1 and "apt-get install espeak-ng sox" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "apt-get install espeak-ng sox" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_gender_and_style_are_balanced_and_drawn_apart():
@@ -139,7 +172,9 @@ def test_more_speakers_leave_the_first_ones_as_they_were():
 
 
 def test_what_is_spoken_changes_only_with_the_version():
-    """The done-mark of the audio is VERSION: draws that change without it would leave old audio under new labels."""
+    """The done-mark of the audio is VERSION: draws that change without it would leave old audio under new
+    labels.
+    """
     words = voices.read_words(WORDS)
     text = [repr(value) for name, value in sorted(vars(sessions).items()) if name.isupper()]
     for speaker in draw_speakers(0, "test", 20, 1)[0]:
@@ -148,7 +183,10 @@ def test_what_is_spoken_changes_only_with_the_version():
             text.append(voices.voice_file(speaker, emotion, chance))
             text.append(f"{speaker.accent} {voices.words_per_minute(speaker, emotion, chance)}")
         text.append(voices.draw_sentence(chance, words, speaker.impaired))
-    assert (VERSION, hashlib.md5("\n".join(text).encode()).hexdigest()) == (1, "0ce491215d42705787212ed8eb772e96")
+    assert (VERSION, hashlib.md5("\n".join(text).encode()).hexdigest()) == (
+        1,
+        "0ce491215d42705787212ed8eb772e96",
+    )
 
 
 def test_an_impaired_speaker_repeats_and_hesitates():
@@ -156,7 +194,9 @@ def test_an_impaired_speaker_repeats_and_hesitates():
     fluent = [voices.draw_sentence(Chance(0, f"u{n}"), words, impaired=False) for n in range(200)]
     halting = [voices.draw_sentence(Chance(0, f"u{n}"), words, impaired=True) for n in range(200)]
     assert not any("," in sentence for sentence in fluent)
-    pauses = sum(sentence.count(",") for sentence in halting) / sum(len(sentence.split()) for sentence in halting)
+    pauses = sum(sentence.count(",") for sentence in halting) / sum(
+        len(sentence.split()) for sentence in halting
+    )
     assert 0.2 < pauses < 0.5
     assert len(set(fluent)) == 200
 

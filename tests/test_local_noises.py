@@ -24,8 +24,12 @@ def touch(*paths) -> None:
 @pytest.fixture
 def musan(tmp_path):
     root = tmp_path / "musan"
-    for name in ("noise/free-sound/noise-free-sound-0000", "noise/sound-bible/noise-sound-bible-0001", "music/fma/music-fma-0000",
-                 "speech/us-gov/speech-us-gov-0007"):  # fmt: skip
+    for name in (
+        "noise/free-sound/noise-free-sound-0000",
+        "noise/sound-bible/noise-sound-bible-0001",
+        "music/fma/music-fma-0000",
+        "speech/us-gov/speech-us-gov-0007",
+    ):
         touch(root / f"{name}.wav")
     (root / "noise/free-sound/ANNOTATIONS").write_text("x\n")
     return root
@@ -35,11 +39,17 @@ def musan(tmp_path):
 def rirs(tmp_path):
     root = tmp_path / "RIRS_NOISES"
     for size in ("small", "medium", "large"):
-        touch(root / f"simulated_rirs/{size}room/Room001/Room001-00001.wav", root / f"simulated_rirs/{size}room/Room002/Room002-00001.wav")
+        touch(
+            root / f"simulated_rirs/{size}room/Room001/Room001-00001.wav",
+            root / f"simulated_rirs/{size}room/Room002/Room002-00001.wav",
+        )
         (root / f"simulated_rirs/{size}room/rir_list").write_text("x\n")
     real = root / "real_rirs_isotropic_noises"
     touch(real / "air_type1_air_binaural_lecture_0_1.wav", real / "RVB2014_type1_noise_largeroom1_1.wav")
-    line = "--rir-id 00001 --room-id lecture RIRS_NOISES/real_rirs_isotropic_noises/air_type1_air_binaural_lecture_0_1.wav\n"
+    line = (
+        "--rir-id 00001 --room-id lecture "
+        "RIRS_NOISES/real_rirs_isotropic_noises/air_type1_air_binaural_lecture_0_1.wav\n"
+    )
     (real / "rir_list").write_text(line)
     touch(root / "pointsource_noises/noise-free-sound-0000.wav")
     return root
@@ -47,7 +57,11 @@ def rirs(tmp_path):
 
 def test_musan_has_three_lists(musan, tmp_path, capsys):
     prepare(prepare_musan, musan, tmp_path / "lists")
-    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == ["music.scp", "noise.scp", "speech.scp"]
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == [
+        "music.scp",
+        "noise.scp",
+        "speech.scp",
+    ]
     assert read_table(tmp_path / "lists/noise.scp") == {
         "noise-free-sound-0000": str(musan / "noise/free-sound/noise-free-sound-0000.wav"),
         "noise-sound-bible-0001": str(musan / "noise/sound-bible/noise-sound-bible-0001.wav"),
@@ -73,7 +87,8 @@ def test_rirs_lists_hold_responses_and_no_noises(rirs, tmp_path):
     lists = {path.stem: read_table(path) for path in (tmp_path / "lists").iterdir()}
     assert sorted(lists) == ["largeroom", "mediumroom", "realroom", "smallroom"]
     assert lists["smallroom"] == {
-        f"smallroom-{room}-00001": str(rirs / f"simulated_rirs/smallroom/{room}/{room}-00001.wav") for room in ("Room001", "Room002")
+        f"smallroom-{room}-00001": str(rirs / f"simulated_rirs/smallroom/{room}/{room}-00001.wav")
+        for room in ("Room001", "Room002")
     }
     name = "air_type1_air_binaural_lecture_0_1"
     assert lists["realroom"] == {f"realroom-{name}": str(rirs / f"real_rirs_isotropic_noises/{name}.wav")}
@@ -82,7 +97,10 @@ def test_rirs_lists_hold_responses_and_no_noises(rirs, tmp_path):
 def test_rirs_in_part_and_in_disorder(rirs, tmp_path, capsys):
     (rirs / "simulated_rirs/largeroom").rename(tmp_path / "elsewhere")
     prepare(prepare_rirs, rirs, tmp_path / "lists")
-    assert not (tmp_path / "lists/largeroom.scp").exists() and "largeroom: no response in" in capsys.readouterr().err
+    assert (
+        not (tmp_path / "lists/largeroom.scp").exists()
+        and "largeroom: no response in" in capsys.readouterr().err
+    )
     table = rirs / "real_rirs_isotropic_noises/rir_list"
     table.write_text(table.read_text() + "what.wav\n")
     with pytest.raises(UserError, match="rir_list, line 2: expected '--rir-id"):

@@ -1,4 +1,6 @@
-"""VoxCeleb on a tiny tree of its official layout: where its parts may lie, its lists of trials, and what a user is told of mistakes."""
+"""VoxCeleb on a tiny tree of its official layout: where its parts may lie, its lists of trials, and what a
+user is told of mistakes.
+"""
 
 import argparse
 import os
@@ -16,7 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Test part, then development part, of VoxCeleb1; a video's name may begin with a hyphen.
 TEST = ["id10270/5r0dWxy17C8/00001", "id10270/-WXujl_xAVM/00017", "id10271/a/00001"]
 DEV = ["id10001/1zcIwhmdeo4/00001", "id10002/b/00002"]
-ALL = {"id10270-5r0dWxy17C8-00001", "id10270--WXujl_xAVM-00017", "id10271-a-00001", "id10001-1zcIwhmdeo4-00001", "id10002-b-00002"}
+ALL = {
+    "id10270-5r0dWxy17C8-00001",
+    "id10270--WXujl_xAVM-00017",
+    "id10271-a-00001",
+    "id10001-1zcIwhmdeo4-00001",
+    "id10002-b-00002",
+}
 VOXCELEB2 = ["id00012/21Uxsk56VDQ/00001", "id00012/21Uxsk56VDQ/00002", "id00015/0fijmz4vTVU/00001"]
 
 
@@ -55,12 +63,17 @@ def test_train_is_voxceleb2_and_test_is_what_the_lists_name(roots, tmp_path):
     prepare(*roots, tmp_path / "data")
     train, test = tmp_path / "data/train", tmp_path / "data/test"
     assert read_table(train / "utt2spk") == {
-        "id00012-21Uxsk56VDQ-00001": "id00012", "id00012-21Uxsk56VDQ-00002": "id00012", "id00015-0fijmz4vTVU-00001": "id00015",
+        "id00012-21Uxsk56VDQ-00001": "id00012",
+        "id00012-21Uxsk56VDQ-00002": "id00012",
+        "id00015-0fijmz4vTVU-00001": "id00015",
     }
-    assert read_table(train / "wav.scp")["id00012-21Uxsk56VDQ-00002"] == str(roots[0] / "dev/flac/id00012/21Uxsk56VDQ/00002.flac")
+    assert read_table(train / "wav.scp")["id00012-21Uxsk56VDQ-00002"] == str(
+        roots[0] / "dev/flac/id00012/21Uxsk56VDQ/00002.flac"
+    )
     assert set(read_table(test / "utt2spk")) == ALL
     assert (test / "trials_O").read_text().splitlines() == [
-        "id10270-5r0dWxy17C8-00001 id10270--WXujl_xAVM-00017 target", "id10270-5r0dWxy17C8-00001 id10271-a-00001 nontarget",
+        "id10270-5r0dWxy17C8-00001 id10270--WXujl_xAVM-00017 target",
+        "id10270-5r0dWxy17C8-00001 id10271-a-00001 nontarget",
     ]
     assert (test / "trials_H").read_text() == "id10002-b-00002 id10271-a-00001 nontarget\n"
     assert len((test / "trials_E").read_text().splitlines()) == 2
@@ -73,15 +86,23 @@ def test_the_first_lists_by_option_and_o_needs_no_development_part(roots, tmp_pa
     prepare("--trials", "O", "--lists", "original", *roots, tmp_path / "data")
     assert len((tmp_path / "data/test/trials_O").read_text().splitlines()) == 3
     assert not (tmp_path / "data/test/trials_E").exists()
-    with pytest.raises(UserError, match="1 of the 4 utterances of the lists O, H are not there: id10002-b-00002; O needs the test part"):
+    with pytest.raises(
+        UserError,
+        match="1 of the 4 utterances of the lists O, H are not there: id10002-b-00002; O needs the test part",
+    ):
         prepare("--trials", "O,H", *roots, tmp_path / "data2")
-    with pytest.raises(UserError, match="no list of trials .*list_test_all2.txt; get it with: curl -o .*meta/list_test_all2.txt"):
+    with pytest.raises(
+        UserError,
+        match="no list of trials .*list_test_all2.txt; get it with: curl -o .*meta/list_test_all2.txt",
+    ):
         prepare(*roots, tmp_path / "data3")
     with pytest.raises(UserError, match="there is no list 'X'"):
         prepare("--trials", "X", *roots, tmp_path / "data4")
 
 
-@pytest.mark.parametrize("places", [("dev/wav", "test/wav"), ("vox1_dev_wav/wav", "vox1_test_wav/wav"), ("", ""), ("wav", "wav")])
+@pytest.mark.parametrize(
+    "places", [("dev/wav", "test/wav"), ("vox1_dev_wav/wav", "vox1_test_wav/wav"), ("", ""), ("wav", "wav")]
+)
 def test_the_parts_of_voxceleb1_may_lie_together_or_apart(roots, tmp_path, places):
     two, one = roots
     (one / "wav").rename(tmp_path / "old")
@@ -95,12 +116,16 @@ def test_the_parts_of_voxceleb1_may_lie_together_or_apart(roots, tmp_path, place
 
 
 def test_m4a_is_refused_with_the_line_that_converts_it(roots, tmp_path):
-    """The line is run, with a program in the place of ffmpeg that copies; then the preparation goes through."""
+    """The line is run, with a program in the place of ffmpeg that copies; then the preparation goes
+    through.
+    """
     two, one = roots
     (two / "dev/flac").rename(tmp_path / "gone")
     folder = two / "dev" / "aac"
     touch(folder, VOXCELEB2, "m4a")
-    with pytest.raises(UserError, match="VoxCeleb2: 3 of 3 recordings are there as .m4a alone.*Convert") as caught:
+    with pytest.raises(
+        UserError, match="VoxCeleb2: 3 of 3 recordings are there as .m4a alone.*Convert"
+    ) as caught:
         prepare(two, one, tmp_path / "data")
     (tmp_path / "bin").mkdir()
     ffmpeg = tmp_path / "bin/ffmpeg"
@@ -109,9 +134,13 @@ def test_m4a_is_refused_with_the_line_that_converts_it(roots, tmp_path):
     line = str(caught.value).splitlines()[-1]
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     subprocess.run(["bash", "-c", line], check=True, env=environment)
-    assert sorted(str(p.relative_to(two / "dev/flac")) for p in (two / "dev/flac").rglob("*.*")) == [f"{name}.flac" for name in VOXCELEB2]
+    assert sorted(str(p.relative_to(two / "dev/flac")) for p in (two / "dev/flac").rglob("*.*")) == [
+        f"{name}.flac" for name in VOXCELEB2
+    ]
     prepare(two, one, tmp_path / "data")
-    assert read_table(tmp_path / "data/train/wav.scp")["id00015-0fijmz4vTVU-00001"].endswith("dev/flac/id00015/0fijmz4vTVU/00001.flac")
+    assert read_table(tmp_path / "data/train/wav.scp")["id00015-0fijmz4vTVU-00001"].endswith(
+        "dev/flac/id00015/0fijmz4vTVU/00001.flac"
+    )
 
 
 def test_mistakes_speak(roots, tmp_path, capsys):
@@ -121,7 +150,9 @@ def test_mistakes_speak(roots, tmp_path, capsys):
     with pytest.raises(UserError, match="does not look like VoxCeleb2"):
         (tmp_path / "empty").mkdir()
         prepare(tmp_path / "empty", one, tmp_path / "data")
-    with pytest.raises(UserError, match="speakers are in train and in test: id10001 id10002 .*VOXCELEB2_ROOT comes first"):
+    with pytest.raises(
+        UserError, match="speakers are in train and in test: id10001 id10002 .*VOXCELEB2_ROOT comes first"
+    ):
         prepare(one, one, tmp_path / "data")
     (two / "dev/flac/id00012/21Uxsk56VDQ/00001.flac").write_bytes(b"")
     with pytest.raises(UserError, match="VoxCeleb2: 1 of 3 recordings are missing or empty"):
@@ -143,15 +174,36 @@ def test_the_recipe_hands_both_roots_and_the_noises_to_stage_1(tmp_path):
     recipe = (ROOT / "egs/voxceleb/conf/recipe.yaml").read_text()
     recipe = recipe.replace("disk_gb: 120", "disk_gb: 0.01")
     (tmp_path / "recipe.yaml").write_text(recipe)
-    roots = ["--voxceleb1-root", "/v 1", "--voxceleb2-root", "/v2", "--musan-root", "/musan", "--rirs-root", "/rirs"]
-    command = [ROOT / "egs/voxceleb/run.sh", "--recipe-file", tmp_path / "recipe.yaml", "--work-dir", tmp_path, "--ngpu", "0"]
-    done = subprocess.run([*command, *roots, "--dry-run", "--stop-stage", "1"], capture_output=True, text=True)
+    roots = [
+        "--voxceleb1-root",
+        "/v 1",
+        "--voxceleb2-root",
+        "/v2",
+        "--musan-root",
+        "/musan",
+        "--rirs-root",
+        "/rirs",
+    ]
+    command = [
+        ROOT / "egs/voxceleb/run.sh",
+        "--recipe-file",
+        tmp_path / "recipe.yaml",
+        "--work-dir",
+        tmp_path,
+        "--ngpu",
+        "0",
+    ]
+    done = subprocess.run(
+        [*command, *roots, "--dry-run", "--stop-stage", "1"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert [line.strip() for line in done.stdout.splitlines()] == [
         "utils/check_system.sh --backend local --disk-gb 0.01 --programs '' --ngpu 0 "
         "voxceleb2 /v2 voxceleb1 '/v 1' musan /musan rirs /rirs",
-        "local/prepare_voxceleb.py /v2 '/v 1' data", "local/prepare_musan.py /musan data/musan", "local/prepare_rirs.py /rirs data/rirs",
-    ]  # fmt: skip
+        "local/prepare_voxceleb.py /v2 '/v 1' data",
+        "local/prepare_musan.py /musan data/musan",
+        "local/prepare_rirs.py /rirs data/rirs",
+    ]
     assert load_config(Recipe, ROOT / "egs/voxceleb/conf/recipe.yaml").train_set.min_duration == 4.0
     done = subprocess.run([*command, "--stop-stage", "0"], capture_output=True, text=True)
     assert done.returncode != 0 and "no corpus at" in done.stderr and "--voxceleb2-root" in done.stderr

@@ -1,4 +1,6 @@
-"""Encoders and head: the papers' parameter counts, shapes, least lengths, and what they say of a wrong name."""
+"""Encoders and head: the papers' parameter counts, shapes, least lengths, and what they say of a wrong
+name.
+"""
 
 import pytest
 import torch
@@ -53,11 +55,15 @@ def test_tdnn_needs_its_least_length():
 @pytest.mark.parametrize("frames", [23, 24, 25, 60])
 def test_tdnn_is_a_chain_of_convolutions(frames):
     torch.manual_seed(0)
-    encoder = build_encoder({"name": "tdnn", "channels": 12, "pooled_channels": 20, "embedding_dim": 7}, 9).double()
+    encoder = build_encoder(
+        {"name": "tdnn", "channels": 12, "pooled_channels": 20, "embedding_dim": 7}, 9
+    ).double()
     x = torch.randn(6, frames, 9, dtype=torch.float64, requires_grad=True)
     y = x.transpose(1, 2)
     for layer in encoder.frames:
-        y = torch.nn.functional.batch_norm(layer[0](y), None, None, layer[1].weight, layer[1].bias, training=True).relu()
+        y = torch.nn.functional.batch_norm(
+            layer[0](y), None, None, layer[1].weight, layer[1].bias, training=True
+        ).relu()
     y = torch.cat([y.mean(-1), (y.var(-1, correction=0) + 1e-5).sqrt()], dim=1)
     expected = encoder.embedding_norm(encoder.embedding(y))
     probe = torch.randn_like(expected)
@@ -91,7 +97,9 @@ def test_gradient_of_pooling(dim):
 def test_statistics():
     x = torch.randn(2, 50, 3)
     both = build_encoder({"name": "statistics"}, 3)(x)
-    assert torch.allclose(both[:, :3], x.mean(1)) and torch.allclose(both[:, 3:], x.std(1, correction=0), atol=1e-4)
+    assert torch.allclose(both[:, :3], x.mean(1)) and torch.allclose(
+        both[:, 3:], x.std(1, correction=0), atol=1e-4
+    )
     assert torch.equal(build_encoder({"name": "statistics", "mean": False}, 3)(x), both[:, 3:])
 
 

@@ -1,4 +1,6 @@
-"""The larger encoders: what they are made of against plain formulas, sizes, lengths, gradients, and the ways to compute them otherwise."""
+"""The larger encoders: what they are made of against plain formulas, sizes, lengths, gradients, and the ways
+to compute them otherwise.
+"""
 
 import numpy as np
 import pytest
@@ -10,15 +12,43 @@ from pydino.models.blocks import SqueezeExcitation
 from pydino.models.ecapa_tdnn import EcapaTdnnConfig, SeRes2Block
 from pydino.models.pooling import AttentivePooling
 
-SUCCESSOR = {"activation": "swish", "norm_before": False, "dropout": 0.01, "pooling": "attentive", "embedding_dim": 192}
+SUCCESSOR = {
+    "activation": "swish",
+    "norm_before": False,
+    "dropout": 0.01,
+    "pooling": "attentive",
+    "embedding_dim": 192,
+}
 SMALL = [
     {"name": "tdnn", "channels": 8, "pooled_channels": 12, "embedding_dim": 6},
     {"name": "lresnet34", "base_channels": 4, "embedding_dim": 6},
-    {"name": "lresnet34", "base_channels": 4, **SUCCESSOR, "dropout": 0.2, "attention_dim": 5, "embedding_dim": 6},
+    {
+        "name": "lresnet34",
+        "base_channels": 4,
+        **SUCCESSOR,
+        "dropout": 0.2,
+        "attention_dim": 5,
+        "embedding_dim": 6,
+    },
     {"name": "fwse-resnet34", "base_channels": 4, "dropout": 0.2, "attention_dim": 5, "embedding_dim": 6},
-    {"name": "ecapa-tdnn", "channels": 16, "scale": 4, "pooled_channels": 24, "dropout": 0.2, "attention_dim": 5, "embedding_dim": 6},
-    {"name": "ecapa-tdnn", "channels": 16, "scale": 2, "pooled_channels": 24, "norm_before": True, "activation": "relu"},
-]  # fmt: skip
+    {
+        "name": "ecapa-tdnn",
+        "channels": 16,
+        "scale": 4,
+        "pooled_channels": 24,
+        "dropout": 0.2,
+        "attention_dim": 5,
+        "embedding_dim": 6,
+    },
+    {
+        "name": "ecapa-tdnn",
+        "channels": 16,
+        "scale": 2,
+        "pooled_channels": 24,
+        "norm_before": True,
+        "activation": "relu",
+    },
+]
 every_encoder = pytest.mark.parametrize("config", SMALL, ids=lambda config: config["name"])
 
 
@@ -32,11 +62,18 @@ def parameters(module):
 
 
 def test_parameter_counts():
-    # By hand from the recipe's sizes: bins 80, 40, 20, 10; biases on all convolutions; affine layer of the embedding without one.
+    # By hand from the recipe's sizes: bins 80, 40, 20, 10; biases on all convolutions; affine layer of the
+    # embedding without one.
     blocks, inputs = 0, 64
     for width, bins, count in ((64, 80, 3), (128, 40, 4), (256, 20, 6), (512, 10, 3)):
         for index in range(count):
-            blocks += 9 * (inputs if index == 0 else width) * width + 9 * width**2 + 2 * width + 4 * width + 2 * bins * (bins // 4)
+            blocks += (
+                9 * (inputs if index == 0 else width) * width
+                + 9 * width**2
+                + 2 * width
+                + 4 * width
+                + 2 * bins * (bins // 4)
+            )
         blocks += (inputs + 1) * width if inputs != width else 0
         inputs = width
     attention = 128 * 5120 + 128 * 2 * 5120 + 2 * 128 + (128 + 1) * 5120
@@ -45,11 +82,23 @@ def test_parameter_counts():
 
     block = 2 * (512 + 1) * 512 + 2 * 512 * 2 + 7 * ((3 * 64 + 1) * 64 + 2 * 64) + 2 * 512 * 128
     attention = 128 * 1536 + 128 * 2 * 1536 + 2 * 128 + (128 + 1) * 1536
-    ecapa = (5 * 80 + 1) * 512 + 2 * 512 + 3 * block + (1536 + 1) * 1536 + 2 * 1536 + attention + 2 * 1536 * 192 + 2 * 192
+    ecapa = (
+        (5 * 80 + 1) * 512
+        + 2 * 512
+        + 3 * block
+        + (1536 + 1) * 1536
+        + 2 * 1536
+        + attention
+        + 2 * 1536 * 192
+        + 2 * 192
+    )
     assert parameters(build_encoder({"name": "ecapa-tdnn"}, 80)) == ecapa == 6_186_048
 
-    light = 1_988_912 - 2560 * 256 - 2 * 256 + 2560 * 192 + 2 * 192 + 128 * 3 * 1280 + 2 * 128 + (128 + 1) * 1280
-    light += 16 + 2 * (3 * 16 + 4 * 32 + 6 * 64 + 3 * 128) - (32 + 64 + 128)  # biases of the convolutions; no norm in the shortcuts
+    light = (
+        1_988_912 - 2560 * 256 - 2 * 256 + 2560 * 192 + 2 * 192 + 128 * 3 * 1280 + 2 * 128 + (128 + 1) * 1280
+    )
+    # biases of the convolutions; no norm in the shortcuts
+    light += 16 + 2 * (3 * 16 + 4 * 32 + 6 * 64 + 3 * 128) - (32 + 64 + 128)
     assert parameters(build_encoder({"name": "lresnet34", **SUCCESSOR}, 80)) == light
 
 
@@ -89,12 +138,16 @@ def test_attentive_pooling():
     w1, w0, w2 = (m.weight.detach().numpy() for m in (layer.frame, layer.context, layer.weight))
     inner = np.einsum("ic,bct->bit", w1[:, :, 0], h) + (context @ w0.T)[:, :, None]
     inner = (inner - inner.mean((0, 2), keepdims=True)) / np.sqrt(inner.var((0, 2), keepdims=True) + 1e-5)
-    inner = np.tanh(inner * layer.norm.weight.detach().numpy()[:, None] + layer.norm.bias.detach().numpy()[:, None])
+    inner = np.tanh(
+        inner * layer.norm.weight.detach().numpy()[:, None] + layer.norm.bias.detach().numpy()[:, None]
+    )
     a = np.exp(np.einsum("ci,bit->bct", w2[:, :, 0], inner) + layer.weight.bias.detach().numpy()[:, None])
     a /= a.sum(-1, keepdims=True)
     mean = (a * h).sum(-1)
     deviation = np.sqrt((a * h**2).sum(-1) - mean**2 + 1e-5)
-    np.testing.assert_allclose(layer(x).detach().numpy(), np.concatenate([mean, deviation], axis=1), atol=1e-9)
+    np.testing.assert_allclose(
+        layer(x).detach().numpy(), np.concatenate([mean, deviation], axis=1), atol=1e-9
+    )
 
 
 def test_res2_groups_add_up():
@@ -105,7 +158,9 @@ def test_res2_groups_add_up():
     swish, conv1d = torch.nn.functional.silu, torch.nn.functional.conv1d
     a, b, c = block.first[2](swish(block.first[0](x))).split(2, dim=1)
     a = block.groups[0][2](swish(block.groups[0][0](a)))
-    b = block.groups[1][2](swish(conv1d(a + b, block.groups[1][0].weight, block.groups[1][0].bias, padding=2, dilation=2)))
+    b = block.groups[1][2](
+        swish(conv1d(a + b, block.groups[1][0].weight, block.groups[1][0].bias, padding=2, dilation=2))
+    )
     y = block.norm(swish(block.excitation(block.last(torch.cat([a, b, c], 1))) + x))
     assert torch.allclose(block(x), y, atol=1e-12)
 
@@ -151,11 +206,18 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics(config):
         encoder.checkpointed = checkpointed
         torch.manual_seed(1)
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
             y = encoder(torch.randn(5, 31, 20))
         after = torch.randn(3)  # what is drawn next is the same too
         y.square().mean().backward()
-        state = {**encoder.state_dict(), **{f"{name}.grad": p.grad for name, p in encoder.named_parameters()}, "y": y, "after": after}
+        state = {
+            **encoder.state_dict(),
+            **{f"{name}.grad": p.grad for name, p in encoder.named_parameters()},
+            "y": y,
+            "after": after,
+        }
         results.append((state, sum(sizes)))
     (plain, much), (again, little) = results
     assert little < 0.8 * much
@@ -173,7 +235,11 @@ def test_channels_last_is_the_same(config):
     encoder.to(memory_format=torch.channels_last)
     layouts = []
     for block in encoder.blocks:
-        block.register_forward_hook(lambda module, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last)))
+        block.register_forward_hook(
+            lambda module, inputs, output: layouts.append(
+                output.is_contiguous(memory_format=torch.channels_last)
+            )
+        )
     y = encoder(x)
     assert all(layouts)  # nothing goes back and forth between the layouts
     assert torch.allclose(y, expected, atol=1e-3)
@@ -182,7 +248,8 @@ def test_channels_last_is_the_same(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "value"), [("ecapa-tdnn", "scale", 7), ("fwse-resnet34", "dropout", 1.0), ("lresnet34", "pooling", "attention")]
+    ("name", "option", "value"),
+    [("ecapa-tdnn", "scale", 7), ("fwse-resnet34", "dropout", 1.0), ("lresnet34", "pooling", "attention")],
 )
 def test_impossible_options(name, option, value):
     with pytest.raises(UserError, match=option):

@@ -14,12 +14,16 @@ def dino_loss(student, teacher):
 
 
 def test_bfloat16_leaves_the_large_softmax_exact():
-    """Against float64 from the bottleneck on, with the papers' number of prototypes, some of which fit well."""
+    """Against float64 from the bottleneck on, with the papers' number of prototypes, some of which fit
+    well.
+    """
     torch.manual_seed(0)
     head = DinoHead(HeadConfig(hidden_dim=32, bottleneck_dim=256), 16)
     head.mlp = torch.nn.Identity()
     directions = F.normalize(head.prototypes.detach()[:12], dim=-1)
-    student, teacher = (F.normalize(directions + 0.05 * torch.randn(12, 256), dim=-1).requires_grad_() for _ in range(2))
+    student, teacher = (
+        F.normalize(directions + 0.05 * torch.randn(12, 256), dim=-1).requires_grad_() for _ in range(2)
+    )
     with torch.autocast("cpu", torch.bfloat16):
         logits = [head(x) for x in (student, teacher)]
         products = head.prototypes @ student.T  # what autocast makes of a product
@@ -29,13 +33,26 @@ def test_bfloat16_leaves_the_large_softmax_exact():
 
     double = head.double()
     expected = dino_loss(double(student.double()), double(teacher.double()))
-    assert abs(loss.item() - expected.item()) < 1e-4 * expected.item()  # float32 sums of many small exponentials
-    for mine, reference in zip(gradients, torch.autograd.grad(expected, [student, head.prototypes]), strict=True):
+    # float32 sums of many small exponentials
+    assert abs(loss.item() - expected.item()) < 1e-4 * expected.item()
+    for mine, reference in zip(
+        gradients, torch.autograd.grad(expected, [student, head.prototypes]), strict=True
+    ):
         assert (mine - reference).norm() < 1e-4 * reference.norm()
 
 
 def test_the_successors_head():
-    head = DinoHead(HeadConfig(hidden_dim=768, bottleneck_dim=192, output_dim=11, activation="swish", batch_norm=True, dropout=0.1), 192)
+    head = DinoHead(
+        HeadConfig(
+            hidden_dim=768,
+            bottleneck_dim=192,
+            output_dim=11,
+            activation="swish",
+            batch_norm=True,
+            dropout=0.1,
+        ),
+        192,
+    )
     kinds = [type(module).__name__ for module in head.mlp]
     assert kinds == ["Linear", "SiLU", "BatchNorm1d", "Dropout"] * 2 + ["Linear"]
     assert head.mlp[4].weight.shape == (768, 768) and head.mlp[8].weight.shape == (192, 768)

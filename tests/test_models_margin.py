@@ -1,4 +1,6 @@
-"""Additive angular margin: against the angles themselves in float64, its gradient, and where it must not break."""
+"""Additive angular margin: against the angles themselves in float64, its gradient, and where it must not
+break.
+"""
 
 import math
 
@@ -40,7 +42,9 @@ def test_gradient_is_that_of_differences():
     with torch.no_grad():
         x[1] = -layer.weight[1] + 0.1 * x[1]  # past pi - m too
         x[2] = layer.weight[2] + 0.1 * x[2]
-    assert torch.autograd.gradcheck(lambda x, w: torch.func.functional_call(layer, {"weight": w}, (x, labels)), (x, layer.weight))
+    assert torch.autograd.gradcheck(
+        lambda x, w: torch.func.functional_call(layer, {"weight": w}, (x, labels)), (x, layer.weight)
+    )
 
 
 def test_the_right_class_only_gets_worse_with_the_angle():

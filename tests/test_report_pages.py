@@ -1,4 +1,6 @@
-"""The report from a made-up experiment folder: the numbers, their order, and a page that needs nothing from outside."""
+"""The report from a made-up experiment folder: the numbers, their order, and a page that needs nothing from
+outside.
+"""
 
 import json
 import re
@@ -17,14 +19,33 @@ SPEAKERS, UTTERANCES = 14, 5
 
 def result(**changes):
     return {
-        "task": "sv", "model": "dino-koleo", "backend": "cosine", "treatment": "raw", "labels": "none", "train_set": "train_ssl",
-        "test_set": "test", "metric": "eer", "value": 14.832, "unit": "percent", "ci": [13.5, 16.25], "n": 12880, "seed": 0,
-        "config": "dino-koleo_mini/teacher", "version": "0.1.0", "command": "pydino evaluate-scores data/test/trials scores.txt",
-    } | changes  # fmt: skip
+        "task": "sv",
+        "model": "dino-koleo",
+        "backend": "cosine",
+        "treatment": "raw",
+        "labels": "none",
+        "train_set": "train_ssl",
+        "test_set": "test",
+        "metric": "eer",
+        "value": 14.832,
+        "unit": "percent",
+        "ci": [13.5, 16.25],
+        "n": 12880,
+        "seed": 0,
+        "config": "dino-koleo_mini/teacher",
+        "version": "0.1.0",
+        "command": "pydino evaluate-scores data/test/trials scores.txt",
+    } | changes
 
 
 def baseline(model="fbank-stats", **changes):
-    about = {"model": model, "train_set": "none", "config": f"{model}_mini/model", "value": 28.3, "ci": [26.0, 30.5]}
+    about = {
+        "model": model,
+        "train_set": "none",
+        "config": f"{model}_mini/model",
+        "value": 28.3,
+        "ci": [26.0, 30.5],
+    }
     return result(**about | changes)
 
 
@@ -35,10 +56,18 @@ def write_system(root, name, meta, separation, rng):
     vectors = (speakers + rng.normal(size=(SPEAKERS, UTTERANCES, 16))).reshape(-1, 16).astype(np.float32)
     keys = [f"s{s:02d}-u{u}" for s in range(SPEAKERS) for u in range(UTTERANCES)]
     (folder / "xvectors_test").mkdir(parents=True)
-    with ArchiveWriter(str(folder / "xvectors_test/xvector.ark"), str(folder / "xvectors_test/xvector.scp")) as archive:
+    with ArchiveWriter(
+        str(folder / "xvectors_test/xvector.ark"), str(folder / "xvectors_test/xvector.scp")
+    ) as archive:
         for key, vector in zip(keys, vectors, strict=True):
             archive.write(key, vector)
-    said = {"role": "teacher", "seed": 0, "data": "test", "data_dir": "data/test", "keep_silence": False} | meta
+    said = {
+        "role": "teacher",
+        "seed": 0,
+        "data": "test",
+        "data_dir": "data/test",
+        "keep_silence": False,
+    } | meta
     (folder / "xvectors_test/meta.yaml").write_text(yaml.safe_dump(said))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     scores = folder / "scores"
@@ -58,10 +87,15 @@ def write_system(root, name, meta, separation, rng):
     order = np.argsort(values)
     hits = np.array(targets)[order]
     curve = {
-        "trials": "test", "model": meta["model"], "backend": "cosine", "treatment": "raw",
-        "miss": (np.cumsum(hits) / hits.sum()).tolist(), "false_alarm": (1 - np.cumsum(~hits) / (~hits).sum()).tolist(),
-        "scores": f"exp/{name}/scores/test.cosine.raw.txt", "trials_file": "data/test/trials",
-    }  # fmt: skip
+        "trials": "test",
+        "model": meta["model"],
+        "backend": "cosine",
+        "treatment": "raw",
+        "miss": (np.cumsum(hits) / hits.sum()).tolist(),
+        "false_alarm": (1 - np.cumsum(~hits) / (~hits).sum()).tolist(),
+        "scores": f"exp/{name}/scores/test.cosine.raw.txt",
+        "trials_file": "data/test/trials",
+    }
     (scores / "test.cosine.raw.det.json").write_text(json.dumps(curve))
     return scores
 
@@ -72,9 +106,12 @@ def recipe(tmp_path_factory):
     root = tmp_path_factory.mktemp("mini")
     rng = np.random.default_rng(0)
     systems = {  # model: (how far its speakers are apart, EER)
-        "dino-koleo": (1.2, 14.832), "dino": (0.9, 21.8), "fbank-stats": (0.5, 28.3), "fbank-stats-cmn": (0.4, 33.0),
+        "dino-koleo": (1.2, 14.832),
+        "dino": (0.9, 21.8),
+        "fbank-stats": (0.5, 28.3),
+        "fbank-stats-cmn": (0.4, 33.0),
         "untrained": (0.3, 41.0),
-    }  # fmt: skip
+    }
     for model, (separation, value) in systems.items():
         scores = write_system(root, f"{model}_mini/seed0", {"model": model}, separation, rng)
         make = result if model.startswith("dino") else baseline
@@ -85,11 +122,27 @@ def recipe(tmp_path_factory):
             rows.append(make(**about, metric="mindcf_0.01", unit="", value=0.9 + shift / 50, ci=[0.85, 0.95]))
             rows.append(make(**about, metric="mindcf_0.05", unit="", value=0.8 + shift / 50, ci=None))
         (scores / "test.result.json").write_text(json.dumps(rows))
-        uar = make(**about, task="emotion", backend="logreg", labels="train", metric="uar", value=60 - value / 2, ci=[35, 70], n=480)
+        uar = make(
+            **about,
+            task="emotion",
+            backend="logreg",
+            labels="train",
+            metric="uar",
+            value=60 - value / 2,
+            ci=[35, 70],
+            n=480,
+        )
         (scores.parent / "emotion.result.json").write_text(json.dumps(uar))
         if model.startswith("dino"):
             epochs = [
-                {"epoch": e, "loss": 7 - e / 3, "teacher_entropy": 6 - e / 4, "student_entropy": 6.5 - e / 4, "kl": 0.3, "lr": 1e-3 / e}
+                {
+                    "epoch": e,
+                    "loss": 7 - e / 3,
+                    "teacher_entropy": 6 - e / 4,
+                    "student_entropy": 6.5 - e / 4,
+                    "kl": 0.3,
+                    "lr": 1e-3 / e,
+                }
                 for e in range(1, 11)
             ]
             log = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
@@ -143,25 +196,49 @@ def test_the_page_is_well_formed_and_needs_nothing_from_outside(written):
 
 def test_the_tables_hold_the_numbers_trained_models_first(written):
     text = (written / "RESULTS.md").read_text(encoding="utf-8")
-    assert "| dino-koleo | cosine | none | raw | 14.83 [12.83, 16.83] | 0.900 [0.850, 0.950] | 0.800 |" in text
+    assert (
+        "| dino-koleo | cosine | none | raw | 14.83 [12.83, 16.83] | 0.900 [0.850, 0.950] | 0.800 |" in text
+    )
     table = text[text.index("## Speaker verification: test") : text.index("## Emotion")]
     models = re.findall(r"^\| ([a-z-]+) \| cosine", table, flags=re.MULTILINE)
-    assert list(dict.fromkeys(models)) == ["dino", "dino-koleo", "untrained", "fbank-stats-cmn", "fbank-stats"]
+    assert list(dict.fromkeys(models)) == [
+        "dino",
+        "dino-koleo",
+        "untrained",
+        "fbank-stats-cmn",
+        "fbank-stats",
+    ]
     assert "**13.83 [11.83, 15.83]**" in table  # the best EER: centred dino-koleo
     assert "Made by `pydino evaluate-scores data/test/trials scores.txt`" in table
     assert "one seed" in table and "12,880 trials" in table
     assert "| better, intervals apart |" in text
     explained = re.findall(r"^\* ([^:]+): ", text, flags=re.MULTILINE)  # what is there, and nothing else
-    assert {"EER", "UAR", "treatment", "untrained", "entropy"} <= set(explained) and not {"xvector", "MAE"} & set(explained)
+    assert {"EER", "UAR", "treatment", "untrained", "entropy"} <= set(explained) and not {
+        "xvector",
+        "MAE",
+    } & set(explained)
 
 
 def test_results_json_is_the_list_of_all_results(written):
     results = json.loads((written / "results.json").read_text())
     assert len(results) == 5 * (9 + 1)
     assert list(results[0])[:15] == [
-        "task", "model", "backend", "treatment", "labels", "train_set", "test_set", "metric", "value", "unit", "ci", "n", "seed", "config",
+        "task",
+        "model",
+        "backend",
+        "treatment",
+        "labels",
+        "train_set",
+        "test_set",
+        "metric",
+        "value",
+        "unit",
+        "ci",
+        "n",
+        "seed",
+        "config",
         "version",
-    ]  # fmt: skip
+    ]
 
 
 def test_the_report_is_the_same_when_made_again(written, monkeypatch):
@@ -173,7 +250,9 @@ def test_the_report_is_the_same_when_made_again(written, monkeypatch):
 
 
 def test_seeds_become_mean_and_range():
-    table = result_tables([result(seed=seed, value=value) for seed, value in enumerate((10.0, 11.0, 15.0))])[0]
+    table = result_tables([result(seed=seed, value=value) for seed, value in enumerate((10.0, 11.0, 15.0))])[
+        0
+    ]
     assert table.rows == [["dino-koleo", "cosine", "none", "raw", "12.00 (10.00 to 15.00)"]]
     assert "3 seeds" in table.caption
 
@@ -185,9 +264,13 @@ def test_two_configurations_of_one_method_are_two_rows():
 
 @pytest.mark.parametrize(
     "ours, theirs, verdict",
-    [((14.8, [13, 16]), (28.3, [26, 30]), "better, intervals apart"), ((25.0, [22, 28]), (28.3, [26, 30]), "better, intervals touch"),
-     ((30.0, [27, 31]), (28.3, [26, 30]), "not better, intervals touch"), ((20.0, None), (28.3, [26, 30]), "better")],
-)  # fmt: skip
+    [
+        ((14.8, [13, 16]), (28.3, [26, 30]), "better, intervals apart"),
+        ((25.0, [22, 28]), (28.3, [26, 30]), "better, intervals touch"),
+        ((30.0, [27, 31]), (28.3, [26, 30]), "not better, intervals touch"),
+        ((20.0, None), (28.3, [26, 30]), "better"),
+    ],
+)
 def test_the_comparison_says_whether_intervals_touch(ours, theirs, verdict):
     table = comparison_table([result(value=ours[0], ci=ours[1]), baseline(value=theirs[0], ci=theirs[1])])
     assert table.rows[0][-1] == verdict
@@ -198,11 +281,19 @@ def test_what_labels_give_stands_beside_and_is_not_taken_for_what_was_learnt_wit
     rows = [result(value=14.8), baseline(value=28.3), supervised]
     table = comparison_table(rows)
     assert table.header[-1] == "learnt with labels" and len(table.rows) == 1
-    assert table.rows[0][-4].startswith("dino-koleo: 14.80") and table.rows[0][-1] == "xvector: 4.00 [3.00, 5.00]"
+    assert (
+        table.rows[0][-4].startswith("dino-koleo: 14.80")
+        and table.rows[0][-1] == "xvector: 4.00 [3.00, 5.00]"
+    )
     assert [row[0] for row in result_tables(rows)[0].rows] == ["dino-koleo", "xvector", "fbank-stats"]
     other = {**supervised, "config": "xvector_mini/model", "value": 5.0}
     assert comparison_table([*rows, other]).rows[0][-1] == "xvector (xvector-long_mini): 4.00 [3.00, 5.00]"
-    assert comparison_table(rows[1:]).rows[0][-4:] == ["", "fbank-stats: 28.30 [26.00, 30.50]", "", "xvector: 4.00 [3.00, 5.00]"]
+    assert comparison_table(rows[1:]).rows[0][-4:] == [
+        "",
+        "fbank-stats: 28.30 [26.00, 30.50]",
+        "",
+        "xvector: 4.00 [3.00, 5.00]",
+    ]
 
 
 def test_higher_is_better_for_recall_and_only_like_is_held_against_like():
@@ -214,9 +305,14 @@ def test_higher_is_better_for_recall_and_only_like_is_held_against_like():
 
 @pytest.mark.parametrize(
     "content, said",
-    [("{", "not JSON"), ("[1]", "must be a mapping"), (json.dumps({k: v for k, v in result().items() if k != "seed"}), "'seed' is missing"),
-     (json.dumps(result(value="14.8")), "'value' must be a number"), (json.dumps(result(ci=[1])), "'ci' must be")],
-)  # fmt: skip
+    [
+        ("{", "not JSON"),
+        ("[1]", "must be a mapping"),
+        (json.dumps({k: v for k, v in result().items() if k != "seed"}), "'seed' is missing"),
+        (json.dumps(result(value="14.8")), "'value' must be a number"),
+        (json.dumps(result(ci=[1])), "'ci' must be"),
+    ],
+)
 def test_a_bad_result_file_is_named(tmp_path, capsys, content, said):
     (tmp_path / "bad.result.json").write_text(content)
     assert main(["report", str(tmp_path)]) == 1

@@ -1,4 +1,6 @@
-"""run.sh as a user meets it: its table of contents, its options, what it says of mistakes and how to go on."""
+"""run.sh as a user meets it: its table of contents, its options, what it says of mistakes and how to go
+on.
+"""
 
 import os
 import signal
@@ -13,7 +15,12 @@ ROOT = Path(__file__).parent.parent
 
 def run(*arguments, cwd=ROOT, **environment):
     return subprocess.run(
-        [ROOT / "run.sh", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+        [ROOT / "run.sh", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
     )
 
 
@@ -21,9 +28,17 @@ def test_list_is_the_recipes_table_of_contents():
     done = run("--list")
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        ["0", "check"], ["1", "data"], ["2", "features"], ["3", "train-set"], ["4", "pretrain"], ["5", "extract"], ["6", "score"],
-        ["9", "baseline"], ["10", "transfer"], ["11", "report"],
-    ]  # fmt: skip
+        ["0", "check"],
+        ["1", "data"],
+        ["2", "features"],
+        ["3", "train-set"],
+        ["4", "pretrain"],
+        ["5", "extract"],
+        ["6", "score"],
+        ["9", "baseline"],
+        ["10", "transfer"],
+        ["11", "report"],
+    ]
 
 
 def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path):
@@ -39,7 +54,17 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
     recipe = tmp_path / "recipe.yaml"
     text = (ROOT / "egs/mini/conf/recipe.yaml").read_text().replace("{sets: [train]", "{sets: [train, test]")
     recipe.write_text(text.replace("{models: [xvector]}", "{models: [xvector], labels: utt2emotion}"))
-    asked = ["--dry-run", "--stage", 9, "--stop-stage", 10, "--recipe-file", recipe, "--work-dir", tmp_path / "work"]
+    asked = [
+        "--dry-run",
+        "--stage",
+        9,
+        "--stop-stage",
+        10,
+        "--recipe-file",
+        recipe,
+        "--work-dir",
+        tmp_path / "work",
+    ]
     said = run(*asked).stdout
     assert "data/train_ssl data/train/utt2emotion data/test/utt2emotion exp/xvector_mini/seed0\n" in said
     assert "exp/xvector_mini/seed0/model data/test exp/xvector_mini/seed0/xvectors_test\n" in said
@@ -50,7 +75,11 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
 def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_any_case(tmp_path):
     asked = ["--dry-run", "--stage", 10, "--work-dir", tmp_path]
     done = run(*asked)
-    assert done.returncode == 0 and "dino-koleo_mini/seed0/transfer" in done.stdout and "xvector_mini" not in done.stdout
+    assert (
+        done.returncode == 0
+        and "dino-koleo_mini/seed0/transfer" in done.stdout
+        and "xvector_mini" not in done.stdout
+    )
     assert "without xvector_mini/seed0, which stage 9 has not made" in done.stderr
     for name in ("train", "test", "test_with_silence"):
         mark = tmp_path / f"exp/xvector_mini/seed0/xvectors_{name}/.done"
@@ -61,11 +90,19 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
 
 @pytest.mark.parametrize(
     "old, new, said",
-    [("supervised:", "# supervised:", "9 trains what supervised.models names"), ("models: [dino-koleo]", "models: []", "models: none, but"),
-     ("[xvector]}", "[speaker-net]}", "speaker-net: those of supervised.models"), ("[xvector]}", "[xvector-big]}", "/xvector-big.yaml"),
-     ("[xvector]}", "[xvector], labels: ''}", "'' is not the name of a file"),
-     ("[xvector]}", "[xvector], labels: utt2speaker}", "no data/train/utt2speaker, which supervised.labels")],
-)  # fmt: skip
+    [
+        ("supervised:", "# supervised:", "9 trains what supervised.models names"),
+        ("models: [dino-koleo]", "models: []", "models: none, but"),
+        ("[xvector]}", "[speaker-net]}", "speaker-net: those of supervised.models"),
+        ("[xvector]}", "[xvector-big]}", "/xvector-big.yaml"),
+        ("[xvector]}", "[xvector], labels: ''}", "'' is not the name of a file"),
+        (
+            "[xvector]}",
+            "[xvector], labels: utt2speaker}",
+            "no data/train/utt2speaker, which supervised.labels",
+        ),
+    ],
+)
 def test_mistakes_in_what_is_trained_with_labels_do_not_wait_for_stage_9(tmp_path, old, new, said):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text((ROOT / "egs/mini/conf/recipe.yaml").read_text().replace(old, new))
@@ -75,7 +112,9 @@ def test_mistakes_in_what_is_trained_with_labels_do_not_wait_for_stage_9(tmp_pat
     assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("option, parts", [("--train-sets", "dev-clean test-other"), ("--test-sets", "train-clean-100 dev-clean")])
+@pytest.mark.parametrize(
+    "option, parts", [("--train-sets", "dev-clean test-other"), ("--test-sets", "train-clean-100 dev-clean")]
+)
 def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
     asked = ["--download", option, "dev-clean", "--work-dir", tmp_path]
     done = run("--dry-run", "--stage", 1, "--stop-stage", 1, "--corpus-dir", "egs/librispeech", *asked)
@@ -135,20 +174,43 @@ def test_a_given_model_is_not_taken_for_one_that_is_trained_here(tmp_path):
         model.mkdir(parents=True)
         (model / "config.yaml").touch()
         done = run("--dry-run", "--stage", 9, "--work-dir", tmp_path / "work", "--model", model)
-        assert (done.returncode, "would be called xvector_mini/seed0" in done.stderr) == ((1, True) if given == "elsewhere" else (0, False))
+        assert (done.returncode, "would be called xvector_mini/seed0" in done.stderr) == (
+            (1, True) if given == "elsewhere" else (0, False)
+        )
     assert done.stdout.count("exp/xvector_mini/seed0/transfer/emotion") == 1
 
 
 def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
-    done = run("--corpus-dir", "egs/emodb", "--work-dir", tmp_path, "--stage", "1", "--stop-stage=1", "--emodb-root", "no where")
+    done = run(
+        "--corpus-dir",
+        "egs/emodb",
+        "--work-dir",
+        tmp_path,
+        "--stage",
+        "1",
+        "--stop-stage=1",
+        "--emodb-root",
+        "no where",
+    )
     assert done.returncode == 1
-    assert "stage 1: data failed" in done.stderr and "no where" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "stage 1: data failed" in done.stderr and "no where" in done.stderr and "Traceback" not in done.stderr
+    )
     assert "--stage 1 --corpus-dir egs/emodb" in done.stderr and "--emodb-root 'no where'" in done.stderr
 
 
 @pytest.mark.parametrize("corpus", ["speechocean762", "librispeech", "wavdir"])
 def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path):
-    done = run("--corpus-dir", f"egs/{corpus}", "--work-dir", tmp_path, "--stop-stage", 1, f"--{corpus}-root", tmp_path / "no where")
+    done = run(
+        "--corpus-dir",
+        f"egs/{corpus}",
+        "--work-dir",
+        tmp_path,
+        "--stop-stage",
+        1,
+        f"--{corpus}-root",
+        tmp_path / "no where",
+    )
     assert done.returncode == 1 and "stage 0: check failed" in done.stderr
     assert f"no corpus at {tmp_path}/no where" in done.stderr and f"--{corpus}-root" in done.stderr
     assert f"in {tmp_path}, was:" in done.stderr and not (tmp_path / "data").exists()
@@ -156,7 +218,9 @@ def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path
 
 def test_more_gpus_than_there_are_stop_at_stage_0(tmp_path):
     done = run("--work-dir", tmp_path, "--ngpu", 99, "--stop-stage", 0)
-    assert done.returncode == 1 and "--ngpu 99 was asked for" in done.stderr and "run with --ngpu" in done.stderr
+    assert (
+        done.returncode == 1 and "--ngpu 99 was asked for" in done.stderr and "run with --ngpu" in done.stderr
+    )
 
 
 @pytest.fixture
@@ -170,10 +234,26 @@ def two_gpus(tmp_path):
 
 def test_gpus_are_those_that_jobs_may_have(tmp_path, two_gpus):
     asked = ["--work-dir", tmp_path / "work", "--dry-run", "--stage", 4, "--stop-stage", 4]
-    for choice, count in ({"CUDA_VISIBLE_DEVICES": "1"}, 1), ({"CUDA_VISIBLE_DEVICES": ""}, 0), ({"CUDA_VISIBLE_DEVICES": "0,1"}, 2):
+    for choice, count in (
+        ({"CUDA_VISIBLE_DEVICES": "1"}, 1),
+        ({"CUDA_VISIBLE_DEVICES": ""}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, 2),
+    ):
         assert f"--ngpu {count} " in run(*asked, PATH=two_gpus, **choice).stdout
-    done = run("--work-dir", tmp_path / "work", "--ngpu", 2, "--stop-stage", 0, PATH=two_gpus, CUDA_VISIBLE_DEVICES="1")
-    assert done.returncode == 1 and "jobs can have 1 here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
+    done = run(
+        "--work-dir",
+        tmp_path / "work",
+        "--ngpu",
+        2,
+        "--stop-stage",
+        0,
+        PATH=two_gpus,
+        CUDA_VISIBLE_DEVICES="1",
+    )
+    assert (
+        done.returncode == 1
+        and "jobs can have 1 here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
+    )
 
 
 def pipeline_of(tmp_path, step):
@@ -193,9 +273,13 @@ if stage 1 slow in out; then run steps/slow.sh; fi
 finish
 """)
     return subprocess.Popen(
-        ["bash", "run.sh"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ["bash", "run.sh"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -209,7 +293,8 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
         time.sleep(0.05)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == (-number if number == signal.SIGINT else 128 + number), said  # as loops of shells want it
+    # as loops of shells want it
+    assert process.returncode == (-number if number == signal.SIGINT else 128 + number), said
     assert (tmp_path / "saved").exists() and not (tmp_path / "after").exists()
     assert said.endswith("interrupted in stage 1: slow. Go on with:\n  run.sh --stage 1 --nj 1\n"), said
 
@@ -231,7 +316,9 @@ def test_a_folder_that_is_missing_at_the_end_is_no_failure(tmp_path):
 
 
 def test_shell_scripts_pass_shellcheck():
-    listed = subprocess.run(["git", "ls-files", "*.sh", "utils/pydino", ".ci/run"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "*.sh", "utils/pydino", ".ci/run"], cwd=ROOT, capture_output=True, text=True
+    )
     scripts = listed.stdout.split()
     scripts = scripts or [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.sh") if ".venv" not in p.parts]
     done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Python of the environment: what pip is asked for goes to asked.txt; no PyTorch is there, and no index can be reached.
+# Python of the environment: what pip is asked for goes to asked.txt; no PyTorch is there, and no index can be
+# reached.
 PYTHON = """#!/bin/bash
 root=$(cd "$(dirname "$0")/../.." && pwd)
 case $1 in
@@ -37,12 +38,17 @@ def tree(tmp_path):
 
 def test_pytorch_of_another_version_is_not_replaced_by_the_pinned_one(tree):
     done = subprocess.run(
-        ["bash", tree / "utils/setup.sh", "dev"], capture_output=True, text=True, env={**os.environ, "PYDINO_TORCH": "torch==2.11.0"}
+        ["bash", tree / "utils/setup.sh", "dev"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYDINO_TORCH": "torch==2.11.0"},
     )
     assert done.returncode == 0, done.stderr
     first, last = (tree / "asked.txt").read_text().splitlines()
     assert first.endswith(" torch==2.11.0")
-    constraints, requirements = (Path(path).read_text() for path in re.search(r"-c (\S+) -r (\S+)", last).groups())
+    constraints, requirements = (
+        Path(path).read_text() for path in re.search(r"-c (\S+) -r (\S+)", last).groups()
+    )
     pinned = {line.split("==")[0] for line in constraints.splitlines()}
     assert "torch" not in pinned and {"numpy", "pytest"} <= pinned
     assert {"torch>=2.11", "pytest>=8"} <= set(requirements.splitlines())

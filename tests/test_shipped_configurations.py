@@ -1,4 +1,6 @@
-"""The DINO configurations in the egs folders: every one can be loaded, and those of VoxCeleb are the systems that they are named after."""
+"""The DINO configurations in the egs folders: every one can be loaded, and those of VoxCeleb are the systems
+that they are named after.
+"""
 
 from pathlib import Path
 
@@ -44,13 +46,24 @@ def test_small_memory_is_the_papers_system_computed_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("dino-lresnet34.yaml", 2_483_520), ("dino-fwse-resnet34.yaml", 25_889_960), ("dino-ecapa.yaml", 6_186_048)]
+    ("name", "expected"),
+    [
+        ("dino-lresnet34.yaml", 2_483_520),
+        ("dino-fwse-resnet34.yaml", 25_889_960),
+        ("dino-ecapa.yaml", 6_186_048),
+    ],
 )
 def test_the_successors_systems(name, expected):
     config = voxceleb(name)
     encoder = build_encoder(config.encoder, 80)
     assert parameters(encoder) == expected and encoder.embedding_dim == 192
     student, teacher = config.waveform_pair
-    assert teacher.reverberation_probability == 0.3 and teacher.rooms == ["smallroom"] and teacher.noise_snr_db == [10, 28]
-    assert student.reverberation_probability == 0.45 and teacher.noise_probability == student.noise_probability
+    assert (
+        teacher.reverberation_probability == 0.3
+        and teacher.rooms == ["smallroom"]
+        and teacher.noise_snr_db == [10, 28]
+    )
+    assert (
+        student.reverberation_probability == 0.45 and teacher.noise_probability == student.noise_probability
+    )
     assert config.optimiser.schedule == "exponential" and config.batch_size == 256

@@ -9,7 +9,9 @@ from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, koleo, make_teache
 
 
 def reference_loss(student, teacher, centre, student_temperature, teacher_temperature):
-    """The definition, as in the docstring of pydino/ssl/dino.py: a double loop over pairs of views, in float64."""
+    """The definition, as in the docstring of pydino/ssl/dino.py: a double loop over pairs of views, in
+    float64.
+    """
     total, pairs = 0.0, 0
     for g in range(len(teacher)):
         for v in range(len(student)):
@@ -56,12 +58,18 @@ def test_mean_teacher_entropy_tells_one_answer_for_all_from_one_each():
     each = 2 * torch.eye(8).expand(2, 8, 8) - 1
     _, metrics, means = DinoLoss(DinoLossConfig(), 8)(torch.zeros(6, 8, 8), each)
     metrics |= criterion.update_centre(means)
-    assert metrics["mean_teacher_entropy"].item() == pytest.approx(math.log(8), abs=1e-3) and metrics["teacher_entropy"] < 0.01
+    assert (
+        metrics["mean_teacher_entropy"].item() == pytest.approx(math.log(8), abs=1e-3)
+        and metrics["teacher_entropy"] < 0.01
+    )
 
 
 def test_centre_is_a_running_mean_of_the_teachers_logits_used_before_it_is_updated():
     torch.manual_seed(1)
-    criterion, expected = DinoLoss(DinoLossConfig(centre_momentum=0.9), 5), torch.zeros(5, dtype=torch.float64)
+    criterion, expected = (
+        DinoLoss(DinoLossConfig(centre_momentum=0.9), 5),
+        torch.zeros(5, dtype=torch.float64),
+    )
     for _ in range(4):
         teacher = torch.randn(2, 3, 5)
         student = torch.randn(6, 3, 5)
@@ -115,7 +123,9 @@ def test_cosine_loss_and_gradient_equal_a_loop_over_pairs():
     torch.manual_seed(4)
     student, teacher = torch.randn(5, 3, 7, requires_grad=True), torch.randn(2, 3, 7)
     pairs = [(g, v) for g in range(2) for v in range(5) if v != g]
-    expected = sum(1 - torch.cosine_similarity(teacher[g].double(), student[v].double()).mean() for g, v in pairs) / len(pairs)
+    expected = sum(
+        1 - torch.cosine_similarity(teacher[g].double(), student[v].double()).mean() for g, v in pairs
+    ) / len(pairs)
     loss = cosine_loss(student, teacher)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     assert torch.allclose(*(torch.autograd.grad(x, student)[0] for x in (loss, expected)), atol=1e-7)

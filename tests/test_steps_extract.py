@@ -1,4 +1,6 @@
-"""Extraction as a step: equal to embedding the files, whatever the number of jobs; strict counts; features of another making refused."""
+"""Extraction as a step: equal to embedding the files, whatever the number of jobs; strict counts; features of
+another making refused.
+"""
 
 import os
 import subprocess
@@ -29,14 +31,33 @@ def make_data(data, lengths=LENGTHS):
     (data / "wav.scp").write_text("".join(f"{key} {data}/wav/{key}.wav\n" for key in keys))
     (data / "utt2spk").write_text("".join(f"{key} {key}\n" for key in keys))
     config = configuration()["front_end"]
-    (data / "fbank.yaml").write_text(yaml.safe_dump({k: v for k, v in config["features"].items() if k != "kind"} | {"energy_floor": 1.0}))
+    (data / "fbank.yaml").write_text(
+        yaml.safe_dump({k: v for k, v in config["features"].items() if k != "kind"} | {"energy_floor": 1.0})
+    )
     (data / "vad.yaml").write_text(yaml.safe_dump(config["vad"]))
     (data / "log").mkdir()
     for kind in ("fbank", "vad"):
         compress = ["--compress", "false"] if kind == "fbank" else []
         common = ["--config", str(data / f"{kind}.yaml")]
-        assert main([f"compute-{kind}", *common, *compress, str(data), str(data / "ark"), str(data / "log")]) == 0
-        assert main(["gather-features", *common, "--jobs", "1", kind, str(data), str(data / "ark"), str(data / "log")]) == 0
+        assert (
+            main([f"compute-{kind}", *common, *compress, str(data), str(data / "ark"), str(data / "log")])
+            == 0
+        )
+        assert (
+            main(
+                [
+                    "gather-features",
+                    *common,
+                    "--jobs",
+                    "1",
+                    kind,
+                    str(data),
+                    str(data / "ark"),
+                    str(data / "log"),
+                ]
+            )
+            == 0
+        )
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +102,29 @@ def test_the_step_equals_embedding_the_files(place, extracted, capsys):
 
 
 def test_the_step_leaves_what_others_rely_on(place, extracted):
-    assert sorted(p.name for p in extracted.iterdir()) == [".done", "log", "meta.yaml", "xvector.ark", "xvector.scp"]
+    assert sorted(p.name for p in extracted.iterdir()) == [
+        ".done",
+        "log",
+        "meta.yaml",
+        "xvector.ark",
+        "xvector.scp",
+    ]
     meta = yaml.safe_load((extracted / "meta.yaml").read_text())
     assert meta == {
-        "model": "dino", "role": "teacher", "seed": 0, "train_set": "train_ssl", "data": "test", "data_dir": "data/test",
-        "model_dir": "teacher", "keep_silence": False, "version": "0.1.0",
+        "model": "dino",
+        "role": "teacher",
+        "seed": 0,
+        "train_set": "train_ssl",
+        "data": "test",
+        "data_dir": "data/test",
+        "model_dir": "teacher",
+        "keep_silence": False,
+        "version": "0.1.0",
         "command": "steps/extract_embeddings.sh teacher data/test exp/xvectors_test",
-    }  # fmt: skip
-    assert "without a voiced frame" in "".join(log.read_text() for log in (extracted / "log").glob("extract.*.log"))
+    }
+    assert "without a voiced frame" in "".join(
+        log.read_text() for log in (extracted / "log").glob("extract.*.log")
+    )
 
 
 def test_the_number_of_jobs_changes_no_bit_and_a_rerun_does_nothing(place, extracted):
@@ -107,7 +143,19 @@ def test_kept_silence_needs_no_vad_and_is_another_embedding(place, extracted, ca
         (data / name).write_text((place / "data/test" / name).read_text())
     assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/x")]) == 1
     assert "run steps/compute_vad.sh" in capsys.readouterr().err
-    assert main(["extract-embeddings", "--keep-silence", "true", str(place / "teacher"), str(data), str(place / "exp/x")]) == 0
+    assert (
+        main(
+            [
+                "extract-embeddings",
+                "--keep-silence",
+                "true",
+                str(place / "teacher"),
+                str(data),
+                str(place / "exp/x"),
+            ]
+        )
+        == 0
+    )
     kept = dict(read_scp_objects(place / "exp/x/xvector.1.scp"))
     removed = embeddings(place, extracted)
     assert not np.allclose(kept["utt0"], removed["utt0"], atol=1e-3)
@@ -126,13 +174,25 @@ def copy_of(place, name, **changed):
 @pytest.mark.parametrize(
     "file, key, value, said",
     [
-        ("conf/fbank.yaml", "num_mel_bins", 23, "num_mel_bins is 23, but the model was trained with num_mel_bins: 20"),
+        (
+            "conf/fbank.yaml",
+            "num_mel_bins",
+            23,
+            "num_mel_bins is 23, but the model was trained with num_mel_bins: 20",
+        ),
         ("conf/fbank.yaml", "sample_frequency", 8000.0, "sample_frequency is 8000.0"),
-        ("conf/vad.yaml", "vad_energy_threshold", 5.0, "make the features anew with steps/compute_vad.sh --vad-config"),
+        (
+            "conf/vad.yaml",
+            "vad_energy_threshold",
+            5.0,
+            "make the features anew with steps/compute_vad.sh --vad-config",
+        ),
     ],
 )
 def test_features_of_another_making_are_refused(place, capsys, file, key, value, said):
-    data = copy_of(place, f"other_{key}", **{file: lambda text: yaml.safe_dump(yaml.safe_load(text) | {key: value})})
+    data = copy_of(
+        place, f"other_{key}", **{file: lambda text: yaml.safe_dump(yaml.safe_load(text) | {key: value})}
+    )
     assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/refused")]) == 1
     message = capsys.readouterr().err
     assert said in message and file in message and "Traceback" not in message
@@ -140,17 +200,27 @@ def test_features_of_another_making_are_refused(place, capsys, file, key, value,
 
 
 def test_options_that_only_choose_recordings_do_not_matter(place):
-    allowed = {"conf/fbank.yaml": lambda text: text.replace("allow_downsample: false", "allow_downsample: true")}
+    allowed = {
+        "conf/fbank.yaml": lambda text: text.replace("allow_downsample: false", "allow_downsample: true")
+    }
     data = copy_of(place, "resampled", **allowed)
     assert "allow_downsample: true" in (data / "conf/fbank.yaml").read_text()
     assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/resampled")]) == 0
 
 
 def test_an_utterance_without_features_is_counted_and_named(place):
-    data = copy_of(place, "short", **{"feats.scp": lambda text: "".join(line for line in text.splitlines(True) if "utt2 " not in line)})
+    data = copy_of(
+        place,
+        "short",
+        **{"feats.scp": lambda text: "".join(line for line in text.splitlines(True) if "utt2 " not in line)},
+    )
     done = step(place, "--nj", "2", "teacher", "data/short", "exp/short")
     assert done.returncode == 1
-    assert "1 of 7 utterances" in done.stderr and "utt2 has no features" in done.stderr and "fix_data_dir.sh" in done.stderr
+    assert (
+        "1 of 7 utterances" in done.stderr
+        and "utt2 has no features" in done.stderr
+        and "fix_data_dir.sh" in done.stderr
+    )
     assert not (place / "exp/short/.done").exists()
     done = step(place, "--max-drop", "0.2", "teacher", "data/short", "exp/short")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""Feature and voice activity steps on a data directory: files, counts, parts, refusals; once through the shell, else in-process."""
+"""Feature and voice activity steps on a data directory: files, counts, parts, refusals; once through the
+shell, else in-process.
+"""
 
 import json
 import os
@@ -49,7 +51,21 @@ def compute(data, jobs=1, kind="fbank", config="conf/fbank.yaml", max_drop="0", 
     for index in range(1, jobs + 1):
         part = ["--part", f"{index}/{jobs}", "--compress", "false", *extra]
         assert main([f"compute-{kind}", "--config", config, *part, data, arks, "log"]) == 0
-    return main(["gather-features", "--config", config, "--jobs", str(jobs), "--max-drop", max_drop, kind, data, arks, "log"])
+    return main(
+        [
+            "gather-features",
+            "--config",
+            config,
+            "--jobs",
+            str(jobs),
+            "--max-drop",
+            max_drop,
+            kind,
+            data,
+            arks,
+            "log",
+        ]
+    )
 
 
 def vad(data):
@@ -76,7 +92,8 @@ def test_values_do_not_depend_on_the_number_of_jobs(recipe):
     assert float(Path(data, "frame_shift").read_text()) == 0.01
     assert float(read_table(f"{data}/utt2dur")["d1_clean"]) == pytest.approx(36837 / 16000)
     assert "num_mel_bins: 40" in Path(data, "conf", "fbank.yaml").read_text()
-    assert "low_freq: 20.0" in Path(data, "conf", "fbank.yaml").read_text()  # resolved: what the file left unsaid is there
+    # resolved: what the file left unsaid is there
+    assert "low_freq: 20.0" in Path(data, "conf", "fbank.yaml").read_text()
 
 
 def test_dither_does_not_depend_on_jobs_and_follows_the_stored_hash(recipe):
@@ -92,15 +109,28 @@ def test_dither_does_not_depend_on_jobs_and_follows_the_stored_hash(recipe):
 
 
 def test_dropped_utterances_fail_by_default_and_are_named(recipe, capsys):
-    bad = {"short": WAV / "tiny399.wav", "stereo": WAV / "bad_stereo.wav", "gone": "nowhere.wav", "cut": WAV / "bad_trunc.wav"}
+    bad = {
+        "short": WAV / "tiny399.wav",
+        "stereo": WAV / "bad_stereo.wav",
+        "gone": "nowhere.wav",
+        "cut": WAV / "bad_trunc.wav",
+    }
     data = make_data({**good(), **bad})
     assert compute(data) == 1
     message = capsys.readouterr().err
-    assert "4 of 9 utterances" in message and "--max-drop 0.445" in message and "log/raw_fbank_train.dropped" in message
+    assert (
+        "4 of 9 utterances" in message
+        and "--max-drop 0.445" in message
+        and "log/raw_fbank_train.dropped" in message
+    )
     assert not Path(data, "feats.scp").exists()
     dropped = read_table("log/raw_fbank_train.dropped", check_sorted=False)
     assert set(dropped) == set(bad)
-    assert "too short for one window" in dropped["short"] and "--channel" in dropped["stereo"] and "truncated" in dropped["cut"]
+    assert (
+        "too short for one window" in dropped["short"]
+        and "--channel" in dropped["stereo"]
+        and "truncated" in dropped["cut"]
+    )
     assert compute(data, max_drop="0.445") == 0
     assert list(read_table(f"{data}/feats.scp")) == GOOD
 
@@ -160,10 +190,15 @@ def test_vad_reads_the_energy_and_equals_kaldi(recipe):
     assert "vad_energy_mean_scale: 0.5" in Path(data, "conf", "vad.yaml").read_text()
 
 
-@pytest.mark.parametrize("kind, options, readable", [
-    ("fbank", "use_energy: false", False), ("fbank", "use_energy: true", True), ("mfcc", "htk_compat: true", True),
-    ("mfcc", "use_energy: false", False),
-])
+@pytest.mark.parametrize(
+    "kind, options, readable",
+    [
+        ("fbank", "use_energy: false", False),
+        ("fbank", "use_energy: true", True),
+        ("mfcc", "htk_compat: true", True),
+        ("mfcc", "use_energy: false", False),
+    ],
+)
 def test_vad_never_takes_a_mel_filter_for_the_energy(recipe, capsys, kind, options, readable):
     Path("conf/fbank.yaml").write_text(f"dither: 0.0\n{options}\n")
     data = make_data(good())
@@ -176,28 +211,42 @@ def test_vad_never_takes_a_mel_filter_for_the_energy(recipe, capsys, kind, optio
             np.testing.assert_array_equal(decisions, right[key])
     else:
         assert vad(data) == 1
-        assert "energy.scp is not there" in (message := capsys.readouterr().err) and "make_fbank.sh" in message
+        assert (
+            "energy.scp is not there" in (message := capsys.readouterr().err) and "make_fbank.sh" in message
+        )
 
 
 @pytest.mark.parametrize("archive", ["raw_fbank_train.2.ark", "energy_fbank_train.2.ark", "vad_train.2.ark"])
-@pytest.mark.parametrize("spoil", [lambda path: os.truncate(path, os.path.getsize(path) - 9), os.remove, lambda path: os.truncate(path, 0)])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda path: os.truncate(path, os.path.getsize(path) - 9), os.remove, lambda path: os.truncate(path, 0)],
+)
 def test_an_archive_that_is_not_what_its_job_wrote_is_not_taken(recipe, capsys, archive, spoil):
     data = make_data(good())
     kind, table = ("vad", "vad.scp") if archive.startswith("vad") else ("fbank", "feats.scp")
     assert compute(data, jobs=2) == 0
     for index in (1, 2) if kind == "vad" else ():
-        assert main(["compute-vad", "--config", "conf/vad.yaml", "--part", f"{index}/2", data, "feats", "log"]) == 0
+        assert (
+            main(["compute-vad", "--config", "conf/vad.yaml", "--part", f"{index}/2", data, "feats", "log"])
+            == 0
+        )
     Path(data, table).unlink(missing_ok=True)
     spoil(f"feats/{archive}")
     gather = ["gather-features", "--config", f"conf/{kind}.yaml", "--jobs", "2", kind, data, "feats", "log"]
     assert main(gather) == 1 and not Path(data, table).exists()
     said = capsys.readouterr().err
-    assert f"part 2, feats/{archive}, is not what its job wrote" in said and "run the step again, which makes it anew" in said
+    assert (
+        f"part 2, feats/{archive}, is not what its job wrote" in said
+        and "run the step again, which makes it anew" in said
+    )
 
 
 def run_step(step, *arguments, **environment):
     return subprocess.run(
-        [ROOT / "steps" / step, *arguments], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [ROOT / "steps" / step, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
 
@@ -207,7 +256,11 @@ def test_the_steps_write_what_kaldi_users_expect_and_do_nothing_twice(recipe):
     done = run_step("make_fbank.sh", "--nj", "2", data, "exp/make_fbank/train", "feats")
     assert done.returncode == 0, done.stderr
     assert "5 utterances in, 5 out, 0 dropped" in done.stderr and "make_fbank.sh: succeeded" in done.stderr
-    for name in ("feats/raw_fbank_train.1.ark", "feats/raw_fbank_train.2.scp", "exp/make_fbank/train/make_fbank_train.1.log"):
+    for name in (
+        "feats/raw_fbank_train.1.ark",
+        "feats/raw_fbank_train.2.scp",
+        "exp/make_fbank/train/make_fbank_train.1.log",
+    ):
         assert Path(name).exists(), name
     assert len(matrices(f"{data}/feats.scp")["d1_clean"]) == 228
     before = os.stat("feats/raw_fbank_train.1.ark").st_mtime_ns
@@ -215,20 +268,28 @@ def test_the_steps_write_what_kaldi_users_expect_and_do_nothing_twice(recipe):
     assert "up to date" in again.stderr and os.stat("feats/raw_fbank_train.1.ark").st_mtime_ns == before
     voiced = run_step("compute_vad.sh", "--nj", "2", data, "exp/make_vad/train", "feats")
     assert voiced.returncode == 0, voiced.stderr
-    assert Path("feats/vad_train.2.ark").exists() and "up to date" in run_step("compute_vad.sh", data, "exp/v", "feats").stderr
+    assert (
+        Path("feats/vad_train.2.ark").exists()
+        and "up to date" in run_step("compute_vad.sh", data, "exp/v", "feats").stderr
+    )
 
 
 def test_an_archive_that_was_cut_short_or_lost_is_made_again(recipe):
     data = make_data(good())
     whole = {}
     for spoil in (lambda path: os.truncate(path, os.path.getsize(path) // 2), os.remove):
-        for step, ark in [("make_fbank.sh", "raw_fbank_train.1.ark"), ("make_fbank.sh", "energy_fbank_train.1.ark"),
-                          ("compute_vad.sh", "vad_train.1.ark")]:  # fmt: skip
+        for step, ark in [
+            ("make_fbank.sh", "raw_fbank_train.1.ark"),
+            ("make_fbank.sh", "energy_fbank_train.1.ark"),
+            ("compute_vad.sh", "vad_train.1.ark"),
+        ]:
             assert run_step(step, "--nj", "1", data, "log", "feats").returncode == 0
             before = whole.setdefault(ark, Path("feats", ark).read_bytes())
             spoil(f"feats/{ark}")
             again = run_step(step, "--nj", "1", data, "log", "feats")
-            assert again.returncode == 0 and ark in again.stderr and "to be redone" in again.stderr, again.stderr
+            assert again.returncode == 0 and ark in again.stderr and "to be redone" in again.stderr, (
+                again.stderr
+            )
             assert Path("feats", ark).read_bytes() == before
 
 
@@ -241,11 +302,14 @@ def test_a_redo_that_fails_leaves_nothing_that_points_into_its_archives(recipe):
     assert not Path(data, "feats.scp").exists() and not Path(data, "energy.scp").exists()
 
 
-@pytest.mark.parametrize("speakers, said", [
-    ("d1_clean s\nd2_noise s\n", "3 of 5 utterances have no speaker, first: d3_silence"),
-    ("d2_noise s\nd1_clean s\n", "not in sorted order"),
-    ("d1_clean s\nd1_clean s\n", "is there twice"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "speakers, said",
+    [
+        ("d1_clean s\nd2_noise s\n", "3 of 5 utterances have no speaker, first: d3_silence"),
+        ("d2_noise s\nd1_clean s\n", "not in sorted order"),
+        ("d1_clean s\nd1_clean s\n", "is there twice"),
+    ],
+)
 def test_an_utterance_needs_its_speaker_where_speakers_are_known(recipe, capsys, speakers, said):
     data = make_data(good())
     Path(data, "utt2spk").write_text(speakers)
@@ -272,8 +336,19 @@ def test_reports_are_json(recipe):
 
 
 def step(*arguments, **variables):
-    command = [ROOT / "steps/make_fbank.sh", "--nj", "2", "--compress", "false", "--fbank-config", "conf/fbank.yaml", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **variables})
+    command = [
+        ROOT / "steps/make_fbank.sh",
+        "--nj",
+        "2",
+        "--compress",
+        "false",
+        "--fbank-config",
+        "conf/fbank.yaml",
+        *arguments,
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, **variables}
+    )
 
 
 def test_a_rerun_after_a_failure_does_the_missing_job_only(recipe):
@@ -286,7 +361,10 @@ def test_a_rerun_after_a_failure_does_the_missing_job_only(recipe):
     blocked.rmdir()
     done = step(data, "log", "feats")
     assert done.returncode == 0 and "1 of 2 jobs are done by an earlier run" in done.stderr, done.stderr
-    assert Path("log/make_fbank_train.1.log").stat().st_mtime_ns == first and list(matrices(f"{data}/feats.scp")) == GOOD
+    assert (
+        Path("log/make_fbank_train.1.log").stat().st_mtime_ns == first
+        and list(matrices(f"{data}/feats.scp")) == GOOD
+    )
 
 
 def test_a_part_that_was_lost_between_two_runs_fails_the_first_rerun_and_is_mended_by_the_next(recipe):
@@ -297,17 +375,25 @@ def test_a_part_that_was_lost_between_two_runs_fails_the_first_rerun_and_is_mend
     blocked.rmdir()
     os.truncate("feats/raw_fbank_train.1.ark", 100)
     done = step(data, "log", "feats")
-    assert done.returncode == 1 and "part 1, feats/raw_fbank_train.1.ark, is not what its job wrote" in done.stderr, done.stderr
+    assert (
+        done.returncode == 1
+        and "part 1, feats/raw_fbank_train.1.ark, is not what its job wrote" in done.stderr
+    ), done.stderr
     assert not Path(data, "feats.scp").exists() and not Path(data, ".done.features").exists()
     assert step(data, "log", "feats").returncode == 0 and list(matrices(f"{data}/feats.scp")) == GOOD
 
 
 def test_a_wrapper_of_the_users_own(recipe):
-    """One with Kaldi's interface and no more: options with a value, JOB=1:N, a log, a command that is joined and given to a shell."""
+    """One with Kaldi's interface and no more: options with a value, JOB=1:N, a log, a command that is joined
+    and given to a shell.
+    """
     wrapper = recipe / "slurm.pl"
     wrapper.write_text(r"""#!/usr/bin/env bash
 while [[ $1 == --* ]]; do
-  case $1 in --mem | --time | --num-threads | --gpu | --max-jobs-run | --config) shift 2 ;; *) echo "$1 not described" >&2; exit 255 ;; esac
+  case $1 in
+    --mem | --time | --num-threads | --gpu | --max-jobs-run | --config) shift 2 ;;
+    *) echo "$1 not described" >&2; exit 255 ;;
+  esac
 done
 [[ $1 =~ ^JOB=1:([0-9]+)$ ]] || exit 255
 echo used >> used

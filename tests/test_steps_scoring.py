@@ -1,4 +1,6 @@
-"""The steps that score and classify, from embedding folders to result files, and what they say to mistakes."""
+"""The steps that score and classify, from embedding folders to result files, and what they say to
+mistakes.
+"""
 
 import json
 import os
@@ -11,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures" / "backend"
-RESULT_KEYS = "task model backend treatment labels train_set test_set metric value unit ci n seed config version".split()
+RESULT_KEYS = (
+    "task model backend treatment labels train_set test_set metric value unit ci n seed config version"
+).split()
 
 
 def call(*words, folder, status=0):
@@ -19,9 +23,13 @@ def call(*words, folder, status=0):
     program = ["pydino", *words[1:]] if words[0] == "pydino" else [str(ROOT / "steps" / words[0]), *words[1:]]
     line = '. "$0/path.sh" && exec "$@"'
     done = subprocess.run(
-        ["bash", "-c", line, str(ROOT), *map(str, program)], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
+        ["bash", "-c", line, str(ROOT), *map(str, program)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -43,7 +51,9 @@ def write_table(path, table):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """A folder with a blank and an accent in its name: embeddings of train, enroll and test as Kaldi's figures have them."""
+    """A folder with a blank and an accent in its name: embeddings of train, enroll and test as Kaldi's
+    figures have them.
+    """
     folder = tmp_path_factory.mktemp("sprach daten é")
     kaldi = np.load(FIXTURES / "kaldi.npz")
     for name in ("train", "enroll", "test"):
@@ -79,17 +89,38 @@ def test_plda_from_labels_to_results_is_kaldis(corpus, plda):
     arguments = [*options, "trials", "x/enroll", "x/test", "s/plda.txt"]
     said = call("score.sh", *arguments, folder=corpus)
     assert "EER 14.00 [" in said and "40 speakers" in said
-    scores = np.array([line.split()[2] for line in (corpus / "s" / "plda.txt").read_text().splitlines()], dtype=float)
-    np.testing.assert_allclose(scores, np.load(FIXTURES / "kaldi.npz")["scores_numutts"], rtol=1e-3, atol=1e-3)
+    scores = np.array(
+        [line.split()[2] for line in (corpus / "s" / "plda.txt").read_text().splitlines()], dtype=float
+    )
+    np.testing.assert_allclose(
+        scores, np.load(FIXTURES / "kaldi.npz")["scores_numutts"], rtol=1e-3, atol=1e-3
+    )
     results = results_of(corpus / "s" / "plda.result.json")
     assert list(results) == ["eer", "mindcf_0.01", "mindcf_0.05"]
     eer = results["eer"]
-    assert (eer["model"], eer["seed"], eer["train_set"], eer["test_set"], eer["labels"]) == ("dino", 3, "mini/train", "dev", "train")
-    assert (eer["value"], eer["unit"], eer["n"], eer["config"]) == (14.0, "percent", 2000, "dino_mini/teacher")
-    assert results["mindcf_0.01"]["value"] == pytest.approx(0.895) and results["mindcf_0.05"]["value"] == pytest.approx(0.7033, abs=1e-4)
+    assert (eer["model"], eer["seed"], eer["train_set"], eer["test_set"], eer["labels"]) == (
+        "dino",
+        3,
+        "mini/train",
+        "dev",
+        "train",
+    )
+    assert (eer["value"], eer["unit"], eer["n"], eer["config"]) == (
+        14.0,
+        "percent",
+        2000,
+        "dino_mini/teacher",
+    )
+    assert results["mindcf_0.01"]["value"] == pytest.approx(0.895) and results["mindcf_0.05"][
+        "value"
+    ] == pytest.approx(0.7033, abs=1e-4)
     assert all(result["ci"][0] <= result["value"] <= result["ci"][1] for result in results.values())
     curve = json.loads((corpus / "s" / "plda.det.json").read_text())
-    assert len(curve["miss"]) == len(curve["false_alarm"]) and curve["trials"] == "dev" and curve["scores"] == "s/plda.txt"
+    assert (
+        len(curve["miss"]) == len(curve["false_alarm"])
+        and curve["trials"] == "dev"
+        and curve["scores"] == "s/plda.txt"
+    )
     assert "is up to date" in call("score.sh", *arguments, folder=corpus)
 
 
@@ -108,10 +139,20 @@ def test_cosine_of_every_treatment(corpus):
 def test_trials_without_labels_have_scores_only(corpus):
     bare = "".join(" ".join(line.split()[:2]) + "\n" for line in (corpus / "trials").read_text().splitlines())
     (corpus / "trials2").write_text(bare)
-    assert "no third field" in call("score.sh", "trials2", "x/enroll", "x/test", "bare/cosine.txt", folder=corpus)
+    assert "no third field" in call(
+        "score.sh", "trials2", "x/enroll", "x/test", "bare/cosine.txt", folder=corpus
+    )
     assert len((corpus / "bare" / "cosine.txt").read_text().splitlines()) == 2000
     assert not (corpus / "bare" / "cosine.result.json").exists()
-    said = call("pydino", "evaluate-scores", "trials2", "bare/cosine.txt", "bare/r.result.json", folder=corpus, status=1)
+    said = call(
+        "pydino",
+        "evaluate-scores",
+        "trials2",
+        "bare/cosine.txt",
+        "bare/r.result.json",
+        folder=corpus,
+        status=1,
+    )
     assert "trials2 has no third field" in said
 
 
@@ -132,24 +173,56 @@ def test_plda_is_skipped_where_labels_do_not_allow_it(corpus, tmp_path, speakers
     said = call("train_plda.sh", tmp_path / "utt2spk", "x/train", out, folder=corpus)
     assert reason in said and reason in (out / "skipped").read_text() and not (out / "plda").exists()
     (tmp_path / "plda.txt").write_text("of an earlier run")
-    said = call("score.sh", "--backend", "plda", "--plda-dir", out, "trials", "x/enroll", "x/test", tmp_path / "plda.txt", folder=corpus)
+    said = call(
+        "score.sh",
+        "--backend",
+        "plda",
+        "--plda-dir",
+        out,
+        "trials",
+        "x/enroll",
+        "x/test",
+        tmp_path / "plda.txt",
+        folder=corpus,
+    )
     assert reason in said and not (tmp_path / "plda.txt").exists()
 
 
 @pytest.mark.parametrize(
     "trials, options, message",
     [
-        ("e000 nosuch target\ne000 e000-u02 nontarget\n", [], "1 of 2 utterances have no embedding in x/test/xvector.scp, first: nosuch"),
-        ("nosuch e000-u02 target\ne000 e001-u01 nontarget\n", [], "1 of 2 models are not in x/enroll/spk2utt, first: nosuch"),
+        (
+            "e000 nosuch target\ne000 e000-u02 nontarget\n",
+            [],
+            "1 of 2 utterances have no embedding in x/test/xvector.scp, first: nosuch",
+        ),
+        (
+            "nosuch e000-u02 target\ne000 e001-u01 nontarget\n",
+            [],
+            "1 of 2 models are not in x/enroll/spk2utt, first: nosuch",
+        ),
         ("e000 e000-u02 target\ne000 e001-u01 target\n", [], "all 2 trials are target"),
         ("e000 e000-u02 target\ne000 e000-u03 nontarget\n", ["--utt2spk", "utt2spk"], "single speaker e000"),
         ("e000 e000-u02 target\ne000 e000-u02 nontarget\n", [], "come twice, first: e000 e000-u02"),
-        ("e000 e000-u02 target\ne001 e000-u02 nontarget\n", ["--utt2spk", "train.utt2spk"], "train.utt2spk does not know"),
+        (
+            "e000 e000-u02 target\ne001 e000-u02 nontarget\n",
+            ["--utt2spk", "train.utt2spk"],
+            "train.utt2spk does not know",
+        ),
     ],
 )
 def test_bad_trials_are_named(corpus, tmp_path, trials, options, message):
     (tmp_path / "trials").write_text(trials)
-    said = call("score.sh", *options, tmp_path / "trials", "x/enroll", "x/test", tmp_path / "s.txt", folder=corpus, status=1)
+    said = call(
+        "score.sh",
+        *options,
+        tmp_path / "trials",
+        "x/enroll",
+        "x/test",
+        tmp_path / "s.txt",
+        folder=corpus,
+        status=1,
+    )
     assert message in said
     assert not (tmp_path / "s.result.json").exists() and not (tmp_path / ".done.s").exists()
 
@@ -171,7 +244,9 @@ def test_plda_of_a_collapsed_model_is_skipped(tmp_path):
 def test_an_embedding_that_is_not_finite_is_named(tmp_path):
     write_embeddings(tmp_path / "x", ["a1", "a2"], [[1, 2], [np.nan, 1]], "x")
     (tmp_path / "trials").write_text("a1 a2\n")
-    assert "the embedding of a2 is not finite" in call("score.sh", "trials", "x", "x", "s.txt", folder=tmp_path, status=1)
+    assert "the embedding of a2 is not finite" in call(
+        "score.sh", "trials", "x", "x", "s.txt", folder=tmp_path, status=1
+    )
 
 
 def test_wrong_options_are_refused(corpus):
@@ -180,19 +255,40 @@ def test_wrong_options_are_refused(corpus):
         ("--backend", "pdla", "is neither cosine nor plda"),
         ("--backed", "plda", "did you mean --backend"),
     ):
-        assert message in call("score.sh", option, value, "trials", "x/enroll", "x/test", "w.txt", folder=corpus, status=1)
+        assert message in call(
+            "score.sh", option, value, "trials", "x/enroll", "x/test", "w.txt", folder=corpus, status=1
+        )
 
 
 def test_classes_and_numbers_are_read_off(corpus):
     kaldi = np.load(FIXTURES / "kaldi.npz")
     keys, first = kaldi["train_keys"].tolist(), kaldi["train"][:, 0]
-    write_table(corpus / "utt2side", {key: "high" if value > 0 else "low" for key, value in zip(keys, first, strict=True)})
-    write_table(corpus / "utt2age", {key: f"{40 + 10 * value:.2f}" for key, value in zip(keys, first, strict=True)})
-    said = call("train_classifier.sh", "--task", "side", "--utt2spk", "train.utt2spk", "x/train", "utt2side", "t/side", folder=corpus)
+    write_table(
+        corpus / "utt2side",
+        {key: "high" if value > 0 else "low" for key, value in zip(keys, first, strict=True)},
+    )
+    write_table(
+        corpus / "utt2age", {key: f"{40 + 10 * value:.2f}" for key, value in zip(keys, first, strict=True)}
+    )
+    said = call(
+        "train_classifier.sh",
+        "--task",
+        "side",
+        "--utt2spk",
+        "train.utt2spk",
+        "x/train",
+        "utt2side",
+        "t/side",
+        folder=corpus,
+    )
     assert "900 utterances of 150 speakers, 10 folds" in said
     results = results_of(corpus / "t" / "side" / "side.result.json")
     assert list(results) == ["uar", "f1_micro", "f1_macro", "accuracy"]
-    assert results["uar"]["value"] > 90 and results["uar"]["backend"] == "logreg" and results["uar"]["unit"] == "percent"
+    assert (
+        results["uar"]["value"] > 90
+        and results["uar"]["backend"] == "logreg"
+        and results["uar"]["unit"] == "percent"
+    )
     lines = [line.split() for line in (corpus / "t" / "side" / "predictions.txt").read_text().splitlines()]
     right = 100 * np.mean([line[1] == line[2] for line in lines])
     assert len(lines) == 900 and right == pytest.approx(results["accuracy"]["value"], abs=1e-4)
@@ -207,16 +303,25 @@ def test_labels_of_speakers_are_spread_over_their_utterances(corpus):
     write_table(corpus / "spk2gender", {speaker: "mf"[i % 2] for i, speaker in enumerate(speakers)})
     options = ["--task", "gender", "--folds", "3", "--utt2spk", "train.utt2spk"]
     call("train_classifier.sh", *options, "x/train", "spk2gender", "t/gender", folder=corpus)
-    assert abs(results_of(corpus / "t" / "gender" / "gender.result.json")["uar"]["value"] - 50) < 15  # there is nothing to find
+    # there is nothing to find
+    assert abs(results_of(corpus / "t" / "gender" / "gender.result.json")["uar"]["value"] - 50) < 15
 
 
 @pytest.mark.parametrize(
     "label, options, message",
     [
         (lambda i, speaker: "x", [], "every utterance has the label x"),
-        (lambda i, speaker: "x" if speaker == "t003" else "yz"[i % 2], [], "only the speaker t003 has the class x"),
+        (
+            lambda i, speaker: "x" if speaker == "t003" else "yz"[i % 2],
+            [],
+            "only the speaker t003 has the class x",
+        ),
         (lambda i, speaker: None if i % 2 else "x", [], "450 utterances have no label"),
-        (lambda i, speaker: "old" if i == 7 else "30", ["--kind", "number"], "the label of t001-u01 is 'old', not a number"),
+        (
+            lambda i, speaker: "old" if i == 7 else "30",
+            ["--kind", "number"],
+            "the label of t001-u01 is 'old', not a number",
+        ),
         (lambda i, speaker: "xy"[i % 2], ["--folds", "1000"], "--folds 1000"),
     ],
 )
@@ -224,7 +329,16 @@ def test_bad_labels_are_named(corpus, tmp_path, label, options, message):
     pairs = [line.split() for line in (corpus / "train.utt2spk").read_text().splitlines()]
     table = {key: label(i, speaker) for i, (key, speaker) in enumerate(pairs)}
     write_table(tmp_path / "labels", {key: value for key, value in table.items() if value is not None})
-    words = ["--task", "t", *options, "--utt2spk", "train.utt2spk", "x/train", tmp_path / "labels", tmp_path / "out"]
+    words = [
+        "--task",
+        "t",
+        *options,
+        "--utt2spk",
+        "train.utt2spk",
+        "x/train",
+        tmp_path / "labels",
+        tmp_path / "out",
+    ]
     assert message in call("train_classifier.sh", *words, folder=corpus, status=1)
     assert not (tmp_path / "out" / ".done").exists()
 
@@ -233,7 +347,18 @@ def test_a_single_speaker_cannot_be_classified(tmp_path):
     write_embeddings(tmp_path / "x", ["a1", "a2"], np.eye(2), "x")
     write_table(tmp_path / "utt2spk", {"a1": "a", "a2": "a"})
     write_table(tmp_path / "labels", {"a1": "p", "a2": "q"})
-    said = call("train_classifier.sh", "--task", "t", "--utt2spk", "utt2spk", "x", "labels", "out", folder=tmp_path, status=1)
+    said = call(
+        "train_classifier.sh",
+        "--task",
+        "t",
+        "--utt2spk",
+        "utt2spk",
+        "x",
+        "labels",
+        "out",
+        folder=tmp_path,
+        status=1,
+    )
     assert "single speaker a" in said
 
 
@@ -251,4 +376,6 @@ def test_trials_are_all_pairs_or_a_keyed_sample(corpus, tmp_path):
     assert len(sample) == 2001 and sum(line.endswith(" target") for line in sample) == min(targets, 1000)
     assert set(sample) <= {" ".join(pair) for pair in pairs}
     write_table(tmp_path / "one", {"a1": "a", "a2": "a"})
-    assert "single speaker" in call("pydino", "make-trials", tmp_path / "one", tmp_path / "t", folder=corpus, status=1)
+    assert "single speaker" in call(
+        "pydino", "make-trials", tmp_path / "one", tmp_path / "t", folder=corpus, status=1
+    )

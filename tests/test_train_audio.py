@@ -1,4 +1,6 @@
-"""Training on recordings: with nothing done to them the same as on their features; with everything, deterministic and resumable."""
+"""Training on recordings: with nothing done to them the same as on their features; with everything,
+deterministic and resumable.
+"""
 
 import subprocess
 from pathlib import Path
@@ -15,13 +17,22 @@ from pydino.kaldi import write_table
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {
-    "epochs": 2, "batch_size": 8, "on_collapse": "warn", "koleo_weight": 0.1,
+    "epochs": 2,
+    "batch_size": 8,
+    "on_collapse": "warn",
+    "koleo_weight": 0.1,
     "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
     "crops": {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"name": "sgd", "lr": 0.01, "warmup_epochs": 0},
-}  # fmt: skip
-PLAIN = {"reverberation_probability": 0, "noise_probability": 0, "babble_probability": 0, "gain_db": 0, "equaliser_db": 0}
+}
+PLAIN = {
+    "reverberation_probability": 0,
+    "noise_probability": 0,
+    "babble_probability": 0,
+    "gain_db": 0,
+    "equaliser_db": 0,
+}
 PLAIN |= {"time_mask_frames": 0, "frequency_mask_bands": 0}
 
 
@@ -32,11 +43,16 @@ def corpus(tmp_path_factory):
     draw, wavs = np.random.default_rng(0), {}
     for number in range(12):
         length = 9000 if number == 5 else 16000 + 1111 * number
-        wave = 0.1 * np.sin(2 * np.pi * (200 + 50 * number) * np.arange(length) / 16000) + 0.02 * draw.normal(size=length)
+        wave = 0.1 * np.sin(2 * np.pi * (200 + 50 * number) * np.arange(length) / 16000) + 0.02 * draw.normal(
+            size=length
+        )
         name = f"s{number % 3}-u{number:02d}"
         wavs[name] = str(folder / f"{name}.{'flac' if number % 2 else 'wav'}")
         soundfile.write(wavs[name], wave, 16000, subtype="PCM_16")
-    lists = {"noise": 0.1 * draw.normal(size=30000), "room": np.exp(-np.arange(3000) / 500) * draw.normal(size=3000) * 0.1}
+    lists = {
+        "noise": 0.1 * draw.normal(size=30000),
+        "room": np.exp(-np.arange(3000) / 500) * draw.normal(size=3000) * 0.1,
+    }
     for name, wave in lists.items():
         soundfile.write(folder / f"{name}.wav", np.clip(wave, -0.9, 0.9), 16000, subtype="PCM_16")
         write_table(folder / f"{name}.scp", {"one": str(folder / f"{name}.wav")})
@@ -46,7 +62,15 @@ def corpus(tmp_path_factory):
     write_table(source / "utt2spk", {name: name.split("-")[0] for name in wavs})
     (folder / "fbank.yaml").write_text("num_mel_bins: 20\nsnip_edges: false\ndither: 0.0\n")
     (folder / "vad.yaml").write_text("vad_energy_threshold: 3.0\n")
-    step = [ROOT / "steps/make_fbank.sh", "--nj", "1", "--compress", "false", "--fbank-config", folder / "fbank.yaml"]
+    step = [
+        ROOT / "steps/make_fbank.sh",
+        "--nj",
+        "1",
+        "--compress",
+        "false",
+        "--fbank-config",
+        folder / "fbank.yaml",
+    ]
     subprocess.run([*step, source, folder / "log", folder / "feats"], check=True, capture_output=True)
     step = [ROOT / "steps/compute_vad.sh", "--nj", "1", "--vad-config", folder / "vad.yaml"]
     subprocess.run([*step, source, folder / "log", folder / "feats"], check=True, capture_output=True)
@@ -57,12 +81,25 @@ def corpus(tmp_path_factory):
 
 def train(data, exp, config, *options):
     dump_config(config, exp.parent / f"{exp.name}.yaml")
-    return main(["train-dino", "--config", str(exp.parent / f"{exp.name}.yaml"), "--threads", "1", *options, str(data), str(exp)])
+    return main(
+        [
+            "train-dino",
+            "--config",
+            str(exp.parent / f"{exp.name}.yaml"),
+            "--threads",
+            "1",
+            *options,
+            str(data),
+            str(exp),
+        ]
+    )
 
 
 @pytest.mark.parametrize("augment", [PLAIN, {"gain_db": 3.0}])
 def test_features_and_audio_are_one_key_apart(corpus, tmp_path, augment):
-    """The same order, crops, augmentation of the filter banks, and so the same weights; also from an utterance that wraps."""
+    """The same order, crops, augmentation of the filter banks, and so the same weights; also from an
+    utterance that wraps.
+    """
     for kind in ("features", "audio"):
         assert train(corpus / "whole", tmp_path / kind, {**CONFIG, "augment": augment, "input": kind}) == 0
     features, audio = weights(tmp_path / "features"), weights(tmp_path / "audio")
@@ -73,15 +110,27 @@ def test_features_and_audio_are_one_key_apart(corpus, tmp_path, augment):
 def everything(corpus):
     rooms = {"rooms": {"only": str(corpus / "room.scp")}}
     bank = {"noise": str(corpus / "noise.scp"), "speech": str(corpus / "noise.scp"), **rooms}
-    waveform = {"reverberation_probability": 0.5, "noise_probability": 0.7, "gain_db": 3.0, "babble_speakers": [2, 3]}
+    waveform = {
+        "reverberation_probability": 0.5,
+        "noise_probability": 0.7,
+        "gain_db": 3.0,
+        "babble_speakers": [2, 3],
+    }
     return {
-        **CONFIG, "input": "audio", "augment": {**PLAIN, "time_mask_frames": 5}, "waveform": waveform, "bank": bank,
-        "teacher_waveform": {"reverberation_probability": 0.0}, "speed_factors": [0.9, 1.0, 1.1],
-    }  # fmt: skip
+        **CONFIG,
+        "input": "audio",
+        "augment": {**PLAIN, "time_mask_frames": 5},
+        "waveform": waveform,
+        "bank": bank,
+        "teacher_waveform": {"reverberation_probability": 0.0},
+        "speed_factors": [0.9, 1.0, 1.1],
+    }
 
 
 def test_everything_that_is_done_to_audio_is_keyed(corpus, tmp_path):
-    """Whatever reads ahead, and wherever the run was cut, the weights are the same bit for bit; another seed gives others."""
+    """Whatever reads ahead, and wherever the run was cut, the weights are the same bit for bit; another seed
+    gives others.
+    """
     config = everything(corpus)
     assert train(corpus / "trimmed", tmp_path / "whole", config) == 0
     assert train(corpus / "trimmed", tmp_path / "workers", config, "--data-workers", "2") == 0
@@ -95,11 +144,15 @@ def test_everything_that_is_done_to_audio_is_keyed(corpus, tmp_path):
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "workers"))
 
 
-@pytest.mark.parametrize("change, complaint", [
-    ({"input": "features"}, "they need input: audio"), ({"speed_factors": [1.234]}, "at most two decimals"),
-    ({"bank": {}}, "but the bank has no noises: give bank.noise"),
-    ({"teacher_waveform": {"gain_bd": 1}}, "teacher_waveform: unknown key 'gain_bd'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ({"input": "features"}, "they need input: audio"),
+        ({"speed_factors": [1.234]}, "at most two decimals"),
+        ({"bank": {}}, "but the bank has no noises: give bank.noise"),
+        ({"teacher_waveform": {"gain_bd": 1}}, "teacher_waveform: unknown key 'gain_bd'"),
+    ],
+)
 def test_mistakes_are_named(corpus, tmp_path, capsys, change, complaint):
     assert train(corpus / "trimmed", tmp_path / "exp", {**everything(corpus), **change}) == 1
     assert complaint in capsys.readouterr().err

@@ -19,8 +19,10 @@ class HalfOnCpu(Precision):
         self.name, self.scaler = "fp16", torch.amp.GradScaler("cpu", init_scale=2.0**24)
 
 
-def test_half_precision_scales_its_loss_and_goes_on_after_an_overflow(data, tmp_path, monkeypatch):  # noqa: F811
-    """The scale, far too large at first, is halved until gradients are finite; those steps are left out; a resumed run has the same."""
+def test_half_precision_scales_its_loss_and_goes_on_after_an_overflow(data, tmp_path, monkeypatch):
+    """The scale, far too large at first, is halved until gradients are finite; those steps are left out; a
+    resumed run has the same.
+    """
     import pydino.train.method as method
 
     monkeypatch.setattr(method, "Precision", HalfOnCpu)
@@ -40,7 +42,7 @@ def test_half_precision_scales_its_loss_and_goes_on_after_an_overflow(data, tmp_
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
-def test_half_precision_is_refused_on_a_cpu(data, tmp_path, capsys):  # noqa: F811
+def test_half_precision_is_refused_on_a_cpu(data, tmp_path, capsys):
     assert train(data, tmp_path / "exp", "--set", "compute.precision=fp16") == 1
     assert "fp16 needs a GPU" in capsys.readouterr().err
 
@@ -53,13 +55,23 @@ def test_auto_is_what_the_processor_has(flags, name, monkeypatch):
         Precision("fp16", CPU)
 
 
-def test_without_a_compiler_training_goes_on_and_says_so(data, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_without_a_compiler_training_goes_on_and_says_so(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "no C++ compiler 'no-such-compiler' is found" in no_compiler(CPU)
     assert train(data, tmp_path / "exp", "--set", "compute.compile=true", "--set", "epochs=1") == 0
     assert "compute.compile is off: no C++ compiler" in capsys.readouterr().err
 
 
-def test_compile_and_activation_checkpointing_exclude_each_other(data, tmp_path, capsys):  # noqa: F811
-    assert train(data, tmp_path / "exp", "--set", "compute.compile=true", "--set", "compute.activation_checkpointing=true") == 1
+def test_compile_and_activation_checkpointing_exclude_each_other(data, tmp_path, capsys):
+    assert (
+        train(
+            data,
+            tmp_path / "exp",
+            "--set",
+            "compute.compile=true",
+            "--set",
+            "compute.activation_checkpointing=true",
+        )
+        == 1
+    )
     assert "choose compile or activation_checkpointing" in capsys.readouterr().err

@@ -23,20 +23,28 @@ from pydino.train.schedules import cosine, learning_rate, ramp
 ROOT = Path(__file__).parent.parent
 BANDS = 12
 CONFIG = {
-    "epochs": 3, "batch_size": 6, "koleo_weight": 0.1, "on_collapse": "warn",
+    "epochs": 3,
+    "batch_size": 6,
+    "koleo_weight": 0.1,
+    "on_collapse": "warn",
     "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
     "crops": {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"warmup_epochs": 1},
-}  # fmt: skip
+}
 
 
 def make_data(folder, names, silence=True, labels=None):
-    """A data directory of random features; what utterance i sounds like depends on i alone, not on its name."""
+    """A data directory of random features; what utterance i sounds like depends on i alone, not on its
+    name.
+    """
     order = sorted(range(len(names)), key=lambda i: names[i])
     (folder / "conf").mkdir(parents=True)
     frames = {}
-    with ArchiveWriter(folder / "f.ark", folder / "feats.scp") as feats, ArchiveWriter(folder / "v.ark", folder / "vad.scp") as vad:
+    with (
+        ArchiveWriter(folder / "f.ark", folder / "feats.scp") as feats,
+        ArchiveWriter(folder / "v.ark", folder / "vad.scp") as vad,
+    ):
         for i in order:
             draw = np.random.default_rng(i)
             length = 90 + 7 * i
@@ -71,7 +79,9 @@ def train(data, exp, *options, config=CONFIG):
 
 def run_python(code, arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True
+    )
 
 
 def weights(exp):
@@ -82,7 +92,9 @@ def weights(exp):
 def log_lines(exp):
     lines = (exp / "log.jsonl").read_text().splitlines()
     measured = {"utterances_per_second", "hours_per_second", "data_wait", "memory_gb"}
-    return [{name: value for name, value in json.loads(line).items() if name not in measured} for line in lines]
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in measured} for line in lines
+    ]
 
 
 def equal(a, b):
@@ -96,7 +108,10 @@ def test_training_moves_weights_and_leaves_models_and_a_log(data, tmp_path):
     entropies = ("teacher_entropy", "student_entropy", "mean_teacher_entropy", "kl")
     for name in ("loss", *entropies, "embedding_spread", "lr", "utterances_per_second"):
         assert np.isfinite(lines[-1][name])
-    assert not equal(load_file(tmp_path / "exp/teacher/model.safetensors"), load_file(tmp_path / "exp/student/model.safetensors"))
+    assert not equal(
+        load_file(tmp_path / "exp/teacher/model.safetensors"),
+        load_file(tmp_path / "exp/student/model.safetensors"),
+    )
 
 
 def test_same_seed_same_weights_other_seed_others(data, tmp_path):
@@ -120,10 +135,21 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, che
         "sys.exit(main(sys.argv[1:]))\n"
     )
     dump_config({**CONFIG, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
-    arguments = ["train-dino", "--config", str(tmp_path / "cut.yaml"), "--threads", "1", str(data), str(tmp_path / "cut")]
+    arguments = [
+        "train-dino",
+        "--config",
+        str(tmp_path / "cut.yaml"),
+        "--threads",
+        "1",
+        str(data),
+        str(tmp_path / "cut"),
+    ]
     died = run_python(killer, arguments)
     assert died.returncode == -9, died.stderr
-    assert not (tmp_path / "cut/teacher").exists() and len(list((tmp_path / "cut/checkpoints").glob("*.pt"))) == 2
+    assert (
+        not (tmp_path / "cut/teacher").exists()
+        and len(list((tmp_path / "cut/checkpoints").glob("*.pt"))) == 2
+    )
     with open(tmp_path / "cut/log.jsonl", "a") as log:
         log.write('{"epoch": 2.1, "st')  # a line that the kill cut short
     assert main(arguments) == 0
@@ -168,7 +194,9 @@ def test_renamed_and_resorted_keys_leave_the_weights_unchanged(tmp_path):
     for side in "ab":
         make_train_set(tmp_path / side / "source", tmp_path / side / "train")
     hashes = read_table(tmp_path / "a/train/utt2hash")
-    write_table(tmp_path / "b/train/utt2hash", {new: hashes[old] for old, new in zip(names, renamed, strict=True)})
+    write_table(
+        tmp_path / "b/train/utt2hash", {new: hashes[old] for old, new in zip(names, renamed, strict=True)}
+    )
     for side in "ab":
         assert train(tmp_path / side / "train", tmp_path / side / "exp") == 0
     assert equal(weights(tmp_path / "a/exp"), weights(tmp_path / "b/exp"))
@@ -194,8 +222,12 @@ def test_train_set_drops_the_short_and_names_them(tmp_path, capsys):
     make_train_set(tmp_path / "source", tmp_path / "t", "--min-duration", "1.2")
     kept = read_table(tmp_path / "t/utt2spk")
     assert sorted(kept) == [f"u{i:02d}" for i in range(5, 10)]  # 90 + 7 i frames of 10 ms
-    assert [line.split()[0] for line in (tmp_path / "t/dropped.txt").read_text().splitlines()] == [f"u{i:02d}" for i in range(5)]
-    assert main(["make-train-set", "--min-duration", "60", str(tmp_path / "source"), str(tmp_path / "t2")]) == 1
+    assert [line.split()[0] for line in (tmp_path / "t/dropped.txt").read_text().splitlines()] == [
+        f"u{i:02d}" for i in range(5)
+    ]
+    assert (
+        main(["make-train-set", "--min-duration", "60", str(tmp_path / "source"), str(tmp_path / "t2")]) == 1
+    )
     assert "no utterance is left" in capsys.readouterr().err
 
 
@@ -235,7 +267,11 @@ def test_crops_come_from_the_voiced_frames_and_wrap_round_where_too_short(data):
         speech = read_object(stored[key])[read_object(vad[key]) > 0.5]
         assert dataset.lengths[index] == len(speech)
         starts = np.array([[0, len(speech) - 3]])
-        first, second = dataset.collect(np.array([index]), starts, np.array([300, 300])).values.numpy().reshape(2, 300, BANDS)
+        first, second = (
+            dataset.collect(np.array([index]), starts, np.array([300, 300]))
+            .values.numpy()
+            .reshape(2, 300, BANDS)
+        )
         assert (first == np.resize(speech, (300, BANDS))).all()
         assert (second == np.resize(np.roll(speech, 3, axis=0), (300, BANDS))).all()
         # So far apart that they are read one by one.
@@ -247,9 +283,15 @@ def test_schedules():
     optimiser = OptimiserConfig(lr=1.0, final_lr=0.25, warmup_steps=4)
     assert [learning_rate(s, 11, 1, optimiser) for s in (0, 2, 4)] == [0, 0.5, 1.0]
     assert learning_rate(10, 11, 1, optimiser) == pytest.approx(0.25)
-    halving = OptimiserConfig(lr=1.0, final_lr=0.2, warmup_epochs=2, schedule="exponential", half_life_steps=10)
-    assert [learning_rate(s, 99, 2, halving) for s in (4, 14, 19, 90)] == pytest.approx([1, 0.5, 0.5**1.5, 0.2])
-    assert cosine(5, 11, 0.996, 1.0) == pytest.approx(0.998) and cosine(10, 11, 0.996, 1.0) == pytest.approx(1.0)
+    halving = OptimiserConfig(
+        lr=1.0, final_lr=0.2, warmup_epochs=2, schedule="exponential", half_life_steps=10
+    )
+    assert [learning_rate(s, 99, 2, halving) for s in (4, 14, 19, 90)] == pytest.approx(
+        [1, 0.5, 0.5**1.5, 0.2]
+    )
+    assert cosine(5, 11, 0.996, 1.0) == pytest.approx(0.998) and cosine(10, 11, 0.996, 1.0) == pytest.approx(
+        1.0
+    )
     assert [ramp(s, 10, 0.1) for s in (0, 5, 30)] == pytest.approx([0, 0.05, 0.1]) and ramp(0, 0, 0.1) == 0.1
 
 
@@ -263,7 +305,13 @@ def test_weight_decay_is_on_matrices_only():
 
 
 def test_alarms_in_plain_words():
-    healthy = {"loss": 3.0, "teacher_entropy": 2.0, "mean_teacher_entropy": 5.0, "kl": 1.0, "embedding_spread": 0.9}
+    healthy = {
+        "loss": 3.0,
+        "teacher_entropy": 2.0,
+        "mean_teacher_entropy": 5.0,
+        "kl": 1.0,
+        "embedding_spread": 0.9,
+    }
     assert collapse(healthy, 1024) == ""
     uniform = {**healthy, "teacher_entropy": 6.92, "kl": 0.01}
     assert "collapse to uniform" in collapse(uniform, 1024)
@@ -280,7 +328,11 @@ def test_a_collapsing_run_stops_and_says_so(data, tmp_path, capsys):
 
 
 def test_weights_that_are_no_numbers_are_never_saved_even_where_a_collapse_only_warns(data, tmp_path, capsys):
-    config = {**CONFIG, "optimiser": {"name": "sgd", "lr": 1e30, "warmup_epochs": 0, "clip": 0}, "checkpoint_steps": 1}
+    config = {
+        **CONFIG,
+        "optimiser": {"name": "sgd", "lr": 1e30, "warmup_epochs": 0, "clip": 0},
+        "checkpoint_steps": 1,
+    }
     assert train(data, tmp_path / "exp", config=config) == 1
     assert "not a number any more; lower optimiser.lr" in capsys.readouterr().err
     assert not (tmp_path / "exp/teacher").exists()
@@ -291,8 +343,23 @@ def test_weights_that_are_no_numbers_are_never_saved_even_where_a_collapse_only_
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_every_optimiser_and_bfloat16_run(data, tmp_path, name):
-    assert train(data, tmp_path / "exp", "--set", f"optimiser.name={name}", "--set", "compute.precision=bf16", "--set", "epochs=2") == 0
-    assert all(value.dtype != torch.bfloat16 and torch.isfinite(value).all() for value in weights(tmp_path / "exp").values())
+    assert (
+        train(
+            data,
+            tmp_path / "exp",
+            "--set",
+            f"optimiser.name={name}",
+            "--set",
+            "compute.precision=bf16",
+            "--set",
+            "epochs=2",
+        )
+        == 0
+    )
+    assert all(
+        value.dtype != torch.bfloat16 and torch.isfinite(value).all()
+        for value in weights(tmp_path / "exp").values()
+    )
 
 
 def test_the_prototypes_stay_put_at_first_and_then_move(data, tmp_path):
@@ -338,15 +405,33 @@ def test_grouped_spk2utt_is_refused(data, tmp_path, capsys):
 
 
 def test_papers_configuration_is_expressible():
-    config = config_from_dict(DinoConfig, {
-        "epochs": 70, "batch_size": 128, "encoder": {"name": "lresnet34"},
-        "head": {"hidden_dim": 2048, "bottleneck_dim": 256, "output_dim": 65536},
-        "crops": {"global_seconds": [4, 4], "local_seconds": [2, 2]},
-        "optimiser": {"name": "adam", "lr": 0.0025, "warmup_epochs": 10, "betas": [0.9, 0.95], "weight_decay": 1e-4, "clip": 0},
-        "teacher": {"momentum": 0.996},
-    })  # fmt: skip
-    assert config.method == "dino" and config.crops.num_local == 4 and config.crops.global_seconds == [4.0, 4.0]
-    assert config.optimiser.final_lr == 1e-6 and config.loss.student_temperature == 0.1 and config.loss.teacher_temperature == 0.04
+    config = config_from_dict(
+        DinoConfig,
+        {
+            "epochs": 70,
+            "batch_size": 128,
+            "encoder": {"name": "lresnet34"},
+            "head": {"hidden_dim": 2048, "bottleneck_dim": 256, "output_dim": 65536},
+            "crops": {"global_seconds": [4, 4], "local_seconds": [2, 2]},
+            "optimiser": {
+                "name": "adam",
+                "lr": 0.0025,
+                "warmup_epochs": 10,
+                "betas": [0.9, 0.95],
+                "weight_decay": 1e-4,
+                "clip": 0,
+            },
+            "teacher": {"momentum": 0.996},
+        },
+    )
+    assert (
+        config.method == "dino" and config.crops.num_local == 4 and config.crops.global_seconds == [4.0, 4.0]
+    )
+    assert (
+        config.optimiser.final_lr == 1e-6
+        and config.loss.student_temperature == 0.1
+        and config.loss.teacher_temperature == 0.04
+    )
 
 
 @pytest.mark.gpu
@@ -376,7 +461,15 @@ def test_a_signal_saves_and_ends_a_run_which_then_goes_on_bit_for_bit(data, tmp_
         "sys.exit(main(sys.argv[1:]))\n"
     )
     dump_config(config, tmp_path / "cut.yaml")
-    arguments = ["train-dino", "--config", str(tmp_path / "cut.yaml"), "--threads", "1", str(data), str(tmp_path / "cut")]
+    arguments = [
+        "train-dino",
+        "--config",
+        str(tmp_path / "cut.yaml"),
+        "--threads",
+        "1",
+        str(data),
+        str(tmp_path / "cut"),
+    ]
     ended = run_python(hurried, arguments)
     assert ended.returncode == code and f"stopped by {name} after step 4, saved" in ended.stderr, ended.stderr
     assert main(arguments) == 0
@@ -385,18 +478,31 @@ def test_a_signal_saves_and_ends_a_run_which_then_goes_on_bit_for_bit(data, tmp_
 
 
 def test_a_full_disk_costs_checkpoints_but_not_the_run(data, tmp_path):
-    """No file may be longer than a model: the checkpoints fail, training goes on, and ends with the same models."""
+    """No file may be longer than a model: the checkpoints fail, training goes on, and ends with the same
+    models.
+    """
     assert train(data, tmp_path / "whole") == 0
-    longest = 4 * (tmp_path / "whole/teacher/model.safetensors").stat().st_size  # enough for the snapshots and the models
+    # enough for the snapshots and the models
+    longest = 4 * (tmp_path / "whole/teacher/model.safetensors").stat().st_size
     assert all(path.stat().st_size > longest for path in (tmp_path / "whole/checkpoints").iterdir())
     full = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({longest}, {longest}))\n"
         "from pydino.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    arguments = ["train-dino", "--config", str(tmp_path / "whole.yaml"), "--threads", "1", str(data), str(tmp_path / "full")]
+    arguments = [
+        "train-dino",
+        "--config",
+        str(tmp_path / "whole.yaml"),
+        "--threads",
+        "1",
+        str(data),
+        str(tmp_path / "full"),
+    ]
     done = run_python(full, arguments)
     assert done.returncode == 0 and done.stderr.count("no checkpoint of step") == 3, done.stderr
-    assert list((tmp_path / "full/checkpoints").iterdir()) == [] and equal(weights(tmp_path / "whole"), weights(tmp_path / "full"))
+    assert list((tmp_path / "full/checkpoints").iterdir()) == [] and equal(
+        weights(tmp_path / "whole"), weights(tmp_path / "full")
+    )
 
 
 def test_snapshots_and_the_mean_of_the_last_teachers(data, tmp_path):
@@ -404,7 +510,9 @@ def test_snapshots_and_the_mean_of_the_last_teachers(data, tmp_path):
     assert train(data, tmp_path / "exp", config=config) == 0
     snapshots = sorted(path.name for path in (tmp_path / "exp/snapshots").iterdir())
     assert snapshots == ["epoch0001", "epoch0002", "epoch0003", "epoch0004"]
-    models = [load_file(tmp_path / f"exp/snapshots/{name}/teacher/model.safetensors") for name in snapshots[-2:]]
+    models = [
+        load_file(tmp_path / f"exp/snapshots/{name}/teacher/model.safetensors") for name in snapshots[-2:]
+    ]
     mean = load_file(tmp_path / "exp/teacher_average/model.safetensors")
     for name, value in mean.items():
         if value.is_floating_point():
@@ -433,7 +541,10 @@ def test_a_start_that_fails_claims_nothing_and_discards_nothing(data, tmp_path, 
     assert "is finished and up to date" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["epochs=.inf", "koleo_weight=.nan", "optimiser.betas=[2,3]", "epochs=[1", "encoder.embedding_dim=9"])
+@pytest.mark.parametrize(
+    "change",
+    ["epochs=.inf", "koleo_weight=.nan", "optimiser.betas=[2,3]", "epochs=[1", "encoder.embedding_dim=9"],
+)
 def test_what_makes_no_sense_is_refused_in_a_sentence(data, tmp_path, capsys, change):
     assert train(data, tmp_path / "exp") == 0
     assert train(data, tmp_path / "exp", "--set", change) == 1

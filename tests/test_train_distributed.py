@@ -1,4 +1,6 @@
-"""A step is the same step in many processes and in many passes: two train as one, and small passes add up to the large batch."""
+"""A step is the same step in many processes and in many passes: two train as one, and small passes add up to
+the large batch.
+"""
 
 import json
 import os
@@ -22,12 +24,17 @@ from pydino.train.synchronised_norm import SynchronisedNorm
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {
-    "epochs": 4, "batch_size": 16, "koleo_weight": 0.1, "cosine_weight": 0.1, "cosine_ramp_epochs": 1, "on_collapse": "warn",
+    "epochs": 4,
+    "batch_size": 16,
+    "koleo_weight": 0.1,
+    "cosine_weight": 0.1,
+    "cosine_ramp_epochs": 1,
+    "on_collapse": "warn",
     "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
     "crops": {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"name": "sgd", "lr": 0.005, "warmup_epochs": 1},  # a rate at which rounding does not grow
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +49,30 @@ def start(data, exp, processes, *options, config=CONFIG):
     dump_config(config, exp.parent / f"{exp.name}.yaml")
     command = [sys.executable, "-m", "pydino"]
     if processes > 1:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "pydino"]
-    arguments = ["train-dino", "--config", str(exp.parent / f"{exp.name}.yaml"), "--threads", "1", *options, str(data), str(exp)]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "pydino",
+        ]
+    arguments = [
+        "train-dino",
+        "--config",
+        str(exp.parent / f"{exp.name}.yaml"),
+        "--threads",
+        "1",
+        *options,
+        str(data),
+        str(exp),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def train(data, exp, processes, *options, config=CONFIG):
@@ -56,14 +83,20 @@ def train(data, exp, processes, *options, config=CONFIG):
 
 
 def outcome(exp):
-    weights = {f"{role}.{k}": v for role in ("teacher", "student") for k, v in load_file(exp / role / "model.safetensors").items()}
+    weights = {
+        f"{role}.{k}": v
+        for role in ("teacher", "student")
+        for k, v in load_file(exp / role / "model.safetensors").items()
+    }
     lines = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()]
     return weights, lines
 
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_two_processes_train_as_one(data, tmp_path, passes):
-    """Batch norm, centre, KoLeo across utterances, clipping, the means in the log: all over the global batch."""
+    """Batch norm, centre, KoLeo across utterances, clipping, the means in the log: all over the global
+    batch.
+    """
     config = {**CONFIG, "compute": {"accumulation": passes}}
     if passes == 2:  # passes of 4 utterances mix with 3 others, where passes of 8 mix with 7
         config["augment"] = {"babble_probability": 0.0}
@@ -76,13 +109,23 @@ def test_two_processes_train_as_one(data, tmp_path, passes):
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), atol=5e-5), name
     for a, b in zip(one_lines, two_lines, strict=True):
-        for name in ("loss", "koleo", "cosine_loss", "mean_teacher_entropy", "centre_norm", "gradient_norm", "effective_rank"):
+        for name in (
+            "loss",
+            "koleo",
+            "cosine_loss",
+            "mean_teacher_entropy",
+            "centre_norm",
+            "gradient_norm",
+            "effective_rank",
+        ):
             assert a[name] == pytest.approx(b[name], rel=1e-3), name
         assert a["embeddings"] == b["embeddings"]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(data, tmp_path):
-    """SIGTERM, to those that read ahead too, saves and ends two; one goes on, with the same utterances, to the same end."""
+    """SIGTERM, to those that read ahead too, saves and ends two; one goes on, with the same utterances, to
+    the same end.
+    """
     config = {**CONFIG, "epochs": 40, "checkpoint_steps": 1000000}
     train(data, tmp_path / "whole", 1, config=config)
     process = start(data, tmp_path / "cut", 2, "--data-workers", "1", config=config)
@@ -99,7 +142,12 @@ def test_a_run_goes_on_with_another_number_of_processes(data, tmp_path):
 
 
 def method_and_sampler(data, passes, koleo=0.1, **options):
-    config = {**CONFIG, "koleo_weight": koleo, "augment": {"babble_probability": 0.0}, "compute": {"accumulation": passes, **options}}
+    config = {
+        **CONFIG,
+        "koleo_weight": koleo,
+        "augment": {"babble_probability": 0.0},
+        "compute": {"accumulation": passes, **options},
+    }
     config = config_from_dict(DinoConfig, config)
     torch.manual_seed(0)
     dataset, world = TrainingSet(data), World()
@@ -128,7 +176,9 @@ def test_passes_add_up_to_the_large_batch(data, passes):
 
 
 def test_a_step_asks_the_device_for_nothing(data):
-    """No number is read back between the batch and the update: on a GPU each such reading would wait for all that was given to it."""
+    """No number is read back between the batch and the update: on a GPU each such reading would wait for all
+    that was given to it.
+    """
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class NoReading(TorchDispatchMode):
@@ -148,7 +198,10 @@ def test_a_step_asks_the_device_for_nothing(data):
 def test_synchronised_norm_of_one_process_is_batch_norm(shape, tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        ours, theirs = SynchronisedNorm(3), (torch.nn.BatchNorm1d if len(shape) < 4 else torch.nn.BatchNorm2d)(3)
+        ours, theirs = (
+            SynchronisedNorm(3),
+            (torch.nn.BatchNorm1d if len(shape) < 4 else torch.nn.BatchNorm2d)(3),
+        )
         results = []
         for norm in (ours, theirs):
             torch.manual_seed(0)
@@ -169,8 +222,12 @@ def test_what_is_computed_twice_counts_once_in_running_statistics(data):
     for compute, koleo in (({}, 0.0), ({}, 0.1), ({"activation_checkpointing": True}, 0.0)):
         method, sampler = method_and_sampler(data, 2, koleo, **compute)
         parameters = list(method.student.parameters())
-        update(method, make_optimiser(parameters, method.config.optimiser), parameters, sampler[3], 3, 0.1, 3.0)
+        update(
+            method, make_optimiser(parameters, method.config.optimiser), parameters, sampler[3], 3, 0.1, 3.0
+        )
         states.append(method.state_dict())
     plain, ahead, again = states
-    assert all(torch.equal(plain[name], ahead[name]) for name in plain if "running" in name or "tracked" in name)
+    assert all(
+        torch.equal(plain[name], ahead[name]) for name in plain if "running" in name or "tracked" in name
+    )
     assert all(torch.equal(plain[name], again[name]) for name in plain)

@@ -13,7 +13,15 @@ from pydino.report import figures
 from pydino.report.gather import gather_training_runs
 from pydino.report.tables import training_table
 from pydino.train.averaging import average_states
-from pydino.train.monitors import MOMENTS, Alarms, Averages, collapse, effective_rank, moments, partial_collapse
+from pydino.train.monitors import (
+    MOMENTS,
+    Alarms,
+    Averages,
+    collapse,
+    effective_rank,
+    moments,
+    partial_collapse,
+)
 from pydino.train.recorder import Recorder
 
 
@@ -38,7 +46,8 @@ def test_effective_rank_where_it_is_known():
     corners = torch.cat([torch.eye(6), -torch.eye(6)])
     assert effective_rank(moments(corners)) == pytest.approx(6, rel=1e-5)
     assert effective_rank(moments(corners[[0, 1, 6, 7]])) == pytest.approx(2, rel=1e-5)
-    assert effective_rank(moments(torch.randn(1, 6).expand(50, 6))) == 1  # one point; what rounding leaves is not taken for directions
+    # one point; what rounding leaves is not taken for directions
+    assert effective_rank(moments(torch.randn(1, 6).expand(50, 6))) == 1
     assert math.isnan(effective_rank(moments(torch.full((4, 3), math.nan))))
 
 
@@ -53,8 +62,9 @@ def test_moments_are_exact_where_the_rest_is_in_bfloat16():
 def steps(number, seed=0):
     draw = torch.Generator().manual_seed(seed)
     return [
-        {"loss": torch.rand((), generator=draw), MOMENTS: moments(torch.randn(8, 5, generator=draw))} for _ in range(number)
-    ]  # fmt: skip
+        {"loss": torch.rand((), generator=draw), MOMENTS: moments(torch.randn(8, 5, generator=draw))}
+        for _ in range(number)
+    ]
 
 
 def averaged(metrics):
@@ -69,7 +79,10 @@ def test_means_of_an_interval_and_a_new_beginning():
     averages = averaged(metrics)
     means = averages.read()
     assert means["loss"] == pytest.approx(np.mean([step["loss"].item() for step in metrics]))
-    assert means["effective_rank"] == pytest.approx(effective_rank(sum(step[MOMENTS] for step in metrics))) and means["embeddings"] == 48
+    assert (
+        means["effective_rank"] == pytest.approx(effective_rank(sum(step[MOMENTS] for step in metrics)))
+        and means["embeddings"] == 48
+    )
     assert averages.read() == {}
     averages.add(metrics[0])
     assert averages.peek()["loss"] == pytest.approx(metrics[0]["loss"].item())
@@ -131,7 +144,8 @@ def test_a_resumed_run_takes_back_what_came_after_and_lines_that_were_cut(tmp_pa
     recorder.close()
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(10, 0.1), (20, 0.05), (30, 7.0)]
     assert lines(tmp_path)[0]["effective_rank"] is None  # JSON has no nan
-    assert Recorder(tmp_path, 0).close() is None and lines(tmp_path) == []  # nothing was saved: all of it is done again
+    # nothing was saved: all of it is done again
+    assert Recorder(tmp_path, 0).close() is None and lines(tmp_path) == []
 
 
 def lines_before_cut(exp):
@@ -148,7 +162,12 @@ def test_tensorboard_has_the_same_numbers_and_hides_what_was_taken_back(tmp_path
     curves = events.EventAccumulator(str(tmp_path / "tensorboard"))
     curves.Reload()
     assert set(curves.Tags()["scalars"]) == {"loss/loss", "entropy/kl", "speed/data_wait"}
-    assert [(event.step, event.value) for event in curves.Scalars("loss/loss")] == [(10, 1), (20, 1), (30, 2), (40, 2)]
+    assert [(event.step, event.value) for event in curves.Scalars("loss/loss")] == [
+        (10, 1),
+        (20, 1),
+        (30, 2),
+        (40, 2),
+    ]
 
 
 def test_without_tensorboard_there_is_a_line_and_the_log(tmp_path, monkeypatch, capsys):
@@ -216,14 +235,62 @@ def test_the_report_reads_a_log_of_many_lines_an_epoch(tmp_path):
 
 
 # Lines of real runs: see docs/monitoring.md. D = 128, K = 1024.
-UNTRAINED = {"teacher_entropy": 4.82, "mean_teacher_entropy": 6.60, "kl": 2.06, "embedding_spread": 0.98, "effective_rank": 27.4}
-PLAIN = {"teacher_entropy": 0.92, "mean_teacher_entropy": 2.62, "kl": 0.69, "embedding_spread": 0.99, "effective_rank": 5.8}
-KOLEO = {"teacher_entropy": 0.36, "mean_teacher_entropy": 2.37, "kl": 0.44, "embedding_spread": 0.995, "effective_rank": 34.6}
-NO_CENTRE = {"teacher_entropy": 0.0, "mean_teacher_entropy": 0.001, "kl": 0.06, "embedding_spread": 0.93, "effective_rank": 7.0}
-UNIFORM = {"teacher_entropy": 6.87, "mean_teacher_entropy": 6.93, "kl": 0.04, "embedding_spread": 0.80, "effective_rank": 2.5}
-HASTY_TEACHER = {"teacher_entropy": 0.62, "mean_teacher_entropy": 1.31, "kl": 4.14, "embedding_spread": 0.83, "effective_rank": 2.28}
-HOT_TEACHER = {"teacher_entropy": 6.85, "mean_teacher_entropy": 6.92, "kl": 0.14, "embedding_spread": 0.96, "effective_rank": 4.1}
-UNTRAINED_SMALL = {"teacher_entropy": 2.2, "mean_teacher_entropy": 4.5, "kl": 2.1, "embedding_spread": 0.93, "effective_rank": 8.1}
+UNTRAINED = {
+    "teacher_entropy": 4.82,
+    "mean_teacher_entropy": 6.60,
+    "kl": 2.06,
+    "embedding_spread": 0.98,
+    "effective_rank": 27.4,
+}
+PLAIN = {
+    "teacher_entropy": 0.92,
+    "mean_teacher_entropy": 2.62,
+    "kl": 0.69,
+    "embedding_spread": 0.99,
+    "effective_rank": 5.8,
+}
+KOLEO = {
+    "teacher_entropy": 0.36,
+    "mean_teacher_entropy": 2.37,
+    "kl": 0.44,
+    "embedding_spread": 0.995,
+    "effective_rank": 34.6,
+}
+NO_CENTRE = {
+    "teacher_entropy": 0.0,
+    "mean_teacher_entropy": 0.001,
+    "kl": 0.06,
+    "embedding_spread": 0.93,
+    "effective_rank": 7.0,
+}
+UNIFORM = {
+    "teacher_entropy": 6.87,
+    "mean_teacher_entropy": 6.93,
+    "kl": 0.04,
+    "embedding_spread": 0.80,
+    "effective_rank": 2.5,
+}
+HASTY_TEACHER = {
+    "teacher_entropy": 0.62,
+    "mean_teacher_entropy": 1.31,
+    "kl": 4.14,
+    "embedding_spread": 0.83,
+    "effective_rank": 2.28,
+}
+HOT_TEACHER = {
+    "teacher_entropy": 6.85,
+    "mean_teacher_entropy": 6.92,
+    "kl": 0.14,
+    "embedding_spread": 0.96,
+    "effective_rank": 4.1,
+}
+UNTRAINED_SMALL = {
+    "teacher_entropy": 2.2,
+    "mean_teacher_entropy": 4.5,
+    "kl": 2.1,
+    "embedding_spread": 0.93,
+    "effective_rank": 8.1,
+}
 
 
 def diagnosis(means):
@@ -233,10 +300,16 @@ def diagnosis(means):
 @pytest.mark.parametrize(
     "means, whole, partial",
     [
-        (UNTRAINED, "", ""), (UNTRAINED_SMALL, "", ""), (PLAIN, "", ""), (KOLEO, "", ""), (NO_CENTRE, "to a point", "nats"),
-        (UNIFORM, "to uniform", "directions"), (HASTY_TEACHER, "", "2.3 directions of 128"), (HOT_TEACHER, "", "0.07 nats"),
+        (UNTRAINED, "", ""),
+        (UNTRAINED_SMALL, "", ""),
+        (PLAIN, "", ""),
+        (KOLEO, "", ""),
+        (NO_CENTRE, "to a point", "nats"),
+        (UNIFORM, "to uniform", "directions"),
+        (HASTY_TEACHER, "", "2.3 directions of 128"),
+        (HOT_TEACHER, "", "0.07 nats"),
     ],
-)  # fmt: skip
+)
 def test_alarms_on_runs_that_were_seen_to_collapse_and_none_on_healthy_ones(means, whole, partial):
     means = {**means, "embeddings": 1216}
     assert whole in diagnosis(means) and bool(diagnosis(means)) == bool(whole)
@@ -260,7 +333,11 @@ def test_alarms_sound_where_something_begins_and_stop_what_is_lost(capsys):
     alarms(KOLEO | line)
     assert said() == ""  # the first interval fills the queue
     alarms(KOLEO | line)
-    assert "50 % of the time goes by waiting" in (text := said()) and "--data-workers" in text and "input: features" in text
+    assert (
+        "50 % of the time goes by waiting" in (text := said())
+        and "--data-workers" in text
+        and "input: features" in text
+    )
     alarms(HASTY_TEACHER | line)
     assert "partial collapse" in (text := said()) and "waiting" not in text
     alarms(HASTY_TEACHER | line)
@@ -279,12 +356,18 @@ def test_alarms_sound_where_something_begins_and_stop_what_is_lost(capsys):
 
 
 def test_the_mean_of_models_is_taken_entry_by_entry():
-    states = [{"w": torch.full((2, 2), value, dtype=torch.bfloat16), "n": torch.tensor(int(value))} for value in (1.0, 2.0, 6.0)]
+    states = [
+        {"w": torch.full((2, 2), value, dtype=torch.bfloat16), "n": torch.tensor(int(value))}
+        for value in (1.0, 2.0, 6.0)
+    ]
     mean = average_states(states)
     assert torch.equal(mean["w"], torch.full((2, 2), 3.0, dtype=torch.bfloat16)) and mean["n"] == 6
     far = [{"w": torch.tensor([value])} for value in (1e8, 1.0, -1e8)]
     assert average_states(far)["w"].item() == pytest.approx(1 / 3)  # a sum in float32 would lose it
-    for other, text in (({"w": torch.zeros(3)}, "w is float32"), ({"w": states[0]["w"]}, "n is int64 of shape .* missing in number 2")):
+    for other, text in (
+        ({"w": torch.zeros(3)}, "w is float32"),
+        ({"w": states[0]["w"]}, "n is int64 of shape .* missing in number 2"),
+    ):
         with pytest.raises(ValueError, match=text):
             average_states([states[0] if "n" in text else {"w": torch.zeros(2)}, other])
 
@@ -294,7 +377,8 @@ def test_the_mean_of_models_is_taken_entry_by_entry():
 def test_on_a_gpu_nothing_waits_before_the_reading():
     x = torch.randn(4, 64, 32, device="cuda")
     averages = Averages()
-    averages.add({"loss": x.mean(), MOMENTS: moments(x[0])})  # the library of matrix products starts at its first use
+    # the library of matrix products starts at its first use
+    averages.add({"loss": x.mean(), MOMENTS: moments(x[0])})
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in x[1:]:

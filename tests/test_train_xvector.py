@@ -1,4 +1,6 @@
-"""The supervised x-vector on tiny archives: it learns what can be told apart, labels stay where they are, the loop keeps its promises."""
+"""The supervised x-vector on tiny archives: it learns what can be told apart, labels stay where they are, the
+loop keeps its promises.
+"""
 
 import math
 import os
@@ -25,10 +27,13 @@ from pydino.train.loop import make_optimiser, update
 ROOT = Path(__file__).parent.parent
 NAMES = [f"s{i % 4}-u{i:02d}" for i in range(20)]
 CONFIG = {
-    "epochs": 3, "batch_size": 8, "margin_warmup_epochs": 2, "crops": {"global_seconds": [0.6, 0.8]},
+    "epochs": 3,
+    "batch_size": 8,
+    "margin_warmup_epochs": 2,
+    "crops": {"global_seconds": [0.6, 0.8]},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"warmup_epochs": 1},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -41,13 +46,25 @@ def data(tmp_path):
 @pytest.fixture
 def labels(tmp_path):
     """Three labels, and an utterance more than there is."""
-    write_table(tmp_path / "utt2label", {**{name: f"veiled{i % 3}" for i, name in enumerate(NAMES)}, "z": "unheard"})
+    write_table(
+        tmp_path / "utt2label", {**{name: f"veiled{i % 3}" for i, name in enumerate(NAMES)}, "z": "unheard"}
+    )
     return tmp_path / "utt2label"
 
 
 def arguments(data, labels, exp, *options, config=CONFIG):
     dump_config(config, exp.parent / f"{exp.name}.yaml")
-    return ["train-xvector", "--config", str(exp.parent / f"{exp.name}.yaml"), "--threads", "1", *options, str(data), str(labels), str(exp)]
+    return [
+        "train-xvector",
+        "--config",
+        str(exp.parent / f"{exp.name}.yaml"),
+        "--threads",
+        "1",
+        *options,
+        str(data),
+        str(labels),
+        str(exp),
+    ]
 
 
 def train(*where, config=CONFIG):
@@ -67,16 +84,26 @@ def test_it_learns_classes_that_can_be_told_apart(tmp_path):
     with ArchiveWriter(tmp_path / "source/f.ark", tmp_path / "source/feats.scp") as feats:
         for i, (name, frames) in enumerate(read_table(tmp_path / "source/utt2num_frames").items()):
             width = np.where(np.arange(BANDS) % 4 == i % 4, 2.0, 0.5)
-            feats.write(name, (np.random.default_rng(i).normal(size=(int(frames), BANDS)) * width).astype(np.float32))
+            feats.write(
+                name, (np.random.default_rng(i).normal(size=(int(frames), BANDS)) * width).astype(np.float32)
+            )
     write_table(tmp_path / "labels", {name: f"class{i % 4}" for i, name in enumerate(names)})
     make_train_set(tmp_path / "source", tmp_path / "train")
     config = {
-        **CONFIG, "epochs": 20, "batch_size": 16, "margin_warmup_epochs": 0, "optimiser": {"lr": 0.01},
-        "encoder": {"name": "tdnn", "channels": 24, "pooled_channels": 24, "embedding_dim": 16}, "augment": {
-            "reverberation_probability": 0.0, "noise_probability": 0.0, "babble_probability": 0.0, "time_mask_frames": 0,
+        **CONFIG,
+        "epochs": 20,
+        "batch_size": 16,
+        "margin_warmup_epochs": 0,
+        "optimiser": {"lr": 0.01},
+        "encoder": {"name": "tdnn", "channels": 24, "pooled_channels": 24, "embedding_dim": 16},
+        "augment": {
+            "reverberation_probability": 0.0,
+            "noise_probability": 0.0,
+            "babble_probability": 0.0,
+            "time_mask_frames": 0,
             "frequency_mask_bands": 0,
         },
-    }  # fmt: skip
+    }
     assert train(tmp_path / "train", tmp_path / "labels", tmp_path / "exp", config=config) == 0
     lines = log_lines(tmp_path / "exp")
     assert lines[0]["accuracy"] < 0.6 and lines[-1]["accuracy"] > 0.95
@@ -86,18 +113,27 @@ def test_it_learns_classes_that_can_be_told_apart(tmp_path):
 
 
 def method_and_sampler(data, labels, passes=1, **options):
-    config = {**CONFIG, "augment": {"babble_probability": 0.0}, "compute": {"accumulation": passes}, **options}
+    config = {
+        **CONFIG,
+        "augment": {"babble_probability": 0.0},
+        "compute": {"accumulation": passes},
+        **options,
+    }
     config = config_from_dict(XvectorConfig, config)
     torch.manual_seed(0)
     dataset = TrainingSet(data)
-    sampler = ViewSampler(dataset, config.crops, Order(dataset.hashes, config.batch_size, 0), 0.01, 0, accumulation=passes)
+    sampler = ViewSampler(
+        dataset, config.crops, Order(dataset.hashes, config.batch_size, 0), 0.01, 0, accumulation=passes
+    )
     views = ViewMaker(config.crops, config.augment_pair, config.normalisation, BANDS, 0.01, 0, "cpu")
     return Xvector(config, views, BANDS, *read_labels(data, [labels]), 10, 2.0, World()), sampler
 
 
 def test_the_loss_is_the_cross_entropy_of_each_crop_with_the_label_of_its_utterance(data, labels):
     """One row after the other, in float64, labels looked up by name; the margin is half of the full one."""
-    method, sampler = method_and_sampler(data, labels, crops={"num_global": 2, "num_local": 1, "local_seconds": [0.4, 0.4]})
+    method, sampler = method_and_sampler(
+        data, labels, crops={"num_global": 2, "num_local": 1, "local_seconds": [0.4, 0.4]}
+    )
     method.student.eval()
     batch = sampler[2][0]
     loss, metrics = method.loss(batch, 0)
@@ -129,7 +165,9 @@ def test_passes_add_up_to_the_large_batch(data, labels, passes):
         method, sampler = method_and_sampler(data, labels, number)
         method.student.eval()
         parameters = list(method.student.parameters())
-        optimiser = make_optimiser(parameters, config_from_dict(XvectorConfig, {"optimiser": {"name": "sgd"}}).optimiser)
+        optimiser = make_optimiser(
+            parameters, config_from_dict(XvectorConfig, {"optimiser": {"name": "sgd"}}).optimiser
+        )
         for step in (3, 4):
             watched = update(method, optimiser, parameters, sampler[step], step, 0.1, 3.0)
         outcomes.append((method.state_dict(), watched))
@@ -141,9 +179,23 @@ def test_passes_add_up_to_the_large_batch(data, labels, passes):
 
 
 def test_two_processes_train_as_one(data, labels, tmp_path):
-    config = {**CONFIG, "batch_size": 16, "epochs": 4, "optimiser": {"name": "sgd", "lr": 0.02, "warmup_epochs": 1}}
+    config = {
+        **CONFIG,
+        "batch_size": 16,
+        "epochs": 4,
+        "optimiser": {"name": "sgd", "lr": 0.02, "warmup_epochs": 1},
+    }
     assert train(data, labels, tmp_path / "one", config=config) == 0
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pydino"]
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "pydino",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [*start, *arguments(data, labels, tmp_path / "two", config=config)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -170,7 +222,11 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, labels, tmp_p
         "sys.exit(main(sys.argv[1:]))\n"
     )
     call = arguments(data, labels, tmp_path / "cut", config={**CONFIG, "checkpoint_steps": checkpoint_steps})
-    died = subprocess.run([sys.executable, "-c", killer, *call], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    died = subprocess.run(
+        [sys.executable, "-c", killer, *call],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     assert died.returncode == -9, died.stderr
     assert not (tmp_path / "cut/model").exists()
     assert main(call) == 0
@@ -191,11 +247,18 @@ def test_the_model_is_the_encoder_and_no_label_is_left_in_it(data, labels, tmp_p
     assert train(data, labels, tmp_path / "exp") == 0
     model = pydino.load(tmp_path / "exp/model")
     assert (model.config.role, model.config.method, model.config.embedding_dim) == ("model", "xvector", 8)
-    encoder = {f"student.encoder.{name}": value for name, value in load_file(tmp_path / "exp/model/model.safetensors").items()}
+    encoder = {
+        f"student.encoder.{name}": value
+        for name, value in load_file(tmp_path / "exp/model/model.safetensors").items()
+    }
     trained = weights(tmp_path / "exp")
-    assert trained.keys() - encoder.keys() == {"student.output.weight"} and equal(encoder, {name: trained[name] for name in encoder})
+    assert trained.keys() - encoder.keys() == {"student.output.weight"} and equal(
+        encoder, {name: trained[name] for name in encoder}
+    )
     assert trained["student.output.weight"].shape == (3, 8)
-    assert not [path for path in (tmp_path / "exp").rglob("*") if path.is_file() and b"veiled" in path.read_bytes()]
+    assert not [
+        path for path in (tmp_path / "exp").rglob("*") if path.is_file() and b"veiled" in path.read_bytes()
+    ]
 
 
 def test_what_labels_and_utterances_are_called_does_not_matter(data, labels, tmp_path):
@@ -204,21 +267,30 @@ def test_what_labels_and_utterances_are_called_does_not_matter(data, labels, tmp
     make_data(tmp_path / "other/source", renamed)
     make_train_set(tmp_path / "other/source", tmp_path / "other/train")
     hashes = read_table(data / "utt2hash")
-    write_table(tmp_path / "other/train/utt2hash", {new: hashes[old] for old, new in zip(NAMES, renamed, strict=True)})
+    write_table(
+        tmp_path / "other/train/utt2hash", {new: hashes[old] for old, new in zip(NAMES, renamed, strict=True)}
+    )
     write_table(tmp_path / "other/labels", {name: "zyx"[i % 3] for i, name in enumerate(renamed)})
     assert train(tmp_path / "other/train", tmp_path / "other/labels", tmp_path / "other/exp") == 0
     assert equal(weights(tmp_path / "exp"), weights(tmp_path / "other/exp"))
 
 
 def test_no_other_command_opens_the_labels(tmp_path):
-    """Labels lie where they do in a recipe, beside the features; the directory is made, and DINO trained, without a look at them."""
+    """Labels lie where they do in a recipe, beside the features; the directory is made, and DINO trained,
+    without a look at them.
+    """
     make_data(tmp_path / "source", NAMES, labels={"utt2emotion": {name: "sad" for name in NAMES}})
     opened, watching = [], [True]
-    sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" and watching else None)
+    sys.addaudithook(
+        lambda event, values: opened.append(str(values[0])) if event == "open" and watching else None
+    )
     make_train_set(tmp_path / "source", tmp_path / "train")
     config, target = tmp_path / "dino.yaml", tmp_path / "train"
     dump_config({**DINO_CONFIG, "epochs": 1}, config)
-    assert main(["train-dino", "--config", str(config), "--threads", "1", str(target), str(tmp_path / "dino")]) == 0
+    assert (
+        main(["train-dino", "--config", str(config), "--threads", "1", str(target), str(tmp_path / "dino")])
+        == 0
+    )
     seen = set(opened)
     assert train(target, tmp_path / "source/utt2spk", tmp_path / "exp") == 0
     watching.clear()
@@ -230,8 +302,16 @@ def test_no_other_command_opens_the_labels(tmp_path):
 def test_mistakes_in_the_labels_speak_and_leave_no_trace(data, labels, tmp_path, capsys):
     table = read_table(labels)
     for name, broken, message in (
-        ("two", {key: table[key] for key in table if key not in NAMES[4:6]}, f"2 of the 20 utterances of {data}, such as '{NAMES[4]}'"),
-        ("empty", {**table, NAMES[3]: ""}, f"no label for 1 of the 20 utterances of {data}, such as '{NAMES[3]}'"),
+        (
+            "two",
+            {key: table[key] for key in table if key not in NAMES[4:6]},
+            f"2 of the 20 utterances of {data}, such as '{NAMES[4]}'",
+        ),
+        (
+            "empty",
+            {**table, NAMES[3]: ""},
+            f"no label for 1 of the 20 utterances of {data}, such as '{NAMES[3]}'",
+        ),
         ("one", dict.fromkeys(table, "same"), "one label, 'same'; there is nothing to tell apart"),
     ):
         write_table(tmp_path / name, broken)
@@ -274,15 +354,18 @@ def test_a_finished_run_is_left_alone_and_one_of_other_labels_refused(data, labe
 
 def test_impossible_values_are_refused():
     for wrong, message in (
-        ({"margin": 1.6}, "margin must be in"), ({"scale": 0}, "scale must be above 0"),
+        ({"margin": 1.6}, "margin must be in"),
+        ({"scale": 0}, "scale must be above 0"),
         ({"margin_warmup_epochs": -1}, "margin_warmup_epochs must not be negative"),
         ({"teacher_augment": {"gain_db": 1}}, "teacher_augment changes what a teacher sees"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigError, match=message):
             config_from_dict(XvectorConfig, wrong)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("egs/*/conf/xvector*.yaml")), ids=lambda path: path.parent.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("egs/*/conf/xvector*.yaml")), ids=lambda path: path.parent.parent.name
+)
 def test_shipped_configurations_are_valid(path):
     config = load_config(XvectorConfig, path)
     assert config.crops.num_global == 1 and config.crops.num_local == 0
@@ -295,7 +378,9 @@ def test_a_collapse_is_said_in_plain_words(data, labels):
 
 
 def test_a_step_asks_the_device_for_nothing(data, labels):
-    """No number is read back between the batch and the update: on a GPU each such reading would wait for all that was given to it."""
+    """No number is read back between the batch and the update: on a GPU each such reading would wait for all
+    that was given to it.
+    """
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class NoReading(TorchDispatchMode):

@@ -1,4 +1,6 @@
-"""The data-directory tools as a user meets them: the shell scripts, on directories whose path has blanks and non-ASCII letters."""
+"""The data-directory tools as a user meets them: the shell scripts, on directories whose path has blanks and
+non-ASCII letters.
+"""
 
 import os
 import re
@@ -17,7 +19,9 @@ UTTERANCES = [f"{speaker}-{n}" for speaker in "abc" for n in (1, 2, 3)]
 
 
 def tool(name, *arguments, **more):
-    return subprocess.run([ROOT / "utils" / name, *map(str, arguments)], capture_output=True, text=True, timeout=60, **more)
+    return subprocess.run(
+        [ROOT / "utils" / name, *map(str, arguments)], capture_output=True, text=True, timeout=60, **more
+    )
 
 
 def lines(path):
@@ -39,7 +43,9 @@ def make(path, utterances=UTTERANCES, **tables):
 @pytest.fixture
 def data(tmp_path):
     return make(
-        tmp_path / "dätä dir" / "train", utt2emotion=dict.fromkeys(UTTERANCES[:5], "happy"), spk2age={"a": "7"},
+        tmp_path / "dätä dir" / "train",
+        utt2emotion=dict.fromkeys(UTTERANCES[:5], "happy"),
+        spk2age={"a": "7"},
         utt2hash={u: str(n) for n, u in enumerate(UTTERANCES)},
     )
 
@@ -79,7 +85,8 @@ def replace(old, new):
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("utt2spk", replace("a-2 a\n", "a-2\n"), "has wrong format: 'a-2 '"),  # Kaldi's script ends with status 0 here
+        # Kaldi's script ends with status 0 here
+        ("utt2spk", replace("a-2 a\n", "a-2\n"), "has wrong format: 'a-2 '"),
         ("utt2spk", replace("a-2 a\n", "a-2 a b\n"), "has wrong format: 'a-2 a b'"),
         ("utt2spk", lambda path: path.write_text(""), "empty file"),
         ("utt2spk", lambda path: path.unlink(), "no such file"),
@@ -111,8 +118,12 @@ def test_what_is_wrong_is_named_and_fails(data, name, change, message):
 @pytest.mark.parametrize(
     "name, line, message",
     [
-        ("utt2num_frames", "1.5", "positive whole number"), ("utt2num_frames", "0", "positive whole number"), ("utt2dur", "-1", "seconds"),
-        ("utt2dur", "nan", "seconds"), ("utt2warp", "1.6", "between 0.5 and 1.5"), ("text", "a <s> b", "<s>"),
+        ("utt2num_frames", "1.5", "positive whole number"),
+        ("utt2num_frames", "0", "positive whole number"),
+        ("utt2dur", "-1", "seconds"),
+        ("utt2dur", "nan", "seconds"),
+        ("utt2warp", "1.6", "between 0.5 and 1.5"),
+        ("text", "a <s> b", "<s>"),
         ("text", "bell \a", "non-printable"),
     ],
 )
@@ -292,7 +303,10 @@ def test_fix_of_segments_follows_recordings(tmp_path):
     replace("r2 /corpus/r2.wav\n", "r3 /corpus/r3.wav\n")(data / "wav.scp")
     done = tool("fix_data_dir.sh", data)
     assert "kept 2 utterances out of 3" in done.stderr
-    assert list(read_table(data / "wav.scp")) == list(read_table(data / "reco2dur")) == ["r1"] and check(data).returncode == 0
+    assert (
+        list(read_table(data / "wav.scp")) == list(read_table(data / "reco2dur")) == ["r1"]
+        and check(data).returncode == 0
+    )
 
 
 def test_fix_that_would_leave_nothing_changes_nothing(data):
@@ -329,7 +343,9 @@ def test_split_by_utterance(data, options, count):
 
 def test_split_into_more_parts_than_utterances(data):
     done = tool("split_data.sh", data, 10)
-    assert done.returncode == 1 and "10 jobs are more than its 9 utterances; use --nj 9 or less" in done.stderr
+    assert (
+        done.returncode == 1 and "10 jobs are more than its 9 utterances; use --nj 9 or less" in done.stderr
+    )
 
 
 def test_split_is_fresh_by_content_not_by_time(data):
@@ -357,7 +373,9 @@ def test_a_damaged_split_is_made_anew(data):
 def test_split_of_segments_takes_the_recordings_along(tmp_path):
     data = segmented(tmp_path / "seg")
     tool("split_data.sh", "--per-utt", data, 3)
-    assert list(read_table(data / "split3utt/2/wav.scp")) == ["r1"] and list(read_table(data / "split3utt/3/reco2dur")) == ["r2"]
+    assert list(read_table(data / "split3utt/2/wav.scp")) == ["r1"] and list(
+        read_table(data / "split3utt/3/reco2dur")
+    ) == ["r2"]
 
 
 # ---- subset
@@ -402,12 +420,21 @@ def test_subset_carries_maps_and_facts_and_leaves_nothing_old(data):
     make(data.parent / "part of it", utt2lang=dict.fromkeys(UTTERANCES, "en"))
     subset_of(data, "--first", [2])
     part = data.parent / "part of it"
-    assert read_table(part / "utt2emotion") == {"a-1": "happy", "a-2": "happy"} and read_table(part / "spk2age") == {"a": "7"}
-    assert (part / "frame_shift").exists() and (part / "conf/fbank.yaml").exists() and not (part / "utt2lang").exists()
+    assert read_table(part / "utt2emotion") == {"a-1": "happy", "a-2": "happy"} and read_table(
+        part / "spk2age"
+    ) == {"a": "7"}
+    assert (
+        (part / "frame_shift").exists()
+        and (part / "conf/fbank.yaml").exists()
+        and not (part / "utt2lang").exists()
+    )
 
 
 def test_subset_mistakes(data, tmp_path):
-    assert "cannot subset to more utterances than you originally had" in tool("subset_data_dir.sh", data, 10, tmp_path / "x").stderr
+    assert (
+        "cannot subset to more utterances than you originally had"
+        in tool("subset_data_dir.sh", data, 10, tmp_path / "x").stderr
+    )
     assert "same directory" in tool("subset_data_dir.sh", data, 2, data).stderr
     assert "--shortest needs" in tool("subset_data_dir.sh", "--shortest", data, 2, tmp_path / "x").stderr
     (tmp_path / "list").write_text("nobody\n")
@@ -420,9 +447,13 @@ def test_subset_mistakes(data, tmp_path):
 
 def test_copy_renames_everywhere(data, tmp_path):
     copied = tmp_path / "copy"
-    done = tool("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", "--utt-suffix", "-y", data, copied)
+    done = tool(
+        "copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", "--utt-suffix", "-y", data, copied
+    )
     assert done.returncode == 0 and "Successfully validated" in done.stderr
-    assert read_table(copied / "utt2spk")["x-b-2-y"] == "x-b" and read_table(copied / "spk2age") == {"x-a": "7"}
+    assert read_table(copied / "utt2spk")["x-b-2-y"] == "x-b" and read_table(copied / "spk2age") == {
+        "x-a": "7"
+    }
     assert read_table(copied / "utt2uniq")["x-b-2-y"] == "b-2"
     assert read_table(copied / "utt2hash")["x-b-2-y"] == "4"  # of the first name, for good
     assert read_table(copied / "wav.scp")["x-b-2-y"] == "/corpus/b-2.wav"
@@ -430,13 +461,28 @@ def test_copy_renames_everywhere(data, tmp_path):
 
 def test_copy_keeps_recordings_of_segments(tmp_path):
     data = segmented(tmp_path / "seg")
-    assert tool("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "copy").returncode == 0
+    assert (
+        tool(
+            "copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "copy"
+        ).returncode
+        == 0
+    )
     assert list(read_table(tmp_path / "copy/wav.scp")) == ["r1", "r2"]
     assert read_table(tmp_path / "copy/segments")["x-a-1"] == "r1 0 1.5"
 
 
 def test_copy_whose_names_do_not_sort_fails(data, tmp_path):
-    done = tool("copy_data_dir.sh", "--utt-suffix", "-x", "--spk-prefix", "q-", "--validate-opts", "--no-spk-sort", data, tmp_path / "copy")
+    done = tool(
+        "copy_data_dir.sh",
+        "--utt-suffix",
+        "-x",
+        "--spk-prefix",
+        "q-",
+        "--validate-opts",
+        "--no-spk-sort",
+        data,
+        tmp_path / "copy",
+    )
     assert done.returncode == 0
     replace("a-1 a", "a-1 z")(data / "utt2spk")
     done = tool("copy_data_dir.sh", data, tmp_path / "copy")
@@ -444,10 +490,15 @@ def test_copy_whose_names_do_not_sort_fails(data, tmp_path):
 
 
 def test_combine(data, tmp_path):
-    other = make(tmp_path / "other", ["d-1", "d-2"], utt2emotion={"d-1": "sad"}, utt2lang={"d-1": "en", "d-2": "en"})
+    other = make(
+        tmp_path / "other", ["d-1", "d-2"], utt2emotion={"d-1": "sad"}, utt2lang={"d-1": "en", "d-2": "en"}
+    )
     done = tool("combine_data.sh", tmp_path / "both", data, other)
     assert done.returncode == 0, done.stderr
-    assert list(read_table(tmp_path / "both/utt2spk")) == [*UTTERANCES, "d-1", "d-2"] and check(tmp_path / "both").returncode == 0
+    assert (
+        list(read_table(tmp_path / "both/utt2spk")) == [*UTTERANCES, "d-1", "d-2"]
+        and check(tmp_path / "both").returncode == 0
+    )
     assert read_table(tmp_path / "both/utt2emotion")["d-1"] == "sad"
     assert not (tmp_path / "both/utt2lang").exists()
     assert f"**not combining utt2lang as it does not exist everywhere** (not in {data})" in done.stderr
@@ -460,11 +511,22 @@ def test_combine_refuses_an_utterance_in_two_places(data, tmp_path):
 
 
 def test_combine_makes_segments_and_utt2uniq_for_those_without(tmp_path):
-    plain = make(tmp_path / "plain", ["c-1", "d-1"], utt2dur={"c-1": "1.5", "d-1": "2.25"}, utt2uniq={"c-1": "x", "d-1": "y"})
+    plain = make(
+        tmp_path / "plain",
+        ["c-1", "d-1"],
+        utt2dur={"c-1": "1.5", "d-1": "2.25"},
+        utt2uniq={"c-1": "x", "d-1": "y"},
+    )
     done = tool("combine_data.sh", tmp_path / "both", segmented(tmp_path / "seg"), plain)
     assert done.returncode == 0, done.stderr
     assert read_table(tmp_path / "both/segments")["d-1"] == "d-1 0.00 2.25"
-    assert read_table(tmp_path / "both/utt2uniq") == {"a-1": "a-1", "a-2": "a-2", "b-1": "b-1", "c-1": "x", "d-1": "y"}
+    assert read_table(tmp_path / "both/utt2uniq") == {
+        "a-1": "a-1",
+        "a-2": "a-2",
+        "b-1": "b-1",
+        "c-1": "x",
+        "d-1": "y",
+    }
     assert check(tmp_path / "both").returncode == 0
 
 
@@ -490,7 +552,11 @@ def test_maps_there_and_back(data):
 
 def test_data_dir_reads_when_asked(data):
     directory = DataDir(data)
-    assert directory.utterances == UTTERANCES and directory.feats_scp is None and directory.utt2emotion["a-1"] == "happy"
+    assert (
+        directory.utterances == UTTERANCES
+        and directory.feats_scp is None
+        and directory.utt2emotion["a-1"] == "happy"
+    )
     assert directory.wav_scp["a-1"] == "/corpus/a-1.wav"
     with pytest.raises(AttributeError, match="no table trials"):
         directory.trials  # noqa: B018
@@ -505,13 +571,25 @@ def test_a_full_or_read_only_place_is_told(data, tmp_path):
 @pytest.mark.parametrize("name", ["validate_data_dir.sh", "run_local.sh"])
 def test_the_tools_do_not_load_torch(name, data, tmp_path):
     done = subprocess.run(
-        [ROOT / "utils" / name, *(["--no-text", "--no-feats", "--deep", data] if name.startswith("val") else ["a.log", "true"])],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        [
+            ROOT / "utils" / name,
+            *(["--no-text", "--no-feats", "--deep", data] if name.startswith("val") else ["a.log", "true"]),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
     )
-    assert re.search(r"\| +numpy$", done.stderr, re.MULTILINE) and not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
+    assert re.search(r"\| +numpy$", done.stderr, re.MULTILINE) and not re.search(
+        r"\| +torch$", done.stderr, re.MULTILINE
+    )
 
 
 def test_shellcheck():
-    tools = [p for p in (ROOT / "utils").iterdir() if p.is_file() and p.read_bytes().startswith(b"#!/usr/bin/env bash")]
+    tools = [
+        p
+        for p in (ROOT / "utils").iterdir()
+        if p.is_file() and p.read_bytes().startswith(b"#!/usr/bin/env bash")
+    ]
     done = subprocess.run(["shellcheck", "-x", *tools], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout

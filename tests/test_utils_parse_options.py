@@ -32,7 +32,9 @@ def call(tmp_path):
     script.write_text(SCRIPT.format(parser=ROOT / "utils/parse_options.sh"), encoding="utf-8")
 
     def run(*arguments):
-        return subprocess.run(["bash", str(script), *arguments], capture_output=True, text=True, timeout=10, cwd=tmp_path)
+        return subprocess.run(
+            ["bash", str(script), *arguments], capture_output=True, text=True, timeout=10, cwd=tmp_path
+        )
 
     return run
 
@@ -40,7 +42,10 @@ def call(tmp_path):
 def test_every_spelling_sets_the_variable(call):
     done = call("--nj", "8", "--ark-dir=x=y z", "--compress", "false", "--stage", "-1", "data dir", "more")
     assert done.returncode == 0
-    assert done.stdout == "nj=8 cmd=run_local.sh compress=false ark_dir=x=y z stage=-1 undeclared=1\n<data dir>\n<more>\n"
+    assert (
+        done.stdout
+        == "nj=8 cmd=run_local.sh compress=false ark_dir=x=y z stage=-1 undeclared=1\n<data dir>\n<more>\n"
+    )
     assert "ark_dir=q " in call("--ark_dir", "q").stdout
 
 

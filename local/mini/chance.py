@@ -1,8 +1,18 @@
-"""Named draws for the synthetic corpus: each is a function of the seed, whom it is for, and what it is for, never of an order."""
+"""Named draws for the synthetic corpus: each is a function of the seed, whom it is for, and what it is for,
+never of an order.
+"""
 
 import numpy as np
 
-from pydino.base import keyed_bits, keyed_integers, keyed_normal, keyed_permutation, keyed_uniform, purpose, utterance_hash
+from pydino.base import (
+    keyed_bits,
+    keyed_integers,
+    keyed_normal,
+    keyed_permutation,
+    keyed_uniform,
+    purpose,
+    utterance_hash,
+)
 
 
 class Chance:
@@ -10,7 +20,8 @@ class Chance:
 
     Args:
         seed: the corpus's seed.
-        subject: its name, such as ``"train-0001-03"``. Two subjects share no draw; nor do two names of one subject.
+        subject: its name, such as ``"train-0001-03"``. Two subjects share no draw; nor do two names of one
+            subject.
     """
 
     def __init__(self, seed: int, subject: str):

@@ -1,13 +1,15 @@
 """Where and with what it was recorded: room, microphone, noise and level, put on clean speech in numpy.
 
-All effects are drawn anew for every utterance, so that two utterances of one speaker share the voice and nothing else.
+All effects are drawn anew for every utterance, so that two utterances of one speaker share the voice and
+nothing else.
 """
 
 import numpy as np
 
 from local.mini.chance import Chance
 
-# The strength of a session. Weaker sessions make the task easier for everybody, most of all for plain statistics.
+# The strength of a session. Weaker sessions make the task easier for everybody, most of all for plain
+# statistics.
 REVERBERATION_CHANCE, REVERBERATION_TIME = 0.4, (0.15, 0.6)  # T60, seconds
 EQUALISER_DB = 3.2  # standard deviation of each of the curve's knots
 SNR_DB = (15.0, 30.0)
@@ -26,7 +28,8 @@ def record(speech: np.ndarray, rate: int, chance: Chance) -> np.ndarray:
         (S,) int16 samples.
     """
     generator = chance.generator("session")
-    size = _fft_size(len(speech) + rate)  # room for the tails of the filters: circular convolution wraps into silence
+    # room for the tails of the filters: circular convolution wraps into silence
+    size = _fft_size(len(speech) + rate)
     frequency = np.fft.rfftfreq(size, 1 / rate)
     spectrum = np.fft.rfft(speech, size)
     if chance.uniform("reverberates") < REVERBERATION_CHANCE:
@@ -34,7 +37,8 @@ def record(speech: np.ndarray, rate: int, chance: Chance) -> np.ndarray:
     spectrum *= 10 ** (_equaliser(chance, frequency) / 20)
     clean = np.fft.irfft(spectrum, size)[: len(speech)]
 
-    # Noise whose power falls with f^slope: 0 is white, -2 brown. It stays inside the band of speech by a floor at 50 Hz.
+    # Noise whose power falls with f^slope: 0 is white, -2 brown. It stays inside the band of speech by a
+    # floor at 50 Hz.
     slope = chance.uniform("noise slope", -2.0, 0.0)
     noise = np.fft.rfft(generator.standard_normal(size)) * (np.maximum(frequency, 50.0) / 1000) ** (slope / 2)
     noise = np.fft.irfft(noise, size)[: len(speech)]
@@ -55,7 +59,9 @@ def _fft_size(samples: int) -> int:
 
 
 def _room_response(chance: Chance, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """Return a direct path and a tail of noise that falls by 60 dB in T60, of a drawn direct-to-reverberant ratio."""
+    """Return a direct path and a tail of noise that falls by 60 dB in T60, of a drawn direct-to-reverberant
+    ratio.
+    """
     time = chance.uniform("reverberation time", *REVERBERATION_TIME)
     seconds = np.arange(int(time * rate)) / rate
     tail = generator.standard_normal(len(seconds)) * 10 ** (-3 * seconds / time)
@@ -65,7 +71,9 @@ def _room_response(chance: Chance, rate: int, generator: np.random.Generator) ->
 
 
 def _equaliser(chance: Chance, frequency: np.ndarray) -> np.ndarray:
-    """Return a smooth gain in dB: drawn knots an octave apart, joined by straight lines over the logarithm of frequency."""
+    """Return a smooth gain in dB: drawn knots an octave apart, joined by straight lines over the logarithm of
+    frequency.
+    """
     knots = np.array([62.5, 125, 250, 500, 1000, 2000, 4000, 8000])
     gains = chance.normal("equaliser", EQUALISER_DB, len(knots))
     return np.interp(np.log(np.maximum(frequency, 20.0)), np.log(knots), gains)

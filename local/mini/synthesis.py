@@ -17,7 +17,8 @@ _LONGEST_PATH = 120  # bytes; espeak-ng keeps the path of its data in a buffer o
 
 
 def find_programs() -> str:
-    """Check that espeak-ng and SoX are there; return espeak-ng's version line ``eSpeak NG text-to-speech: 1.51  Data at: ...``.
+    """Check that espeak-ng and SoX are there; return espeak-ng's version line ``eSpeak NG text-to-speech:
+    1.51  Data at: ...``.
 
     Raises:
         UserError: one is missing; the message says how to get it.
@@ -34,7 +35,8 @@ def find_programs() -> str:
 class Synthesiser:
     """Speaks with voices given as text, from a private copy of espeak-ng's data folder.
 
-    Starting espeak-ng costs about 10 ms as long as its voice is found by name, so the copy holds one variant, rewritten each time.
+    Starting espeak-ng costs about 10 ms as long as its voice is found by name, so the copy holds one variant,
+    rewritten each time.
 
     Args:
         rate: samples a second of the speech.
@@ -50,7 +52,10 @@ class Synthesiser:
         source = Path(match.group(1).strip()) if match else Path("/")
         self._path = tempfile.mkdtemp(dir=scratch)
         if len(os.fsencode(self._path)) > _LONGEST_PATH:
-            raise UserError(f"the temporary folder {scratch} has too long a name for espeak-ng; set TMPDIR to a shorter one, such as /tmp")
+            raise UserError(
+                f"the temporary folder {scratch} has too long a name for espeak-ng; set TMPDIR to a shorter "
+                "one, such as /tmp"
+            )
         data = Path(self._path) / "espeak-ng-data"
         self._variant = data / "voices" / "!v" / "mini"
         self._variant.parent.mkdir(parents=True)
@@ -69,11 +74,21 @@ class Synthesiser:
             words_per_minute: rate of speaking.
         """
         self._variant.write_text(voice, encoding="utf-8")
-        command = ["espeak-ng", f"--path={self._path}", "-v", f"{accent}+mini", "-s", str(words_per_minute), "--stdout", text]
+        command = [
+            "espeak-ng",
+            f"--path={self._path}",
+            "-v",
+            f"{accent}+mini",
+            "-s",
+            str(words_per_minute),
+            "--stdout",
+            text,
+        ]
         wav = _run(command)
         if wav[:4] != b"RIFF" or len(wav) < 44 + 2:
             raise UserError(f"espeak-ng wrote no speech; try by hand: {' '.join(command)}")
-        made_at = int.from_bytes(wav[24:28], "little")  # the length in a streamed header is not to be trusted, the rate is
+        # the length in a streamed header is not to be trusted, the rate is
+        made_at = int.from_bytes(wav[24:28], "little")
         samples = np.frombuffer(wav[44 : len(wav) // 2 * 2], dtype="<i2") / np.float32(32768)
         # Floating point in and out: no clipping where the filter overshoots, no dither.
         return self._resampler.build_array(input_array=samples, sample_rate_in=made_at).astype(np.float64)
@@ -82,5 +97,8 @@ class Synthesiser:
 def _run(command: list[str]) -> bytes:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
-        raise UserError(f"{command[0]} failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}; command: {' '.join(command)}")
+        raise UserError(
+            f"{command[0]} failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}; command: "
+            f"{' '.join(command)}"
+        )
     return done.stdout

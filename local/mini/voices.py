@@ -1,8 +1,10 @@
-"""Who speaks, and how: drawn speakers, emotions and sentences, written as voice variants and text for espeak-ng.
+"""Who speaks, and how: drawn speakers, emotions and sentences, written as voice variants and text for
+espeak-ng.
 
-A *speaker* is a vocal tract (scale and strength of each formant), a pitch and its range, a voice quality, a rhythm, an accent and
-a rate; a *style* (the "impaired" one is slow and hesitant) is drawn apart from the voice. An *utterance* adds an emotion, a little
-day-to-day variation, and a sentence. The voice file's format is espeak-ng's: docs/voices.md of github.com/espeak-ng/espeak-ng.
+A *speaker* is a vocal tract (scale and strength of each formant), a pitch and its range, a voice quality, a
+rhythm, an accent and a rate; a *style* (the "impaired" one is slow and hesitant) is drawn apart from the
+voice. An *utterance* adds an emotion, a little day-to-day variation, and a sentence. The voice file's format
+is espeak-ng's: docs/voices.md of github.com/espeak-ng/espeak-ng.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +20,9 @@ NUM_FORMANTS = 9  # espeak-ng's 0 (below the first) to 8
 
 @dataclass(frozen=True)
 class Emotion:
-    """What an emotion does to a voice: factors on pitch, pitch range and rate; additions to roughness and breath."""
+    """What an emotion does to a voice: factors on pitch, pitch range and rate; additions to roughness and
+    breath.
+    """
 
     pitch: float = 1.0
     range: float = 1.0
@@ -65,9 +69,9 @@ def draw_speaker(seed: int, name: str, index: int, partner: str) -> Speaker:
     """Draw a speaker.
 
     Args:
-        index, partner: speakers come in pairs (2k, 2k + 1) with a common ``partner`` name. In each pair one is female and one
-            impaired, by two independent coins, so that both labels are balanced in any even number of speakers and neither
-            tells anything of the other or of the rest of the voice.
+        index, partner: speakers come in pairs (2k, 2k + 1) with a common ``partner`` name. In each pair one
+            is female and one impaired, by two independent coins, so that both labels are balanced in any even
+            number of speakers and neither tells anything of the other or of the rest of the voice.
     """
     own, pair = Chance(seed, name), Chance(seed, partner)
     gender = "fm"[(index + pair.choice("gender", (0, 1))) % 2]
@@ -77,7 +81,9 @@ def draw_speaker(seed: int, name: str, index: int, partner: str) -> Speaker:
     width = 100 * np.exp(own.normal("formant width", 0.25, NUM_FORMANTS))
     low, high = (150, 250) if gender == "f" else (80, 160)
     return Speaker(
-        name=name, gender=gender, impaired=(index + pair.choice("style", (0, 1))) % 2 == 0,
+        name=name,
+        gender=gender,
+        impaired=(index + pair.choice("style", (0, 1))) % 2 == 0,
         accent=own.choice("accent", ACCENTS),
         pitch=low * (high / low) ** own.uniform("pitch"),
         range=own.uniform("range", 0.25, 0.7),
@@ -93,7 +99,9 @@ def draw_speaker(seed: int, name: str, index: int, partner: str) -> Speaker:
 
 
 def voice_file(speaker: Speaker, emotion: Emotion, chance: Chance) -> str:
-    """Return an espeak-ng voice variant: this speaker in this emotion, on this day (``chance``: the utterance's draws)."""
+    """Return an espeak-ng voice variant: this speaker in this emotion, on this day (``chance``: the
+    utterance's draws).
+    """
     pitch = speaker.pitch * emotion.pitch * np.exp(chance.normal("pitch", PITCH_VARIATION))
     upper = pitch * (1 + speaker.range * emotion.range)
     formants = speaker.formants.copy()
@@ -101,7 +109,10 @@ def voice_file(speaker: Speaker, emotion: Emotion, chance: Chance) -> str:
     breath = speaker.breath + emotion.breath
     tone = np.clip(speaker.tone, 20, 255)
     lines = [
-        "language variant", "name mini", f"pitch {pitch:.0f} {upper:.0f}", f"flutter {speaker.flutter:.0f}",
+        "language variant",
+        "name mini",
+        f"pitch {pitch:.0f} {upper:.0f}",
+        f"flutter {speaker.flutter:.0f}",
         f"roughness {min(7, speaker.roughness + emotion.roughness):.0f}",
         "consonants {:.0f} {:.0f}".format(*speaker.consonants),
         "tone 600 {:.0f} 1200 {:.0f} 2000 {:.0f}".format(*tone),

@@ -1,19 +1,48 @@
-"""Audio: reading, filter banks and cepstra, voice activity, normalisation. Torch, the same on CPU and GPU; values equal Kaldi's."""
+"""Audio: reading, filter banks and cepstra, voice activity, normalisation. Torch, the same on CPU and GPU;
+values equal Kaldi's.
+"""
 
 from .extractor import FrameExtractor
 from .fbank import Fbank
 from .frames import num_frames
 from .mfcc import Mfcc
-from .normalise import NormalisationConfig, apply_cmvn, cmvn_stats, mean_normalise, normalise, sliding_mean_normalise
+from .normalise import (
+    NormalisationConfig,
+    apply_cmvn,
+    cmvn_stats,
+    mean_normalise,
+    normalise,
+    sliding_mean_normalise,
+)
 from .options import FbankConfig, MfccConfig
 from .reading import read_audio, read_parts, span_of
 from .resampling import check_rate, needed_samples, resample
 from .vad import VadConfig, energy_vad, select_voiced
 
-KINDS = {"fbank": (FbankConfig, Fbank), "mfcc": (MfccConfig, Mfcc)}  # name of a kind of features -> (options, extractor)
+# name of a kind of features -> (options, extractor)
+KINDS = {"fbank": (FbankConfig, Fbank), "mfcc": (MfccConfig, Mfcc)}
 
 __all__ = [
-    "KINDS", "Fbank", "FbankConfig", "FrameExtractor", "Mfcc", "MfccConfig", "NormalisationConfig", "VadConfig", "apply_cmvn", "check_rate",
-    "cmvn_stats", "energy_vad", "mean_normalise", "needed_samples", "normalise", "num_frames", "read_audio", "read_parts", "resample",
-    "select_voiced", "sliding_mean_normalise", "span_of",
+    "KINDS",
+    "Fbank",
+    "FbankConfig",
+    "FrameExtractor",
+    "Mfcc",
+    "MfccConfig",
+    "NormalisationConfig",
+    "VadConfig",
+    "apply_cmvn",
+    "check_rate",
+    "cmvn_stats",
+    "energy_vad",
+    "mean_normalise",
+    "needed_samples",
+    "normalise",
+    "num_frames",
+    "read_audio",
+    "read_parts",
+    "resample",
+    "select_voiced",
+    "sliding_mean_normalise",
+    "span_of",
 ]

@@ -1,10 +1,13 @@
-"""Augmentation in the power-mel domain: rooms, channels, noise and babble put on log filter banks, a batch at a time.
+"""Augmentation in the power-mel domain: rooms, channels, noise and babble put on log filter banks, a batch at
+a time.
 
-What happens to a waveform is approximated by what it does to the power in each mel band: sound in a room decays exponentially,
-microphones tilt the spectrum, independent sources add in power. It costs a hundredth of going through waveforms, needs no
-recordings of noise, and is enough to learn from at small scale; it is no substitute for real noises and rooms at large scale.
+What happens to a waveform is approximated by what it does to the power in each mel band: sound in a room
+decays exponentially, microphones tilt the spectrum, independent sources add in power. It costs a hundredth of
+going through waveforms, needs no recordings of noise, and is enough to learn from at small scale; it is no
+substitute for real noises and rooms at large scale.
 
-Axes: N crops, T frames, F mel bands; n crops chosen among the N. Draws are uniform numbers in [0, 1), (N, k), keyed by what they are for.
+Axes: N crops, T frames, F mel bands; n crops chosen among the N. Draws are uniform numbers in [0, 1), (N, k),
+keyed by what they are for.
 """
 
 import math
@@ -19,7 +22,8 @@ from pydino.base import keyed_uniform, purpose
 TEXTURE_FRAMES = 4096  # length of the stored noise that crops take pieces of
 REVERBERATION_BLOCK = 32  # frames
 CURVES = 4  # cosines that a drawn spectral shape is made of
-BABBLE_NEIGHBOURS = 8  # utterances of a batch that mix; batches are shared out among processes in multiples of it
+# utterances of a batch that mix; batches are shared out among processes in multiples of it
+BABBLE_NEIGHBOURS = 8
 NOISE_COLOUR_DB = 8.0  # standard deviation of the spectrum of a drawn noise around its mean
 SMALLEST_POWER = 1e-10
 
@@ -51,23 +55,40 @@ class AugmentConfig:
                 raise ValueError(f"{name} must be [lowest, highest], got {low_high}")
         if self.reverberation_seconds[0] <= 0:
             raise ValueError(f"reverberation_seconds must be above 0, got {self.reverberation_seconds}")
-        for name in ("gain_db", "equaliser_db", "babble_speakers", "time_mask_frames", "frequency_mask_bands"):
+        for name in (
+            "gain_db",
+            "equaliser_db",
+            "babble_speakers",
+            "time_mask_frames",
+            "frequency_mask_bands",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 # The draws of a crop, by name; the weights of two spectral shapes follow them.
 _DRAWS = (
-    "reverberated", "reverberation seconds", "direct to reverberant", "gain", "noisy", "noise snr", "noise place", "babbled", "babble snr",
-    "time mask width", "time mask place", "band mask width", "band mask place",
-)  # fmt: skip
+    "reverberated",
+    "reverberation seconds",
+    "direct to reverberant",
+    "gain",
+    "noisy",
+    "noise snr",
+    "noise place",
+    "babbled",
+    "babble snr",
+    "time mask width",
+    "time mask place",
+    "band mask width",
+    "band mask place",
+)
 
 
 class PowerMelAugmenter:
     """Augment log filter banks, keyed by what is augmented.
 
-    Which crops are reverberated, noisy or babbled is known on the host, so that nothing is computed for the others and nothing waits
-    for the device.
+    Which crops are reverberated, noisy or babbled is known on the host, so that nothing is computed for the
+    others and nothing waits for the device.
 
     Args:
         config: what is done.
@@ -78,21 +99,34 @@ class PowerMelAugmenter:
     """
 
     def __init__(self, config: AugmentConfig, num_bands: int, frame_shift: float, seed: int, device):
-        self.config, self.frame_shift, self.seed, self.device = config, frame_shift, seed, torch.device(device)
+        self.config, self.frame_shift, self.seed, self.device = (
+            config,
+            frame_shift,
+            seed,
+            torch.device(device),
+        )
         uniform = keyed_uniform(seed, np.arange(TEXTURE_FRAMES), purpose("noise texture"), size=num_bands)
-        # Power of a stationary noise over its mean, in a frame and band: half steady, half exponential, as few FFT bins give it.
+        # Power of a stationary noise over its mean, in a frame and band: half steady, half exponential, as
+        # few FFT bins give it.
         self._texture = torch.from_numpy((0.5 - 0.5 * np.log1p(-uniform)).astype(np.float32)).to(device)
         band = torch.arange(num_bands, device=device) / num_bands
-        self._curves = torch.stack([torch.cos(math.pi * k * band) for k in range(1, CURVES + 1)])  # (CURVES, F)
+        # (CURVES, F)
+        self._curves = torch.stack([torch.cos(math.pi * k * band) for k in range(1, CURVES + 1)])
 
     def draws(self, epochs: np.ndarray, hashes: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Return the uniform draws (V B, k) of crops, views first, keyed by (seed, epoch, utterance hash, view)."""
+        """Return the uniform draws (V B, k) of crops, views first, keyed by (seed, epoch, utterance hash,
+        view).
+        """
         size = len(_DRAWS) + 2 * CURVES
-        keyed = keyed_uniform(self.seed, epochs[None, :], hashes[None, :], views[:, None], purpose("augmentation"), size=size)
+        keyed = keyed_uniform(
+            self.seed, epochs[None, :], hashes[None, :], views[:, None], purpose("augmentation"), size=size
+        )
         return keyed.reshape(-1, size).astype(np.float32)
 
     def __call__(self, log_mel: torch.Tensor, draws: np.ndarray, num_views: int) -> torch.Tensor:
-        """Return augmented log filter banks of the shape of ``log_mel``, (N, T, F); ``draws`` are of the same N crops, views first."""
+        """Return augmented log filter banks of the shape of ``log_mel``, (N, T, F); ``draws`` are of the same
+        N crops, views first.
+        """
         config, draw = self.config, self._by_name(draws)
         power = log_mel.exp()
         rows = np.flatnonzero(draw["reverberated"] < config.reverberation_probability)
@@ -112,9 +146,14 @@ class PowerMelAugmenter:
         return power.clamp_min_(SMALLEST_POWER).log_()
 
     def mask(self, x: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
-        """Blank, in place, one stretch of frames and one of bands of normalised features (N, T, F): SpecAugment (Park et al. 2019)."""
+        """Blank, in place, one stretch of frames and one of bands of normalised features (N, T, F):
+        SpecAugment (Park et al. 2019).
+        """
         draw = self._by_name(draws)
-        for axis, longest, what in ((1, self.config.time_mask_frames, "time"), (2, self.config.frequency_mask_bands, "band")):
+        for axis, longest, what in (
+            (1, self.config.time_mask_frames, "time"),
+            (2, self.config.frequency_mask_bands, "band"),
+        ):
             if longest:
                 size = x.shape[axis]
                 width = np.floor(draw[f"{what} mask width"] * (min(longest, size) + 1))
@@ -134,11 +173,14 @@ class PowerMelAugmenter:
     def _reverberate(self, power, rows, draw):
         """y[t] = x[t] + r (1 - d)/d sum_{k >= 1} d^k x[t - k], in place.
 
-        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy. The frames come in blocks: within a block the sum is a
-        product with a small matrix, and what all blocks before leave behind goes on to decay. Axes: b blocks, i and j frames of one.
+        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy. The frames come in blocks:
+        within a block the sum is a product with a small matrix, and what all blocks before leave behind goes
+        on to decay. Axes: b blocks, i and j frames of one.
         """
         seconds = _between(self.config.reverberation_seconds, draw["reverberation seconds"][rows])
-        ratio = 10.0 ** (-_between(self.config.direct_to_reverberant_db, draw["direct to reverberant"][rows]) / 10)
+        ratio = 10.0 ** (
+            -_between(self.config.direct_to_reverberant_db, draw["direct to reverberant"][rows]) / 10
+        )
         log_decay = -6 * math.log(10) * self.frame_shift / seconds[:, None, None]
         scale = ratio[:, None, None] * np.expm1(-log_decay)
         frames = power.shape[1]
@@ -147,17 +189,27 @@ class PowerMelAugmenter:
         lag, age = at[:, None] - at, block[:, None] - 1 - block
         within = scale * np.exp(log_decay * np.maximum(lag, 1)) * (lag > 0) + (lag == 0)  # (n, i, j)
         left = np.exp(log_decay * at[::-1])  # (n, 1, j), of x[j] at the end of its block
-        carried = np.exp(log_decay * REVERBERATION_BLOCK * np.maximum(age, 0)) * (age >= 0)  # (n, b, b), from the end of one to another's
+        # (n, b, b), from the end of one to another's
+        carried = np.exp(log_decay * REVERBERATION_BLOCK * np.maximum(age, 0)) * (age >= 0)
         heard = scale * np.exp(log_decay * (at + 1))  # (n, 1, i)
-        within, left, carried, heard = (self._tensor(x.astype(np.float32)) for x in (within, left, carried, heard))
+        within, left, carried, heard = (
+            self._tensor(x.astype(np.float32)) for x in (within, left, carried, heard)
+        )
         index = self._tensor(rows)
-        x = F.pad(power.index_select(0, index), (0, 0, 0, blocks * len(at) - frames)).unflatten(1, (blocks, len(at)))  # (n, b, j, F)
+        # (n, b, j, F)
+        x = F.pad(power.index_select(0, index), (0, 0, 0, blocks * len(at) - frames)).unflatten(
+            1, (blocks, len(at))
+        )
         past = carried @ (left[:, None] @ x).squeeze(2)  # (n, b, F), what is left when a block begins
         y = (within[:, None] @ x).addcmul_(heard.mT[:, None], past[:, :, None])
         power.index_copy_(0, index, y.flatten(1, 2)[:, :frames])
 
-    def _response(self, uniform: np.ndarray, deviation_db: float, gain: np.ndarray | None = None) -> torch.Tensor:
-        """Return drawn smooth responses (n, 1, F), power factors: cosines over the bands, of the given deviation in all, and a gain."""
+    def _response(
+        self, uniform: np.ndarray, deviation_db: float, gain: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """Return drawn smooth responses (n, 1, F), power factors: cosines over the bands, of the given
+        deviation in all, and a gain.
+        """
         weight = (uniform - 0.5) * (math.sqrt(12.0) * deviation_db * math.sqrt(2.0 / CURVES))
         decibel = self._tensor(weight) @ self._curves
         if gain is not None:
@@ -165,7 +217,9 @@ class PowerMelAugmenter:
         return (10.0 ** (decibel / 10))[:, None, :]
 
     def _noise(self, num_frames, level, rows, draw, shapes):
-        """Return stationary noise (n, T, F) of a drawn colour and level, from a drawn place of the stored texture."""
+        """Return stationary noise (n, T, F) of a drawn colour and level, from a drawn place of the stored
+        texture.
+        """
         start = (draw["noise place"][rows] * TEXTURE_FRAMES).astype(np.int64)
         at = self._tensor((start[:, None] + np.arange(num_frames)) % TEXTURE_FRAMES)
         colour = self._response(shapes[rows], NOISE_COLOUR_DB)
@@ -173,17 +227,23 @@ class PowerMelAugmenter:
         return self._texture[at].mul_(colour * (wanted / colour.mean((1, 2)))[:, None, None])
 
     def _babble(self, power, level, rows, num_views, draw):
-        """Return for crops ``rows`` the mean of other utterances of the batch, in the same view, (n, T, F), at a drawn level."""
+        """Return for crops ``rows`` the mean of other utterances of the batch, in the same view, (n, T, F),
+        at a drawn level.
+        """
         size = len(power) // num_views
         near = min(BABBLE_NEIGHBOURS, size)
         speakers = min(self.config.babble_speakers, near - 1)
         view, place = np.divmod(rows[:, None], size)
-        first = np.minimum(place - place % near, size - near)  # others are sought among so many, whatever the batch is shared among
-        others = self._tensor(view * size + first + (place - first + np.arange(1, speakers + 1)) % near)  # (n, speakers)
+        # others are sought among so many, whatever the batch is shared among
+        first = np.minimum(place - place % near, size - near)
+        # (n, speakers)
+        others = self._tensor(view * size + first + (place - first + np.arange(1, speakers + 1)) % near)
         babble = power[others[:, 0]]
         for column in others.unbind(1)[1:]:
             babble.add_(power[column])
-        wanted = self._fraction(rows, draw["babble snr"], self.config.babble_snr_db) * level[self._tensor(rows)]
+        wanted = (
+            self._fraction(rows, draw["babble snr"], self.config.babble_snr_db) * level[self._tensor(rows)]
+        )
         return babble.mul_((wanted / level[others].sum(1).clamp_min(SMALLEST_POWER))[:, None, None])
 
     def _fraction(self, rows, uniform, snr_db) -> torch.Tensor:

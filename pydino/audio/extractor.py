@@ -1,11 +1,13 @@
-"""What filter banks and cepstra share: from waveforms to spectra, block by block, with the log-energy of every frame on the way.
+"""What filter banks and cepstra share: from waveforms to spectra, block by block, with the log-energy of
+every frame on the way.
 
-Order of each window, as in Kaldi (feat/feature-window.cc): dither, subtract the mean, (raw energy), pre-emphasis
-x[i] -= c x[i-1] and x[0] -= c x[0], window function, zero padding, Fourier transform.
+Order of each window, as in Kaldi (feat/feature-window.cc): dither, subtract the mean, (raw energy),
+pre-emphasis x[i] -= c x[i-1] and x[0] -= c x[0], window function, zero padding, Fourier transform.
 
 Speed: blocks small enough to stay in the processor's cache, buffers used again, no Python per frame.
 
-Axes: R rows (frames), N samples of a window, P points of the transform, M mel filters, D columns of the features.
+Axes: R rows (frames), N samples of a window, P points of the transform, M mel filters, D columns of the
+features.
 """
 
 import numpy as np
@@ -26,7 +28,8 @@ class FrameExtractor:
 
     Args:
         config: FbankConfig or MfccConfig.
-        device: where the work is done and the results lie; the same code and, to rounding, the same values everywhere.
+        device: where the work is done and the results lie; the same code and, to rounding, the same values
+            everywhere.
         seed: of the dither, which depends on nothing else but the utterance's hash.
     """
 
@@ -36,23 +39,31 @@ class FrameExtractor:
         self.config, self.device, self.seed = config, torch.device(device), seed
         on_gpu = self.device.type == "cuda"
         self._block = _GPU_BLOCK if on_gpu else _CPU_BLOCK
-        # On a GPU the small matrix products are in double, so that a caller's choice of TF32 for its network does not reach them.
+        # On a GPU the small matrix products are in double, so that a caller's choice of TF32 for its network
+        # does not reach them.
         self._product_type = torch.float64 if on_gpu else torch.float32
         self._window = window(config).to(self.device)
         self._use_power = getattr(config, "use_power", True)
         weights = mel_weights(config)
         if self._use_power:
-            # |X|^2 = Re^2 + Im^2: the product with each filter adds them up, so they need not be added before.
+            # |X|^2 = Re^2 + Im^2: the product with each filter adds them up, so they need not be added
+            # before.
             weights = weights.repeat(2, axis=0)
         self._mel = [
-            (rows, filters, torch.from_numpy(weights[rows, filters]).to(self.device, self._product_type).contiguous())
+            (
+                rows,
+                filters,
+                torch.from_numpy(weights[rows, filters]).to(self.device, self._product_type).contiguous(),
+            )
             for rows, filters in bands(weights)
         ]
         if config.debug_mel:
             log_filters(config)
 
     def __call__(self, waveforms, hashes=None) -> list[torch.Tensor]:
-        """Return the features of each waveform, (T, D) float32, T = 0 for one shorter than a window; see :meth:`with_energy`."""
+        """Return the features of each waveform, (T, D) float32, T = 0 for one shorter than a window; see
+        :meth:`with_energy`.
+        """
         return self.with_energy(waveforms, hashes)[0]
 
     @torch.no_grad()
@@ -60,13 +71,15 @@ class FrameExtractor:
         """Return features and frame log-energies of each waveform.
 
         Args:
-            waveforms: list of (S,) arrays or tensors, or one (B, S) tensor: samples in the range of 16-bit integers (-32768 to
-                32767, not -1 to 1).
-            hashes: 64-bit number of each utterance, which keys its dither; without it every utterance gets the same noise.
+            waveforms: list of (S,) arrays or tensors, or one (B, S) tensor: samples in the range of 16-bit
+                integers (-32768 to 32767, not -1 to 1).
+            hashes: 64-bit number of each utterance, which keys its dither; without it every utterance gets
+                the same noise.
 
         Returns:
-            Features, (T, D) each, and log-energies, (T,) each: the natural logarithm of the sum of squares, exactly what Kaldi
-            puts in the energy column (raw_energy and energy_floor count), whether or not use_energy asks for that column.
+            Features, (T, D) each, and log-energies, (T,) each: the natural logarithm of the sum of squares,
+            exactly what Kaldi puts in the energy column (raw_energy and energy_floor count), whether or not
+            use_energy asks for that column.
         """
         windows = lay_out(waveforms, self.config, self.device)
         dither = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
@@ -81,8 +94,9 @@ class FrameExtractor:
         """Return the features of crops of one length, (N, T, D), at once.
 
         Args:
-            waves: (N, S) on the device; only windows that fit are taken, whatever snip_edges says, so that a crop brings its margins.
-                As in Kaldi a sample is in the range of 16-bit integers. No dither is added and no mean subtracted.
+            waves: (N, S) on the device; only windows that fit are taken, whatever snip_edges says, so that a
+                crop brings its margins. As in Kaldi a sample is in the range of 16-bit integers. No dither is
+                added and no mean subtracted.
         """
         windows = even_windows(waves, self.config)
         features, _ = self._extract(windows, None)
@@ -100,16 +114,20 @@ class FrameExtractor:
             rows = stop - start
             noise = dither(start, stop) if dither else None
             energy = self._window_block(windows.view(start, stop), noise, centred[:rows], padded[:rows])
-            self._finish_block(self._mel_energies(padded[:rows], filters[:rows]), energy, features[start:stop])
+            self._finish_block(
+                self._mel_energies(padded[:rows], filters[:rows]), energy, features[start:stop]
+            )
             energies[start:stop] = energy
         return features, energies
 
     def _blocks(self, windows: Windows):
         """Yield the (first, last + 1) row of each block.
 
-        On a CPU a block holds one utterance at most: the last digit of a product or a logarithm may depend on how many rows there
-        are and on where they lie in memory, and an utterance's values shall not depend on its neighbours. For the same reason
-        all work is done in buffers of our own, and only copied to its place among the others. A GPU wants large blocks more.
+        On a CPU a block holds one utterance at most: the last digit of a product or a logarithm may depend on
+            how many rows there
+        are and on where they lie in memory, and an utterance's values shall not depend on its neighbours. For
+        the same reason all work is done in buffers of our own, and only copied to its place among the others.
+        A GPU wants large blocks more.
         """
         whole = self.device.type == "cuda"
         spans = [(0, windows.rows)] if whole else zip(windows.first, windows.count, strict=True)
@@ -118,7 +136,9 @@ class FrameExtractor:
                 yield start, min(start + self._block, first + count)
 
     def _window_block(self, frames, noise, centred, padded) -> torch.Tensor:
-        """Fill ``padded`` (R, P) with windows ready to transform and return log-energies, (R,); ``centred`` (R, N) is scratch."""
+        """Fill ``padded`` (R, P) with windows ready to transform and return log-energies, (R,); ``centred``
+        (R, N) is scratch.
+        """
         config, inside = self.config, padded[:, : frames.shape[1]]
         if noise is not None:
             frames = frames + noise
@@ -136,7 +156,9 @@ class FrameExtractor:
         return energy.clamp_(min=EPSILON**0.5).log_().mul_(2.0).clamp_(min=config.log_energy_floor)
 
     def _mel_energies(self, padded, out) -> torch.Tensor:
-        """Transform windows (R, P) and weigh their spectra by the filters, into ``out`` (R, M), which is returned."""
+        """Transform windows (R, P) and weigh their spectra by the filters, into ``out`` (R, M), which is
+        returned.
+        """
         spectrum = torch.view_as_real(torch.fft.rfft(padded)).square_()
         # Re^2 and Im^2 in turn, (R, P + 2), or magnitudes, (R, P / 2 + 1): as the rows of the weights.
         spectrum = spectrum.flatten(1) if self._use_power else spectrum.sum(dim=2).sqrt_()
@@ -148,15 +170,19 @@ class FrameExtractor:
         return out
 
     def _finish_block(self, filters, energy, out):
-        """Fill the block ``out`` (R, D) of the features from mel energies (R, M), which may be changed, and log-energies (R,)."""
+        """Fill the block ``out`` (R, D) of the features from mel energies (R, M), which may be changed, and
+        log-energies (R,).
+        """
         raise NotImplementedError
 
 
 class _Dither:
-    """Gaussian noise for each sample of each window, keyed by (seed, utterance hash); overlapping windows have different noise.
+    """Gaussian noise for each sample of each window, keyed by (seed, utterance hash); overlapping windows
+    have different noise.
 
-    Each utterance has a stream of Philox (Salmon et al. 2011), a counter-based generator, of its own, read in order of its
-    frames; so the noise depends neither on the other utterances, nor on the blocks, nor on the device.
+    Each utterance has a stream of Philox (Salmon et al. 2011), a counter-based generator, of its own, read in
+    order of its frames; so the noise depends neither on the other utterances, nor on the blocks, nor on the
+    device.
     """
 
     def __init__(self, scale, seed, hashes, windows: Windows):

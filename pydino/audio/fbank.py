@@ -5,10 +5,12 @@ from .options import FbankConfig
 
 
 class Fbank(FrameExtractor):
-    """Filter-bank energies: X = Fourier transform of the window, y_m = sum_k w_km |X_k|^2, column m = ln max(y_m, epsilon).
+    """Filter-bank energies: X = Fourier transform of the window, y_m = sum_k w_km |X_k|^2, column m = ln
+    max(y_m, epsilon).
 
-    ``Fbank(FbankConfig(dither=0, num_mel_bins=80))([waveform])[0]`` is (T, 80). With use_energy the log-energy is one column more,
-    the first, or the last with htk_compat; with use_power false, |X_k| takes the place of |X_k|^2.
+    ``Fbank(FbankConfig(dither=0, num_mel_bins=80))([waveform])[0]`` is (T, 80). With use_energy the
+    log-energy is one column more, the first, or the last with htk_compat; with use_power false, |X_k| takes
+    the place of |X_k|^2.
     """
 
     def __init__(self, config: FbankConfig | None = None, device="cpu", seed: int = 0):

@@ -29,8 +29,11 @@ def window(options) -> torch.Tensor:
         "hamming": lambda: 0.54 - 0.46 * torch.cos(phase),
         "sine": lambda: torch.sin(0.5 * phase),
         "rectangular": lambda: torch.ones_like(phase),
-        "blackman": lambda: options.blackman_coeff - 0.5 * torch.cos(phase)
-        + (0.5 - options.blackman_coeff) * torch.cos(2 * phase),
+        "blackman": lambda: (
+            options.blackman_coeff
+            - 0.5 * torch.cos(phase)
+            + (0.5 - options.blackman_coeff) * torch.cos(2 * phase)
+        ),
     }
     return curve[options.window_type]().float()
 
@@ -39,9 +42,9 @@ def window(options) -> torch.Tensor:
 class Windows:
     """Windows of many utterances in one flat buffer: row r begins at sample r * shift.
 
-    Every utterance begins at a whole number of shifts, so that one strided view shows all windows of all utterances, without a
-    copy, a gather or padding to the longest. The last rows before the next utterance reach into it and stand for nothing; there
-    are two to an utterance with 25 ms windows every 10 ms.
+    Every utterance begins at a whole number of shifts, so that one strided view shows all windows of all
+    utterances, without a copy, a gather or padding to the longest. The last rows before the next utterance
+    reach into it and stand for nothing; there are two to an utterance with 25 ms windows every 10 ms.
     """
 
     samples: torch.Tensor  # float32
@@ -63,8 +66,8 @@ class Windows:
 def lay_out(waveforms, options, device) -> Windows:
     """Lay waveforms (each (S,), in the range of 16-bit integers) one after another in a buffer on the device.
 
-    Without snip_edges, window f is centred on sample (f + 1/2) * shift, and what lies outside the waveform is mirrored at its
-    ends, repeatedly if it is short (sample -1 is sample 0, sample S is sample S - 1).
+    Without snip_edges, window f is centred on sample (f + 1/2) * shift, and what lies outside the waveform is
+    mirrored at its ends, repeatedly if it is short (sample -1 is sample 0, sample S is sample S - 1).
     """
     size, shift = options.window_size, options.window_shift
     begin = 0 if options.snip_edges else shift // 2 - size // 2  # where window 0 begins in the waveform
@@ -86,12 +89,16 @@ def lay_out(waveforms, options, device) -> Windows:
         for outside in (range(begin, min(0, end)), range(max(total, begin), end)):
             if len(outside):
                 mirrored = torch.from_numpy(_mirror(np.asarray(outside), total)).to(waveform.device)
-                flat[offset + outside.start : offset + outside.stop] = waveform[mirrored].to(device, torch.float32)
+                flat[offset + outside.start : offset + outside.stop] = waveform[mirrored].to(
+                    device, torch.float32
+                )
     return Windows(flat, first, counts, rows, size, shift)
 
 
 def even_windows(waves: torch.Tensor, options) -> Windows:
-    """Lay waveforms of one length, (N, S), one after another; only windows that fit, the same number of each, at least one."""
+    """Lay waveforms of one length, (N, S), one after another; only windows that fit, the same number of each,
+    at least one.
+    """
     size, shift = options.window_size, options.window_shift
     count = 1 + (waves.shape[1] - size) // shift
     rows = count + max(0, math.ceil((size - shift) / shift))  # from one waveform to the next
@@ -100,7 +107,9 @@ def even_windows(waves: torch.Tensor, options) -> Windows:
     body.view(len(waves), -1)[:, :inside] = waves[:, :inside]
     body.view(len(waves), -1)[:, inside:] = 0
     flat[len(body) :] = 0
-    return Windows(flat, [i * rows for i in range(len(waves))], [count] * len(waves), len(waves) * rows, size, shift)
+    return Windows(
+        flat, [i * rows for i in range(len(waves))], [count] * len(waves), len(waves) * rows, size, shift
+    )
 
 
 def _mirror(index: np.ndarray, total: int) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""The mel filter bank of Kaldi (feat/mel-computations.cc): triangles on the mel axis, weighing the bins of a spectrum."""
+"""The mel filter bank of Kaldi (feat/mel-computations.cc): triangles on the mel axis, weighing the bins of a
+spectrum.
+"""
 
 import numpy as np
 
@@ -18,9 +20,9 @@ def hertz(mels):
 def mel_weights(options) -> np.ndarray:
     """Return the filters as a (padded_size / 2, num_mel_bins) float64 matrix.
 
-    With B filters there are B + 2 points equally spaced in mel from low_freq to high_freq; filter b rises linearly *in mel* from
-    point b to point b + 1 and falls to point b + 2. It is evaluated at the frequencies of the bins; the last bin of the spectrum,
-    half the sample rate, is unused, as in Kaldi.
+    With B filters there are B + 2 points equally spaced in mel from low_freq to high_freq; filter b rises
+    linearly *in mel* from point b to point b + 1 and falls to point b + 2. It is evaluated at the frequencies
+    of the bins; the last bin of the spectrum, half the sample rate, is unused, as in Kaldi.
 
     Raises:
         ValueError: frequencies outside the spectrum, or a filter so narrow that no bin falls into it.
@@ -31,7 +33,8 @@ def mel_weights(options) -> np.ndarray:
         raise ValueError(f"num_mel_bins: {bins} is too few; at least 3")
     if not 0 <= low < high <= nyquist:
         raise ValueError(
-            f"low_freq: the filters would reach from {low:g} to {high:g} Hz, but must rise within 0 and half of sample_frequency, "
+            f"low_freq: the filters would reach from {low:g} to {high:g} Hz, but must rise within 0 and "
+            "half of sample_frequency, "
             f"{nyquist:g} Hz (a high_freq of 0 or less counts down from there)"
         )
     points = np.linspace(mel(low), mel(high), bins + 2)
@@ -45,7 +48,8 @@ def mel_weights(options) -> np.ndarray:
     empty = np.flatnonzero(weights.sum(axis=0) == 0)
     if len(empty):
         raise ValueError(
-            f"num_mel_bins: {bins} is too many: no bin of the {options.padded_size}-point spectrum falls into filter {empty[0]}, "
+            f"num_mel_bins: {bins} is too many: no bin of the {options.padded_size}-point spectrum falls "
+            f"into filter {empty[0]}, "
             f"{hertz(left[empty[0]]):.0f} to {hertz(right[empty[0]]):.0f} Hz"
         )
     return weights
@@ -56,13 +60,17 @@ def log_filters(options) -> None:
     high = _from_top(options.high_freq, options.sample_frequency / 2)
     points = hertz(np.linspace(mel(options.low_freq), mel(high), options.num_mel_bins + 2))
     for index in range(options.num_mel_bins):
-        log(f"mel filter {index}: {points[index]:.1f} to {points[index + 2]:.1f} Hz, centre {points[index + 1]:.1f} Hz, before warping")
+        log(
+            f"mel filter {index}: {points[index]:.1f} to {points[index + 2]:.1f} Hz, centre "
+            f"{points[index + 1]:.1f} Hz, before warping"
+        )
 
 
 def bands(weights: np.ndarray, width: int = 16) -> list[tuple[slice, slice]]:
     """Cut the filters into runs of ``width`` and return, for each, (rows that are not all zero, filters).
 
-    A filter bank is a narrow band around a diagonal: multiplying run by run skips most of the zeros. Sixteen is the number of
+    A filter bank is a narrow band around a diagonal: multiplying run by run skips most of the zeros. Sixteen
+        is the number of
     floats in the widest register of today's processors.
     """
     found = []
@@ -78,7 +86,9 @@ def _from_top(frequency: float, nyquist: float) -> float:
 
 
 def _warp(frequency: np.ndarray, options, low: float, high: float, nyquist: float) -> np.ndarray:
-    """Warp Hz by 1 / vtln_warp between two knees, and linearly from there to low and high, which stay (MelBanks::VtlnWarpFreq)."""
+    """Warp Hz by 1 / vtln_warp between two knees, and linearly from there to low and high, which stay
+    (MelBanks::VtlnWarpFreq).
+    """
     factor = options.vtln_warp
     low_cutoff = options.vtln_low
     high_cutoff = options.vtln_high if options.vtln_high >= 0 else nyquist + options.vtln_high
@@ -86,7 +96,8 @@ def _warp(frequency: np.ndarray, options, low: float, high: float, nyquist: floa
         raise ValueError(f"vtln_warp: {factor} is outside 0.5 to 1.5")
     if not low < low_cutoff < high_cutoff < high:
         raise ValueError(
-            f"vtln_low: the cut-offs {low_cutoff:g} and {high_cutoff:g} Hz must rise strictly between {low:g} and {high:g} Hz"
+            f"vtln_low: the cut-offs {low_cutoff:g} and {high_cutoff:g} Hz must rise strictly between "
+            f"{low:g} and {high:g} Hz"
         )
     left_knee, right_knee = low_cutoff * max(1.0, factor), high_cutoff * min(1.0, factor)
     knots = [low, left_knee, right_knee, high]

@@ -10,8 +10,9 @@ from .options import MfccConfig
 def cepstral_matrix(config: MfccConfig) -> np.ndarray:
     """Return the (num_mel_bins, num_ceps) float64 matrix that turns log mel energies into liftered cepstra.
 
-    With B filters, column k is s_k l_k cos(pi / B (n + 1/2) k) over n: the orthonormal discrete cosine transform of type II
-    (s_0 = sqrt(1/B), else sqrt(2/B)), times HTK's lifter l_k = 1 + Q/2 sin(pi k / Q), Q = cepstral_lifter.
+    With B filters, column k is s_k l_k cos(pi / B (n + 1/2) k) over n: the orthonormal discrete cosine
+    transform of type II (s_0 = sqrt(1/B), else sqrt(2/B)), times HTK's lifter l_k = 1 + Q/2 sin(pi k / Q), Q
+    = cepstral_lifter.
     """
     filters = config.num_mel_bins
     n, k = np.arange(filters)[:, None] + 0.5, np.arange(config.num_ceps)
@@ -23,7 +24,8 @@ def cepstral_matrix(config: MfccConfig) -> np.ndarray:
 
 
 class Mfcc(FrameExtractor):
-    """Cepstra of log mel filter banks; (T, num_ceps) a waveform. C0 gives way to the log-energy unless use_energy is false.
+    """Cepstra of log mel filter banks; (T, num_ceps) a waveform. C0 gives way to the log-energy unless
+    use_energy is false.
 
     With htk_compat the first column moves to the last place, and C0 is scaled by sqrt(2).
     """

@@ -1,7 +1,7 @@
 """Mean (and variance) normalisation over time: sliding, per utterance, or by stored statistics.
 
-Equal to Kaldi's apply-cmvn-sliding (feat/feature-functions.cc), compute-cmvn-stats and apply-cmvn (transform/cmvn.cc). Sums are
-in float64. Axes: T frames, D columns.
+Equal to Kaldi's apply-cmvn-sliding (feat/feature-functions.cc), compute-cmvn-stats and apply-cmvn
+(transform/cmvn.cc). Sums are in float64. Axes: T frames, D columns.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ import torch
 
 @dataclass
 class NormalisationConfig:
-    """Which normalisation, and the options of Kaldi's apply-cmvn-sliding with its defaults (speaker recipes: 300 and centred)."""
+    """Which normalisation, and the options of Kaldi's apply-cmvn-sliding with its defaults (speaker recipes:
+    300 and centred).
+    """
 
     kind: Literal["none", "mean", "sliding"] = "none"  # mean: over the whole utterance
     norm_vars: bool = False  # divide by the standard deviation too
@@ -29,27 +31,38 @@ class NormalisationConfig:
 def normalise(features: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:
     """Return features (T, D) normalised as the configuration says."""
     if config.kind == "sliding":
-        return sliding_mean_normalise(features, config.cmn_window, config.min_cmn_window, config.norm_vars, config.center)
+        return sliding_mean_normalise(
+            features, config.cmn_window, config.min_cmn_window, config.norm_vars, config.center
+        )
     return mean_normalise(features, config.norm_vars) if config.kind == "mean" else features
 
 
 def sliding_mean_normalise(
-    features: torch.Tensor, cmn_window: int = 600, min_cmn_window: int = 100, norm_vars: bool = False, center: bool = False,
+    features: torch.Tensor,
+    cmn_window: int = 600,
+    min_cmn_window: int = 100,
+    norm_vars: bool = False,
+    center: bool = False,
 ) -> torch.Tensor:
-    """Subtract from every frame of (T, D) the mean of a window W = cmn_window; with norm_vars divide by its standard deviation.
+    """Subtract from every frame of (T, D) the mean of a window W = cmn_window; with norm_vars divide by its
+    standard deviation.
 
-    With ``center`` the window is [t - W/2, t - W/2 + W), moved inside the utterance at its ends and shorter only if the utterance
-    is. Without, it is the frame and the W before it (W + 1 in all, as in Kaldi), and the first frames look ahead to
-    ``min_cmn_window``. Variances are E[x^2] - mean^2, at least 1e-10; a window of one frame gives zero.
+    With ``center`` the window is [t - W/2, t - W/2 + W), moved inside the utterance at its ends and shorter
+    only if the utterance is. Without, it is the frame and the W before it (W + 1 in all, as in Kaldi), and
+    the first frames look ahead to ``min_cmn_window``. Variances are E[x^2] - mean^2, at least 1e-10; a window
+    of one frame gives zero.
 
-    Departure: Kaldi aborts if ``center`` and cmn_window < min_cmn_window, although its help says the latter is then ignored; here
+    Departure: Kaldi aborts if ``center`` and cmn_window < min_cmn_window, although its help says the latter
+        is then ignored; here
     it is ignored.
     """
     total, device = len(features), features.device
     if total == 0:
         return features.clone()
     t = torch.arange(total, device=device)
-    start, end = (t - cmn_window // 2, t - cmn_window // 2 + cmn_window) if center else (t - cmn_window, t + 1)
+    start, end = (
+        (t - cmn_window // 2, t - cmn_window // 2 + cmn_window) if center else (t - cmn_window, t + 1)
+    )
     end = end - start.clamp(max=0)
     start = start.clamp(min=0)
     if not center:
@@ -71,12 +84,16 @@ def _window_sums(values, start, end):
 
 
 def mean_normalise(features: torch.Tensor, norm_vars: bool = False) -> torch.Tensor:
-    """Subtract from (T, D) its mean over time; with ``norm_vars`` divide by its standard deviation over time."""
+    """Subtract from (T, D) its mean over time; with ``norm_vars`` divide by its standard deviation over
+    time.
+    """
     return apply_cmvn(features, cmvn_stats([features]), norm_vars) if len(features) else features.clone()
 
 
 def cmvn_stats(matrices) -> torch.Tensor:
-    """Return Kaldi's statistics of matrices (T, D): (2, D + 1) float64; sums and the count above, sums of squares and 0 below."""
+    """Return Kaldi's statistics of matrices (T, D): (2, D + 1) float64; sums and the count above, sums of
+    squares and 0 below.
+    """
     stats = None
     for matrix in matrices:
         wide = matrix.double()
@@ -91,9 +108,14 @@ def cmvn_stats(matrices) -> torch.Tensor:
 
 
 def apply_cmvn(features: torch.Tensor, stats: torch.Tensor, norm_vars: bool = False) -> torch.Tensor:
-    """Normalise (T, D) by the mean, and with ``norm_vars`` the variance (at least 1e-20), that statistics (2, D + 1) stand for."""
+    """Normalise (T, D) by the mean, and with ``norm_vars`` the variance (at least 1e-20), that statistics (2,
+    D + 1) stand for.
+    """
     if stats.shape[1] != features.shape[1] + 1 or stats[0, -1] < 1:
-        raise ValueError(f"statistics of shape {tuple(stats.shape)}, count {stats[0, -1]:g}, do not fit {features.shape[1]} columns")
+        raise ValueError(
+            f"statistics of shape {tuple(stats.shape)}, count {stats[0, -1]:g}, do not fit "
+            f"{features.shape[1]} columns"
+        )
     mean = stats[0, :-1] / stats[0, -1]
     centred = features.double() - mean
     if norm_vars:

@@ -1,7 +1,8 @@
 """Options of the features, under Kaldi's names and with Kaldi's defaults; each group checks itself.
 
-Kaldi's `--num-mel-bins=80` is `num_mel_bins: 80` in YAML. Not here, because they mean nothing here: `max-feature-vectors` (memory
-of the online decoder), `output-format` (HTK and Sphinx files), `utt2spk`/`vtln-map` (warp factors per speaker are labels).
+Kaldi's `--num-mel-bins=80` is `num_mel_bins: 80` in YAML. Not here, because they mean nothing here:
+`max-feature-vectors` (memory of the online decoder), `output-format` (HTK and Sphinx files),
+`utt2spk`/`vtln-map` (warp factors per speaker are labels).
 """
 
 import math
@@ -13,13 +14,16 @@ from .mel import mel_weights
 
 @dataclass
 class FrameOptions:
-    """How a waveform is cut into windows (Kaldi's feat/feature-window.h). Times in milliseconds, frequencies in Hz."""
+    """How a waveform is cut into windows (Kaldi's feat/feature-window.h). Times in milliseconds, frequencies
+    in Hz.
+    """
 
     sample_frequency: float = 16000.0
     frame_length: float = 25.0
     frame_shift: float = 10.0
     snip_edges: bool = True  # only windows that fit; false: one window a shift, the ends mirrored
-    dither: float = 1.0  # standard deviation of the noise added to each sample of each window; 0: none, reproducible by Kaldi
+    # standard deviation of the noise added to each sample of each window; 0: none, reproducible by Kaldi
+    dither: float = 1.0
     remove_dc_offset: bool = True
     preemphasis_coefficient: float = 0.97
     window_type: Literal["povey", "hamming", "hanning", "rectangular", "sine", "blackman"] = "povey"
@@ -49,17 +53,27 @@ class FrameOptions:
         if not self.sample_frequency > 0:
             raise ValueError(f"sample_frequency: {self.sample_frequency} Hz is not a sample rate")
         if self.window_shift < 1:
-            raise ValueError(f"frame_shift: {self.frame_shift} ms is less than a sample; it is in milliseconds (10 is usual)")
+            raise ValueError(
+                f"frame_shift: {self.frame_shift} ms is less than a sample; it is in milliseconds (10 is "
+                "usual)"
+            )
         if self.window_size < 2:
-            raise ValueError(f"frame_length: {self.frame_length} ms is less than two samples; it is in milliseconds (25 is usual)")
+            raise ValueError(
+                f"frame_length: {self.frame_length} ms is less than two samples; it is in milliseconds (25 "
+                "is usual)"
+            )
         if self.padded_size % 2:
-            raise ValueError(f"frame_length: {self.window_size} samples is odd; set round_to_power_of_two: true")
+            raise ValueError(
+                f"frame_length: {self.window_size} samples is odd; set round_to_power_of_two: true"
+            )
         if not 0 <= self.preemphasis_coefficient <= 1:
             raise ValueError(f"preemphasis_coefficient: {self.preemphasis_coefficient} is outside 0 to 1")
         if self.dither < 0:
             raise ValueError(f"dither: {self.dither} is negative; it is a standard deviation")
         if self.channel < -1:
-            raise ValueError(f"channel: {self.channel} does not exist; channels count from 0, and -1 expects a single one")
+            raise ValueError(
+                f"channel: {self.channel} does not exist; channels count from 0, and -1 expects a single one"
+            )
         if self.min_duration < 0:
             raise ValueError(f"min_duration: {self.min_duration} s is negative")
 
@@ -76,7 +90,8 @@ class MelOptions(FrameOptions):
     vtln_warp: float = 1.0  # factor of vocal tract length normalisation, the same for all
     debug_mel: bool = False  # log the place of every filter
     use_energy: bool = False  # add a column of log-energy
-    energy_floor: float = 0.0  # floor of the energy (not of its logarithm); with dither 0 and digital silence, try 1.0
+    # floor of the energy (not of its logarithm); with dither 0 and digital silence, try 1.0
+    energy_floor: float = 0.0
     raw_energy: bool = True  # energy before pre-emphasis and window; false: after
     htk_compat: bool = False  # energy, or C0, in the last column
     subtract_mean: bool = False  # subtract the mean over time of each utterance
@@ -112,4 +127,6 @@ class MfccConfig(MelOptions):
     def __post_init__(self):
         super().__post_init__()
         if not 1 <= self.num_ceps <= self.num_mel_bins:
-            raise ValueError(f"num_ceps: {self.num_ceps} is outside 1 to num_mel_bins, which is {self.num_mel_bins}")
+            raise ValueError(
+                f"num_ceps: {self.num_ceps} is outside 1 to num_mel_bins, which is {self.num_mel_bins}"
+            )

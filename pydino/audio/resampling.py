@@ -23,17 +23,22 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     samples = np.asarray(samples, dtype=np.float32)
     if rate == to or len(samples) == 0:
         return samples
-    import scipy.signal  # here, because importing it takes longer than everything else in this room and few need it
+    # here, because importing it takes longer than everything else in this room and few need it
+    import scipy.signal
 
     common = math.gcd(rate, to)
     up, down = to // common, rate // common
-    return scipy.signal.resample_poly(samples, up, down, window=_filter(up, down)).astype(np.float32, copy=False)
+    return scipy.signal.resample_poly(samples, up, down, window=_filter(up, down)).astype(
+        np.float32, copy=False
+    )
 
 
 def needed_samples(first: int, last: int, total: int, rate: int, to: int) -> tuple[int, int, int]:
-    """Return which samples [begin, end) of ``total`` at ``rate`` the samples [first, last) of their resampling hang on, and ``skip``.
+    """Return which samples [begin, end) of ``total`` at ``rate`` the samples [first, last) of their
+    resampling hang on, and ``skip``.
 
-    ``resample(x[begin:end], rate, to)[skip : skip + last - first]`` equals ``resample(x, rate, to)[first:last]``, without the rest.
+    ``resample(x[begin:end], rate, to)[skip : skip + last - first]`` equals ``resample(x, rate,
+    to)[first:last]``, without the rest.
     """
     common = math.gcd(rate, to)
     up, down = to // common, rate // common
@@ -44,12 +49,15 @@ def needed_samples(first: int, last: int, total: int, rate: int, to: int) -> tup
 
 
 def check_rate(rate: int, options, where: str) -> None:
-    """Raise UserError unless audio of ``rate`` Hz may be resampled to that of the features, by FrameOptions ``options``."""
+    """Raise UserError unless audio of ``rate`` Hz may be resampled to that of the features, by FrameOptions
+    ``options``.
+    """
     wanted = int(options.sample_frequency)
     name = "allow_downsample" if rate > wanted else "allow_upsample"
     if rate != wanted and not getattr(options, name):
         raise UserError(
-            f"{where}: {rate} Hz where the features are of {wanted} Hz; set '{name}: true' in their configuration to have it resampled"
+            f"{where}: {rate} Hz where the features are of {wanted} Hz; set '{name}: true' in their "
+            "configuration to have it resampled"
         )
 
 
@@ -58,4 +66,6 @@ def _filter(up: int, down: int) -> np.ndarray:
     import scipy.signal
 
     slower = max(up, down)
-    return scipy.signal.firwin(2 * _ZEROS * slower + 1, _ROLL_OFF / slower, window=("kaiser", _BETA)).astype(np.float32)
+    return scipy.signal.firwin(2 * _ZEROS * slower + 1, _ROLL_OFF / slower, window=("kaiser", _BETA)).astype(
+        np.float32
+    )

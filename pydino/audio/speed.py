@@ -1,4 +1,5 @@
-"""Speed perturbation by rational factors, a batch at a time: y(t) = x(f t), so that every tone moves to f times its place.
+"""Speed perturbation by rational factors, a batch at a time: y(t) = x(f t), so that every tone moves to f
+times its place.
 
 Axes: N waveforms, S samples of the source, T samples of the result.
 """
@@ -32,7 +33,8 @@ def rational(factor: float) -> Fraction:
 
 
 def drawn_factors(factors: list[float], seed: int, visits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """Return the speed of each utterance, (B,) float64, drawn from ``factors``, keyed by (seed, visit, utterance hash).
+    """Return the speed of each utterance, (B,) float64, drawn from ``factors``, keyed by (seed, visit,
+    utterance hash).
 
     All views of a visit share it. What reads the audio and what makes the views both ask here.
     """
@@ -42,7 +44,9 @@ def drawn_factors(factors: list[float], seed: int, visits: np.ndarray, hashes: n
 
 @dataclass(frozen=True)
 class Span:
-    """Which samples of the source some samples of the result are made of; positions count from a common origin."""
+    """Which samples of the source some samples of the result are made of; positions count from a common
+    origin.
+    """
 
     first: int  # sample of the source, may be negative
     count: int
@@ -52,8 +56,9 @@ class Span:
 class SpeedChanger:
     """Change of speed by a windowed sinc (Kaiser), as a polyphase filter.
 
-    Sample j of the result is x(j p / q), f = p / q: q samples of the result to p of the source, so that one convolution with q filters
-    and a stride of p makes them all. What lies above half the sample rate afterwards is filtered out.
+    Sample j of the result is x(j p / q), f = p / q: q samples of the result to p of the source, so that one
+    convolution with q filters and a stride of p makes them all. What lies above half the sample rate
+    afterwards is filtered out.
 
     Args:
         factor: f.
@@ -68,7 +73,9 @@ class SpeedChanger:
         # axes: (q phases, taps); tap k of phase r is h(r p / q - (k - half)).
         taps = 2 * self._half + 1 + (self._q - 1) * self._p // self._q
         at = (np.arange(self._q) * self._p / self._q)[:, None] - (np.arange(taps) - self._half)
-        window = np.i0(_BETA * np.sqrt(np.clip(1 - (at / self._half) ** 2, 0, None))) * (np.abs(at) <= self._half)
+        window = np.i0(_BETA * np.sqrt(np.clip(1 - (at / self._half) ** 2, 0, None))) * (
+            np.abs(at) <= self._half
+        )
         filters = np.sinc(cutoff * at) * window
         filters /= filters.sum(axis=1, keepdims=True)
         # In double on a GPU, so that a caller's choice of TF32 for its network does not reach the samples.
@@ -76,12 +83,17 @@ class SpeedChanger:
         self._filters = torch.from_numpy(filters).to(device, form)[:, None]
 
     def span(self, first: int, count: int) -> Span:
-        """Return what of the source samples ``first`` to ``first`` + ``count`` - 1 of the result are made of."""
+        """Return what of the source samples ``first`` to ``first`` + ``count`` - 1 of the result are made
+        of.
+        """
         block, end = first // self._q, -((-first - count) // self._q)
         taps = self._filters.shape[2]
         return Span(block * self._p - self._half, (end - block - 1) * self._p + taps, first - block * self._q)
 
     def __call__(self, source: torch.Tensor, span: Span, count: int) -> torch.Tensor:
-        """Return ``count`` samples, (N, count), from the samples of ``span`` of the source, (N, span.count) float32."""
-        phases = F.conv1d(source[:, None].to(self._filters.dtype), self._filters, stride=self._p)  # (N, q, blocks)
+        """Return ``count`` samples, (N, count), from the samples of ``span`` of the source, (N, span.count)
+        float32.
+        """
+        # (N, q, blocks)
+        phases = F.conv1d(source[:, None].to(self._filters.dtype), self._filters, stride=self._p)
         return phases.transpose(1, 2).flatten(1)[:, span.skip : span.skip + count].float()

@@ -1,4 +1,6 @@
-"""Energy-based voice activity detection, equal to Kaldi's compute-vad (ivector/voice-activity-detection.cc)."""
+"""Energy-based voice activity detection, equal to Kaldi's compute-vad
+(ivector/voice-activity-detection.cc).
+"""
 
 from dataclasses import dataclass
 
@@ -19,17 +21,22 @@ class VadConfig:
         if self.vad_energy_mean_scale < 0:
             raise ValueError(f"vad_energy_mean_scale: {self.vad_energy_mean_scale} is negative")
         if self.vad_frames_context < 0:
-            raise ValueError(f"vad_frames_context: {self.vad_frames_context} is negative; it is a number of frames")
+            raise ValueError(
+                f"vad_frames_context: {self.vad_frames_context} is negative; it is a number of frames"
+            )
         if not 0 < self.vad_proportion_threshold < 1:
-            raise ValueError(f"vad_proportion_threshold: {self.vad_proportion_threshold} is not between 0 and 1")
+            raise ValueError(
+                f"vad_proportion_threshold: {self.vad_proportion_threshold} is not between 0 and 1"
+            )
 
 
 def energy_vad(log_energy: torch.Tensor, config: VadConfig) -> torch.Tensor:
-    """Return which frames are voiced, (T,) bool, from their log-energies, (T,) float (as :meth:`Fbank.with_energy` gives them).
+    """Return which frames are voiced, (T,) bool, from their log-energies, (T,) float (as
+    :meth:`Fbank.with_energy` gives them).
 
-    A frame votes if its energy is above ``vad_energy_threshold + vad_energy_mean_scale * mean``; frame t is voiced if at least
-    ``vad_proportion_threshold`` of the frames from t - context to t + context, cut at the ends of the utterance, vote.
-    As in Kaldi the arithmetic is float32: of five frames exactly three are 0.6.
+    A frame votes if its energy is above ``vad_energy_threshold + vad_energy_mean_scale * mean``; frame t is
+    voiced if at least ``vad_proportion_threshold`` of the frames from t - context to t + context, cut at the
+    ends of the utterance, vote. As in Kaldi the arithmetic is float32: of five frames exactly three are 0.6.
     """
     energy = log_energy.to(torch.float32)
     if energy.numel() == 0:
@@ -41,7 +48,9 @@ def energy_vad(log_energy: torch.Tensor, config: VadConfig) -> torch.Tensor:
     ballots = torch.stack([votes, torch.ones_like(votes)])
     kernel = torch.ones(1, 1, 2 * context + 1, device=energy.device)
     voiced, cast = F.conv1d(ballots[:, None], kernel, padding=context)[:, 0]
-    return voiced >= cast * torch.tensor(config.vad_proportion_threshold, dtype=torch.float32, device=energy.device)
+    return voiced >= cast * torch.tensor(
+        config.vad_proportion_threshold, dtype=torch.float32, device=energy.device
+    )
 
 
 def select_voiced(features: torch.Tensor, voiced) -> torch.Tensor:
@@ -54,5 +63,8 @@ def select_voiced(features: torch.Tensor, voiced) -> torch.Tensor:
     """
     voiced = torch.as_tensor(voiced, device=features.device)
     if len(features) != len(voiced):
-        raise ValueError(f"{len(features)} frames of features but {len(voiced)} of voice activity; compute both from the same audio")
+        raise ValueError(
+            f"{len(features)} frames of features but {len(voiced)} of voice activity; compute both from the "
+            "same audio"
+        )
     return features[voiced if voiced.dtype == torch.bool else voiced > 0.5]

@@ -8,12 +8,15 @@ import numpy as np
 from pydino.base import UserError
 
 _PCM, _EXTENSIBLE = 1, 0xFFFE
-_ENDLESS = (0, 0x7FFFF000, 0x7FFFFFFF, 0x7FFFFFFE, 0xFFFFFFFF)  # sizes written by programs that could not seek back (SoX, ffmpeg)
+# sizes written by programs that could not seek back (SoX, ffmpeg)
+_ENDLESS = (0, 0x7FFFF000, 0x7FFFFFFF, 0x7FFFFFFE, 0xFFFFFFFF)
 
 
 @dataclass
 class WavHeader:
-    """What the header of a WAVE stream says; ``data`` is where the samples begin, counted from the start of the RIFF header."""
+    """What the header of a WAVE stream says; ``data`` is where the samples begin, counted from the start of
+    the RIFF header.
+    """
 
     rate: int
     channels: int
@@ -22,7 +25,8 @@ class WavHeader:
 
 
 def parse_header(head: bytes, where: str) -> WavHeader | None:
-    """Return the header of 16-bit PCM WAVE whose first kilobytes are ``head``, or None if it is anything else.
+    """Return the header of 16-bit PCM WAVE whose first kilobytes are ``head``, or None if it is anything
+    else.
 
     Raises:
         UserError: RIFF WAVE, but damaged.
@@ -35,7 +39,9 @@ def parse_header(head: bytes, where: str) -> WavHeader | None:
         position += 8
         if name == b"data":
             if form is None:
-                raise UserError(f"{where}: no format before the samples in its WAVE header; it is damaged, make it again")
+                raise UserError(
+                    f"{where}: no format before the samples in its WAVE header; it is damaged, make it again"
+                )
             channels, rate = form
             return WavHeader(rate, channels, position, -1 if size in _ENDLESS else size)
         if name == b"fmt ":
@@ -74,7 +80,8 @@ def read_pcm(stream, length: int, where: str, choose):
     size = there if header.size < 0 else header.size
     if size > there:
         raise UserError(
-            f"{where}: its header promises {size} bytes of samples but {max(there, 0)} follow: a truncated copy; copy or make it again"
+            f"{where}: its header promises {size} bytes of samples but {max(there, 0)} follow: a truncated "
+            "copy; copy or make it again"
         )
     parts, at = [], len(head)  # where the stream stands, counted from base
     for first, last in choose(size // frame, header.rate):
@@ -86,6 +93,8 @@ def read_pcm(stream, length: int, where: str, choose):
             content += stream.read(stop - begin - len(content))
             at = stop
         if len(content) < stop - begin:
-            raise UserError(f"{where}: it became shorter while it was read; try again when whoever writes it is done")
+            raise UserError(
+                f"{where}: it became shorter while it was read; try again when whoever writes it is done"
+            )
         parts.append(np.frombuffer(content, dtype="<i2").reshape(-1, header.channels))
     return parts, header.rate

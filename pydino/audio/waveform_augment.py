@@ -1,11 +1,11 @@
 """Augmentation of waveforms on the device, a batch at a time: room responses, one noise of a kind, gain.
 
-The order and the settings are those of the papers: reverberation first, then one of noise, music or babble at a drawn ratio to the power of
-the reverberated crop. Which crop gets what is known on the host, so that nothing is computed for the others and nothing waits for the
-device.
+The order and the settings are those of the papers: reverberation first, then one of noise, music or babble at
+a drawn ratio to the power of the reverberated crop. Which crop gets what is known on the host, so that
+nothing is computed for the others and nothing waits for the device.
 
-Axes: N crops, C samples of context before them, L samples of a crop; n crops chosen among the N. Draws are uniform numbers in [0, 1),
-(N, k), keyed by what they are for.
+Axes: N crops, C samples of context before them, L samples of a crop; n crops chosen among the N. Draws are
+uniform numbers in [0, 1), (N, k), keyed by what they are for.
 """
 
 from dataclasses import dataclass, field
@@ -18,15 +18,19 @@ from pydino.base import UserError, keyed_uniform, nearest, purpose
 
 CONTEXT_SECONDS = 0.5  # of the recording before a crop, whose sound still hangs in the room
 _SILENCE = 1e-10  # norm below which nothing is brought to any level
-_RATIOS = {"noise": "noise_snr_db", "music": "music_snr_db", "babble": "babble_snr_db"}  # kind of noise -> its range
+# kind of noise -> its range
+_RATIOS = {"noise": "noise_snr_db", "music": "music_snr_db", "babble": "babble_snr_db"}
 
 
 @dataclass
 class WaveformAugmentConfig:
-    """Which augmentation of waveforms and how strong; lists are [lowest, highest]. What is drawn from is in the bank."""
+    """Which augmentation of waveforms and how strong; lists are [lowest, highest]. What is drawn from is in
+    the bank.
+    """
 
     reverberation_probability: float = 0.0
-    rooms: list[str] = field(default_factory=list)  # names of the bank's lists of responses, each as often as the others; []: all
+    # names of the bank's lists of responses, each as often as the others; []: all
+    rooms: list[str] = field(default_factory=list)
     noise_probability: float = 0.0  # of one noise, of any kind that the bank has
     noise_snr_db: list[float] = field(default_factory=lambda: [0.0, 18.0])
     music_snr_db: list[float] = field(default_factory=lambda: [3.0, 18.0])
@@ -48,8 +52,20 @@ class WaveformAugmentConfig:
             raise ValueError(f"gain_db must not be negative, got {self.gain_db}")
 
 
-# The draws of a crop, by name; which piece of speech, and from where, of each of a babble's speakers follow them.
-_DRAWS = ("reverberated", "list of rooms", "room", "noisy", "kind", "ratio", "which", "where", "speakers", "gain")
+# The draws of a crop, by name; which piece of speech, and from where, of each of a babble's speakers follow
+# them.
+_DRAWS = (
+    "reverberated",
+    "list of rooms",
+    "room",
+    "noisy",
+    "kind",
+    "ratio",
+    "which",
+    "where",
+    "speakers",
+    "gain",
+)
 
 
 class WaveformAugmenter:
@@ -57,8 +73,8 @@ class WaveformAugmenter:
 
     Args:
         config: what is done.
-        bank: what it is done with; has ``noises`` and ``rooms``, dictionaries of things with ``take(which, where, length) -> (n, length)``,
-            and ``room_length`` (pydino.data.Bank).
+        bank: what it is done with; has ``noises`` and ``rooms``, dictionaries of things with ``take(which,
+            where, length) -> (n, length)``, and ``room_length`` (pydino.data.Bank).
         sample_rate: Hz.
         seed: of every draw.
         device: where it happens.
@@ -74,22 +90,38 @@ class WaveformAugmenter:
         self.config, self.seed, self.device = config, seed, torch.device(device)
         for name in config.rooms:
             if name not in bank.rooms:
-                raise UserError(f"waveform.rooms: '{name}' is none of the bank's rooms{nearest(name, bank.rooms)}; name it in bank.rooms")
+                raise UserError(
+                    f"waveform.rooms: '{name}' is none of the bank's rooms{nearest(name, bank.rooms)}; name "
+                    "it in bank.rooms"
+                )
         self._rooms = [bank.rooms[name] for name in config.rooms or bank.rooms]
         self._noises = dict(bank.noises)
         self._room_length = bank.room_length
         if config.reverberation_probability and not self._rooms:
-            raise UserError("waveform.reverberation_probability is above 0, but bank.rooms names no list of room responses; give one, or 0")
+            raise UserError(
+                "waveform.reverberation_probability is above 0, but bank.rooms names no list of room "
+                "responses; give one, or 0"
+            )
         if config.noise_probability and not self._noises:
             raise UserError(
-                "waveform.noise_probability is above 0, but the bank has no noises: give bank.noise, bank.music or bank.speech, or 0"
+                "waveform.noise_probability is above 0, but the bank has no noises: give bank.noise, "
+                "bank.music or bank.speech, or 0"
             )
         self.context = round(CONTEXT_SECONDS * sample_rate) if config.reverberation_probability else 0
 
     def draws(self, visits: np.ndarray, hashes: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Return the uniform draws (V B, k) of crops, views first, keyed by (seed, visit, utterance hash, view)."""
+        """Return the uniform draws (V B, k) of crops, views first, keyed by (seed, visit, utterance hash,
+        view).
+        """
         size = len(_DRAWS) + 2 * self.config.babble_speakers[1]
-        keyed = keyed_uniform(self.seed, visits[None, :], hashes[None, :], views[:, None], purpose("waveform augmentation"), size=size)
+        keyed = keyed_uniform(
+            self.seed,
+            visits[None, :],
+            hashes[None, :],
+            views[:, None],
+            purpose("waveform augmentation"),
+            size=size,
+        )
         return keyed.reshape(-1, size)
 
     @torch.no_grad()
@@ -120,14 +152,17 @@ class WaveformAugmenter:
     def _reverberate(self, waves, rows, draw, context: int) -> None:
         """Convolve crops ``rows`` with drawn room responses, in place; the energy of each stays what it was.
 
-        A circular convolution: its length is such that what comes round at the beginning falls into the context or past the end.
+        A circular convolution: its length is such that what comes round at the beginning falls into the
+            context or past the end.
         """
         lists = _pick(draw["list of rooms"][rows], len(self._rooms))
         rows = rows[np.argsort(lists, kind="stable")]
         counts = np.bincount(lists, minlength=len(self._rooms)).tolist()
         parts = zip(self._rooms, np.split(rows, np.cumsum(counts)[:-1]), strict=True)
         length = self._room_length
-        responses = torch.cat([room.take(draw["room"][part], np.zeros(len(part)), length) for room, part in parts if len(part)])
+        responses = torch.cat(
+            [room.take(draw["room"][part], np.zeros(len(part)), length) for room, part in parts if len(part)]
+        )
         index = self._tensor(rows)
         dry = waves.index_select(0, index)
         size = _fast_size(max(waves.shape[1], waves.shape[1] - context + length - 1))
@@ -162,7 +197,9 @@ class WaveformAugmenter:
 
     @staticmethod
     def _babble(shelf, speakers: np.ndarray, draws: np.ndarray, length: int) -> torch.Tensor:
-        """Return the sum of speakers[i] pieces of speech of one level as row i, (n, length); ``speakers`` must not rise."""
+        """Return the sum of speakers[i] pieces of speech of one level as row i, (n, length); ``speakers``
+        must not rise.
+        """
         babble = None
         for number in range(int(speakers[0])):
             rows = int(np.count_nonzero(speakers > number))  # the first so many have another speaker

@@ -11,7 +11,25 @@ from .treatment import TREATMENTS, Treatment, fit_treatment
 from .vectors import apply_affine, group_means, normalise_length
 
 __all__ = [
-    "TREATMENTS", "Plda", "Treatment", "TrialCurve", "apply_affine", "bootstrap_trials", "cosine_features", "draw_counts",
-    "equal_error_rate", "estimate_lda", "fit_treatment", "group_means", "kaldi_eer", "kaldi_min_dcf", "knn_accuracy", "min_dcf",
-    "normalise_length", "percentile_interval", "score_pairs", "thin_curve", "train_plda",
+    "TREATMENTS",
+    "Plda",
+    "Treatment",
+    "TrialCurve",
+    "apply_affine",
+    "bootstrap_trials",
+    "cosine_features",
+    "draw_counts",
+    "equal_error_rate",
+    "estimate_lda",
+    "fit_treatment",
+    "group_means",
+    "kaldi_eer",
+    "kaldi_min_dcf",
+    "knn_accuracy",
+    "min_dcf",
+    "normalise_length",
+    "percentile_interval",
+    "score_pairs",
+    "thin_curve",
+    "train_plda",
 ]

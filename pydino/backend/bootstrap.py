@@ -1,8 +1,10 @@
-"""Confidence intervals by bootstrap over speakers (Efron 1979; for pairs of speakers: Owen 2007, "The pigeonhole bootstrap").
+"""Confidence intervals by bootstrap over speakers (Efron 1979; for pairs of speakers: Owen 2007, "The
+pigeonhole bootstrap").
 
-Utterances of one speaker are not independent, so whole speakers are drawn, with replacement, as many as there are. A trial
-between two speakers then counts as often as the product of their numbers of draws; a trial within one speaker counts as
-often as the speaker was drawn (its copies are not compared with each other). The interval is that of the percentiles.
+Utterances of one speaker are not independent, so whole speakers are drawn, with replacement, as many as there
+are. A trial between two speakers then counts as often as the product of their numbers of draws; a trial
+within one speaker counts as often as the speaker was drawn (its copies are not compared with each other). The
+interval is that of the percentiles.
 """
 
 import numpy as np
@@ -15,16 +17,29 @@ _BLOCK_BYTES = 32 << 20
 
 
 def draw_counts(units: int, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each of ``units`` speakers is drawn in each resample: (resamples, units) int32, rows sum to ``units``."""
+    """Return how often each of ``units`` speakers is drawn in each resample: (resamples, units) int32, rows
+    sum to ``units``.
+    """
     drawn = keyed_integers(
-        0, units, seed, purpose("bootstrap"), np.arange(resamples, dtype=np.uint64)[:, None], np.arange(units, dtype=np.uint64)
+        0,
+        units,
+        seed,
+        purpose("bootstrap"),
+        np.arange(resamples, dtype=np.uint64)[:, None],
+        np.arange(units, dtype=np.uint64),
     )
     rows = np.arange(resamples)[:, None] * units
-    return np.bincount((rows + drawn).ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.int32)
+    return (
+        np.bincount((rows + drawn).ravel(), minlength=resamples * units)
+        .reshape(resamples, units)
+        .astype(np.int32)
+    )
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> list[float] | None:
-    """Return [low, high] of the middle ``level`` of the finite values (B,), or None if fewer than half are finite."""
+    """Return [low, high] of the middle ``level`` of the finite values (B,), or None if fewer than half are
+    finite.
+    """
     finite = values[np.isfinite(values)]
     if len(finite) < max(2, len(values) / 2):
         return None
@@ -40,7 +55,8 @@ def bootstrap_trials(
 
     Args:
         curve: the trials.
-        left, right: (N,) ints, the speaker of each side of each trial, from one numbering; in the order of the scores.
+        left, right: (N,) ints, the speaker of each side of each trial, from one numbering; in the order of
+            the scores.
         p_targets: P prior probabilities for the minimum detection cost.
 
     Returns:
@@ -64,7 +80,9 @@ def bootstrap_trials(
 
 
 class _TrialWeights:
-    """Weights of trials from the draws of speakers. Trials of one pair of speakers share a weight, worked out once."""
+    """Weights of trials from the draws of speakers. Trials of one pair of speakers share a weight, worked out
+    once.
+    """
 
     def __init__(self, left: np.ndarray, right: np.ndarray, units: int):
         pairs, self._pair_of_trial = np.unique(left.astype(np.int64) * units + right, return_inverse=True)

@@ -20,8 +20,9 @@ def cosine_features(models: np.ndarray, tests: np.ndarray) -> tuple[np.ndarray, 
 def score_pairs(left: np.ndarray, right: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return the inner products left[rows[k]] @ right[columns[k]] for many pairs k.
 
-    Whole blocks of the matrix left @ right' are made where the pairs fill a fair part of it (a matrix product is far
-    faster, cell by cell, than gathering two rows for a pair), and only the pairs' own products where they are few.
+    Whole blocks of the matrix left @ right' are made where the pairs fill a fair part of it (a matrix product
+    is far faster, cell by cell, than gathering two rows for a pair), and only the pairs' own products where
+    they are few.
 
     Args:
         left: (E, K); right: (T, K).

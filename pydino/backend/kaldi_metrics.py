@@ -1,4 +1,6 @@
-"""Equal error rate and minimum detection cost exactly as Kaldi's programs print them, for comparison with Kaldi's figures."""
+"""Equal error rate and minimum detection cost exactly as Kaldi's programs print them, for comparison with
+Kaldi's figures.
+"""
 
 import numpy as np
 
@@ -6,8 +8,8 @@ import numpy as np
 def kaldi_eer(scores: np.ndarray, is_target: np.ndarray) -> tuple[float, float]:
     """Return (equal error rate in [0, 1], threshold) of ``ivectorbin/compute-eer.cc``.
 
-    The rate is the place in the sorted targets p/T of the first target above the nontarget that leaves the same fraction of
-    nontargets accepted: quantised to 1/T, never 1, and 0 for a single target.
+    The rate is the place in the sorted targets p/T of the first target above the nontarget that leaves the
+    same fraction of nontargets accepted: quantised to 1/T, never 1, and 0 for a single target.
 
     Args:
         scores: (N,), compared as float32; is_target: (N,) bools.
@@ -23,11 +25,13 @@ def kaldi_eer(scores: np.ndarray, is_target: np.ndarray) -> tuple[float, float]:
     return place / len(targets), float(targets[place])
 
 
-def kaldi_min_dcf(scores: np.ndarray, is_target: np.ndarray, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+def kaldi_min_dcf(
+    scores: np.ndarray, is_target: np.ndarray, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
+) -> float:
     """Return the cost of ``egs/sre08/v1/sid/compute_min_dcf.py``.
 
-    Thresholds lie after each trial of the stably sorted list, so ties are not merged, the result depends on their order,
-    and accepting all is not among the choices.
+    Thresholds lie after each trial of the stably sorted list, so ties are not merged, the result depends on
+    their order, and accepting all is not among the choices.
     """
     order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
     targets = np.asarray(is_target, dtype=bool)[order]

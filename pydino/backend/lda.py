@@ -1,4 +1,6 @@
-"""Linear discriminant analysis as Kaldi's ``ivector-compute-lda`` defines it (``src/ivectorbin/ivector-compute-lda.cc``)."""
+"""Linear discriminant analysis as Kaldi's ``ivector-compute-lda`` defines it
+(``src/ivectorbin/ivector-compute-lda.cc``).
+"""
 
 import numpy as np
 
@@ -6,17 +8,24 @@ from .vectors import group_means
 
 
 def estimate_lda(
-    vectors: np.ndarray, classes: np.ndarray, dim: int, total_covariance_factor: float = 0.0, covariance_floor: float = 1e-6
+    vectors: np.ndarray,
+    classes: np.ndarray,
+    dim: int,
+    total_covariance_factor: float = 0.0,
+    covariance_floor: float = 1e-6,
 ) -> np.ndarray:
-    """Estimate the affine transform whose ``dim`` directions tell the classes apart best, with within-class covariance 1.
+    """Estimate the affine transform whose ``dim`` directions tell the classes apart best, with within-class
+    covariance 1.
 
-    With mu the mean of all N vectors, x = vector - mu and m_s the mean of the n_s vectors of class s (after subtracting mu),
+    With mu the mean of all N vectors, x = vector - mu and m_s the mean of the n_s vectors of class s (after
+    subtracting mu),
 
         T = sum_i x_i x_i' / N,     B = sum_s n_s m_s m_s' / N,     W = T - B,     M = f T + (1 - f) W.
 
-    M = U diag(s) U' gives the whitening P = diag(max(s, floor max(s)))^-1/2 U'; the rows of the result are the leading
-    eigenvectors of P B P' times P, and its last column is -A mu, which sends the mean of the training vectors to zero.
-    Note that W is divided by N, not by N less the number of classes. All in float64.
+    M = U diag(s) U' gives the whitening P = diag(max(s, floor max(s)))^-1/2 U'; the rows of the result are
+    the leading eigenvectors of P B P' times P, and its last column is -A mu, which sends the mean of the
+    training vectors to zero. Note that W is divided by N, not by N less the number of classes. All in
+    float64.
 
     Args:
         vectors: (N, D).

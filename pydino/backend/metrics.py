@@ -1,8 +1,9 @@
 """Error rates of detection trials: miss and false-alarm rates, equal error rate, detection cost.
 
-The figures that results carry are those of :func:`equal_error_rate` and :func:`min_dcf`: ties are merged, every threshold counts
-(accepting all and rejecting all included), and the equal error rate is read off the straight lines between operating points.
-Kaldi's own definitions, which are quantised and depend on the order of ties, stand in ``kaldi_metrics.py`` for comparison.
+The figures that results carry are those of :func:`equal_error_rate` and :func:`min_dcf`: ties are merged,
+every threshold counts (accepting all and rejecting all included), and the equal error rate is read off the
+straight lines between operating points. Kaldi's own definitions, which are quantised and depend on the order
+of ties, stand in ``kaldi_metrics.py`` for comparison.
 """
 
 import numpy as np
@@ -11,10 +12,10 @@ import numpy as np
 class TrialCurve:
     """Trials sorted once, so that the operating points under any weighting of the trials are cumulative sums.
 
-    A trial is accepted when its score is at least the threshold. Only thresholds at the L distinct scores of target trials,
-    just below or just above, can be corners: between two of them the miss rate is constant and the false-alarm rate
-    falls in a straight line. The curve therefore has V = 2 L + 2 points, by rising threshold, from (miss 0, false alarm 1)
-    to (1, 0).
+    A trial is accepted when its score is at least the threshold. Only thresholds at the L distinct scores of
+    target trials, just below or just above, can be corners: between two of them the miss rate is constant and
+    the false-alarm rate falls in a straight line. The curve therefore has V = 2 L + 2 points, by rising
+    threshold, from (miss 0, false alarm 1) to (1, 0).
 
     Args:
         scores: (N,) finite floats.
@@ -26,7 +27,10 @@ class TrialCurve:
         if not np.isfinite(scores).all():
             raise ValueError("scores must be finite numbers")
         if is_target.all() or not is_target.any():
-            raise ValueError(f"all {len(scores)} trials are {'target' if is_target.any() else 'nontarget'}: error rates need both")
+            raise ValueError(
+                f"all {len(scores)} trials are {'target' if is_target.any() else 'nontarget'}: error rates "
+                "need both"
+            )
         targets, nontargets = np.flatnonzero(is_target), np.flatnonzero(~is_target)
         # (Nt,) and (Nn,): positions of the trials by rising score; weights are to be given in these orders.
         self.target_order = targets[np.argsort(scores[targets], kind="stable")]
@@ -58,22 +62,30 @@ class TrialCurve:
 
 def _running_sum(weights: np.ndarray) -> np.ndarray:
     """(..., N) -> (..., N + 1), the sum of the first k weights at k."""
-    sums = np.zeros((*weights.shape[:-1], weights.shape[-1] + 1), dtype=np.int64 if weights.dtype.kind in "iub" else np.float64)
+    sums = np.zeros(
+        (*weights.shape[:-1], weights.shape[-1] + 1),
+        dtype=np.int64 if weights.dtype.kind in "iub" else np.float64,
+    )
     np.cumsum(weights, axis=-1, out=sums[..., 1:])
     return sums
 
 
 def _corners(sums: np.ndarray, below: np.ndarray, up_to: np.ndarray) -> np.ndarray:
-    """Interleave the sums just below and just above each level, between 0 and 1, as parts of the whole sum."""
+    """Interleave the sums just below and just above each level, between 0 and 1, as parts of the whole
+    sum.
+    """
     places = np.concatenate([[0], np.stack([below, up_to], axis=1).ravel(), [sums.shape[-1] - 1]])
     with np.errstate(invalid="ignore"):  # a weighting that leaves no trial of a kind has no rates: nan
         return np.take(sums, places, axis=-1) / sums[..., -1:]
 
 
 def equal_error_rate_of(miss: np.ndarray, false_alarm: np.ndarray) -> np.ndarray:
-    """Return the rate, in [0, 1], where the lines between operating points (..., V) cross miss = false alarm."""
+    """Return the rate, in [0, 1], where the lines between operating points (..., V) cross miss = false
+    alarm.
+    """
     gap = false_alarm - miss  # falls from 1 to -1
-    after = np.argmax(gap <= 0, axis=-1, keepdims=True)  # first point at or past the crossing; never the first of all
+    # first point at or past the crossing; never the first of all
+    after = np.argmax(gap <= 0, axis=-1, keepdims=True)
     before = np.maximum(after - 1, 0)
     gap_before, gap_after = np.take_along_axis(gap, before, -1), np.take_along_axis(gap, after, -1)
     miss_before, miss_after = np.take_along_axis(miss, before, -1), np.take_along_axis(miss, after, -1)
@@ -81,11 +93,13 @@ def equal_error_rate_of(miss: np.ndarray, false_alarm: np.ndarray) -> np.ndarray
     return rate[..., 0]
 
 
-def min_dcf_of(miss: np.ndarray, false_alarm: np.ndarray, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> np.ndarray:
+def min_dcf_of(
+    miss: np.ndarray, false_alarm: np.ndarray, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0
+) -> np.ndarray:
     """Return the least normalised detection cost over operating points (..., V).
 
-    min over points of (c_miss p miss + c_fa (1 - p) false_alarm) / min(c_miss p, c_fa (1 - p)); at most 1, the cost of the
-    better of accepting all and rejecting all (NIST SRE 2008 and later plans).
+    min over points of (c_miss p miss + c_fa (1 - p) false_alarm) / min(c_miss p, c_fa (1 - p)); at most 1,
+    the cost of the better of accepting all and rejecting all (NIST SRE 2008 and later plans).
     """
     miss_cost, fa_cost = c_miss * p_target, c_fa * (1.0 - p_target)
     return (miss_cost * miss + fa_cost * false_alarm).min(axis=-1) / min(miss_cost, fa_cost)
@@ -100,13 +114,16 @@ def equal_error_rate(scores: np.ndarray, is_target: np.ndarray) -> float:
     return float(equal_error_rate_of(*TrialCurve(scores, is_target).rates()))
 
 
-def min_dcf(scores: np.ndarray, is_target: np.ndarray, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+def min_dcf(
+    scores: np.ndarray, is_target: np.ndarray, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0
+) -> float:
     """Return the minimum normalised detection cost, see :func:`min_dcf_of`."""
     return float(min_dcf_of(*TrialCurve(scores, is_target).rates(), p_target, c_miss, c_fa))
 
 
 def thin_curve(miss: np.ndarray, false_alarm: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most about ``points`` of the points (V,) of a curve, spread evenly over both axes of a DET plot.
+    """Return at most about ``points`` of the points (V,) of a curve, spread evenly over both axes of a DET
+    plot.
 
     A DET plot has normal-deviate axes, so the ends, where rates are small, keep as much detail as the middle.
     """
@@ -117,5 +134,7 @@ def thin_curve(miss: np.ndarray, false_alarm: np.ndarray, points: int = 400) -> 
     floor = 1e-6
     place = ndtri(np.clip(miss, floor, 1 - floor)) - ndtri(np.clip(false_alarm, floor, 1 - floor))
     wanted = np.linspace(place[0], place[-1], points)
-    kept = np.unique(np.concatenate([[0, len(miss) - 1], np.clip(np.searchsorted(place, wanted), 0, len(miss) - 1)]))
+    kept = np.unique(
+        np.concatenate([[0, len(miss) - 1], np.clip(np.searchsorted(place, wanted), 0, len(miss) - 1)])
+    )
     return miss[kept], false_alarm[kept]

@@ -10,8 +10,9 @@ _BLOCK_CELLS = 4 << 20
 def knn_accuracy(vectors: np.ndarray, labels: np.ndarray, k: int = 10) -> float:
     """Return the share of vectors whose k nearest others, by cosine, elect their label; leave-one-out.
 
-    The label with most of the k votes wins; among equals, the one whose voters have the greater sum of cosines. Where fewer than k others
-    are there, all vote. A vector whose label no other has cannot be right: it votes and is not judged.
+    The label with most of the k votes wins; among equals, the one whose voters have the greater sum of
+    cosines. Where fewer than k others are there, all vote. A vector whose label no other has cannot be right:
+    it votes and is not judged.
 
     Args:
         vectors: (N, D) finite; they are scaled to unit length here.

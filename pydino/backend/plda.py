@@ -1,8 +1,10 @@
-"""Two-covariance PLDA as Kaldi has it (``src/ivector/plda.{h,cc}``; Ioffe 2006, "Probabilistic linear discriminant analysis").
+"""Two-covariance PLDA as Kaldi has it (``src/ivector/plda.{h,cc}``; Ioffe 2006, "Probabilistic linear
+discriminant analysis").
 
-A vector is x = mean + y_class + e with y ~ N(0, B) and e ~ N(0, W), both of full rank. A single linear transform makes W the
-unit matrix and B the diagonal matrix psi; in that space everything decouples into dimensions, and that is the form kept here.
-All in float64. Departures from Kaldi: its scoring programs round the transformed vectors to float32, here nothing is rounded.
+A vector is x = mean + y_class + e with y ~ N(0, B) and e ~ N(0, W), both of full rank. A single linear
+transform makes W the unit matrix and B the diagonal matrix psi; in that space everything decouples into
+dimensions, and that is the form kept here. All in float64. Departures from Kaldi: its scoring programs round
+the transformed vectors to float32, here nothing is rounded.
 """
 
 from dataclasses import dataclass, replace
@@ -32,11 +34,17 @@ class Plda:
         return len(self.mean)
 
     def project(
-        self, vectors: np.ndarray, num_utts=1, normalise: bool = True, simple_length_normalisation: bool = False
+        self,
+        vectors: np.ndarray,
+        num_utts=1,
+        normalise: bool = True,
+        simple_length_normalisation: bool = False,
     ) -> np.ndarray:
-        """Map vectors (N, D) into the diagonal space, y = transform (x - mean), and give them their expected length.
+        """Map vectors (N, D) into the diagonal space, y = transform (x - mean), and give them their expected
+        length.
 
-        A mean of n vectors has variance psi + 1/n in that space, so y is scaled by sqrt(D / sum_i y_i^2 / (psi_i + 1/n)).
+        A mean of n vectors has variance psi + 1/n in that space, so y is scaled by sqrt(D / sum_i y_i^2 /
+        (psi_i + 1/n)).
 
         Args:
             vectors: (N, D) vectors, or plain means of ``num_utts`` vectors.
@@ -50,16 +58,25 @@ class Plda:
         projected = (vectors - self.mean) @ self.transform.T
         if not normalise:
             return projected
-        spread = 1.0 if simple_length_normalisation else self.psi + 1.0 / np.broadcast_to(num_utts, len(vectors))[:, None]
+        spread = (
+            1.0
+            if simple_length_normalisation
+            else self.psi + 1.0 / np.broadcast_to(num_utts, len(vectors))[:, None]
+        )
         energy = (projected**2 / spread).sum(axis=1, keepdims=True)
         return projected * np.sqrt(self.dim / np.where(energy > 0, energy, self.dim))
 
-    def comparison_features(self, models: np.ndarray, num_utts, tests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn the log-likelihood ratio into an inner product, so that trials are scored by one matrix product.
+    def comparison_features(
+        self, models: np.ndarray, num_utts, tests: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn the log-likelihood ratio into an inner product, so that trials are scored by one matrix
+        product.
 
-        For a model u, the mean of n vectors, and a test vector v, both projected, the ratio of "same class" to "another class" is
+        For a model u, the mean of n vectors, and a test vector v, both projected, the ratio of "same class"
+        to "another class" is
 
-            sum_i  ln N(v_i; a_i u_i, s_i) - ln N(v_i; 0, 1 + psi_i),    a = n psi / (n psi + 1),   s = 1 + psi / (n psi + 1).
+            sum_i  ln N(v_i; a_i u_i, s_i) - ln N(v_i; 0, 1 + psi_i),    a = n psi / (n psi + 1),   s = 1 +
+            psi / (n psi + 1).
 
         Multiplied out, it is linear in (v, v^2, 1) with coefficients that hold u and n only.
 
@@ -69,26 +86,39 @@ class Plda:
             tests: (T, D) projected test vectors.
 
         Returns:
-            Left (E, 2 D + 1) and right (T, 2 D + 1): the ratio in nats of model e and test t is left[e] @ right[t].
+            Left (E, 2 D + 1) and right (T, 2 D + 1): the ratio in nats of model e and test t is left[e] @
+            right[t].
         """
         n = np.broadcast_to(np.asarray(num_utts, dtype=np.float64), len(models))[:, None]
         gain = n * self.psi / (n * self.psi + 1.0)
         same, other = 1.0 + self.psi / (n * self.psi + 1.0), 1.0 + self.psi
-        offset = -0.5 * (np.log(same) - np.log(other) + (gain * models) ** 2 / same).sum(axis=1, keepdims=True)
+        offset = -0.5 * (np.log(same) - np.log(other) + (gain * models) ** 2 / same).sum(
+            axis=1, keepdims=True
+        )
         left = np.hstack([gain * models / same, -0.5 * (1.0 / same - 1.0 / other), offset])
         return left, np.hstack([tests, tests**2, np.ones((len(tests), 1))])
 
     def smooth(self, factor: float) -> "Plda":
-        """Add ``factor`` times the between-class to the within-class covariance (``ivector-copy-plda --smoothing``)."""
+        """Add ``factor`` times the between-class to the within-class covariance (``ivector-copy-plda
+        --smoothing``).
+        """
         scale = 1.0 + factor * self.psi
         return replace(self, psi=self.psi / scale, transform=self.transform / np.sqrt(scale)[:, None])
 
-    def adapt(self, vectors: np.ndarray, mean_diff: float = 1.0, within_scale: float = 0.3, between_scale: float = 0.7) -> "Plda":
-        """Adapt to unlabelled vectors of another domain (``ivector-adapt-plda``): their excess variance is shared out.
+    def adapt(
+        self,
+        vectors: np.ndarray,
+        mean_diff: float = 1.0,
+        within_scale: float = 0.3,
+        between_scale: float = 0.7,
+    ) -> "Plda":
+        """Adapt to unlabelled vectors of another domain (``ivector-adapt-plda``): their excess variance is
+        shared out.
 
-        The adaptation data has covariance C around its mean; mean_diff times the outer product of the shift of the mean is
-        added. In the space where the model's total variance is 1, each eigenvalue of C above 1 is excess, of which
-        ``within_scale`` goes to W and ``between_scale`` to B; the mean becomes that of the adaptation data.
+        The adaptation data has covariance C around its mean; mean_diff times the outer product of the shift
+        of the mean is added. In the space where the model's total variance is 1, each eigenvalue of C above 1
+        is excess, of which ``within_scale`` goes to W and ``between_scale`` to B; the mean becomes that of
+        the adaptation data.
 
         Args:
             vectors: (N, D), as the model was trained on (after LDA and length normalisation).
@@ -111,13 +141,14 @@ class Plda:
 def train_plda(vectors: np.ndarray, classes: np.ndarray, num_em_iterations: int = 10) -> Plda:
     """Fit a PLDA model by expectation maximisation (``ivector-compute-plda``).
 
-    Both covariances start at the unit matrix. With S the scatter within classes, n and m the size and mean of a class
-    (the mean of the class means taken off), an iteration is, summed over classes,
+    Both covariances start at the unit matrix. With S the scatter within classes, n and m the size and mean of
+    a class (the mean of the class means taken off), an iteration is, summed over classes,
 
         V = (B^-1 + n W^-1)^-1,   w = V n W^-1 m,
         B <- sum (V + w w') / C,  W <- (S + sum n (V + (m - w)(m - w)')) / N.
 
-    Classes of one size share V, so the work is one product a size, not one a class. Classes of a single vector take part.
+    Classes of one size share V, so the work is one product a size, not one a class. Classes of a single
+    vector take part.
 
     Args:
         vectors: (N, D), N above D.

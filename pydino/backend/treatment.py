@@ -1,12 +1,14 @@
-"""What is done to embeddings before a cosine: nothing, centring, or whitening, learnt from unlabelled training embeddings."""
+"""What is done to embeddings before a cosine: nothing, centring, or whitening, learnt from unlabelled
+training embeddings.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 TREATMENTS = ("raw", "centred", "whitened")
-# Kaldi's covariance floor of LDA, for want of a better one. A direction with less of the largest variance than this is
-# constant up to the rounding of float32 embeddings.
+# Kaldi's covariance floor of LDA, for want of a better one. A direction with less of the largest variance
+# than this is constant up to the rounding of float32 embeddings.
 VARIANCE_FLOOR = 1e-6
 
 
@@ -30,7 +32,10 @@ class Treatment:
         if self.mean is None:
             return vectors
         if vectors.shape[1] != len(self.mean):
-            raise ValueError(f"the treatment was learnt on vectors of dimension {len(self.mean)}, these have {vectors.shape[1]}")
+            raise ValueError(
+                f"the treatment was learnt on vectors of dimension {len(self.mean)}, these have "
+                f"{vectors.shape[1]}"
+            )
         centred = vectors - self.mean
         return centred if self.projection is None else centred @ self.projection.T
 
@@ -38,10 +43,11 @@ class Treatment:
 def fit_treatment(kind: str, training: np.ndarray | None = None) -> Treatment:
     """Learn a treatment from unlabelled embeddings.
 
-    ``centred`` takes their mean off. ``whitened`` also rotates to the eigenvectors of their covariance (divided by N) and
-    divides by the standard deviations, so that the training embeddings get the unit covariance. Directions whose variance is
-    at most ``VARIANCE_FLOOR`` of the largest are left out, not floored: training has said nothing about them (dead units,
-    or fewer embeddings than dimensions), and dividing by the floor would let noise there rule the cosine.
+    ``centred`` takes their mean off. ``whitened`` also rotates to the eigenvectors of their covariance
+    (divided by N) and divides by the standard deviations, so that the training embeddings get the unit
+    covariance. Directions whose variance is at most ``VARIANCE_FLOOR`` of the largest are left out, not
+    floored: training has said nothing about them (dead units, or fewer embeddings than dimensions), and
+    dividing by the floor would let noise there rule the cosine.
 
     Args:
         kind: raw, centred or whitened.

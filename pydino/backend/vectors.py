@@ -4,7 +4,8 @@ import numpy as np
 
 
 def group_means(vectors: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the plain mean of the vectors of each group, and how many there were (Kaldi's ``ivector-mean``, ``num_utts``).
+    """Return the plain mean of the vectors of each group, and how many there were (Kaldi's ``ivector-mean``,
+    ``num_utts``).
 
     Args:
         vectors: (N, D).
@@ -36,10 +37,14 @@ def normalise_length(vectors: np.ndarray, scale_up: bool = True) -> np.ndarray:
 
 
 def apply_affine(transform: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Apply a Kaldi transform (d, D) or, with the offset in the last column, (d, D + 1) to each row of ``vectors`` (N, D)."""
+    """Apply a Kaldi transform (d, D) or, with the offset in the last column, (d, D + 1) to each row of
+    ``vectors`` (N, D).
+    """
     transform, vectors = np.asarray(transform, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
     dim = vectors.shape[1]
     if transform.shape[1] not in (dim, dim + 1):
-        raise ValueError(f"a transform of {transform.shape[1]} columns does not fit vectors of dimension {dim}")
+        raise ValueError(
+            f"a transform of {transform.shape[1]} columns does not fit vectors of dimension {dim}"
+        )
     out = vectors @ transform[:, :dim].T
     return out + transform[:, dim] if transform.shape[1] == dim + 1 else out

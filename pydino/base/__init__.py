@@ -1,16 +1,51 @@
-"""The ground floor: messages, configuration, whole-or-nothing files, done-marks, keyed randomness. No torch."""
+"""The ground floor: messages, configuration, whole-or-nothing files, done-marks, keyed randomness. No
+torch.
+"""
 
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text
 from .marks import digest_of, force_token, ingredients, is_forced, out_of_date, why_not_done, write_mark
 from .messages import UserError, log, nearest, set_program, warn
 from .processes import end_with_parent
-from .randomness import keyed_bits, keyed_integers, keyed_normal, keyed_permutation, keyed_uniform, purpose, utterance_hash
+from .randomness import (
+    keyed_bits,
+    keyed_integers,
+    keyed_normal,
+    keyed_permutation,
+    keyed_uniform,
+    purpose,
+    utterance_hash,
+)
 
 __all__ = [
-    "ConfigError", "UserError", "atomic_open", "config_from_dict", "config_to_dict", "digest_of", "dump_config", "end_with_parent",
-    "force_token", "ingredients", "is_forced",
-    "keyed_bits", "keyed_integers", "keyed_normal", "keyed_permutation", "keyed_uniform", "load_config", "log", "nearest", "out_of_date",
-    "purpose", "read_json", "read_yaml", "set_program", "utterance_hash", "warn", "why_not_done", "write_json", "write_mark",
+    "ConfigError",
+    "UserError",
+    "atomic_open",
+    "config_from_dict",
+    "config_to_dict",
+    "digest_of",
+    "dump_config",
+    "end_with_parent",
+    "force_token",
+    "ingredients",
+    "is_forced",
+    "keyed_bits",
+    "keyed_integers",
+    "keyed_normal",
+    "keyed_permutation",
+    "keyed_uniform",
+    "load_config",
+    "log",
+    "nearest",
+    "out_of_date",
+    "purpose",
+    "read_json",
+    "read_yaml",
+    "set_program",
+    "utterance_hash",
+    "warn",
+    "why_not_done",
+    "write_json",
+    "write_mark",
     "write_text",
 ]

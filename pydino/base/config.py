@@ -1,4 +1,6 @@
-"""Configuration: YAML checked against typed dataclasses, so that a misspelt key or an impossible value stops at once."""
+"""Configuration: YAML checked against typed dataclasses, so that a misspelt key or an impossible value stops
+at once.
+"""
 
 import dataclasses
 import types
@@ -36,7 +38,9 @@ def read_yaml(path) -> dict:
 
 
 def load_config(cls, path=None, overrides=()):
-    """Return an instance of dataclass ``cls`` from a YAML file and overrides such as ``"optimiser.lr=0.001"`` (these win)."""
+    """Return an instance of dataclass ``cls`` from a YAML file and overrides such as ``"optimiser.lr=0.001"``
+    (these win).
+    """
     mapping = {} if path is None else read_yaml(path)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -72,18 +76,29 @@ def _build(cls, mapping, where, prefix):
     values = {}
     for key, value in mapping.items():
         if key not in fields:
-            raise ConfigError(f"{where}: unknown key '{prefix}{key}'{nearest(key, fields)}; known: {', '.join(fields)}")
+            raise ConfigError(
+                f"{where}: unknown key '{prefix}{key}'{nearest(key, fields)}; known: {', '.join(fields)}"
+            )
         default = fields[key].default_factory
-        if isinstance(value, dict) and dataclasses.is_dataclass(hints[key]) and default is not dataclasses.MISSING:
+        if (
+            isinstance(value, dict)
+            and dataclasses.is_dataclass(hints[key])
+            and default is not dataclasses.MISSING
+        ):
             # A group that is given in part keeps what its owner, not its class, has for the rest.
             value = dataclasses.asdict(default()) | value
         values[key] = _convert(hints[key], value, where, f"{prefix}{key}")
     missing = [
-        name for name, field in fields.items()
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        name
+        for name, field in fields.items()
+        if name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ConfigError(f"{where}: missing key{'s' if len(missing) > 1 else ''} {', '.join(prefix + m for m in missing)}")
+        raise ConfigError(
+            f"{where}: missing key{'s' if len(missing) > 1 else ''} {', '.join(prefix + m for m in missing)}"
+        )
     try:
         return cls(**values)
     except (ValueError, ConfigError) as error:
@@ -105,10 +120,14 @@ def _convert(hint, value, where, key):
                 errors.append(error)
         raise errors[0]
     if origin is typing.Literal:
-        if value in arguments and not (isinstance(value, bool) and True not in arguments and False not in arguments):
+        if value in arguments and not (
+            isinstance(value, bool) and True not in arguments and False not in arguments
+        ):
             return value
         choices = ", ".join(map(str, arguments))
-        raise ConfigError(f"{where}: {key} must be one of {choices}, got {value!r}{nearest(value, arguments)}")
+        raise ConfigError(
+            f"{where}: {key} must be one of {choices}, got {value!r}{nearest(value, arguments)}"
+        )
     if origin in (list, tuple):
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}")

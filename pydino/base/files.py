@@ -13,7 +13,8 @@ from .messages import UserError
 def atomic_open(path, mode: str = "w"):
     """Open a temporary file beside ``path`` for writing; rename it to ``path`` when the block ends well.
 
-    Folders are made as needed. An error inside the block leaves an earlier ``path`` as it was and removes the temporary file.
+    Folders are made as needed. An error inside the block leaves an earlier ``path`` as it was and removes the
+    temporary file.
 
     Raises:
         UserError: the place cannot be written or the disk is full.
@@ -35,7 +36,9 @@ def atomic_open(path, mode: str = "w"):
     except OSError as error:
         if inside and error.filename is not None:  # about a file the block opened itself: let the block speak
             raise
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
+        ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
@@ -70,4 +73,6 @@ def read_json(path):
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); remove it and run the step that writes it again") from error
+        raise UserError(
+            f"{path} is not JSON ({error}); remove it and run the step that writes it again"
+        ) from error

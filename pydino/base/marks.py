@@ -1,7 +1,9 @@
-"""Done-marks: a small file, written last, that says what a step was made from; a rerun compares and skips or redoes.
+"""Done-marks: a small file, written last, that says what a step was made from; a rerun compares and skips or
+redoes.
 
-A mark holds a digest of the options that affect the output, of the text of scp files and tables, of the marks that came before,
-and a format version raised by hand. It never holds audio or archive bytes, nor the number of jobs: those do not change results.
+A mark holds a digest of the options that affect the output, of the text of scp files and tables, of the marks
+that came before, and a format version raised by hand. It never holds audio or archive bytes, nor the number
+of jobs: those do not change results.
 """
 
 import hashlib
@@ -26,14 +28,18 @@ def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=
     """
     found = {"format version": str(version)}
     for path in configs:
-        found[f"configuration {Path(path).name}"] = _digest(json.dumps(read_yaml(path), sort_keys=True).encode())
+        found[f"configuration {Path(path).name}"] = _digest(
+            json.dumps(read_yaml(path), sort_keys=True).encode()
+        )
     for name, value in (settings or {}).items():
         found[f"option {name}"] = str(value)
     for path in texts:
         found[str(path)] = _digest(_read(path))
     for path in after:
         mark = read_json(path) if Path(path).exists() else {}
-        found[f"what {path} stands for"] = _digest(json.dumps(mark.get("ingredients", None), sort_keys=True).encode())
+        found[f"what {path} stands for"] = _digest(
+            json.dumps(mark.get("ingredients", None), sort_keys=True).encode()
+        )
     return found
 
 
@@ -43,11 +49,13 @@ def digest_of(wanted: dict[str, str]) -> str:
 
 
 def out_of_date(mark) -> str:
-    """Return in plain words what ``mark`` was made from and is not there as it was any more; an empty string if all is.
+    """Return in plain words what ``mark`` was made from and is not there as it was any more; an empty string
+    if all is.
 
-    A step replaces its archives in place. What was made from them, and points into them, must not be used while they are made again, or
-    after that was interrupted; then the marks of that step are gone, or stand for something else. Marks and texts in folders that are
-    not here (the relative paths of a run elsewhere, sources that were removed when they were no longer wanted) are passed over.
+    A step replaces its archives in place. What was made from them, and points into them, must not be used
+    while they are made again, or after that was interrupted; then the marks of that step are gone, or stand
+    for something else. Marks and texts in folders that are not here (the relative paths of a run elsewhere,
+    sources that were removed when they were no longer wanted) are passed over.
     """
     recorded = read_json(mark)["ingredients"]
     for name, digest in recorded.items():
@@ -75,15 +83,17 @@ def _digest(content: bytes) -> str:
 
 
 def force_token() -> str:
-    """Return what ``PYDINO_FORCE`` holds: a token of the call that was given ``--force``, or an empty string."""
+    """Return what ``PYDINO_FORCE`` holds: a token of the call that was given ``--force``, or an empty
+    string.
+    """
     return os.environ.get("PYDINO_FORCE", "")
 
 
 def is_forced(redone_under: str | None) -> bool:
     """Tell whether something is to be redone because ``--force`` says so.
 
-    What has been redone under the token of this very call is not redone when a scheduler starts the call again, or a job of it, in the
-    middle. ``true`` is nobody's token: it always says so.
+    What has been redone under the token of this very call is not redone when a scheduler starts the call
+    again, or a job of it, in the middle. ``true`` is nobody's token: it always says so.
 
     Args:
         redone_under: the token under which it was made, as its mark has it; None: none.
@@ -92,7 +102,9 @@ def is_forced(redone_under: str | None) -> bool:
 
 
 def why_not_done(mark, wanted: dict[str, str]) -> str:
-    """Return an empty string if ``mark`` stands for ``wanted`` and its outputs are all there, else the reason in plain words."""
+    """Return an empty string if ``mark`` stands for ``wanted`` and its outputs are all there, else the reason
+    in plain words.
+    """
     mark = Path(mark)
     if not mark.exists():
         return "not done yet"
@@ -127,4 +139,6 @@ def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
         if not os.path.exists(path):
             raise UserError(f"{path} was not made; look at the log of this step")
     forced = {"forced": force_token()} if force_token() else {}
-    write_json(mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}, **forced})
+    write_json(
+        mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}, **forced}
+    )

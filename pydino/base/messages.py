@@ -8,7 +8,9 @@ _program = "pydino"
 
 
 class UserError(Exception):
-    """A mistake the user can mend. The message says what is wrong, where, and how to mend it; no traceback is shown."""
+    """A mistake the user can mend. The message says what is wrong, where, and how to mend it; no traceback is
+    shown.
+    """
 
 
 def set_program(name: str) -> None:

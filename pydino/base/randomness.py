@@ -1,8 +1,10 @@
-"""Keyed chance: every draw about data is a hash of what it is for, so that it does not depend on who draws, when, or after what.
+"""Keyed chance: every draw about data is a hash of what it is for, so that it does not depend on who draws,
+when, or after what.
 
-A draw is a function of a seed and any number of counters, such as (seed, epoch, utterance hash, view, purpose). The function is
-the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators") applied after each
-counter is mixed in; it is vectorised, and gives the same numbers on every machine.
+A draw is a function of a seed and any number of counters, such as (seed, epoch, utterance hash, view,
+purpose). The function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
+pseudorandom number generators") applied after each counter is mixed in; it is vectorised, and gives the same
+numbers on every machine.
 """
 
 import hashlib
@@ -18,15 +20,17 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 def utterance_hash(key: str) -> int:
     """Return a stable 64-bit number for an utterance name.
 
-    It is taken once, when a training directory is made, and stored in ``utt2hash``; from then on only the stored number is used,
-    so that renaming utterances changes nothing.
+    It is taken once, when a training directory is made, and stored in ``utt2hash``; from then on only the
+    stored number is used, so that renaming utterances changes nothing.
     """
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest(), "little")
 
 
 @cache
 def purpose(name: str) -> int:
-    """Return a stable 64-bit counter for a purpose such as ``"crop"``, so that no two kinds of draw share their numbers."""
+    """Return a stable 64-bit counter for a purpose such as ``"crop"``, so that no two kinds of draw share
+    their numbers.
+    """
     return utterance_hash(f"purpose:{name}")
 
 
@@ -57,14 +61,20 @@ def _as_uint64(value) -> np.ndarray:
 
 
 def keyed_uniform(seed, *counters, size: int | None = None) -> np.ndarray:
-    """Return uniform draws in [0, 1), float64, of the broadcast shape of the counters (with a last axis of ``size``, if given)."""
+    """Return uniform draws in [0, 1), float64, of the broadcast shape of the counters (with a last axis of
+    ``size``, if given).
+    """
     if size is not None:
-        counters = tuple(np.asarray(_as_uint64(c))[..., None] for c in counters) + (np.arange(size, dtype=np.uint64),)
+        counters = tuple(np.asarray(_as_uint64(c))[..., None] for c in counters) + (
+            np.arange(size, dtype=np.uint64),
+        )
     return (keyed_bits(seed, *counters) >> np.uint64(11)) * 2.0**-53
 
 
 def keyed_integers(low, high, seed, *counters) -> np.ndarray:
-    """Return integers in [low, high), int64; ``low`` and ``high`` may be arrays. The bias is below (high - low) / 2**53."""
+    """Return integers in [low, high), int64; ``low`` and ``high`` may be arrays. The bias is below (high -
+    low) / 2**53.
+    """
     low, high = np.asarray(low, dtype=np.int64), np.asarray(high, dtype=np.int64)
     return low + np.floor(keyed_uniform(seed, *counters) * (high - low)).astype(np.int64)
 

@@ -1,4 +1,6 @@
-"""The command line: ``pydino VERB``, one verb a step. Each verb is a file here with ``add_arguments(parser)`` and ``run(args)``."""
+"""The command line: ``pydino VERB``, one verb a step. Each verb is a file here with ``add_arguments(parser)``
+and ``run(args)``.
+"""
 
 import argparse
 import ast
@@ -46,12 +48,14 @@ def verbs() -> dict[str, str]:
     found = {}
     for path in sorted(_FOLDER.glob("[!_]*.py")):
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem.replace("_", "-")] = text.partition("\n")[0]
+        found[path.stem.replace("_", "-")] = " ".join(text.partition("\n\n")[0].split())
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run ``pydino VERB ...`` and return its exit status: 0 well, 1 a mistake the user can mend, 130 interrupted."""
+    """Run ``pydino VERB ...`` and return its exit status: 0 well, 1 a mistake the user can mend, 130
+    interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print("Usage: pydino VERB [options]        (pydino VERB --help tells more)\n")
@@ -65,7 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(__version__)
         return 0
     if not (_FOLDER / f"{verb.replace('-', '_')}.py").exists() or verb.startswith("_"):
-        print(f"pydino: unknown verb '{verb}'{nearest(verb, verbs())}; 'pydino --help' lists them", file=sys.stderr)
+        print(
+            f"pydino: unknown verb '{verb}'{nearest(verb, verbs())}; 'pydino --help' lists them",
+            file=sys.stderr,
+        )
         return 1
     return _run(verb, arguments[1:])
 
@@ -75,7 +82,9 @@ def _run(verb: str, arguments: list[str]) -> int:
     try:
         module = importlib.import_module(f"pydino.cli.{verb.replace('-', '_')}")
         parser = Parser(
-            prog=f"pydino {verb}", description=module.__doc__, allow_abbrev=False,
+            prog=f"pydino {verb}",
+            description=module.__doc__,
+            allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(parser)

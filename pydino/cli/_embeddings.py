@@ -1,4 +1,6 @@
-"""Embedding folders for the verbs that read them: xvector.scp and meta.yaml, as steps/extract_embeddings.sh leaves them."""
+"""Embedding folders for the verbs that read them: xvector.scp and meta.yaml, as steps/extract_embeddings.sh
+leaves them.
+"""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from pydino.kaldi import read_scp_objects
 
 @dataclass(frozen=True)
 class EmbeddingSet:
-    """The embeddings of one set: ``keys`` and ``vectors`` (N, D) float32 in the order of the scp; ``meta`` says whose they are."""
+    """The embeddings of one set: ``keys`` and ``vectors`` (N, D) float32 in the order of the scp; ``meta``
+    says whose they are.
+    """
 
     folder: Path
     keys: list[str]
@@ -24,13 +28,17 @@ class EmbeddingSet:
         return self.vectors.shape[1]
 
     def places(self, names, what: str) -> np.ndarray:
-        """Return the places of ``names``, or raise a UserError that names the first of those that have no embedding."""
+        """Return the places of ``names``, or raise a UserError that names the first of those that have no
+        embedding.
+        """
         place = {key: i for i, key in enumerate(self.keys)}
         unknown = [name for name in names if name not in place]
         if unknown:
             raise UserError(
-                f"{what}: {len(unknown)} of {len(names)} utterances have no embedding in {self.folder}/xvector.scp, first: "
-                f"{unknown[0]}{nearest(unknown[0], self.keys[:5000])}; extract them, or take them out of {what}"
+                f"{what}: {len(unknown)} of {len(names)} utterances have no embedding in "
+                f"{self.folder}/xvector.scp, first: "
+                f"{unknown[0]}{nearest(unknown[0], self.keys[:5000])}; extract them, or take them out of "
+                f"{what}"
             )
         return np.array([place[name] for name in names], dtype=np.int64)
 
@@ -39,7 +47,8 @@ def read_embeddings(folder) -> EmbeddingSet:
     """Read an embedding folder.
 
     Raises:
-        UserError: no xvector.scp, no embedding, embeddings of different sizes, or one that is not finite; names file and key.
+        UserError: no xvector.scp, no embedding, embeddings of different sizes, or one that is not finite;
+            names file and key.
     """
     folder = Path(folder)
     scp = folder / "xvector.scp"
@@ -49,16 +58,22 @@ def read_embeddings(folder) -> EmbeddingSet:
     for key, vector in read_scp_objects(scp):
         if np.ndim(vector) != 1 or (vectors and len(vector) != len(vectors[0])):
             expected = f"a vector of dimension {len(vectors[0])}" if vectors else "a vector"
-            raise UserError(f"{scp}: {key} has the shape {np.shape(vector)}, not {expected}; extract the set again")
+            raise UserError(
+                f"{scp}: {key} has the shape {np.shape(vector)}, not {expected}; extract the set again"
+            )
         keys.append(key)
         vectors.append(vector)
     if not keys:
-        raise UserError(f"{scp} is empty: no utterance was left to extract; look at the log of steps/extract_embeddings.sh")
+        raise UserError(
+            f"{scp} is empty: no utterance was left to extract; look at the log of "
+            "steps/extract_embeddings.sh"
+        )
     stacked = np.asarray(vectors, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(stacked).all(axis=1))
     if len(bad):
         raise UserError(
-            f"{scp}: the embedding of {keys[bad[0]]} is not finite ({len(bad)} such): look at its audio, and whether training diverged"
+            f"{scp}: the embedding of {keys[bad[0]]} is not finite ({len(bad)} such): look at its audio, "
+            "and whether training diverged"
         )
     meta = folder / "meta.yaml"
     return EmbeddingSet(folder, keys, stacked, (read_yaml(meta) or {}) if meta.exists() else {})
@@ -71,12 +86,20 @@ def read_grouping(path) -> dict[str, str]:
     table = read_table(path)
     for key, value in table.items():
         if len(value.split()) != 1:
-            raise UserError(f"{path}: {key} has {len(value.split())} fields beside it ('{value}'), expected one")
+            raise UserError(
+                f"{path}: {key} has {len(value.split())} fields beside it ('{value}'), expected one"
+            )
     return {key: value.strip() for key, value in table.items()}
 
 
 def configuration_name(meta: dict) -> str:
-    """What tells two models of one method apart, the same for every seed: its folder in exp/ without the seed."""
-    parts = [part for part in PurePath(str(meta.get("model_dir") or "")).parts if not re.fullmatch(r"seed\d+", part)]
+    """What tells two models of one method apart, the same for every seed: its folder in exp/ without the
+    seed.
+    """
+    parts = [
+        part
+        for part in PurePath(str(meta.get("model_dir") or "")).parts
+        if not re.fullmatch(r"seed\d+", part)
+    ]
     name = "/".join(parts[-2:]) or "unknown"
     return f"{name}, silence kept" if meta.get("keep_silence") else name

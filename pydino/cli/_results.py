@@ -1,4 +1,6 @@
-"""Result files: what every measurement says about itself (the keys of docs/formats.md), for the verbs that measure."""
+"""Result files: what every measurement says about itself (the keys of docs/formats.md), for the verbs that
+measure.
+"""
 
 import shlex
 import sys
@@ -20,16 +22,31 @@ def write_results(path, meta: dict, common: dict, measures: list[tuple]) -> None
     """
     known = {key: common[key] for key in ("task", "backend", "treatment", "labels", "test_set", "n")}
     extra = {key: value for key, value in common.items() if key not in known}
-    write_json(path, [
-        {
-            "task": known["task"], "model": meta.get("model") or "unknown", "backend": known["backend"],
-            "treatment": known["treatment"], "labels": known["labels"], "train_set": meta.get("train_set") or "none",
-            "test_set": known["test_set"], "metric": metric, "value": round(float(value), 6), "unit": unit,
-            "ci": None if interval is None else [round(x, 6) for x in interval], "n": known["n"], "seed": meta.get("seed"),
-            "config": configuration_name(meta), "version": __version__, **extra, "command": command_line(),
-        }
-        for metric, value, unit, interval in measures
-    ])  # fmt: skip
+    write_json(
+        path,
+        [
+            {
+                "task": known["task"],
+                "model": meta.get("model") or "unknown",
+                "backend": known["backend"],
+                "treatment": known["treatment"],
+                "labels": known["labels"],
+                "train_set": meta.get("train_set") or "none",
+                "test_set": known["test_set"],
+                "metric": metric,
+                "value": round(float(value), 6),
+                "unit": unit,
+                "ci": None if interval is None else [round(x, 6) for x in interval],
+                "n": known["n"],
+                "seed": meta.get("seed"),
+                "config": configuration_name(meta),
+                "version": __version__,
+                **extra,
+                "command": command_line(),
+            }
+            for metric, value, unit, interval in measures
+        ],
+    )
 
 
 def command_line() -> str:

@@ -1,8 +1,9 @@
-"""torchrun that leaves its end to what it started: ``python3 -m pydino.cli._torchrun``, with torchrun's arguments.
+"""torchrun that leaves its end to what it started: ``python3 -m pydino.cli._torchrun``, with torchrun's
+arguments.
 
-By itself torchrun passes SIGTERM on and kills what has not ended 30 s later (fixed before PyTorch 2.12), and SIGUSR1 ends it and leaves its
-processes behind. Here both go on to the processes, who save and end in their own time. The exit status is that of the process that
-ended first otherwise than well.
+By itself torchrun passes SIGTERM on and kills what has not ended 30 s later (fixed before PyTorch 2.12), and
+SIGUSR1 ends it and leaves its processes behind. Here both go on to the processes, who save and end in their
+own time. The exit status is that of the process that ended first otherwise than well.
 """
 
 import os
@@ -33,7 +34,8 @@ if __name__ == "__main__":
     set_program("pydino launch")
     for number in SAVE_AND_END:
         signal.signal(number, hand_on)
-    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"  # torchrun's own; it would take SIGTERM back
+    # torchrun's own; it would take SIGTERM back
+    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
     try:
         main()
     except SignalException as end:

@@ -1,4 +1,6 @@
-"""What the commands that train share: whose folder it is, what the run depends on, the way from data to views, how models are written."""
+"""What the commands that train share: whose folder it is, what the run depends on, the way from data to
+views, how models are written.
+"""
 
 import fcntl
 import shutil
@@ -23,31 +25,86 @@ from pydino.base import (
 )
 from pydino.cli import boolean
 from pydino.cli.average_models import average_models
-from pydino.data import CONTEXT_SECONDS, AudioSet, Bank, Order, TrainingSet, ViewMaker, ViewSampler, WaveformViews, view_groups
+from pydino.data import (
+    CONTEXT_SECONDS,
+    AudioSet,
+    Bank,
+    Order,
+    TrainingSet,
+    ViewMaker,
+    ViewSampler,
+    WaveformViews,
+    view_groups,
+)
 from pydino.infer import FrontEndConfig, read_front_end, save_model
 from pydino.train import World, train
 
 VERSION = 2  # raised when the same configuration would give another model
-# Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that change them by rounding
-# alone: a run can go on with others.
+# Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
+# change them by rounding alone: a run can go on with others.
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
 MADE = (
-    "checkpoints", "snapshots", "tensorboard", "teacher", "student", "model", "teacher_average", "model_average", "log.jsonl",
-    "monitor.jsonl", ".done.train",
-)  # fmt: skip
+    "checkpoints",
+    "snapshots",
+    "tensorboard",
+    "teacher",
+    "student",
+    "model",
+    "teacher_average",
+    "model_average",
+    "log.jsonl",
+    "monitor.jsonl",
+    ".done.train",
+)
 
 
 def add_arguments(parser):
     """Add the options of every command that trains."""
-    parser.add_argument("--config", metavar="YAML", help="what defines the run (default: the defaults of pydino/train/config.py)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as optimiser.lr=0.002")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, crops and augmentation (default: %(default)s)")
-    parser.add_argument("--ngpu", type=int, default=0, help="GPUs of this machine; 0: the CPU (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as many as PyTorch chooses)")
-    parser.add_argument("--data-workers", type=int, default=0, help="processes that read data ahead; 0: a thread (default: %(default)s)")
-    parser.add_argument("--allow-pipes", type=boolean, default=False, metavar="true|false", help="run commands in wav.scp (input: audio)")
-    parser.add_argument("--force", type=boolean, default=False, metavar="true|false", help="discard what is in EXP and start afresh")
+    parser.add_argument(
+        "--config",
+        metavar="YAML",
+        help="what defines the run (default: the defaults of pydino/train/config.py)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, such as optimiser.lr=0.002",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of weights, order, crops and augmentation (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ngpu", type=int, default=0, help="GPUs of this machine; 0: the CPU (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads (default: as many as PyTorch chooses)"
+    )
+    parser.add_argument(
+        "--data-workers",
+        type=int,
+        default=0,
+        help="processes that read data ahead; 0: a thread (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-pipes",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="run commands in wav.scp (input: audio)",
+    )
+    parser.add_argument(
+        "--force",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="discard what is in EXP and start afresh",
+    )
 
 
 @dataclass
@@ -71,7 +128,8 @@ class Run:
 
 
 def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
-    """Read the configuration and look whether EXP is free for it; return None if the very run is finished there.
+    """Read the configuration and look whether EXP is free for it; return None if the very run is finished
+    there.
 
     Args:
         args: with the options of :func:`add_arguments`, ``data`` and ``exp``.
@@ -88,10 +146,26 @@ def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
     front_end = read_front_end(data, config.normalisation)
     if config.input == "audio":
         bank = config.bank
-        heard = [data / "wav.scp", data / "segments", bank.noise, bank.music, bank.speech, *bank.rooms.values()]
+        heard = [
+            data / "wav.scp",
+            data / "segments",
+            bank.noise,
+            bank.music,
+            bank.speech,
+            *bank.rooms.values(),
+        ]
         tables = [*tables, *(path for path in heard if Path(path).is_file())]
     force = args.force or is_forced(started_under(exp))
-    run = Run(config.method, config, data, exp, args.seed, force, front_end, depends_on(config, args.seed, data, tables))
+    run = Run(
+        config.method,
+        config,
+        data,
+        exp,
+        args.seed,
+        force,
+        front_end,
+        depends_on(config, args.seed, data, tables),
+    )
     world = World(args.ngpu)
     finished, wrong = False, None
     if world.first:
@@ -112,7 +186,8 @@ def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
 
 
 def lock(exp: Path):
-    """Return an open file whose lock keeps others out of EXP until it is closed, or the process ends in any way.
+    """Return an open file whose lock keeps others out of EXP until it is closed, or the process ends in any
+    way.
 
     Raises:
         UserError: another process trains there.
@@ -126,9 +201,13 @@ def lock(exp: Path):
             time.sleep(0.1)  # it may be is_at_work, which lets go at once
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UserError(f"another process trains in {exp}; wait for it, end it, or give another EXP") from error
+        raise UserError(
+            f"another process trains in {exp}; wait for it, end it, or give another EXP"
+        ) from error
     except OSError:
-        return None  # a file system without locks, or where nothing can be written: whoever has something to write will say so
+        # a file system without locks, or where nothing can be written: whoever has something to write will
+        # say so
+        return None
     return held
 
 
@@ -145,11 +224,17 @@ def is_at_work(exp: Path) -> bool:
 def depends_on(config, seed: int, data: Path, more=()) -> dict[str, str]:
     """Return what the run depends on. Names of utterances are not in it: hashes, lengths and silence are."""
     tables = [data / name for name in ("utt2hash", "feats.scp", "vad.scp") if (data / name).exists()]
-    tables += [data / "conf" / f"{name}.yaml" for name in (*KINDS, "vad") if (data / "conf" / f"{name}.yaml").exists()]
+    tables += [
+        data / "conf" / f"{name}.yaml"
+        for name in (*KINDS, "vad")
+        if (data / "conf" / f"{name}.yaml").exists()
+    ]
     idle = UNSCIENTIFIC if config.average_snapshots else (*UNSCIENTIFIC, "snapshot_epochs")
     science = {key: value for key, value in config_to_dict(config).items() if key not in idle}
     science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
-    return ingredients(version=VERSION, settings={"seed": seed, **science}, texts=[*tables, *more], after=[data / ".done"])
+    return ingredients(
+        version=VERSION, settings={"seed": seed, **science}, texts=[*tables, *more], after=[data / ".done"]
+    )
 
 
 def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
@@ -168,22 +253,32 @@ def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
     if changed:
         name = changed[0]
         # Options speak for themselves; of files there are only digests to show.
-        how = f"was {earlier.get(name)} and is {wanted.get(name)} now" if name.startswith("option ") else "is different now"
+        how = (
+            f"was {earlier.get(name)} and is {wanted.get(name)} now"
+            if name.startswith("option ")
+            else "is different now"
+        )
         raise UserError(
             f"{exp} holds another run: {name} {how}"
-            f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train beside it in another EXP "
-            "(of run.sh: as conf/ANOTHER_NAME.yaml, or everything with another --tag), or discard it with --force true"
+            f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}; nothing was touched. Train "
+            "beside it in another EXP "
+            "(of run.sh: as conf/ANOTHER_NAME.yaml, or everything with another --tag), or discard it with "
+            "--force true"
         )
     return why_not_done(exp / ".done.train", wanted) == ""
 
 
 def started_under(exp: Path) -> str | None:
-    """Return the token of ``--force`` under which the run in EXP was begun; a job of it that a scheduler starts again has the same."""
+    """Return the token of ``--force`` under which the run in EXP was begun; a job of it that a scheduler
+    starts again has the same.
+    """
     return read_json(exp / ".started").get("forced") if (exp / ".started").exists() else None
 
 
 def claim(run: Run) -> None:
-    """Make EXP this run's, when nothing stands in its way any more; with --force, what was there is discarded."""
+    """Make EXP this run's, when nothing stands in its way any more; with --force, what was there is
+    discarded.
+    """
     if run.force or not (run.exp / ".started").exists():
         for name in MADE:
             if (run.exp / name).is_dir():
@@ -213,7 +308,9 @@ class Views:
 
 
 def make_views(run: Run, world: World, allow_pipes: bool = False) -> Views:
-    """Open the data of a run: stored features, or recordings with the bank of what they are augmented with."""
+    """Open the data of a run: stored features, or recordings with the bank of what they are augmented
+    with.
+    """
     config, seed = run.config, run.seed
     options = run.front_end.feature_options()
     shift, waveforms = options.frame_shift / 1000, None
@@ -229,8 +326,12 @@ def make_views(run: Run, world: World, allow_pipes: bool = False) -> Views:
         dim = waveforms.dim
     order = Order(dataset.hashes, config.batch_size, seed, config.order)
     passes = config.compute.accumulation
-    sampler = ViewSampler(dataset, config.crops, order, shift, seed, config.speed_factors, world.rank, world.size, passes)
-    maker = ViewMaker(config.crops, config.augment_pair, config.normalisation, dim, shift, seed, world.device, waveforms)
+    sampler = ViewSampler(
+        dataset, config.crops, order, shift, seed, config.speed_factors, world.rank, world.size, passes
+    )
+    maker = ViewMaker(
+        config.crops, config.augment_pair, config.normalisation, dim, shift, seed, world.device, waveforms
+    )
     steps_per_epoch = len(dataset) / config.batch_size
     return Views(sampler, maker, dim, steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
 
@@ -244,8 +345,10 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
         hours = dataset.lengths.sum() * run.front_end.feature_options().frame_shift / 1000 / 3600
         encoder = next(iter(method.encoders().values()))
         log(
-            f"{run.name}, seed {run.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, {views.total_steps} steps of "
-            f"{config.batch_size} on {f'{world.size} x ' if world.size > 1 else ''}{world.device.type}, {method.precision.name}; "
+            f"{run.name}, seed {run.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, "
+            f"{views.total_steps} steps of "
+            f"{config.batch_size} on {f'{world.size} x ' if world.size > 1 else ''}{world.device.type}, "
+            f"{method.precision.name}; "
             f"{sum(p.numel() for p in method.student.parameters()):,} parameters learn, "
             f"{sum(p.numel() for p in encoder.parameters()):,} of them in the encoder"
         )
@@ -275,19 +378,36 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
 def check_lengths(sampler: ViewSampler, min_frames: int) -> None:
     """Raise UserError for crops that are shorter than the encoder takes."""
     if sampler.shortest < min_frames:
-        raise UserError(f"crops of {sampler.shortest} frames are too short for this encoder, which needs {min_frames}; make crops longer")
+        raise UserError(
+            f"crops of {sampler.shortest} frames are too short for this encoder, which needs {min_frames}; "
+            "make crops longer"
+        )
 
 
 def write_model(folder: Path, encoder, role: str, run: Run, epochs: float, made_by: str) -> None:
     """Write a model folder."""
-    train_set = (run.data / "name").read_text().strip() if (run.data / "name").exists() else run.data.resolve().name
+    train_set = (
+        (run.data / "name").read_text().strip() if (run.data / "name").exists() else run.data.resolve().name
+    )
     description = {
-        "encoder": run.config.encoder, "embedding_dim": encoder.embedding_dim, "role": role, "method": run.name, "seed": run.seed,
-        "train_set": train_set, "front_end": config_to_dict(run.front_end),
-    }  # fmt: skip
+        "encoder": run.config.encoder,
+        "embedding_dim": encoder.embedding_dim,
+        "role": role,
+        "method": run.name,
+        "seed": run.seed,
+        "train_set": train_set,
+        "front_end": config_to_dict(run.front_end),
+    }
     how = "with the labels of its utterances" if role == "model" else "without labels"
-    save_model(folder, encoder, description, (
-        f"# {run.name}, {role}\n\nAn encoder of whole utterances, trained {how} on {train_set} ({epochs:g} epochs, seed {run.seed}).\n\n"
-        f"Made by `{made_by}`; the resolved configuration is in `config.yaml` of that folder, the course of the training in its "
-        "`log.jsonl`.\n\n    pydino embed THIS_FOLDER recording.wav\n"
-    ))  # fmt: skip
+    save_model(
+        folder,
+        encoder,
+        description,
+        (
+            f"# {run.name}, {role}\n\nAn encoder of whole utterances, trained {how} on {train_set} "
+            f"({epochs:g} epochs, seed {run.seed}).\n\n"
+            f"Made by `{made_by}`; the resolved configuration is in `config.yaml` of that folder, the "
+            "course of the training in its "
+            "`log.jsonl`.\n\n    pydino embed THIS_FOLDER recording.wav\n"
+        ),
+    )

@@ -1,9 +1,11 @@
 """Average model folders of one run, such as the last snapshots of the teacher, into a new model folder.
 
-pydino average-models exp/dino_mini/seed0/teacher_average exp/dino_mini/seed0/snapshots/epoch00{40,44,48}/teacher
+pydino average-models exp/dino_mini/seed0/teacher_average
+exp/dino_mini/seed0/snapshots/epoch00{40,44,48}/teacher
 
-Parameters and the batch norms' running statistics become the mean of the folders'; those of folders near the end of one run are near
-enough for that. Folders of different encoders, front ends, roles, methods, seeds or training sets are refused.
+Parameters and the batch norms' running statistics become the mean of the folders'; those of folders near the
+end of one run are near enough for that. Folders of different encoders, front ends, roles, methods, seeds or
+training sets are refused.
 """
 
 from pathlib import Path
@@ -15,7 +17,9 @@ from pydino.train.averaging import average_states
 
 def add_arguments(parser):
     parser.add_argument("out", metavar="OUT", help="model folder to write")
-    parser.add_argument("models", metavar="MODEL_DIR", nargs="+", help="model folders of one run, the latest last")
+    parser.add_argument(
+        "models", metavar="MODEL_DIR", nargs="+", help="model folders of one run, the latest last"
+    )
 
 
 def run(args):
@@ -40,7 +44,8 @@ def average_models(out, folders: list) -> None:
         differs = [key for key in first if config[key] != first[key]]
         if differs:
             raise UserError(
-                f"{folder} and {folders[0]} do not match: {differs[0]} is {config[differs[0]]} and {first[differs[0]]}; average models of "
+                f"{folder} and {folders[0]} do not match: {differs[0]} is {config[differs[0]]} and "
+                f"{first[differs[0]]}; average models of "
                 "one run and one role"
             )
     try:
@@ -51,8 +56,10 @@ def average_models(out, folders: list) -> None:
     encoder.load_state_dict(state)
     names = "\n".join(f"* `{folder}`" for folder in folders)
     readme = (
-        f"# {first['method']}, {first['role']}, mean of {len(folders)}\n\nAn encoder of whole utterances, trained on "
-        f"{first['train_set']} (seed {first['seed']}). Its parameters and the running statistics of its batch norms are the means of those "
+        f"# {first['method']}, {first['role']}, mean of {len(folders)}\n\nAn encoder of whole utterances, "
+        "trained on "
+        f"{first['train_set']} (seed {first['seed']}). Its parameters and the running statistics of its "
+        "batch norms are the means of those "
         f"of\n\n{names}\n\nMade by `pydino average-models {out} {' '.join(map(str, folders))}`.\n\n"
         "    pydino embed THIS_FOLDER recording.wav\n"
     )

@@ -12,7 +12,9 @@ from pydino.kaldi.data_dir import named
 def add_arguments(parser):
     parser.add_argument("destination", metavar="DESTINATION", help="data directory to be written")
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="data directories")
-    parser.add_argument("--skip-fix", type=boolean, default=False, metavar="true|false", help="keep what is not in every file")
+    parser.add_argument(
+        "--skip-fix", type=boolean, default=False, metavar="true|false", help="keep what is not in every file"
+    )
 
 
 def run(args):

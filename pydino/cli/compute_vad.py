@@ -1,7 +1,8 @@
 """Decide by energy which frames of a data directory, or of one part of it, are speech.
 
-Reads DATA/energy.scp (written with the features); without it, the energy column of feats.scp, if DATA/conf/fbank.yaml or mfcc.yaml
-says that there is one. Writes VAD_DIR/vad_<name>.I.{ark,scp}, one 0.0 or 1.0 a frame. steps/compute_vad.sh runs it in parallel.
+Reads DATA/energy.scp (written with the features); without it, the energy column of feats.scp, if
+DATA/conf/fbank.yaml or mfcc.yaml says that there is one. Writes VAD_DIR/vad_<name>.I.{ark,scp}, one 0.0 or
+1.0 a frame. steps/compute_vad.sh runs it in parallel.
 """
 
 from pathlib import Path
@@ -20,7 +21,13 @@ def add_arguments(parser):
     parser.add_argument("vad_dir", metavar="VAD_DIR", help="where the archives go")
     parser.add_argument("log_dir", metavar="LOG", help="where the report of this part goes")
     parser.add_argument("--config", metavar="YAML", help="options of VadConfig; without it Kaldi's defaults")
-    parser.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="do run I of N of the utterances (default: 1/1)")
+    parser.add_argument(
+        "--part",
+        type=part,
+        default=(1, 1),
+        metavar="I/N",
+        help="do run I of N of the utterances (default: 1/1)",
+    )
 
 
 def run(args):
@@ -46,13 +53,17 @@ def run(args):
                 report.unvoiced.append(key)
     report.write(report_path(args.log_dir, "vad", args.data, index))
     frames = sum(report.frames.values())
-    log(f"part {index} of {count}: {len(report.frames)} of {len(todo)} utterances, {report.voiced} of {frames} frames are speech")
+    log(
+        f"part {index} of {count}: {len(report.frames)} of {len(todo)} utterances, {report.voiced} of "
+        f"{frames} frames are speech"
+    )
     if report.unvoiced:
         warn(f"no frame of {len(report.unvoiced)} utterances is speech: {' '.join(report.unvoiced[:10])}")
 
 
 def energy_source(data) -> tuple[str, int | None]:
-    """Return the scp file to read log-energies from, and the column of its matrices (None if it holds vectors).
+    """Return the scp file to read log-energies from, and the column of its matrices (None if it holds
+    vectors).
 
     Raises:
         UserError: there is no log-energy; the lowest mel filter must not be taken for it.
@@ -69,7 +80,9 @@ def energy_source(data) -> tuple[str, int | None]:
             if config.use_energy:
                 return features, -1 if config.htk_compat else 0
     raise UserError(
-        f"{energy} is not there, and nothing says that {features} holds log-energy (its first column may be a mel filter): run "
-        f"steps/make_fbank.sh {data}, which writes both; or, if Kaldi made these features with --use-energy=true (the default of "
+        f"{energy} is not there, and nothing says that {features} holds log-energy (its first column may be "
+        "a mel filter): run "
+        f"steps/make_fbank.sh {data}, which writes both; or, if Kaldi made these features with "
+        "--use-energy=true (the default of "
         f"its MFCC), say so with 'use_energy: true' in {data}/conf/mfcc.yaml"
     )

@@ -1,6 +1,8 @@
-"""Copy a Kaldi data directory, with affixes for the names of utterances and speakers if wanted; then check the copy.
+"""Copy a Kaldi data directory, with affixes for the names of utterances and speakers if wanted; then check
+the copy.
 
-Recordings keep their names where there are segments. Where utterances get other names, utt2uniq says what they were.
+Recordings keep their names where there are segments. Where utterances get other names, utt2uniq says what
+they were.
 """
 
 import argparse
@@ -16,17 +18,33 @@ def add_arguments(parser):
     parser.add_argument("destination", metavar="DESTINATION", help="data directory to be written")
     for unit in ("utt", "spk"):
         for affix in ("prefix", "suffix"):
-            parser.add_argument(f"--{unit}-{affix}", default="", metavar="TEXT", help=f"{affix} of the new {unit} ids (default: none)")
-    parser.add_argument("--validate-opts", default="", metavar="'OPTION ...'", help="options of validate_data_dir.sh for the copy")
+            parser.add_argument(
+                f"--{unit}-{affix}",
+                default="",
+                metavar="TEXT",
+                help=f"{affix} of the new {unit} ids (default: none)",
+            )
+    parser.add_argument(
+        "--validate-opts",
+        default="",
+        metavar="'OPTION ...'",
+        help="options of validate_data_dir.sh for the copy",
+    )
 
 
 def run(args):
-    count = copy(args.source, args.destination, args.utt_prefix, args.utt_suffix, args.spk_prefix, args.spk_suffix)
+    count = copy(
+        args.source, args.destination, args.utt_prefix, args.utt_suffix, args.spk_prefix, args.spk_suffix
+    )
     log(f"copied {count} utterances from {args.source} to {args.destination}")
     data = DataDir(args.destination)
     given = {"feats": data.feats_scp, "text": data.text, "wav": data.wav_scp}
-    options = [f"--no-{name}" for name, table in given.items() if table is None] + shlex.split(args.validate_opts)
-    parser = argparse.ArgumentParser(prog="copy_data_dir.sh --validate-opts", allow_abbrev=False, exit_on_error=False)
+    options = [f"--no-{name}" for name, table in given.items() if table is None] + shlex.split(
+        args.validate_opts
+    )
+    parser = argparse.ArgumentParser(
+        prog="copy_data_dir.sh --validate-opts", allow_abbrev=False, exit_on_error=False
+    )
     validate_data_dir.add_arguments(parser)
     try:
         checked, unknown = parser.parse_known_args([*options, args.destination])

@@ -1,6 +1,7 @@
 """Copy archives of matrices or vectors: to look at them, to convert, to compress.
 
-Where from: ark:FILE or scp:FILE; where to: ark:FILE, ark,t:FILE (text) or ark,scp:FILE,FILE. "-" is standard input or output.
+Where from: ark:FILE or scp:FILE; where to: ark:FILE, ark,t:FILE (text) or ark,scp:FILE,FILE. "-" is standard
+input or output.
 
     pydino copy-feats scp:data/test/feats.scp ark,t:- | head
     pydino copy-feats --compress true ark:feats.ark ark,scp:small.ark,small.scp
@@ -13,16 +14,31 @@ from pydino.cli import boolean
 from pydino.kaldi import ArchiveWriter, read_ark, read_scp_objects
 from pydino.kaldi.archive_writer import encode_object
 
-# Modifiers of Kaldi's that change nothing here: objects are read in order, text and binary are told apart when read.
+# Modifiers of Kaldi's that change nothing here: objects are read in order, text and binary are told apart
+# when read.
 _READ_MODIFIERS = {"t", "b", "o", "no", "s", "ns", "cs", "ncs", "bg"}
 
 
 def add_arguments(parser):
     parser.add_argument("source", metavar="RSPECIFIER", help="ark:FILE or scp:FILE")
     parser.add_argument("destination", metavar="WSPECIFIER", help="ark:FILE, ark,t:FILE or ark,scp:FILE,FILE")
-    parser.add_argument("--compress", type=boolean, default=False, metavar="true|false", help="compress matrices (default: false)")
-    parser.add_argument("--compression-method", type=int, default=1, metavar="N", help="Kaldi's method, 1 to 7 (default: 1)")
-    parser.add_argument("--allow-pipes", type=boolean, default=False, metavar="true|false", help="run commands in an scp (default: false)")
+    parser.add_argument(
+        "--compress",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="compress matrices (default: false)",
+    )
+    parser.add_argument(
+        "--compression-method", type=int, default=1, metavar="N", help="Kaldi's method, 1 to 7 (default: 1)"
+    )
+    parser.add_argument(
+        "--allow-pipes",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="run commands in an scp (default: false)",
+    )
 
 
 def run(args):
@@ -55,10 +71,15 @@ def _objects(specifier: str, allow_pipes: bool):
     kind, *modifiers = kinds.split(",")
     readers = {"ark": read_ark, "scp": read_scp_objects}
     if not colon or not name or kind not in readers:
-        raise UserError(f"'{specifier}' does not say where from; write ark:FILE or scp:FILE{nearest(kind, readers)}")
+        raise UserError(
+            f"'{specifier}' does not say where from; write ark:FILE or scp:FILE{nearest(kind, readers)}"
+        )
     unknown = sorted(set(modifiers) - _READ_MODIFIERS)
     if unknown:
-        raise UserError(f"'{specifier}': '{unknown[0]}' is not done here; nothing is left out silently, so there is no permissive mode")
+        raise UserError(
+            f"'{specifier}': '{unknown[0]}' is not done here; nothing is left out silently, so there is no "
+            "permissive mode"
+        )
     return readers[kind](name, allow_pipes)
 
 
@@ -68,6 +89,14 @@ def _destination(specifier: str) -> tuple[str, str | None, bool]:
     kinds = kinds.split(",")
     text, files = "t" in kinds, [kind for kind in kinds if kind not in ("t", "b", "f", "nf")]
     names = names.split(",", 1) if files == ["ark", "scp"] else [names]
-    if files not in (["ark"], ["ark", "scp"]) or len(names) != len(files) or not all(names) or names[0] == "-" and len(names) > 1:
-        raise UserError(f"'{specifier}' does not say where to; write ark:FILE, ark,t:FILE or ark,scp:FILE,FILE")
+    if (
+        files not in (["ark"], ["ark", "scp"])
+        or len(names) != len(files)
+        or not all(names)
+        or names[0] == "-"
+        and len(names) > 1
+    ):
+        raise UserError(
+            f"'{specifier}' does not say where to; write ark:FILE, ark,t:FILE or ark,scp:FILE,FILE"
+        )
     return names[0], names[1] if len(names) > 1 else None, text

@@ -1,7 +1,9 @@
-"""Have a pipeline go on when its terminal is gone (./run.sh --detach): a controller on this machine, a Slurm job, or a chain of them.
+"""Have a pipeline go on when its terminal is gone (./run.sh --detach): a controller on this machine, a Slurm
+job, or a chain of them.
 
 pydino detach --wrapper "run_slurm.sh --mem 2G" exp -- ./run.sh --stage 2
-pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G" --cuda-cmd "run_slurm.sh --mem 8G" exp -- ./run.sh
+pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G" --cuda-cmd "run_slurm.sh
+--mem 8G" exp -- ./run.sh
 """
 
 import argparse
@@ -21,17 +23,34 @@ _STAGES = ("--stage", "--stop-stage")
 
 
 def add_arguments(parser):
-    parser.add_argument("--wrapper", default="run_local.sh", metavar="CMD", help="how the controller runs (default: %(default)s)")
+    parser.add_argument(
+        "--wrapper",
+        default="run_local.sh",
+        metavar="CMD",
+        help="how the controller runs (default: %(default)s)",
+    )
     parser.add_argument("--chain", metavar="STAGES", help="one Slurm job a stage instead of a controller")
-    parser.add_argument("--gpu-stages", default="", metavar="STAGES", help="those of --chain that get --ngpu GPUs")
-    parser.add_argument("--train-cmd", default="", metavar="CMD", help="for --chain: what a job of the other stages asks for")
-    parser.add_argument("--cuda-cmd", default="", metavar="CMD", help="for --chain: what a job of --gpu-stages asks for")
-    parser.add_argument("--nj", type=int, default=1, help="for --chain: cores of each job (default: %(default)s)")
+    parser.add_argument(
+        "--gpu-stages", default="", metavar="STAGES", help="those of --chain that get --ngpu GPUs"
+    )
+    parser.add_argument(
+        "--train-cmd", default="", metavar="CMD", help="for --chain: what a job of the other stages asks for"
+    )
+    parser.add_argument(
+        "--cuda-cmd", default="", metavar="CMD", help="for --chain: what a job of --gpu-stages asks for"
+    )
+    parser.add_argument(
+        "--nj", type=int, default=1, help="for --chain: cores of each job (default: %(default)s)"
+    )
     parser.add_argument("--ngpu", type=int, default=0, help="for --chain (default: %(default)s)")
-    parser.add_argument("--control", choices=["local", "slurm", "stage"], help=argparse.SUPPRESS)  # this is the controller
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # whether a run beside it may begin
+    # this is the controller
+    parser.add_argument("--control", choices=["local", "slurm", "stage"], help=argparse.SUPPRESS)
+    # whether a run beside it may begin
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("exp", metavar="EXP", help="the folder exp of the recipe")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="run.sh, with its options")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND", help="run.sh, with its options"
+    )
 
 
 def run(args):
@@ -44,7 +63,9 @@ def run(args):
     if args.control:
         return control(Path(args.exp), command, args.control)
     if not shutil.which(command[0]):
-        raise UserError(f"cannot run {command[0]}: there is no such program, or it is not executable (chmod +x)")
+        raise UserError(
+            f"cannot run {command[0]}: there is no such program, or it is not executable (chmod +x)"
+        )
     try:
         print(_detach(args, Path(args.exp), without(command, _OURS, bare=True)))
     except Interrupted as interrupted:
@@ -60,21 +81,34 @@ def _detach(args, exp: Path, command: list[str]) -> str:
         _on_slurm(args.train_cmd), _on_slurm(args.cuda_cmd)
         stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
         jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
-        return f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; {status}"
+        return (
+            f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; "
+            f"{status}"
+        )
     if os.path.basename(args.wrapper.split()[0]) == "run_slurm.sh":
         job = detach_to_slurm(exp, command, args.wrapper)
-        return f"submitted Slurm job {job}, which runs the pipeline; log is in {exp / LOG}; {status}; scancel {job} ends it and its jobs"
+        return (
+            f"submitted Slurm job {job}, which runs the pipeline; log is in {exp / LOG}; {status}; scancel "
+            f"{job} ends it and its jobs"
+        )
     pid = detach_here(exp, command)
-    return f"process {pid} runs the pipeline; log is in {exp / LOG}; {status}; kill {pid} ends it and its jobs"
+    return (
+        f"process {pid} runs the pipeline; log is in {exp / LOG}; {status}; kill {pid} ends it and its jobs"
+    )
 
 
 def _on_slurm(wrapper: str) -> None:
     if os.path.basename((wrapper.split() or [""])[0]) != "run_slurm.sh":
-        raise UserError(f"--chain is for Slurm, and cmd.sh has '{wrapper}'; choose backend=slurm there, or leave --chain away")
+        raise UserError(
+            f"--chain is for Slurm, and cmd.sh has '{wrapper}'; choose backend=slurm there, or leave "
+            "--chain away"
+        )
 
 
 def _resources(args, gpu: bool) -> list[str]:
-    """Return the wrapper's options for a job that does a whole stage: all that its jobs would get together."""
+    """Return the wrapper's options for a job that does a whole stage: all that its jobs would get
+    together.
+    """
     words = (args.cuda_cmd if gpu else args.train_cmd).split()[1:]
     words += ["--num-threads", str(args.nj)]
     if gpu and args.ngpu:

@@ -3,9 +3,9 @@
 pydino embed exp/dino-koleo_mini/seed0/teacher a.wav b.flac
 pydino embed MODEL *.wav --output vectors.ark
 
-Prints `name  [ v1 v2 ... ]` (Kaldi's text vectors; the name is that of the file without its ending), or writes them: .ark
-(Kaldi binary, with an .scp beside it), .txt (Kaldi text) or .npz (numpy: an array a name). They equal what
-steps/extract_embeddings.sh makes of the same recordings.
+Prints `name  [ v1 v2 ... ]` (Kaldi's text vectors; the name is that of the file without its ending), or
+writes them: .ark (Kaldi binary, with an .scp beside it), .txt (Kaldi text) or .npz (numpy: an array a name).
+They equal what steps/extract_embeddings.sh makes of the same recordings.
 """
 
 import re
@@ -23,9 +23,22 @@ from pydino.infer import load
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="model folder")
     parser.add_argument("audio", metavar="AUDIO", nargs="+", help="wav, flac, ogg, ...; of any length")
-    parser.add_argument("--output", metavar="FILE", help="write to FILE (.ark, .txt or .npz) and print nothing")
-    parser.add_argument("--keep-silence", type=boolean, default=False, metavar="true|false", help="skip the VAD (default: false)")
-    parser.add_argument("--channel", type=int, metavar="N", help="which channel of recordings with many, from 0 (default: the model's)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write to FILE (.ark, .txt or .npz) and print nothing"
+    )
+    parser.add_argument(
+        "--keep-silence",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="skip the VAD (default: false)",
+    )
+    parser.add_argument(
+        "--channel",
+        type=int,
+        metavar="N",
+        help="which channel of recordings with many, from 0 (default: the model's)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
 
 
@@ -52,7 +65,10 @@ def _names(paths: list[str]) -> list[str]:
     for path in paths:
         name = re.sub(r"\s", "_", Path(path).stem)
         if name in found:
-            raise UserError(f"{found[name]} and {path} would both be called {name}: rename one, or embed them in separate calls")
+            raise UserError(
+                f"{found[name]} and {path} would both be called {name}: rename one, or embed them in "
+                "separate calls"
+            )
         found[name] = path
     return list(found)
 
@@ -64,7 +80,9 @@ def _writer(output: str | None):
     writers = {".ark": _write_archive, ".txt": _write_archive, ".npz": _write_npz}
     suffix = Path(output).suffix
     if suffix not in writers:
-        raise UserError(f"--output {output}: its ending says the format, and must be one of {', '.join(writers)}")
+        raise UserError(
+            f"--output {output}: its ending says the format, and must be one of {', '.join(writers)}"
+        )
     return lambda vectors: writers[suffix](output, vectors)
 
 

@@ -1,6 +1,7 @@
 """Mend a Kaldi data directory in place: sort its files and keep the utterances that every file knows.
 
-The files it changes are kept in DATA/.backup. A key with two different values is an error: which is right, you have to say.
+The files it changes are kept in DATA/.backup. A key with two different values is an error: which is right,
+you have to say.
 """
 
 import sys
@@ -10,8 +11,18 @@ from pydino.kaldi.fix import describe, fix
 
 def add_arguments(parser):
     parser.add_argument("data", metavar="DATA", help="data directory")
-    parser.add_argument("--utt-extra-files", default="", metavar="'F ...'", help="label maps of utterances that every utterance must be in")
-    parser.add_argument("--spk-extra-files", default="", metavar="'F ...'", help="label maps of speakers that every speaker must be in")
+    parser.add_argument(
+        "--utt-extra-files",
+        default="",
+        metavar="'F ...'",
+        help="label maps of utterances that every utterance must be in",
+    )
+    parser.add_argument(
+        "--spk-extra-files",
+        default="",
+        metavar="'F ...'",
+        help="label maps of speakers that every speaker must be in",
+    )
 
 
 def run(args):

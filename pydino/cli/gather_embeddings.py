@@ -1,7 +1,7 @@
 """Put together the embeddings that parallel jobs wrote, and count what came in, went out and was dropped.
 
-Writes XVECTOR_DIR/xvector.{ark,scp} and meta.yaml, and dropped.txt (utterance, reason) where something was dropped; more than
---max-drop is an error. The parts are then removed.
+Writes XVECTOR_DIR/xvector.{ark,scp} and meta.yaml, and dropped.txt (utterance, reason) where something was
+dropped; more than --max-drop is an error. The parts are then removed.
 """
 
 from pathlib import Path
@@ -17,8 +17,12 @@ def add_arguments(parser):
     parser.add_argument("data", metavar="DATA", help="data directory, for meta.yaml")
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
     parser.add_argument("--jobs", type=int, required=True, metavar="N", help="number of parts")
-    parser.add_argument("--max-drop", type=float, default=0.0, metavar="SHARE", help="share that may be dropped (default: 0)")
-    parser.add_argument("--keep-silence", type=boolean, default=False, metavar="true|false", help="for meta.yaml")
+    parser.add_argument(
+        "--max-drop", type=float, default=0.0, metavar="SHARE", help="share that may be dropped (default: 0)"
+    )
+    parser.add_argument(
+        "--keep-silence", type=boolean, default=False, metavar="true|false", help="for meta.yaml"
+    )
     parser.add_argument("--command", default="", help="for meta.yaml: the call of the step")
 
 
@@ -37,18 +41,32 @@ def run(args):
                 archive.write(key, vector)
                 kept += 1
     _check_drops(out, dropped, kept, args)
-    # The jobs have checked it, with all that a model needs; to load that once more would be most of the time of this.
+    # The jobs have checked it, with all that a model needs; to load that once more would be most of the time
+    # of this.
     config = read_yaml(Path(args.model) / "config.yaml")
-    dump_config({
-        "model": config["method"], "role": config["role"], "seed": config["seed"], "train_set": config["train_set"],
-        "data": Path(args.data).resolve().name, "data_dir": str(args.data), "model_dir": str(args.model),
-        "keep_silence": args.keep_silence, "version": __version__, "command": args.command,
-    }, out / "meta.yaml")  # fmt: skip
+    dump_config(
+        {
+            "model": config["method"],
+            "role": config["role"],
+            "seed": config["seed"],
+            "train_set": config["train_set"],
+            "data": Path(args.data).resolve().name,
+            "data_dir": str(args.data),
+            "model_dir": str(args.model),
+            "keep_silence": args.keep_silence,
+            "version": __version__,
+            "command": args.command,
+        },
+        out / "meta.yaml",
+    )
     for part in parts:
         for ending in ("ark", "scp", "dropped"):
             Path(f"{part}.{ending}").unlink()
     lost = dropped.count("\n")
-    log(f"{args.data}: {kept + lost} utterances in, {kept} out, {lost} dropped; {config['embedding_dim']} dimensions")
+    log(
+        f"{args.data}: {kept + lost} utterances in, {kept} out, {lost} dropped; {config['embedding_dim']} "
+        "dimensions"
+    )
 
 
 def _check_drops(out: Path, dropped: str, kept: int, args) -> None:
@@ -60,7 +78,8 @@ def _check_drops(out: Path, dropped: str, kept: int, args) -> None:
     first = dropped.splitlines()[0]
     if lost > args.max_drop * (kept + lost):
         raise UserError(
-            f"{lost} of {kept + lost} utterances of {args.data} dropped, more than --max-drop {args.max_drop:g} allows; {path} names all, "
+            f"{lost} of {kept + lost} utterances of {args.data} dropped, more than --max-drop "
+            f"{args.max_drop:g} allows; {path} names all, "
             f"beginning with: {first}\nutils/fix_data_dir.sh {args.data} takes them out of the data directory"
         )
     warn(f"{lost} of {kept + lost} utterances dropped, named in {path}")

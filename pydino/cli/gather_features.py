@@ -1,7 +1,9 @@
-"""Put together what parallel feature or voice activity jobs wrote, and count what came in, went out and was dropped.
+"""Put together what parallel feature or voice activity jobs wrote, and count what came in, went out and was
+dropped.
 
-Writes DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, frame_shift and conf/KIND.yaml (or vad.scp and conf/vad.yaml). The
-dropped utterances and why are named in LOG/<archive name>.dropped; more of them than --max-drop is an error, and then DATA stays as it was.
+Writes DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, frame_shift and conf/KIND.yaml (or vad.scp and
+conf/vad.yaml). The dropped utterances and why are named in LOG/<archive name>.dropped; more of them than
+--max-drop is an error, and then DATA stays as it was.
 """
 
 from collections import Counter
@@ -21,8 +23,12 @@ def add_arguments(parser):
     parser.add_argument("log_dir", metavar="LOG", help="where the reports of the parts are")
     parser.add_argument("--jobs", type=int, required=True, metavar="N", help="number of parts")
     parser.add_argument("--config", metavar="YAML", help="the configuration that the parts were made with")
-    parser.add_argument("--channel", type=int, default=None, metavar="N", help="the channel that the parts were made with")
-    parser.add_argument("--max-drop", type=float, default=0.0, metavar="SHARE", help="share that may be dropped (default: 0)")
+    parser.add_argument(
+        "--channel", type=int, default=None, metavar="N", help="the channel that the parts were made with"
+    )
+    parser.add_argument(
+        "--max-drop", type=float, default=0.0, metavar="SHARE", help="share that may be dropped (default: 0)"
+    )
 
 
 def run(args):
@@ -67,18 +73,28 @@ def _check_drops(args, reports, total):
         raise UserError(f"{args.data} holds no utterance; is wav.scp (or segments) empty?")
     first = "".join(f"\n  {key}: {reason}" for key, reason in list(dropped.items())[:3])
     if len(dropped) == total:
-        raise UserError(f"none of the {total} utterances of {args.data} could be used; {path} says why, beginning with{first}")
+        raise UserError(
+            f"none of the {total} utterances of {args.data} could be used; {path} says why, beginning "
+            f"with{first}"
+        )
     if len(dropped) > args.max_drop * total:
         raise UserError(
-            f"{len(dropped)} of {total} utterances of {args.data} dropped, more than --max-drop {args.max_drop:g} allows; {path} names "
-            f"all, beginning with{first}\nMend or remove them, or rerun with --max-drop {_round_up(len(dropped) / total)}"
+            f"{len(dropped)} of {total} utterances of {args.data} dropped, more than --max-drop "
+            f"{args.max_drop:g} allows; {path} names "
+            f"all, beginning with{first}\nMend or remove them, or rerun with --max-drop "
+            f"{_round_up(len(dropped) / total)}"
         )
     if dropped:
-        warn(f"{len(dropped)} of {total} utterances dropped, named in {path}; utils/fix_data_dir.sh {args.data} removes them everywhere")
+        warn(
+            f"{len(dropped)} of {total} utterances dropped, named in {path}; utils/fix_data_dir.sh "
+            f"{args.data} removes them everywhere"
+        )
 
 
 def _check_part(path: str, report: Report, number: int) -> None:
-    """Raise UserError unless a part's archive and script hold what its report says: a job may have been killed since, or a disk lost."""
+    """Raise UserError unless a part's archive and script hold what its report says: a job may have been
+    killed since, or a disk lost.
+    """
     try:
         script = read_table(f"{path}.scp", check_sorted=False)
         if script.keys() != report.frames.keys():
@@ -89,7 +105,10 @@ def _check_part(path: str, report: Report, number: int) -> None:
             raise UserError(f"the archive has {size} bytes and should have {end}")
     except (OSError, UserError) as error:
         why = error if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
-        raise UserError(f"part {number}, {path}.ark, is not what its job wrote: {why}; run the step again, which makes it anew") from error
+        raise UserError(
+            f"part {number}, {path}.ark, is not what its job wrote: {why}; run the step again, which makes "
+            "it anew"
+        ) from error
 
 
 def _end_of_last(archive, places) -> int:
@@ -116,11 +135,15 @@ def _concatenate(paths, out):
     try:
         write_text(out, "".join(Path(path).read_text(encoding="utf-8") for path in paths))
     except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}; the jobs wrote it, so run the step again") from error
+        raise UserError(
+            f"cannot read {error.filename}: {error.strerror}; the jobs wrote it, so run the step again"
+        ) from error
 
 
 def _write_counts(data, reports, frame_shift):
-    lines = [(key, frames, report.seconds[key]) for report in reports for key, frames in report.frames.items()]
+    lines = [
+        (key, frames, report.seconds[key]) for report in reports for key, frames in report.frames.items()
+    ]
     write_text(f"{data}/utt2num_frames", "".join(f"{key} {frames}\n" for key, frames, _ in lines))
     write_text(f"{data}/utt2dur", "".join(f"{key} {seconds:.7g}\n" for key, _, seconds in lines))
     write_text(f"{data}/frame_shift", f"{frame_shift:g}\n")

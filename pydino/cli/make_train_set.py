@@ -1,8 +1,8 @@
 """Make a pre-training directory: utterances that are long enough, silence marked, labels hidden.
 
-Every utterance becomes its own speaker, no label map is taken along, and utt2hash stores the number that all chance about an
-utterance hangs on, so that from here on names do not matter. Where the sources have audio, wav.scp and segments of the utterances that are
-kept go along, for training that reads it.
+Every utterance becomes its own speaker, no label map is taken along, and utt2hash stores the number that all
+chance about an utterance hangs on, so that from here on names do not matter. Where the sources have audio,
+wav.scp and segments of the utterances that are kept go along, for training that reads it.
 """
 
 import shutil
@@ -14,11 +14,26 @@ from pydino.kaldi import read_object, read_table, write_table
 
 
 def add_arguments(parser):
-    parser.add_argument("sources", metavar="DATA", nargs="+", help="data directories with features and, unless silence is kept, vad.scp")
+    parser.add_argument(
+        "sources",
+        metavar="DATA",
+        nargs="+",
+        help="data directories with features and, unless silence is kept, vad.scp",
+    )
     parser.add_argument("target", metavar="TRAIN_DIR", help="pre-training directory to make")
-    parser.add_argument("--min-duration", type=float, default=2.0, metavar="S", help="seconds left after silence (default: %(default)s)")
-    parser.add_argument("--keep-silence", type=boolean, default=False, metavar="true|false", help="learn from the pauses too")
-    parser.add_argument("--name", default="", help="name of the training set in results (default: the folder's name)")
+    parser.add_argument(
+        "--min-duration",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds left after silence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-silence", type=boolean, default=False, metavar="true|false", help="learn from the pauses too"
+    )
+    parser.add_argument(
+        "--name", default="", help="name of the training set in results (default: the folder's name)"
+    )
 
 
 def run(args):
@@ -29,7 +44,10 @@ def run(args):
     refuse_to_overwrite(target, sources)
     features, vad, frames, durations, dropped, origins = {}, {}, {}, {}, {}, {}
     for source in sources:
-        source_features, source_frames = read_table(source / "feats.scp"), read_table(source / "utt2num_frames")
+        source_features, source_frames = (
+            read_table(source / "feats.scp"),
+            read_table(source / "utt2num_frames"),
+        )
         source_vad = {} if args.keep_silence else read_table(source / "vad.scp")
         shift = float((source / "frame_shift").read_text()) if (source / "frame_shift").exists() else 0.01
         for key, location in source_features.items():
@@ -52,11 +70,18 @@ def run(args):
                 vad[key] = source_vad[key]
     if not features:
         raise UserError(
-            f"no utterance is left: all {len(dropped)} have less than {args.min_duration:g} s after silence is removed; lower "
+            f"no utterance is left: all {len(dropped)} have less than {args.min_duration:g} s after silence "
+            "is removed; lower "
             "--min-duration (min_duration in recipe.yaml), or look at the VAD's threshold in conf/vad.yaml"
         )
     audio = audio_tables(sources, origins)
-    write_directory(target, {"feats.scp": features, "vad.scp": vad, "utt2num_frames": frames, **audio}, conf, sources, args.name)
+    write_directory(
+        target,
+        {"feats.scp": features, "vad.scp": vad, "utt2num_frames": frames, **audio},
+        conf,
+        sources,
+        args.name,
+    )
     write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
     if dropped:
         warn(
@@ -64,38 +89,60 @@ def run(args):
             f"{target}/dropped.txt names them"
         )
     hours = sum(map(float, durations.values())) / 3600
-    log(f"{target}: {len(features)} of {len(features) + len(dropped)} utterances, {hours:.2f} hours of speech; labels hidden")
+    log(
+        f"{target}: {len(features)} of {len(features) + len(dropped)} utterances, {hours:.2f} hours of "
+        "speech; labels hidden"
+    )
 
 
 def refuse_to_overwrite(target: Path, sources: list[Path]) -> None:
-    """Raise UserError unless the target is new or was made here: it is made anew, and a recipe's data directory must not be lost."""
+    """Raise UserError unless the target is new or was made here: it is made anew, and a recipe's data
+    directory must not be lost.
+    """
     if target.resolve() in [source.resolve() for source in sources]:
-        raise UserError(f"{target} is to be made and is also to be read; the last argument is the new directory")
+        raise UserError(
+            f"{target} is to be made and is also to be read; the last argument is the new directory"
+        )
     if target.exists() and not (target / "utt2hash").exists() and any(target.iterdir()):
-        raise UserError(f"{target} exists and was not made by this step; choose another name, or remove it first")
+        raise UserError(
+            f"{target} exists and was not made by this step; choose another name, or remove it first"
+        )
 
 
 def common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, str]:
-    """Return the texts of the configuration files that made features and VAD; they must be the same in all sources."""
+    """Return the texts of the configuration files that made features and VAD; they must be the same in all
+    sources.
+    """
     found: dict[str, str] = {}
     for source in sources:
         if not (source / "feats.scp").exists():
             raise UserError(f"no {source}/feats.scp: run steps/make_fbank.sh {source}")
         names = ["fbank.yaml", "mfcc.yaml"] if keep_silence else ["fbank.yaml", "mfcc.yaml", "vad.yaml"]
-        here = {name: (source / "conf" / name).read_text() for name in names if (source / "conf" / name).exists()}
+        here = {
+            name: (source / "conf" / name).read_text() for name in names if (source / "conf" / name).exists()
+        }
         if not keep_silence and "vad.yaml" not in here:
-            raise UserError(f"no {source}/conf/vad.yaml: run steps/compute_vad.sh {source}, or give --keep-silence true")
+            raise UserError(
+                f"no {source}/conf/vad.yaml: run steps/compute_vad.sh {source}, or give --keep-silence true"
+            )
         if source != sources[0] and here != found:
-            differing = sorted(name for name in here.keys() | found.keys() if here.get(name) != found.get(name))
-            raise UserError(f"{source} and {sources[0]} were made with different conf/{differing[0]}; make their features in one way")
+            differing = sorted(
+                name for name in here.keys() | found.keys() if here.get(name) != found.get(name)
+            )
+            raise UserError(
+                f"{source} and {sources[0]} were made with different conf/{differing[0]}; make their "
+                "features in one way"
+            )
         found = here
     return found
 
 
 def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) -> dict[str, dict[str, str]]:
-    """Return wav.scp of the kept utterances and, where a source has segments, segments; nothing if a source has no wav.scp.
+    """Return wav.scp of the kept utterances and, where a source has segments, segments; nothing if a source
+    has no wav.scp.
 
-    With segments, recordings are named by a hash of where they are: the same recording of two sources is one, recordings that happen to
+    With segments, recordings are named by a hash of where they are: the same recording of two sources is one,
+        recordings that happen to
     share a name stay two, and no name tells a speaker.
 
     Args:
@@ -106,7 +153,10 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
     """
     silent = [source for source in sources if not (source / "wav.scp").exists()]
     if silent:
-        log(f"no {silent[0]}/wav.scp: the pre-training directory holds features only; no model that reads audio can learn from it")
+        log(
+            f"no {silent[0]}/wav.scp: the pre-training directory holds features only; no model that reads "
+            "audio can learn from it"
+        )
         return {}
     paths = {source: read_table(source / "wav.scp") for source in sources}
     pieces = {source: read_table(source / "segments") for source in sources if (source / "segments").exists()}
@@ -117,7 +167,8 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
         recording, _, times = line.partition(" ")
         if recording not in paths[source]:
             raise UserError(
-                f"{source}: '{key}' has features but no recording in wav.scp{' by way of segments' if source in pieces else ''}; "
+                f"{source}: '{key}' has features but no recording in "
+                f"wav.scp{' by way of segments' if source in pieces else ''}; "
                 f"mend it with utils/fix_data_dir.sh {source}"
             )
         name = f"{utterance_hash(paths[source][recording]):016x}" if pieces else key

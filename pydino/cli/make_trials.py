@@ -1,8 +1,9 @@
 """Make verification trials: all pairs of utterances of a set, or a keyed sample of them.
 
-Each unordered pair of two different utterances comes once, `utt utt target|nontarget`, target where UTT2SPK gives both one speaker.
-With --max-trials N, at most N: every target pair where they are no more than half of N, else N/2 of them, and nontarget pairs for
-the rest. The sample depends on the names of the pairs and the seed alone, not on what else is in the set.
+Each unordered pair of two different utterances comes once, `utt utt target|nontarget`, target where UTT2SPK
+gives both one speaker. With --max-trials N, at most N: every target pair where they are no more than half of
+N, else N/2 of them, and nontarget pairs for the rest. The sample depends on the names of the pairs and the
+seed alone, not on what else is in the set.
 """
 
 import numpy as np
@@ -22,7 +23,9 @@ def add_arguments(parser):
 
 
 def run(args):
-    said = make_trials(read_grouping(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk)
+    said = make_trials(
+        read_grouping(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
+    )
     log(f"{said} -> {args.trials}")
 
 
@@ -38,7 +41,9 @@ def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, wh
         UserError: no target or no nontarget pair is possible, or ``max_trials`` is too small.
     """
     utterances = list(speaker_of)
-    _, speakers, sizes = np.unique([speaker_of[u] for u in utterances], return_inverse=True, return_counts=True)
+    _, speakers, sizes = np.unique(
+        [speaker_of[u] for u in utterances], return_inverse=True, return_counts=True
+    )
     if len(sizes) < 2:
         raise UserError(
             f"{where} has a single speaker ({len(utterances)} utterances), so no nontarget pair; "
@@ -60,27 +65,42 @@ def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, wh
     hashes = np.array([utterance_hash(u) for u in utterances], dtype=np.uint64)
     rows, columns = select_pairs(hashes, speakers, wanted_targets, wanted_nontargets, seed)
     write_trials(path, utterances, rows, columns, speakers[rows] == speakers[columns])
-    return f"{len(rows)} trials of {pairs} pairs of {len(utterances)} utterances, {wanted_targets} of {targets} target pairs"
+    return (
+        f"{len(rows)} trials of {pairs} pairs of {len(utterances)} utterances, {wanted_targets} of "
+        f"{targets} target pairs"
+    )
 
 
-def select_pairs(hashes, speakers, wanted_targets: int, wanted_nontargets: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs (i < j) whose keyed number is lowest, as many of either kind as wanted, in the order of i and j."""
+def select_pairs(
+    hashes, speakers, wanted_targets: int, wanted_nontargets: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs (i < j) whose keyed number is lowest, as many of either kind as wanted, in the order
+    of i and j.
+    """
     count = len(hashes)
     found = {True: [np.zeros((0, 3), dtype=np.uint64)], False: [np.zeros((0, 3), dtype=np.uint64)]}
     wanted = {True: wanted_targets, False: wanted_nontargets}
     step = max(1, _CELLS // count)
     for start in range(0, count, step):
-        i, j = np.meshgrid(np.arange(start, min(start + step, count)), np.arange(start + 1, count), indexing="ij")
+        i, j = np.meshgrid(
+            np.arange(start, min(start + step, count)), np.arange(start + 1, count), indexing="ij"
+        )
         above = j > i
         i, j = i[above], j[above]
-        draw = keyed_bits(seed, purpose("trials"), np.minimum(hashes[i], hashes[j]), np.maximum(hashes[i], hashes[j]))
+        draw = keyed_bits(
+            seed, purpose("trials"), np.minimum(hashes[i], hashes[j]), np.maximum(hashes[i], hashes[j])
+        )
         same = speakers[i] == speakers[j]
         for kind in (True, False):
             part = np.stack([draw, i.astype(np.uint64), j.astype(np.uint64)], axis=1)[same == kind]
             kept = np.concatenate([*found[kind], part])
             # Only the lowest so far can stay: memory is bounded by what is wanted.
             if len(kept) > wanted[kind]:
-                kept = kept[np.argpartition(kept[:, 0], wanted[kind] - 1)[: wanted[kind]]] if wanted[kind] else kept[:0]
+                kept = (
+                    kept[np.argpartition(kept[:, 0], wanted[kind] - 1)[: wanted[kind]]]
+                    if wanted[kind]
+                    else kept[:0]
+                )
             found[kind] = [kept]
     chosen = np.concatenate([found[True][0], found[False][0]])[:, 1:].astype(np.int64)
     chosen = chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]

@@ -10,15 +10,34 @@ from pydino.base import UserError, digest_of, ingredients, log, why_not_done, wr
 def add_arguments(parser):
     parser.add_argument("action", choices=["check", "write"])
     parser.add_argument("mark", metavar="MARK", help="the mark file, such as data/train/.done.fbank")
-    parser.add_argument("--version", type=int, default=1, help="format version of the output (default: %(default)s)")
-    parser.add_argument("--config", action="append", default=[], metavar="YAML", help="configuration file, compared by content")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option that affects the output")
-    parser.add_argument("--text", action="append", default=[], metavar="FILE", help="table or scp file, compared by its text")
-    parser.add_argument("--after", action="append", default=[], metavar="MARK", help="mark of a step that came before")
-    parser.add_argument("--output", action="append", default=[], metavar="FILE", help="(write) what was made; must stay there")
-    parser.add_argument("--digest", action="store_true",
-                        help="(check) print a digest of the ingredients if it is to be done; a step hands it to its jobs as "
-                             "PYDINO_MADE_FROM, so that a rerun after a failure keeps the jobs that are done")  # fmt: skip
+    parser.add_argument(
+        "--version", type=int, default=1, help="format version of the output (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="configuration file, compared by content",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an option that affects the output"
+    )
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="FILE", help="table or scp file, compared by its text"
+    )
+    parser.add_argument(
+        "--after", action="append", default=[], metavar="MARK", help="mark of a step that came before"
+    )
+    parser.add_argument(
+        "--output", action="append", default=[], metavar="FILE", help="(write) what was made; must stay there"
+    )
+    parser.add_argument(
+        "--digest",
+        action="store_true",
+        help="(check) print a digest of the ingredients if it is to be done; a step hands it to its jobs as "
+        "PYDINO_MADE_FROM, so that a rerun after a failure keeps the jobs that are done",
+    )
 
 
 def run(args):
@@ -28,7 +47,9 @@ def run(args):
         if not equals:
             raise UserError(f"--set '{pair}' is not of the form name=value")
         settings[name] = value
-    wanted = ingredients(version=args.version, configs=args.config, settings=settings, texts=args.text, after=args.after)
+    wanted = ingredients(
+        version=args.version, configs=args.config, settings=settings, texts=args.text, after=args.after
+    )
     if args.action == "write":
         write_mark(args.mark, wanted, args.output)
         return 0

@@ -1,12 +1,15 @@
-"""Measure the snapshots of a training run, while it goes on or afterwards: verification and nearest neighbours.
+"""Measure the snapshots of a training run, while it goes on or afterwards: verification and nearest
+neighbours.
 
 pydino monitor exp/dino_mini/seed0 --data data/test --trials data/test/trials --watch true
 
-Each snapshot's teacher and student (EXP/snapshots/epochNNNN, and the final models) embed every utterance of the trials once. A line
-says the equal error rate (cosine) and how often the ten nearest neighbours elect the right label; EXP/monitor.jsonl and TensorBoard
-(EXP/tensorboard/monitor) get the same. What is in monitor.jsonl is not measured again.
+Each snapshot's teacher and student (EXP/snapshots/epochNNNN, and the final models) embed every utterance of
+the trials once. A line says the equal error rate (cosine) and how often the ten nearest neighbours elect the
+right label; EXP/monitor.jsonl and TensorBoard (EXP/tensorboard/monitor) get the same. What is in
+monitor.jsonl is not measured again.
 
-This reads labels, and may: training never reads what is written here. Choose no snapshot by the trials that you report on.
+This reads labels, and may: training never reads what is written here. Choose no snapshot by the trials that
+you report on.
 """
 
 import hashlib
@@ -36,13 +39,39 @@ NEIGHBOURS = 10
 
 def add_arguments(parser):
     parser.add_argument("exp", metavar="EXP", help="folder of a training run")
-    parser.add_argument("--data", required=True, metavar="DATA", help="data directory with feats.scp, and vad.scp where the model needs it")
-    parser.add_argument("--trials", required=True, metavar="TRIALS", help="lines `enroll test target|nontarget` of utterances of DATA")
-    parser.add_argument("--labels", metavar="UTT2LABEL", help="what neighbours vote on (default: DATA/utt2spk)")
-    parser.add_argument("--watch", type=boolean, default=False, metavar="true|false", help="wait for more until the run is finished")
-    parser.add_argument("--interval", type=float, default=30.0, metavar="SECONDS", help="between looks, when watching (default: 30)")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="data directory with feats.scp, and vad.scp where the model needs it",
+    )
+    parser.add_argument(
+        "--trials",
+        required=True,
+        metavar="TRIALS",
+        help="lines `enroll test target|nontarget` of utterances of DATA",
+    )
+    parser.add_argument(
+        "--labels", metavar="UTT2LABEL", help="what neighbours vote on (default: DATA/utt2spk)"
+    )
+    parser.add_argument(
+        "--watch",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="wait for more until the run is finished",
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="between looks, when watching (default: 30)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1, to leave the others to the training)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads (default: 1, to leave the others to the training)"
+    )
 
 
 def run(args):
@@ -55,18 +84,22 @@ def run(args):
     found, idle = 0, False
     passed_over: set[Path] = set()
     while True:
-        finished = (exp / ".done.train").exists()  # looked at before the snapshots: what is written in between is for the next round
+        # looked at before the snapshots: what is written in between is for the next round
+        finished = (exp / ".done.train").exists()
         for snapshot in snapshots(exp, finished or not args.watch):
             found += measure(snapshot, probe, journal, passed_over)
         if finished or not args.watch:
             break
         idle, was_idle = not is_at_work(exp), idle
         if idle and not was_idle:
-            log(f"no training is at work in {exp} just now; waiting for one to go on there (Ctrl-C ends this)")
+            log(
+                f"no training is at work in {exp} just now; waiting for one to go on there (Ctrl-C ends this)"
+            )
         time.sleep(args.interval)
     if not found:
         raise UserError(
-            f"{exp} has nothing to measure: no model in {exp}/snapshots and no final teacher and student; train with snapshot_epochs: 5, "
+            f"{exp} has nothing to measure: no model in {exp}/snapshots and no final teacher and student; "
+            "train with snapshot_epochs: 5, "
             "or wait for the end"
         )
 
@@ -80,7 +113,9 @@ class Snapshot:
 
 
 def snapshots(exp: Path, final: bool) -> list[Snapshot]:
-    """Return the snapshots of a run, earliest first; with ``final`` also the models that it ended with, unless a snapshot is of then."""
+    """Return the snapshots of a run, earliest first; with ``final`` also the models that it ended with,
+    unless a snapshot is of then.
+    """
     found = []
     for folder in (exp / "snapshots").glob("epoch*"):
         number = re.fullmatch(r"epoch(\d+)", folder.name)
@@ -105,9 +140,12 @@ def measure(snapshot: Snapshot, probe: "Probe", journal: "Journal", passed_over:
             continue
         try:
             line = {
-                "model": str(folder.relative_to(journal.exp)), "epoch": snapshot.epoch, "role": folder.name, **probe.about,
+                "model": str(folder.relative_to(journal.exp)),
+                "epoch": snapshot.epoch,
+                "role": folder.name,
+                **probe.about,
                 "weights": journal.digest(folder / WEIGHTS),
-            }  # fmt: skip
+            }
             if journal.has(line):
                 lines.append(None)
                 continue
@@ -120,7 +158,10 @@ def measure(snapshot: Snapshot, probe: "Probe", journal: "Journal", passed_over:
     todo = [line for line in lines if line]
     for line, figures in zip(todo, probe(models) if models else (), strict=True):
         if figures is None:
-            warn(f"{journal.exp / line['model']}: its embeddings are not finite; look for a loss that is not a number in log.jsonl")
+            warn(
+                f"{journal.exp / line['model']}: its embeddings are not finite; look for a loss that is not "
+                "a number in log.jsonl"
+            )
         journal.add(line | (figures or {"eer": None, "knn": None}))
     return len(lines)
 
@@ -139,20 +180,27 @@ class Probe:
         self.data, self.device = Path(data), device
         self.trials: PairTable = read_trials(trials)
         if self.trials.values is None or self.trials.values.all() or not self.trials.values.any():
-            raise UserError(f"{trials}: an equal error rate needs target and nontarget trials, with the word in the third field")
+            raise UserError(
+                f"{trials}: an equal error rate needs target and nontarget trials, with the word in the "
+                "third field"
+            )
         self.keys = sorted({*self.trials.models, *self.trials.tests})
         labels = labels or str(self.data / "utt2spk")
         grouping = read_grouping(labels)
         self.labelled = [place for place, key in enumerate(self.keys) if key in grouping]
         self.labels = np.array([grouping[self.keys[place]] for place in self.labelled])
         if len(set(self.labels)) == len(self.labels):
-            raise UserError(f"{labels}: no two utterances of {trials} have the same label; give --labels UTT2LABEL")
-        # What a figure depends on besides the model; the contents, so that files that were mended are measured anew.
+            raise UserError(
+                f"{labels}: no two utterances of {trials} have the same label; give --labels UTT2LABEL"
+            )
+        # What a figure depends on besides the model; the contents, so that files that were mended are
+        # measured anew.
         digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in (trials, labels)]
         self.about = {"data": str(data), "trials": trials, "labels": labels, "digest": "-".join(digests)}
 
     def __call__(self, models: list[Model]) -> list[dict | None]:
-        """Return eer (percent), knn (percent), utterances and trials of each model, None where its embeddings are not finite.
+        """Return eer (percent), knn (percent), utterances and trials of each model, None where its embeddings
+        are not finite.
 
         Features are read once for all the models.
         """
@@ -163,18 +211,25 @@ class Probe:
         return [self._figures(vectors) for vectors in embeddings]
 
     def _blocks(self, model: Model):
-        """Yield places in ``keys`` and encoder inputs, some BLOCK_FRAMES frames at a time, those of like length together."""
+        """Yield places in ``keys`` and encoder inputs, some BLOCK_FRAMES frames at a time, those of like
+        length together.
+        """
         stored = StoredFeatures(self.data, model.front_end)
         missing = [key for key in self.keys if not stored.has(key)]
         if missing:
             raise UserError(
-                f"{self.data}/feats.scp: {len(missing)} of {len(self.keys)} utterances of the trials have no features, first: {missing[0]}"
+                f"{self.data}/feats.scp: {len(missing)} of {len(self.keys)} utterances of the trials have "
+                f"no features, first: {missing[0]}"
                 f"{nearest(missing[0], stored.utterances[:5000])}; give the DATA that the trials are of"
             )
         lengths = self.data / "utt2num_frames"
-        frames = {key: int(value) for key, value in read_grouping(lengths).items()} if lengths.exists() else {}
+        frames = (
+            {key: int(value) for key, value in read_grouping(lengths).items()} if lengths.exists() else {}
+        )
         places, block, held = [], [], 0
-        for place in sorted(range(len(self.keys)), key=lambda place: (frames.get(self.keys[place], 0), place)):
+        for place in sorted(
+            range(len(self.keys)), key=lambda place: (frames.get(self.keys[place], 0), place)
+        ):
             features, _ = stored.read(self.keys[place])
             places.append(place)
             block.append(features)
@@ -189,14 +244,18 @@ class Probe:
         if not np.isfinite(vectors).all():
             return None
         place = {key: number for number, key in enumerate(self.keys)}
-        rows, columns = (np.array([place[name] for name in names]) for names in (self.trials.models, self.trials.tests))
+        rows, columns = (
+            np.array([place[name] for name in names]) for names in (self.trials.models, self.trials.tests)
+        )
         left, right = cosine_features(vectors[rows], vectors[columns])
         scores = score_pairs(left, right, self.trials.rows, self.trials.columns)
         knn = knn_accuracy(vectors[self.labelled], self.labels, NEIGHBOURS)
         return {
-            "eer": round(100 * equal_error_rate(scores, self.trials.values), 3), "knn": round(100 * knn, 2),
-            "utterances": len(self.keys), "num_trials": len(self.trials),
-        }  # fmt: skip
+            "eer": round(100 * equal_error_rate(scores, self.trials.values), 3),
+            "knn": round(100 * knn, 2),
+            "utterances": len(self.keys),
+            "num_trials": len(self.trials),
+        }
 
 
 class Journal:
@@ -213,7 +272,11 @@ class Journal:
         self._measured: set[tuple] = set()
         self._digests: dict[tuple, str] = {}
         self._curves = None
-        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else ():
+        for line in (
+            self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+            if self._path.exists()
+            else ()
+        ):
             try:
                 self._measured.add(self._identity(json.loads(line)))
             except (ValueError, KeyError, TypeError):
@@ -245,11 +308,14 @@ class Journal:
                     text = "\n" + text  # the line before was cut short
                 stream.write(text.encode())
         except OSError as error:
-            raise UserError(f"cannot write {self._path}: {error.strerror}; free some space and start pydino monitor again") from error
+            raise UserError(
+                f"cannot write {self._path}: {error.strerror}; free some space and start pydino monitor again"
+            ) from error
         self._measured.add(self._identity(line))
         if line["eer"] is not None:
             log(
-                f"epoch {line['epoch']}, {line['role']}: EER {line['eer']:.2f} %, {NEIGHBOURS} neighbours right for {line['knn']:.1f} % "
+                f"epoch {line['epoch']}, {line['role']}: EER {line['eer']:.2f} %, {NEIGHBOURS} neighbours "
+                f"right for {line['knn']:.1f} % "
                 f"({line['utterances']} utterances, {line['num_trials']} trials)"
             )
 

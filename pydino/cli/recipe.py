@@ -1,6 +1,7 @@
 """Print what a recipe is (conf/recipe.yaml, checked) as 'key<TAB>value' lines, for run.sh.
 
-Lists are joined by blanks; a key of several entries (trials, tasks) is printed once an entry, its fields joined by blanks.
+Lists are joined by blanks; a key of several entries (trials, tasks) is printed once an entry, its fields
+joined by blanks.
 """
 
 import re
@@ -69,12 +70,14 @@ class Recipe:
     sets: list[str]
     prepare: str = ""  # program in local/, without .py; default: prepare_NAME
     prepare_options: dict[str, str] = field(default_factory=dict)
-    corpora: list[str] = field(default_factory=list)  # whose folders the program gets, in order; default: PREPARE without prepare_
+    # whose folders the program gets, in order; default: PREPARE without prepare_
+    corpora: list[str] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)  # programs of the system the recipe needs
     disk_gb: float = 1.0  # room that all its stages take
     compress: bool = False  # features of a byte a value; a quarter of the disk, a little slower to read
     train_set: TrainSet = field(default_factory=TrainSet)
-    models: list[str] = field(default_factory=list)  # trained by default: METHOD has its science in conf/METHOD.yaml
+    # trained by default: METHOD has its science in conf/METHOD.yaml
+    models: list[str] = field(default_factory=list)
     supervised: Supervised = field(default_factory=Supervised)
     trials: list[Trials] = field(default_factory=list)
     plda: Plda | None = None
@@ -85,16 +88,30 @@ class Recipe:
         self.corpora = self.corpora or [self.prepare.removeprefix("prepare_")]
         known = {0, 1, 2, 3, 4, 5, 6, 9, 10, 11}
         if not set(self.stages) <= known:
-            raise ValueError(f"stages: {sorted(set(self.stages) - known)} do not exist; there are {sorted(known)}")
+            raise ValueError(
+                f"stages: {sorted(set(self.stages) - known)} do not exist; there are {sorted(known)}"
+            )
         if (9 in self.stages) != bool(self.supervised.models):
             raise ValueError("stages: 9 trains what supervised.models names: a recipe has both or neither")
-        if misnamed := [name for name in self.supervised.models if not is_supervised(name)] + list(filter(is_supervised, self.models)):
-            raise ValueError(f"models: {misnamed[0]}: those of supervised.models, and no others, are named xvector or xvector-SOMETHING")
+        if misnamed := [name for name in self.supervised.models if not is_supervised(name)] + list(
+            filter(is_supervised, self.models)
+        ):
+            raise ValueError(
+                f"models: {misnamed[0]}: those of supervised.models, and no others, are named xvector or "
+                "xvector-SOMETHING"
+            )
         if self.supervised.models and not self.models:
             raise ValueError("models: none, but supervised.models has some to stand beside them")
         if not re.fullmatch(r"[^\s/]+", self.supervised.labels):
-            raise ValueError(f"supervised.labels: '{self.supervised.labels}' is not the name of a file in data/SET, such as utt2spk")
-        used = [*(t.set for t in self.trials), *(t.set for t in self.tasks), *([self.plda.set] if self.plda else [])]
+            raise ValueError(
+                f"supervised.labels: '{self.supervised.labels}' is not the name of a file in data/SET, such "
+                "as utt2spk"
+            )
+        used = [
+            *(t.set for t in self.trials),
+            *(t.set for t in self.tasks),
+            *([self.plda.set] if self.plda else []),
+        ]
         if self.models:
             used += self.train_set.sets
         for name in used:

@@ -2,18 +2,17 @@
 
 utils/run_local.sh [options] [JOB=1:N] LOG COMMAND [argument ...]
 
-  --num-threads N    threads of each job (default 1): at most cores / N jobs run at once, OMP_NUM_THREADS=N in each
-  --mem 4G           memory of each job: no more at once than there is room for
-  --max-jobs-run N   at most N jobs at once, whatever the cores
-  --gpu N            GPUs of each job (default 0), lent under a lock and shown to it as CUDA_VISIBLE_DEVICES
-  --retries N        run a failed job again, up to N times (default 0)
+  --num-threads N    threads of each job (default 1): at most cores / N jobs run at once, OMP_NUM_THREADS=N in
+  each --mem 4G           memory of each job: no more at once than there is room for --max-jobs-run N   at
+  most N jobs at once, whatever the cores --gpu N            GPUs of each job (default 0), lent under a lock
+  and shown to it as CUDA_VISIBLE_DEVICES --retries N        run a failed job again, up to N times (default 0)
   --time 2:00:00  --config FILE   read by queueing systems; checked, and without effect here
 
-JOB (any name will do) is replaced by the job's number in LOG and COMMAND where it is a word of its own: x.JOB.ark, split4/JOB/,
-x_JOB.log; not in JOBS or MYJOB, and not in the name of a folder that exists as it is written (/data/my JOB dir/).
-Pipes and redirections of the job are escaped: \\|, \\>, \\<. A failing member of a pipe fails the job.
-An earlier log is kept as LOG.1. When a step runs again after a failure and is made from the same things as before, only the jobs that
-failed or are missing are run.
+JOB (any name will do) is replaced by the job's number in LOG and COMMAND where it is a word of its own:
+x.JOB.ark, split4/JOB/, x_JOB.log; not in JOBS or MYJOB, and not in the name of a folder that exists as it is
+written (/data/my JOB dir/). Pipes and redirections of the job are escaped: \\|, \\>, \\<. A failing member of
+a pipe fails the job. An earlier log is kept as LOG.1. When a step runs again after a failure and is made from
+the same things as before, only the jobs that failed or are missing are run.
 """
 
 from pydino.cli import _wrapper

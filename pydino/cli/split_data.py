@@ -1,7 +1,8 @@
-"""Split a Kaldi data directory into parts for parallel jobs, DATA/split<N>/1 ... <N>; print the folder of the parts.
+"""Split a Kaldi data directory into parts for parallel jobs, DATA/split<N>/1 ... <N>; print the folder of the
+parts.
 
-Speakers stay whole. With --per-utt, or where there are fewer speakers than parts, the split is by utterance and its folder is
-DATA/split<N>utt. A split that was made from the same text is left as it is.
+Speakers stay whole. With --per-utt, or where there are fewer speakers than parts, the split is by utterance
+and its folder is DATA/split<N>utt. A split that was made from the same text is left as it is.
 """
 
 from pydino.kaldi import split

@@ -1,4 +1,5 @@
-"""Tell what runs, waits or failed in a recipe folder, for how long, where the logs are, and how far the trainings are. Touches nothing.
+"""Tell what runs, waits or failed in a recipe folder, for how long, where the logs are, and how far the
+trainings are. Touches nothing.
 
 pydino status [WORK_DIR]        (./run.sh --status)
 """
@@ -15,14 +16,22 @@ from pydino.jobs.status import Group, Log, group_name, read_groups
 
 
 def add_arguments(parser):
-    parser.add_argument("work_dir", nargs="?", default=".", metavar="WORK_DIR", help="with data, feats and exp in it (default: here)")
+    parser.add_argument(
+        "work_dir",
+        nargs="?",
+        default=".",
+        metavar="WORK_DIR",
+        help="with data, feats and exp in it (default: here)",
+    )
 
 
 def run(args):
     folder = Path(args.work_dir)
     if not os.path.isdir(folder):
         what = "no folder" if os.path.exists(folder) else "not there"
-        raise UserError(f"{folder.absolute()} is {what}; --work-dir names a folder with data, feats and exp in it")
+        raise UserError(
+            f"{folder.absolute()} is {what}; --work-dir names a folder with data, feats and exp in it"
+        )
     lines = describe_controller(folder / "exp")
     groups, remarks = read_groups(folder / "exp")
     lines += [f"note     {remark}" for remark in remarks]
@@ -43,26 +52,44 @@ def _lines(group: Group, state: str) -> list[str]:
     logs = group.of(state)
     lines = []
     if state == "waiting" and group.waiting:
-        why = ", ".join(f"Slurm job {job}{f' ({reason})' if reason else ''}" for job, reason in group.waiting.items())
+        why = ", ".join(
+            f"Slurm job {job}{f' ({reason})' if reason else ''}" for job, reason in group.waiting.items()
+        )
         lines.append(f"waiting  {group.name}   {why}")
     elif logs and state == "waiting":
         lines.append(f"waiting  {group.name}   Slurm job {logs[0].slurm_job} ({logs[0].reason}), to go on")
     elif logs and state == "running":
-        where = f", Slurm job {logs[0].slurm_job} on {logs[0].reason}" if logs[0].slurm_job and logs[0].reason else ""
+        where = (
+            f", Slurm job {logs[0].slurm_job} on {logs[0].reason}"
+            if logs[0].slurm_job and logs[0].reason
+            else ""
+        )
         lines.append(f"running  {group.name}   {_count(logs, group)}for {duration(_age(logs))}{where}")
     elif logs and state == "failed":
         codes = ", ".join(map(str, sorted({log.code for log in logs if log.code is not None})))
-        lines.append(f"failed   {group.name}   {_count(logs, group)}code {codes}, {_ago(max(log.ended or 0 for log in logs))}")
+        lines.append(
+            f"failed   {group.name}   {_count(logs, group)}code {codes}, "
+            f"{_ago(max(log.ended or 0 for log in logs))}"
+        )
     elif logs and state == "died":
-        lines.append(f"died     {group.name}   {_count(logs, group)}the log has no end, and nobody here writes to it: killed, or elsewhere")
+        lines.append(
+            f"died     {group.name}   {_count(logs, group)}the log has no end, and nobody here writes to "
+            "it: killed, or elsewhere"
+        )
     return lines
 
 
 def _count(logs: list[Log], group: Group) -> str:
     if len(group.logs) == 1:
         return ""
-    numbers = sorted(int(log.path.name.split(".")[-2]) for log in logs if log.path.name.split(".")[-2].isdigit())
-    which = f" (jobs {' '.join(map(str, numbers[:10]))}{' ...' if len(numbers) > 10 else ''})" if logs[0].state != "running" else ""
+    numbers = sorted(
+        int(log.path.name.split(".")[-2]) for log in logs if log.path.name.split(".")[-2].isdigit()
+    )
+    which = (
+        f" (jobs {' '.join(map(str, numbers[:10]))}{' ...' if len(numbers) > 10 else ''})"
+        if logs[0].state != "running"
+        else ""
+    )
     done = f", {len(group.of('done'))} done" if logs[0].state == "running" else ""
     return f"{len(logs)} of {len(group.logs)}{done}{which}, "
 
@@ -95,13 +122,17 @@ def _progress(exp: Path, shown: set[Path]) -> list[str]:
     words = []
     if line:
         total = _total_steps(exp, line)
-        words.append(f"step {line['step']}" + (f" of {total} ({100 * line['step'] // total} %)" if total else ""))
+        words.append(
+            f"step {line['step']}" + (f" of {total} ({100 * line['step'] // total} %)" if total else "")
+        )
         words.append(f"epoch {line['epoch']:g}")
         speed = line.get("utterances_per_second") or 0
         words.append(f"{speed:.0f} utt/s")
         batch = _of_config(exp, "batch_size")
         if total and speed and batch:
-            left = (total - line["step"]) * batch / speed - (time.time() - (_time_of(exp / "log.jsonl") or time.time()))
+            left = (total - line["step"]) * batch / speed - (
+                time.time() - (_time_of(exp / "log.jsonl") or time.time())
+            )
             words.append(f"about {duration(left)} left")
     saved = sorted((exp / "checkpoints").glob("step*.pt"))
     if saved and (when := _time_of(saved[-1])):
@@ -145,9 +176,13 @@ def _total_steps(exp: Path, line: dict) -> int | None:
 
 
 def _of_config(exp: Path, name: str) -> float | None:
-    """Return a number at the top of EXP/config.yaml; reading the whole of it would cost more time than all the rest."""
+    """Return a number at the top of EXP/config.yaml; reading the whole of it would cost more time than all
+    the rest.
+    """
     try:
-        match = re.search(rf"^{name}: ([\d.]+)\s*$", (exp / "config.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        match = re.search(
+            rf"^{name}: ([\d.]+)\s*$", (exp / "config.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
     except OSError:
         return None
     return float(match[1]) if match else None

@@ -21,7 +21,9 @@ def add_arguments(parser):
         "per-spk": "N of each speaker, or as many as there are",
     }.items():
         way.add_argument(f"--{by}", dest="by", action="store_const", const=by, help=text)
-    way.add_argument("--spk-list", metavar="FILE", help="utterances of the speakers that FILE lists in its first field")
+    way.add_argument(
+        "--spk-list", metavar="FILE", help="utterances of the speakers that FILE lists in its first field"
+    )
     way.add_argument("--utt-list", metavar="FILE", help="utterances that FILE lists in its first field")
     parser.add_argument("arguments", nargs="+", metavar="SOURCE [N] DESTINATION")
 
@@ -30,12 +32,21 @@ def run(args):
     by_list = args.spk_list is not None or args.utt_list is not None
     if len(args.arguments) != (2 if by_list else 3):
         expected = "SOURCE DESTINATION" if by_list else "SOURCE N DESTINATION"
-        raise UserError(f"expected {expected}, got {len(args.arguments)} arguments: {' '.join(args.arguments)}")
+        raise UserError(
+            f"expected {expected}, got {len(args.arguments)} arguments: {' '.join(args.arguments)}"
+        )
     source, destination = args.arguments[0], args.arguments[-1]
     count = None
     if not by_list:
         if not args.arguments[1].isdecimal():
             raise UserError(f"the number of utterances '{args.arguments[1]}' is not a whole number")
         count = int(args.arguments[1])
-    before, after = subset(source, destination, count=count, by=args.by or "spread", speakers=args.spk_list, utterances=args.utt_list)
+    before, after = subset(
+        source,
+        destination,
+        count=count,
+        by=args.by or "spread",
+        speakers=args.spk_list,
+        utterances=args.utt_list,
+    )
     log(f"reducing #utt from {before} to {after}: {destination}")

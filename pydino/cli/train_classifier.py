@@ -1,8 +1,9 @@
 """Train and test a classifier on frozen embeddings by cross-validation that keeps speakers apart.
 
-Classes: logistic regression; unweighted average recall, micro- and macro-F1, accuracy. Numbers: ridge regression; mean absolute
-error. LABELS has a line `utt label` for each utterance, or `spk label` for each speaker of --utt2spk. OUT_DIR gets predictions.txt
-(`utt label prediction`), utt2fold and TASK.result.json. Intervals are 95 %, by bootstrap over speakers.
+Classes: logistic regression; unweighted average recall, micro- and macro-F1, accuracy. Numbers: ridge
+regression; mean absolute error. LABELS has a line `utt label` for each utterance, or `spk label` for each
+speaker of --utt2spk. OUT_DIR gets predictions.txt (`utt label prediction`), utt2fold and TASK.result.json.
+Intervals are 95 %, by bootstrap over speakers.
 """
 
 import math
@@ -23,10 +24,21 @@ UNITS = {"age": "years"}
 def add_arguments(parser):
     parser.add_argument("--task", required=True, help="name in the results, such as emotion")
     parser.add_argument("--kind", choices=["class", "number"], default="class", help="(default: %(default)s)")
-    parser.add_argument("--folds", default="speaker", help="a number, or speaker: one out up to 10, else 10 folds (default: %(default)s)")
-    parser.add_argument("--utt2spk", metavar="FILE", help="without it, every utterance counts as a speaker of its own")
+    parser.add_argument(
+        "--folds",
+        default="speaker",
+        help="a number, or speaker: one out up to 10, else 10 folds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--utt2spk", metavar="FILE", help="without it, every utterance counts as a speaker of its own"
+    )
     parser.add_argument("--unit", help="of a number (default: what the task's name tells)")
-    parser.add_argument("--max-drop", type=float, default=0.05, help="part that may lack a label or an embedding (default: %(default)s)")
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.05,
+        help="part that may lack a label or an embedding (default: %(default)s)",
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds and bootstrap (default: %(default)s)")
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
@@ -44,7 +56,7 @@ def run(args):
         predict_classes,
         predict_numbers,
         speaker_confusions,
-    )  # fmt: skip
+    )
 
     embeddings = read_embeddings(args.xvector_dir)
     speaker_of = _speakers(args, embeddings)
@@ -54,7 +66,10 @@ def run(args):
     texts = [label_of[key] for key in keys]
     speaker_names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
     if len(speaker_names) < 2:
-        raise UserError(f"{args.labels}: all {len(keys)} utterances are of the single speaker {speaker_names[0]}; folds need two or more")
+        raise UserError(
+            f"{args.labels}: all {len(keys)} utterances are of the single speaker {speaker_names[0]}; folds "
+            "need two or more"
+        )
     folds = _fold_count(args, default_fold_count(len(speaker_names)), len(speaker_names))
     if args.kind == "class":
         classes, labels = np.unique(texts, return_inverse=True)
@@ -83,25 +98,37 @@ def run(args):
     write_text(out / "predictions.txt", "".join(lines))
     write_text(out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, fold_of, strict=True)))
     common = {
-        "task": args.task, "backend": "logreg" if args.kind == "class" else "ridge", "treatment": "raw", "labels": "train",
-        "test_set": embeddings.meta.get("data") or str(args.xvector_dir), "n": len(keys), "folds": folds,
+        "task": args.task,
+        "backend": "logreg" if args.kind == "class" else "ridge",
+        "treatment": "raw",
+        "labels": "train",
+        "test_set": embeddings.meta.get("data") or str(args.xvector_dir),
+        "n": len(keys),
+        "folds": folds,
         "interval": f"95 %, {args.resamples} resamples of {len(speaker_names)} speakers, seed {args.seed}",
-    }  # fmt: skip
+    }
     write_results(out / f"{args.task}.result.json", embeddings.meta, common, measures)
     log(
-        f"{args.task}: " + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in measures)
+        f"{args.task}: "
+        + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in measures)
         + f" ({len(keys)} utterances of {len(speaker_names)} speakers, {folds} folds, {said})"
     )
 
 
 def _speakers(args, embeddings) -> dict[str, str]:
     if args.utt2spk is None:
-        warn("without --utt2spk every utterance counts as a speaker of its own: one person may be on both sides of a fold")
+        warn(
+            "without --utt2spk every utterance counts as a speaker of its own: one person may be on both "
+            "sides of a fold"
+        )
         return {key: key for key in embeddings.keys}
     speaker_of = read_grouping(args.utt2spk)
     unknown = [key for key in embeddings.keys if key not in speaker_of]
     if unknown:
-        raise UserError(f"{args.utt2spk}: {len(unknown)} utterances of {embeddings.folder} have no speaker, first: {unknown[0]}; add them")
+        raise UserError(
+            f"{args.utt2spk}: {len(unknown)} utterances of {embeddings.folder} have no speaker, first: "
+            f"{unknown[0]}; add them"
+        )
     return speaker_of
 
 
@@ -113,13 +140,17 @@ def _utterance_labels(args, embeddings, speaker_of) -> dict[str, str]:
         if not any(key in utterances for key in table):
             first = next(iter(table), "")
             raise UserError(
-                f"{args.labels}: no key is an utterance of {embeddings.folder} or one of its speakers, first: "
+                f"{args.labels}: no key is an utterance of {embeddings.folder} or one of its speakers, "
+                "first: "
                 f"{first}{nearest(first, embeddings.keys[:5000])}; speakers need --utt2spk"
             )
         return table
     unlabelled = sorted(speaker for speaker in speakers if speaker not in table)
     if unlabelled:
-        log(f"{args.labels} is keyed by speaker; {len(unlabelled)} of {len(speakers)} speakers are not in it, first: {unlabelled[0]}")
+        log(
+            f"{args.labels} is keyed by speaker; {len(unlabelled)} of {len(speakers)} speakers are not in "
+            f"it, first: {unlabelled[0]}"
+        )
     return {key: table[speaker_of[key]] for key in embeddings.keys if speaker_of[key] in table}
 
 
@@ -127,18 +158,23 @@ def _fold_count(args, default: int, speakers: int) -> int:
     if args.folds == "speaker":
         return default
     if not args.folds.isdecimal() or not 2 <= int(args.folds) <= speakers:
-        raise UserError(f"--folds {args.folds}: give speaker, or a number from 2 to the number of speakers, {speakers}")
+        raise UserError(
+            f"--folds {args.folds}: give speaker, or a number from 2 to the number of speakers, {speakers}"
+        )
     return int(args.folds)
 
 
 def _check_classes(path, classes, labels, speaker_names, speakers) -> None:
     if len(classes) < 2:
-        raise UserError(f"{path}: every utterance has the label {classes[0]}; a classifier needs two classes or more")
+        raise UserError(
+            f"{path}: every utterance has the label {classes[0]}; a classifier needs two classes or more"
+        )
     for number, name in enumerate(classes):
         holders = np.unique(speakers[labels == number])
         if len(holders) == 1:
             raise UserError(
-                f"{path}: only the speaker {speaker_names[holders[0]]} has the class {name}: it cannot be learnt from other speakers; "
+                f"{path}: only the speaker {speaker_names[holders[0]]} has the class {name}: it cannot be "
+                "learnt from other speakers; "
                 "merge the class, or take it out of the labels"
             )
 
@@ -148,7 +184,8 @@ def _check_folds(args, classes, labels, fold_of) -> None:
         absent = np.setdiff1d(np.arange(len(classes)), labels[fold_of != fold])
         if len(absent):
             raise UserError(
-                f"{args.labels}: all speakers of the class {classes[absent[0]]} fell into one of the folds, so it cannot be learnt for it; "
+                f"{args.labels}: all speakers of the class {classes[absent[0]]} fell into one of the folds, "
+                "so it cannot be learnt for it; "
                 "give more --folds, or another --seed"
             )
 
@@ -161,5 +198,7 @@ def _numbers(path, keys, texts) -> np.ndarray:
         except ValueError:
             values[i] = math.nan
         if not math.isfinite(values[i]):
-            raise UserError(f"{path}: the label of {keys[i]} is '{text}', not a number; mend it, or use --kind class")
+            raise UserError(
+                f"{path}: the label of {keys[i]} is '{text}', not a number; mend it, or use --kind class"
+            )
     return values

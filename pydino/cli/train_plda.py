@@ -1,8 +1,9 @@
 """Train LDA and PLDA on labelled embeddings: mean.vec, transform.mat and plda, as Kaldi writes them.
 
-Global mean, LDA, length normalisation, two-covariance PLDA by 10 iterations of EM: the chain of Kaldi's voxceleb recipe. Where the
-labels do not allow it (one utterance a speaker, a single speaker, too few utterances for the dimension), nothing is trained:
-the reason is said and written to OUT_DIR/skipped, and the exit status is 0.
+Global mean, LDA, length normalisation, two-covariance PLDA by 10 iterations of EM: the chain of Kaldi's
+voxceleb recipe. Where the labels do not allow it (one utterance a speaker, a single speaker, too few
+utterances for the dimension), nothing is trained: the reason is said and written to OUT_DIR/skipped, and the
+exit status is 0.
 """
 
 from pathlib import Path
@@ -18,9 +19,19 @@ FILES = ("mean.vec", "transform.mat", "plda")
 
 
 def add_arguments(parser):
-    parser.add_argument("--lda-dim", type=int, default=100, help="at most the embedding's, and speakers - 1 (default: %(default)s)")
+    parser.add_argument(
+        "--lda-dim",
+        type=int,
+        default=100,
+        help="at most the embedding's, and speakers - 1 (default: %(default)s)",
+    )
     parser.add_argument("--num-em-iters", type=int, default=10, help="(default: %(default)s)")
-    parser.add_argument("--max-drop", type=float, default=0.05, help="part that may lack a label or an embedding (default: %(default)s)")
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.05,
+        help="part that may lack a label or an embedding (default: %(default)s)",
+    )
     parser.add_argument("utt2spk", metavar="UTT2SPK")
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
     parser.add_argument("out_dir", metavar="OUT_DIR")
@@ -58,7 +69,8 @@ def run(args):
 
 
 def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.ndarray:
-    """Places of the embeddings that have a label; names what is dropped on either side, and refuses to drop too much.
+    """Places of the embeddings that have a label; names what is dropped on either side, and refuses to drop
+    too much.
 
     Raises:
         UserError: more than ``max_drop`` of the utterances lack a label or an embedding.
@@ -70,11 +82,17 @@ def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.nda
     if dropped:
         parts = [
             f"{len(keys)} utterances have no {what} (first: {keys[0]})"
-            for what, keys in ((f"label in {path}", without_label), (f"embedding in {embeddings.folder}", without_embedding)) if keys
-        ]  # fmt: skip
+            for what, keys in (
+                (f"label in {path}", without_label),
+                (f"embedding in {embeddings.folder}", without_embedding),
+            )
+            if keys
+        ]
         total = len(present | set(label_of))
         if dropped > max_drop * total:
-            raise UserError(f"{' and '.join(parts)}, of {total}; complete them, or allow more with --max-drop")
+            raise UserError(
+                f"{' and '.join(parts)}, of {total}; complete them, or allow more with --max-drop"
+            )
         warn(f"dropped {dropped} of {total}: {' and '.join(parts)}")
     return np.array([i for i, key in enumerate(embeddings.keys) if key in label_of], dtype=np.int64)
 
@@ -83,14 +101,24 @@ def why_not(vectors: np.ndarray, speakers: np.ndarray, count: int) -> str:
     """Say why PLDA cannot be trained on these embeddings (N, D) and labels, or return an empty string."""
     dim = vectors.shape[1]
     if count < 2:
-        return f"there is a single speaker ({len(speakers)} utterances); between-speaker variance needs two or more"
+        return (
+            f"there is a single speaker ({len(speakers)} utterances); between-speaker variance needs two or "
+            "more"
+        )
     if np.bincount(speakers).max() < 2:
-        return f"each of the {count} speakers has one utterance; within-speaker variance needs some with two or more"
+        return (
+            f"each of the {count} speakers has one utterance; within-speaker variance needs some with two "
+            "or more"
+        )
     if len(speakers) - count < dim:
         return (
-            f"{len(speakers)} utterances of {count} speakers are too few for {dim} dimensions: the within-speaker covariance needs "
+            f"{len(speakers)} utterances of {count} speakers are too few for {dim} dimensions: the "
+            "within-speaker covariance needs "
             f"at least {dim + count} of them"
         )
     if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
-        return "the embeddings do not differ; a collapsed training does that, look at the spread in its log.jsonl"
+        return (
+            "the embeddings do not differ; a collapsed training does that, look at the spread in its "
+            "log.jsonl"
+        )
     return ""

@@ -1,4 +1,6 @@
-"""Turn utt2spk into spk2utt, both in order of appearance: utt2spk_to_spk2utt [UTT2SPK] > SPK2UTT (standard input by default)."""
+"""Turn utt2spk into spk2utt, both in order of appearance: utt2spk_to_spk2utt [UTT2SPK] > SPK2UTT (standard
+input by default).
+"""
 
 import sys
 
@@ -6,7 +8,9 @@ from pydino.base import UserError
 
 
 def add_arguments(parser):
-    parser.add_argument("utt2spk", metavar="UTT2SPK", nargs="?", default="-", help="file, - for standard input")
+    parser.add_argument(
+        "utt2spk", metavar="UTT2SPK", nargs="?", default="-", help="file, - for standard input"
+    )
 
 
 def run(args):
@@ -14,7 +18,9 @@ def run(args):
     for number, line in enumerate(read_lines(args.utt2spk), 1):
         fields = line.split()
         if len(fields) != 2:
-            raise UserError(f"{args.utt2spk}, line {number}: expected <utterance-id> <speaker-id>, got '{line.strip()}'")
+            raise UserError(
+                f"{args.utt2spk}, line {number}: expected <utterance-id> <speaker-id>, got '{line.strip()}'"
+            )
         members.setdefault(fields[1], []).append(fields[0])
     sys.stdout.writelines(f"{speaker} {' '.join(utterances)}\n" for speaker, utterances in members.items())
 

@@ -17,14 +17,25 @@ def add_arguments(parser):
     parser.add_argument("--no-text", action="store_true", help="text need not be there")
     parser.add_argument("--no-wav", action="store_true", help="wav.scp need not be there")
     parser.add_argument("--no-spk-sort", action="store_true", help="utt2spk need not be sorted by speaker")
-    parser.add_argument("--non-print", action="store_true", help="text may hold characters that cannot be printed")
-    parser.add_argument("--deep", action="store_true", help="also open the heads of recordings and archives: rates, channels, lengths")
+    parser.add_argument(
+        "--non-print", action="store_true", help="text may hold characters that cannot be printed"
+    )
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="also open the heads of recordings and archives: rates, channels, lengths",
+    )
 
 
 def run(args):
     errors = validate(
-        args.data, feats=not args.no_feats, text=not args.no_text, wav=not args.no_wav, spk_sort=not args.no_spk_sort,
-        deep=args.deep, non_print=args.non_print,
+        args.data,
+        feats=not args.no_feats,
+        text=not args.no_text,
+        wav=not args.no_wav,
+        spk_sort=not args.no_spk_sort,
+        deep=args.deep,
+        non_print=args.non_print,
     )
     for error in errors[:_MAX_SHOWN]:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)

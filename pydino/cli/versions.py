@@ -10,11 +10,29 @@ from pathlib import Path
 from pydino import __version__
 from pydino.base import UserError
 
-NEEDED = ["torch", "kaldiio", "numpy", "scipy", "PyYAML", "soundfile", "scikit-learn", "safetensors", "tqdm", "tensorboard", "matplotlib"]
+NEEDED = [
+    "torch",
+    "kaldiio",
+    "numpy",
+    "scipy",
+    "PyYAML",
+    "soundfile",
+    "scikit-learn",
+    "safetensors",
+    "tqdm",
+    "tensorboard",
+    "matplotlib",
+]
 
 
 def add_arguments(parser):
-    parser.add_argument("--ngpu", type=int, default=0, metavar="N", help="fail if PyTorch could not use GPUs that jobs are to have")
+    parser.add_argument(
+        "--ngpu",
+        type=int,
+        default=0,
+        metavar="N",
+        help="fail if PyTorch could not use GPUs that jobs are to have",
+    )
 
 
 def run(args):
@@ -25,16 +43,25 @@ def run(args):
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        raise UserError(f"missing: {', '.join(missing)}; run utils/setup.sh, or pip install them into {sys.prefix}")
+        raise UserError(
+            f"missing: {', '.join(missing)}; run utils/setup.sh, or pip install them into {sys.prefix}"
+        )
     if args.ngpu and not _is_for_gpus():
         raise UserError(
-            f"jobs are to have GPUs (--ngpu {args.ngpu}), and PyTorch {metadata.version('torch')} here is built without CUDA: "
-            f"'PYDINO_TORCH=cuda bash utils/setup.sh' installs the other build (several GB; into {sys.prefix}); or run with --ngpu 0"
+            f"jobs are to have GPUs (--ngpu {args.ngpu}), and PyTorch {metadata.version('torch')} here is "
+            "built without CUDA: "
+            "'PYDINO_TORCH=cuda bash utils/setup.sh' installs the other build (several GB; into "
+            f"{sys.prefix}); or run with --ngpu 0"
         )
     print(f"pydino {__version__}, Python {platform.python_version()}, {', '.join(found)}")
 
 
 def _is_for_gpus() -> bool:
-    """Tell whether PyTorch is a build for GPUs, by what it writes of itself; loading it would take seconds."""
+    """Tell whether PyTorch is a build for GPUs, by what it writes of itself; loading it would take
+    seconds.
+    """
     folder = importlib.util.find_spec("torch").submodule_search_locations[0]
-    return re.search(r"^(cuda|hip)\b[^=]*= *'", (Path(folder) / "version.py").read_text(), flags=re.MULTILINE) is not None
+    return (
+        re.search(r"^(cuda|hip)\b[^=]*= *'", (Path(folder) / "version.py").read_text(), flags=re.MULTILINE)
+        is not None
+    )

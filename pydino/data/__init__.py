@@ -16,7 +16,23 @@ from .waveform_views import WaveformViews
 from .waveforms import Waveforms
 
 __all__ = [
-    "CONTEXT_SECONDS", "AudioSet", "AugmentConfig", "Bank", "BankConfig", "Batch", "CropConfig", "NormalisationConfig", "Order",
-    "TrainingSet", "ViewMaker", "ViewSampler", "WaveformAugmentConfig", "WaveformViews", "Waveforms", "batches", "check_unlabelled",
-    "rational", "view_groups",
+    "CONTEXT_SECONDS",
+    "AudioSet",
+    "AugmentConfig",
+    "Bank",
+    "BankConfig",
+    "Batch",
+    "CropConfig",
+    "NormalisationConfig",
+    "Order",
+    "TrainingSet",
+    "ViewMaker",
+    "ViewSampler",
+    "WaveformAugmentConfig",
+    "WaveformViews",
+    "Waveforms",
+    "batches",
+    "check_unlabelled",
+    "rational",
+    "view_groups",
 ]

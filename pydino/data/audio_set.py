@@ -1,9 +1,9 @@
 """The pre-training directory as training on audio sees it: pieces of waveforms with the silence cut out.
 
-Speech frames are the frames that VAD kept, counted from 0, or all of them where silence is kept. Frame i of an utterance owns the
-samples from i * shift to (i + 1) * shift, the last one all that is left, at the sample rate of the features. As in
-:class:`TrainingSet`, the order, and every draw, hang on the hash in ``utt2hash``; nothing looks at a name but to find an utterance in
-another table.
+Speech frames are the frames that VAD kept, counted from 0, or all of them where silence is kept. Frame i of
+an utterance owns the samples from i * shift to (i + 1) * shift, the last one all that is left, at the sample
+rate of the features. As in :class:`TrainingSet`, the order, and every draw, hang on the hash in ``utt2hash``;
+nothing looks at a name but to find an utterance in another table.
 """
 
 import math
@@ -28,9 +28,10 @@ class AudioSet:
     """Audio of a pre-training directory. It holds no open file, so that it can be handed to other processes.
 
     Args:
-        data: directory with wav.scp, utt2hash, utt2num_frames, segments where recordings hold several utterances, and vad.scp unless
-            silence is kept.
-        options: FrameOptions (FbankConfig or MfccConfig) that the features of ``data`` were made with: rate, frames, channel.
+        data: directory with wav.scp, utt2hash, utt2num_frames, segments where recordings hold several
+            utterances, and vad.scp unless silence is kept.
+        options: FrameOptions (FbankConfig or MfccConfig) that the features of ``data`` were made with: rate,
+            frames, channel.
         context: seconds before each crop that are read as well, for the beginning of a reverberation.
         allow_pipes: run the commands in wav.scp; they come with the data.
 
@@ -39,7 +40,8 @@ class AudioSet:
         lengths: (N,) speech frames.
 
     Raises:
-        UserError: labels, missing files or keys, two utterances of one hash, or an utterance without a voiced frame.
+        UserError: labels, missing files or keys, two utterances of one hash, or an utterance without a voiced
+            frame.
     """
 
     def __init__(self, data, options, context: float = 0.5, allow_pipes: bool = False):
@@ -49,7 +51,9 @@ class AudioSet:
         self.options, self.context, self.allow_pipes = options, context, allow_pipes
         self.hashes, keys = read_hashes(data)
         self._read_places(data, keys)
-        self._frames = np.array([int(frames) for frames in _entries(data / "utt2num_frames", keys)], dtype=np.int64)
+        self._frames = np.array(
+            [int(frames) for frames in _entries(data / "utt2num_frames", keys)], dtype=np.int64
+        )
         self._packed = self._packed_at = None
         self.lengths = self._frames
         if (data / "vad.scp").exists():
@@ -59,16 +63,26 @@ class AudioSet:
         return len(self.hashes)
 
     def _read_places(self, data: Path, keys: list[str]) -> None:
-        """Find out where the audio of each utterance is: recordings, and seconds where these are cut into segments."""
+        """Find out where the audio of each utterance is: recordings, and seconds where these are cut into
+        segments.
+        """
         if not (data / "wav.scp").exists():
-            raise UserError(f"no {data}/wav.scp: made from features alone, or before audio was carried along; {_AGAIN} (stage 3)")
+            raise UserError(
+                f"no {data}/wav.scp: made from features alone, or before audio was carried along; {_AGAIN} "
+                "(stage 3)"
+            )
         self._segments = None  # (N, 2) seconds
         if (data / "segments").exists():
             fields = [line.split() for line in _entries(data / "segments", keys)]
             try:
-                self._segments = np.array([times for _, *times in fields], dtype=np.float64).reshape(len(keys), 2)
+                self._segments = np.array([times for _, *times in fields], dtype=np.float64).reshape(
+                    len(keys), 2
+                )
             except ValueError as error:
-                raise UserError(f"{data}/segments: not every line is 'utterance recording start end' with times in seconds") from error
+                raise UserError(
+                    f"{data}/segments: not every line is 'utterance recording start end' with times in "
+                    "seconds"
+                ) from error
             keys = [recording for recording, *_ in fields]
         self._recordings = _entries(data / "wav.scp", keys)
 
@@ -83,7 +97,10 @@ class AudioSet:
             if place is None:
                 continue
             if len(decisions) != self._frames[place]:
-                raise UserError(f"{data}: '{key}' has {self._frames[place]} frames but {len(decisions)} VAD decisions; {_AGAIN}")
+                raise UserError(
+                    f"{data}: '{key}' has {self._frames[place]} frames but {len(decisions)} VAD decisions; "
+                    f"{_AGAIN}"
+                )
             voiced = decisions > 0.5
             self.lengths[place] = np.count_nonzero(voiced)
             if not self.lengths[place]:
@@ -92,12 +109,15 @@ class AudioSet:
         if places:
             raise UserError(f"{data}/vad.scp: '{next(iter(places))}' is not in it; {_AGAIN}")
 
-    def collect(self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray, factors: np.ndarray | None = None) -> Waveforms:
+    def collect(
+        self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray, factors: np.ndarray | None = None
+    ) -> Waveforms:
         """Read what the crops of a batch need: of each utterance one piece, silence cut out, opened once.
 
-        Where the crops of an utterance lie far apart, what is between them is left out of the piece; the samples that a crop needs before
-        and after it (half a window, the reach of a resampling, the context) are always with it, as far as the utterance has them. A crop
-        that is longer than the utterance makes the piece the whole utterance, round which it wraps.
+        Where the crops of an utterance lie far apart, what is between them is left out of the piece; the
+        samples that a crop needs before and after it (half a window, the reach of a resampling, the context)
+        are always with it, as far as the utterance has them. A crop that is longer than the utterance makes
+        the piece the whole utterance, round which it wraps.
 
         Args:
             indices: (B,) utterances.
@@ -106,13 +126,21 @@ class AudioSet:
             factors: (B,) speed factors: a crop of L frames spans L * factor speech frames. None: all 1.
 
         Raises:
-            UserError: a recording that is missing, damaged, of a rate that the features do not allow, or changed since they were made.
+            UserError: a recording that is missing, damaged, of a rate that the features do not allow, or
+                changed since they were made.
         """
         factors = np.ones(len(indices)) if factors is None else np.asarray(factors, dtype=np.float64)
         spans = np.ceil(np.outer(factors, sizes) - 1e-6).astype(np.int64)
         # Of a window, at most all but the shift lies outside its frame.
-        margins = np.ceil(np.maximum(factors, 1.0) * (self.options.window_size / self.options.window_shift)).astype(np.int64) + 1
-        contexts = margins + np.ceil(factors * self.context * 1000 / self.options.frame_shift).astype(np.int64)
+        margins = (
+            np.ceil(np.maximum(factors, 1.0) * (self.options.window_size / self.options.window_shift)).astype(
+                np.int64
+            )
+            + 1
+        )
+        contexts = margins + np.ceil(factors * self.context * 1000 / self.options.frame_shift).astype(
+            np.int64
+        )
         firsts = np.maximum(starts - contexts[:, None], 0)
         ends = starts + spans
         lengths = self.lengths[indices][:, None]
@@ -145,7 +173,8 @@ class AudioSet:
         return merged
 
     def _read(self, index: int, plan: list[tuple[int, int]]):
-        """Yield the samples of intervals of speech frames of an utterance with the silence between, and which of their frames are speech.
+        """Yield the samples of intervals of speech frames of an utterance with the silence between, and which
+        of their frames are speech.
 
         The frames are (T,), counted from the first of the interval, or None where all are speech.
         """
@@ -153,7 +182,11 @@ class AudioSet:
         if self._packed is not None and self.lengths[index] < self._frames[index]:
             bits = self._packed[self._packed_at[index] : self._packed_at[index + 1]]
             speech = np.flatnonzero(np.unpackbits(bits, count=int(self._frames[index])))
-        spans = plan if speech is None else [(int(speech[first]), int(speech[end - 1]) + 1) for first, end in plan]
+        spans = (
+            plan
+            if speech is None
+            else [(int(speech[first]), int(speech[end - 1]) + 1) for first, end in plan]
+        )
         found: list[tuple[int, int, slice]] = []
 
         def choose(total: int, rate: int) -> list[tuple[int, int]]:
@@ -167,7 +200,9 @@ class AudioSet:
             yield part, None if end - first == span[1] - span[0] else speech[first:end] - span[0]
 
     def _locate(self, index: int, spans: list[tuple[int, int]], total: int, rate: int):
-        """Yield (first, last + 1, part) of each span of frames: samples of the recording; where it is resampled, the part of the result."""
+        """Yield (first, last + 1, part) of each span of frames: samples of the recording; where it is
+        resampled, the part of the result.
+        """
         options, where = self.options, self._recordings[index]
         check_rate(rate, options, where)
         times = (None, None) if self._segments is None else self._segments[index].tolist()
@@ -177,7 +212,8 @@ class AudioSet:
         frames = num_frames(there, options)
         if frames != self._frames[index]:
             raise UserError(
-                f"{where}: {here / rate:.3f} s of audio are {frames} frames, and not the {self._frames[index]} that features were made of; "
+                f"{where}: {here / rate:.3f} s of audio are {frames} frames, and not the "
+                f"{self._frames[index]} that features were made of; "
                 "it has changed since: make the features again (stages 2 and 3)"
             )
         for begin, end in spans:
@@ -201,13 +237,18 @@ class _Run:
     def __init__(self, frames: int, pieces: int, options):
         self._shift = options.window_shift
         # The last frame of an utterance may own more than a shift, but less than a shift and a window.
-        self._samples = np.empty(frames * self._shift + pieces * (self._shift + options.window_size), dtype=np.int16)
+        self._samples = np.empty(
+            frames * self._shift + pieces * (self._shift + options.window_size), dtype=np.int16
+        )
         self._at, self._ends = 0, [0]
 
     def add(self, samples: np.ndarray, frames: np.ndarray | None) -> None:
         """Append the samples of these frames, ascending, or all; the last frame owns what is left."""
         if samples.dtype != self._samples.dtype:  # from the first real number on, all are
-            self._samples, samples = self._samples.astype(np.float32, copy=False), samples.astype(np.float32, copy=False)
+            self._samples, samples = (
+                self._samples.astype(np.float32, copy=False),
+                samples.astype(np.float32, copy=False),
+            )
         if frames is not None:
             whole, rest = frames[:-1], samples[frames[-1] * self._shift :]
             rows = samples[: len(samples) // self._shift * self._shift].reshape(-1, self._shift)

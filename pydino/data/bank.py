@@ -1,8 +1,10 @@
-"""The bank of noises and room responses: recordings that lie on the device, so that augmenting a step reads no file.
+"""The bank of noises and room responses: recordings that lie on the device, so that augmenting a step reads
+no file.
 
-Where all of a list fits into the budget it is read once. Where it does not, the bank holds a choice of pieces, another one every so many
-steps: generation step // refresh_steps. The choice is a function of (seed, generation) alone, so that a resumed run, and every process of
-a job, have the same in hand. While one generation is in use a thread reads the next.
+Where all of a list fits into the budget it is read once. Where it does not, the bank holds a choice of
+pieces, another one every so many steps: generation step // refresh_steps. The choice is a function of (seed,
+generation) alone, so that a resumed run, and every process of a job, have the same in hand. While one
+generation is in use a thread reads the next.
 """
 
 import threading
@@ -23,8 +25,9 @@ _READERS = 4  # threads, where everything is read at once
 class BankConfig:
     """Lists of recordings (Kaldi's wav.scp, plain files), and how much of them is held at a time.
 
-    Noises are held as 16-bit integers, which is what the recordings are; room responses as float16, so that a tail fading by 60 dB keeps
-    its precision. An hour of noise at 16 kHz takes 0.115 GB, a thousand responses of half a second 0.016.
+    Noises are held as 16-bit integers, which is what the recordings are; room responses as float16, so that a
+    tail fading by 60 dB keeps its precision. An hour of noise at 16 kHz takes 0.115 GB, a thousand responses
+    of half a second 0.016.
     """
 
     noise: str = ""  # path of the list; "": none
@@ -57,7 +60,8 @@ class Bank:
         room_length: samples of every response.
 
     Raises:
-        UserError: a list is missing or empty, a recording cannot be read or is of another rate, or the budget is too small.
+        UserError: a list is missing or empty, a recording cannot be read or is of another rate, or the budget
+            is too small.
     """
 
     def __init__(self, config: BankConfig, options, longest_seconds: float, seed: int, device):
@@ -70,13 +74,20 @@ class Bank:
         plans = {}
         for name, path in (("noise", config.noise), ("music", config.music), ("babble", config.speech)):
             if path:
-                recordings = [reader.whole(p) for p in reader.paths(path, "speech" if name == "babble" else name)]
+                recordings = [
+                    reader.whole(p) for p in reader.paths(path, "speech" if name == "babble" else name)
+                ]
                 plans[name] = (recordings, reader.samples, torch.int16, longest)
         for name, path in config.rooms.items():
             recordings = [Piece(p, 0, self.room_length) for p in reader.paths(path, f"rooms.{name}")]
             plans[f"rooms.{name}"] = (recordings, reader.response, torch.float16, self.room_length)
-        budgets = _share({name: Shelf.wanted_bytes(plan[0], *plan[2:]) for name, plan in plans.items()}, int(config.gigabytes * 1e9))
-        shelves = {name: self._shelf(name, plan, budgets[name], piece, config) for name, plan in plans.items()}
+        budgets = _share(
+            {name: Shelf.wanted_bytes(plan[0], *plan[2:]) for name, plan in plans.items()},
+            int(config.gigabytes * 1e9),
+        )
+        shelves = {
+            name: self._shelf(name, plan, budgets[name], piece, config) for name, plan in plans.items()
+        }
         self.noises = {name: shelf for name, shelf in shelves.items() if not name.startswith("rooms.")}
         self.rooms = {name: shelves[f"rooms.{name}"] for name in config.rooms}
         self._rotating = [shelf for shelf in shelves.values() if shelf.rotates]
@@ -90,7 +101,8 @@ class Bank:
             return Shelf(*plan, budget, piece, (self._seed, purpose(f"bank {name}")), self._device)
         except ValueError as error:
             raise UserError(
-                f"bank: gigabytes: {config.gigabytes:g} leaves {budget / 1e6:.3g} MB for {name}, too little for two pieces of it; raise it"
+                f"bank: gigabytes: {config.gigabytes:g} leaves {budget / 1e6:.3g} MB for {name}, too little "
+                "for two pieces of it; raise it"
             ) from error
 
     def advance(self, step: int) -> None:
@@ -104,7 +116,8 @@ class Bank:
             return
         if self._next is not None:
             self._next.wait()
-        if self._next is None or self._next.generation != generation:  # the first one, or training stepped back
+        # the first one, or training stepped back
+        if self._next is None or self._next.generation != generation:
             self._next = _Generation(self._rotating, generation, 1 - self._half, self._device)
             self._next.wait()
         self._generation, self._half = generation, 1 - self._half
@@ -114,7 +127,9 @@ class Bank:
 
 
 class _Generation(threading.Thread):
-    """Reads a generation into the idle half of the shelves, on a stream of its own that waits for whoever still uses that half."""
+    """Reads a generation into the idle half of the shelves, on a stream of its own that waits for whoever
+    still uses that half.
+    """
 
     def __init__(self, shelves: list[Shelf], generation: int, half: int, device: torch.device):
         super().__init__(name="reading noises ahead")
@@ -144,7 +159,9 @@ class _Generation(threading.Thread):
 
 
 def _share(wanted: dict[str, int], budget: int) -> dict[str, int]:
-    """Share out a budget: whoever wants less than an equal part of what is left gets what it wants, the others an equal part."""
+    """Share out a budget: whoever wants less than an equal part of what is left gets what it wants, the
+    others an equal part.
+    """
     shares = {}
     for name in sorted(wanted, key=wanted.get):
         shares[name] = min(wanted[name], budget // (len(wanted) - len(shares)))

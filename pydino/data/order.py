@@ -1,7 +1,9 @@
-"""Which utterances a step sees. The order is a function of the seed alone: neither processes, workers nor restarts change it.
+"""Which utterances a step sees. The order is a function of the seed alone: neither processes, workers nor
+restarts change it.
 
-The utterances of epoch 0, 1, 2, ..., each in an order of its own, make one endless line; step s takes places s B to (s + 1) B of it. So
-an epoch visits every utterance once, batches are always full, and where training stands is one number.
+The utterances of epoch 0, 1, 2, ..., each in an order of its own, make one endless line; step s takes places
+s B to (s + 1) B of it. So an epoch visits every utterance once, batches are always full, and where training
+stands is one number.
 """
 
 from typing import Literal
@@ -18,24 +20,33 @@ class Order:
         hashes: (N,) uint64, ascending, as the data set has them.
         batch_size: B, over all processes.
         seed: of the order.
-        kind: ``shuffled``, or ``with_replacement``: every place of the line is drawn by itself, as in the papers' code, so that an epoch
-            misses a share 1/e of the utterances.
+        kind: ``shuffled``, or ``with_replacement``: every place of the line is drawn by itself, as in the
+            papers' code, so that an epoch misses a share 1/e of the utterances.
 
     Raises:
         UserError: fewer utterances than a batch takes.
     """
 
-    def __init__(self, hashes: np.ndarray, batch_size: int, seed: int, kind: Literal["shuffled", "with_replacement"] = "shuffled"):
+    def __init__(
+        self,
+        hashes: np.ndarray,
+        batch_size: int,
+        seed: int,
+        kind: Literal["shuffled", "with_replacement"] = "shuffled",
+    ):
         if len(hashes) < batch_size:
             raise UserError(
-                f"batch_size is {batch_size} but there are only {len(hashes)} utterances to learn from; lower batch_size in the "
+                f"batch_size is {batch_size} but there are only {len(hashes)} utterances to learn from; "
+                "lower batch_size in the "
                 "model's configuration, or use more recordings"
             )
         self.hashes, self.batch_size, self.seed, self.kind = hashes, batch_size, seed, kind
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return which visit of its utterance each row of a batch is, (B,), unique for an utterance, and its index, (B,), both int64."""
+        """Return which visit of its utterance each row of a batch is, (B,), unique for an utterance, and its
+        index, (B,), both int64.
+        """
         line = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         if self.kind == "with_replacement":
             return line, keyed_integers(0, len(self.hashes), self.seed, line, purpose("drawn utterance"))
@@ -44,7 +55,9 @@ class Order:
         for epoch in np.unique(epochs).tolist():
             if epoch not in self._orders:
                 self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1}
-                self._orders[epoch] = keyed_permutation(self.hashes, self.seed, epoch, purpose("order of utterances"))
+                self._orders[epoch] = keyed_permutation(
+                    self.hashes, self.seed, epoch, purpose("order of utterances")
+                )
             here = epochs == epoch
             indices[here] = self._orders[epoch][places[here]]
         return epochs, indices

@@ -1,4 +1,6 @@
-"""Reading what a bank holds: lists of noises and of room responses, and pieces of them at the wanted sample rate."""
+"""Reading what a bank holds: lists of noises and of room responses, and pieces of them at the wanted sample
+rate.
+"""
 
 from dataclasses import dataclass
 
@@ -24,7 +26,8 @@ class Reader:
     """Reads lists and pieces at one sample rate; of several channels the first is taken.
 
     Args:
-        options: of the features (FbankConfig or MfccConfig): the sample rate, and whether others are resampled.
+        options: of the features (FbankConfig or MfccConfig): the sample rate, and whether others are
+            resampled.
     """
 
     def __init__(self, options):
@@ -41,11 +44,16 @@ class Reader:
         except UserError as error:
             raise UserError(f"bank, {what}: {error}") from error
         if not paths:
-            raise UserError(f"bank, {what}: {table} is empty; give a list of recordings ('name path' a line), or none")
+            raise UserError(
+                f"bank, {what}: {table} is empty; give a list of recordings ('name path' a line), or none"
+            )
         for path in paths:
             location = parse_rxfilename(path)
             if location.is_pipe or location.offset:
-                raise UserError(f"bank, {what}: '{path}' in {table} is not a plain file; write the audio to files and list those")
+                raise UserError(
+                    f"bank, {what}: '{path}' in {table} is not a plain file; write the audio to files and "
+                    "list those"
+                )
         return paths
 
     def whole(self, path: str) -> Piece:
@@ -70,9 +78,11 @@ class Reader:
         return rounded
 
     def response(self, piece: Piece) -> np.ndarray:
-        """Return a room response as (length,) float16: from its peak on, where the direct path arrives, and with a peak of 1.
+        """Return a room response as (length,) float16: from its peak on, where the direct path arrives, and
+        with a peak of 1.
 
-        Float16 keeps a tail that fades by 60 dB as exact as its beginning, 11 bits, where 16-bit integers would leave it 6.
+        Float16 keeps a tail that fades by 60 dB as exact as its beginning, 11 bits, where 16-bit integers
+        would leave it 6.
         """
         samples = self._at_rate(piece.path, None, None)
         peak = int(np.argmax(np.abs(samples)))
@@ -92,6 +102,7 @@ class Reader:
         option = "allow_downsample" if rate > self._rate else "allow_upsample"
         if rate != self._rate and not getattr(self._options, option):
             raise UserError(
-                f"{path}: {rate} Hz where the features are of {self._rate} Hz; set '{option}: true' in their configuration to have it "
+                f"{path}: {rate} Hz where the features are of {self._rate} Hz; set '{option}: true' in "
+                "their configuration to have it "
                 "resampled, or list recordings of that rate"
             )

@@ -13,7 +13,8 @@ from .recordings import Piece
 class Shelf:
     """All the recordings of a list, or a choice of pieces of them, another one each generation.
 
-    A recording shorter than the longest run that may be asked for is stored repeated, so that any wanted run lies in one stretch.
+    A recording shorter than the longest run that may be asked for is stored repeated, so that any wanted run
+    lies in one stretch.
 
     Args:
         recordings: the list.
@@ -29,15 +30,35 @@ class Shelf:
         ValueError: where not all are held, half the budget does not take one piece.
     """
 
-    def __init__(self, recordings: list[Piece], read, form: torch.dtype, longest: int, budget: int, piece_length: int, key, device):
-        self._recordings, self._read, self._longest, self._piece_length, self._key = recordings, read, longest, piece_length, key
+    def __init__(
+        self,
+        recordings: list[Piece],
+        read,
+        form: torch.dtype,
+        longest: int,
+        budget: int,
+        piece_length: int,
+        key,
+        device,
+    ):
+        self._recordings, self._read, self._longest, self._piece_length, self._key = (
+            recordings,
+            read,
+            longest,
+            piece_length,
+            key,
+        )
         total = self.wanted_bytes(recordings, form, longest)
         self.rotates = total > budget
         # Two halves, so that the next generation is written while the present one is in use.
         self._capacity = (budget // 2 if self.rotates else total) // form.itemsize
-        if self.rotates and self._capacity < max(self._stored(min(piece.length, piece_length)) for piece in recordings):
+        if self.rotates and self._capacity < max(
+            self._stored(min(piece.length, piece_length)) for piece in recordings
+        ):
             raise ValueError(f"{budget} bytes do not take two pieces")
-        self._buffers = [torch.empty(self._capacity, dtype=form, device=device) for _ in range(2 if self.rotates else 1)]
+        self._buffers = [
+            torch.empty(self._capacity, dtype=form, device=device) for _ in range(2 if self.rotates else 1)
+        ]
         self._tables: list = [None, None]  # of each half: (first sample of each piece, samples of each piece)
         self._half = 0
 
@@ -50,7 +71,9 @@ class Shelf:
         return form.itemsize * sum(_stored(piece.length, longest) for piece in recordings)
 
     def chosen(self, generation: int) -> list[Piece]:
-        """Return what is held: everything, or as many pieces as fit, of every recording before any comes again."""
+        """Return what is held: everything, or as many pieces as fit, of every recording before any comes
+        again.
+        """
         if not self.rotates:
             return self._recordings
         chosen, room, turn = [], self._capacity, 0
@@ -71,8 +94,11 @@ class Shelf:
         stored = np.array([self._stored(piece.length) for piece in pieces])
         offsets = np.cumsum(stored) - stored
         with ThreadPoolExecutor(readers) as pool:
-            # map() of a pool reads everything at once, so where the memory of the host matters it is done in this thread.
-            contents = map(self._read, pieces) if readers == 1 else _ahead(pool, self._read, pieces, 2 * readers)
+            # map() of a pool reads everything at once, so where the memory of the host matters it is done in
+            # this thread.
+            contents = (
+                map(self._read, pieces) if readers == 1 else _ahead(pool, self._read, pieces, 2 * readers)
+            )
             for begin, size, content in zip(offsets.tolist(), stored.tolist(), contents, strict=True):
                 repeated = content if len(content) == size else np.resize(content, size)
                 self._buffers[half][begin : begin + size].copy_(torch.from_numpy(repeated))
@@ -89,7 +115,8 @@ class Shelf:
 
         Args:
             which: (n,) uniform draws of the recording.
-            where: (n,) uniform draws of the place; a recording shorter than ``length`` begins anywhere and repeats.
+            where: (n,) uniform draws of the place; a recording shorter than ``length`` begins anywhere and
+                repeats.
             length: at most ``longest``.
         """
         if length > self._longest:
@@ -97,11 +124,15 @@ class Shelf:
         offsets, lengths = self._tables[self._half]
         index = np.floor(which * len(lengths)).astype(np.int64)
         room = np.where(lengths[index] >= length, lengths[index] - length + 1, lengths[index])
-        return runs(self._buffers[self._half], offsets[index] + np.floor(where * room).astype(np.int64), length)
+        return runs(
+            self._buffers[self._half], offsets[index] + np.floor(where * room).astype(np.int64), length
+        )
 
 
 def runs(samples: torch.Tensor, first: np.ndarray, length: int) -> torch.Tensor:
-    """Return samples first[i] to first[i] + length - 1 as row i, (n, length): rows of an overlapping view, so that no index is made."""
+    """Return samples first[i] to first[i] + length - 1 as row i, (n, length): rows of an overlapping view, so
+    that no index is made.
+    """
     windows = samples.as_strided((len(samples) - length + 1, length), (1, 1))
     return windows.index_select(0, torch.from_numpy(first).to(samples.device, non_blocking=True))
 

@@ -1,4 +1,6 @@
-"""What both kinds of input ask of a pre-training directory: that it is up to date, and its utterances by their stored hash."""
+"""What both kinds of input ask of a pre-training directory: that it is up to date, and its utterances by
+their stored hash.
+"""
 
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from pydino.kaldi import read_table
 
 
 def check_current(data) -> None:
-    """Refuse a directory that may point into archives which were replaced since it was made, or are just being replaced.
+    """Refuse a directory that may point into archives which were replaced since it was made, or are just
+    being replaced.
 
     Raises:
         UserError: features or VAD of a source were made again, or that was interrupted.
@@ -17,7 +20,10 @@ def check_current(data) -> None:
     mark = Path(data) / ".done"
     reason = out_of_date(mark) if mark.exists() else ""  # one made by hand has no mark
     if reason:
-        raise UserError(f"{data} is out of date: {reason}; finish stage 2 (make_fbank.sh, compute_vad.sh), then run stage 3")
+        raise UserError(
+            f"{data} is out of date: {reason}; finish stage 2 (make_fbank.sh, compute_vad.sh), then run "
+            "stage 3"
+        )
 
 
 def read_hashes(data) -> tuple[np.ndarray, list[str]]:
@@ -34,5 +40,7 @@ def read_hashes(data) -> tuple[np.ndarray, list[str]]:
     order = np.argsort(hashes)
     hashes = hashes[order]
     if (hashes[1:] == hashes[:-1]).any():
-        raise UserError(f"{data}/utt2hash has two utterances with one number; make it again with steps/make_train_set.sh")
+        raise UserError(
+            f"{data}/utt2hash has two utterances with one number; make it again with steps/make_train_set.sh"
+        )
     return hashes, [keys[i] for i in order]

@@ -1,7 +1,8 @@
-"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence out of the way.
+"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence out of
+the way.
 
-Nothing here looks at a key but to find its features: the order, and every draw, hang on the hash in ``utt2hash``, and a directory that
-holds labels is refused.
+Nothing here looks at a key but to find its features: the order, and every draw, hang on the hash in
+``utt2hash``, and a directory that holds labels is refused.
 """
 
 from dataclasses import dataclass
@@ -23,20 +24,31 @@ def check_unlabelled(data) -> None:
     """Refuse a directory in which anything could tell one speaker, emotion or diagnosis from another.
 
     Raises:
-        UserError: a label map, transcripts or trials are there, or ``utt2spk`` maps an utterance to another name than its own.
+        UserError: a label map, transcripts or trials are there, or ``utt2spk`` maps an utterance to another
+            name than its own.
     """
     data = Path(data)
     if not data.is_dir():
         raise UserError(f"no directory {data}; steps/make_train_set.sh makes one")
-    labelled = [p.name for p in sorted(data.iterdir()) if p.name.startswith(("utt2", "spk2", "reco2")) and p.name not in UNLABELLED]
+    labelled = [
+        p.name
+        for p in sorted(data.iterdir())
+        if p.name.startswith(("utt2", "spk2", "reco2")) and p.name not in UNLABELLED
+    ]
     labelled += [name for name in ("text", "trials") if (data / name).exists()]
     if labelled:
-        raise UserError(f"{data} holds labels ({', '.join(labelled)}), and pre-training sees none; make it with steps/make_train_set.sh")
+        raise UserError(
+            f"{data} holds labels ({', '.join(labelled)}), and pre-training sees none; make it with "
+            "steps/make_train_set.sh"
+        )
     for name in ("utt2spk", "spk2utt"):
-        for key, other in read_table(data / name).items() if name == "utt2spk" or (data / name).exists() else ():
+        for key, other in (
+            read_table(data / name).items() if name == "utt2spk" or (data / name).exists() else ()
+        ):
             if key != other:
                 raise UserError(
-                    f"{data}/{name} maps {key} to {other}; where labels are hidden every utterance is its own speaker; "
+                    f"{data}/{name} maps {key} to {other}; where labels are hidden every utterance is its "
+                    "own speaker; "
                     "make the directory with steps/make_train_set.sh"
                 )
 
@@ -46,7 +58,8 @@ class Crops:
     """Crops of stored features, B utterances, V views, F columns.
 
     Attributes:
-        values: (sum of sizes B, F) float32; the first sizes[0] B rows are the first view of every utterance, one after another, and so on.
+        values: (sum of sizes B, F) float32; the first sizes[0] B rows are the first view of every utterance,
+            one after another, and so on.
         sizes: (V,) frames of each view.
     """
 
@@ -70,7 +83,8 @@ class TrainingSet:
         dim: columns of the features.
 
     Raises:
-        UserError: labels, missing files or keys, two utterances of one hash, or an utterance without a voiced frame.
+        UserError: labels, missing files or keys, two utterances of one hash, or an utterance without a voiced
+            frame.
     """
 
     def __init__(self, data):
@@ -80,7 +94,10 @@ class TrainingSet:
         self.hashes, self._keys = read_hashes(data)
         features = read_table(data / "feats.scp")
         if features.keys() != set(self._keys):
-            raise UserError(f"{data}: feats.scp and utt2hash name different utterances; make it again with steps/make_train_set.sh")
+            raise UserError(
+                f"{data}: feats.scp and utt2hash name different utterances; make it again with "
+                "steps/make_train_set.sh"
+            )
         self._reader = ChunkReader(features)
         self.dim = self._reader.dim
         self._voiced = self._read_voiced(data) if (data / "vad.scp").exists() else None
@@ -99,24 +116,38 @@ class TrainingSet:
                 continue
             voiced = decisions > 0.5
             if len(voiced) != self._reader.num_frames(key):
-                raise UserError(f"{data}: '{key}' has {self._reader.num_frames(key)} frames but {len(voiced)} VAD decisions")
+                raise UserError(
+                    f"{data}: '{key}' has {self._reader.num_frames(key)} frames but {len(voiced)} VAD "
+                    "decisions"
+                )
             if not voiced.any():
-                raise UserError(f"{data}: '{key}' has no voiced frame; make the directory again with steps/make_train_set.sh")
+                raise UserError(
+                    f"{data}: '{key}' has no voiced frame; make the directory again with "
+                    "steps/make_train_set.sh"
+                )
             packed[places[key]] = np.packbits(voiced)  # a million utterances of 8 s are 100 MB so
             self.lengths[places[key]] = voiced.sum()
         missing = [key for key, place in places.items() if packed[place] is None]
         if missing:
-            raise UserError(f"{data}/vad.scp: '{missing[0]}' is not in it; make the directory again with steps/make_train_set.sh")
+            raise UserError(
+                f"{data}/vad.scp: '{missing[0]}' is not in it; make the directory again with "
+                "steps/make_train_set.sh"
+            )
         return packed
 
     def collect(self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Crops:
-        """Read crops of utterances ``indices`` (B,) from frames ``starts`` (B, V) on, ``sizes`` (V,) frames each; silence is not counted.
+        """Read crops of utterances ``indices`` (B,) from frames ``starts`` (B, V) on, ``sizes`` (V,) frames
+        each; silence is not counted.
 
-        An utterance shorter than a crop is repeated from its beginning: frame i of a crop is frame (start + i) mod length.
+        An utterance shorter than a crop is repeated from its beginning: frame i of a crop is frame (start +
+            i) mod length.
         """
         ends = np.cumsum(sizes) * len(indices)
         values = np.empty((ends[-1], self.dim), dtype=np.float32)
-        views = [values[end - size * len(indices) : end].reshape(len(indices), size, -1) for end, size in zip(ends, sizes, strict=True)]
+        views = [
+            values[end - size * len(indices) : end].reshape(len(indices), size, -1)
+            for end, size in zip(ends, sizes, strict=True)
+        ]
         for row, index in enumerate(indices.tolist()):
             self._read([view[row] for view in views], index, starts[row])
         return Crops(torch.from_numpy(values), sizes)
@@ -128,7 +159,9 @@ class TrainingSet:
         if self._voiced is not None:
             frames = np.flatnonzero(np.unpackbits(self._voiced[index], count=self._reader.num_frames(key)))
         places = [
-            frames[start : start + len(crop)] if start + len(crop) <= length else frames[np.arange(start, start + len(crop)) % length]
+            frames[start : start + len(crop)]
+            if start + len(crop) <= length
+            else frames[np.arange(start, start + len(crop)) % length]
             for crop, start in zip(crops, starts.tolist(), strict=True)
         ]
         spans = [(int(at.min()), int(at.max()) + 1) for at in places]

@@ -16,7 +16,8 @@ class ViewMaker:
 
     Args:
         crops: how many of which.
-        augment: what is done to the views that the student alone sees, and to those that the teacher sees too.
+        augment: what is done to the views that the student alone sees, and to those that the teacher sees
+            too.
         normalisation: of each crop by itself.
         feature_dim: F.
         frame_shift: seconds.
@@ -26,19 +27,31 @@ class ViewMaker:
     """
 
     def __init__(
-        self, crops: CropConfig, augment: tuple[AugmentConfig, AugmentConfig], normalisation: NormalisationConfig, feature_dim: int,
-        frame_shift: float, seed: int, device, waveforms: WaveformViews | None = None,
+        self,
+        crops: CropConfig,
+        augment: tuple[AugmentConfig, AugmentConfig],
+        normalisation: NormalisationConfig,
+        feature_dim: int,
+        frame_shift: float,
+        seed: int,
+        device,
+        waveforms: WaveformViews | None = None,
     ):
         self._waveforms = waveforms
-        student, teacher = (PowerMelAugmenter(config, feature_dim, frame_shift, seed, device) for config in augment)
+        student, teacher = (
+            PowerMelAugmenter(config, feature_dim, frame_shift, seed, device) for config in augment
+        )
         self._normalisation, self._device = normalisation, torch.device(device)
         self._groups = list(zip(view_groups(crops), (teacher, student), strict=False))
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> list[torch.Tensor]:
-        """Return the global views (G B, L, F), then, if there are any, the local ones (V B, L', F); views first, then utterances."""
+        """Return the global views (G B, L, F), then, if there are any, the local ones (V B, L', F); views
+        first, then utterances.
+        """
         result = []
-        with torch.autocast(self._device.type, enabled=False):  # powers and sums over frames do not bear 16 bits
+        # powers and sums over frames do not bear 16 bits
+        with torch.autocast(self._device.type, enabled=False):
             for (views, augment), x in zip(self._groups, self._features(batch), strict=True):
                 draws = augment.draws(batch.visits, batch.hashes, views)
                 x = normalise_batch(augment(x, draws, len(views)), self._normalisation)
@@ -51,7 +64,10 @@ class ViewMaker:
             return self._waveforms(batch)
         values, sizes = batch.content.values.to(self._device, non_blocking=True), batch.content.sizes
         rows = [sizes[views].sum() * len(batch.hashes) for views, _ in self._groups]
-        return [x.unflatten(0, (-1, sizes[views[0]])) for x, (views, _) in zip(values.split(rows), self._groups, strict=True)]
+        return [
+            x.unflatten(0, (-1, sizes[views[0]]))
+            for x, (views, _) in zip(values.split(rows), self._groups, strict=True)
+        ]
 
 
 def view_groups(crops: CropConfig) -> list[np.ndarray]:
@@ -61,10 +77,13 @@ def view_groups(crops: CropConfig) -> list[np.ndarray]:
 
 
 def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:
-    """Normalise crops (N, T, F), each by itself, as :func:`pydino.audio.normalise` does utterances; ``x`` may be overwritten."""
+    """Normalise crops (N, T, F), each by itself, as :func:`pydino.audio.normalise` does utterances; ``x`` may
+    be overwritten.
+    """
     if config.kind == "none":
         return x
     if config.kind == "mean" and not config.norm_vars:  # the usual case; float32 is enough for a crop's mean
         return x.sub_(x.mean(1, keepdim=True))
-    columns = normalise(x.transpose(0, 1).flatten(1), config)  # (T, N F): time first, as the utterance-wise functions have it
+    # (T, N F): time first, as the utterance-wise functions have it
+    columns = normalise(x.transpose(0, 1).flatten(1), config)
     return columns.unflatten(1, (len(x), -1)).transpose(0, 1).contiguous()

@@ -1,4 +1,6 @@
-"""Batches of crops by step number, each the same whoever asks and whenever, and reading them ahead of the step that needs them."""
+"""Batches of crops by step number, each the same whoever asks and whenever, and reading them ahead of the
+step that needs them.
+"""
 
 import queue
 import signal
@@ -25,7 +27,8 @@ class Batch:
 
     Attributes:
         step: the step it belongs to.
-        visits: (B,) int64, which visit of its utterance each row is; the epoch, where every epoch visits every utterance once.
+        visits: (B,) int64, which visit of its utterance each row is; the epoch, where every epoch visits
+            every utterance once.
         hashes: (B,) uint64.
         content: what was read for them.
         seconds: of audio in all crops together.
@@ -60,15 +63,24 @@ class ViewSampler(Dataset):
     """
 
     def __init__(
-        self, dataset, crops: CropConfig, order: Order, frame_shift: float, seed: int, speed_factors: tuple[float, ...] = (1.0,),
-        rank: int = 0, world: int = 1, accumulation: int = 1,
-    ):  # fmt: skip
+        self,
+        dataset,
+        crops: CropConfig,
+        order: Order,
+        frame_shift: float,
+        seed: int,
+        speed_factors: tuple[float, ...] = (1.0,),
+        rank: int = 0,
+        world: int = 1,
+        accumulation: int = 1,
+    ):
         self.dataset, self.order, self.seed, self.speed_factors = dataset, order, seed, list(speed_factors)
         self.rank, self.world, self.accumulation = rank, world, accumulation
         self.size, rest = divmod(order.batch_size, world * accumulation)  # of one pass of one process
         if rest or self.size < 2:
             raise UserError(
-                f"batch_size {order.batch_size} cannot be shared out among {world} processes in {accumulation} passes each, two "
+                f"batch_size {order.batch_size} cannot be shared out among {world} processes in "
+                f"{accumulation} passes each, two "
                 "utterances or more at a time; change batch_size or compute.accumulation"
             )
         self._place = CropPlacer(crops, frame_shift, seed)
@@ -96,8 +108,11 @@ class ViewSampler(Dataset):
             content = self.dataset.collect(indices, self._place.starts(visits, hashes, lengths, sizes), sizes)
         else:
             factors = drawn_factors(self.speed_factors, self.seed, visits, hashes)
-            heard = np.maximum(1, np.floor(lengths / factors)).astype(np.int64)  # frames at the speed at which they are heard
-            starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(np.int64)
+            # frames at the speed at which they are heard
+            heard = np.maximum(1, np.floor(lengths / factors)).astype(np.int64)
+            starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(
+                np.int64
+            )
             content = self.dataset.collect(indices, starts, sizes, factors)
         return Batch(step, visits, hashes, content, seconds)
 
@@ -108,16 +123,23 @@ def batches(sampler: ViewSampler, first_step: int, last_step: int, workers: int 
     Args:
         sampler: what to read.
         first_step, last_step: of the run.
-        workers: processes that read; 0: a thread of this one, which is enough where the step takes most of the time.
+        workers: processes that read; 0: a thread of this one, which is enough where the step takes most of
+            the time.
         pin: hand on memory that a GPU can fetch by itself.
     """
     if workers == 0:
         yield from _read_by_thread(sampler, first_step, last_step)
         return
     loader = DataLoader(
-        sampler, batch_size=None, sampler=range(first_step, last_step), num_workers=workers, collate_fn=_as_it_is, pin_memory=pin,
-        prefetch_factor=2, multiprocessing_context="forkserver",
-    )  # fmt: skip
+        sampler,
+        batch_size=None,
+        sampler=range(first_step, last_step),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin,
+        prefetch_factor=2,
+        multiprocessing_context="forkserver",
+    )
     with _deaf_processes():
         iterator = iter(loader)
     yield from iterator
@@ -125,9 +147,11 @@ def batches(sampler: ViewSampler, first_step: int, last_step: int, workers: int 
 
 @contextmanager
 def _deaf_processes():
-    """Processes that are started inside do not hear SIGTERM and SIGUSR1: they end when they are told that there is nothing more to read.
+    """Processes that are started inside do not hear SIGTERM and SIGUSR1: they end when they are told that
+    there is nothing more to read.
 
-    torchrun and Slurm signal all processes there are, to have the one that trains save. It could not without the batch it waits for.
+    torchrun and Slurm signal all processes there are, to have the one that trains save. It could not without
+    the batch it waits for.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     resource_tracker.ensure_running()  # multiprocessing's helper; starting it lets SIGTERM in again

@@ -1,11 +1,14 @@
-"""From a batch of audio to features of its views, on the device: crops cut, speed changed, waveforms augmented, windows transformed.
+"""From a batch of audio to features of its views, on the device: crops cut, speed changed, waveforms
+augmented, windows transformed.
 
-A crop of L frames from frame f of an utterance, nothing done to it, has the values of frames f to f + L - 1 of the features of the whole
-utterance (silence cut out): the crop brings the samples that its first and last windows reach out to, and at the ends of the utterance
-those are mirrored, as in Kaldi without snip_edges. An utterance shorter than a crop is repeated from its beginning; only the windows over
-the seam then hear what they do not in the features of the whole.
+A crop of L frames from frame f of an utterance, nothing done to it, has the values of frames f to f + L - 1
+of the features of the whole utterance (silence cut out): the crop brings the samples that its first and last
+windows reach out to, and at the ends of the utterance those are mirrored, as in Kaldi without snip_edges. An
+utterance shorter than a crop is repeated from its beginning; only the windows over the seam then hear what
+they do not in the features of the whole.
 
-Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F columns.
+Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F
+columns.
 """
 
 from dataclasses import dataclass
@@ -28,7 +31,9 @@ _ENDLESS = 1 << 30  # samples; twice that, 37 hours, is what a batch may hold
 
 @dataclass
 class _Place:
-    """Where the crops of some rows lie; everything is in samples, (n,), and positions count from the beginning of the piece."""
+    """Where the crops of some rows lie; everything is in samples, (n,), and positions count from the
+    beginning of the piece.
+    """
 
     offset: np.ndarray  # of the piece in the batch
     length: np.ndarray  # of the piece
@@ -43,7 +48,8 @@ class WaveformViews:
     """Features of views, from audio.
 
     Args:
-        groups: for each group of views of one length, their numbers (columns of ``Waveforms.starts``) and how they are augmented.
+        groups: for each group of views of one length, their numbers (columns of ``Waveforms.starts``) and how
+            they are augmented.
         options: of the features, FbankConfig or MfccConfig.
         bank: noises and room responses.
         speed_factors: one is drawn for each visit of an utterance, for all its views.
@@ -54,28 +60,45 @@ class WaveformViews:
         dim: F.
 
     Raises:
-        UserError: an augmentation without anything to do it with, or options that say nothing about crops: ``dither`` (noise is
-            what augmentation adds) and ``subtract_mean`` (the normalisation of crops does it).
+        UserError: an augmentation without anything to do it with, or options that say nothing about crops:
+            ``dither`` (noise is what augmentation adds) and ``subtract_mean`` (the normalisation of crops
+            does it).
     """
 
     def __init__(
-        self, groups: list[tuple[np.ndarray, WaveformAugmentConfig]], options, bank: Bank, speed_factors: list[float], seed: int, device
+        self,
+        groups: list[tuple[np.ndarray, WaveformAugmentConfig]],
+        options,
+        bank: Bank,
+        speed_factors: list[float],
+        seed: int,
+        device,
     ):
         if options.dither or options.subtract_mean:
-            raise UserError("features of audio input are made without dither and subtract_mean; set 'dither: 0' and 'subtract_mean: false'")
+            raise UserError(
+                "features of audio input are made without dither and subtract_mean; set 'dither: 0' and "
+                "'subtract_mean: false'"
+            )
         self._bank, self._options, self._seed, self._device = bank, options, seed, torch.device(device)
         self._extractor = dict(KINDS.values())[type(options)](options, device)
         self.dim = self._extractor.dim
         rate = options.sample_frequency
-        self._groups = [(numbers, WaveformAugmenter(augment, bank, rate, seed, device)) for numbers, augment in groups]
+        self._groups = [
+            (numbers, WaveformAugmenter(augment, bank, rate, seed, device)) for numbers, augment in groups
+        ]
         self._factors = list(speed_factors)
-        self._changers = {factor: SpeedChanger(factor, device) for factor in set(speed_factors) if factor != 1}
+        self._changers = {
+            factor: SpeedChanger(factor, device) for factor in set(speed_factors) if factor != 1
+        }
         size, shift = options.window_size, options.window_shift
-        self._margin = 0 if options.snip_edges else size // 2 - shift // 2  # samples before the crop that its first window reaches
+        # samples before the crop that its first window reaches
+        self._margin = 0 if options.snip_edges else size // 2 - shift // 2
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> list[torch.Tensor]:
-        """Return the features of each group of views, (N, L, F) float32; the content of ``batch`` is :class:`Waveforms`."""
+        """Return the features of each group of views, (N, L, F) float32; the content of ``batch`` is
+        :class:`Waveforms`.
+        """
         self._bank.advance(batch.step)
         content = batch.content
         samples = content.samples.to(self._device, non_blocking=True)
@@ -115,7 +138,8 @@ class WaveformViews:
     def _cut(self, samples, place: _Place, first: int, count: int, context: int) -> torch.Tensor:
         """Return samples start + first to start + first + count - 1 of each crop, (n, count) float32.
 
-        What lies outside the piece is mirrored, but zero among the first ``context``; a crop that reaches past the end wraps.
+        What lies outside the piece is mirrored, but zero among the first ``context``; a crop that reaches
+        past the end wraps.
         """
         begin = place.start + first
         outside = np.flatnonzero((begin < 0) | (begin + count > place.length))
@@ -124,14 +148,19 @@ class WaveformViews:
         # Those that need more care are cut anywhere first.
         waves = runs(samples, np.clip(place.offset + begin, 0, len(samples) - count), count).float()
         if len(outside):
-            waves.index_copy_(0, _to(outside, self._device), self._cut_at_ends(samples, place.rows(outside), first, count, context))
+            waves.index_copy_(
+                0,
+                _to(outside, self._device),
+                self._cut_at_ends(samples, place.rows(outside), first, count, context),
+            )
         return waves
 
     def _cut_at_ends(self, samples, place: _Place, first: int, count: int, context: int) -> torch.Tensor:
         """As :meth:`_cut`, for crops that reach out of their piece: an index for each sample.
 
-        The piece is repeated with a period of whole frames, so that a frame has its place among the others every time. A crop that
-        reaches out by less than a frame is not repeated but mirrored: that is what rounding does to lengths at another speed.
+        The piece is repeated with a period of whole frames, so that a frame has its place among the others
+        every time. A crop that reaches out by less than a frame is not repeated but mirrored: that is what
+        rounding does to lengths at another speed.
         """
         shift = self._options.window_shift
         period = np.maximum((place.length + shift // 2) // shift, 1) * shift

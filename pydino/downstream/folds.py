@@ -12,13 +12,16 @@ def default_fold_count(speakers: int) -> int:
     return min(speakers, LEAVE_ONE_OUT_UP_TO)
 
 
-def assign_folds(speakers: np.ndarray, folds: int, strata: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+def assign_folds(
+    speakers: np.ndarray, folds: int, strata: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
     """Deal whole speakers to folds, in a keyed order that depends on nothing but the seed.
 
     Args:
         speakers: (N,) ints from 0 to S - 1, the speaker of each utterance.
         folds: K, from 2 to S.
-        strata: (N,) ints; the speakers are dealt by their commonest value, so that folds are alike in it. None for none.
+        strata: (N,) ints; the speakers are dealt by their commonest value, so that folds are alike in it.
+            None for none.
         seed: of the order within a stratum.
 
     Returns:
@@ -29,7 +32,10 @@ def assign_folds(speakers: np.ndarray, folds: int, strata: np.ndarray | None = N
     """
     count = int(speakers.max()) + 1
     if not 2 <= folds <= count:
-        raise ValueError(f"{count} speakers cannot be dealt to {folds} folds; the number of folds must be from 2 to the number of speakers")
+        raise ValueError(
+            f"{count} speakers cannot be dealt to {folds} folds; the number of folds must be from 2 to the "
+            "number of speakers"
+        )
     shuffled = keyed_permutation(count, seed, purpose("folds"))
     if strata is not None:
         table = np.zeros((count, int(strata.max()) + 1), dtype=np.int64)

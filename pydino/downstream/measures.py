@@ -1,12 +1,15 @@
-"""How good class and number predictions are, with intervals by bootstrap over speakers. Everything follows from the speakers'
-confusion counts (or sums of errors), so that a resample is a weighted sum of them."""
+"""How good class and number predictions are, with intervals by bootstrap over speakers. Everything follows
+from the speakers' confusion counts (or sums of errors), so that a resample is a weighted sum of them.
+"""
 
 import numpy as np
 
 from pydino.backend import draw_counts
 
 
-def speaker_confusions(truth: np.ndarray, predicted: np.ndarray, speakers: np.ndarray, classes: int) -> np.ndarray:
+def speaker_confusions(
+    truth: np.ndarray, predicted: np.ndarray, speakers: np.ndarray, classes: int
+) -> np.ndarray:
     """Count (S, K, K): utterances of speaker s, of class i, taken for class j. All arguments (N,) ints."""
     counts = np.zeros((int(speakers.max()) + 1, classes, classes), dtype=np.int64)
     np.add.at(counts, (speakers, truth, predicted), 1)
@@ -44,8 +47,12 @@ def bootstrap_classes(confusions: np.ndarray, resamples: int = 1000, seed: int =
     return class_measures((counts @ confusions.reshape(speakers, -1)).reshape(resamples, classes, classes))
 
 
-def bootstrap_error(errors: np.ndarray, speakers: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """Return the mean absolute error (B,) of resamples of whole speakers; errors (N,) absolute, speakers (N,) ints."""
+def bootstrap_error(
+    errors: np.ndarray, speakers: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return the mean absolute error (B,) of resamples of whole speakers; errors (N,) absolute, speakers (N,)
+    ints.
+    """
     sums, sizes = np.bincount(speakers, weights=errors), np.bincount(speakers)
     counts = draw_counts(len(sums), resamples, seed)
     return (counts @ sums) / (counts @ sizes)

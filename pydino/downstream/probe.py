@@ -1,8 +1,8 @@
 """Classifiers on frozen embeddings: logistic regression for classes, ridge regression for numbers.
 
-Each fold is predicted by a model trained on the other folds. Features are standardised with the mean and standard deviation of
-the training folds, and the strength of the regularisation is chosen by cross-validation inside the training folds, by speaker
-there too: the test fold is never looked at.
+Each fold is predicted by a model trained on the other folds. Features are standardised with the mean and
+standard deviation of the training folds, and the strength of the regularisation is chosen by cross-validation
+inside the training folds, by speaker there too: the test fold is never looked at.
 """
 
 import warnings
@@ -19,8 +19,11 @@ PENALTIES = (1e5, 1e4, 1e3, 1e2, 1e1, 1.0)  # of ridge regression on standardise
 _INNER_FOLDS = 3
 
 
-def predict_classes(vectors: np.ndarray, labels: np.ndarray, speakers: np.ndarray, folds: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Predict the class of every utterance by L2-regularised multinomial logistic regression, classes weighted alike.
+def predict_classes(
+    vectors: np.ndarray, labels: np.ndarray, speakers: np.ndarray, folds: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Predict the class of every utterance by L2-regularised multinomial logistic regression, classes
+    weighted alike.
 
     C is the one of ``INVERSE_STRENGTHS`` with the best unweighted average recall inside the training folds.
 
@@ -49,8 +52,11 @@ def predict_classes(vectors: np.ndarray, labels: np.ndarray, speakers: np.ndarra
     return _cross_predict(vectors, labels, speakers, folds, path, recall, labels, seed).astype(np.int64)
 
 
-def predict_numbers(vectors: np.ndarray, values: np.ndarray, speakers: np.ndarray, folds: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Predict a number for every utterance by ridge regression, b = (X'X + a I)^-1 X'(y - mean y) on standardised X.
+def predict_numbers(
+    vectors: np.ndarray, values: np.ndarray, speakers: np.ndarray, folds: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Predict a number for every utterance by ridge regression, b = (X'X + a I)^-1 X'(y - mean y) on
+    standardised X.
 
     a is the one of ``PENALTIES`` with the least mean absolute error inside the training folds.
 
@@ -67,16 +73,28 @@ def predict_numbers(vectors: np.ndarray, values: np.ndarray, speakers: np.ndarra
     def closeness(truth, predicted):
         return -np.abs(truth - predicted).mean()
 
-    return _cross_predict(vectors, np.asarray(values, dtype=np.float64), speakers, folds, path, closeness, None, seed)
+    return _cross_predict(
+        vectors, np.asarray(values, dtype=np.float64), speakers, folds, path, closeness, None, seed
+    )
 
 
 def _cross_predict(vectors, targets, speakers, folds, path, goodness, strata, seed) -> np.ndarray:
-    """Predict each fold from the others. ``path(train_x, train_y, test_x)`` yields predictions from strong to weak regularisation."""
+    """Predict each fold from the others. ``path(train_x, train_y, test_x)`` yields predictions from strong to
+    weak regularisation.
+    """
     vectors = np.asarray(vectors, dtype=np.float64)
     predicted = np.empty(len(targets))
     for fold in np.unique(folds):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        chosen = _choose(vectors[train], targets[train], speakers[train], path, goodness, None if strata is None else strata[train], seed)
+        chosen = _choose(
+            vectors[train],
+            targets[train],
+            speakers[train],
+            path,
+            goodness,
+            None if strata is None else strata[train],
+            seed,
+        )
         train_x, test_x = _standardise(vectors[train], vectors[test])
         for step, prediction in enumerate(path(train_x, targets[train], test_x)):
             if step == chosen:
@@ -88,7 +106,11 @@ def _cross_predict(vectors, targets, speakers, folds, path, goodness, strata, se
 def _choose(vectors, targets, speakers, path, goodness, strata, seed) -> int:
     """The place on the path that predicts held-out speakers best; the strongest regularisation on a tie."""
     _, numbers = np.unique(speakers, return_inverse=True)
-    folds = assign_folds(numbers, min(_INNER_FOLDS, int(numbers.max()) + 1), strata, seed) if numbers.max() > 0 else None
+    folds = (
+        assign_folds(numbers, min(_INNER_FOLDS, int(numbers.max()) + 1), strata, seed)
+        if numbers.max() > 0
+        else None
+    )
     if folds is None or (strata is not None and not _all_classes_everywhere(strata, folds)):
         return 1  # nothing to choose by: the second strongest is a sober default
     predictions = []
@@ -97,7 +119,10 @@ def _choose(vectors, targets, speakers, path, goodness, strata, seed) -> int:
         train_x, test_x = _standardise(vectors[train], vectors[test])
         predictions.append((np.flatnonzero(test), list(path(train_x, targets[train], test_x))))
     places = np.concatenate([test for test, _ in predictions])
-    scores = [goodness(targets[places], np.concatenate([steps[i] for _, steps in predictions])) for i in range(len(predictions[0][1]))]
+    scores = [
+        goodness(targets[places], np.concatenate([steps[i] for _, steps in predictions]))
+        for i in range(len(predictions[0][1]))
+    ]
     return int(np.argmax(scores))
 
 
@@ -107,7 +132,9 @@ def _all_classes_everywhere(labels: np.ndarray, folds: np.ndarray) -> bool:
 
 
 def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Zero mean and unit variance by the training side; a dimension that is constant there is left at zero."""
+    """Zero mean and unit variance by the training side; a dimension that is constant there is left at
+    zero.
+    """
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     constant = deviation <= 1e-6 * np.abs(mean)  # up to the rounding of float32
     scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))

@@ -6,5 +6,13 @@ from .model_folder import ModelConfig, load, read_model_config, save_model
 from .stored_features import StoredFeatures, read_front_end
 
 __all__ = [
-    "FrontEnd", "FrontEndConfig", "Model", "ModelConfig", "StoredFeatures", "load", "read_front_end", "read_model_config", "save_model",
+    "FrontEnd",
+    "FrontEndConfig",
+    "Model",
+    "ModelConfig",
+    "StoredFeatures",
+    "load",
+    "read_front_end",
+    "read_model_config",
+    "save_model",
 ]

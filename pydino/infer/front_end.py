@@ -1,8 +1,8 @@
 """The front end: from a waveform, or from features already stored, to what the encoder sees.
 
-One order in training and extraction alike: features, frames of silence removed by VAD, then normalisation, so that the mean
-that is subtracted is that of the speech. (The papers train on trimmed audio but normalise before trimming at test:
-``normalise_after_vad: false``.)
+One order in training and extraction alike: features, frames of silence removed by VAD, then normalisation, so
+that the mean that is subtracted is that of the speech. (The papers train on trimmed audio but normalise
+before trimming at test: ``normalise_after_vad: false``.)
 
 Axes: S samples, T frames, F columns of the features.
 """
@@ -38,16 +38,21 @@ class FrontEndConfig:
         """Return the options of the features, checked: FbankConfig or MfccConfig.
 
         Raises:
-            ConfigError: unknown kind, key or value, or a sample rate that is not the front end's; names ``where``.
+            ConfigError: unknown kind, key or value, or a sample rate that is not the front end's; names
+                ``where``.
         """
         options = dict(self.features)
         kind = options.pop("kind", None)
         if kind not in KINDS:
-            raise ConfigError(f"{where}: features.kind must be one of {', '.join(KINDS)}, got {kind!r}{nearest(kind, KINDS)}")
+            raise ConfigError(
+                f"{where}: features.kind must be one of {', '.join(KINDS)}, got "
+                f"{kind!r}{nearest(kind, KINDS)}"
+            )
         checked = config_from_dict(KINDS[kind][0], options, where=f"{where}: features")
         if checked.sample_frequency != self.sample_rate:
             raise ConfigError(
-                f"{where}: sample_rate is {self.sample_rate} but features.sample_frequency {checked.sample_frequency:g}; they must agree"
+                f"{where}: sample_rate is {self.sample_rate} but features.sample_frequency "
+                f"{checked.sample_frequency:g}; they must agree"
             )
         return checked
 
@@ -67,29 +72,41 @@ class FrontEnd:
         self._extract = KINDS[config.features["kind"]][1](self.options, device)
         self.dim = self._extract.dim  # F
 
-    def from_waveform(self, waveform, rate: int, keep_silence: bool = False, name: str = "") -> tuple[torch.Tensor, bool]:
+    def from_waveform(
+        self, waveform, rate: int, keep_silence: bool = False, name: str = ""
+    ) -> tuple[torch.Tensor, bool]:
         """Return the encoder's input (T, F) of a waveform, and whether any frame of it was voiced.
 
         Args:
             waveform: (S,) real numbers from -1 to 1; int16 samples are taken for what they are and scaled.
             rate: Hz.
             keep_silence: skip the VAD.
-            name: of the utterance; keys the dither, where the features have any, as its key does in a data directory.
+            name: of the utterance; keys the dither, where the features have any, as its key does in a data
+                directory.
 
         Raises:
-            UserError: several channels, samples that are not numbers, a rate that may not be resampled, or less than a window.
+            UserError: several channels, samples that are not numbers, a rate that may not be resampled, or
+                less than a window.
         """
         samples = np.asarray(waveform)
         if samples.ndim != 1:
-            raise UserError(f"a waveform of shape {samples.shape}; expected one channel, (samples,): pick a channel or take their mean")
-        samples = samples.astype(np.float32) / np.float32(32768) if samples.dtype == np.int16 else samples.astype(np.float32)
+            raise UserError(
+                f"a waveform of shape {samples.shape}; expected one channel, (samples,): pick a channel or "
+                "take their mean"
+            )
+        samples = (
+            samples.astype(np.float32) / np.float32(32768)
+            if samples.dtype == np.int16
+            else samples.astype(np.float32)
+        )
         if not np.isfinite(samples).all():
             raise UserError("samples that are NaN or infinite; look at how the recording was made")
         samples = self._at_rate(samples, rate) * np.float32(self.config.waveform_scale)
         features, energies = self._extract.with_energy([torch.from_numpy(samples)], [utterance_hash(name)])
         if len(features[0]) == 0:
             raise UserError(
-                f"{len(samples)} samples at {self.config.sample_rate} Hz are shorter than one window ({self.options.frame_length:g} ms); "
+                f"{len(samples)} samples at {self.config.sample_rate} Hz are shorter than one window "
+                f"({self.options.frame_length:g} ms); "
                 "leave it out"
             )
         vad = None if keep_silence else self.config.vad
@@ -103,7 +120,8 @@ class FrontEnd:
         if not allowed:
             option = "allow_downsample" if rate > wanted else "allow_upsample"
             raise UserError(
-                f"recorded at {rate} Hz, but the model hears {wanted} Hz and its features have {option}: false; resample it first "
+                f"recorded at {rate} Hz, but the model hears {wanted} Hz and its features have {option}: "
+                "false; resample it first "
                 f"(sox in.wav -r {wanted} out.wav)"
             )
         return resample(samples, rate, wanted)
@@ -116,8 +134,8 @@ class FrontEnd:
             voiced: (T,), bool or Kaldi's 0.0 and 1.0; None keeps every frame.
 
         Returns:
-            The encoder's input, and whether any frame was voiced. Where none is, every frame is kept: a poor embedding serves
-            better than a trial without one, and the caller warns.
+            The encoder's input, and whether any frame was voiced. Where none is, every frame is kept: a poor
+            embedding serves better than a trial without one, and the caller warns.
 
         Raises:
             ValueError: ``voiced`` is not of T frames.

@@ -12,11 +12,11 @@ from pydino.base import warn
 
 from .front_end import FrontEnd
 
-# A longer utterance is embedded in equal pieces and the mean of their embeddings, weighted by their lengths, stands for it:
-# memory stays bounded. Five minutes of speech; the mean moves little after the first.
+# A longer utterance is embedded in equal pieces and the mean of their embeddings, weighted by their lengths,
+# stands for it: memory stays bounded. Five minutes of speech; the mean moves little after the first.
 MAX_FRAMES = 30_000
-# Frames of a batch on a GPU. On a CPU every utterance goes alone: a batch gains nothing there, and an embedding is then the
-# same to the last bit whatever the company, and so whatever the number of jobs.
+# Frames of a batch on a GPU. On a CPU every utterance goes alone: a batch gains nothing there, and an
+# embedding is then the same to the last bit whatever the company, and so whatever the number of jobs.
 GPU_BATCH_FRAMES = 120_000
 
 
@@ -56,17 +56,21 @@ class Model:
         return self.embed_features([features])[0]
 
     def embed_features(self, features: list) -> np.ndarray:
-        """Return the embeddings (N, D) float32 of what :meth:`FrontEnd.prepare` made: N arrays or tensors (T, F).
+        """Return the embeddings (N, D) float32 of what :meth:`FrontEnd.prepare` made: N arrays or tensors (T,
+        F).
 
-        Batches hold utterances of one length only, so that nothing is padded and no utterance feels its neighbours. One of fewer
-        frames than the encoder needs (``encoder.min_frames``) is repeated, from its start, until it has them; one of more than
-        MAX_FRAMES is embedded in pieces.
+        Batches hold utterances of one length only, so that nothing is padded and no utterance feels its
+        neighbours. One of fewer frames than the encoder needs (``encoder.min_frames``) is repeated, from its
+        start, until it has them; one of more than MAX_FRAMES is embedded in pieces.
         """
         pieces = []  # (frames, utterance, tensor): what the encoder sees
         for utterance, matrix in enumerate(features):
             matrix = torch.as_tensor(matrix, dtype=torch.float32)
             if matrix.ndim != 2 or len(matrix) == 0 or matrix.shape[1] != self.front_end.dim:
-                raise ValueError(f"features of shape {tuple(matrix.shape)}; expected (frames, {self.front_end.dim}) with a frame or more")
+                raise ValueError(
+                    f"features of shape {tuple(matrix.shape)}; expected (frames, {self.front_end.dim}) with "
+                    "a frame or more"
+                )
             for piece in self._pieces(matrix):
                 pieces.append((len(piece), utterance, piece))
         total = np.zeros((len(features), self.embedding_dim), dtype=np.float64)

@@ -1,7 +1,8 @@
-"""A model is a folder: model.safetensors (weights), config.yaml (encoder and front end), README.md (how it was made).
+"""A model is a folder: model.safetensors (weights), config.yaml (encoder and front end), README.md (how it
+was made).
 
-safetensors holds numbers and names and cannot hold code; config.yaml is plain data checked against the dataclasses below. So a
-folder from a stranger can be loaded without running anything of theirs.
+safetensors holds numbers and names and cannot hold code; config.yaml is plain data checked against the
+dataclasses below. So a folder from a stranger can be loaded without running anything of theirs.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,15 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pydino.base import UserError, atomic_open, config_from_dict, config_to_dict, dump_config, read_yaml, write_text
+from pydino.base import (
+    UserError,
+    atomic_open,
+    config_from_dict,
+    config_to_dict,
+    dump_config,
+    read_yaml,
+    write_text,
+)
 from pydino.models import build_encoder, resolve_encoder
 
 from .front_end import FrontEnd, FrontEndConfig
@@ -37,8 +46,8 @@ class ModelConfig:
 def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> None:
     """Write a model folder; an earlier model there is replaced.
 
-    ``config`` is the mapping of ModelConfig. config.yaml is taken away first and written last, so that a folder that has one is
-    whole.
+    ``config`` is the mapping of ModelConfig. config.yaml is taken away first and written last, so that a
+    folder that has one is whole.
 
     Raises:
         ConfigError: the configuration does not fit, or not with the encoder.
@@ -46,14 +55,20 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
     """
     folder = Path(folder)
     checked = config_from_dict(ModelConfig, config, where=str(folder / CONFIG))
-    # Options that were left out are written too, so that a later change of a default changes no model that exists.
+    # Options that were left out are written too, so that a later change of a default changes no model that
+    # exists.
     options = checked.front_end.feature_options(str(folder / CONFIG))
     checked.front_end.features = {"kind": checked.front_end.features["kind"], **config_to_dict(options)}
     checked.encoder = resolve_encoder(checked.encoder)
     if checked.embedding_dim != encoder.embedding_dim:
-        raise UserError(f"{folder / CONFIG}: embedding_dim is {checked.embedding_dim} but the encoder's is {encoder.embedding_dim}")
+        raise UserError(
+            f"{folder / CONFIG}: embedding_dim is {checked.embedding_dim} but the encoder's is "
+            f"{encoder.embedding_dim}"
+        )
     # Tensors of one storage (tied weights) would be refused: each is saved by itself.
-    weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()
+    }
     (folder / CONFIG).unlink(missing_ok=True)
     with atomic_open(folder / WEIGHTS, "wb") as stream:
         stream.write(safetensors.torch.save(weights))
@@ -74,7 +89,11 @@ def read_model_config(folder) -> ModelConfig:
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         inside = [name for name in ("teacher", "student", "model") if (folder / name / CONFIG).is_file()]
-        hint = f"; the folder {folder / inside[0]} is one" if inside else "; if it was being written, run that step again"
+        hint = (
+            f"; the folder {folder / inside[0]} is one"
+            if inside
+            else "; if it was being written, run that step again"
+        )
         raise UserError(f"{folder} is not a model folder: it has no {' and no '.join(missing)}{hint}")
     return config_from_dict(ModelConfig, read_yaml(folder / CONFIG), where=str(folder / CONFIG))
 
@@ -96,12 +115,16 @@ def load(folder, device: str = "cpu") -> Model:
     front_end = FrontEnd(config.front_end, device, where=str(folder / CONFIG))
     encoder = build_encoder(config.encoder, front_end.dim)
     if encoder.embedding_dim != config.embedding_dim:
-        raise UserError(f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives {encoder.embedding_dim}")
+        raise UserError(
+            f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives "
+            f"{encoder.embedding_dim}"
+        )
     try:
         weights = safetensors.torch.load_file(folder / WEIGHTS)
     except safetensors.SafetensorError as error:
         raise UserError(
-            f"{folder / WEIGHTS} is no safetensors file ({error}): damaged, or of another format (pickles are never read); fetch or "
+            f"{folder / WEIGHTS} is no safetensors file ({error}): damaged, or of another format (pickles "
+            "are never read); fetch or "
             "make the model again"
         ) from error
     _check_weights(folder, encoder.state_dict(), weights)
@@ -116,7 +139,8 @@ def _check_device(device: str) -> None:
         raise UserError(f"'{device}' is no device; give cpu, cuda or cuda:N") from error
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"{device} was asked for but {torch.cuda.device_count()} NVIDIA GPUs can be used here; use the CPU (--gpu 0, or --device cpu), "
+            f"{device} was asked for but {torch.cuda.device_count()} NVIDIA GPUs can be used here; use the "
+            "CPU (--gpu 0, or --device cpu), "
             "or look at nvidia-smi"
         )
 
@@ -127,6 +151,7 @@ def _check_weights(folder: Path, expected: dict, found: dict) -> None:
         here, there = (None if name not in side else tuple(side[name].shape) for side in (expected, found))
         if here != there:
             raise UserError(
-                f"{folder / WEIGHTS} does not fit the encoder of {folder / CONFIG}: {name} is {there or 'missing'} in the file and "
+                f"{folder / WEIGHTS} does not fit the encoder of {folder / CONFIG}: {name} is "
+                f"{there or 'missing'} in the file and "
                 f"{here or 'unknown'} in the encoder; take both from one model"
             )

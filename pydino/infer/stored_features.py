@@ -1,4 +1,6 @@
-"""Features that a data directory holds, as the encoder of a model wants them: checked to have been made as the model makes them."""
+"""Features that a data directory holds, as the encoder of a model wants them: checked to have been made as
+the model makes them.
+"""
 
 from pathlib import Path
 
@@ -15,7 +17,8 @@ NEUTRAL_OPTIONS = ("allow_downsample", "allow_upsample", "channel", "min_duratio
 
 
 def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
-    """Return the front end that made the features of a data directory, with a normalisation; no ``vad.scp``: silence is kept.
+    """Return the front end that made the features of a data directory, with a normalisation; no ``vad.scp``:
+    silence is kept.
 
     Raises:
         UserError: DATA/conf does not say how features or VAD were made.
@@ -23,7 +26,10 @@ def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
     conf = Path(data) / "conf"
     kind = next((kind for kind in KINDS if (conf / f"{kind}.yaml").is_file()), None)
     if kind is None:
-        raise UserError(f"no {conf}/fbank.yaml, which would say how the features were made: run steps/make_fbank.sh {data}")
+        raise UserError(
+            f"no {conf}/fbank.yaml, which would say how the features were made: run steps/make_fbank.sh "
+            f"{data}"
+        )
     options = load_config(KINDS[kind][0], conf / f"{kind}.yaml")
     return FrontEndConfig(
         sample_rate=int(options.sample_frequency),
@@ -42,7 +48,8 @@ class StoredFeatures:
         keep_silence: pass over vad.scp.
 
     Raises:
-        UserError: features or VAD are missing, or were made with other options than the model's; names the option and the remedy.
+        UserError: features or VAD are missing, or were made with other options than the model's; names the
+            option and the remedy.
     """
 
     def __init__(self, data, front_end: FrontEnd, keep_silence: bool = False):
@@ -65,17 +72,22 @@ class StoredFeatures:
         return key in self._features
 
     def read(self, key: str) -> tuple[torch.Tensor, bool]:
-        """Return the encoder's input (T, F) of an utterance, and whether any of its frames is voiced (see FrontEnd.prepare)."""
+        """Return the encoder's input (T, F) of an utterance, and whether any of its frames is voiced (see
+        FrontEnd.prepare).
+        """
         features = torch.from_numpy(read_object(self._features[key], key=key)).float()
         if features.ndim != 2 or features.shape[1] != self.front_end.dim or len(features) == 0:
             raise UserError(
-                f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected (frames, {self.front_end.dim}); "
+                f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected "
+                f"(frames, {self.front_end.dim}); "
                 "make them again"
             )
         if self._vad is None:
             return self.front_end.prepare(features)
         if key not in self._vad:
-            raise UserError(f"{self.data}/vad.scp: {key} is not in it; run steps/compute_vad.sh {self.data} again")
+            raise UserError(
+                f"{self.data}/vad.scp: {key} is not in it; run steps/compute_vad.sh {self.data} again"
+            )
         try:
             return self.front_end.prepare(features, read_object(self._vad[key], key=key))
         except ValueError as error:
@@ -87,29 +99,45 @@ class StoredFeatures:
         if not path.is_file():
             others = [other for other in KINDS if (self.data / "conf" / f"{other}.yaml").is_file()]
             found = f"they are {others[0]} features" if others else "nothing says how they were made"
-            raise UserError(f"no {path}: the model wants {kind} features, but {found}; run steps/make_{kind}.sh {self.data}")
+            raise UserError(
+                f"no {path}: the model wants {kind} features, but {found}; run steps/make_{kind}.sh "
+                f"{self.data}"
+            )
         if self.front_end.config.waveform_scale != STORED_SCALE:
             raise UserError(
-                f"the model wants samples multiplied by {self.front_end.config.waveform_scale:g}, but stored features are of samples times "
+                f"the model wants samples multiplied by {self.front_end.config.waveform_scale:g}, but "
+                "stored features are of samples times "
                 f"{STORED_SCALE:g}; embed the recordings with pydino embed instead"
             )
         remedy = f"steps/make_{kind}.sh --{kind}-config"
-        self._compare(config_to_dict(load_config(KINDS[kind][0], path)), config_to_dict(self.front_end.options), path, remedy)
+        self._compare(
+            config_to_dict(load_config(KINDS[kind][0], path)),
+            config_to_dict(self.front_end.options),
+            path,
+            remedy,
+        )
 
     def _check_vad(self):
         path = self.data / "conf" / "vad.yaml"
         if not path.is_file() or not (self.data / "vad.scp").is_file():
             raise UserError(
-                f"no {self.data}/vad.scp or {path}, and the model removes silence: run steps/compute_vad.sh {self.data}, or give "
+                f"no {self.data}/vad.scp or {path}, and the model removes silence: run steps/compute_vad.sh "
+                f"{self.data}, or give "
                 "--keep-silence true"
             )
         remedy = "steps/compute_vad.sh --vad-config"
-        self._compare(config_to_dict(load_config(VadConfig, path)), config_to_dict(self.front_end.config.vad), path, remedy)
+        self._compare(
+            config_to_dict(load_config(VadConfig, path)),
+            config_to_dict(self.front_end.config.vad),
+            path,
+            remedy,
+        )
 
     def _compare(self, stored: dict, wanted: dict, path: Path, remedy: str):
         for name, value in wanted.items():
             if name not in NEUTRAL_OPTIONS and stored[name] != value:
                 raise UserError(
-                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; make the features anew with "
+                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; "
+                    "make the features anew with "
                     f"{remedy} YAML {self.data}, where YAML says {name}: {value}"
                 )

@@ -1,7 +1,8 @@
-"""Where processes of several machines meet: an address that the others can reach, a port of its own, and the interface between them.
+"""Where processes of several machines meet: an address that the others can reach, a port of its own, and the
+interface between them.
 
-Nothing here needs a name that resolves: a machine's own address is that of the interface by which the others are reached, as the routing
-table tells it.
+Nothing here needs a name that resolves: a machine's own address is that of the interface by which the others
+are reached, as the routing table tells it.
 """
 
 import errno
@@ -11,11 +12,13 @@ import struct
 
 from pydino.base import UserError
 
-_FIRST_PORT, _PORTS = 20000, 10000  # below the range from which Linux takes the ports of outgoing connections (32768 on)
+# below the range from which Linux takes the ports of outgoing connections (32768 on)
+_FIRST_PORT, _PORTS = 20000, 10000
 
 
 def address_towards(others: list[str]) -> str:
-    """Return this machine's address as the ``others`` see it: that of the interface by which the first of them is reached.
+    """Return this machine's address as the ``others`` see it: that of the interface by which the first of
+    them is reached.
 
     Nothing is sent. ``PYDINO_MASTER_ADDR`` overrides it.
 
@@ -31,7 +34,8 @@ def address_towards(others: list[str]) -> str:
             except OSError:
                 continue
     raise UserError(
-        f"cannot find the way to {' or '.join(others)}: no such name resolves here, or no network leads there; "
+        f"cannot find the way to {' or '.join(others)}: no such name resolves here, or no network leads "
+        "there; "
         "set PYDINO_MASTER_ADDR to an address of the first node that the other nodes reach"
     )
 
@@ -46,7 +50,8 @@ def own_address(destination: tuple, family: int = socket.AF_INET) -> str:
 def free_port(start: int) -> int:
     """Return a port that nobody here listens on, looking from ``start`` (modulo their number) on.
 
-    Two jobs that start in the same moment look from different places if ``start`` is something of their own, such as a job's number.
+    Two jobs that start in the same moment look from different places if ``start`` is something of their own,
+    such as a job's number.
     """
     for offset in range(_PORTS):
         port = _FIRST_PORT + (start + offset) % _PORTS
@@ -62,7 +67,9 @@ def free_port(start: int) -> int:
 
 
 def interface_towards(address: str) -> str | None:
-    """Return the name of the network interface that ``address`` is reached by, such as ``eth0``; None where it cannot be told (IPv6)."""
+    """Return the name of the network interface that ``address`` is reached by, such as ``eth0``; None where
+    it cannot be told (IPv6).
+    """
     import fcntl
 
     try:

@@ -1,18 +1,23 @@
-"""What is known of an earlier, unfinished attempt at the same jobs, so that a rerun does only those that failed or are missing.
+"""What is known of an earlier, unfinished attempt at the same jobs, so that a rerun does only those that
+failed or are missing.
 
-A record beside the log (``log/make.JOB.log``: ``log/make.jobs.json``) exists while an attempt has begun and not ended well: it is
-written before the first job starts and removed after the last has succeeded. It holds a digest of all that makes the jobs what they
-are. A job of the same attempt whose log ends well is done; this is how it cannot be mistaken:
+A record beside the log (``log/make.JOB.log``: ``log/make.jobs.json``) exists while an attempt has begun and
+not ended well: it is written before the first job starts and removed after the last has succeeded. It holds a
+digest of all that makes the jobs what they are. A job of the same attempt whose log ends well is done; this
+is how it cannot be mistaken:
 
-* The logs of all jobs are moved aside (``.1``) before the record is written, so a log that lies there is of this attempt.
-* The digest holds the command as it was given, the range, the log, the folder, and ``PYDINO_MADE_FROM``, in which a step passes on
-  the digest of everything its output is made from (``pydino mark check`` prints it): other inputs or options are another attempt.
-* Without ``PYDINO_MADE_FROM`` nobody knows whether the inputs are the same, and no job counts as done. With ``--force``
-  (``PYDINO_FORCE``, a token of the call) only what was done under the same token does.
-* After the last job has succeeded the record is gone: a step calls its wrapper again only if its done-mark is stale or its output lost.
+* The logs of all jobs are moved aside (``.1``) before the record is written, so a log that lies there is of
+  this attempt.
+* The digest holds the command as it was given, the range, the log, the folder, and ``PYDINO_MADE_FROM``, in
+  which a step passes on the digest of everything its output is made from (``pydino mark check`` prints it):
+  other inputs or options are another attempt.
+* Without ``PYDINO_MADE_FROM`` nobody knows whether the inputs are the same, and no job counts as done. With
+  ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token does.
+* After the last job has succeeded the record is gone: a step calls its wrapper again only if its done-mark is
+  stale or its output lost.
 
-A lock beside the record keeps a second run from the same jobs and logs as long as the first is alive. (``x.JOB.log`` and ``x.log`` have one
-record, and one lock.)
+A lock beside the record keeps a second run from the same jobs and logs as long as the first is alive.
+(``x.JOB.log`` and ``x.log`` have one record, and one lock.)
 """
 
 import fcntl
@@ -30,7 +35,9 @@ from .script import substitute
 
 
 def beside_log(request: JobRequest, ending: str) -> Path:
-    """Return a path beside the log for what all jobs share: ``log/make.JOB.log`` and ``.jobs.json`` give ``log/make.jobs.json``."""
+    """Return a path beside the log for what all jobs share: ``log/make.JOB.log`` and ``.jobs.json`` give
+    ``log/make.jobs.json``.
+    """
     folder, name = os.path.split(request.log)
     if request.variable:
         name = substitute(name, request.variable, "")
@@ -53,7 +60,15 @@ class Attempt:
         self.request = request
         self.path = beside_log(request, ".jobs.json")
         self.known_inputs = os.environ.get("PYDINO_MADE_FROM", "")
-        what = [request.command, request.variable, request.first, request.last, request.log, os.getcwd(), self.known_inputs]
+        what = [
+            request.command,
+            request.variable,
+            request.first,
+            request.last,
+            request.log,
+            os.getcwd(),
+            self.known_inputs,
+        ]
         self.digest = hashlib.sha256(json.dumps(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.jobs: list[dict] = []
         self.resumed = False
@@ -95,7 +110,9 @@ class Attempt:
             except BlockingIOError:
                 held.seek(0)
                 who = held.read().strip() or "another process"
-                raise UserError(f"{who} is at the jobs of {self.request.log}: wait for it, or end it") from None
+                raise UserError(
+                    f"{who} is at the jobs of {self.request.log}: wait for it, or end it"
+                ) from None
             except OSError:
                 pass  # a filesystem without locks
             try:
@@ -112,7 +129,10 @@ class Attempt:
     def _read(self) -> None:
         try:
             record = read_json(self.path)
-            self.jobs, self.resumed = list(record["jobs"]), record["digest"] == self.digest and not is_forced(record.get("forced"))
+            self.jobs, self.resumed = (
+                list(record["jobs"]),
+                record["digest"] == self.digest and not is_forced(record.get("forced")),
+            )
         except (UserError, KeyError, TypeError, AttributeError):
             pass  # it cannot be read: nothing is known
 
@@ -136,7 +156,10 @@ class Attempt:
         numbers = [self.request.first, self.request.last]
         command = " ".join(self.request.command).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         forced = {"forced": force_token()} if force_token() else {}
-        write_json(self.path, {"digest": self.digest, "command": command, "range": numbers, "jobs": self.jobs, **forced})
+        write_json(
+            self.path,
+            {"digest": self.digest, "command": command, "range": numbers, "jobs": self.jobs, **forced},
+        )
 
     def close(self) -> None:
         """All jobs have succeeded: the next call is another attempt."""

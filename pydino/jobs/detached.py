@@ -1,7 +1,8 @@
 """What is known of the detached pipeline of a recipe folder: whether it is at work, and what it said last.
 
-``exp/run.json`` says how it was started. On one machine its controller, and what that started, hold a lock on ``exp/.run.lock``; on Slurm
-the queue tells. A job that stands in the record without a number was being submitted; its script finds it.
+``exp/run.json`` says how it was started. On one machine its controller, and what that started, hold a lock on
+``exp/.run.lock``; on Slurm the queue tells. A job that stands in the record without a number was being
+submitted; its script finds it.
 """
 
 import fcntl
@@ -23,7 +24,12 @@ RECORD, LOG, _LOCK = "run.json", "run.log", ".run.lock"
 
 def new_record(kind: str, command: list[str]) -> dict:
     """Return what ``exp/run.json`` says of any pipeline; ``kind`` is local, slurm or chain."""
-    return {"kind": kind, "command": shlex.join(command), "host": socket.gethostname(), "began": time.strftime("%Y-%m-%d %H:%M:%S")}
+    return {
+        "kind": kind,
+        "command": shlex.join(command),
+        "host": socket.gethostname(),
+        "began": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
 
 
 def read_record(exp: Path) -> dict | None:
@@ -45,8 +51,11 @@ def read_record(exp: Path) -> dict | None:
     except (UserError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
-        raise UserError(f"{path}, which tells of a detached pipeline, cannot be read: see that none is at work in {_folder(exp)} "
-                        f"(squeue --me; ps -fu {os.getuid()}), then remove it")  # fmt: skip
+        raise UserError(
+            f"{path}, which tells of a detached pipeline, cannot be read: see that none is at work in "
+            f"{_folder(exp)} "
+            f"(squeue --me; ps -fu {os.getuid()}), then remove it"
+        )
     return record
 
 
@@ -60,8 +69,11 @@ def claim(exp: Path) -> int:
         exp.mkdir(parents=True, exist_ok=True)
         lock = os.open(exp / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise UserError(f"cannot write {error.filename} ({error.strerror}): a pipeline needs a folder of its own user; choose another with "
-                        "--work-dir, or have its owner give it to you (chown)") from error  # fmt: skip
+        raise UserError(
+            f"cannot write {error.filename} ({error.strerror}): a pipeline needs a folder of its own user; "
+            "choose another with "
+            "--work-dir, or have its owner give it to you (chown)"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -103,16 +115,23 @@ def _in_queue(exp: Path, record: dict) -> list[str]:
         find_lost(entries, slurm)
         return slurm.left_by([entry["job"] for entry in entries if entry["job"]], exp / RECORD)
     except (UserError, Unreachable) as error:
-        if all(re.match(r"finished|ended with code \d{1,2},", _ending(_log_of(exp, record, entry))) for entry in entries):
+        if all(
+            re.match(r"finished|ended with code \d{1,2},", _ending(_log_of(exp, record, entry)))
+            for entry in entries
+        ):
             return []  # one that is to go on ends with 128 and a signal's number
         if isinstance(error, UserError):
             raise
-        raise UserError(f"a pipeline was being handed to Slurm, of which nothing can be learnt here ({error}): see that none is at work "
-                        f"(squeue --me), then remove {exp / RECORD}") from error  # fmt: skip
+        raise UserError(
+            f"a pipeline was being handed to Slurm, of which nothing can be learnt here ({error}): see that "
+            "none is at work "
+            f"(squeue --me), then remove {exp / RECORD}"
+        ) from error
 
 
 def find_lost(entries: list[dict], slurm: Slurm) -> None:
-    """Give those entries of a record their job that have none: whoever submitted it was killed before the answer came.
+    """Give those entries of a record their job that have none: whoever submitted it was killed before the
+    answer came.
 
     Raises:
         UserError, Unreachable: Slurm could not be asked.
@@ -123,7 +142,9 @@ def find_lost(entries: list[dict], slurm: Slurm) -> None:
 
 
 def describe_controller(exp: Path) -> list[str]:
-    """Return lines about the controller of this folder, if there was one: whether it is at work, and what it said last."""
+    """Return lines about the controller of this folder, if there was one: whether it is at work, and what it
+    said last.
+    """
     try:
         record = read_record(exp)
     except UserError as error:
@@ -153,17 +174,25 @@ def describe_controller(exp: Path) -> list[str]:
 
 def _describe_process(exp: Path, record: dict) -> str:
     if _alive(record):
-        return f"running, process {record['pid']} on {record['host']} (kill {record['pid']} ends it and its jobs)"
+        return (
+            f"running, process {record['pid']} on {record['host']} (kill {record['pid']} ends it and its "
+            "jobs)"
+        )
     if record["host"] != socket.gethostname():
         return f"process {record['pid']} on {record['host']}: whether it runs is to be seen there"
     if groups := _left_behind(exp):
         line = f"kill -- {' '.join(f'-{group}' for group in groups)}"
-        return f"what the controller started is still at work ({line} ends it); the controller itself {_ending(exp / LOG)}"
+        return (
+            f"what the controller started is still at work ({line} ends it); the controller itself "
+            f"{_ending(exp / LOG)}"
+        )
     return _ending(exp / LOG)
 
 
 def _left_behind(exp: Path) -> list[int]:
-    """Return the process groups of this machine that hold the folder's lock, of those processes that one may look into."""
+    """Return the process groups of this machine that hold the folder's lock, of those processes that one may
+    look into.
+    """
     lock = os.path.realpath(exp / _LOCK)
     holders = {pid for pid, path in open_files() if path == lock}
     groups = {found.group for found in map(find_process, holders) if found}
@@ -180,7 +209,9 @@ def _folder(exp: Path) -> Path:
 
 
 def _log_of(exp: Path, record: dict, entry: dict) -> Path:
-    return exp / (f"run.stage{entry['name'].removeprefix('stage ')}.log" if record["kind"] == "chain" else LOG)
+    return exp / (
+        f"run.stage{entry['name'].removeprefix('stage ')}.log" if record["kind"] == "chain" else LOG
+    )
 
 
 def _alive(record: dict) -> bool:
@@ -190,7 +221,11 @@ def _alive(record: dict) -> bool:
 
 def _ending(log: Path) -> str:
     try:
-        ends = re.findall(r"^# (?:Ended \(code (\d+)\) at (.+?),|Started at)", log.read_text(errors="replace"), flags=re.MULTILINE)
+        ends = re.findall(
+            r"^# (?:Ended \(code (\d+)\) at (.+?),|Started at)",
+            log.read_text(errors="replace"),
+            flags=re.MULTILINE,
+        )
     except FileNotFoundError:
         return "did not begin"
     except OSError as error:
@@ -204,7 +239,9 @@ def _last_words(log: Path) -> list[str]:
     try:
         with open(log, "rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - 20000))
-            lines = re.findall(r"^\d\S+ (\S+) run\.sh: (.+)$", stream.read().decode("utf-8", "replace"), flags=re.MULTILINE)
+            lines = re.findall(
+                r"^\d\S+ (\S+) run\.sh: (.+)$", stream.read().decode("utf-8", "replace"), flags=re.MULTILINE
+            )
     except OSError:
         return []
     return [f"         {lines[-1][0]} {lines[-1][1]}"] if lines else []

@@ -1,4 +1,6 @@
-"""GPUs of this machine, lent to one job at a time. A file lock stands for each, so that separate runs share them without a daemon."""
+"""GPUs of this machine, lent to one job at a time. A file lock stands for each, so that separate runs share
+them without a daemon.
+"""
 
 import fcntl
 import glob
@@ -18,9 +20,13 @@ def visible_gpus() -> list[str]:
     """
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout
-        number = {m[2]: m[1] for m in re.finditer(r"^GPU (\d+): .*?\(UUID: ([^)]+)\)", listing, flags=re.MULTILINE)}
+        number = {
+            m[2]: m[1] for m in re.finditer(r"^GPU (\d+): .*?\(UUID: ([^)]+)\)", listing, flags=re.MULTILINE)
+        }
     except (OSError, subprocess.TimeoutExpired):
-        number = {m[0]: m[1] for path in glob.glob("/dev/nvidia*") if (m := re.fullmatch(r"/dev/nvidia(\d+)", path))}
+        number = {
+            m[0]: m[1] for path in glob.glob("/dev/nvidia*") if (m := re.fullmatch(r"/dev/nvidia(\d+)", path))
+        }
     number |= {n: n for n in number.values()}
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
@@ -63,7 +69,8 @@ class GpuSlots:
     def take(self) -> dict[str, int] | None:
         """Return free GPUs with the descriptors of their locks, or None while too few are free.
 
-        The descriptors are to be handed to the job: should this process be killed, a GPU stays taken as long as its job lives.
+        The descriptors are to be handed to the job: should this process be killed, a GPU stays taken as long
+            as its job lives.
         """
         taken = {}
         for gpu in self.gpus:
@@ -92,37 +99,46 @@ class GpuSlots:
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(taken)}
 
     def give_back(self, taken: dict[str, int]) -> None:
-        """Let others have the GPUs, also where a process that the job left behind still holds the descriptors."""
+        """Let others have the GPUs, also where a process that the job left behind still holds the
+        descriptors.
+        """
         for descriptor in taken.values():
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def lent(self) -> str:
-        """Return which GPUs others have and who, in words: ``0 and 1 are lent (pid 12 of anna, pid 34 of bert)``."""
+        """Return which GPUs others have and who, in words: ``0 and 1 are lent (pid 12 of anna, pid 34 of
+        bert)``.
+        """
         lent = {}
         for gpu in self.gpus:
             descriptor = self._open_lock(gpu)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                lent[gpu] = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "of another program"
+                lent[gpu] = (
+                    os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "of another program"
+                )
             finally:
                 os.close(descriptor)
         *others, last = lent or ["none any more"]
         holders = f" ({', '.join(dict.fromkeys(lent.values()))})" if lent else ""
-        return f"{', '.join(others)}{' and ' if others else ''}{last} {'are' if others else 'is'} lent{holders}"
+        return (
+            f"{', '.join(others)}{' and ' if others else ''}{last} {'are' if others else 'is'} lent{holders}"
+        )
 
     def _open_lock(self, gpu: str) -> int:
         path = os.path.join(self.folder, f"{gpu.replace('/', '_')}.lock")
-        # Folder and files are for all users of the machine. They come with these rights, so that one who is killed in between leaves
-        # none that others cannot open.
+        # Folder and files are for all users of the machine. They come with these rights, so that one who is
+        # killed in between leaves none that others cannot open.
         umask = os.umask(0)
         try:
             try:
                 os.mkdir(self.folder, 0o1777)
             except FileExistsError:
                 _open_to_all(self.folder, 0o1777)
-            # Another user's file in such a folder must not be opened with O_CREAT (fs.protected_regular, on as systemd sets it up).
+            # Another user's file in such a folder must not be opened with O_CREAT (fs.protected_regular, on
+            # as systemd sets it up).
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 _open_to_all(descriptor, 0o666)
@@ -130,7 +146,9 @@ class GpuSlots:
             except FileNotFoundError:
                 return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise UserError(f"cannot lock GPU {gpu}: {path}: {error.strerror}{self._advice(error, path)}") from error
+            raise UserError(
+                f"cannot lock GPU {gpu}: {path}: {error.strerror}{self._advice(error, path)}"
+            ) from error
         finally:
             os.umask(umask)
 
@@ -139,13 +157,16 @@ class GpuSlots:
             return ""
         closed, mode = (path, "666") if os.path.exists(path) else (self.folder, "1777")
         return (
-            f"; its owner, {_name_of(os.stat(closed).st_uid)}, or root can open it to all: chmod {mode} {closed} (do not set another "
+            f"; its owner, {_name_of(os.stat(closed).st_uid)}, or root can open it to all: chmod {mode} "
+            f"{closed} (do not set another "
             "TMPDIR: locks of your own would have you use GPUs that others were lent)"
         )
 
 
 def _open_to_all(place: str | int, mode: int) -> None:
-    """Give a folder or file of our own the rights that it should have: an older version, or a strict ACL, left others."""
+    """Give a folder or file of our own the rights that it should have: an older version, or a strict ACL,
+    left others.
+    """
     found = os.stat(place)
     if found.st_uid == os.getuid() and found.st_mode & mode != mode:
         os.chmod(place, mode)

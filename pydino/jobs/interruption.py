@@ -1,4 +1,6 @@
-"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and handed on to who may not have heard."""
+"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and handed on to
+who may not have heard.
+"""
 
 import os
 import signal
@@ -20,9 +22,11 @@ class Interrupted(BaseException):
 
 @contextmanager
 def signals_raised():
-    """Turn the first of the signals into :class:`Interrupted`, and be deaf to others from then on; else restore the handlers.
+    """Turn the first of the signals into :class:`Interrupted`, and be deaf to others from then on; else
+    restore the handlers.
 
-    Signals come in twos: one to the group of processes, and one that the step in front of us hands on. The second must not interrupt
+    Signals come in twos: one to the group of processes, and one that the step in front of us hands on. The
+        second must not interrupt
     the ending of jobs that the first began.
     """
     ending = False
@@ -65,9 +69,11 @@ def ignore_signals() -> None:
 
 
 def hand_on(number: int) -> None:
-    """Send a signal to all that our parent has started in our group of processes, and return when all of it has ended.
+    """Send a signal to all that our parent has started in our group of processes, and return when all of it
+    has ended.
 
-    Jobs have groups of their own: the wrapper that started them hears it, and ends them. What our parent has just started may not hear
+    Jobs have groups of their own: the wrapper that started them hears it, and ends them. What our parent has
+        just started may not hear
     Ctrl-C yet, and gets SIGTERM instead.
     """
     group, told, parents, deaf = os.getpgrp(), [], [os.getppid()], set()

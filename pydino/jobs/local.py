@@ -21,10 +21,12 @@ from .slurm_queries import Slurm
 
 _GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
 _LOOK_AGAIN_SECONDS = 0.5  # for GPUs or memory that others hold
-_QUIET_SECONDS, _REMIND_SECONDS = 10.0, 1800.0  # of waiting for GPUs, before a line says so, and before it does again
+# of waiting for GPUs, before a line says so, and before it does again
+_QUIET_SECONDS, _REMIND_SECONDS = 10.0, 1800.0
 
-# Ends the process groups of the jobs when this process has gone without doing so itself (kill -9): it reads "+GROUP" and "-GROUP"
-# from a pipe whose other end only we hold, and what is left at the end of the file is killed.
+# Ends the process groups of the jobs when this process has gone without doing so itself (kill -9): it reads
+# "+GROUP" and "-GROUP" from a pipe whose other end only we hold, and what is left at the end of the file is
+# killed.
 _REAPER = """
 declare -A groups
 while read -r line; do
@@ -46,16 +48,17 @@ class _Running:
 def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
     """Run the jobs and wait for all of them, also when some have failed.
 
-    At most ``max_jobs_run`` run at once; by default as many as the CPU cores, shared out by ``num_threads``, and the GPUs allow. The
-    ``mem`` of all that run at once stays below what was free when they began, and a further one waits while less than its own is
-    free; a job that asks for more than there is runs alone, with a warning.
-    Every job is a ``bash`` with ``pipefail``, standard input from /dev/null, output and errors in its log,
-    ``OMP_NUM_THREADS=num_threads`` and, with ``gpu``, its own ``CUDA_VISIBLE_DEVICES``.
-    Where a step passes on what its output is made from, only the jobs that failed or are missing are run again (:mod:`.attempt`).
+    At most ``max_jobs_run`` run at once; by default as many as the CPU cores, shared out by ``num_threads``,
+    and the GPUs allow. The ``mem`` of all that run at once stays below what was free when they began, and a
+    further one waits while less than its own is free; a job that asks for more than there is runs alone, with
+    a warning. Every job is a ``bash`` with ``pipefail``, standard input from /dev/null, output and errors in
+    its log, ``OMP_NUM_THREADS=num_threads`` and, with ``gpu``, its own ``CUDA_VISIBLE_DEVICES``. Where a step
+    passes on what its output is made from, only the jobs that failed or are missing are run again
+    (:mod:`.attempt`).
 
     Returns:
-        0 if all went well; 1 if not, after naming the failed jobs and the first one's last words on standard error;
-        128 + signal after an interruption, when all jobs have been ended.
+        0 if all went well; 1 if not, after naming the failed jobs and the first one's last words on standard
+        error; 128 + signal after an interruption, when all jobs have been ended.
     """
     with Attempt(request) as attempt:
         return _run_attempt(attempt, request, program)
@@ -67,7 +70,11 @@ def _run_attempt(attempt: Attempt, request: JobRequest, program: str) -> int:
     for number in numbers:  # not when others run already
         check_log(request.log_of(number))
     if len(numbers) < len(request.numbers):
-        say(program, f"{len(request.numbers) - len(numbers)} of {len(request.numbers)} jobs are done by an earlier run; {request.logs}")
+        say(
+            program,
+            f"{len(request.numbers) - len(numbers)} of {len(request.numbers)} jobs are done by an earlier "
+            f"run; {request.logs}",
+        )
     elif attempt.known_inputs:
         attempt.begin()
     try:
@@ -89,17 +96,25 @@ def _refuse_if_in_slurm(attempt: Attempt) -> None:
     live = Slurm().left_by([entry["job"] for entry in attempt.jobs if entry.get("job")], attempt.path)
     if live:
         names = " ".join(job.partition(";")[0] for job in live)
-        raise UserError(f"Slurm job {names} of an earlier run is at this: PYDINO_BACKEND=slurm waits for it, 'scancel {names}' ends it")
+        raise UserError(
+            f"Slurm job {names} of an earlier run is at this: PYDINO_BACKEND=slurm waits for it, 'scancel "
+            f"{names}' ends it"
+        )
 
 
 def _remarks(failed: dict[int, int]) -> list[str]:
     killed = [number for number, code in failed.items() if code in (-signal.SIGKILL, 128 + signal.SIGKILL)]
-    text = "killed (signal 9): often the machine was short of memory; fewer at once with --max-jobs-run, or a larger --mem"
+    text = (
+        "killed (signal 9): often the machine was short of memory; fewer at once with --max-jobs-run, or a "
+        "larger --mem"
+    )
     return [f"jobs {' '.join(map(str, killed))}: {text}"] if killed else []
 
 
 class _Pool:
-    """The jobs of one request. Leaving the ``with`` block by an exception ends whatever still runs, of jobs that have ended too."""
+    """The jobs of one request. Leaving the ``with`` block by an exception ends whatever still runs, of jobs
+    that have ended too.
+    """
 
     def __init__(self, request: JobRequest, program: str):
         self.request, self.program = request, program
@@ -112,15 +127,24 @@ class _Pool:
         if free is not None:
             self.max_jobs = min(self.max_jobs, max(1, free // self.memory))
             if self.memory > free:
-                say(program, f"warning: --mem {request.mem} asked for, {free / 2**30:.1f}G free: one job at a time, which may fail")
+                say(
+                    program,
+                    f"warning: --mem {request.mem} asked for, {free / 2**30:.1f}G free: one job at a time, "
+                    "which may fail",
+                )
         self.running: dict[int, _Running] = {}  # by process id
-        self.groups: set[int] = set()  # process groups of the jobs that run, and of those that left something behind
+        # process groups of the jobs that run, and of those that left something behind
+        self.groups: set[int] = set()
         self.exit_codes: dict[int, int] = {}  # by job number
         self.remind_at: float | None = None  # when a line says that we wait for GPUs
 
     def __enter__(self):
         self.reaper = subprocess.Popen(
-            ["bash", "-c", _REAPER], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, text=True
+            ["bash", "-c", _REAPER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
         )
         return self
 
@@ -135,7 +159,8 @@ class _Pool:
     def _end_all(self) -> None:
         """End every process of the jobs: ``a | b`` is several, and the shell above them dies first.
 
-        The shells are collected last. Until then their numbers, which are those of the groups, cannot be given to others.
+        The shells are collected last. Until then their numbers, which are those of the groups, cannot be
+        given to others.
         """
         ignore_signals()
         self._forget_the_empty()
@@ -177,7 +202,11 @@ class _Pool:
                 tries[number] += 1
                 if self.exit_codes[number] != 0 and tries[number] <= self.request.retries:
                     code, log = self.exit_codes.pop(number), self.request.log_of(number)
-                    say(self.program, f"job {number} failed (code {code}), again ({tries[number]} of {self.request.retries}); {log}.1")
+                    say(
+                        self.program,
+                        f"job {number} failed (code {code}), again ({tries[number]} of "
+                        f"{self.request.retries}); {log}.1",
+                    )
                     waiting.append(number)
         if refused:
             raise refused
@@ -211,15 +240,22 @@ class _Pool:
                 self.slots.give_back(gpus)
             raise
         environment = {**os.environ, "OMP_NUM_THREADS": str(request.num_threads)}
-        environment.pop("PYDINO_MADE_FROM", None)  # it is about these jobs, not about those that one of them may run
+        # it is about these jobs, not about those that one of them may run
+        environment.pop("PYDINO_MADE_FROM", None)
         if self.slots:
             environment |= self.slots.environment(gpus)
         # A signal that arrives before the job is on both lists must not miss it.
         with signals_held():
             try:
                 process = subprocess.Popen(
-                    ["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
-                    env=environment, process_group=0, pass_fds=tuple(gpus.values()), preexec_fn=unblock_signals,
+                    ["bash", "-o", "pipefail", "-c", command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=descriptor,
+                    stderr=descriptor,
+                    env=environment,
+                    process_group=0,
+                    pass_fds=tuple(gpus.values()),
+                    preexec_fn=unblock_signals,
                 )
             except OSError as error:
                 raise UserError(f"cannot start the command of {log}: {error.strerror}") from error
@@ -228,7 +264,9 @@ class _Pool:
             self._tell_reaper(f"+{process.pid}")
 
     def _collect(self, block: bool) -> list[int]:
-        """Take note of the jobs that have ended, and return their numbers; with ``block``, wait for one at least."""
+        """Take note of the jobs that have ended, and return their numbers; with ``block``, wait for one at
+        least.
+        """
         ended = []
         while self.running:
             try:

@@ -1,4 +1,6 @@
-"""The head and the foot of a job's log, in the words of ``run.pl``, so that ``grep 'Ended (code'`` keeps working."""
+"""The head and the foot of a job's log, in the words of ``run.pl``, so that ``grep 'Ended (code'`` keeps
+working.
+"""
 
 import os
 import re
@@ -11,13 +13,17 @@ _DATE = "%a %b %e %H:%M:%S %Z %Y"  # as `date` prints it
 
 
 def open_log(path: str, command: str) -> int:
-    """Keep an earlier log as ``path.1``, write the head of a new one, and return a descriptor that appends to it."""
+    """Keep an earlier log as ``path.1``, write the head of a new one, and return a descriptor that appends to
+    it.
+    """
     put_aside(path)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         _write(descriptor, f"# {command}\n# Started at {time.strftime(_DATE)}\n#\n")
     except OSError as error:
-        raise UserError(f"cannot write the log {path}: {error.strerror}; free some space or choose another place") from error
+        raise UserError(
+            f"cannot write the log {path}: {error.strerror}; free some space or choose another place"
+        ) from error
     return descriptor
 
 
@@ -25,7 +31,10 @@ def check_log(path: str) -> None:
     """Raise UserError where a folder lies in a log's place, or in that of the one that it is kept as."""
     for place in (path, path + ".1"):
         if os.path.isdir(place):
-            raise UserError(f"cannot write the log {path}: {place} is a folder; move it away, or give the log another name")
+            raise UserError(
+                f"cannot write the log {path}: {place} is a folder; move it away, or give the log another "
+                "name"
+            )
 
 
 def is_device(path: str) -> bool:
@@ -34,21 +43,31 @@ def is_device(path: str) -> bool:
 
 
 def put_aside(path: str) -> None:
-    """Make the folder of a log, and keep an earlier log as ``path.1``. A device, such as /dev/null, stays where it is."""
+    """Make the folder of a log, and keep an earlier log as ``path.1``. A device, such as /dev/null, stays
+    where it is.
+    """
     check_log(path)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if os.path.isfile(path):
             os.replace(path, path + ".1")
     except OSError as error:
-        raise UserError(f"cannot write the log {path}: {error.strerror}; free some space or choose another place") from error
+        raise UserError(
+            f"cannot write the log {path}: {error.strerror}; free some space or choose another place"
+        ) from error
 
 
 def close_log(descriptor: int, exit_code: int, seconds: float, num_threads: int) -> None:
-    """Write the foot and close. ``exit_code`` is negative for a job that a signal ended, as in :mod:`subprocess`."""
+    """Write the foot and close. ``exit_code`` is negative for a job that a signal ended, as in
+    :mod:`subprocess`.
+    """
     code = f"code {exit_code}" if exit_code >= 0 else f"code 0; signal {-exit_code}"
     log = os.fstat(descriptor)
-    newline = "\n" if stat.S_ISREG(log.st_mode) and os.pread(descriptor, 1, max(log.st_size - 1, 0)) != b"\n" else ""
+    newline = (
+        "\n"
+        if stat.S_ISREG(log.st_mode) and os.pread(descriptor, 1, max(log.st_size - 1, 0)) != b"\n"
+        else ""
+    )
     try:
         _write(
             descriptor,
@@ -56,7 +75,8 @@ def close_log(descriptor: int, exit_code: int, seconds: float, num_threads: int)
             f"# Ended ({code}) at {time.strftime(_DATE)}, elapsed time {seconds:.0f} seconds\n",
         )
     except OSError:
-        pass  # a full disk has failed the job already, and there is nowhere to say so but the wrapper's own message
+        # a full disk has failed the job already, and there is nowhere to say so but the wrapper's own message
+        pass
     finally:
         os.close(descriptor)
 
@@ -74,9 +94,11 @@ def tail(path: str, num_lines: int = 20) -> str:
 
 
 def ended_with(path: str) -> int | None:
-    """Return the exit code that the foot of a log tells, 128 + signal for one that a signal ended; None where there is no foot (yet).
+    """Return the exit code that the foot of a log tells, 128 + signal for one that a signal ended; None where
+    there is no foot (yet).
 
-    The foot is the last line: the job's own output may hold one that looks like it (of jobs that it ran itself), and a requeued job
+    The foot is the last line: the job's own output may hold one that looks like it (of jobs that it ran
+        itself), and a requeued job
     goes on after it. Only Slurm may have a word after it.
     """
     if not os.path.isfile(path):

@@ -1,4 +1,6 @@
-"""The command line of a job wrapper, as Kaldi users write it for ``run.pl``, ``queue.pl`` and ``slurm.pl``."""
+"""The command line of a job wrapper, as Kaldi users write it for ``run.pl``, ``queue.pl`` and
+``slurm.pl``.
+"""
 
 import re
 from collections.abc import Callable, Iterable
@@ -24,7 +26,8 @@ _WHOLE_NUMBERS = ("num-threads", "gpu", "max-jobs-run", "retries")
 class JobRequest:
     """What is to be run, and what it needs.
 
-    ``time`` is a limit that a queueing system sets, ``config`` its configuration; on one machine they have no effect.
+    ``time`` is a limit that a queueing system sets, ``config`` its configuration; on one machine they have no
+    effect.
     """
 
     log: str  # path of the log; holds the variable's name when there are several jobs
@@ -32,14 +35,16 @@ class JobRequest:
     variable: str | None = None  # name of the placeholder, usually JOB; None for a single job without one
     first: int = 1
     last: int = 1
-    mem: str | None = None  # memory of each job: a number with K, M, G or T; M where there is no letter, as with Slurm
+    # memory of each job: a number with K, M, G or T; M where there is no letter, as with Slurm
+    mem: str | None = None
     time: str | None = None
     num_threads: int = 1
     gpu: int = 0  # GPUs for each job
     max_jobs_run: int | None = None
     retries: int = 0  # how often a failed job is run again
     config: str | None = None
-    given: dict[str, str] = field(default_factory=dict)  # the options as they were given, by name (num_threads), a site's own too
+    # the options as they were given, by name (num_threads), a site's own too
+    given: dict[str, str] = field(default_factory=dict)
     numbers: range = field(init=False)
 
     def __post_init__(self):
@@ -51,7 +56,9 @@ class JobRequest:
 
     def command_of(self, number: int) -> str:
         """Return the shell's command line of one job."""
-        return shell_command([substitute(a, self.variable, number) for a in self.command] if self.variable else self.command)
+        return shell_command(
+            [substitute(a, self.variable, number) for a in self.command] if self.variable else self.command
+        )
 
     @property
     def logs(self) -> str:
@@ -59,15 +66,18 @@ class JobRequest:
         return substitute(self.log, self.variable, "*") if self.variable else self.log
 
 
-def parse_request(arguments: list[str], site_names: Callable[[str | None], Iterable[str]] | None = None) -> JobRequest:
+def parse_request(
+    arguments: list[str], site_names: Callable[[str | None], Iterable[str]] | None = None
+) -> JobRequest:
     """Read ``[options] [JOB=1:N] [options] LOG COMMAND [argument ...]``.
 
-    Options may stand before or after ``JOB=1:N``; any name may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option
-    that is given twice, the last counts. ``site_names`` returns the names of the options that a site has of its own, given the
-    value of ``--config``.
+    Options may stand before or after ``JOB=1:N``; any name may take the place of JOB, and ``JOB=3`` means
+    ``JOB=3:3``. Of an option that is given twice, the last counts. ``site_names`` returns the names of the
+    options that a site has of its own, given the value of ``--config``.
 
     Raises:
-        UserError: an unknown option, a missing or impossible value, a bad range, no log or command, or one log for several jobs.
+        UserError: an unknown option, a missing or impossible value, a bad range, no log or command, or one
+            log for several jobs.
     """
     rest = list(arguments)
     texts = _take_options(rest)
@@ -76,7 +86,9 @@ def parse_request(arguments: list[str], site_names: Callable[[str | None], Itera
         given["variable"] = match[1]
         given["first"], given["last"] = _job_range(rest.pop(0), match[2])
         texts |= _take_options(rest)
-    site = set(site_names(texts.get("config")) if site_names else ()) - {name.replace("-", "_") for name in _SHAPES}
+    site = set(site_names(texts.get("config")) if site_names else ()) - {
+        name.replace("-", "_") for name in _SHAPES
+    }
     given |= _checked(texts, site)
     if rest and not rest[0].strip():
         raise UserError("the name of the log is empty")
@@ -87,14 +99,18 @@ def parse_request(arguments: list[str], site_names: Callable[[str | None], Itera
     if request.variable and len(request.numbers) > 1:
         if substitute(request.log, request.variable, 1) == substitute(request.log, request.variable, 2):
             raise UserError(
-                f"you are trying to run a parallel job but you are putting the output into just one log file ({request.log}); "
-                f"write {request.variable} into its name as a word of its own, as in make.{request.variable}.log"
+                "you are trying to run a parallel job but you are putting the output into just one log "
+                f"file ({request.log}); "
+                f"write {request.variable} into its name as a word of its own, as in "
+                f"make.{request.variable}.log"
             )
         inside = next((argument for argument in request.command if request.variable in argument), None)
         if inside and request.command_of(1) == request.command_of(2):
             warn(
-                f"all {len(request.numbers)} jobs run the very same command: the {request.variable} in '{inside}' is no word of its own "
-                f"and is not replaced by the job's number (in {request.variable}.ark and x_{request.variable} it would be)"
+                f"all {len(request.numbers)} jobs run the very same command: the {request.variable} in "
+                f"'{inside}' is no word of its own "
+                f"and is not replaced by the job's number (in {request.variable}.ark and "
+                f"x_{request.variable} it would be)"
             )
     return request
 
@@ -134,7 +150,9 @@ def _checked(texts: dict[str, str], site: Iterable[str]) -> dict:
 def _check_name(option: str, site: Iterable[str]) -> None:
     known = [f"--{name}" for name in (*_SHAPES, *sorted(name.replace("_", "-") for name in site))]
     if option.replace("_", "-") not in known:
-        raise UserError(f"unknown option {option}{nearest(option, known)}; the options are {', '.join(known)}")
+        raise UserError(
+            f"unknown option {option}{nearest(option, known)}; the options are {', '.join(known)}"
+        )
 
 
 def _job_range(whole: str, text: str) -> tuple[int, int]:
@@ -143,7 +161,9 @@ def _job_range(whole: str, text: str) -> tuple[int, int]:
         raise UserError(f"invalid job range {whole}: it should be like JOB=1:4")
     first, last = int(match[1]), int(match[2] or match[1])
     if first < 1:
-        raise UserError(f"invalid job range {whole}: the start must be strictly positive (some queues need it)")
+        raise UserError(
+            f"invalid job range {whole}: the start must be strictly positive (some queues need it)"
+        )
     if last < first:
         raise UserError(f"invalid job range {whole}: the end is before the start")
     return first, last

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """One process. ``birth`` is when it began, in the kernel's ticks: a number that is given again belongs to one that began later."""
+    """One process. ``birth`` is when it began, in the kernel's ticks: a number that is given again belongs to
+    one that began later.
+    """
 
     pid: int
     parent: int

@@ -15,17 +15,22 @@ def say(program: str, text: str) -> None:
 
 
 def _print(text: str) -> None:
-    """Write to standard error; where its reader has gone (``2>&1 | tee``), the jobs matter more than the words."""
+    """Write to standard error; where its reader has gone (``2>&1 | tee``), the jobs matter more than the
+    words.
+    """
     if sys.stderr is None:
         return
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)  # or Python fails once more when it flushes at its end
+        # or Python fails once more when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
 
 
 def report_failures(request: JobRequest, failed: list[int], program: str, remarks: list[str]) -> None:
-    """Name the failed jobs and their logs, give the reasons that are known, and show the first one's last words."""
+    """Name the failed jobs and their logs, give the reasons that are known, and show the first one's last
+    words.
+    """
     log = request.log_of(failed[0])
     if len(request.numbers) == 1:
         say(program, f"job failed, log is in {log}")

@@ -19,9 +19,11 @@ from .slurm_queries import FINAL, Ending, Slurm, Task, Unreachable, compress
 from .slurm_script import job_script
 from .slurm_submit import submit_surely
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two questions to the scheduler; a tenth of what the jobs have taken so far
+# seconds between two questions to the scheduler; a tenth of what the jobs have taken so far
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _PATIENCE = 60.0  # seconds for a task that has left the queue to be accounted for
-_CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills those that do not end, later
+# how long tasks that Ctrl-C cancelled are waited for; Slurm kills those that do not end, later
+_CANCEL_SECONDS = 20.0
 _LEFT_BEHIND_SECONDS = 120.0  # and those whose place others are to take
 _QUIET = 60.0  # seconds in the queue before a line says why
 
@@ -31,17 +33,22 @@ _INDEX = "\0"  # stands for an array's index until the path around it is quoted 
 def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
     """Submit the jobs and wait for all of them, also when some have failed.
 
-    The script of the job lies beside the log, which has the head and the foot of a local one. What is left of an earlier attempt is
-    taken up: tasks that wait or run are waited for instead of submitted again, and where a step passes on what its output is
-    made from, tasks that are done are left alone (:mod:`.attempt`). Tasks of an attempt at something else are cancelled first.
+    The script of the job lies beside the log, which has the head and the foot of a local one. What is left of
+    an earlier attempt is taken up: tasks that wait or run are waited for instead of submitted again, and
+    where a step passes on what its output is made from, tasks that are done are left alone (:mod:`.attempt`).
+    Tasks of an attempt at something else are cancelled first.
 
     Returns:
-        0 if all went well; 1 if not, after naming the failed jobs, their states, and the first one's last words on standard error;
-        128 + signal after an interruption: INT and TERM cancel the job, HUP (the terminal has gone) and USR1 leave it to be found again.
+        0 if all went well; 1 if not, after naming the failed jobs, their states, and the first one's last
+        words on standard error; 128 + signal after an interruption: INT and TERM cancel the job, HUP (the
+        terminal has gone) and USR1 leave it to be found again.
     """
     config = read_slurm_config(find_config(request.config))
     if is_device(request.log):
-        raise UserError(f"{request.log} is no file: what is known of a job of Slurm lies in its log and beside it; name a file")
+        raise UserError(
+            f"{request.log} is no file: what is known of a job of Slurm lies in its log and beside it; name "
+            "a file"
+        )
     if "num_threads" not in request.given and (threads := config.defaults.get("num_threads", "")).isdigit():
         request.num_threads = int(threads)
     with Attempt(request) as attempt:
@@ -95,17 +102,26 @@ class _Submission:
             if not again:
                 break
             states = ", ".join(sorted({failed[n].state for n in again}))
-            say(self.program, f"jobs {compress(again)} ended with {states}, again ({number} of {self.request.retries})")
+            say(
+                self.program,
+                f"jobs {compress(again)} ended with {states}, again ({number} of {self.request.retries})",
+            )
             self._submit(again)
             failed = {n: ending for n, ending in failed.items() if n not in again} | self._wait()
         return failed
 
     def _take_up_earlier(self) -> list[int]:
-        """Wait for what is in the queue of the same attempt, or cancel what is of another; return the jobs to submit."""
+        """Wait for what is in the queue of the same attempt, or cancel what is of another; return the jobs to
+        submit.
+        """
         jobs = self._ask(self._recorded)
         live = self._ask(self.slurm.live, jobs) if jobs else {}
         if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
-            live = self._clear(live, jobs, "which an earlier run left: it is of other inputs or options, was given up, or nothing tells")
+            live = self._clear(
+                live,
+                jobs,
+                "which an earlier run left: it is of other inputs or options, was given up, or nothing tells",
+            )
         else:
             why = f"which waits, and was asked for otherwise than {self.config.place} has it now"
             live = self._clear(live, self._asked_otherwise(live), why)
@@ -124,14 +140,23 @@ class _Submission:
         todo = [number for number in self.attempt.todo() if number not in self.task_of]
         done = len(self.request.numbers) - len(todo) - len(live)
         if done:
-            say(self.program, f"{done} of {len(self.request.numbers)} jobs are done by an earlier run; {self.request.logs}")
+            say(
+                self.program,
+                f"{done} of {len(self.request.numbers)} jobs are done by an earlier run; {self.request.logs}",
+            )
         if live:
-            say(self.program, f"{len(live)} of {len(self.request.numbers)} jobs are in the queue, from an earlier run: Slurm job {names}")
+            say(
+                self.program,
+                f"{len(live)} of {len(self.request.numbers)} jobs are in the queue, from an earlier run: "
+                f"Slurm job {names}",
+            )
         self.attempt.write()
         return todo
 
     def _clear(self, live: dict, jobs: list[str], why: str) -> dict:
-        """Cancel jobs of an earlier run, wait until they are gone, and return what else of it is in the queue."""
+        """Cancel jobs of an earlier run, wait until they are gone, and return what else of it is in the
+        queue.
+        """
         jobs = [job for job in dict.fromkeys(job for job, _ in live) if job in jobs]
         if not jobs:
             return live
@@ -139,20 +164,33 @@ class _Submission:
         left = self._ask(self._cancel, jobs, _LEFT_BEHIND_SECONDS)
         if left:
             names = " ".join(map(short_name, left))
-            raise UserError(f"Slurm job {names} does not end, and others are to take its place; see squeue, and try again later")
+            raise UserError(
+                f"Slurm job {names} does not end, and others are to take its place; see squeue, and try "
+                "again later"
+            )
         return {task: state for task, state in live.items() if task[0] not in jobs}
 
     def _asked_otherwise(self, live: dict) -> list[str]:
-        """Return the jobs that do nothing but wait, and were submitted with other options: these may be what they wait for."""
+        """Return the jobs that do nothing but wait, and were submitted with other options: these may be what
+        they wait for.
+        """
         begun = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
-        return [entry["job"] for entry in self.attempt.jobs if entry["job"] not in begun and entry.get("asked", self.asked) != self.asked]
+        return [
+            entry["job"]
+            for entry in self.attempt.jobs
+            if entry["job"] not in begun and entry.get("asked", self.asked) != self.asked
+        ]
 
     def _recorded(self) -> list[str]:
-        """Return the jobs that are in the queue with our script: those of the record, and those that do not stand there (killed between
-        sbatch and the record; a record that was removed, or cannot be read). A number of the record that is not among them has ended; by
-        now another job may have it. Of other clusters the record alone tells."""
+        """Return the jobs that are in the queue with our script: those of the record, and those that do not
+        stand there (killed between sbatch and the record; a record that was removed, or cannot be read). A
+        number of the record that is not among them has ended; by now another job may have it. Of other
+        clusters the record alone tells.
+        """
         elsewhere = [entry["job"] for entry in self.attempt.jobs if entry["job"] and ";" in entry["job"]]
-        return elsewhere + [job for job in self.slurm.find(self.script) if job not in map(short_name, elsewhere)]
+        return elsewhere + [
+            job for job in self.slurm.find(self.script) if job not in map(short_name, elsewhere)
+        ]
 
     def _submit(self, numbers: list[int]) -> None:
         for number in numbers:
@@ -163,7 +201,13 @@ class _Submission:
         self.attempt.jobs.append(entry)
         self.attempt.write()
         try:
-            submit_surely(self.slurm, command, self.script, lambda text: say(self.program, text), lambda job: self._note(entry, job))
+            submit_surely(
+                self.slurm,
+                command,
+                self.script,
+                lambda text: say(self.program, text),
+                lambda job: self._note(entry, job),
+            )
         except Unreachable as error:
             raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
         except UserError as error:
@@ -186,7 +230,9 @@ class _Submission:
             say(self.program, f"warning: Slurm job {short_name(job)} is in the queue, but {error}")
 
     def _sbatch(self, numbers: list[int]) -> list[str]:
-        """Return the command that submits. What the wrapper itself relies on comes last: no site's option can replace it."""
+        """Return the command that submits. What the wrapper itself relies on comes last: no site's option can
+        replace it.
+        """
         log = os.path.abspath(self.request.log)
         if "\\" in log:
             raise UserError(f"Slurm cannot write to a path with a backslash ({log}); choose another name")
@@ -197,9 +243,14 @@ class _Submission:
         name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
         named = any(word.startswith(("--job-name", "-J")) for word in self.site)
         return [
-            *self.site, *([] if named else [f"--job-name={name}"]), "--parsable", "--open-mode=append",
-            f"--output={log.replace('%', '%%').replace(_INDEX, '%a')}", *array, self.script,
-        ]  # fmt: skip
+            *self.site,
+            *([] if named else [f"--job-name={name}"]),
+            "--parsable",
+            "--open-mode=append",
+            f"--output={log.replace('%', '%%').replace(_INDEX, '%a')}",
+            *array,
+            self.script,
+        ]
 
     def _refused(self, said: str, command: list[str]) -> str:
         hint = f"The site's partition, account and limits are told in {self.config.place}"
@@ -207,9 +258,15 @@ class _Submission:
         if self.config.place == "the built-in configuration":
             hint = "Tell the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
         if size > 4_000_000:
-            hint = f"{self.script} has {size / 1e6:.0f} MB, and sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
+            hint = (
+                f"{self.script} has {size / 1e6:.0f} MB, and sites take 4 at most (max_script_size): "
+                "shorter commands, or fewer jobs"
+            )
         if "array" in said.lower():
-            hint = "The site may limit arrays, their highest number too (scontrol show config | grep -i array): try fewer jobs, with --nj"
+            hint = (
+                "The site may limit arrays, their highest number too (scontrol show config | grep -i "
+                "array): try fewer jobs, with --nj"
+            )
         return f"sbatch refused: {said}\n{hint}. The command was: {' '.join(command)}"
 
     def _expect(self, task: Task, number: int) -> None:
@@ -240,8 +297,10 @@ class _Submission:
         return failed
 
     def _judge(self, task: Task, ending: Ending | None, seconds: float) -> Ending | None:
-        """Return how a task ended that has left the queue, or None while that is not known. The log speaks where Slurm has forgotten, or
-        still holds for running what its queue does not have (an accounting that missed the end does so for ever)."""
+        """Return how a task ended that has left the queue, or None while that is not known. The log speaks
+        where Slurm has forgotten, or still holds for running what its queue does not have (an accounting that
+        missed the end does so for ever).
+        """
         if ending and ending.state in FINAL:
             return ending
         if seconds < _PATIENCE / 10:
@@ -250,12 +309,15 @@ class _Submission:
         code = ended_with(log)
         if code is not None:
             return Ending("FAILED" if code else "COMPLETED", code)
-        if self.seen.get(task) == "PENDING" and not os.path.exists(log):  # of tasks cancelled while they wait, the controller keeps nothing
+        # of tasks cancelled while they wait, the controller keeps nothing
+        if self.seen.get(task) == "PENDING" and not os.path.exists(log):
             return Ending("GONE")
         return Ending("UNKNOWN") if seconds > _PATIENCE else None
 
     def _ask(self, question, *arguments):
-        """Return what the scheduler answers, however long it takes: jobs run on while the controller is away."""
+        """Return what the scheduler answers, however long it takes: jobs run on while the controller is
+        away.
+        """
         while True:
             try:
                 answer = question(*arguments)
@@ -270,16 +332,27 @@ class _Submission:
 
     def _say_silent(self, error: Unreachable) -> None:
         if not self.silent:
-            say(self.program, f"Slurm does not answer ({error}); jobs that run are none the worse, waiting for it")
+            say(
+                self.program,
+                f"Slurm does not answer ({error}); jobs that run are none the worse, waiting for it",
+            )
             self.silent = True
 
     def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:
         """Say now and then why nothing runs: a job that can never start looks like one that runs."""
         reasons = sorted({reason for state, reason in live.values() if state == "PENDING"})
         text = ", ".join(reasons)
-        if not reasons or any(state != "PENDING" for state, _ in live.values()) or time.monotonic() - said[0] < _QUIET or text == said[1]:
+        if (
+            not reasons
+            or any(state != "PENDING" for state, _ in live.values())
+            or time.monotonic() - said[0] < _QUIET
+            or text == said[1]
+        ):
             return said
-        say(self.program, f"{len(live)} jobs wait in the queue, none runs: {text} (squeue --me; docs/slurm.md)")
+        say(
+            self.program,
+            f"{len(live)} jobs wait in the queue, none runs: {text} (squeue --me; docs/slurm.md)",
+        )
         return time.monotonic(), text
 
     def _cancel(self, jobs: list[str], seconds: float) -> list[str]:
@@ -295,9 +368,16 @@ class _Submission:
 
     def leave(self, interrupted: Interrupted) -> None:
         """End after a signal."""
-        name, names = interrupted.name, " ".join(short_name(entry["job"]) for entry in self.attempt.jobs if entry["job"])
+        name, names = (
+            interrupted.name,
+            " ".join(short_name(entry["job"]) for entry in self.attempt.jobs if entry["job"]),
+        )
         if name in ("SIGHUP", "SIGUSR1"):
-            say(self.program, f"{name} received: {f'Slurm job {names} goes on' if names else 'ending'}; the same command finds it again")
+            say(
+                self.program,
+                f"{name} received: {f'Slurm job {names} goes on' if names else 'ending'}; the same command "
+                "finds it again",
+            )
             return
         for entry in self.attempt.jobs:
             entry["cancelled"] = True
@@ -307,8 +387,15 @@ class _Submission:
             jobs = list(dict.fromkeys(job for job, _ in self.slurm.live(jobs))) if jobs else []
             left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
         except (Unreachable, UserError) as error:
-            say(self.program, f"{name} received, but could not cancel ({error}); do so yourself: scancel {names or '(see squeue --me)'}")
+            say(
+                self.program,
+                f"{name} received, but could not cancel ({error}); do so yourself: scancel "
+                f"{names or '(see squeue --me)'}",
+            )
             return
         names = " ".join(map(short_name, left or jobs))
         how = f"cancelled Slurm job {names}" if jobs else "nothing was in the queue"
-        say(self.program, f"{name} received: {how}{', which has not ended yet: see squeue --me' if left else ''}")
+        say(
+            self.program,
+            f"{name} received: {how}{', which has not ended yet: see squeue --me' if left else ''}",
+        )

@@ -9,13 +9,14 @@
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
 
-Names may be spelt with - or _. For ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` there are lines built in (below); a file
-that says anything of a name replaces all that is built in for it. ``max_jobs_run``, ``retries`` and ``config`` are the wrapper's own.
+Names may be spelt with - or _. For ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` there are
+lines built in (below); a file that says anything of a name replaces all that is built in for it.
+``max_jobs_run``, ``retries`` and ``config`` are the wrapper's own.
 
-sbatch takes the last of two options that contradict. The order is fixed, from what is common to what was asked for: the command;
-defaults, in the order of the file; then what was given: ``gpu``, ``num_nodes``, ``num_threads``, ``mem``, ``time``, and the site's own, in
-the order of the file. So a ``--time 2-0`` that was given beats a ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random
-order.)
+sbatch takes the last of two options that contradict. The order is fixed, from what is common to what was
+asked for: the command; defaults, in the order of the file; then what was given: ``gpu``, ``num_nodes``,
+``num_threads``, ``mem``, ``time``, and the site's own, in the order of the file. So a ``--time 2-0`` that was
+given beats a ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random order.)
 """
 
 import os
@@ -42,7 +43,9 @@ _OF_THE_WRAPPER = ("max_jobs_run", "retries", "config")
 
 @dataclass
 class SlurmConfig:
-    """A configuration that was read. ``options`` maps a name and a value, or ``*``, to the text for sbatch."""
+    """A configuration that was read. ``options`` maps a name and a value, or ``*``, to the text for
+    sbatch.
+    """
 
     command: list[str] = field(default_factory=list)
     options: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -60,7 +63,10 @@ class SlurmConfig:
         order = [*_ORDER, *(name for name in self.options if name not in _ORDER)]
         for name in given:
             if name not in order:
-                raise UserError(f"--{name} is not described in {self.place}{nearest(name, order)}; add 'option {name}=* ...' there")
+                raise UserError(
+                    f"--{name} is not described in {self.place}{nearest(name, order)}; add 'option {name}=* "
+                    "...' there"
+                )
         texts += [self._text(name, given[name]) for name in order if name in given]
         return [word for text in texts for word in shlex.split(text)]
 
@@ -69,7 +75,8 @@ class SlurmConfig:
         text = values.get(value, values.get("*"))
         if text is None:
             raise UserError(
-                f"the value '{value}' of --{name.replace('_', '-')} is not described in {self.place}; add 'option {name}={value} ...' there"
+                f"the value '{value}' of --{name.replace('_', '-')} is not described in {self.place}; add "
+                f"'option {name}={value} ...' there"
             )
         return text.replace("$0", shlex.quote(_whole(value) if name == "mem" else value))
 
@@ -80,15 +87,24 @@ def _whole(mem: str) -> str:
         return mem.upper()
     units = "KMGT"
     unit = mem[-1].upper() if mem[-1].isalpha() else "M"
-    return f"{round(float(mem.rstrip('KMGTkmgt')) * 1024)}{units[units.index(unit) - 1]}" if unit != "K" else f"{round(float(mem[:-1]))}K"
+    return (
+        f"{round(float(mem.rstrip('KMGTkmgt')) * 1024)}{units[units.index(unit) - 1]}"
+        if unit != "K"
+        else f"{round(float(mem[:-1]))}K"
+    )
 
 
 def find_config(given: str | None) -> str | None:
-    """Return the file to read: ``--config``, or the user's ``PYDINO_SLURM_CONF``; else the recipe's (cmd.sh tells which), that of this
-    folder, the project's, or None."""
+    """Return the file to read: ``--config``, or the user's ``PYDINO_SLURM_CONF``; else the recipe's (cmd.sh
+    tells which), that of this folder, the project's, or None.
+    """
     if given := given or os.environ.get("PYDINO_SLURM_CONF"):
         return given
-    places = [os.environ.get("PYDINO_RECIPE_SLURM_CONF"), "conf/slurm.conf", Path(__file__).parents[2] / "conf/slurm.conf"]
+    places = [
+        os.environ.get("PYDINO_RECIPE_SLURM_CONF"),
+        "conf/slurm.conf",
+        Path(__file__).parents[2] / "conf/slurm.conf",
+    ]
     return next((str(place) for place in places if place and os.path.isfile(place)), None)
 
 
@@ -105,13 +121,18 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot read {path}: {error}; --config, or PYDINO_SLURM_CONF, is a file in the format of Kaldi's slurm.conf"
+            f"cannot read {path}: {error}; --config, or PYDINO_SLURM_CONF, is a file in the format of "
+            "Kaldi's slurm.conf"
         ) from error
     own = _parse(text, SlurmConfig(place=path))
-    options = own.options | {name: values for name, values in config.options.items() if name not in own.options}
+    options = own.options | {
+        name: values for name, values in config.options.items() if name not in own.options
+    }
     for name in own.defaults:
         if name not in options:
-            raise UserError(f"{path}: 'default {name}=...' has no 'option {name}=...'{nearest(name, options)}")
+            raise UserError(
+                f"{path}: 'default {name}=...' has no 'option {name}=...'{nearest(name, options)}"
+            )
     return SlurmConfig(own.command or config.command, options, own.defaults, path)
 
 
@@ -129,7 +150,8 @@ def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
             config.defaults[match[1].replace("-", "_")] = match[2]
         else:
             raise UserError(
-                f"{config.place}:{number}: '{line}' is none of 'command sbatch ...', 'option NAME=* ... $0', 'option NAME=VALUE ...', "
+                f"{config.place}:{number}: '{line}' is none of 'command sbatch ...', 'option NAME=* ... "
+                "$0', 'option NAME=VALUE ...', "
                 "'default NAME=VALUE'"
             )
     return config

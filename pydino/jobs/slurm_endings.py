@@ -7,7 +7,8 @@ MEANING = {
     "TIMEOUT": "it needs more time: --time",
     "NODE_FAIL": "the node died: run it again",
     "BOOT_FAIL": "the node did not start: run it again",
-    "PREEMPTED": "another job took its place: run it again, or let Slurm do so (--requeue in conf/slurm.conf)",
+    "PREEMPTED": "another job took its place: run it again, or let Slurm do so (--requeue in "
+    "conf/slurm.conf)",
     "CANCELLED": "somebody cancelled it, or the site did",
     "GONE": "it left the queue before it began: somebody cancelled it, or the controller lost it",
     "DEADLINE": "it could not have ended before its deadline",
@@ -25,15 +26,26 @@ def remarks(failed: dict[int, Ending], task_of: dict[int, Task]) -> list[str]:
     """
     lines = []
     kinds: dict[Ending, list[int]] = {}
-    for number, ending in sorted(failed.items()):  # an exit code matters where the state is no more than FAILED
-        kinds.setdefault(Ending(ending.state, ending.code if ending.state == "FAILED" else 0), []).append(number)
+    # an exit code matters where the state is no more than FAILED
+    for number, ending in sorted(failed.items()):
+        kinds.setdefault(Ending(ending.state, ending.code if ending.state == "FAILED" else 0), []).append(
+            number
+        )
     for ending, numbers in sorted(kinds.items(), key=lambda kind: (kind[0].state, kind[0].code)):
         job, index = task_of[numbers[0]]
-        state = f"FAILED with exit code {ending.code}" if ending.state == "FAILED" else f"{ending.state}: {MEANING[ending.state]}"
+        state = (
+            f"FAILED with exit code {ending.code}"
+            if ending.state == "FAILED"
+            else f"{ending.state}: {MEANING[ending.state]}"
+        )
         if ending.state == "FAILED" and ending.code == 137:
             state += " (killed: often short of memory; --mem asks for more)"
         one = f"_{index}" if index is not None else ""
-        which = f"Slurm job {short_name(job)}{one}" if len(numbers) == 1 else f"{len(numbers)} of Slurm job {short_name(job)}"
+        which = (
+            f"Slurm job {short_name(job)}{one}"
+            if len(numbers) == 1
+            else f"{len(numbers)} of Slurm job {short_name(job)}"
+        )
         lines.append(f"job{'s' if len(numbers) > 1 else ''} {compress(numbers)} ({which}): {state}")
     return lines
 

@@ -1,7 +1,8 @@
-"""Training as a Slurm job: a step on every node of it, and, when the job is to end before its work is done, its way back into the queue.
+"""Training as a Slurm job: a step on every node of it, and, when the job is to end before its work is done,
+its way back into the queue.
 
-Run in the batch script of a job, by whatever wrapper submitted it. ``SLURM_RESTART_COUNT`` is how often the job has been queued again, by
-itself or by Slurm (a dead node, a pre-emption).
+Run in the batch script of a job, by whatever wrapper submitted it. ``SLURM_RESTART_COUNT`` is how often the
+job has been queued again, by itself or by Slurm (a dead node, a pre-emption).
 """
 
 import os
@@ -17,20 +18,26 @@ from pydino.base import UserError, log, warn
 from .addresses import address_towards, free_port
 from .launch import FAILED, Supervision
 
-_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1, 128 + signal.SIGHUP)  # srun's exit status where tasks were asked to end
+# srun's exit status where tasks were asked to end
+_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1, 128 + signal.SIGHUP)
 
 
 def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int) -> int:
-    """Train on every node of this job: 0 when it is done, 1 when it failed, 128 and the signal's number when it was interrupted.
+    """Train on every node of this job: 0 when it is done, 1 when it failed, 128 and the signal's number when
+    it was interrupted.
 
-    An interrupted job goes back into the queue, unless it was cancelled, if it was so fewer than ``max_restarts`` times.
+    An interrupted job goes back into the queue, unless it was cancelled, if it was so fewer than
+    ``max_restarts`` times.
 
     Raises:
         UserError: the job has not the nodes that were asked for, or was started too often.
     """
     job, restarts = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", 0))
     if restarts > max_restarts:
-        raise UserError(f"job {job} was started again {restarts} times, and --max-restarts is {max_restarts}; submit it again to go on")
+        raise UserError(
+            f"job {job} was started again {restarts} times, and --max-restarts is {max_restarts}; submit it "
+            "again to go on"
+        )
     here = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
     if here != nodes:
         raise UserError(
@@ -60,16 +67,39 @@ def _step(command: list[str], processes: int, nodes: int, job: int, told: str) -
         address = address_towards(addresses_of_others())
         meet = f"{f'[{address}]' if ':' in address else address}:{free_port(job)}"
         log(f"job {job}: {nodes} nodes ({os.environ.get('SLURM_JOB_NODELIST')}) meet at {meet}")
-    step = ["srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1", "--kill-on-bad-exit=1", "--wait=0"]
+    step = [
+        "srun",
+        "--nodes",
+        str(nodes),
+        "--ntasks",
+        str(nodes),
+        "--ntasks-per-node",
+        "1",
+        "--kill-on-bad-exit=1",
+        "--wait=0",
+    ]
     step += ["--input=none", "--export=ALL", "--mpi=none"]
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
         step += ["--cpus-per-task", cpus]  # srun does not take it over from sbatch
-    launcher = ["pydino", "launch", "--processes", str(processes), "--num-nodes", str(nodes), "--meet", meet, "--told", told]
+    launcher = [
+        "pydino",
+        "launch",
+        "--processes",
+        str(processes),
+        "--num-nodes",
+        str(nodes),
+        "--meet",
+        meet,
+        "--told",
+        told,
+    ]
     return [*step, *launcher, "--", *command]
 
 
 def addresses_of_others() -> list[str]:
-    """Return the addresses of the job's nodes but the first (on which the batch script runs), as Slurm itself reaches them."""
+    """Return the addresses of the job's nodes but the first (on which the batch script runs), as Slurm itself
+    reaches them.
+    """
     names = _ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
     found = []
     for name in names[1:]:
@@ -87,10 +117,11 @@ def _ask(*command: str) -> str:
 
 
 def fate(job: str) -> str:
-    """Return what Slurm means with the job of this process, which was sent a signal: ``cancelled``; ``queued again``, by Slurm itself;
-    ``ended early``, by the time limit, a pre-emption or its node; or ``unknown``.
+    """Return what Slurm means with the job of this process, which was sent a signal: ``cancelled``; ``queued
+    again``, by Slurm itself; ``ended early``, by the time limit, a pre-emption or its node; or ``unknown``.
 
-    A job that is being ended is COMPLETING, for whatever reason. One that Slurm queues again has one restart more than this one knows of.
+    A job that is being ended is COMPLETING, for whatever reason. One that Slurm queues again has one restart
+    more than this one knows of.
     """
     fields = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job)))
     state = fields.get("JobState", "")
@@ -112,13 +143,21 @@ def goes_back(what: str, warned: bool) -> bool:
 
 
 def queue_again(job: str, restarts: int, max_restarts: int) -> None:
-    """Put the job that this process runs in back into the queue, and wait to be ended; return where that cannot be."""
+    """Put the job that this process runs in back into the queue, and wait to be ended; return where that
+    cannot be.
+    """
     if restarts >= max_restarts:
-        warn(f"job {job} was started again {restarts} times, as often as --max-restarts allows; start the step again and it goes on")
+        warn(
+            f"job {job} was started again {restarts} times, as often as --max-restarts allows; start the "
+            "step again and it goes on"
+        )
         return
     log(f"job {job} goes back into the queue (restart {restarts + 1} of at most {max_restarts})")
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     if done.returncode:
-        warn(f"job {job} could not be queued again ({done.stderr.strip()}); start the step again and it goes on")
+        warn(
+            f"job {job} could not be queued again ({done.stderr.strip()}); start the step again and it goes "
+            "on"
+        )
         return
     time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure

@@ -1,5 +1,7 @@
-"""What is asked of Slurm, in as few questions as can be: one ``squeue`` for all tasks of all jobs that are waited for, and once some have
-left the queue, one ``sacct``, or where there is no accounting one ``scontrol``, for how they ended."""
+"""What is asked of Slurm, in as few questions as can be: one ``squeue`` for all tasks of all jobs that are
+waited for, and once some have left the queue, one ``sacct``, or where there is no accounting one
+``scontrol``, for how they ended.
+"""
 
 import os
 import re
@@ -10,13 +12,30 @@ from pathlib import Path
 from pydino.base import UserError
 
 FINAL = {
-    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED",
-}  # fmt: skip
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "PREEMPTED",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+    "REVOKED",
+}
 _TRANSIENT = (
-    "Unable to contact slurm controller", "Socket timed out", "temporarily unable", "Connection refused", "Connection timed out",
-    "Zero Bytes were transmitted", "Unexpected message received", "Communication connection failure", "Transport endpoint",
-    "System not yet initialized", "Slurm controller is in standby",
-)  # fmt: skip
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "temporarily unable",
+    "Connection refused",
+    "Connection timed out",
+    "Zero Bytes were transmitted",
+    "Unexpected message received",
+    "Communication connection failure",
+    "Transport endpoint",
+    "System not yet initialized",
+    "Slurm controller is in standby",
+)
 
 
 # What a user's own commands are to show, or ask for, by these variables is not what we have to know.
@@ -30,7 +49,9 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a task ended: a state's name as Slurm has it, and the exit code of its script (128 + signal for one that a signal ended)."""
+    """How a task ended: a state's name as Slurm has it, and the exit code of its script (128 + signal for one
+    that a signal ended).
+    """
 
     state: str
     code: int = 0
@@ -40,7 +61,8 @@ Task = tuple[str, int | None]  # job, index in the array; None for a job that is
 
 
 class Slurm:
-    """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints it.
+    """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints
+    it.
 
     Args:
         patience: seconds for an answer.
@@ -69,7 +91,8 @@ class Slurm:
         return found[1] + (found[2] or "")
 
     def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
-        """Return the state of every task that waits, runs or is being ended, and why it waits or on which nodes it is.
+        """Return the state of every task that waits, runs or is being ended, and why it waits or on which
+        nodes it is.
 
         Raises:
             Unreachable: the controller did not answer.
@@ -95,11 +118,15 @@ class Slurm:
         try:
             return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
         except (UserError, Unreachable) as error:
-            raise UserError(f"an earlier run left Slurm job {' '.join(jobs)}, of which nothing can be learnt here ({error}): see that it "
-                            f"has ended, then remove {record}") from error  # fmt: skip
+            raise UserError(
+                f"an earlier run left Slurm job {' '.join(jobs)}, of which nothing can be learnt here "
+                f"({error}): see that it "
+                f"has ended, then remove {record}"
+            ) from error
 
     def endings(self, tasks: list[Task]) -> dict[Task, Ending]:
-        """Return how tasks ended that are not in the queue, of those that Slurm still remembers; the state may turn out not to be final.
+        """Return how tasks ended that are not in the queue, of those that Slurm still remembers; the state
+        may turn out not to be final.
 
         Raises:
             Unreachable: the controller did not answer.
@@ -108,15 +135,24 @@ class Slurm:
         for cluster, names in _by_cluster([job for job, _ in tasks]).items():
             rows = self._accounting(cluster, names) if self.has_accounting else []
             found |= {(names[job], index): ending for job, index, ending in rows}
-            # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which forgets after some minutes.
-            if any(found.get(task, Ending("")).state != "COMPLETED" for task in tasks if task[0] in names.values()):
+            # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which
+            # forgets after some minutes.
+            if any(
+                found.get(task, Ending("")).state != "COMPLETED"
+                for task in tasks
+                if task[0] in names.values()
+            ):
                 found |= {(name, index): ending for name, index, ending in self._controller(cluster, names)}
         return {task: ending for task, ending in found.items() if task in tasks}
 
     def _accounting(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
-        done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), "-o", "JobID,State,ExitCode"])
+        done = self._run(
+            ["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), "-o", "JobID,State,ExitCode"]
+        )
         if done.returncode != 0:
-            self.has_accounting = "accounting storage is disabled" not in done.stderr and done.returncode != 127
+            self.has_accounting = (
+                "accounting storage is disabled" not in done.stderr and done.returncode != 127
+            )
             return []
         rows = []
         for line in done.stdout.splitlines():
@@ -133,12 +169,15 @@ class Slurm:
             done = self._run(["scontrol", *cluster, "-o", "show", "job", name])
             if done.returncode != 0 and "Invalid job id" not in done.stderr + done.stdout:
                 raise Unreachable(_said(done))
-            for line in done.stdout.splitlines():  # "JobId=2 ArrayJobId=1 ArrayTaskId=1 JobName=..."; one that is no array has the first
+            # "JobId=2 ArrayJobId=1 ArrayTaskId=1 JobName=..."; one that is no array has the first
+            for line in done.stdout.splitlines():
                 state, code = re.search(r" JobState=(\S+)", line), re.search(r" ExitCode=(\S+)", line)
                 array = re.match(r"JobId=\d+ ArrayJobId=\d+ ArrayTaskId=([\d,:%-]+)", line)
                 if state:
                     ending = Ending(state[1], _code(code[1] if code else ""))
-                    rows += [(names[name], index, ending) for index in (expand(array[1]) if array else [None])]
+                    rows += [
+                        (names[name], index, ending) for index in (expand(array[1]) if array else [None])
+                    ]
         return rows
 
     def cancel(self, jobs: list[str]) -> None:
@@ -153,34 +192,50 @@ class Slurm:
                 raise Unreachable(_said(done))
 
     def find(self, script: str, ended: bool = False) -> list[str]:
-        """Return the user's jobs in the queue that were submitted with a script at this path; with ``ended`` also those no longer there,
-        as far as the controller remembers (minutes).
+        """Return the user's jobs in the queue that were submitted with a script at this path; with ``ended``
+        also those no longer there, as far as the controller remembers (minutes).
 
         Raises:
             Unreachable: the controller did not answer.
         """
-        done = self._run(["squeue", "-h", *(["-t", "all"] if ended else []), "-u", str(os.getuid()), "-o", "%F|%o"])
+        done = self._run(
+            ["squeue", "-h", *(["-t", "all"] if ended else []), "-u", str(os.getuid()), "-o", "%F|%o"]
+        )
         if done.returncode != 0:
             raise Unreachable(_said(done))
         lines = (line.partition("|") for line in done.stdout.splitlines())
         return list(dict.fromkeys(job for job, _, command in lines if command == script))
 
-    def _run(self, command: list[str], environment: dict[str, str] | None = None, inherited=()) -> subprocess.CompletedProcess:
-        environment = {name: value for name, value in (environment or os.environ).items() if not name.startswith(_OF_QUESTIONS)}
+    def _run(
+        self, command: list[str], environment: dict[str, str] | None = None, inherited=()
+    ) -> subprocess.CompletedProcess:
+        environment = {
+            name: value
+            for name, value in (environment or os.environ).items()
+            if not name.startswith(_OF_QUESTIONS)
+        }
         environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
         try:
             # In a group of its own: a Ctrl-C is ours, to be acted on when the answer is there.
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=self.patience,
-                env=environment, process_group=0, pass_fds=inherited,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self.patience,
+                env=environment,
+                process_group=0,
+                pass_fds=inherited,
+            )
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{command[0]} gave no answer in {self.patience:.0f} s") from error
         except OSError as error:
             if command[0] == "sacct":
                 return subprocess.CompletedProcess(command, 127, "", "")
             raise UserError(
-                f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are submitted? "
+                f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are "
+                "submitted? "
                 "With backend=local in cmd.sh, jobs run here"
             ) from error
 
@@ -225,11 +280,14 @@ def _code(text: str) -> int:
 
 
 def _is_of_a_job(name: str) -> bool:
-    """Tell what no job that we submit is to have: what we have from one that we may be in ourselves, what is about our own GPUs, and what
-    would make sbatch wait, or an array of any job."""
+    """Tell what no job that we submit is to have: what we have from one that we may be in ourselves, what is
+    about our own GPUs, and what would make sbatch wait, or an array of any job.
+    """
     ours = ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM", "SBATCH_WAIT", "SBATCH_ARRAY_INX")
     return name.startswith("SLURM_") and name not in _OF_THE_SITE or name in ours
 
 
 def _said(done: subprocess.CompletedProcess) -> str:
-    return (done.stderr.strip() or done.stdout.strip() or f"{done.args[0]} ended with {done.returncode}").replace("\n", "; ")
+    return (
+        done.stderr.strip() or done.stdout.strip() or f"{done.args[0]} ended with {done.returncode}"
+    ).replace("\n", "; ")

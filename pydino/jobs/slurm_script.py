@@ -5,17 +5,20 @@ import shlex
 
 from .options import JobRequest
 
-# Which environment the jobs get is the site's affair (--export); these they need to be what they are here, whatever it is.
+# Which environment the jobs get is the site's affair (--export); these they need to be what they are here,
+# whatever it is.
 _VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LC_ALL", "PYTHONUTF8", "OMP_WAIT_POLICY")
 
 _BODY = r"""
 id=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
 date_format='+%a %b %e %H:%M:%S %Z %Y'
 node=${SLURMD_NODENAME:-$(hostname)}
-printf '# %s\n# Running on %s, Slurm job %s\n# Started at %s\n#\n' "$command" "$node" "$id" "$(date "$date_format")"
+printf '# %s\n# Running on %s, Slurm job %s\n# Started at %s\n#\n' \
+  "$command" "$node" "$id" "$(date "$date_format")"
 cd "$folder" || { echo "the node cannot see $folder: it has to be on a disk that all nodes share"; exit 1; }
 SECONDS=0
-# TERM (scancel, a time limit, a pre-emption) reaches the command too: it is given the time to save, and the log its foot.
+# TERM (scancel, a time limit, a pre-emption) reaches the command too: it is given the time to save, and
+# the log its foot.
 trap : TERM
 bash -o pipefail -c "$command" < /dev/null
 code=$?
@@ -33,18 +36,28 @@ def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str
     The commands stand there as they would run here, one a line, so that nothing is substituted on the node.
     """
     tasks = [f"{number}) command={_quote(request.command_of(number))} ;;\n" for number in numbers]
-    return "".join([
-        "#!/usr/bin/env bash\n# Written by run_slurm.sh, which submitted it with:\n",
-        "".join(f"# {line}\n" for line in shlex.join(submitted_with).splitlines()),
-        exports(),
-        f"export OMP_NUM_THREADS={request.num_threads}\nthreads=$OMP_NUM_THREADS\nfolder={_quote(os.getcwd())}\n",
-        f"case ${{SLURM_ARRAY_TASK_ID:-{numbers[0]}}} in\n", *tasks, "esac", _BODY,
-    ])  # fmt: skip
+    return "".join(
+        [
+            "#!/usr/bin/env bash\n# Written by run_slurm.sh, which submitted it with:\n",
+            "".join(f"# {line}\n" for line in shlex.join(submitted_with).splitlines()),
+            exports(),
+            f"export OMP_NUM_THREADS={request.num_threads}\nthreads=$OMP_NUM_THREADS\n",
+            f"folder={_quote(os.getcwd())}\n",
+            f"case ${{SLURM_ARRAY_TASK_ID:-{numbers[0]}}} in\n",
+            *tasks,
+            "esac",
+            _BODY,
+        ]
+    )
 
 
 def exports() -> str:
     """Return the lines that give a job those variables of here that it needs."""
-    variables = [name for name in os.environ if name in _VARIABLES or name.startswith("PYDINO_") and name != "PYDINO_MADE_FROM"]
+    variables = [
+        name
+        for name in os.environ
+        if name in _VARIABLES or name.startswith("PYDINO_") and name != "PYDINO_MADE_FROM"
+    ]
     return "".join(f"export {name}={_quote(os.environ[name])}\n" for name in sorted(variables))
 
 

@@ -1,4 +1,6 @@
-"""Submitting so that no job is taken twice and none gets lost, though the controller may be away, and an answer of sbatch's too."""
+"""Submitting so that no job is taken twice and none gets lost, though the controller may be away, and an
+answer of sbatch's too.
+"""
 
 import time
 from collections.abc import Callable
@@ -10,13 +12,18 @@ _PATIENCE_SECONDS, _PAUSE_SECONDS = 300.0, 5.0
 
 
 def submit_surely(
-    slurm: Slurm, command: list[str], script: str, say: Callable[[str], None], taken: Callable[[str], None] = lambda job: None
+    slurm: Slurm,
+    command: list[str],
+    script: str,
+    say: Callable[[str], None],
+    taken: Callable[[str], None] = lambda job: None,
 ) -> str:
     """Submit and return the job.
 
     Args:
         command: sbatch and all that follows, the script at the end.
-        script: its absolute path. If an answer got lost, the job is found by it, also when it has ended meanwhile.
+        script: its absolute path. If an answer got lost, the job is found by it, also when it has ended
+            meanwhile.
         say: is given a line when the controller has to be asked again.
         taken: is told the job, before any signal can come between.
 

@@ -1,7 +1,8 @@
 """What the logs of a recipe folder, the records beside them and the scheduler tell of its jobs. Only reads.
 
-A log begins with ``# Started at DATE`` and ends with ``# Ended (code C) at DATE, ...`` (Kaldi's ``slurm.pl``: ``# Finished at DATE with
-status C``). One without an end is still written to, if Slurm has its job or a process of this machine has it open; else its job died.
+A log begins with ``# Started at DATE`` and ends with ``# Ended (code C) at DATE, ...`` (Kaldi's ``slurm.pl``:
+``# Finished at DATE with status C``). One without an end is still written to, if Slurm has its job or a
+process of this machine has it open; else its job died.
 """
 
 import json
@@ -16,9 +17,13 @@ from pydino.base import UserError
 from .processes import open_files
 from .slurm_queries import Slurm, Unreachable
 
-_PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}  # folders of exp/ without logs
+# folders of exp/ without logs
+_PASSED_OVER = {"checkpoints", "tensorboard", "snapshots", "teacher", "student", "model", "q"}
 _STARTED = re.compile(rb"^# Started at (.+)$", re.MULTILINE)
-_ENDED = re.compile(rb"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\) at ([^,\n]+)|Finished at (.+) with status (\d+))", re.MULTILINE)
+_ENDED = re.compile(
+    rb"^# (?:Ended \(code (\d+)(?:; signal (\d+))?\) at ([^,\n]+)|Finished at (.+) with status (\d+))",
+    re.MULTILINE,
+)
 _CONTROLLERS = re.compile(r"run(\.stage\d+)?\.log")  # at the top: what is said of them is told elsewhere
 _SLURM_JOB = re.compile(rb"Slurm job (\d+)|SLURM_JOB_ID=(\d+)")
 PATIENCE = 20.0  # seconds for an answer of Slurm
@@ -26,7 +31,9 @@ PATIENCE = 20.0  # seconds for an answer of Slurm
 
 @dataclass
 class Log:
-    """One job's log. ``state`` is running, waiting, failed, died or done; times are seconds since 1970, or None where unknown."""
+    """One job's log. ``state`` is running, waiting, failed, died or done; times are seconds since 1970, or
+    None where unknown.
+    """
 
     path: Path
     started: float | None
@@ -51,7 +58,9 @@ class Group:
 
 
 def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
-    """Return the jobs under ``exp``, those that began last at the end, and remarks about what could not be found out."""
+    """Return the jobs under ``exp``, those that began last at the end, and remarks about what could not be
+    found out.
+    """
     logs: list[Log] = []
     records: dict[str, list[str]] = {}  # group -> jobs of Slurm
     unreadable: list[str] = []
@@ -66,12 +75,16 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
         except OSError:
             unreadable.append(path)
     open_ended = [log for log in logs if log.ended is None]
-    named = {job.partition(";")[0]: job for jobs in records.values() for job in jobs}  # with the cluster, where there are several
-    wanted = {*named.values()} | {named.get(log.slurm_job, log.slurm_job) for log in open_ended if log.slurm_job}
+    # with the cluster, where there are several
+    named = {job.partition(";")[0]: job for jobs in records.values() for job in jobs}
+    wanted = {*named.values()} | {
+        named.get(log.slurm_job, log.slurm_job) for log in open_ended if log.slurm_job
+    }
     live, remarks = queue(sorted(wanted)) if wanted else ({}, [])
     unknown = bool(remarks)
     if unreadable:
-        remarks.append(f"unreadable: {', '.join(unreadable[:3])}{f' and {len(unreadable) - 3} more' if len(unreadable) > 3 else ''}")
+        more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+        remarks.append(f"unreadable: {', '.join(unreadable[:3])}{more}")
     held = {path for _, path in open_files() if path.endswith(".log")} if open_ended else set()
     groups: dict[str, Group] = {}
     for log in logs:
@@ -84,7 +97,9 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
         waiting = {number: live[number][1] for number in numbers if live.get(number, ("",))[0] == "PENDING"}
         if waiting:
             groups.setdefault(name, Group(name)).waiting |= waiting
-    return sorted(groups.values(), key=lambda group: max((log.started or 0 for log in group.logs), default=time.time())), remarks
+    return sorted(
+        groups.values(), key=lambda group: max((log.started or 0 for log in group.logs), default=time.time())
+    ), remarks
 
 
 def group_name(path: Path) -> str:
@@ -131,7 +146,9 @@ def _read_log(path: Path) -> Log:
     if not ends or (size > 8000 and _STARTED.search(tail, ends[-1].end())):
         return Log(path, started, None, None, name)
     code, number, at, finished, status = ends[-1].groups()
-    return Log(path, started, _seconds(at or finished), 128 + int(number) if number else int(code or status), name)
+    return Log(
+        path, started, _seconds(at or finished), 128 + int(number) if number else int(code or status), name
+    )
 
 
 def _seconds(date: bytes) -> float | None:
@@ -162,7 +179,9 @@ def _state(log: Log, live: dict, held: set[str], unknown: bool) -> str:
 
 
 def queue(jobs: list[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return state and reason (or nodes) of those jobs that are in Slurm's queue, by number, and remarks if it could not be asked."""
+    """Return state and reason (or nodes) of those jobs that are in Slurm's queue, by number, and remarks if
+    it could not be asked.
+    """
     try:
         live = Slurm(PATIENCE).live(jobs)
     except UserError:

@@ -13,6 +13,20 @@ from .tables import read_table, write_table
 from .validate import validate
 
 __all__ = [
-    "ArchiveWriter", "ChunkReader", "DataDir", "combine", "copy", "fix", "invert", "read_ark", "read_object", "read_scp_objects",
-    "read_table", "read_utt2spk", "split", "subset", "validate", "write_table",
+    "ArchiveWriter",
+    "ChunkReader",
+    "DataDir",
+    "combine",
+    "copy",
+    "fix",
+    "invert",
+    "read_ark",
+    "read_object",
+    "read_scp_objects",
+    "read_table",
+    "read_utt2spk",
+    "split",
+    "subset",
+    "validate",
+    "write_table",
 ]

@@ -18,19 +18,22 @@ from .rxfilename import Location, parse_rxfilename
 class ArchiveWriter:
     """Write an archive and, with it, the script that points into it.
 
-    Both are written aside and renamed when the ``with`` block ends well, the script last, so that a script never points to what
-    is not there; when it ends with an error (a full disk, say) nothing is left and earlier files stay as they were.
+    Both are written aside and renamed when the ``with`` block ends well, the script last, so that a script
+    never points to what is not there; when it ends with an error (a full disk, say) nothing is left and
+    earlier files stay as they were.
 
-    The script names the archive as it was given (a relative path stays relative) and is sorted by key in C order, whatever the
-    order of writing. A path with blanks in it is read back here; Kaldi takes such a line apart at its first blank only, so it reads it
-    too, but many Kaldi scripts do not.
+    The script names the archive as it was given (a relative path stays relative) and is sorted by key in C
+    order, whatever the order of writing. A path with blanks in it is read back here; Kaldi takes such a line
+    apart at its first blank only, so it reads it too, but many Kaldi scripts do not.
 
     Args:
         ark: path of the archive; folders are made as needed.
         scp: path of the script, or None.
-        compression: None, or Kaldi's compression method 1 to 7 for matrices (:func:`pydino.kaldi.compressed.encode`). An empty
-            matrix is written uncompressed: Kaldi cannot read past an empty compressed one.
-        text: write text, with 7 significant digits like Kaldi; a float32 read back may differ in its last bits.
+        compression: None, or Kaldi's compression method 1 to 7 for matrices
+            (:func:`pydino.kaldi.compressed.encode`). An empty matrix is written uncompressed: Kaldi cannot
+            read past an empty compressed one.
+        text: write text, with 7 significant digits like Kaldi; a float32 read back may differ in its last
+            bits.
 
     Raises:
         UserError: on opening, writing or closing; names the file, and the key where there is one.
@@ -43,7 +46,9 @@ class ArchiveWriter:
         if compression is not None and text:
             raise UserError(f"{ark}: text cannot be compressed; leave one of the two out")
         if parse_rxfilename(f"{ark}:0") != Location(self._ark) or "\n" in self._ark:
-            raise UserError(f"'{ark}' cannot be pointed into from a script: no blank or '|' at its ends, no line break")
+            raise UserError(
+                f"'{ark}' cannot be pointed into from a script: no blank or '|' at its ends, no line break"
+            )
         self._compression, self._text = compression, text
 
     def __enter__(self):
@@ -52,7 +57,9 @@ class ArchiveWriter:
         self._stack = ExitStack()
         try:
             # Left in the opposite order: the archive is renamed before its script.
-            self._script = self._stack.enter_context(atomic_open(self._scp)) if self._scp is not None else None
+            self._script = (
+                self._stack.enter_context(atomic_open(self._scp)) if self._scp is not None else None
+            )
             self._stream = self._stack.enter_context(atomic_open(self._ark, "wb"))
         except BaseException:
             self._stack.__exit__(*sys.exc_info())
@@ -60,13 +67,18 @@ class ArchiveWriter:
         return self
 
     def write(self, key: str, array: np.ndarray) -> None:
-        """Append one object: a matrix or vector of floats (32 or 64 bits), a vector of integers or a single integer (int32).
+        """Append one object: a matrix or vector of floats (32 or 64 bits), a vector of integers or a single
+        integer (int32).
 
         Raises:
-            UserError: the key is not one or was written before, the array cannot be stored, or the disk is full.
+            UserError: the key is not one or was written before, the array cannot be stored, or the disk is
+                full.
         """
         if not key or key.split() != [key] or not key.isprintable():
-            raise UserError(f"{self._ark}: {key!r} cannot be a key: keys are not empty, without blanks or control characters")
+            raise UserError(
+                f"{self._ark}: {key!r} cannot be a key: keys are not empty, without blanks or control "
+                "characters"
+            )
         if key in self._positions:
             raise UserError(f"{self._ark}: the key '{key}' is written twice")
         try:
@@ -89,7 +101,8 @@ class ArchiveWriter:
                     self._script.write(f"{key} {self._ark}:{self._positions[key]}\n")
                 self._script.flush()
                 self._stream.flush()
-                # An earlier script would point into the new archive if we were killed between the two renames.
+                # An earlier script would point into the new archive if we were killed between the two
+                # renames.
                 if os.path.exists(self._scp):
                     os.unlink(self._scp)
             except OSError as failure:
@@ -100,22 +113,27 @@ class ArchiveWriter:
 
     def _unwritten(self, error: OSError) -> UserError:
         return UserError(
-            f"cannot write {self._ark}: {error.strerror or error}; nothing half-written is left; free some space or choose another "
+            f"cannot write {self._ark}: {error.strerror or error}; nothing half-written is left; free some "
+            "space or choose another "
             "place, and run the step again"
         )
 
 
 def encode_object(array, compression: int | None = None, text: bool = False) -> bytes:
-    """Return an object as it stands in an archive after its key and blank; arguments as for :class:`ArchiveWriter`.
+    """Return an object as it stands in an archive after its key and blank; arguments as for
+    :class:`ArchiveWriter`.
 
     Raises:
         ValueError: the array cannot be stored; the message says why.
     """
     array = np.asarray(array)
     integers = array.dtype.kind in "iu" and array.ndim <= 1
-    if not integers and (array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8) or array.ndim not in (1, 2)):
+    if not integers and (
+        array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8) or array.ndim not in (1, 2)
+    ):
         raise ValueError(
-            f"is {array.dtype} of shape {array.shape}; only vectors and matrices of 32- or 64-bit floats and vectors of integers are stored"
+            f"is {array.dtype} of shape {array.shape}; only vectors and matrices of 32- or 64-bit floats "
+            "and vectors of integers are stored"
         )
     if integers and array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
         raise ValueError("has integers beyond 32 bits")

@@ -1,4 +1,6 @@
-"""Reading archives and scripts: one object by its extended file name, those of a script, those of an archive in order."""
+"""Reading archives and scripts: one object by its extended file name, those of a script, those of an archive
+in order.
+"""
 
 import io
 import sys
@@ -16,15 +18,18 @@ def read_object(rxfilename: str, allow_pipes: bool = False, key: str = "") -> np
     """Read one object by its extended file name.
 
     Args:
-        rxfilename: ``path``, ``path:offset`` or ``command |``, any with a range: ``[0:9]``, ``[:,2:5]`` (0-based, both ends counted).
+        rxfilename: ``path``, ``path:offset`` or ``command |``, any with a range: ``[0:9]``, ``[:,2:5]``
+            (0-based, both ends counted).
         allow_pipes: run commands.
         key: named in messages.
 
     Returns:
-        float32 or float64 matrix or vector as stored (compressed or text: float32), or int32 vector (a single integer: 0-d).
+        float32 or float64 matrix or vector as stored (compressed or text: float32), or int32 vector (a single
+            integer: 0-d).
 
     Raises:
-        UserError: missing, truncated or corrupt file; range outside the object; a command that is not allowed or fails.
+        UserError: missing, truncated or corrupt file; range outside the object; a command that is not allowed
+            or fails.
     """
     location = _locate(rxfilename, key)
     with _open_file(location.path, allow_pipes, key) as stream:
@@ -32,10 +37,11 @@ def read_object(rxfilename: str, allow_pipes: bool = False, key: str = "") -> np
 
 
 def read_scp_objects(scp, allow_pipes: bool = False):
-    """Yield (key, array) for each line of a script file (or of a mapping key -> extended file name), in its order.
+    """Yield (key, array) for each line of a script file (or of a mapping key -> extended file name), in its
+    order.
 
-    The lines need not be sorted; a key that is there twice is an error. Errors and arrays as in :func:`read_object`; messages name
-    the key.
+    The lines need not be sorted; a key that is there twice is an error. Errors and arrays as in
+    :func:`read_object`; messages name the key.
     """
     table = read_table(scp, check_sorted=False) if not hasattr(scp, "items") else scp
     path, stream = None, io.BytesIO()
@@ -54,12 +60,13 @@ def read_ark(path, allow_pipes: bool = False):
     """Yield (key, array) for each object of an archive, in its order.
 
     Args:
-        path: an archive, ``-`` for standard input, or ``command |``. An archive of length zero has no objects.
+        path: an archive, ``-`` for standard input, or ``command |``. An archive of length zero has no
+            objects.
         allow_pipes: run commands.
 
     Raises:
-        UserError: the archive is missing, truncated (also inside a key, where Kaldi takes it for the end) or corrupt, or a key is there
-            twice; names file, key and offset.
+        UserError: the archive is missing, truncated (also inside a key, where Kaldi takes it for the end) or
+            corrupt, or a key is there twice; names file, key and offset.
     """
     seen = set()
     with _open_file(str(path), allow_pipes) as stream:
@@ -72,7 +79,9 @@ def read_ark(path, allow_pipes: bool = False):
 
 
 def _read_key(stream, path) -> str:
-    """Read a key and the blank after it; an empty string at the end of the file. Line ends before a key belong to a text object."""
+    """Read a key and the blank after it; an empty string at the end of the file. Line ends before a key
+    belong to a text object.
+    """
     byte = stream.read(1)
     while byte in (b"\n", b"\r", b" ", b"\t") and byte:
         byte = stream.read(1)
@@ -89,11 +98,14 @@ def _read_key(stream, path) -> str:
         name = "\0"
     if not name.isprintable():
         raise UserError(
-            f"{path}, byte {start}: expected a key, got {key[:20]!r}: corrupt, or after an empty compressed matrix, which Kaldi "
+            f"{path}, byte {start}: expected a key, got {key[:20]!r}: corrupt, or after an empty compressed "
+            "matrix, which Kaldi "
             "writes but cannot read; make it again"
         )
     if name and not byte:
-        raise UserError(f"{path}, byte {start}: the file ends inside the key '{name}': truncated; make it again")
+        raise UserError(
+            f"{path}, byte {start}: the file ends inside the key '{name}': truncated; make it again"
+        )
     return name
 
 
@@ -119,4 +131,6 @@ def _open_file(path: str, allow_pipes: bool, key: str = ""):
         return open(path, "rb")
     except OSError as error:
         of = f" ({key})" if key else ""
-        raise UserError(f"cannot read {path}{of}: {error.strerror}; is the path right, seen from this folder?") from error
+        raise UserError(
+            f"cannot read {path}{of}: {error.strerror}; is the path right, seen from this folder?"
+        ) from error

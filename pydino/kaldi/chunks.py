@@ -16,8 +16,8 @@ from .tables import read_table
 
 _OPEN_FILES = 64
 _HEAD = 64  # bytes that hold any binary header
-# Of a column-wise matrix, up to this many rows are skipped by reading over them: one system call for all columns costs less than one
-# for each. Longer ones are read column by column.
+# Of a column-wise matrix, up to this many rows are skipped by reading over them: one system call for all
+# columns costs less than one for each. Longer ones are read column by column.
 _READ_OVER = 16384
 
 
@@ -39,18 +39,20 @@ class _Matrix(NamedTuple):
 class ChunkReader:
     """Random access to rows of the matrices of a script file, plain and compressed, by ``pread``.
 
-    Readers in forked processes do not disturb each other, and a reader may be pickled. Files stay open, the 64 last used. Text archives and
-    commands are refused: they have no random access.
+    Readers in forked processes do not disturb each other, and a reader may be pickled. Files stay open, the
+    64 last used. Text archives and commands are refused: they have no random access.
 
     Args:
-        scp: path of a script file, or mapping key -> extended file name; ranges of rows and columns are honoured.
+        scp: path of a script file, or mapping key -> extended file name; ranges of rows and columns are
+            honoured.
 
     Attributes:
         keys: the keys, in order.
         dim: columns of every matrix (of each, checked when it is first read).
 
     Raises:
-        UserError: unreadable, empty or malformed script; here and in every method: a file that is missing, truncated or no matrix.
+        UserError: unreadable, empty or malformed script; here and in every method: a file that is missing,
+            truncated or no matrix.
     """
 
     def __init__(self, scp):
@@ -70,7 +72,8 @@ class ChunkReader:
         return self._matrix(key).rows
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> np.ndarray:
-        """Return rows ``start`` to ``start + length`` (default: to the end) of a matrix: float32 (length, dim).
+        """Return rows ``start`` to ``start + length`` (default: to the end) of a matrix: float32 (length,
+        dim).
 
         Raises:
             IndexError: the rows are outside the matrix.
@@ -82,7 +85,9 @@ class ChunkReader:
         return out
 
     def read_into(self, out: np.ndarray, keys, starts) -> None:
-        """Fill ``out`` (n, length, dim), float32, with rows ``starts[i]`` and on of matrix ``keys[i]``, without a copy where it can be."""
+        """Fill ``out`` (n, length, dim), float32, with rows ``starts[i]`` and on of matrix ``keys[i]``,
+        without a copy where it can be.
+        """
         if out.dtype != np.float32 or out.ndim != 3 or out.shape[2] != self.dim:
             raise ValueError(f"float32 (n, length, {self.dim}) expected, got {out.dtype} {out.shape}")
         for chunk, key, start in zip(out, keys, np.asarray(starts).tolist(), strict=True):
@@ -112,7 +117,9 @@ class ChunkReader:
                 self._truncated(matrix)
         elif matrix.token == "CM":
             values = self._column_values(handle, key, matrix)[matrix.columns]
-            out[...] = compressed.decode_columns(values, self._column_codes(handle, matrix, start, len(out))).T
+            out[...] = compressed.decode_columns(
+                values, self._column_codes(handle, matrix, start, len(out))
+            ).T
         else:
             kind = FLOATS.get(matrix.token) or compressed.CODES[matrix.token]
             width = kind.itemsize * matrix.stored_columns
@@ -135,8 +142,12 @@ class ChunkReader:
         position = matrix.start + 8 * matrix.stored_columns + first * rows + start
         if rows - length <= _READ_OVER:
             data = self._pread(handle, rows * (last - first - 1) + length, position, matrix)
-            return np.lib.stride_tricks.as_strided(np.frombuffer(data, np.uint8), (last - first, length), (rows, 1), writeable=False)
-        parts = (self._pread(handle, length, position + rows * column, matrix) for column in range(last - first))
+            return np.lib.stride_tricks.as_strided(
+                np.frombuffer(data, np.uint8), (last - first, length), (rows, 1), writeable=False
+            )
+        parts = (
+            self._pread(handle, length, position + rows * column, matrix) for column in range(last - first)
+        )
         return np.frombuffer(b"".join(parts), np.uint8).reshape(last - first, length)
 
     def _matrix(self, key: str) -> _Matrix:
@@ -148,12 +159,16 @@ class ChunkReader:
         location = parse_rxfilename(self._table[key])
         of = f"{location} ({key})"
         if location.is_pipe:
-            raise UserError(f"{of}: rows cannot be read at random from a command; copy what it gives with pydino copy-feats")
+            raise UserError(
+                f"{of}: rows cannot be read at random from a command; copy what it gives with pydino "
+                "copy-feats"
+            )
         handle = self._open(location.path, of)
         stream = io.BytesIO(os.pread(handle, _HEAD, location.offset))
         if stream.read(2) != b"\0B":
             raise UserError(
-                f"{of}: no binary object is there: a wrong offset, or a text archive, which has no random access; copy that with "
+                f"{of}: no binary object is there: a wrong offset, or a text archive, which has no random "
+                "access; copy that with "
                 "pydino copy-feats"
             )
         header = read_header(stream, of)
@@ -164,15 +179,23 @@ class ChunkReader:
             raise UserError(f"{of}: the file ends inside the numbers: truncated; make it again")
         rows, columns = header.shape
         first, end = clip_rows(location.rows, rows, of) if location.rows is not None else (0, rows)
-        chosen = slice(0, columns) if location.columns is None else slice(location.columns[0], location.columns[1] + 1)
+        chosen = (
+            slice(0, columns)
+            if location.columns is None
+            else slice(location.columns[0], location.columns[1] + 1)
+        )
         if chosen.stop > columns:
-            raise UserError(f"{of}: columns {chosen.start}:{chosen.stop - 1} are outside its {columns} columns")
+            raise UserError(
+                f"{of}: columns {chosen.start}:{chosen.stop - 1} are outside its {columns} columns"
+            )
         dim = chosen.stop - chosen.start
         if self.dim is None:
             self.dim = dim
         elif dim != self.dim and rows:  # Kaldi's empty matrix has no columns either
             raise UserError(f"{of}: {dim} columns, where the others have {self.dim}")
-        matrix = _Matrix(of, location.path, header.token, start, first, end - first, rows, columns, chosen, header.scale)
+        matrix = _Matrix(
+            of, location.path, header.token, start, first, end - first, rows, columns, chosen, header.scale
+        )
         self._matrices[key] = matrix
         return matrix
 
@@ -182,7 +205,9 @@ class ChunkReader:
             try:
                 handle = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise UserError(f"cannot read {of}: {error.strerror}; is the path right, seen from this folder?") from error
+                raise UserError(
+                    f"cannot read {of}: {error.strerror}; is the path right, seen from this folder?"
+                ) from error
             self._files[path] = handle
             if len(self._files) > _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])

@@ -1,14 +1,15 @@
-"""Kaldi's compressed matrices (``src/matrix/compressed-matrix.{h,cc}``): every format decoded, every method encoded.
+"""Kaldi's compressed matrices (``src/matrix/compressed-matrix.{h,cc}``): every format decoded, every method
+encoded.
 
 After the token come minimum and range (float32), rows and columns (int32), 16 bytes; then
 
-``CM``   a header of four uint16 (percentiles 0, 25, 75, 100) for each column, then uint8 codes **column by column**
-``CM2``  uint16 codes, row by row: minimum + code * range / 65535
-``CM3``  uint8 codes, row by row: minimum + code * range / 255
+``CM``   a header of four uint16 (percentiles 0, 25, 75, 100) for each column, then uint8 codes **column by
+column** ``CM2``  uint16 codes, row by row: minimum + code * range / 65535 ``CM3``  uint8 codes, row by row:
+minimum + code * range / 255
 
-Decoding gives Kaldi's float32 values bit for bit, encoding its bytes; where Kaldi's C++ mixes float and double, so does this.
-kaldiio's own codec is not used: values outside the range of methods 4, 6 and 7 wrap around in it, as do the column headers of
-matrices of fewer than five rows.
+Decoding gives Kaldi's float32 values bit for bit, encoding its bytes; where Kaldi's C++ mixes float and
+double, so does this. kaldiio's own codec is not used: values outside the range of methods 4, 6 and 7 wrap
+around in it, as do the column headers of matrices of fewer than five rows.
 """
 
 import struct
@@ -49,7 +50,8 @@ def decode_rows(token: str, minimum: float, extent: float, codes: np.ndarray) ->
 def column_values(minimum: float, extent: float, headers: np.ndarray) -> np.ndarray:
     """Return what each code means in each column of a CM matrix: float32 (columns, 256).
 
-    Codes 0 to 64 lie evenly between the percentiles 0 and 25, 64 to 192 between 25 and 75, 192 to 255 between 75 and 100.
+    Codes 0 to 64 lie evenly between the percentiles 0 and 25, 64 to 192 between 25 and 75, 192 to 255 between
+    75 and 100.
 
     Args:
         headers: uint16 (columns, 4).
@@ -59,7 +61,8 @@ def column_values(minimum: float, extent: float, headers: np.ndarray) -> np.ndar
     values = np.empty((len(headers), 256), np.float32)
     values[:, :65] = p0 + (p25 - p0) * code[:65] * np.float32(1 / 64)
     values[:, 65:193] = p25 + (p75 - p25) * (code[65:193] - 64) * np.float32(1 / 128)
-    values[:, 193:] = p75 + ((p100 - p75) * (code[193:] - 192)).astype(np.float64) * (1 / 63)  # in double, as in Kaldi
+    # in double, as in Kaldi
+    values[:, 193:] = p75 + ((p100 - p75) * (code[193:] - 192)).astype(np.float64) * (1 / 63)
     return values
 
 
@@ -77,9 +80,10 @@ def encode(matrix: np.ndarray, method: int) -> bytes:
 
     Args:
         matrix: finite, (rows, columns), neither of them 0: Kaldi cannot read back an empty compressed matrix.
-        method: 1 (Kaldi's default: 2 for more than 8 rows, else 3), 2 one byte with column headers, for features, 3 two bytes,
-            4 two bytes over [-32768, 32767], 5 one byte, 6 one byte over [0, 255], 7 one byte over [0, 1]. Whole numbers in
-            their range survive methods 4 and 6 unchanged; what is outside the range of 4, 6 and 7 is clipped.
+        method: 1 (Kaldi's default: 2 for more than 8 rows, else 3), 2 one byte with column headers, for
+            features, 3 two bytes, 4 two bytes over [-32768, 32767], 5 one byte, 6 one byte over [0, 255], 7
+            one byte over [0, 1]. Whole numbers in their range survive methods 4 and 6 unchanged; what is
+            outside the range of 4, 6 and 7 is clipped.
     """
     matrix = np.asarray(matrix, dtype=np.float32)
     if method == 1:
@@ -95,7 +99,12 @@ def encode(matrix: np.ndarray, method: int) -> bytes:
     if method == 2:
         return b"CM " + header + _encode_columns(np.ascontiguousarray(matrix.T), minimum, extent)
     token, levels = ("CM2", 65535) if method in (3, 4) else ("CM3", 255)
-    return token.encode() + b" " + header + _quantise(matrix, minimum, extent, levels).astype(CODES[token]).tobytes()
+    return (
+        token.encode()
+        + b" "
+        + header
+        + _quantise(matrix, minimum, extent, levels).astype(CODES[token]).tobytes()
+    )
 
 
 def _quantise(values: np.ndarray, minimum, extent, levels: int) -> np.ndarray:
@@ -110,7 +119,9 @@ def _encode_columns(columns: np.ndarray, minimum, extent) -> bytes:
     codes = np.where(
         columns < p25,
         _between(columns, p0, p25, 64),
-        np.where(columns < p75, 64 + _between(columns, p25, p75, 128), 192 + _between(columns, p75, p100, 63)),
+        np.where(
+            columns < p75, 64 + _between(columns, p25, p75, 128), 192 + _between(columns, p75, p100, 63)
+        ),
     )
     return headers.astype("<u2").tobytes() + codes.astype(np.uint8).tobytes()
 

@@ -8,14 +8,17 @@ from .data_dir import Tables, kind_of, load, store
 
 
 def rename(tables: Tables, utterance=lambda key: key, speaker=lambda key: key) -> Tables:
-    """Give utterances and speakers new names, in every table. Recordings keep theirs, unless they are the utterances.
+    """Give utterances and speakers new names, in every table. Recordings keep theirs, unless they are the
+    utterances.
 
-    Where an utterance is renamed ``utt2uniq`` says which it was. A stored ``utt2hash`` keeps its values: a hash is that of the first name.
+    Where an utterance is renamed ``utt2uniq`` says which it was. A stored ``utt2hash`` keeps its values: a
+        hash is that of the first name.
     """
     segmented = "segments" in tables
     new = {"utterance": utterance, "speaker": speaker, "recording": lambda key: key}
     renamed = {
-        name: {new[kind_of(name, segmented)](key): rest for key, rest in table.items()} for name, table in tables.items()
+        name: {new[kind_of(name, segmented)](key): rest for key, rest in table.items()}
+        for name, table in tables.items()
     }
     renamed["utt2spk"] = {key: speaker(rest) for key, rest in renamed["utt2spk"].items()}
     original = tables.get("utt2uniq", {})
@@ -25,7 +28,8 @@ def rename(tables: Tables, utterance=lambda key: key, speaker=lambda key: key) -
 
 
 def copy(source, destination, utt_prefix="", utt_suffix="", spk_prefix="", spk_suffix="") -> int:
-    """Copy a data directory with affixes for its utterance and speaker names; return the number of utterances.
+    """Copy a data directory with affixes for its utterance and speaker names; return the number of
+    utterances.
 
     Raises:
         UserError: source and destination are the same, or an affix holds a blank.
@@ -35,6 +39,8 @@ def copy(source, destination, utt_prefix="", utt_suffix="", spk_prefix="", spk_s
     for affix in (utt_prefix, utt_suffix, spk_prefix, spk_suffix):
         if any(c.isspace() for c in affix):
             raise UserError(f"'{affix}' cannot be part of a name: it holds a blank")
-    tables = rename(load(source), lambda u: f"{utt_prefix}{u}{utt_suffix}", lambda s: f"{spk_prefix}{s}{spk_suffix}")
+    tables = rename(
+        load(source), lambda u: f"{utt_prefix}{u}{utt_suffix}", lambda s: f"{spk_prefix}{s}{spk_suffix}"
+    )
     store(destination, tables, facts_from=source)
     return len(tables["utt2spk"])

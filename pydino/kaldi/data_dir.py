@@ -1,8 +1,9 @@
 """Kaldi data directories: which files they hold, what the files are keyed by, and how a part of one is taken.
 
-A file is known by its name, so that a label map a recipe invents (``utt2emotion``, ``spk2age``) is filtered, split, combined and
-copied like Kaldi's own: ``utt2*`` is keyed by utterance, ``spk2*`` by speaker, ``reco2*`` by recording. ``wav.scp`` is keyed by
-recording where ``segments`` exists, else by utterance. ``spk2utt`` is derived from ``utt2spk``, which is the primary map.
+A file is known by its name, so that a label map a recipe invents (``utt2emotion``, ``spk2age``) is filtered,
+split, combined and copied like Kaldi's own: ``utt2*`` is keyed by utterance, ``spk2*`` by speaker, ``reco2*``
+by recording. ``wav.scp`` is keyed by recording where ``segments`` exists, else by utterance. ``spk2utt`` is
+derived from ``utt2spk``, which is the primary map.
 """
 
 import re
@@ -15,10 +16,19 @@ from pydino.base import UserError, atomic_open
 from .tables import read_table, write_table
 
 UTTERANCE_FILES = ("text", "segments", "feats.scp", "vad.scp", "energy.scp")
-# Files of numbers and objects that every utterance (speaker, recording) needs once the file is there. Label maps, the other files
-# known by prefix, may leave some out: not every utterance has a label.
+# Files of numbers and objects that every utterance (speaker, recording) needs once the file is there. Label
+# maps, the other files known by prefix, may leave some out: not every utterance has a label.
 COMPLETE_FILES = {
-    *UTTERANCE_FILES, "wav.scp", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2hash", "cmvn.scp", "spk2gender", "reco2dur",
+    *UTTERANCE_FILES,
+    "wav.scp",
+    "utt2dur",
+    "utt2num_frames",
+    "utt2lang",
+    "utt2uniq",
+    "utt2hash",
+    "cmvn.scp",
+    "spk2gender",
+    "reco2dur",
 }
 # What features were made with; carried along with them, and the same in directories to be combined.
 FEATURE_FACTS = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.yaml")
@@ -30,7 +40,9 @@ Tables = dict[str, dict[str, str]]  # file name -> key -> rest of the line
 
 
 def kind_of(name: str, segmented: bool) -> str | None:
-    """Return what the file is keyed by: ``utterance``, ``speaker`` or ``recording``; None if it is no table of the directory."""
+    """Return what the file is keyed by: ``utterance``, ``speaker`` or ``recording``; None if it is no table
+    of the directory.
+    """
     if name in UTTERANCE_FILES:
         return "utterance"
     if name == "cmvn.scp":
@@ -45,11 +57,15 @@ def kind_of(name: str, segmented: bool) -> str | None:
 
 
 def table_names(path) -> list[str]:
-    """Return the names of the tables in a data directory, sorted, with ``utt2spk`` and without the derived ``spk2utt``."""
+    """Return the names of the tables in a data directory, sorted, with ``utt2spk`` and without the derived
+    ``spk2utt``.
+    """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no such directory {path}")
-    return sorted(p.name for p in path.iterdir() if p.is_file() and p.name != "spk2utt" and kind_of(p.name, True))
+    return sorted(
+        p.name for p in path.iterdir() if p.is_file() and p.name != "spk2utt" and kind_of(p.name, True)
+    )
 
 
 def load(path) -> Tables:
@@ -60,21 +76,31 @@ def load(path) -> Tables:
     """
     names = table_names(path)
     if "utt2spk" not in names:
-        raise UserError(f"no such file {path}/utt2spk: not a data directory, or its preparation was not finished")
-    tables = {name: read_utt2spk(path) if name == "utt2spk" else read_table(Path(path) / name) for name in names}
+        raise UserError(
+            f"no such file {path}/utt2spk: not a data directory, or its preparation was not finished"
+        )
+    tables = {
+        name: read_utt2spk(path) if name == "utt2spk" else read_table(Path(path) / name) for name in names
+    }
     if not tables["utt2spk"]:
         raise UserError(f"empty file {path}/utt2spk: the directory holds no utterance")
     return tables
 
 
 def restrict(tables: Tables, utterances) -> Tables:
-    """Return the tables of these utterances only, with the speakers and recordings they need; order is kept."""
+    """Return the tables of these utterances only, with the speakers and recordings they need; order is
+    kept.
+    """
     keep = {"utterance": utterances if isinstance(utterances, (set, dict)) else set(utterances)}
     segmented = "segments" in tables
-    keep["speaker"] = {speaker for utterance, speaker in tables["utt2spk"].items() if utterance in keep["utterance"]}
+    keep["speaker"] = {
+        speaker for utterance, speaker in tables["utt2spk"].items() if utterance in keep["utterance"]
+    }
     if segmented:
         segments = tables["segments"]
-        keep["recording"] = {rest.split()[0] for utterance, rest in segments.items() if utterance in keep["utterance"]}
+        keep["recording"] = {
+            rest.split()[0] for utterance, rest in segments.items() if utterance in keep["utterance"]
+        }
     restricted = {}
     for name, table in tables.items():
         kept = keep[kind_of(name, segmented)]
@@ -83,7 +109,8 @@ def restrict(tables: Tables, utterances) -> Tables:
 
 
 def store(path, tables: Tables, facts_from=None) -> None:
-    """Write a data directory: each file whole or not at all, ``spk2utt`` derived, tables of an earlier directory removed.
+    """Write a data directory: each file whole or not at all, ``spk2utt`` derived, tables of an earlier
+    directory removed.
 
     Args:
         path: directory; made if needed. Files that are no tables of a data directory (trials, say) are left.
@@ -101,7 +128,9 @@ def store(path, tables: Tables, facts_from=None) -> None:
         for fact in FEATURE_FACTS if facts_from else ():
             _carry(Path(facts_from) / fact, path / fact)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
+        ) from error
 
 
 def _carry(source: Path, target: Path) -> None:
@@ -137,7 +166,10 @@ def read_utt2spk(path) -> dict[str, str]:
     table = read_table(path)
     for utterance, speaker in table.items():
         if len(speaker.split()) != 1:
-            raise UserError(f"{path} has wrong format: utterance '{utterance}' has {len(speaker.split())} speakers, expected one")
+            raise UserError(
+                f"{path} has wrong format: utterance '{utterance}' has {len(speaker.split())} speakers, "
+                "expected one"
+            )
     return table
 
 
@@ -151,7 +183,8 @@ def named(keys, limit: int = 5) -> str:
 class DataDir:
     """A data directory whose tables are read when they are first asked for.
 
-    Attributes are file names with dots as underscores, ``feats_scp``, ``utt2num_frames``: a dict, or None if there is no such file.
+    Attributes are file names with dots as underscores, ``feats_scp``, ``utt2num_frames``: a dict, or None if
+        there is no such file.
     """
 
     def __init__(self, path):

@@ -1,7 +1,8 @@
-"""The deep check of a data directory: the heads of recordings and archive objects, no sample and no feature is read.
+"""The deep check of a data directory: the heads of recordings and archive objects, no sample and no feature
+is read.
 
-Text tables can agree while a recording is missing, at another sample rate or cut short, and features and voice activity differ in
-length. Commands in ``wav.scp`` are not run.
+Text tables can agree while a recording is missing, at another sample rate or cut short, and features and
+voice activity differ in length. Commands in ``wav.scp`` are not run.
 """
 
 import os
@@ -17,7 +18,8 @@ from .objects import read_header
 from .rxfilename import clip_rows, parse_rxfilename
 
 _SECONDS_TOLERANCE = 0.1  # of utt2dur and reco2dur, which frames may have rounded
-_OVERSHOOT = 0.5  # seconds a segment may pass the end of its recording; Kaldi's extract-segments cuts those off
+# seconds a segment may pass the end of its recording; Kaldi's extract-segments cuts those off
+_OVERSHOOT = 0.5
 
 
 def deep_errors(path, tables: Tables) -> list[str]:
@@ -82,28 +84,44 @@ def _check_recordings(path: Path, tables: Tables) -> list[str]:
             errors.append(f"{path}/wav.scp: {key}: {error}")
             continue
         if heads[key][2] != 1:
-            errors.append(f"{path}/wav.scp: {key}: {name} has {heads[key][2]} channels, expected one; pick one: sox in.wav out.wav remix 1")
+            errors.append(
+                f"{path}/wav.scp: {key}: {name} has {heads[key][2]} channels, expected one; pick one: sox "
+                "in.wav out.wav remix 1"
+            )
     if piped:
-        warn(f"{path}/wav.scp: {piped} of {len(tables['wav.scp'])} entries are commands, which are not run to be checked")
+        warn(
+            f"{path}/wav.scp: {piped} of {len(tables['wav.scp'])} entries are commands, which are not run "
+            "to be checked"
+        )
     rates = Counter(rate for _, rate, _ in heads.values())
     for rate, _ in rates.most_common()[1:]:
         odd = [key for key, head in heads.items() if head[1] == rate]
-        errors.append(f"{path}/wav.scp: {len(odd)} recordings at {rate} Hz, others at {rates.most_common()[0][0]} Hz: {named(odd)}")
+        errors.append(
+            f"{path}/wav.scp: {len(odd)} recordings at {rate} Hz, others at {rates.most_common()[0][0]} Hz: "
+            f"{named(odd)}"
+        )
     seconds = {key: samples / rate for key, (samples, rate, _) in heads.items()}
     if "segments" in tables:
         for utterance, rest in tables["segments"].items():
             recording, _, end = rest.split()
             if float(end) > seconds.get(recording, float("inf")) + _OVERSHOOT:
-                errors.append(f"{path}/segments: {utterance} ends at {end} s, its recording {recording} at {seconds[recording]:.2f} s")
+                errors.append(
+                    f"{path}/segments: {utterance} ends at {end} s, its recording {recording} at "
+                    f"{seconds[recording]:.2f} s"
+                )
     for name in ("reco2dur",) if "segments" in tables else ("reco2dur", "utt2dur"):
         for key, stated in tables.get(name, {}).items():
             if key in seconds and abs(float(stated) - seconds[key]) > _SECONDS_TOLERANCE:
-                errors.append(f"{path}/{name}: {key} is said to last {stated} s, its recording lasts {seconds[key]:.2f} s")
+                errors.append(
+                    f"{path}/{name}: {key} is said to last {stated} s, its recording lasts "
+                    f"{seconds[key]:.2f} s"
+                )
     return errors
 
 
 def object_shape(rxfilename: str) -> tuple[int, ...]:
-    """Return the shape of an archived matrix or vector from its head, with the range in ``rxfilename`` taken off.
+    """Return the shape of an archived matrix or vector from its head, with the range in ``rxfilename`` taken
+    off.
 
     Raises:
         UserError: missing, no such object there, or the file ends before the object does.
@@ -142,19 +160,33 @@ def _check_archives(path: Path, tables: Tables) -> list[str]:
                 continue
             if len(shape) != axes or 0 in shape:
                 expected = "frames x features" if axes == 2 else "frames"
-                errors.append(f"{path}/{name}: {key}: {rxfilename} has the shape {shape}, expected {expected}")
+                errors.append(
+                    f"{path}/{name}: {key}: {rxfilename} has the shape {shape}, expected {expected}"
+                )
             else:
                 shapes[name][key] = shape
     dims = Counter(shape[1] for shape in shapes["feats.scp"].values())
     for dim, _ in dims.most_common()[1:]:
         odd = [key for key, shape in shapes["feats.scp"].items() if shape[1] == dim]
-        errors.append(f"{path}/feats.scp: {len(odd)} utterances have {dim} features, others {dims.most_common()[0][0]}: {named(odd)}")
+        errors.append(
+            f"{path}/feats.scp: {len(odd)} utterances have {dim} features, others "
+            f"{dims.most_common()[0][0]}: {named(odd)}"
+        )
     lengths = {name: {key: shape[0] for key, shape in of.items()} for name, of in shapes.items()}
     lengths["utt2num_frames"] = {key: int(frames) for key, frames in tables.get("utt2num_frames", {}).items()}
     for name in ("vad.scp", "energy.scp", "utt2num_frames"):
-        wrong = [k for k, frames in lengths[name].items() if k in lengths["feats.scp"] and frames != lengths["feats.scp"][k]]
+        wrong = [
+            k
+            for k, frames in lengths[name].items()
+            if k in lengths["feats.scp"] and frames != lengths["feats.scp"][k]
+        ]
         for key in wrong[:5]:
-            errors.append(f"{path}: {key} has {lengths['feats.scp'][key]} frames in feats.scp and {lengths[name][key]} in {name}")
+            errors.append(
+                f"{path}: {key} has {lengths['feats.scp'][key]} frames in feats.scp and "
+                f"{lengths[name][key]} in {name}"
+            )
         if len(wrong) > 5:
-            errors.append(f"{path}: and {len(wrong) - 5} more utterances whose lengths in feats.scp and {name} differ")
+            errors.append(
+                f"{path}: and {len(wrong) - 5} more utterances whose lengths in feats.scp and {name} differ"
+            )
     return errors

@@ -9,7 +9,8 @@ from pydino.base import UserError, log, warn, write_text
 
 from .data_dir import COMPLETE_FILES, Tables, invert, kind_of, named, restrict, store, table_names
 
-_FIELDS = {"utt2spk": 1, "segments": 3}  # fields after the key; more than that, or fewer, is no line of the file
+# fields after the key; more than that, or fewer, is no line of the file
+_FIELDS = {"utt2spk": 1, "segments": 3}
 _MAY_BE_EMPTY = ("text",)  # an utterance may say nothing
 
 
@@ -30,12 +31,15 @@ def read_loosely(path) -> tuple[dict[str, str], list[str]]:
         The table sorted by key, and what was mended in words.
 
     Raises:
-        UserError: one key with different values: which is right is not for a program to say. (``sort -u`` would lose one silently.)
+        UserError: one key with different values: which is right is not for a program to say. (``sort -u``
+            would lose one silently.)
     """
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); convert it: iconv -f latin1 -t utf-8") from error
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}); convert it: iconv -f latin1 -t utf-8"
+        ) from error
     mended = []
     if "\r" in text:
         mended.append("carriage returns removed")
@@ -51,7 +55,9 @@ def read_loosely(path) -> tuple[dict[str, str], list[str]]:
         key, rest = fields[0], fields[1].rstrip() if len(fields) > 1 else ""
         if key in table and table[key] != rest:
             both = f"'{table[key]}' and '{rest}'"
-            raise UserError(f"{path}, line {number}: key '{key}' is there twice with different values, {both}; remove one")
+            raise UserError(
+                f"{path}, line {number}: key '{key}' is there twice with different values, {both}; remove one"
+            )
         repeated += key in table
         in_order &= key > before or key in table
         table[key], before = rest, key
@@ -67,7 +73,8 @@ def read_loosely(path) -> tuple[dict[str, str], list[str]]:
 def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Tables, dict[str, str]]:
     """Keep the utterances, speakers and recordings that every file which must be complete knows.
 
-    ``vad.scp`` and ``energy.scp`` count like ``feats.scp``. (Kaldi filters the first without intersecting, and its own check then fails.)
+    ``vad.scp`` and ``energy.scp`` count like ``feats.scp``. (Kaldi filters the first without intersecting,
+    and its own check then fails.)
 
     Args:
         tables: tables of a data directory.
@@ -95,7 +102,10 @@ def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Ta
     if segmented:
         for name in sorted(complete & set(tables)):
             if kind_of(name, segmented) == "recording":
-                keep(lambda u, table=tables[name]: tables["segments"][u].split()[0] in table, f"{name} (its recording)")
+                keep(
+                    lambda u, table=tables[name]: tables["segments"][u].split()[0] in table,
+                    f"{name} (its recording)",
+                )
     for name in complete & set(tables):
         if kind_of(name, segmented) == "utterance":
             dropped |= dict.fromkeys(tables[name].keys() - tables["utt2spk"].keys(), "not in utt2spk")
@@ -103,7 +113,8 @@ def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Ta
 
 
 def fix(path, utterance_files=(), speaker_files=()) -> Report:
-    """Mend a data directory in place; the files it changes are kept in ``.backup``, with the names of what was dropped.
+    """Mend a data directory in place; the files it changes are kept in ``.backup``, with the names of what
+    was dropped.
 
     Raises:
         UserError: no utterance is left, or a key has two values; then nothing is changed.
@@ -127,11 +138,20 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
     report.after = len(fixed["utt2spk"])
     report.before = report.after + len(report.dropped)
     if not fixed["utt2spk"]:
-        raise UserError(f"no utterance of {path} is in every file, so none would be left (lines: {counts}); nothing was changed")
+        raise UserError(
+            f"no utterance of {path} is in every file, so none would be left (lines: {counts}); nothing was "
+            "changed"
+        )
     for note in notes:
         log(note)
-    fixed_files = {name: _text(table) for name, table in fixed.items()} | {"spk2utt": _text(invert(fixed["utt2spk"]))}
-    report.changed = [n for n, text in fixed_files.items() if not (path / n).exists() or (path / n).read_bytes() != text.encode()]
+    fixed_files = {name: _text(table) for name, table in fixed.items()} | {
+        "spk2utt": _text(invert(fixed["utt2spk"]))
+    }
+    report.changed = [
+        n
+        for n, text in fixed_files.items()
+        if not (path / n).exists() or (path / n).read_bytes() != text.encode()
+    ]
     if report.changed:
         _back_up(path, report)
         store(path, fixed)
@@ -160,12 +180,17 @@ def _back_up(path: Path, report: Report) -> None:
     except OSError as error:
         raise UserError(f"cannot write {backup}: {error.strerror}; nothing was changed") from error
     if report.dropped:
-        write_text(backup / "dropped", "".join(f"{key} {reason}\n" for key, reason in sorted(report.dropped.items())))
+        write_text(
+            backup / "dropped", "".join(f"{key} {reason}\n" for key, reason in sorted(report.dropped.items()))
+        )
 
 
 def _warn_of_order(path: Path, utt2spk: dict[str, str]) -> None:
     if list(utt2spk) != sorted(utt2spk, key=lambda u: (utt2spk[u], u)):
-        warn(f"{path}/utt2spk is not in sorted order when sorted first on speaker-id; make speaker-ids prefixes of utt-ids yourself")
+        warn(
+            f"{path}/utt2spk is not in sorted order when sorted first on speaker-id; make speaker-ids "
+            "prefixes of utt-ids yourself"
+        )
 
 
 def describe(report: Report, path) -> list[str]:
@@ -181,5 +206,8 @@ def describe(report: Report, path) -> list[str]:
     else:
         lines.append(f"kept {report.after} utterances out of {report.before}")
     if report.changed:
-        lines.append(f"old files are kept in {path}/.backup" + (", where dropped names the utterances dropped" if report.dropped else ""))
+        lines.append(
+            f"old files are kept in {path}/.backup"
+            + (", where dropped names the utterances dropped" if report.dropped else "")
+        )
     return lines

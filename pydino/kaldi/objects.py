@@ -1,7 +1,9 @@
-"""One object of an archive, read from an open file: matrix, compressed matrix, vector or integers; binary or text.
+"""One object of an archive, read from an open file: matrix, compressed matrix, vector or integers; binary or
+text.
 
-The formats are those of ``src/matrix`` and ``src/base/io-funcs*`` in Kaldi. kaldiio reads them too, but returns truncated vectors as
-shorter ones, guesses integers from text without a point, and unpickles what an archive says is a pickle; hence this reader.
+The formats are those of ``src/matrix`` and ``src/base/io-funcs*`` in Kaldi. kaldiio reads them too, but
+returns truncated vectors as shorter ones, guesses integers from text without a point, and unpickles what an
+archive says is a pickle; hence this reader.
 """
 
 import io
@@ -56,8 +58,8 @@ def read_object_at(stream, of: str, alone: bool = False) -> np.ndarray:
         alone: the object is a file of its own; Kaldi writes integer vectors without the size bytes then.
 
     Returns:
-        float32 or float64 as stored, matrix (R, C) or vector (D,); float32 of a compressed matrix or of text; int32 vector, or
-        0-d array of a single integer. Writable.
+        float32 or float64 as stored, matrix (R, C) or vector (D,); float32 of a compressed matrix or of text;
+        int32 vector, or 0-d array of a single integer. Writable.
 
     Raises:
         UserError: truncated, corrupt, or not an object of Kaldi's.
@@ -67,7 +69,9 @@ def read_object_at(stream, of: str, alone: bool = False) -> np.ndarray:
     if head == b"\0B":
         return read_binary(stream, of, alone)
     if not head:
-        raise UserError(f"{of}: nothing is there, the file ends before: truncated, or a wrong offset; make it again")
+        raise UserError(
+            f"{of}: nothing is there, the file ends before: truncated, or a wrong offset; make it again"
+        )
     stream.seek(position)
     return read_text(stream, of)
 
@@ -81,32 +85,46 @@ def read_header(stream, of: str) -> Header:
     token = _exactly(stream, 1, "header", of)
     if token == b"\4":
         header = Header("I", struct.unpack("<i", _exactly(stream, 4, "header", of)), stream.tell())
-        return header if header.shape[0] >= 0 else _corrupt(of, f"the header gives {header.shape[0]} integers")
+        return (
+            header if header.shape[0] >= 0 else _corrupt(of, f"the header gives {header.shape[0]} integers")
+        )
     while not token.endswith(b" ") and len(token) < 4:
         token += _exactly(stream, 1, "header", of)
     name = token.decode("latin-1").rstrip(" ")
     if name in compressed.CODES:
-        minimum, extent, *shape = compressed.HEADER.unpack(_exactly(stream, compressed.HEADER.size, "header", of))
+        minimum, extent, *shape = compressed.HEADER.unpack(
+            _exactly(stream, compressed.HEADER.size, "header", of)
+        )
         header = Header(name, tuple(shape), stream.tell(), (minimum, extent))
     elif name in FLOATS:
-        sizes = [_INT.unpack(_exactly(stream, _INT.size, "header", of)) for _ in range(2 if name.endswith("M") else 1)]
+        sizes = [
+            _INT.unpack(_exactly(stream, _INT.size, "header", of))
+            for _ in range(2 if name.endswith("M") else 1)
+        ]
         if any(size != 4 for size, _ in sizes):
             _corrupt(of, "the sizes in the header are not 32-bit integers")
         header = Header(name, tuple(value for _, value in sizes), stream.tell())
     else:
-        raise UserError(f"{of}: unknown type {name!r}: corrupt, a wrong offset, or not an archive of matrices, vectors or integers")
+        raise UserError(
+            f"{of}: unknown type {name!r}: corrupt, a wrong offset, or not an archive of matrices, vectors "
+            "or integers"
+        )
     if min(header.shape) < 0:
         _corrupt(of, f"the header gives the shape {header.shape}")
     return header
 
 
 def read_binary(stream, of: str, alone: bool = False) -> np.ndarray:
-    """Read a binary object whose ``\\0B`` has been read; arguments, result and errors as for :func:`read_object_at`."""
+    """Read a binary object whose ``\\0B`` has been read; arguments, result and errors as for
+    :func:`read_object_at`.
+    """
     header = read_header(stream, of)
     if header.token == "I":
         return _read_integers(stream, header, of, alone)
     if header.token in compressed.CODES:
-        return compressed.decode(header.token, *header.scale, header.shape, _exactly(stream, header.size, "numbers", of))
+        return compressed.decode(
+            header.token, *header.scale, header.shape, _exactly(stream, header.size, "numbers", of)
+        )
     _check_left(stream, header.size, of)
     array = np.empty(header.shape, FLOATS[header.token])
     if array.size:
@@ -119,16 +137,22 @@ def _exactly(stream, size: int, what: str, of: str) -> bytes:
         _check_left(stream, size, of)
     data = stream.read(size)
     if len(data) < size:
-        raise UserError(f"{of}: the file ends inside the {what} ({len(data)} of {size} bytes): truncated; make it again")
+        raise UserError(
+            f"{of}: the file ends inside the {what} ({len(data)} of {size} bytes): truncated; make it again"
+        )
     return data
 
 
 def _check_left(stream, size: int, of: str) -> None:
-    """Raise if fewer than ``size`` bytes are left, before memory is taken for what a corrupt header may promise."""
+    """Raise if fewer than ``size`` bytes are left, before memory is taken for what a corrupt header may
+    promise.
+    """
     end = stream.getbuffer().nbytes if isinstance(stream, io.BytesIO) else os.fstat(stream.fileno()).st_size
     left = end - stream.tell()
     if left < size:
-        raise UserError(f"{of}: the file ends inside the numbers ({left} of {size} bytes): truncated; make it again")
+        raise UserError(
+            f"{of}: the file ends inside the numbers ({left} of {size} bytes): truncated; make it again"
+        )
 
 
 def _corrupt(of: str, why: str):
@@ -151,11 +175,13 @@ def _read_integers(stream, header: Header, of: str, alone: bool) -> np.ndarray:
 
 
 def read_text(stream, of: str) -> np.ndarray:
-    """Read a text object: ``[ 1 2 3 ]``, a matrix with a row a line (or ``;``), or bare integers up to the end of the line.
+    """Read a text object: ``[ 1 2 3 ]``, a matrix with a row a line (or ``;``), or bare integers up to the
+    end of the line.
 
-    A vector and a matrix of one row differ by where the numbers begin: a matrix begins on the next line, as Kaldi writes it.
-    ``[ ]`` is an empty vector. ``-inf``, which Kaldi writes but refuses to read, is read. Numbers become float32, and those beyond
-    its range are refused, as in Kaldi.
+    A vector and a matrix of one row differ by where the numbers begin: a matrix begins on the next line, as
+        Kaldi writes it.
+    ``[ ]`` is an empty vector. ``-inf``, which Kaldi writes but refuses to read, is read. Numbers become
+    float32, and those beyond its range are refused, as in Kaldi.
     """
     line = stream.readline().decode("utf-8", "replace")
     if "[" not in line:
@@ -172,7 +198,10 @@ def read_text(stream, of: str) -> np.ndarray:
     lines = content.partition("]")[0].replace(";", "\n").split("\n")
     rows = [words for words in map(str.split, lines) if words]
     if len({len(row) for row in rows}) > 1:
-        raise UserError(f"{of}: the rows have {sorted({len(row) for row in rows})} columns; they must all have the same number")
+        raise UserError(
+            f"{of}: the rows have {sorted({len(row) for row in rows})} columns; they must all have the same "
+            "number"
+        )
     try:
         wide = np.array([[float(word) for word in row] for row in rows])
     except ValueError as error:

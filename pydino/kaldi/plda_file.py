@@ -1,7 +1,9 @@
-"""The files of a speaker back-end as Kaldi writes them: ``mean.vec``, ``transform.mat`` and ``plda``, one object each.
+"""The files of a speaker back-end as Kaldi writes them: ``mean.vec``, ``transform.mat`` and ``plda``, one
+object each.
 
-A ``plda`` file is ``<Plda> `` followed by the mean (vector), the transform (matrix), psi (vector) and ``</Plda> ``, double
-precision (``src/ivector/plda.cc``); binary files begin with the two bytes ``\\0B``, text files do not.
+A ``plda`` file is ``<Plda> `` followed by the mean (vector), the transform (matrix), psi (vector) and
+``</Plda> ``, double precision (``src/ivector/plda.cc``); binary files begin with the two bytes ``\\0B``, text
+files do not.
 """
 
 import io
@@ -54,9 +56,14 @@ def read_plda(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         mean, transform, psi = _binary_parts(content) if content.startswith(_BINARY) else _text_parts(content)
     except (ValueError, UserError) as error:
-        raise UserError(f"{path} is not a whole Kaldi PLDA file ({error}); train it again with steps/train_plda.sh") from None
+        raise UserError(
+            f"{path} is not a whole Kaldi PLDA file ({error}); train it again with steps/train_plda.sh"
+        ) from None
     if transform.shape != (len(mean), len(mean)) or len(psi) != len(mean):
-        raise UserError(f"{path}: mean {mean.shape}, transform {transform.shape} and psi {psi.shape} do not fit; train it again")
+        raise UserError(
+            f"{path}: mean {mean.shape}, transform {transform.shape} and psi {psi.shape} do not fit; train "
+            "it again"
+        )
     return mean, transform, psi
 
 

@@ -1,4 +1,6 @@
-"""Where an object is: Kaldi's extended file names, ``path``, ``path:offset``, ``path:offset[rows,columns]`` and ``command |``."""
+"""Where an object is: Kaldi's extended file names, ``path``, ``path:offset``, ``path:offset[rows,columns]``
+and ``command |``.
+"""
 
 import re
 import subprocess
@@ -14,7 +16,9 @@ _RANGE = re.compile(r"^(.*)\[([^\[\]]*)\]$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Location:
-    """A parsed extended file name. ``rows`` and ``columns`` are (first, last), both inclusive, or None for all."""
+    """A parsed extended file name. ``rows`` and ``columns`` are (first, last), both inclusive, or None for
+    all.
+    """
 
     path: str
     offset: int = 0
@@ -43,7 +47,10 @@ def parse_rxfilename(text: str) -> Location:
         rest = match[1]
         parts = match[2].split(",")
         if len(parts) > 2 or not all(parts):
-            raise UserError(f"range [{match[2]}] of {rest} is not understood; write [first:last] or [first:last,first:last]")
+            raise UserError(
+                f"range [{match[2]}] of {rest} is not understood; write [first:last] or "
+                "[first:last,first:last]"
+            )
         rows = _parse_interval(parts[0], text)
         columns = _parse_interval(parts[1], text) if len(parts) == 2 else None
     offset = 0
@@ -59,12 +66,17 @@ def _parse_interval(text: str, whole: str) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if not match or int(match[2]) < int(match[1]):
-        raise UserError(f"range '{text}' in {whole} is not understood; first and last are whole numbers, first <= last, both counted")
+        raise UserError(
+            f"range '{text}' in {whole} is not understood; first and last are whole numbers, first <= last, "
+            "both counted"
+        )
     return int(match[1]), int(match[2])
 
 
 def clip_rows(rows: tuple[int, int], num_rows: int, what: str) -> tuple[int, int]:
-    """Return (first, last + 1). Kaldi lets the last row pass the end by up to two (rounding of times) and cuts it."""
+    """Return (first, last + 1). Kaldi lets the last row pass the end by up to two (rounding of times) and
+    cuts it.
+    """
     first, last = rows
     if first >= num_rows or last >= num_rows + 3:
         raise UserError(f"{what}: rows {first}:{last} are outside its {num_rows} rows")
@@ -99,9 +111,13 @@ def run_pipe(command: str, allow_pipes: bool) -> bytes:
         UserError: pipes are not allowed, or the command fails (also inside a pipeline).
     """
     if not allow_pipes:
-        raise UserError(f"'{command}' is a command; it runs only if you trust it and say so with --allow-pipes true")
+        raise UserError(
+            f"'{command}' is a command; it runs only if you trust it and say so with --allow-pipes true"
+        )
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command.rstrip()[:-1]], capture_output=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()
-        raise UserError(f"command '{command}' failed with status {done.returncode}{': ' + said[-500:] if said else ''}")
+        raise UserError(
+            f"command '{command}' failed with status {done.returncode}{': ' + said[-500:] if said else ''}"
+        )
     return done.stdout

@@ -13,10 +13,12 @@ _STATE = ".made-from.json"
 
 
 def split(path, num_parts: int, per_utterance: bool = False) -> Path:
-    """Split into ``num_parts`` consecutive parts of about as many utterances, and return the folder that holds them.
+    """Split into ``num_parts`` consecutive parts of about as many utterances, and return the folder that
+    holds them.
 
-    Speakers stay whole, unless there are fewer of them than parts or ``per_utterance`` asks otherwise; then the folder is called
-    ``split<N>utt``. A split made from the same text before is left as it is; anything else is made anew and renamed into place.
+    Speakers stay whole, unless there are fewer of them than parts or ``per_utterance`` asks otherwise; then
+    the folder is called ``split<N>utt``. A split made from the same text before is left as it is; anything
+    else is made anew and renamed into place.
 
     Raises:
         UserError: more parts than utterances.
@@ -28,11 +30,15 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
         raise UserError(f"cannot split into {num_parts} parts")
     if num_parts > len(utt2spk):
         raise UserError(
-            f"refusing to split {path}: {num_parts} jobs are more than its {len(utt2spk)} utterances; use --nj {len(utt2spk)} or less"
+            f"refusing to split {path}: {num_parts} jobs are more than its {len(utt2spk)} utterances; use "
+            f"--nj {len(utt2spk)} or less"
         )
     num_speakers = len(set(utt2spk.values()))
     if not per_utterance and num_speakers < num_parts:
-        warn(f"{path} has {num_speakers} speakers for {num_parts} jobs: splitting by utterance, into split{num_parts}utt")
+        warn(
+            f"{path} has {num_speakers} speakers for {num_parts} jobs: splitting by utterance, into "
+            f"split{num_parts}utt"
+        )
         per_utterance = True
     target = path / f"split{num_parts}{'utt' if per_utterance else ''}"
     digest = _digest(path)
@@ -51,20 +57,25 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     except OSError as error:
         if _is_fresh(target, digest):  # another process was faster
             return target
-        raise UserError(f"cannot write {target}: {error.strerror or error}; free some space or check who may write there") from error
+        raise UserError(
+            f"cannot write {target}: {error.strerror or error}; free some space or check who may write there"
+        ) from error
     finally:
         remove(aside)
     return target
 
 
 def balance(groups: list[list[str]], num_parts: int) -> list[list[str]]:
-    """Deal groups, in order and never broken, to ``num_parts`` parts, none empty, that hold about as many items each."""
+    """Deal groups, in order and never broken, to ``num_parts`` parts, none empty, that hold about as many
+    items each.
+    """
     total = sum(map(len, groups))
     parts: list[list[str]] = [[]]
     done = 0
     for place, group in enumerate(groups):
         part = len(parts)
-        # Go on to the next part where this one has its share (to the nearest group), or where the groups left must each open one.
+        # Go on to the next part where this one has its share (to the nearest group), or where the groups left
+        # must each open one.
         full = done + len(group) / 2 > part * total / num_parts
         if parts[-1] and part < num_parts and (full or len(groups) - place == num_parts - part):
             parts.append([])
@@ -83,9 +94,13 @@ def _digest(path: Path) -> str:
 
 
 def _is_fresh(target: Path, digest: str) -> bool:
-    """Tell whether a split stands for the same text and still has all its files. (Kaldi compares times, and misses an edited copy.)"""
+    """Tell whether a split stands for the same text and still has all its files. (Kaldi compares times, and
+    misses an edited copy.)
+    """
     try:
         state = read_json(target / _STATE)
-        return state["digest"] == digest and all((target / f).stat().st_size == size for f, size in state["files"].items())
+        return state["digest"] == digest and all(
+            (target / f).stat().st_size == size for f, size in state["files"].items()
+        )
     except (UserError, OSError, KeyError, TypeError):
         return False

@@ -1,4 +1,6 @@
-"""Choose utterances of a data directory: the choices of Kaldi's ``subset_data_dir.sh``. Each returns a list in sorted order."""
+"""Choose utterances of a data directory: the choices of Kaldi's ``subset_data_dir.sh``. Each returns a list
+in sorted order.
+"""
 
 from pathlib import Path
 
@@ -14,7 +16,9 @@ def spread(keys: list[str], count: int) -> list[str]:
 
 def per_speaker(utt2spk: dict[str, str], count: int) -> list[str]:
     """At most ``count`` utterances of each speaker, evenly spaced."""
-    return sorted(u for own in map(str.split, invert(utt2spk).values()) for u in spread(own, min(count, len(own))))
+    return sorted(
+        u for own in map(str.split, invert(utt2spk).values()) for u in spread(own, min(count, len(own)))
+    )
 
 
 def whole_speakers(utt2spk: dict[str, str], count: int) -> list[str]:
@@ -40,19 +44,29 @@ def shortest(tables: Tables, count: int) -> list[str]:
     elif "utt2dur" in tables:
         length = {u: float(s) for u, s in tables["utt2dur"].items()}
     elif "segments" in tables:
-        length = {u: float(rest.split()[2]) - float(rest.split()[1]) for u, rest in tables["segments"].items()}
+        length = {
+            u: float(rest.split()[2]) - float(rest.split()[1]) for u, rest in tables["segments"].items()
+        }
     else:
-        raise UserError("--shortest needs utt2num_frames, utt2dur or segments; make features first, they write the first two")
+        raise UserError(
+            "--shortest needs utt2num_frames, utt2dur or segments; make features first, they write the "
+            "first two"
+        )
     missing = [u for u in tables["utt2spk"] if u not in length]
     if missing:
-        raise UserError(f"no length is known of {len(missing)} utterances: {named(missing)}; run utils/fix_data_dir.sh first")
+        raise UserError(
+            f"no length is known of {len(missing)} utterances: {named(missing)}; run utils/fix_data_dir.sh "
+            "first"
+        )
     return sorted(sorted(tables["utt2spk"], key=lambda u: (length[u], u))[:count])
 
 
 def listed(keys, path) -> set[str]:
     """The keys that the file ``path`` lists in its first field; names it lists in vain are warned of."""
     try:
-        wanted = {line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
+        wanted = {
+            line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()
+        }
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     unknown = sorted(wanted - set(keys))
@@ -61,7 +75,9 @@ def listed(keys, path) -> set[str]:
     return wanted & set(keys)
 
 
-def subset(source, destination, *, count: int | None = None, by: str = "spread", speakers=None, utterances=None) -> tuple[int, int]:
+def subset(
+    source, destination, *, count: int | None = None, by: str = "spread", speakers=None, utterances=None
+) -> tuple[int, int]:
     """Write a part of a data directory to another.
 
     Args:
@@ -91,13 +107,20 @@ def subset(source, destination, *, count: int | None = None, by: str = "spread",
     elif by == "per-spk":
         chosen = per_speaker(utt2spk, count)
     elif count > len(keys):
-        raise UserError(f"cannot subset to more utterances than you originally had: {count} of {len(keys)} in {source}")
+        raise UserError(
+            f"cannot subset to more utterances than you originally had: {count} of {len(keys)} in {source}"
+        )
     else:
         chosen = {
-            "spread": lambda: spread(keys, count), "first": lambda: keys[:count], "last": lambda: keys[-count:],
-            "shortest": lambda: shortest(tables, count), "speakers": lambda: whole_speakers(utt2spk, count),
+            "spread": lambda: spread(keys, count),
+            "first": lambda: keys[:count],
+            "last": lambda: keys[-count:],
+            "shortest": lambda: shortest(tables, count),
+            "speakers": lambda: whole_speakers(utt2spk, count),
         }[by]()
     if not chosen:
-        raise UserError(f"no utterance of {source} is left for {destination}: none is listed in {utterances or speakers}")
+        raise UserError(
+            f"no utterance of {source} is left for {destination}: none is listed in {utterances or speakers}"
+        )
     store(destination, restrict(tables, chosen), facts_from=source)
     return len(keys), len(chosen)

@@ -1,4 +1,6 @@
-"""Text tables: one entry a line, a key, a blank, the rest; sorted by key as ``LC_ALL=C sort`` sorts, each key once."""
+"""Text tables: one entry a line, a key, a blank, the rest; sorted by key as ``LC_ALL=C sort`` sorts, each key
+once.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,8 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
         key -> rest of the line, in the order of the file.
 
     Raises:
-        UserError: the file is missing, not UTF-8, lacks its last newline, has an empty line, or keys out of order or twice.
+        UserError: the file is missing, not UTF-8, lacks its last newline, has an empty line, or keys out of
+            order or twice.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8")
@@ -31,14 +34,17 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
     for number, line in enumerate(text.split("\n")[:-1], 1):
         key, _, rest = line.strip("\r").replace("\t", " ", 1).partition(" ")
         if not key:
-            raise UserError(f"{path}, line {number}: no key at the beginning of the line; utils/fix_data_dir.sh may help")
+            raise UserError(
+                f"{path}, line {number}: no key at the beginning of the line; utils/fix_data_dir.sh may help"
+            )
         if key in table:
             raise UserError(f"{path}, line {number}: '{key}' is there twice; keep one of its lines")
         if check_sorted:
             encoded = key.encode("utf-8")
             if encoded < before:
                 raise UserError(
-                    f"{path}, line {number}: '{key}' is not in sorted order; sort with: LC_ALL=C sort -k1,1 (utils/fix_data_dir.sh does)"
+                    f"{path}, line {number}: '{key}' is not in sorted order; sort with: LC_ALL=C sort -k1,1 "
+                    "(utils/fix_data_dir.sh does)"
                 )
             before = encoded
         table[key] = rest.strip()

@@ -1,7 +1,7 @@
 """Trial lists and score files: text tables ``enroll test [target|nontarget]`` and ``enroll test score``.
 
-Both may hold many millions of lines: they are read in blocks, keys become numbers at once, and scores are written as arrays of
-bytes, about as fast as the disk takes them.
+Both may hold many millions of lines: they are read in blocks, keys become numbers at once, and scores are
+written as arrays of bytes, about as fast as the disk takes them.
 """
 
 from collections import defaultdict
@@ -18,7 +18,8 @@ _DECIMALS = 8  # as fine as float32 scores near 1
 
 @dataclass(frozen=True)
 class PairTable:
-    """Pairs of an enrolled model and a test utterance, as places in two lists of names, in the order of the file.
+    """Pairs of an enrolled model and a test utterance, as places in two lists of names, in the order of the
+    file.
 
     Attributes:
         models, tests: names, in order of appearance.
@@ -44,9 +45,12 @@ def read_trials(path) -> PairTable:
     """Read a trial list, with or without the third field; ``values`` are True for target.
 
     Raises:
-        UserError: unreadable, empty, a malformed line, a label other than target or nontarget, or a pair that comes twice.
+        UserError: unreadable, empty, a malformed line, a label other than target or nontarget, or a pair that
+            comes twice.
     """
-    table = _read_pairs(path, {b"target": 1.0, b"nontarget": 0.0}.__getitem__, "target or nontarget", fields=(2, 3))
+    table = _read_pairs(
+        path, {b"target": 1.0, b"nontarget": 0.0}.__getitem__, "target or nontarget", fields=(2, 3)
+    )
     return table if table.values is None else replace(table, values=table.values.astype(bool))
 
 
@@ -59,7 +63,10 @@ def read_scores(path) -> PairTable:
     table = _read_pairs(path, float, "a number", fields=(3,))
     bad = np.flatnonzero(~np.isfinite(table.values))
     if len(bad):
-        raise UserError(f"{path}: the score of {table.name(bad[0])} is {table.values[bad[0]]}: look for NaN among the embeddings")
+        raise UserError(
+            f"{path}: the score of {table.name(bad[0])} is {table.values[bad[0]]}: look for NaN among the "
+            "embeddings"
+        )
     return table
 
 
@@ -79,13 +86,15 @@ def join_scores(scores: PairTable, trials: PairTable, scores_path, trials_path) 
     missing = np.flatnonzero(found[order[place]] != wanted)
     if len(missing):
         raise UserError(
-            f"{scores_path}: {len(missing)} of {len(trials)} trials of {trials_path} have no score, first: {trials.name(missing[0])}; "
+            f"{scores_path}: {len(missing)} of {len(trials)} trials of {trials_path} have no score, first: "
+            f"{trials.name(missing[0])}; "
             "score again"
         )
     if len(scores) > len(trials):
         extra = np.flatnonzero(~np.isin(found, wanted))
         raise UserError(
-            f"{scores_path}: {len(extra)} scores belong to no trial of {trials_path}, first: {scores.name(extra[0])}; "
+            f"{scores_path}: {len(extra)} scores belong to no trial of {trials_path}, first: "
+            f"{scores.name(extra[0])}; "
             "give the trials that were scored"
         )
     return scores.values[order[place]]
@@ -99,14 +108,22 @@ def write_scores(path, trials: PairTable, scores: np.ndarray) -> None:
         for start in range(0, len(trials), step):
             part = slice(start, start + step)
             blank = np.full((len(trials.rows[part]), 1), ord(" "), dtype=np.uint8)
-            line = np.hstack([
-                models[trials.rows[part]], blank, tests[trials.columns[part]], blank, _decimal_text(scores[part]),
-                np.full_like(blank, ord("\n")),
-            ])  # fmt: skip
+            line = np.hstack(
+                [
+                    models[trials.rows[part]],
+                    blank,
+                    tests[trials.columns[part]],
+                    blank,
+                    _decimal_text(scores[part]),
+                    np.full_like(blank, ord("\n")),
+                ]
+            )
             stream.write(line[line != 0].tobytes())
 
 
-def write_trials(path, names: list[str], rows: np.ndarray, columns: np.ndarray, is_target: np.ndarray) -> None:
+def write_trials(
+    path, names: list[str], rows: np.ndarray, columns: np.ndarray, is_target: np.ndarray
+) -> None:
     """Write ``enroll test target|nontarget`` lines; rows and columns are places in ``names``."""
     labels = np.where(is_target, " target\n", " nontarget\n")
     with atomic_open(path) as stream:
@@ -114,7 +131,9 @@ def write_trials(path, names: list[str], rows: np.ndarray, columns: np.ndarray, 
             part = slice(start, start + (1 << 18))
             stream.writelines(
                 f"{names[row]} {names[column]}{label}"
-                for row, column, label in zip(rows[part].tolist(), columns[part].tolist(), labels[part], strict=True)
+                for row, column, label in zip(
+                    rows[part].tolist(), columns[part].tolist(), labels[part], strict=True
+                )
             )
 
 
@@ -136,7 +155,8 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
                 except (KeyError, ValueError):
                     place = next(i for i, token in enumerate(tokens[2::3]) if _fails(parse, token))
                     raise UserError(
-                        f"{path}, line {line_number + place + 1}: the third field is '{_text(tokens[2::3][place])}', not {expected}"
+                        f"{path}, line {line_number + place + 1}: the third field is "
+                        f"'{_text(tokens[2::3][place])}', not {expected}"
                     ) from None
                 rows.append(np.fromiter(map(model_numbers.__getitem__, tokens[0::width]), np.int64, lines))
                 columns.append(np.fromiter(map(test_numbers.__getitem__, tokens[1::width]), np.int64, lines))
@@ -144,16 +164,24 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not rows:
-        raise UserError(f"{path} is empty; it needs lines of {' or '.join(map(str, fields))} fields: enroll test ...")
+        raise UserError(
+            f"{path} is empty; it needs lines of {' or '.join(map(str, fields))} fields: enroll test ..."
+        )
     table = PairTable(
-        [_text(name) for name in model_numbers], [_text(name) for name in test_numbers],
-        np.concatenate(rows), np.concatenate(columns), np.concatenate(values) if values else None,
-    )  # fmt: skip
+        [_text(name) for name in model_numbers],
+        [_text(name) for name in test_numbers],
+        np.concatenate(rows),
+        np.concatenate(columns),
+        np.concatenate(values) if values else None,
+    )
     codes = np.sort(table.rows * len(table.tests) + table.columns)
     twice = np.flatnonzero(codes[1:] == codes[:-1])
     if len(twice):
         model, test = divmod(int(codes[twice[0]]), len(table.tests))
-        raise UserError(f"{path}: {len(twice)} pairs come twice, first: {table.models[model]} {table.tests[test]}; keep one line of each")
+        raise UserError(
+            f"{path}: {len(twice)} pairs come twice, first: {table.models[model]} {table.tests[test]}; keep "
+            "one line of each"
+        )
     return table
 
 
@@ -167,7 +195,9 @@ def _read_block(stream) -> bytes:
 
 
 def _is_regular(block: bytes, lines: int, width: int, tokens: int) -> bool:
-    """Whether every line has exactly ``width`` fields; quick where single blanks stand between them, as we write them."""
+    """Whether every line has exactly ``width`` fields; quick where single blanks stand between them, as we
+    write them.
+    """
     if tokens != lines * width:
         return False
     characters = np.frombuffer(block, dtype=np.uint8)
@@ -215,7 +245,10 @@ def _decimal_text(values: np.ndarray) -> np.ndarray:
     """(N, width) uint8 text of numbers with 8 decimals; unused places in front are 0, to be left out."""
     scaled = np.rint(np.abs(values) * 10**_DECIMALS)
     if not (scaled < 2**62).all():
-        raise UserError(f"a score of {np.abs(values).max():g} is too large to write: look for huge or non-finite embeddings")
+        raise UserError(
+            f"a score of {np.abs(values).max():g} is too large to write: look for huge or non-finite "
+            "embeddings"
+        )
     scaled = scaled.astype(np.int64)
     whole = len(str(int(scaled.max(initial=0)) // 10**_DECIMALS))
     text = np.zeros((len(values), 1 + whole + 1 + _DECIMALS), dtype=np.uint8)

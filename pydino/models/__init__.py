@@ -1,4 +1,6 @@
-"""Encoders, pooling, heads: shapes in, shapes out. Inputs are (B, T, F) features, outputs (B, D) embeddings, not normalised."""
+"""Encoders, pooling, heads: shapes in, shapes out. Inputs are (B, T, F) features, outputs (B, D) embeddings,
+not normalised.
+"""
 
 from dataclasses import asdict
 
@@ -28,12 +30,14 @@ def build_encoder(config: dict, feature_dim: int) -> nn.Module:
     """Return the encoder ``config["name"]`` with the other keys as its options.
 
     Args:
-        config: such as ``{"name": "tdnn", "channels": 128}``; keys are those of the encoder's configuration class.
+        config: such as ``{"name": "tdnn", "channels": 128}``; keys are those of the encoder's configuration
+            class.
         feature_dim: F.
 
     Returns:
-        a module from (B, T, F) to (B, D), with attributes ``embedding_dim`` (D), ``min_frames`` (the least T), and ``checkpointed``:
-        false; once set to true, activations are computed a second time in the backward pass instead of being remembered.
+        a module from (B, T, F) to (B, D), with attributes ``embedding_dim`` (D), ``min_frames`` (the least
+        T), and ``checkpointed``: false; once set to true, activations are computed a second time in the
+        backward pass instead of being remembered.
 
     Raises:
         ConfigError: unknown name or option.
@@ -42,14 +46,18 @@ def build_encoder(config: dict, feature_dim: int) -> nn.Module:
 
 
 def resolve_encoder(config: dict) -> dict:
-    """Return ``config`` with every option of the encoder written out, so that a later change of a default changes no stored model."""
+    """Return ``config`` with every option of the encoder written out, so that a later change of a default
+    changes no stored model.
+    """
     return {"name": _name(config), **asdict(_options(config))}
 
 
 def _name(config: dict) -> str:
     name = config.get("name")
     if name not in ENCODERS:
-        raise ConfigError(f"encoder: unknown name '{name}'{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}")
+        raise ConfigError(
+            f"encoder: unknown name '{name}'{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}"
+        )
     return name
 
 
@@ -58,4 +66,13 @@ def _options(config: dict):
     return config_from_dict(ENCODERS[_name(config)][0], options, where=f"encoder {config['name']}")
 
 
-__all__ = ["ENCODERS", "AamSoftmax", "DinoHead", "HeadConfig", "buffers_kept", "build_encoder", "mean_and_deviation", "resolve_encoder"]
+__all__ = [
+    "ENCODERS",
+    "AamSoftmax",
+    "DinoHead",
+    "HeadConfig",
+    "buffers_kept",
+    "build_encoder",
+    "mean_and_deviation",
+    "resolve_encoder",
+]

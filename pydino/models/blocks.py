@@ -11,7 +11,12 @@ Activation = Literal["relu", "relu6", "swish", "gelu"]
 
 def make_activation(name: Activation) -> nn.Module:
     """Return the activation; in place where its gradient can do with the output, which saves memory."""
-    return {"relu": partial(nn.ReLU, inplace=True), "relu6": partial(nn.ReLU6, inplace=True), "swish": nn.SiLU, "gelu": nn.GELU}[name]()
+    return {
+        "relu": partial(nn.ReLU, inplace=True),
+        "relu6": partial(nn.ReLU6, inplace=True),
+        "swish": nn.SiLU,
+        "gelu": nn.GELU,
+    }[name]()
 
 
 def norm_and_activation(norm: nn.Module, activation: Activation, norm_before: bool) -> nn.Sequential:
@@ -21,11 +26,12 @@ def norm_and_activation(norm: nn.Module, activation: Activation, norm_before: bo
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales the entries of one axis by weights in (0, 1) that are computed of the mean of each over all the other axes of an utterance.
+    """Scales the entries of one axis by weights in (0, 1) that are computed of the mean of each over all the
+    other axes of an utterance.
 
-    Hu et al. 2018 (arXiv 1709.01507) along the channels; along the frequencies of (B, C, F, T) it is the frequency-wise variant of
-    Thienpondt et al. 2021 (arXiv 2104.02370): x_f <- x_f sigmoid(W2 act(W1 z))_f with z_f the mean of x_f over channels and time, in
-    float32. No biases.
+    Hu et al. 2018 (arXiv 1709.01507) along the channels; along the frequencies of (B, C, F, T) it is the
+    frequency-wise variant of Thienpondt et al. 2021 (arXiv 2104.02370): x_f <- x_f sigmoid(W2 act(W1 z))_f
+    with z_f the mean of x_f over channels and time, in float32. No biases.
 
     Args:
         size: of the axis.
@@ -45,7 +51,9 @@ class SqueezeExcitation(nn.Module):
         others = [axis for axis in range(1, x.ndim) if axis != self.axis]
         means = x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32))
         weights = self.expand(self.act(self.reduce(means))).sigmoid()
-        return x * weights.to(x.dtype).view([len(x), *(-1 if axis == self.axis else 1 for axis in range(1, x.ndim))])
+        return x * weights.to(x.dtype).view(
+            [len(x), *(-1 if axis == self.axis else 1 for axis in range(1, x.ndim))]
+        )
 
 
 def check_sizes(config, *names: str) -> None:

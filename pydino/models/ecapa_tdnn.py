@@ -1,7 +1,9 @@
-"""ECAPA-TDNN (Desplanques et al. 2020, arXiv 2005.07143): one-dimensional SE-Res2 blocks, the outputs of all joined, attentive pooling.
+"""ECAPA-TDNN (Desplanques et al. 2020, arXiv 2005.07143): one-dimensional SE-Res2 blocks, the outputs of all
+joined, attentive pooling.
 
-Sizes and order are those of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: kernel 5 into 512 channels, three
-blocks with dilations 2, 3, 4 and scale 8, 1536 channels pooled, swish, norm after activation, 192-d embedding.
+Sizes and order are those of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: kernel
+5 into 512 channels, three blocks with dilations 2, 3, 4 and scale 8, 1536 channels pooled, swish, norm after
+activation, 192-d embedding.
 """
 
 from dataclasses import dataclass
@@ -9,7 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .blocks import Activation, SqueezeExcitation, check_dropout, check_sizes, make_activation, norm_and_activation
+from .blocks import (
+    Activation,
+    SqueezeExcitation,
+    check_dropout,
+    check_sizes,
+    make_activation,
+    norm_and_activation,
+)
 from .pooling import AttentivePooling
 from .recompute import run_block
 
@@ -31,30 +40,48 @@ class EcapaTdnnConfig:
     dropout: float = 0.002  # of whole channels, after the first layer and each block
 
     def __post_init__(self):
-        check_sizes(self, "channels", "scale", "pooled_channels", "embedding_dim", "se_reduction", "attention_dim")
+        check_sizes(
+            self, "channels", "scale", "pooled_channels", "embedding_dim", "se_reduction", "attention_dim"
+        )
         check_dropout(self)
         if self.scale < 2 or self.channels % self.scale:
-            raise ValueError(f"scale must be 2 or more and divide channels, got {self.scale} and {self.channels}")
+            raise ValueError(
+                f"scale must be 2 or more and divide channels, got {self.scale} and {self.channels}"
+            )
 
 
-def conv_layer(inputs: int, outputs: int, kernel: int, dilation: int, config: EcapaTdnnConfig) -> nn.Sequential:
+def conv_layer(
+    inputs: int, outputs: int, kernel: int, dilation: int, config: EcapaTdnnConfig
+) -> nn.Sequential:
     """Return convolution over time (T stays), norm and activation in the order of the configuration."""
-    conv = nn.Conv1d(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=not config.norm_before)
-    return nn.Sequential(conv, *norm_and_activation(nn.BatchNorm1d(outputs), config.activation, config.norm_before))
+    conv = nn.Conv1d(
+        inputs,
+        outputs,
+        kernel,
+        padding=dilation * (kernel // 2),
+        dilation=dilation,
+        bias=not config.norm_before,
+    )
+    return nn.Sequential(
+        conv, *norm_and_activation(nn.BatchNorm1d(outputs), config.activation, config.norm_before)
+    )
 
 
 class SeRes2Block(nn.Module):
-    """(B, C, T) -> (B, C, T): 1x1 convolution, Res2 layer, 1x1 convolution, squeeze-excitation, plus the input.
+    """(B, C, T) -> (B, C, T): 1x1 convolution, Res2 layer, 1x1 convolution, squeeze-excitation, plus the
+    input.
 
-    The Res2 layer splits the channels into groups; each but the last is convolved after the output of the one before has been added, and
-    the last is handed on as it is (Gao et al. 2019, arXiv 1904.01169).
+    The Res2 layer splits the channels into groups; each but the last is convolved after the output of the one
+    before has been added, and the last is handed on as it is (Gao et al. 2019, arXiv 1904.01169).
     """
 
     def __init__(self, dilation: int, config: EcapaTdnnConfig):
         super().__init__()
         channels, width = config.channels, config.channels // config.scale
         self.first = conv_layer(channels, channels, 1, 1, config)
-        self.groups = nn.ModuleList(conv_layer(width, width, 3, dilation, config) for _ in range(config.scale - 1))
+        self.groups = nn.ModuleList(
+            conv_layer(width, width, 3, dilation, config) for _ in range(config.scale - 1)
+        )
         self.last = nn.Conv1d(channels, channels, 1, bias=not config.norm_before)
         self.norm = nn.BatchNorm1d(channels)
         self.act = make_activation(config.activation)

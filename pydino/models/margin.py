@@ -1,10 +1,11 @@
 """Additive angular margin softmax, the output layer of the supervised x-vector.
 
-Deng et al. 2019, "ArcFace" (arXiv 1801.07698). With theta_k the angle between an embedding and the weights of class k, the logit of every
-class is s cos(theta_k), but s cos(theta_y + m) for the right class y: its angle must be smaller than the others' by the margin m.
+Deng et al. 2019, "ArcFace" (arXiv 1801.07698). With theta_k the angle between an embedding and the weights of
+class k, the logit of every class is s cos(theta_k), but s cos(theta_y + m) for the right class y: its angle
+must be smaller than the others' by the margin m.
 
-Past theta_y = pi - m the cosine would rise again with the angle. There cos(theta_y) - m sin(m) takes its place, which goes on falling:
-the paper is silent, the authors' released code does so.
+Past theta_y = pi - m the cosine would rise again with the angle. There cos(theta_y) - m sin(m) takes its
+place, which goes on falling: the paper is silent, the authors' released code does so.
 """
 
 import math
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-SMALLEST_SQUARED_SINE = 1e-6  # at angle 0 the slope of the sine over the cosine is infinite; float32 knows the square to about 1e-7
+# at angle 0 the slope of the sine over the cosine is infinite; float32 knows the square to about 1e-7
+SMALLEST_SQUARED_SINE = 1e-6
 
 
 class AamSoftmax(nn.Module):
@@ -29,15 +31,20 @@ class AamSoftmax(nn.Module):
     def __init__(self, embedding_dim: int, num_classes: int, scale: float = 30.0, margin: float = 0.3):
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}: there is nothing to tell apart")
+            raise ValueError(
+                f"num_classes must be at least 2, got {num_classes}: there is nothing to tell apart"
+            )
         if scale <= 0:
             raise ValueError(f"scale must be above 0, got {scale}")
         if not 0 <= margin < math.pi / 2:
             raise ValueError(f"margin must be in [0, pi/2) radians, got {margin}")
         self.scale, self.margin = scale, margin
-        self.weight = nn.Parameter(F.normalize(torch.randn(num_classes, embedding_dim), dim=-1))  # only the directions matter
+        # only the directions matter
+        self.weight = nn.Parameter(F.normalize(torch.randn(num_classes, embedding_dim), dim=-1))
 
-    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None = None) -> torch.Tensor:
+    def forward(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None = None
+    ) -> torch.Tensor:
         """Return the logits.
 
         Args:
@@ -51,14 +58,18 @@ class AamSoftmax(nn.Module):
         return self.scale * cosines.scatter(1, labels, with_margin(cosines.gather(1, labels), margin))
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the cosines (B, K) between embeddings (B, D) and classes, float32 under autocast too: what decides, without a margin."""
+        """Return the cosines (B, K) between embeddings (B, D) and classes, float32 under autocast too: what
+        decides, without a margin.
+        """
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(torch.promote_types(embeddings.dtype, self.weight.dtype))
             return F.normalize(embeddings, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
 def with_margin(cosine: torch.Tensor, margin: float) -> torch.Tensor:
-    """Return cos(theta + margin) of cos(theta), elementwise; past pi - margin, cos(theta) - margin sin(margin)."""
+    """Return cos(theta + margin) of cos(theta), elementwise; past pi - margin, cos(theta) - margin
+    sin(margin).
+    """
     sine = (1 - cosine.square()).clamp_min(SMALLEST_SQUARED_SINE).sqrt()
     moved = cosine * math.cos(margin) - sine * math.sin(margin)
     return torch.where(cosine > -math.cos(margin), moved, cosine - margin * math.sin(margin))

@@ -1,4 +1,5 @@
-"""From frames to one vector: mean and standard deviation over time, of all frames alike or weighted by attention.
+"""From frames to one vector: mean and standard deviation over time, of all frames alike or weighted by
+attention.
 
 Axes in this room: B utterances, T frames, F mel bins, C channels, D embedding.
 """
@@ -13,7 +14,9 @@ VARIANCE_FLOOR = 1e-5  # keeps the gradient of the square root finite where a ch
 
 
 class _Moments(torch.autograd.Function):
-    """Mean and biased variance over one axis, which is kept. torch.var_mean is the same, but on the CPU five times slower."""
+    """Mean and biased variance over one axis, which is kept. torch.var_mean is the same, but on the CPU five
+    times slower.
+    """
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,9 +28,12 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, mean_gradient: torch.Tensor, variance_gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(
+        ctx, mean_gradient: torch.Tensor, variance_gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
         x, mean = ctx.saved_tensors
-        slope = variance_gradient * (2 / ctx.frames)  # dL/dx = g_mean / T + 2 / T g_variance (x - mean), in one pass over x
+        # dL/dx = g_mean / T + 2 / T g_variance (x - mean), in one pass over x
+        slope = variance_gradient * (2 / ctx.frames)
         return torch.addcmul(mean_gradient / ctx.frames - slope * mean, slope, x), None
 
 
@@ -53,10 +59,12 @@ class StatisticsPooling(nn.Module):
 
 
 class AttentivePooling(nn.Module):
-    """(B, C, T) or (B, C, F, T) -> (B, 2C) or (B, 2CF): mean and standard deviation under weights a_ct that sum to one over time.
+    """(B, C, T) or (B, C, F, T) -> (B, 2C) or (B, 2CF): mean and standard deviation under weights a_ct that
+    sum to one over time.
 
-    a_c = softmax_t(W2 tanh(BN(W1 x_t + W0 g)) + b)_c, where g are mean and standard deviation without weights, the global context. Each
-    channel has weights of its own (Desplanques et al. 2020, arXiv 2005.07143). Softmax and statistics are float32.
+    a_c = softmax_t(W2 tanh(BN(W1 x_t + W0 g)) + b)_c, where g are mean and standard deviation without
+    weights, the global context. Each channel has weights of its own (Desplanques et al. 2020, arXiv
+    2005.07143). Softmax and statistics are float32.
 
     Args:
         channels: C, or C F.

@@ -1,13 +1,16 @@
-"""ResNet34 over frequency and time: the papers' light one, and its successor's large one with frequency-wise squeeze-excitation.
+"""ResNet34 over frequency and time: the papers' light one, and its successor's large one with frequency-wise
+squeeze-excitation.
 
-``lresnet34`` is the papers' encoder: the configuration fbank80_stmn_lresnet34_e256_do0 of JaejinCho/hyperion, branch ssl-dino. 3x3 stem of
-stride 1 without max-pooling, basic blocks [3, 4, 6, 3] with strides 1, 2, 2, 2 in frequency and time, 16 to 128 channels, ReLU6, norm
-before activation, mean and standard deviation; the embedding is an affine layer without bias and a batch norm, no activation. With 80 mel
-bins: 1,988,912 parameters.
+``lresnet34`` is the papers' encoder: the configuration fbank80_stmn_lresnet34_e256_do0 of JaejinCho/hyperion,
+branch ssl-dino. 3x3 stem of stride 1 without max-pooling, basic blocks [3, 4, 6, 3] with strides 1, 2, 2, 2
+in frequency and time, 16 to 128 channels, ReLU6, norm before activation, mean and standard deviation; the
+embedding is an affine layer without bias and a batch norm, no activation. With 80 mel bins: 1,988,912
+parameters.
 
-``fwse-resnet34`` is that of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: 64 to 512 channels,
-squeeze-excitation over the frequencies, swish, norm after activation, attentive pooling, 192-d embedding. With the same options but
-channels and squeeze-excitation, lresnet34 is the light one of that recipe.
+``fwse-resnet34`` is that of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: 64 to
+512 channels, squeeze-excitation over the frequencies, swish, norm after activation, attentive pooling, 192-d
+embedding. With the same options but channels and squeeze-excitation, lresnet34 is the light one of that
+recipe.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .blocks import Activation, SqueezeExcitation, check_dropout, check_sizes, make_activation, norm_and_activation
+from .blocks import (
+    Activation,
+    SqueezeExcitation,
+    check_dropout,
+    check_sizes,
+    make_activation,
+    norm_and_activation,
+)
 from .pooling import Pooling, make_pooling
 from .recompute import run_blocks
 
@@ -56,9 +66,11 @@ class FwseResNet34Config(LResNet34Config):
 
 
 class BasicBlock(nn.Module):
-    """conv-norm-activation-conv-norm, plus the input (through a 1x1 convolution where the shape changes), activation.
+    """conv-norm-activation-conv-norm, plus the input (through a 1x1 convolution where the shape changes),
+    activation.
 
-    With ``norm_before`` false conv-activation-norm-conv, plus the input, activation, norm. Squeeze-excitation comes just before the sum.
+    With ``norm_before`` false conv-activation-norm-conv, plus the input, activation, norm. Squeeze-excitation
+    comes just before the sum.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, bins: int, config: LResNet34Config):
@@ -70,7 +82,11 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.act = make_activation(config.activation)
         self.norm_before = config.norm_before
-        self.excitation = SqueezeExcitation(bins, config.se_reduction, config.activation, axis=2) if config.se_reduction else nn.Identity()
+        self.excitation = (
+            SqueezeExcitation(bins, config.se_reduction, config.activation, axis=2)
+            if config.se_reduction
+            else nn.Identity()
+        )
         self.dropout = nn.Dropout2d(config.dropout) if config.dropout else nn.Identity()
         self.stride = stride
         self.shortcut = nn.Identity()
@@ -80,8 +96,9 @@ class BasicBlock(nn.Module):
                 self.shortcut.append(nn.BatchNorm2d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A stride of the 1x1 convolution itself would be the same, but on a CPU with channels last and less than 16 channels its gradient
-        # writes where it must not (github.com/uxlfoundation/oneDNN/issues/6035).
+        # A stride of the 1x1 convolution itself would be the same, but on a CPU with channels last and less
+        # than 16 channels its gradient writes where it must not
+        # (github.com/uxlfoundation/oneDNN/issues/6035).
         shortcut = self.shortcut(x[..., :: self.stride, :: self.stride] if self.stride > 1 else x)
         if self.norm_before:
             y = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))

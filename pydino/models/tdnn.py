@@ -1,7 +1,8 @@
 """A small TDNN: an encoder that learns something in minutes on two CPU cores.
 
-Five 1-d convolutions over time, the first of which takes every third frame, then mean and standard deviation, then the embedding.
-The idea is that of the x-vector (Snyder et al. 2018) at a tenth of its size; 316 k parameters with the defaults.
+Five 1-d convolutions over time, the first of which takes every third frame, then mean and standard deviation,
+then the embedding. The idea is that of the x-vector (Snyder et al. 2018) at a tenth of its size; 316 k
+parameters with the defaults.
 """
 
 from dataclasses import dataclass
@@ -37,13 +38,19 @@ class Tdnn(nn.Module):
     def __init__(self, config: TdnnConfig, feature_dim: int):
         super().__init__()
         width = config.channels
-        layers = [(feature_dim, width, 5, 1, config.stride), (width, width, 3, 1, 1), (width, width, 3, 2, 1),
-                  (width, width, 1, 1, 1), (width, config.pooled_channels, 1, 1, 1)]  # fmt: skip
+        layers = [
+            (feature_dim, width, 5, 1, config.stride),
+            (width, width, 3, 1, 1),
+            (width, width, 3, 2, 1),
+            (width, width, 1, 1, 1),
+            (width, config.pooled_channels, 1, 1, 1),
+        ]
         self.frames = nn.Sequential(*(FrameLayer(*layer) for layer in layers))
         self.embedding = nn.Linear(2 * config.pooled_channels, config.embedding_dim, bias=False)
         self.embedding_norm = nn.BatchNorm1d(config.embedding_dim)
         self.embedding_dim = config.embedding_dim
-        self.min_frames = 5 + 6 * config.stride  # the convolutions are not padded: 5 frames, then 2 and 4 steps more
+        # the convolutions are not padded: 5 frames, then 2 and 4 steps more
+        self.min_frames = 5 + 6 * config.stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1] < self.min_frames:
@@ -55,13 +62,16 @@ class Tdnn(nn.Module):
 class FrameLayer(nn.Sequential):
     """Convolution over time, norm, ReLU: (B, T, C) -> (B, T', C').
 
-    The convolution is one matrix product over windows of frames, channels last: on a CPU, torch's convolution and above all its norm are
+    The convolution is one matrix product over windows of frames, channels last: on a CPU, torch's convolution
+        and above all its norm are
     slower with time last.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int, stride: int):
         super().__init__(
-            nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)
+            nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation, bias=False),
+            nn.BatchNorm1d(outputs),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -83,7 +93,9 @@ class _Windows(torch.autograd.Function):
         batch, frames, channels = x.shape
         steps = (frames - (kernel - 1) * dilation - 1) // stride + 1
         strides = (frames * channels, stride * channels, dilation * channels, 1)
-        return x.as_strided((batch, steps, kernel, channels), strides).reshape(batch, steps, kernel * channels)
+        return x.as_strided((batch, steps, kernel, channels), strides).reshape(
+            batch, steps, kernel * channels
+        )
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -1,17 +1,29 @@
-"""What was learnt: the best model that learnt without labels, beside the best baseline and the best with labels, like against like."""
+"""What was learnt: the best model that learnt without labels, beside the best baseline and the best with
+labels, like against like.
+"""
 
-from pydino.report.tables import TASK_TITLES, Metric, Table, cell_text, group_rows, is_baseline, is_supervised, mean_value, shown_metric
+from pydino.report.tables import (
+    TASK_TITLES,
+    Metric,
+    Table,
+    cell_text,
+    group_rows,
+    is_baseline,
+    is_supervised,
+    mean_value,
+    shown_metric,
+)
 
 # The one metric of a task that its comparison rests on: the first of these that was measured.
 _LEADING = ("eer", "uar", "accuracy", "f1_micro", "mae")
 
 
 def comparison_table(results: list[dict]) -> Table | None:
-    """Like against like: the best model that learnt from speech alone beside the best baseline, for the same treatment; and where models
-    learnt with labels, the best of these.
+    """Like against like: the best model that learnt from speech alone beside the best baseline, for the same
+    treatment; and where models learnt with labels, the best of these.
 
-    The intervals of several seeds are hulls over the seeds' own intervals, so that "apart" never rests on a lucky seed.
-    None when there is no baseline to compare with.
+    The intervals of several seeds are hulls over the seeds' own intervals, so that "apart" never rests on a
+    lucky seed. None when there is no baseline to compare with.
     """
     cells = []
     groups = {}
@@ -30,22 +42,45 @@ def comparison_table(results: list[dict]) -> Table | None:
             alike[side].append((row.key, row.metrics[metric]))
         for (backend, labels, treatment), (trained, baselines, supervised) in sides.items():
             if baselines and (trained or supervised):
-                cells.append([
-                    f"{TASK_TITLES.get(task, task)}: {test_set}", backend, labels, treatment, how.heading,
-                    *(_best_of(side, how) for side in (trained, baselines)), _verdict(trained, baselines, how), _best_of(supervised, how),
-                ])  # fmt: skip
-    header = ["test", "back-end", "labels", "treatment", "metric", "best trained", "best baseline", "trained model is"]
+                cells.append(
+                    [
+                        f"{TASK_TITLES.get(task, task)}: {test_set}",
+                        backend,
+                        labels,
+                        treatment,
+                        how.heading,
+                        *(_best_of(side, how) for side in (trained, baselines)),
+                        _verdict(trained, baselines, how),
+                        _best_of(supervised, how),
+                    ]
+                )
+    header = [
+        "test",
+        "back-end",
+        "labels",
+        "treatment",
+        "metric",
+        "best trained",
+        "best baseline",
+        "trained model is",
+    ]
     caption = "The best model that was trained without labels beside the best baseline, treated alike."
     if any(row[-1] for row in cells):
         header.append("learnt with labels")
         caption += " The last column is what an encoder trained with labels gives."
     else:
         cells = [row[:-1] for row in cells]
-    return Table("Learnt from speech, or not", caption, header, cells, text_columns=len(header)) if cells else None
+    return (
+        Table("Learnt from speech, or not", caption, header, cells, text_columns=len(header))
+        if cells
+        else None
+    )
 
 
 def _best_of(side: list, how: Metric) -> str:
-    """The best system of a side and its value; where several are called alike, with the configuration that tells which one it is."""
+    """The best system of a side and its value; where several are called alike, with the configuration that
+    tells which one it is.
+    """
     if not side:
         return ""
     key, found = _best(side, how)
@@ -62,7 +97,9 @@ def _verdict(trained: list, baselines: list, how: Metric) -> str:
     if not trained:
         return ""
     ours, theirs = (_best(side, how)[1] for side in (trained, baselines))
-    better = (mean_value(ours) < mean_value(theirs)) == how.lower_is_better and mean_value(ours) != mean_value(theirs)
+    better = (mean_value(ours) < mean_value(theirs)) == how.lower_is_better and mean_value(
+        ours
+    ) != mean_value(theirs)
     word = "better" if better else "not better"
     hulls = []
     for found in (ours, theirs):

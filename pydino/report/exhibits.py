@@ -1,4 +1,6 @@
-"""Which figures an experiment folder gives: reads curves, scores and embeddings, and hands each to its drawing."""
+"""Which figures an experiment folder gives: reads curves, scores and embeddings, and hands each to its
+drawing.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +45,10 @@ def training_exhibit(runs: list[TrainingRun]) -> list[Exhibit]:
     if not panels:
         return []
     caption = (
-        "A run that learns keeps the entropy of the mean teacher output high while that of the single teacher outputs falls. "
-        "If both meet at the top every output is uniform, if both fall to zero every output is the same: either is a collapse."
+        "A run that learns keeps the entropy of the mean teacher output high while that of the single "
+        "teacher outputs falls. "
+        "If both meet at the top every output is uniform, if both fall to zero every output is the same: "
+        "either is a collapse."
     )
     return [Exhibit("Training", caption, figures.training_curves(runs, panels, "training"))]
 
@@ -58,7 +62,10 @@ def verification_exhibits(root, models) -> list[Exhibit]:
     exhibits = []
     for number, (trials, curves) in enumerate(sorted(by_trials.items())):
         shown = _plain_systems(curves)
-        caption = "Lower is better. Line: raw embeddings; dashes: centred; dots: whitened. The thin diagonal crosses each curve at its EER."
+        caption = (
+            "Lower is better. Line: raw embeddings; dashes: centred; dots: whitened. The thin diagonal "
+            "crosses each curve at its EER."
+        )
         exhibits.append(Exhibit(f"DET: {trials}", caption, figures.det_curve(shown, colours, f"det{number}")))
         histograms = []
         for curve in _one_per_model(shown):
@@ -73,7 +80,9 @@ def verification_exhibits(root, models) -> list[Exhibit]:
 
 
 def _plain_systems(curves: list[dict]) -> list[dict]:
-    """Cosine scores of raw and centred embeddings where there are any; everything otherwise. One curve a system."""
+    """Cosine scores of raw and centred embeddings where there are any; everything otherwise. One curve a
+    system.
+    """
     plain = [c for c in curves if c["backend"] == "cosine" and c["treatment"] in ("raw", "centred")] or curves
     first = {}
     for curve in sorted(plain, key=figures.system_order):
@@ -90,14 +99,18 @@ def _one_per_model(curves: list[dict]) -> list[dict]:
 
 
 def _with_a_baseline(systems: list[dict]) -> list[dict]:
-    """Up to MAP_SYSTEMS of the systems; where there are baselines the last of them is kept, for the eye to compare."""
+    """Up to MAP_SYSTEMS of the systems; where there are baselines the last of them is kept, for the eye to
+    compare.
+    """
     learnt = [s for s in systems if not is_baseline(s["model"])]
     baselines = [s for s in systems if is_baseline(s["model"])]
     return learnt[: MAP_SYSTEMS - bool(baselines)] + baselines[-1:]
 
 
 def _scores_of(curve: dict):
-    """(target, non-target) scores of a curve, from the files it names; ``None``, with a warning, where they have gone."""
+    """(target, non-target) scores of a curve, from the files it names; ``None``, with a warning, where they
+    have gone.
+    """
     beside = Path(curve["path"]).parent
     paths = []
     for named in (curve["scores"], curve["trials_file"]):
@@ -130,7 +143,10 @@ def map_exhibits(root, test_sets) -> list[Exhibit]:
             continue
         panels = [(folder["model"], *_positions(folder, speakers)) for folder in chosen]
         coloured = len({group for _, _, groups in panels for group in groups} - {None})
-        caption = f"t-SNE of the length-normalised embeddings; {coloured} speakers, chosen at random, in colour, the others grey."
+        caption = (
+            f"t-SNE of the length-normalised embeddings; {coloured} speakers, chosen at random, in colour, "
+            "the others grey."
+        )
         exhibits.append(Exhibit(f"Map of {name}", caption, figures.embedding_maps(panels, f"map{number}")))
     return exhibits
 
@@ -145,9 +161,15 @@ def _speakers(folder: dict) -> dict:
 
 
 def _positions(folder: dict, utt2spk: dict) -> tuple[np.ndarray, list]:
-    """((N, 2) positions, speaker of each point or ``None`` for those that are drawn grey), at most MAP_POINTS points."""
+    """((N, 2) positions, speaker of each point or ``None`` for those that are drawn grey), at most MAP_POINTS
+    points.
+    """
     speakers = sorted(set(utt2spk.values()), key=utterance_hash)[: figures.MAX_GROUPS]
-    embeddings = {key: vector for key, vector in read_scp_objects(Path(folder["folder"]) / "xvector.scp") if key in utt2spk}
+    embeddings = {
+        key: vector
+        for key, vector in read_scp_objects(Path(folder["folder"]) / "xvector.scp")
+        if key in utt2spk
+    }
     keys = list(embeddings)
     if len(keys) > MAP_POINTS:
         shuffled = [keys[i] for i in keyed_permutation(len(keys), 0, purpose("embedding map"))]

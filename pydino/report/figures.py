@@ -16,33 +16,63 @@ MAX_POINTS = 300
 
 
 def system_order(system: dict) -> tuple:
-    """Sort key of a curve or embedding folder: what has learnt first, then the plainest back-end and treatment."""
+    """Sort key of a curve or embedding folder: what has learnt first, then the plainest back-end and
+    treatment.
+    """
     model, backend, treatment = system["model"], system.get("backend", ""), system.get("treatment", "")
-    place = [names.index(name) if name in names else len(names) for names, name in ((BACKENDS, backend), (TREATMENTS, treatment))]
-    return (is_baseline(model), BASELINES.index(model) if is_baseline(model) else 0, model, *place, backend, treatment)
+    place = [
+        names.index(name) if name in names else len(names)
+        for names, name in ((BACKENDS, backend), (TREATMENTS, treatment))
+    ]
+    return (
+        is_baseline(model),
+        BASELINES.index(model) if is_baseline(model) else 0,
+        model,
+        *place,
+        backend,
+        treatment,
+    )
 
 
 def model_colours(models) -> dict:
     """A fixed colour for each model of the report, muted ones for the baselines."""
     learnt = sorted({m for m in models if not is_baseline(m)})
-    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(zip(BASELINES, MUTED, strict=True))
+    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(
+        zip(BASELINES, MUTED, strict=True)
+    )
 
 
 def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
-    """One small panel a quantity, one line a training run. ``panels``: title -> {key of the log: line style}."""
+    """One small panel a quantity, one line a training run. ``panels``: title -> {key of the log: line
+    style}.
+    """
     with style():
         present = {
-            title: keys for title, keys in panels.items() if any(_is_number(epoch.get(k)) for r in runs for epoch in r.epochs for k in keys)
+            title: keys
+            for title, keys in panels.items()
+            if any(_is_number(epoch.get(k)) for r in runs for epoch in r.epochs for k in keys)
         }
         columns = min(3, len(present))
         rows = -(-len(present) // columns)
-        figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.3 * rows), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(3.2 * columns, 2.3 * rows), squeeze=False, layout="constrained"
+        )
         for axis, (title, keys) in zip(axes.flat, present.items(), strict=False):
             for i, run in enumerate(runs[:MAX_CURVES]):
                 for key, line in keys.items():
-                    points = [(epoch.get("epoch", n + 1), epoch[key]) for n, epoch in enumerate(run.epochs) if _is_number(epoch.get(key))]
+                    points = [
+                        (epoch.get("epoch", n + 1), epoch[key])
+                        for n, epoch in enumerate(run.epochs)
+                        if _is_number(epoch.get(key))
+                    ]
                     if points:
-                        axis.plot(*_thinned(points), line, color=COLOURS[i], linewidth=1.4, label=run.name if line == "-" else "")
+                        axis.plot(
+                            *_thinned(points),
+                            line,
+                            color=COLOURS[i],
+                            linewidth=1.4,
+                            label=run.name if line == "-" else "",
+                        )
             axis.set_title(title)
             axis.set_xlabel("epoch")
         for axis in list(axes.flat)[len(present) :]:
@@ -53,7 +83,9 @@ def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
 
 
 def _thinned(points: list[tuple]) -> np.ndarray:
-    """(N, 2) points -> (2, at most MAX_POINTS): means of neighbours, so that the page stays small and the curve readable."""
+    """(N, 2) points -> (2, at most MAX_POINTS): means of neighbours, so that the page stays small and the
+    curve readable.
+    """
     blocks = np.array_split(np.array(points, dtype=np.float64), min(len(points), MAX_POINTS))
     return np.array([block.mean(axis=0) for block in blocks]).T
 
@@ -74,8 +106,13 @@ def det_curve(curves: list[dict], colours: dict, name: str) -> str:
         for curve in curves:
             line = {"raw": "-", "centred": "--", "whitened": ":"}.get(curve["treatment"], "-.")
             label = ", ".join(str(curve[key]) for key in ("model", "backend", "treatment"))
-            axis.plot(*(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (curve["false_alarm"], curve["miss"])), line,
-                      color=colours.get(curve["model"], COLOURS[0]), linewidth=1.5, label=label)  # fmt: skip
+            axis.plot(
+                *(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (curve["false_alarm"], curve["miss"])),
+                line,
+                color=colours.get(curve["model"], COLOURS[0]),
+                linewidth=1.5,
+                label=label,
+            )
         limits = norm.ppf([low, high])
         axis.plot(limits, limits, color=MUTED[0], linewidth=0.6)
         ticks = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 40, 60])
@@ -91,10 +128,15 @@ def det_curve(curves: list[dict], colours: dict, name: str) -> str:
 def score_histograms(systems: list[tuple], name: str) -> str:
     """Target and non-target scores of each system. ``systems``: (title, target scores, non-target scores)."""
     with style():
-        figure, axes = plt.subplots(1, len(systems), figsize=(3.2 * len(systems), 2.4), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(
+            1, len(systems), figsize=(3.2 * len(systems), 2.4), squeeze=False, layout="constrained"
+        )
         for axis, (title, target, nontarget) in zip(axes.flat, systems, strict=True):
             bins = np.histogram_bin_edges(np.concatenate([target, nontarget]), bins=60)
-            for scores, colour, label in ((nontarget, COLOURS[1], "different speakers"), (target, COLOURS[0], "same speaker")):
+            for scores, colour, label in (
+                (nontarget, COLOURS[1], "different speakers"),
+                (target, COLOURS[0], "same speaker"),
+            ):
                 axis.hist(scores, bins=bins, density=True, color=colour, alpha=0.6, label=label)
             axis.set_title(title)
             axis.set_xlabel("score")
@@ -104,15 +146,24 @@ def score_histograms(systems: list[tuple], name: str) -> str:
 
 
 def embedding_maps(systems: list[tuple], name: str) -> str:
-    """Embeddings in two dimensions. ``systems``: (title, (N, 2) positions, group of each point or ``None``)."""
+    """Embeddings in two dimensions. ``systems``: (title, (N, 2) positions, group of each point or
+    ``None``).
+    """
     with style():
-        figure, axes = plt.subplots(1, len(systems), figsize=(3.3 * len(systems), 3.3), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(
+            1, len(systems), figsize=(3.3 * len(systems), 3.3), squeeze=False, layout="constrained"
+        )
         for axis, (title, positions, groups) in zip(axes.flat, systems, strict=True):
             named = sorted({g for g in groups if g is not None})
             rest = np.array([g is None for g in groups])
             axis.scatter(*positions[rest].T, s=5, color=MUTED[0], alpha=0.35, linewidths=0)
             for i, group in enumerate(named):
-                axis.scatter(*positions[np.array([g == group for g in groups])].T, s=14, color=COLOURS[i % len(COLOURS)], linewidths=0)
+                axis.scatter(
+                    *positions[np.array([g == group for g in groups])].T,
+                    s=14,
+                    color=COLOURS[i % len(COLOURS)],
+                    linewidths=0,
+                )
             axis.set_title(title)
             axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
             axis.grid(False)
@@ -120,7 +171,8 @@ def embedding_maps(systems: list[tuple], name: str) -> str:
 
 
 def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:
-    """(N, D) embeddings -> (N, 2) positions: t-SNE of the length-normalised vectors (cosine geometry), the same on every run.
+    """(N, D) embeddings -> (N, 2) positions: t-SNE of the length-normalised vectors (cosine geometry), the
+    same on every run.
 
     Below 30 points t-SNE has nothing to work with; the first two principal components stand in.
     """
@@ -132,4 +184,6 @@ def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:
     if len(unit) < 30:
         return PCA(n_components=2, svd_solver="full").fit_transform(unit)
     perplexity = min(30, len(unit) // 4)
-    return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=0, n_jobs=1).fit_transform(unit)
+    return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=0, n_jobs=1).fit_transform(
+        unit
+    )

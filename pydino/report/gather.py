@@ -11,15 +11,30 @@ from pydino.base import UserError, nearest, read_json, warn
 
 # What every result says about itself; the order is the order of results.json.
 RESULT_KEYS = (
-    "task", "model", "backend", "treatment", "labels", "train_set", "test_set",
-    "metric", "value", "unit", "ci", "n", "seed", "config", "version",
-)  # fmt: skip
+    "task",
+    "model",
+    "backend",
+    "treatment",
+    "labels",
+    "train_set",
+    "test_set",
+    "metric",
+    "value",
+    "unit",
+    "ci",
+    "n",
+    "seed",
+    "config",
+    "version",
+)
 DET_KEYS = ("trials", "model", "backend", "treatment", "false_alarm", "miss", "scores", "trials_file")
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training log: `name` is its folder under the experiment root, `epochs` one mapping a line, of which an epoch may have many."""
+    """One training log: `name` is its folder under the experiment root, `epochs` one mapping a line, of which
+    an epoch may have many.
+    """
 
     name: str
     epochs: list
@@ -28,26 +43,33 @@ class TrainingRun:
 def gather_results(root) -> list[dict]:
     """Every result under `root`, checked, in the order of the files' names.
 
-    A `*.result.json` file holds one result (a mapping of RESULT_KEYS) or a list of them. Raises UserError, naming
-    file and key, for a file that is not that, and for two different values of one and the same measurement.
+    A `*.result.json` file holds one result (a mapping of RESULT_KEYS) or a list of them. Raises UserError,
+    naming file and key, for a file that is not that, and for two different values of one and the same
+    measurement.
     """
     results, origin = [], {}
     for path in sorted(Path(root).rglob("*.result.json")):
         loaded = read_json(path)
         for result in loaded if isinstance(loaded, list) else [loaded]:
             _check_result(result, path)
-            result = {key: result[key] for key in RESULT_KEYS} | {k: v for k, v in result.items() if k not in RESULT_KEYS}
+            result = {key: result[key] for key in RESULT_KEYS} | {
+                k: v for k, v in result.items() if k not in RESULT_KEYS
+            }
             identity = _identity(result)
             if identity not in origin:
                 origin[identity] = (path, result["value"])
                 results.append(result)
             elif not _same(origin[identity][1], result["value"]):
                 raise UserError(
-                    f"{path} and {origin[identity][0]} hold different values ({result['value']} and {origin[identity][1]}) of one "
-                    f"measurement, {result['metric']} of {result['model']} on {result['test_set']}: delete the stale file"
+                    f"{path} and {origin[identity][0]} hold different values ({result['value']} and "
+                    f"{origin[identity][1]}) of one "
+                    f"measurement, {result['metric']} of {result['model']} on {result['test_set']}: delete "
+                    "the stale file"
                 )
     if not results:
-        raise UserError(f"no *.result.json under {root}: run the scoring and transfer stages first (./run.sh --stage 6)")
+        raise UserError(
+            f"no *.result.json under {root}: run the scoring and transfer stages first (./run.sh --stage 6)"
+        )
     return results
 
 
@@ -66,11 +88,15 @@ def _check_result(result, path: Path) -> None:
         raise UserError(f"{path}: a result must be a mapping, found {type(result).__name__}")
     for key in RESULT_KEYS:
         if key not in result:
-            raise UserError(f"{path}: key '{key}' is missing{nearest(key, [k for k in result if k not in RESULT_KEYS])}")
+            raise UserError(
+                f"{path}: key '{key}' is missing{nearest(key, [k for k in result if k not in RESULT_KEYS])}"
+            )
     if isinstance(result["value"], bool) or not isinstance(result["value"], (int, float)):
         raise UserError(f"{path}: 'value' must be a number, found {result['value']!r}")
     ci = result["ci"]
-    if ci is not None and not (isinstance(ci, list) and len(ci) == 2 and all(isinstance(x, (int, float)) for x in ci)):
+    if ci is not None and not (
+        isinstance(ci, list) and len(ci) == 2 and all(isinstance(x, (int, float)) for x in ci)
+    ):
         raise UserError(f"{path}: 'ci' must be [low, high] or null, found {ci!r}")
 
 
@@ -87,7 +113,9 @@ def gather_det_curves(root) -> list[dict]:
 
 
 def gather_training_runs(root) -> list[TrainingRun]:
-    """Every `log.jsonl` under `root`; a last line that a running or killed training left unfinished is passed over."""
+    """Every `log.jsonl` under `root`; a last line that a running or killed training left unfinished is passed
+    over.
+    """
     runs = []
     for path in sorted(Path(root).rglob("log.jsonl")):
         epochs = []
@@ -107,5 +135,7 @@ def gather_embedding_folders(root) -> list[dict]:
     for scp in sorted(Path(root).rglob("xvector.scp")):
         meta_path = scp.parent / "meta.yaml"
         if meta_path.exists():
-            folders.append(yaml.safe_load(meta_path.read_text(encoding="utf-8")) | {"folder": str(scp.parent)})
+            folders.append(
+                yaml.safe_load(meta_path.read_text(encoding="utf-8")) | {"folder": str(scp.parent)}
+            )
     return folders

@@ -1,4 +1,6 @@
-"""The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark as the reader likes."""
+"""The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark
+as the reader likes.
+"""
 
 import re
 from html import escape
@@ -6,19 +8,50 @@ from html import escape
 from pydino.report.tables import Table
 
 _NOTES = (
-    ("EER", "equal error rate: the threshold where misses and false alarms are equally frequent; chance is 50 %"),
-    ("minDCF p", "smallest normalised detection cost when one trial in 1/p is a target; 1 is no better than refusing everything"),
-    ("UAR", "unweighted average recall: the mean of the recalls of the classes; chance is 100 % divided by their number"),
+    (
+        "EER",
+        "equal error rate: the threshold where misses and false alarms are equally frequent; chance is 50 %",
+    ),
+    (
+        "minDCF p",
+        "smallest normalised detection cost when one trial in 1/p is a target; 1 is no better than refusing "
+        "everything",
+    ),
+    (
+        "UAR",
+        "unweighted average recall: the mean of the recalls of the classes; chance is 100 % divided by "
+        "their number",
+    ),
     ("MAE", "mean absolute error, in the unit named"),
     ("[low, high]", "95 % interval by bootstrap over speakers (or subjects), one seed"),
     ("(low to high)", "range over seeds, beside their mean"),
-    ("labels", "what the back-end was trained on: `none`, `pseudo` (clusters), `train` (the training set's own labels)"),
-    ("treatment", "of embeddings: `raw`; `centred`: less the mean of unlabelled training ones; `whitened`: decorrelated by these"),
-    ("xvector", "the same encoder trained with labels (of speakers, where the recipe names no others), for comparison"),
-    ("fbank-stats", "baseline: mean and standard deviation of the filter banks; it keeps the level and colour of the recording"),
+    (
+        "labels",
+        "what the back-end was trained on: `none`, `pseudo` (clusters), `train` (the training set's own "
+        "labels)",
+    ),
+    (
+        "treatment",
+        "of embeddings: `raw`; `centred`: less the mean of unlabelled training ones; `whitened`: "
+        "decorrelated by these",
+    ),
+    (
+        "xvector",
+        "the same encoder trained with labels (of speakers, where the recipe names no others), for "
+        "comparison",
+    ),
+    (
+        "fbank-stats",
+        "baseline: mean and standard deviation of the filter banks; it keeps the level and colour of the "
+        "recording",
+    ),
     ("fbank-stats-cmn", "baseline: the same after mean normalisation, which is what the encoders see"),
     ("untrained", "baseline: the encoder with random weights"),
-    ("entropy", "of the teacher's answers, in nats: of each (0: it is certain), and of their mean (0: one answer for all, a collapse)"),
+    (
+        "entropy",
+        "of the teacher's answers, in nats: of each (0: it is certain), and of their mean (0: one answer "
+        "for all, a collapse)",
+    ),
     ("spread", "1 where embeddings lie evenly over the sphere, 0 where all are one point"),
     ("effective rank", "how many directions the embeddings use"),
 )
@@ -26,21 +59,29 @@ _NOTES = (
 _SIGNS = {"minDCF p": "minDCF", "[low, high]": " [", "(low to high)": " to "}
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2128; --soft: #5d6673; --paper: #ffffff; --line: #d5dae1; --grid: #e6e9ee; --tint: #f4f6f9 }
+:root { color-scheme: light dark; --ink: #1c2128; --soft: #5d6673; --paper: #ffffff;
+  --line: #d5dae1; --grid: #e6e9ee; --tint: #f4f6f9 }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #dfe3e9; --soft: #97a1ae; --paper: #16191e; --line: #3a414b; --grid: #2b3038; --tint: #1e2229 }
+  :root { --ink: #dfe3e9; --soft: #97a1ae; --paper: #16191e;
+    --line: #3a414b; --grid: #2b3038; --tint: #1e2229 }
 }
 body { margin: 2rem auto; padding: 0 1.2rem; max-width: 76rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.25rem; margin: 2.4rem 0 .4rem }
 h3 { font-size: 1rem; margin: 1.4rem 0 .2rem }
 p { margin: .3rem 0; max-width: 60rem } .soft, figcaption, dd { color: var(--soft) }
-.scroll { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; margin: .7rem 0; font-size: .9rem;
+  font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th { color: var(--soft); font-weight: 600 } .text { text-align: left } .best { font-weight: 700 } tbody tr:hover { background: var(--tint) }
-figure { margin: .8rem 0 } figcaption { font-size: .9rem; max-width: 60rem } svg { width: 100%; height: auto; stroke-linejoin: round }
-pre, code { font: .85rem ui-monospace, monospace; background: var(--tint) } pre { padding: .7rem; overflow-x: auto }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .9rem } dt { font-weight: 600 } dd { margin: 0 }
+th { color: var(--soft); font-weight: 600 } .text { text-align: left } .best { font-weight: 700 }
+tbody tr:hover { background: var(--tint) }
+figure { margin: .8rem 0 } figcaption { font-size: .9rem; max-width: 60rem }
+svg { width: 100%; height: auto; stroke-linejoin: round }
+pre, code { font: .85rem ui-monospace, monospace; background: var(--tint) }
+pre { padding: .7rem; overflow-x: auto }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .9rem }
+dt { font-weight: 600 } dd { margin: 0 }
 """
 
 
@@ -50,7 +91,9 @@ def markdown_page(title: str, tables: list[Table], commands: str, made_by: str) 
     parts += [_markdown_table(table) for table in tables]
     if commands:
         parts.append(f"## Commands\n\n```\n{commands.rstrip()}\n```")
-    parts.append("## How to read the tables\n\n" + "\n".join(f"* {name}: {text}." for name, text in _notes(tables)))
+    parts.append(
+        "## How to read the tables\n\n" + "\n".join(f"* {name}: {text}." for name, text in _notes(tables))
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,8 +105,12 @@ def _markdown_table(table: Table) -> str:
     lines = [f"## {table.title}", ""]
     lines += [line for text in _below_title(table, "`{}`") for line in (text, "")]
     lines.append("| " + " | ".join(table.header) + " |")
-    lines.append("|" + "|".join("---" if j < table.text_columns else "--:" for j in range(len(table.header))) + "|")
-    lines += ["| " + " | ".join(cell(i, j) for j in range(len(table.header))) + " |" for i in range(len(table.rows))]
+    lines.append(
+        "|" + "|".join("---" if j < table.text_columns else "--:" for j in range(len(table.header))) + "|"
+    )
+    lines += [
+        "| " + " | ".join(cell(i, j) for j in range(len(table.header))) + " |" for i in range(len(table.rows))
+    ]
     return "\n".join(lines)
 
 
@@ -93,8 +140,14 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
     notes = "\n".join(f"<dt>{escape(name)}</dt><dd>{_code(text)}</dd>" for name, text in _notes(tables))
     body.append(f"<h2>How to read the tables</h2>\n<dl>\n{notes}\n</dl>")
     content = "\n".join(body)
-    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>'
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+    head = (
+        '<meta charset="utf-8">\n<meta name="viewport" '
+        f'content="width=device-width">\n<title>{escape(title)}</title>'
+    )
+    return (
+        "<!DOCTYPE html>\n<html "
+        f'lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+    )
 
 
 def _notes(tables: list[Table]) -> list[tuple[str, str]]:
@@ -115,10 +168,12 @@ def _html_table(table: Table) -> str:
 
     head = "".join(f"<th{kind(-1, j)}>{escape(text)}</th>" for j, text in enumerate(table.header))
     rows = "\n".join(
-        "<tr>" + "".join(f"<td{kind(i, j)}>{escape(text)}</td>" for j, text in enumerate(row)) + "</tr>" for i, row in enumerate(table.rows)
+        "<tr>" + "".join(f"<td{kind(i, j)}>{escape(text)}</td>" for j, text in enumerate(row)) + "</tr>"
+        for i, row in enumerate(table.rows)
     )
     below = "\n".join(f'<p class="soft">{_code(text)}</p>' for text in _below_title(table, "`{}`"))
     return (
         f"<h2>{escape(table.title)}</h2>\n{below}\n"
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table></div>"
     )

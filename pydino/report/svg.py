@@ -1,7 +1,9 @@
-"""Matplotlib figures as inline SVG that follows the page: its text colour, its light or dark background, its fonts.
+"""Matplotlib figures as inline SVG that follows the page: its text colour, its light or dark background, its
+fonts.
 
-Matplotlib writes fixed colours. Text and axes are therefore drawn in a colour that nothing else uses, and that colour
-becomes ``currentColor`` in the SVG; the background stays transparent. The output is the same bytes on every run.
+Matplotlib writes fixed colours. Text and axes are therefore drawn in a colour that nothing else uses, and
+that colour becomes ``currentColor`` in the SVG; the background stays transparent. The output is the same
+bytes on every run.
 """
 
 import io
@@ -15,43 +17,85 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
 
 _INK = "#010203"  # stands for the page's text colour
 _FAINT = "#040506"  # stands for grid lines
-# Middling tones that stand out on white and on black alike: COLOURS for models that learnt and for groups, MUTED for baselines.
+# Middling tones that stand out on white and on black alike: COLOURS for models that learnt and for groups,
+# MUTED for baselines.
 COLOURS = (
-    "#3b82c4", "#e07b39", "#3a9d6b", "#c0508f", "#8a6fd1", "#b59a2b",
-    "#d9534f", "#2aa5a5", "#7a8f2e", "#a3704c", "#5f7fe0", "#d08ab8",
-)  # fmt: skip
+    "#3b82c4",
+    "#e07b39",
+    "#3a9d6b",
+    "#c0508f",
+    "#8a6fd1",
+    "#b59a2b",
+    "#d9534f",
+    "#2aa5a5",
+    "#7a8f2e",
+    "#a3704c",
+    "#5f7fe0",
+    "#d08ab8",
+)
 MUTED = ("#8a8f98", "#c2a14d", "#9c7fb0")
 
 
 @contextmanager
 def style():
     """Settings under which every figure of the report is drawn."""
-    ink = {name: _INK for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")}
+    ink = {
+        name: _INK
+        for name in (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "xtick.color",
+            "ytick.color",
+            "axes.titlecolor",
+        )
+    }
     look = {
-        "svg.fonttype": "none", "svg.hashsalt": "pydino", "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 10,
-        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
-        "axes.grid": True, "grid.color": _FAINT, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": "pydino",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+        "legend.frameon": False,
+        "axes.grid": True,
+        "grid.color": _FAINT,
+        "grid.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with matplotlib.rc_context(ink | look):
         yield
 
 
 def to_svg(figure, name: str, description: str) -> str:
-    """The figure as an ``<svg>`` element. ``name``: unique on the page, prefixed to every id in the drawing."""
+    """The figure as an ``<svg>`` element. ``name``: unique on the page, prefixed to every id in the
+    drawing.
+    """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        stream,
+        format="svg",
+        bbox_inches="tight",
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
     plt.close(figure)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)  # not needed inside HTML; keeps the page free of addresses
+    # not needed inside HTML; keeps the page free of addresses
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
     svg = svg.replace(_INK, "currentColor").replace(_FAINT, "var(--grid)")
     svg = re.sub(r"font:\s*([\d.]+)px[^;\"]*", r"font: \1px system-ui, sans-serif", svg)
     svg = re.sub(r'width="[^"]*pt"', "", re.sub(r'height="[^"]*pt"', "", svg, count=1), count=1)
     label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="max-width: {_width(svg)}px"', 1).strip()
+    return svg.replace(
+        "<svg", f'<svg role="img" aria-label="{label}" style="max-width: {_width(svg)}px"', 1
+    ).strip()
 
 
 def _width(svg: str) -> int:

@@ -1,4 +1,6 @@
-"""Results to tables: one table a task and test set, a row a model, back-end and treatment, a column a metric."""
+"""Results to tables: one table a task and test set, a row a model, back-end and treatment, a column a
+metric.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -26,9 +28,14 @@ METRICS = {
     "mae": Metric("MAE", 2, True),
 }
 TASK_TITLES = {
-    "sv": "Speaker verification", "emotion": "Emotion", "gender": "Gender", "age": "Age", "child": "Child or adult",
-    "ad": "Alzheimer's disease", "impairment": "Impairment",
-}  # fmt: skip
+    "sv": "Speaker verification",
+    "emotion": "Emotion",
+    "gender": "Gender",
+    "age": "Age",
+    "child": "Child or adult",
+    "ad": "Alzheimer's disease",
+    "impairment": "Impairment",
+}
 # Nothing in these has been learnt from speech; they stand below whatever has.
 BASELINES = ("untrained", "fbank-stats-cmn", "fbank-stats")
 BACKENDS = ("cosine", "plda", "logreg", "ridge")
@@ -38,7 +45,9 @@ LABELS = ("none", "pseudo", "train")
 
 @dataclass
 class Table:
-    """Cells as plain text. `best`: (row, column) of the best value of a metric; `text_columns`: aligned left."""
+    """Cells as plain text. `best`: (row, column) of the best value of a metric; `text_columns`: aligned
+    left.
+    """
 
     title: str
     caption: str
@@ -62,12 +71,16 @@ def is_baseline(model: str) -> bool:
 
 
 def is_supervised(model: str) -> bool:
-    """Whether it learns from labels, for comparison: ``xvector``, and configurations of it, ``xvector-ANYTHING``."""
+    """Whether it learns from labels, for comparison: ``xvector``, and configurations of it,
+    ``xvector-ANYTHING``.
+    """
     return model.split("-")[0] == "xvector"
 
 
 def result_tables(results: list[dict]) -> list[Table]:
-    """One table for each task and test set, verification first. Seeds of one configuration become mean and range."""
+    """One table for each task and test set, verification first. Seeds of one configuration become mean and
+    range.
+    """
     groups = {}
     for result in results:
         groups.setdefault((result["task"], result["test_set"]), []).append(result)
@@ -76,11 +89,20 @@ def result_tables(results: list[dict]) -> list[Table]:
 
 
 def group_rows(results: list[dict]) -> list[Row]:
-    """Rows of one table in their order: trained models, with labels after those without, before baselines; then back-end and the like."""
+    """Rows of one table in their order: trained models, with labels after those without, before baselines;
+    then back-end and the like.
+    """
     rows = {}
     for result in results:
         # Two configurations of one method are two rows, never two "seeds" of one.
-        key = (result["model"], result["train_set"], result["backend"], result["labels"], result["treatment"], str(result["config"]))
+        key = (
+            result["model"],
+            result["train_set"],
+            result["backend"],
+            result["labels"],
+            result["treatment"],
+            str(result["config"]),
+        )
         rows.setdefault(key, Row(key, {})).metrics.setdefault(result["metric"], []).append(result)
     return sorted(rows.values(), key=lambda row: _row_order(row.key))
 
@@ -88,9 +110,18 @@ def group_rows(results: list[dict]) -> list[Row]:
 def _row_order(key: tuple) -> tuple:
     model, train_set, backend, labels, treatment, config = key
     return (
-        is_baseline(model), _rank(BASELINES, model), is_supervised(model), model, str(train_set), config,
-        _rank(BACKENDS, backend), backend, _rank(LABELS, labels), _rank(TREATMENTS, treatment), treatment,
-    )  # fmt: skip
+        is_baseline(model),
+        _rank(BASELINES, model),
+        is_supervised(model),
+        model,
+        str(train_set),
+        config,
+        _rank(BACKENDS, backend),
+        backend,
+        _rank(LABELS, labels),
+        _rank(TREATMENTS, treatment),
+        treatment,
+    )
 
 
 def _rank(order: tuple, name: str) -> int:
@@ -99,7 +130,9 @@ def _rank(order: tuple, name: str) -> int:
 
 def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
     rows = group_rows(results)
-    metrics = sorted({result["metric"] for result in results}, key=lambda name: (_rank(tuple(METRICS), name), name))
+    metrics = sorted(
+        {result["metric"] for result in results}, key=lambda name: (_rank(tuple(METRICS), name), name)
+    )
     # What is the same in every row is said once, in the caption.
     columns = {
         "model": [row.key[0] for row in rows],
@@ -115,21 +148,32 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
         del columns["configuration"]
     said = []
     counted = "trials" if task == "sv" else "utterances"
-    for name, phrase in (("trained on", "models trained on {}"), ("n", "{} " + counted), ("seeds", "{} seeds")):
+    for name, phrase in (
+        ("trained on", "models trained on {}"),
+        ("n", "{} " + counted),
+        ("seeds", "{} seeds"),
+    ):
         # "none" is the training set of what was never trained: a baseline's row says that by its name.
         values = set(columns[name]) - {"none"} if name == "trained on" else set(columns[name])
         if len(values) <= 1:
-            said += ["one seed" if (name, value) == ("seeds", "1") else phrase.format(value) for value in values]
+            said += [
+                "one seed" if (name, value) == ("seeds", "1") else phrase.format(value) for value in values
+            ]
             del columns[name]
     shown = [shown_metric(results, metric) for metric in metrics]
     header = list(columns) + [metric.heading for metric in shown]
     cells = [
         [columns[name][i] for name in columns]
-        + [cell_text(row.metrics.get(metric, []), how.decimals) for metric, how in zip(metrics, shown, strict=True)]
+        + [
+            cell_text(row.metrics.get(metric, []), how.decimals)
+            for metric, how in zip(metrics, shown, strict=True)
+        ]
         for i, row in enumerate(rows)
     ]
     title = f"{TASK_TITLES.get(task, task.capitalize())}: {test_set}"
-    table = Table(title, _sentence(said), header, cells, text_columns=len(columns), commands=commands_of(results))
+    table = Table(
+        title, _sentence(said), header, cells, text_columns=len(columns), commands=commands_of(results)
+    )
     for j, (metric, how) in enumerate(zip(metrics, shown, strict=True)):
         values = [mean_value(row.metrics.get(metric, [])) for row in rows]
         finite = [value for value in values if value is not None and math.isfinite(value)]
@@ -153,7 +197,9 @@ def shown_metric(results: list[dict], metric: str) -> Metric:
 
 
 def _counts(row: Row) -> str:
-    counts = sorted({result["n"] for found in row.metrics.values() for result in found if result["n"] is not None})
+    counts = sorted(
+        {result["n"] for found in row.metrics.values() for result in found if result["n"] is not None}
+    )
     return " to ".join(f"{n:,}" for n in (counts[:1] + counts[-1:] if len(counts) > 1 else counts))
 
 
@@ -186,16 +232,22 @@ def _spread(found: list[dict]) -> tuple:
 
 
 def commands_of(results: list[dict]) -> list[str]:
-    """The commands that made these results, as the results themselves tell, each once, in order of appearance."""
+    """The commands that made these results, as the results themselves tell, each once, in order of
+    appearance.
+    """
     return list(dict.fromkeys(result["command"] for result in results if result.get("command")))
 
 
 def training_table(runs: list) -> Table | None:
     """The last line of each training log: where the run ended. None without runs."""
     shown = {
-        "loss": ("loss", 3), "teacher_entropy": ("teacher entropy", 3), "mean_teacher_entropy": ("entropy of mean teacher", 3),
-        "embedding_spread": ("spread", 3), "effective_rank": ("effective rank", 1), "utterances_per_second": ("utterances/s", 0),
-    }  # fmt: skip
+        "loss": ("loss", 3),
+        "teacher_entropy": ("teacher entropy", 3),
+        "mean_teacher_entropy": ("entropy of mean teacher", 3),
+        "embedding_spread": ("spread", 3),
+        "effective_rank": ("effective rank", 1),
+        "utterances_per_second": ("utterances/s", 0),
+    }
     present = {key: how for key, how in shown.items() if any(key in run.epochs[-1] for run in runs)}
     if not runs:
         return None
@@ -203,6 +255,8 @@ def training_table(runs: list) -> Table | None:
     rows = []
     for run in runs:
         last = run.epochs[-1]
-        values = ["" if last.get(key) is None else f"{last[key]:.{digits}f}" for key, (_, digits) in present.items()]
+        values = [
+            "" if last.get(key) is None else f"{last[key]:.{digits}f}" for key, (_, digits) in present.items()
+        ]
         rows.append([run.name, f"{round(last.get('epoch', len(run.epochs)), 1):g}", *values])
     return Table("Training", "The last line of each log.jsonl.", header, rows, text_columns=1)

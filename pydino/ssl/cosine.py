@@ -1,7 +1,8 @@
-"""A term beside DINO's loss: the student's embedding of a view should point where the teacher's embedding of another view points.
+"""A term beside DINO's loss: the student's embedding of a view should point where the teacher's embedding of
+another view points.
 
-The regulariser of the papers' successor (hyperion, recipe ssl.v1, configuration v1.2.2): over the pairs of DINO's loss,
-C = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b (1 - cos(t_gb, s_vb)).
+The regulariser of the papers' successor (hyperion, recipe ssl.v1, configuration v1.2.2): over the pairs of
+DINO's loss, C = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b (1 - cos(t_gb, s_vb)).
 """
 
 import torch
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 
 
 def cosine_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Return C, a scalar in [0, 2], of student embeddings (V, B, D), globals first, and the teacher's (G, B, D), without gradient."""
+    """Return C, a scalar in [0, 2], of student embeddings (V, B, D), globals first, and the teacher's (G, B,
+    D), without gradient.
+    """
     s, t = F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1)
     same_view = (t * s[: len(t)]).sum((0, -1))
     cosines = (t.sum(0) * s.sum(0)).sum(-1) - same_view

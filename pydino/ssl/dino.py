@@ -1,12 +1,14 @@
-"""The loss of DINO: the student predicts, of every view, what the teacher says of another view of the same utterance.
+"""The loss of DINO: the student predicts, of every view, what the teacher says of another view of the same
+utterance.
 
-Caron et al. 2021 (arXiv 2104.14294), with the settings of Cho et al. 2022 (arXiv 2208.05445). With K outputs, teacher logits t of the
-global views and student logits s of all views,
+Caron et al. 2021 (arXiv 2104.14294), with the settings of Cho et al. 2022 (arXiv 2208.05445). With K outputs,
+teacher logits t of the global views and student logits s of all views,
 
-    L = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b H(softmax((t_gb - c) / T_t), softmax(s_vb / T_s)),
+    L = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b H(softmax((t_gb - c) / T_t), softmax(s_vb /
+    T_s)),
 
-where P is the number of pairs, H(p, q) = -sum_k p_k log q_k, and c the centre, an exponential average of the teacher's mean logit
-that is updated after it has been used.
+where P is the number of pairs, H(p, q) = -sum_k p_k log q_k, and c the centre, an exponential average of the
+teacher's mean logit that is updated after it has been used.
 """
 
 from dataclasses import dataclass
@@ -40,7 +42,9 @@ class DinoLoss(nn.Module):
         self.config = config
         self.register_buffer("centre", torch.zeros(output_dim))
 
-    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+    def forward(
+        self, student: torch.Tensor, teacher: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Return the loss (a scalar) and what tells a healthy run from a collapsing one.
 
         Args:
@@ -48,15 +52,16 @@ class DinoLoss(nn.Module):
             teacher: (G, B, K) logits of the global views, G < V; without gradient.
 
         Returns:
-            loss; scalars in nats: ``teacher_entropy``, ``student_entropy``, ``kl`` (of the pairs); and (2, K), the teacher's logits and
-            its outputs averaged over the batch, for :meth:`update_centre`.
+            loss; scalars in nats: ``teacher_entropy``, ``student_entropy``, ``kl`` (of the pairs); and (2,
+            K), the teacher's logits and its outputs averaged over the batch, for :meth:`update_centre`.
         """
         views, num_global = len(student), len(teacher)
         # Softmaxes over many outputs are taken in float32 whatever the precision of the rest.
         log_q = F.log_softmax(student.float() / self.config.student_temperature, dim=-1)
         log_p = F.log_softmax((teacher.float() - self.centre) / self.config.teacher_temperature, dim=-1)
         p = log_p.exp()
-        # sum over pairs of p_g . log q_v = (sum_g p_g) . (sum_v log q_v) - sum_g p_g . log q_g, without making the pairs
+        # sum over pairs of p_g . log q_v = (sum_g p_g) . (sum_v log q_v) - sum_g p_g . log q_g, without
+        # making the pairs
         all_pairs = (p.sum(0) * log_q.sum(0)).sum(-1)
         same_view = (p * log_q[:num_global]).sum((0, -1))
         pairs = num_global * (views - 1)
@@ -79,9 +84,13 @@ class DinoLoss(nn.Module):
             means: (2, K), what :meth:`forward` returned, averaged over all that the step has seen.
 
         Returns:
-            scalars: ``mean_teacher_entropy``, in nats, of the teacher's output averaged over the batch (ln K where all outputs are used
+            scalars: ``mean_teacher_entropy``, in nats, of the teacher's output averaged over the batch (ln K
+                where all outputs are used
             alike, small where few are), and ``centre_norm``.
         """
         logits, p = means
         self.centre.lerp_(logits, 1 - self.config.centre_momentum)
-        return {"mean_teacher_entropy": -(p * p.clamp_min(1e-30).log()).sum(), "centre_norm": self.centre.norm()}
+        return {
+            "mean_teacher_entropy": -(p * p.clamp_min(1e-30).log()).sum(),
+            "centre_norm": self.centre.norm(),
+        }

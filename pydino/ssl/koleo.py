@@ -1,7 +1,8 @@
-"""The KoLeo term: a push of every embedding away from its nearest neighbour in the batch, so that they spread over the sphere.
+"""The KoLeo term: a push of every embedding away from its nearest neighbour in the batch, so that they spread
+over the sphere.
 
-Sablayrolles et al. 2019, "Spreading vectors for similarity search" (the Kozachenko-Leonenko estimate of differential entropy), as used in
-DINOv2 (Oquab et al. 2023).
+Sablayrolles et al. 2019, "Spreading vectors for similarity search" (the Kozachenko-Leonenko estimate of
+differential entropy), as used in DINOv2 (Oquab et al. 2023).
 """
 
 import torch
@@ -11,7 +12,9 @@ SMALLEST_DISTANCE = 1e-8
 
 
 def koleo(embeddings: torch.Tensor) -> torch.Tensor:
-    """Return -mean_b log min_{a != b} |x_a - x_b| of L2-normalised embeddings (B, D), a scalar; B is at least 2."""
+    """Return -mean_b log min_{a != b} |x_a - x_b| of L2-normalised embeddings (B, D), a scalar; B is at least
+    2.
+    """
     x = F.normalize(embeddings.float(), dim=-1)
     with torch.no_grad():
         cosines = x @ x.T

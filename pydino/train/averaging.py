@@ -1,4 +1,6 @@
-"""The mean of several models of one run, such as its last teachers: often a little better than each, and never trained."""
+"""The mean of several models of one run, such as its last teachers: often a little better than each, and
+never trained.
+"""
 
 import torch
 
@@ -6,10 +8,11 @@ import torch
 def average_states(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return the mean of several state dicts, entry by entry, in the type of the first; summed in float64.
 
-    Parameters and running statistics are averaged alike. For the batch norms that is an approximation: the mean of the snapshots' running
-    means and variances is not what activations of the averaged network measure. Snapshots of one run that lie near each other, as
-    teachers at the end of a schedule do, make it a good one; exact statistics would need another pass over the training data. Whole
-    numbers (counts of batches) are those of the last.
+    Parameters and running statistics are averaged alike. For the batch norms that is an approximation: the
+        mean of the snapshots' running
+    means and variances is not what activations of the averaged network measure. Snapshots of one run that lie
+    near each other, as teachers at the end of a schedule do, make it a good one; exact statistics would need
+    another pass over the training data. Whole numbers (counts of batches) are those of the last.
 
     Args:
         states: one or more, of the same names, shapes and types; later snapshots later.
@@ -21,7 +24,9 @@ def average_states(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
         raise ValueError("nothing to average")
     for number, state in enumerate(states[1:], 2):
         for name in sorted(states[0].keys() | state.keys()):
-            first, other = ("missing" if name not in side else _kind(side[name]) for side in (states[0], state))
+            first, other = (
+                "missing" if name not in side else _kind(side[name]) for side in (states[0], state)
+            )
             if first != other:
                 raise ValueError(f"{name} is {first} in the first and {other} in number {number}")
     return {name: _mean([state[name] for state in states]) for name in states[0]}

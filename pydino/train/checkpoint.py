@@ -1,4 +1,6 @@
-"""Checkpoints: written aside and renamed, the last two kept, read with weights only, so that reading one runs no code."""
+"""Checkpoints: written aside and renamed, the last two kept, read with weights only, so that reading one runs
+no code.
+"""
 
 import time
 from pathlib import Path
@@ -41,7 +43,8 @@ def load_checkpoint(folder, device) -> dict | None:
     for path in paths:
         try:
             return torch.load(path, map_location=device, weights_only=True)
-        except Exception as error:  # whatever torch makes of a damaged file: it has no error of its own for that
+        # whatever torch makes of a damaged file: it has no error of its own for that
+        except Exception as error:
             warn(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
     if paths:
         raise UserError(f"no checkpoint in {folder} can be read; start afresh with --force true")
@@ -49,10 +52,12 @@ def load_checkpoint(folder, device) -> dict | None:
 
 
 def load_agreed(folder, world: World) -> dict | None:
-    """Return on every process the checkpoint that :func:`load_checkpoint` returns on the first, whatever the others' machines see yet.
+    """Return on every process the checkpoint that :func:`load_checkpoint` returns on the first, whatever the
+    others' machines see yet.
 
     Raises:
-        UserError: there are checkpoints, and none can be read, or this machine does not see what the first one does.
+        UserError: there are checkpoints, and none can be read, or this machine does not see what the first
+            one does.
     """
     folder = Path(folder)
     state = load_checkpoint(folder, world.device) if world.first else None
@@ -62,7 +67,9 @@ def load_agreed(folder, world: World) -> dict | None:
     path, deadline = folder / f"step{step:09d}.pt", time.monotonic() + _PATIENCE_SECONDS
     while not any(folder.glob(path.name)):  # listing the folder has it asked for anew
         if time.monotonic() > deadline:
-            raise UserError(f"{path} is not here; the folder of a run has to lie where all its machines see it")
+            raise UserError(
+                f"{path} is not here; the folder of a run has to lie where all its machines see it"
+            )
         time.sleep(0.5)
     return torch.load(path, map_location=world.device, weights_only=True)
 

@@ -1,4 +1,6 @@
-"""How a network is computed: precision, memory layout, compilation, recomputation, and one network in many processes."""
+"""How a network is computed: precision, memory layout, compilation, recomputation, and one network in many
+processes.
+"""
 
 import importlib.util
 import os
@@ -25,8 +27,8 @@ class Precision:
     """Mixed precision: matrix products and convolutions in 16 bits, weights and sums in float32.
 
     Args:
-        name: fp32, bf16, fp16, or auto: bf16 where the device computes in it, else fp32. fp16 needs its loss scaled up, so that small
-            gradients do not vanish; it is done without waiting for the device.
+        name: fp32, bf16, fp16, or auto: bf16 where the device computes in it, else fp32. fp16 needs its loss
+            scaled up, so that small gradients do not vanish; it is done without waiting for the device.
         device: where the network is.
 
     Attributes:
@@ -67,7 +69,8 @@ def prepare(network: nn.Module, config: ComputeConfig, world: World, one_length:
         network: on the device.
         config: what is wanted.
         world: of processes.
-        one_length: crops of a kind have one length all through training, so that compiled code may count on it.
+        one_length: crops of a kind have one length all through training, so that compiled code may count on
+            it.
     """
     if world.size > 1:
         network = synchronise_norms(network, world.device)
@@ -84,7 +87,9 @@ def no_compiler(device: torch.device) -> str:
     compiler = shlex.split(os.environ.get("CXX", "")) or ["g++"]
     if shutil.which(compiler[0]) is None:
         return f"no C++ compiler '{compiler[0]}' is found; install g++, or name one in CXX"
-    if subprocess.run([*compiler, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+    if subprocess.run(
+        [*compiler, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ).returncode:
         return f"the C++ compiler '{shlex.join(compiler)}' does not work; install g++, or name another in CXX"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "PyTorch's compiler for GPUs, triton, is not installed"
@@ -92,13 +97,19 @@ def no_compiler(device: torch.device) -> str:
 
 
 def distribute(network: nn.Module, world: World) -> nn.Module:
-    """Return what to call in place of ``network``: gradients become means over all processes, sent while others are still computed."""
+    """Return what to call in place of ``network``: gradients become means over all processes, sent while
+    others are still computed.
+    """
     if world.size == 1:
         return network
     devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def gradients_kept_here(network: nn.Module, here: bool):
-    """Return the context of a pass whose gradients are not sent to the other processes yet: only the last of a step's are."""
+    """Return the context of a pass whose gradients are not sent to the other processes yet: only the last of
+    a step's are.
+    """
     return network.no_sync() if here and isinstance(network, DistributedDataParallel) else nullcontext()

@@ -1,4 +1,6 @@
-"""DINO as a method of the training loop: a batch goes in, a loss and its diagnosis come out; the teacher follows after each step."""
+"""DINO as a method of the training loop: a batch goes in, a loss and its diagnosis come out; the teacher
+follows after each step.
+"""
 
 import torch
 from torch import nn
@@ -23,7 +25,9 @@ class Network(nn.Module):
         self.head = DinoHead(config.head, self.encoder.embedding_dim)
 
     def forward(self, views: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return embeddings (N, D) and logits (N, K) of tensors (n, T, F), one a length; the head is passed once for all."""
+        """Return embeddings (N, D) and logits (N, K) of tensors (n, T, F), one a length; the head is passed
+        once for all.
+        """
         embeddings = torch.cat([self.encoder(view) for view in views])
         return embeddings, self.head(embeddings)
 
@@ -39,9 +43,19 @@ class Dino(Method):
         world: this process among others.
     """
 
-    def __init__(self, config: DinoConfig, views: ViewMaker, feature_dim: int, total_steps: int, steps_per_epoch: float, world: World):
+    def __init__(
+        self,
+        config: DinoConfig,
+        views: ViewMaker,
+        feature_dim: int,
+        total_steps: int,
+        steps_per_epoch: float,
+        world: World,
+    ):
         super().__init__(config, views, total_steps, steps_per_epoch, world)
-        self.frozen_steps = config.freeze_last_layer_steps or round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.frozen_steps = config.freeze_last_layer_steps or round(
+            config.freeze_last_layer_epochs * steps_per_epoch
+        )
         student = Network(config, feature_dim).to(world.device)
         teacher = make_teacher(student)
         self.teach(self.prepared(student))
@@ -54,7 +68,8 @@ class Dino(Method):
         return {"teacher": self.teacher.encoder, "student": self.student.encoder}
 
     def begin(self, passes: list[Batch]) -> None:
-        """KoLeo compares all utterances of a step, so where they come in several passes it needs the embeddings of all of them first.
+        """KoLeo compares all utterances of a step, so where they come in several passes it needs the
+        embeddings of all of them first.
 
         With dropout they are of another draw.
         """
@@ -74,19 +89,29 @@ class Dino(Method):
             embeddings, logits = self.network(views)
         taught, teacher_logits = (x.unflatten(0, (num_global, size)) for x in (taught, teacher_logits))
         loss, metrics, means = self.criterion(logits.unflatten(0, (-1, size)), teacher_logits)
-        self._teacher_means = means * share if self._teacher_means is None else self._teacher_means + means * share
+        self._teacher_means = (
+            means * share if self._teacher_means is None else self._teacher_means + means * share
+        )
         metrics = {"dino_loss": loss.detach(), **metrics}
         total, value = loss * share, loss.detach()
         if config.cosine_weight:
             weight = self.schedule(batch.step)["cosine_weight"]
             term = cosine_loss(embeddings.unflatten(0, (-1, size)), taught)
-            total, value, metrics["cosine_loss"] = total + weight * share * term, value + weight * term.detach(), term.detach()
+            total, value, metrics["cosine_loss"] = (
+                total + weight * share * term,
+                value + weight * term.detach(),
+                term.detach(),
+            )
         if config.koleo_weight:
             term = self._koleo(embeddings[: num_global * size], number)
-            # The term is one for all processes and passes, and the gradient that each adds is of its own rows alone.
+            # The term is one for all processes and passes, and the gradient that each adds is of its own rows
+            # alone.
             total = total + config.koleo_weight * self.world.size * term
             value, metrics["koleo"] = value + config.koleo_weight * term.detach(), term.detach()
-        watched = {"embedding_spread": embedding_spread(embeddings[:size]), "embedding_moments": moments(embeddings[:size].detach())}
+        watched = {
+            "embedding_spread": embedding_spread(embeddings[:size]),
+            "embedding_moments": moments(embeddings[:size].detach()),
+        }
         return total, {"loss": value, **metrics, **watched}
 
     def gradients_ready(self, step: int) -> None:
@@ -104,16 +129,24 @@ class Dino(Method):
 
     def schedule(self, step: int) -> dict[str, float]:
         teacher, config = self.config.teacher, self.config
-        values = {"momentum": cosine(step, teacher.momentum_steps or self.total_steps, teacher.momentum, teacher.final_momentum)}
+        values = {
+            "momentum": cosine(
+                step, teacher.momentum_steps or self.total_steps, teacher.momentum, teacher.final_momentum
+            )
+        }
         if config.cosine_weight:
-            values["cosine_weight"] = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
+            values["cosine_weight"] = ramp(
+                step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight
+            )
         return values
 
     def describe(self, means: dict[str, float]) -> str:
         parts = "".join(f", {name} {means[name]:.2f}" for name in ("koleo", "cosine_loss") if name in means)
         return (
-            f"loss {means['loss']:.3f} (dino {means['dino_loss']:.3f}{parts}), entropy of teacher {means['teacher_entropy']:.2f}, "
-            f"student {means['student_entropy']:.2f}, mean teacher {means['mean_teacher_entropy']:.2f}, KL {means['kl']:.2f}, "
+            f"loss {means['loss']:.3f} (dino {means['dino_loss']:.3f}{parts}), entropy of teacher "
+            f"{means['teacher_entropy']:.2f}, "
+            f"student {means['student_entropy']:.2f}, mean teacher {means['mean_teacher_entropy']:.2f}, KL "
+            f"{means['kl']:.2f}, "
             f"spread {means['embedding_spread']:.3f}"
         )
 
@@ -123,7 +156,9 @@ class Dino(Method):
         return self.world.gather_rows(views).unflatten(0, (self.world.size, -1)).transpose(0, 1).flatten(1, 2)
 
     def _koleo(self, embeddings: torch.Tensor, number: int) -> torch.Tensor:
-        """Return KoLeo summed over global views, among the utterances of all processes and passes; only rows of ours have a gradient."""
+        """Return KoLeo summed over global views, among the utterances of all processes and passes; only rows
+        of ours have a gradient.
+        """
         everything, num_global = self._everything, self.config.crops.num_global
         if everything is None and self.world.size > 1:
             everything = self._gathered(embeddings)

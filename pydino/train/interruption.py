@@ -1,4 +1,6 @@
-"""Ends that are asked for: a time limit, a pre-emption or a person sends a signal, and the run is saved before it leaves."""
+"""Ends that are asked for: a time limit, a pre-emption or a person sends a signal, and the run is saved
+before it leaves.
+"""
 
 import signal
 from pathlib import Path
@@ -11,10 +13,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interruption:
-    """Hears SIGTERM and SIGUSR1 while it is entered. All processes agree on the step to stop after, whichever heard it.
+    """Hears SIGTERM and SIGUSR1 while it is entered. All processes agree on the step to stop after, whichever
+    heard it.
 
     Args:
-        world: of processes; asking it costs a message of one number a step, whose answer is read a step later.
+        world: of processes; asking it costs a message of one number a step, whose answer is read a step
+            later.
     """
 
     def __init__(self, world: World):
@@ -32,7 +36,9 @@ class Interruption:
         self._signal = number
 
     def asked(self) -> bool:
-        """Return whether any process has been asked to stop; every process calls it once a step, and several know a step later."""
+        """Return whether any process has been asked to stop; every process calls it once a step, and several
+        know a step later.
+        """
         if self._world.size == 1:
             return self._signal != 0
         asked, self._answer = bool(self._answer), self._world.any_later(self._signal != 0)
@@ -42,7 +48,11 @@ class Interruption:
         """Say so and exit with 128 and the signal's number, as a program that the signal ended does."""
         name = signal.Signals(self._signal).name if self._signal else "a signal to another process"
         if self._world.first:
-            again = "start it again and it goes on" if saved else "started again it goes on from the checkpoint before, if there is one"
+            again = (
+                "start it again and it goes on"
+                if saved
+                else "started again it goes on from the checkpoint before, if there is one"
+            )
             what = f"{'saved' if saved else 'NOT saved'}; {again}"
             log(f"stopped by {name} after step {step}, {what}: {exp}")
         self._world.wait()  # torchrun ends the others when the first of them is gone

@@ -2,8 +2,9 @@
 
     pydino train-dino --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 
-It knows no method: what a batch is and what is learnt from it is the method's (method.py is the seam; dino.py and xvector.py stand
-behind it). Inside a step nothing waits for the device: scalars are summed there and read once an interval.
+It knows no method: what a batch is and what is learnt from it is the method's (method.py is the seam; dino.py
+and xvector.py stand behind it). Inside a step nothing waits for the device: scalars are summed there and read
+once an interval.
 """
 
 import math
@@ -28,14 +29,20 @@ from .world import World
 
 
 def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
-    """Return the optimiser, fused into one pass; weight decay on matrices (and kernels) only, never on biases and norms."""
+    """Return the optimiser, fused into one pass; weight decay on matrices (and kernels) only, never on biases
+    and norms.
+    """
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     if config.name == "sgd":
         optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
         for p in parameters if config.momentum else ():
-            # Zero is what it begins with; the fused update fails where some weights, frozen at first, have none and others have.
+            # Zero is what it begins with; the fused update fails where some weights, frozen at first, have
+            # none and others have.
             optimiser.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimiser
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
@@ -43,7 +50,14 @@ def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig
 
 
 def train(
-    method: Method, sampler: ViewSampler, config: TrainingConfig, exp, total_steps: int, world: World, workers: int = 0, snapshot=None,
+    method: Method,
+    sampler: ViewSampler,
+    config: TrainingConfig,
+    exp,
+    total_steps: int,
+    world: World,
+    workers: int = 0,
+    snapshot=None,
 ) -> None:
     """Train to the end, from the last checkpoint if there is one.
 
@@ -55,7 +69,8 @@ def train(
         total_steps: of the whole run.
         world: this process among others.
         workers: processes that read ahead.
-        snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first process.
+        snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first
+            process.
 
     Raises:
         UserError: the run collapsed and ``on_collapse`` is stop, or the loss is not a number.
@@ -70,9 +85,13 @@ def train(
     meter = Meter(world)
     alarms = Alarms(method.diagnosis, config.on_collapse, method.directions, config.input, speaks=world.first)
 
-    bar = tqdm(total=total_steps, initial=step, unit="step", disable=None if world.first else True, leave=False)
+    bar = tqdm(
+        total=total_steps, initial=step, unit="step", disable=None if world.first else True, leave=False
+    )
     with Interruption(world) as interruption, bar:
-        for passes in meter.waiting_for(batches(sampler, step, total_steps, workers, pin=world.device.type == "cuda")):
+        for passes in meter.waiting_for(
+            batches(sampler, step, total_steps, workers, pin=world.device.type == "cuda")
+        ):
             lr = learning_rate(step, total_steps, steps_per_epoch, config.optimiser)
             averages.add(update(method, optimiser, parameters, passes, step, lr, config.optimiser.clip))
             meter.add(passes)
@@ -82,7 +101,13 @@ def train(
             ended = passed(step, steps_per_epoch) or step == total_steps
             if ended or (config.log_steps and step % config.log_steps == 0):
                 means = averages.read(world.add_up)
-                line = {"epoch": round(step / steps_per_epoch, 2), "step": step, **means, "lr": lr, **method.schedule(step - 1)}
+                line = {
+                    "epoch": round(step / steps_per_epoch, 2),
+                    "step": step,
+                    **means,
+                    "lr": lr,
+                    **method.schedule(step - 1),
+                }
                 line |= meter.read()
                 if method.precision.scaler.is_enabled():
                     line["loss_scale"] = method.precision.scaler.get_scale()
@@ -91,7 +116,8 @@ def train(
                     say(line, method.describe(means), total_steps)
                     recorder.write(line)
                 alarms(line)
-            if world.first and config.snapshot_epochs:  # before the checkpoint: a kill between the two loses neither
+            # before the checkpoint: a kill between the two loses neither
+            if world.first and config.snapshot_epochs:
                 if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
                     epoch = math.ceil(config.epochs) if step == total_steps else int(step / steps_per_epoch)
                     attempt(f"no snapshot of step {step}", snapshot, epoch)
@@ -100,17 +126,25 @@ def train(
                 if lost := not_finite(averages.peek(world.add_up)):  # what is saved is worth going on from
                     raise UserError(lost)
                 state = {
-                    "step": step, "method": method.state_dict(), "optimiser": optimiser.state_dict(), "random": random_states(world),
-                    "scaler": method.precision.scaler.state_dict(), "averages": averages.state(world.add_up),
-                }  # fmt: skip
-                saved = world.first and attempt(f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state)
+                    "step": step,
+                    "method": method.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "random": random_states(world),
+                    "scaler": method.precision.scaler.state_dict(),
+                    "averages": averages.state(world.add_up),
+                }
+                saved = world.first and attempt(
+                    f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state
+                )
             if asked_to_stop and step < total_steps:
                 interruption.leave(exp, step, saved)
     if recorder:
         recorder.close()
 
 
-def update(method, optimiser, parameters, passes, step: int, lr: float, clip: float) -> dict[str, torch.Tensor]:
+def update(
+    method, optimiser, parameters, passes, step: int, lr: float, clip: float
+) -> dict[str, torch.Tensor]:
     """Make one update of the weights from the passes of a step; return what to watch."""
     for group in optimiser.param_groups:
         group["lr"] = lr
@@ -149,7 +183,10 @@ def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> in
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
     except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"the checkpoints in {exp} are of another network; discard them with --force true, or give another EXP") from error
+        raise UserError(
+            f"the checkpoints in {exp} are of another network; discard them with --force true, or give "
+            "another EXP"
+        ) from error
     method.precision.scaler.load_state_dict(state["scaler"])
     averages.restore(state["averages"], world.first)
     set_random_state(state["random"], world)
@@ -159,24 +196,34 @@ def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> in
 
 
 def attempt(otherwise: str, write, *arguments) -> bool:
-    """Write something; where that is impossible, say so and go on: what was written before is still there, and there may be room again."""
+    """Write something; where that is impossible, say so and go on: what was written before is still there,
+    and there may be room again.
+    """
     try:
         write(*arguments)
-    except (OSError, RuntimeError, UserError) as error:  # RuntimeError: PyTorch's of a file that could not be written to its end
-        reason = f"writing broke off, the disk may be full ({type(error).__name__})" if isinstance(error, RuntimeError) else error
+    # RuntimeError: PyTorch's of a file that could not be written to its end
+    except (OSError, RuntimeError, UserError) as error:
+        reason = (
+            f"writing broke off, the disk may be full ({type(error).__name__})"
+            if isinstance(error, RuntimeError)
+            else error
+        )
         warn(f"{otherwise}: {reason}; training goes on, and what was written before is kept")
         return False
     return True
 
 
 def passed(step: int, steps: float) -> bool:
-    """Whether step number ``step`` (counted from 1) is the first to complete another ``steps`` steps, a number that may be broken."""
+    """Whether step number ``step`` (counted from 1) is the first to complete another ``steps`` steps, a
+    number that may be broken.
+    """
     return int(step / steps) > int((step - 1) / steps)
 
 
 def say(line: dict, described: str, total_steps: int) -> None:
     """Say in one line how the interval went."""
     log(
-        f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): {described}, rank {line['effective_rank']:.1f}, "
+        f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): {described}, rank "
+        f"{line['effective_rank']:.1f}, "
         f"lr {line['lr']:.2g}, {line['utterances_per_second']:.0f} utt/s"
     )

@@ -13,7 +13,8 @@ from .world import World
 class Meter:
     """Speed of an interval. Only the host's clock is read; nothing waits for the device.
 
-    A host that runs ahead of a busy device is held up where it gives it work; one that is held up here, for data, has nothing to give.
+    A host that runs ahead of a busy device is held up where it gives it work; one that is held up here, for
+    data, has nothing to give.
     """
 
     def __init__(self, world: World):
@@ -49,8 +50,10 @@ class Meter:
         else:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         figures = {
-            "utterances_per_second": round(self._utterances / took, 1), "hours_per_second": round(self._seconds / 3600 / took, 4),
-            "data_wait": round(self._waited / took, 4), "memory_gb": round(memory / 1e9, 3),
-        }  # fmt: skip
+            "utterances_per_second": round(self._utterances / took, 1),
+            "hours_per_second": round(self._seconds / 3600 / took, 4),
+            "data_wait": round(self._waited / took, 4),
+            "memory_gb": round(memory / 1e9, 3),
+        }
         self._start()
         return figures

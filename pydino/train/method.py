@@ -1,4 +1,6 @@
-"""What the training loop asks of a method: the seam between the loop, which knows no method, and the methods, which know no loop."""
+"""What the training loop asks of a method: the seam between the loop, which knows no method, and the methods,
+which know no loop.
+"""
 
 import torch
 from torch import nn
@@ -27,7 +29,9 @@ class Method(nn.Module):
 
     student: nn.Module
 
-    def __init__(self, config: TrainingConfig, views: ViewMaker, total_steps: int, steps_per_epoch: float, world: World):
+    def __init__(
+        self, config: TrainingConfig, views: ViewMaker, total_steps: int, steps_per_epoch: float, world: World
+    ):
         super().__init__()
         self.config, self.views, self.world = config, views, world
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
@@ -44,7 +48,8 @@ class Method(nn.Module):
     def teach(self, student: nn.Module) -> None:
         """Make ``student`` what learns."""
         self.student = student
-        self._network = (distribute(student, self.world),)  # in a tuple: its weights are the student's, and not saved twice
+        # in a tuple: its weights are the student's, and not saved twice
+        self._network = (distribute(student, self.world),)
 
     @property
     def network(self) -> nn.Module:
@@ -60,7 +65,9 @@ class Method(nn.Module):
         """Called before the passes of a step."""
 
     def loss(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of pass ``number`` of a step, so weighted that the gradients of passes add up, and scalars to watch."""
+        """Return the loss of pass ``number`` of a step, so weighted that the gradients of passes add up, and
+        scalars to watch.
+        """
         raise NotImplementedError
 
     def gradients_ready(self, step: int) -> None:
@@ -75,7 +82,9 @@ class Method(nn.Module):
         return {}
 
     def diagnosis(self, means: dict[str, float]) -> str:
-        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty string."""
+        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty
+        string.
+        """
         return ""
 
     def describe(self, means: dict[str, float]) -> str:

@@ -1,4 +1,5 @@
-"""Is the run healthy? Numbers that show what the loss does not, summed on the device, read once an interval, and what they mean in words.
+"""Is the run healthy? Numbers that show what the loss does not, summed on the device, read once an interval,
+and what they mean in words.
 
     averages.add({"loss": loss.detach(), MOMENTS: moments(embeddings)})  # every step; nothing waits
     means = averages.read(all_reduce)                                    # every interval
@@ -31,10 +32,11 @@ def embedding_spread(embeddings: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def moments(embeddings: torch.Tensor) -> torch.Tensor:
-    """Return the sums that the covariance of L2-normalised embeddings (B, D) is made of: (D + 1, D + 1) float32.
+    """Return the sums that the covariance of L2-normalised embeddings (B, D) is made of: (D + 1, D + 1)
+    float32.
 
-    With a 1 behind each embedding x they are one product, sum [x 1]' [x 1]: second moments, sums, and the number B in the corner. Those
-    of several batches or processes add up.
+    With a 1 behind each embedding x they are one product, sum [x 1]' [x 1]: second moments, sums, and the
+    number B in the corner. Those of several batches or processes add up.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         x = F.pad(F.normalize(embeddings.float(), dim=-1), (0, 1), value=1.0)
@@ -44,10 +46,11 @@ def moments(embeddings: torch.Tensor) -> torch.Tensor:
 def effective_rank(sums: torch.Tensor) -> float:
     """Return how many directions embeddings use: 1 to D, and not above their number less one.
 
-    It is exp(-sum_i p_i ln p_i), where p are the eigenvalues of their covariance divided by the sum of these: D where every direction has
-    the same variance, 1 where all lie on one line, or in one point. Roy and Vetterli 2007, "The effective rank: a measure of effective
-    dimensionality", take singular values of a matrix; eigenvalues of a covariance, taken here, are variances, the squares of those. Of
-    N embeddings it is an underestimate where N is not well above D: by a tenth at N = 5 D, by 0.4 at N = D.
+    It is exp(-sum_i p_i ln p_i), where p are the eigenvalues of their covariance divided by the sum of these:
+    D where every direction has the same variance, 1 where all lie on one line, or in one point. Roy and
+    Vetterli 2007, "The effective rank: a measure of effective dimensionality", take singular values of a
+    matrix; eigenvalues of a covariance, taken here, are variances, the squares of those. Of N embeddings it
+    is an underestimate where N is not well above D: by a tenth at N = 5 D, by 0.4 at N = D.
 
     Args:
         sums: (D + 1, D + 1) of :func:`moments`; reading it waits for the device.
@@ -65,11 +68,12 @@ def effective_rank(sums: torch.Tensor) -> float:
 class Averages:
     """Means of what the steps measure, kept as sums on the device until they are read.
 
-    Scalars are averaged over the steps. ``MOMENTS``, where a step gives it, is read as ``effective_rank`` and ``embeddings``, the number of
-    embeddings that is of.
+    Scalars are averaged over the steps. ``MOMENTS``, where a step gives it, is read as ``effective_rank`` and
+    ``embeddings``, the number of embeddings that is of.
 
-    Where several processes train, each sums its own. Pass ``all_reduce``, which adds up a tensor over all processes in place
-    (torch.distributed.all_reduce does), in all of them at the same step: every one then reads the figures of all.
+    Where several processes train, each sums its own. Pass ``all_reduce``, which adds up a tensor over all
+    processes in place (torch.distributed.all_reduce does), in all of them at the same step: every one then
+    reads the figures of all.
     """
 
     def __init__(self):
@@ -105,7 +109,9 @@ class Averages:
         return means
 
     def state(self, all_reduce=None) -> dict:
-        """Return what a checkpoint keeps, so that an interval that was interrupted has the means of all its steps."""
+        """Return what a checkpoint keeps, so that an interval that was interrupted has the means of all its
+        steps.
+        """
         if all_reduce is None or not self._sums:
             return {"sums": {name: value.clone() for name, value in self._sums.items()}, "count": self._count}
         # One message for all: float32 counts exactly up to 16 million.
@@ -113,7 +119,9 @@ class Averages:
         flat = torch.cat([counts, *(value.reshape(-1) for value in self._sums.values())])
         all_reduce(flat)
         parts = flat[1:].split([value.numel() for value in self._sums.values()])
-        sums = {name: part.view_as(value) for part, (name, value) in zip(parts, self._sums.items(), strict=True)}
+        sums = {
+            name: part.view_as(value) for part, (name, value) in zip(parts, self._sums.items(), strict=True)
+        }
         return {"sums": sums, "count": round(flat[0].item())}
 
     def restore(self, state: dict, first: bool = True) -> None:
@@ -123,7 +131,9 @@ class Averages:
             state: of this process alone, or of all of them.
             first: False in all processes but one, where the sums of all are to be counted once.
         """
-        self._sums = {name: value.clone() if first else torch.zeros_like(value) for name, value in state["sums"].items()}
+        self._sums = {
+            name: value.clone() if first else torch.zeros_like(value) for name, value in state["sums"].items()
+        }
         self._count = state["count"] if first else 0
 
 
@@ -137,13 +147,16 @@ def collapse(means: dict[str, float], output_dim: int) -> str:
     uniform = math.log(output_dim)
     if means["teacher_entropy"] > 0.98 * uniform and means["kl"] < 0.02 * uniform:
         return (
-            f"collapse to uniform: the teacher finds all {output_dim} outputs alike likely for every utterance (entropy "
-            f"{means['teacher_entropy']:.2f} of {uniform:.2f}); lower the teacher temperature or the learning rate"
+            f"collapse to uniform: the teacher finds all {output_dim} outputs alike likely for every "
+            "utterance (entropy "
+            f"{means['teacher_entropy']:.2f} of {uniform:.2f}); lower the teacher temperature or the "
+            "learning rate"
         )
     if means["mean_teacher_entropy"] < 0.1 * uniform or means["embedding_spread"] < 0.01:
         return (
             f"collapse to a point: nearly every utterance gets the same answer (entropy of the mean output "
-            f"{means['mean_teacher_entropy']:.2f} of {uniform:.2f}, embedding spread {means['embedding_spread']:.3f}); raise the teacher "
+            f"{means['mean_teacher_entropy']:.2f} of {uniform:.2f}, embedding spread "
+            f"{means['embedding_spread']:.3f}); raise the teacher "
             "temperature, lower the centre momentum, or add the KoLeo term"
         )
     return ""
@@ -152,26 +165,33 @@ def collapse(means: dict[str, float], output_dim: int) -> str:
 def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
     """Return what is lost though the loss may look well, in plain words, or an empty string.
 
-    Two signs. The embeddings use few directions: ``effective_rank`` is below SMALL_RANK (or a quarter of what so few dimensions or
-    embeddings could have). The outputs tell utterances apart no more: the entropy of the mean output less the mean entropy of the outputs,
-    which is how many nats an output says about which utterance of the batch it is of, is below SMALL_INFORMATION.
+    Two signs. The embeddings use few directions: ``effective_rank`` is below SMALL_RANK (or a quarter of what
+        so few dimensions or
+    embeddings could have). The outputs tell utterances apart no more: the entropy of the mean output less the
+        mean entropy of the outputs,
+    which is how many nats an output says about which utterance of the batch it is of, is below
+    SMALL_INFORMATION.
 
-    The thresholds stand between runs of the TDNN on synthetic speech (D of 32, 128 and 512) that were made to collapse and sound ones
-    (docs/monitoring.md). A hot teacher, one that follows almost at once, or a learning rate twenty times too high ended with 1.4 to 3.7
-    directions whatever D was, most of them below 0.2 nats; without a centre there were 6 to 7 directions and less than 0.1 nats. Sound
-    runs (D 128) kept 28 directions or more with KoLeo, 5.5 or more without, and 1.5 nats or more. An untrained network began with 8 (24
-    embeddings, D 32) to 40, and with 1.3 nats or more.
+    The thresholds stand between runs of the TDNN on synthetic speech (D of 32, 128 and 512) that were made to
+    collapse and sound ones (docs/monitoring.md). A hot teacher, one that follows almost at once, or a
+    learning rate twenty times too high ended with 1.4 to 3.7 directions whatever D was, most of them below
+    0.2 nats; without a centre there were 6 to 7 directions and less than 0.1 nats. Sound runs (D 128) kept 28
+    directions or more with KoLeo, 5.5 or more without, and 1.5 nats or more. An untrained network began with
+    8 (24 embeddings, D 32) to 40, and with 1.3 nats or more.
 
     Args:
-        means: of an interval: effective_rank and embeddings (their number); where there is a teacher, mean_teacher_entropy and
-            teacher_entropy. What is missing is not judged.
+        means: of an interval: effective_rank and embeddings (their number); where there is a teacher,
+            mean_teacher_entropy and teacher_entropy. What is missing is not judged.
         embedding_dim: D.
     """
     said = []
     if "effective_rank" in means:
         possible = min(embedding_dim, means["embeddings"] - 1)
         if means["effective_rank"] < min(SMALL_RANK, possible / 4):
-            said.append(f"the embeddings use {means['effective_rank']:.1f} directions of {possible:.0f} (effective rank)")
+            said.append(
+                f"the embeddings use {means['effective_rank']:.1f} directions of {possible:.0f} (effective "
+                "rank)"
+            )
     if "mean_teacher_entropy" in means:
         information = means["mean_teacher_entropy"] - means["teacher_entropy"]
         if information < SMALL_INFORMATION:
@@ -179,7 +199,8 @@ def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
     if not said:
         return ""
     return (
-        f"partial collapse: {' and '.join(said)}; lower the learning rate or the teacher temperature, raise the teacher's momentum, or add "
+        f"partial collapse: {' and '.join(said)}; lower the learning rate or the teacher temperature, raise "
+        "the teacher's momentum, or add "
         "the KoLeo term, and compare pydino monitor with the untrained encoder before you train on"
     )
 
@@ -189,7 +210,10 @@ def not_finite(means: dict[str, float]) -> str:
     bad = [name for name, value in means.items() if not math.isfinite(value)]
     if not bad:
         return ""
-    return f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start afresh with --force true"
+    return (
+        f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start afresh "
+        "with --force true"
+    )
 
 
 def starved(share: float, source: str) -> str:
@@ -201,9 +225,14 @@ def starved(share: float, source: str) -> str:
     """
     if share < MUCH_WAITING:
         return ""
-    instead = "read features instead (input: features)" if source == "audio" else "compress the features (compress: true)"
+    instead = (
+        "read features instead (input: features)"
+        if source == "audio"
+        else "compress the features (compress: true)"
+    )
     return (
-        f"starved: {100 * share:.0f} % of the time goes by waiting for data; raise --data-workers (up to the number of CPU cores), put the "
+        f"starved: {100 * share:.0f} % of the time goes by waiting for data; raise --data-workers (up to "
+        "the number of CPU cores), put the "
         f"data on a faster or local disk, or {instead}"
     )
 
@@ -211,8 +240,8 @@ def starved(share: float, source: str) -> str:
 class Alarms:
     """Says what is wrong with a run where it begins, not at every interval, and stops a run that is lost.
 
-    Not a number stops always; a collapse where ``on_collapse`` is stop. A partial collapse or a starved device only warns: a run may
-    recover from the one, and the other costs time alone.
+    Not a number stops always; a collapse where ``on_collapse`` is stop. A partial collapse or a starved
+    device only warns: a run may recover from the one, and the other costs time alone.
 
     Args:
         diagnosis: of the method, from means to what is wrong (a whole collapse) or an empty string.
@@ -223,7 +252,13 @@ class Alarms:
     """
 
     def __init__(self, diagnosis, on_collapse: str, embedding_dim: int, source: str, speaks: bool = True):
-        self._diagnosis, self._on_collapse, self._dim, self._source, self._speaks = diagnosis, on_collapse, embedding_dim, source, speaks
+        self._diagnosis, self._on_collapse, self._dim, self._source, self._speaks = (
+            diagnosis,
+            on_collapse,
+            embedding_dim,
+            source,
+            speaks,
+        )
         self._sounding: dict[str, bool] = {}
         self._waited = False
 
@@ -242,7 +277,8 @@ class Alarms:
         self._warn("collapse", what)
         self._warn("partial", "" if what else partial_collapse(means, self._dim))
         waits = starved(means.get("data_wait", 0.0), self._source)
-        self._warn("starved", waits if self._waited else "")  # one slow interval, such as the first, is no starvation
+        # one slow interval, such as the first, is no starvation
+        self._warn("starved", waits if self._waited else "")
         self._waited = bool(waits)
 
     def _warn(self, kind: str, what: str) -> None:

@@ -1,4 +1,6 @@
-"""What a run leaves to read: a JSON line an interval in EXP/log.jsonl, and the same numbers as TensorBoard curves in EXP/tensorboard."""
+"""What a run leaves to read: a JSON line an interval in EXP/log.jsonl, and the same numbers as TensorBoard
+curves in EXP/tensorboard.
+"""
 
 import errno
 import json
@@ -37,9 +39,10 @@ class Recorder:
         """Append one line.
 
         Args:
-            line: ``epoch``, ``step`` (steps done) and any numbers: loss and its parts, entropies and ``kl`` in nats, ``centre_norm``,
-                ``embedding_spread``, ``effective_rank``, ``gradient_norm``, ``lr``, ``momentum``, ``utterances_per_second``,
-                ``hours_per_second`` (hours of audio a second), ``data_wait`` (share of the time, 0 to 1), ``memory_gb``.
+            line: ``epoch``, ``step`` (steps done) and any numbers: loss and its parts, entropies and ``kl``
+                in nats, ``centre_norm``, ``embedding_spread``, ``effective_rank``, ``gradient_norm``, ``lr``,
+                ``momentum``, ``utterances_per_second``, ``hours_per_second`` (hours of audio a second),
+                ``data_wait`` (share of the time, 0 to 1), ``memory_gb``.
         """
         self._try(self._append, line)
         if self._curves is not None:
@@ -73,12 +76,16 @@ class Recorder:
             action(*arguments)
         except Exception as error:  # TensorBoard's writer has errors of its own, from a thread of its own
             if not self._failed:
-                warn(f"cannot write the log of the run ({error}); training goes on, and what cannot be written is missing there")
+                warn(
+                    f"cannot write the log of the run ({error}); training goes on, and what cannot be "
+                    "written is missing there"
+                )
             self._failed = True
 
 
 def open_curves(folder: Path, purge_step: int | None = None):
-    """Return a writer of TensorBoard's curves; None, with a line that says so, where TensorBoard is not installed.
+    """Return a writer of TensorBoard's curves; None, with a line that says so, where TensorBoard is not
+    installed.
 
     Args:
         folder: for its files.
@@ -87,7 +94,10 @@ def open_curves(folder: Path, purge_step: int | None = None):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log(f"no TensorBoard curves: the package is not installed (pip install tensorboard); {folder.parent} has the same numbers as JSON")
+        log(
+            "no TensorBoard curves: the package is not installed (pip install tensorboard); "
+            f"{folder.parent} has the same numbers as JSON"
+        )
         return None
     try:
         return SummaryWriter(str(folder), purge_step=purge_step)
@@ -97,7 +107,9 @@ def open_curves(folder: Path, purge_step: int | None = None):
 
 
 def write_curves(writer, pages: dict, line: dict) -> None:
-    """Add the numbers of a line to TensorBoard's curves, by ``line["step"]``, each on its page or on that of the loss."""
+    """Add the numbers of a line to TensorBoard's curves, by ``line["step"]``, each on its page or on that of
+    the loss.
+    """
     for name, value in line.items():
         if name not in COORDINATES and isinstance(value, (int, float)) and is_finite(value):
             page = next((page for page, names in pages.items() if name in names), "loss")
@@ -111,7 +123,9 @@ def is_finite(value) -> bool:
 
 
 def logged_step(line: str) -> int:
-    """Return the step that a line of the log was written after; 0 if a kill or a full disk cut the line short."""
+    """Return the step that a line of the log was written after; 0 if a kill or a full disk cut the line
+    short.
+    """
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

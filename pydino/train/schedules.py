@@ -6,7 +6,9 @@ from .config import OptimiserConfig
 
 
 def learning_rate(step: int, total: int, steps_per_epoch: float, config: OptimiserConfig) -> float:
-    """Learning rate of a step: linear from 0 to ``lr``, then by a cosine to ``final_lr`` at the last step, or halved again and again."""
+    """Learning rate of a step: linear from 0 to ``lr``, then by a cosine to ``final_lr`` at the last step, or
+    halved again and again.
+    """
     warmup = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return config.lr * step / warmup

@@ -1,7 +1,7 @@
 """Batch norm over the batches of all processes.
 
-On GPUs PyTorch has it; its module refuses CPU tensors, so here is the same for them: mean and variance are averaged over processes,
-each of which has as many values as the others.
+On GPUs PyTorch has it; its module refuses CPU tensors, so here is the same for them: mean and variance are
+averaged over processes, each of which has as many values as the others.
 """
 
 import torch
@@ -11,12 +11,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return ``module`` with every batch norm replaced by one over all processes; names of parameters stay."""
+    """Return ``module`` with every batch norm replaced by one over all processes; names of parameters
+    stay.
+    """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            norm = SynchronisedNorm(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+            norm = SynchronisedNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
             norm.load_state_dict(child.state_dict())
             norm.requires_grad_(next(child.parameters()).requires_grad)
             setattr(module, name, norm)
@@ -26,7 +30,9 @@ def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class _MeanOverProcesses(torch.autograd.Function):
-    """y = 1/W sum_r x_r in every process; so the gradient of x_r is the mean over processes of the gradients of y."""
+    """y = 1/W sum_r x_r in every process; so the gradient of x_r is the mean over processes of the gradients
+    of y.
+    """
 
     @staticmethod
     def forward(context, x):
@@ -42,7 +48,9 @@ class _MeanOverProcesses(torch.autograd.Function):
 
 
 class SynchronisedNorm(_BatchNorm):
-    """(B, C, ...) -> (B, C, ...), normalised by the moments of all processes in training, by the running ones otherwise."""
+    """(B, C, ...) -> (B, C, ...), normalised by the moments of all processes in training, by the running ones
+    otherwise.
+    """
 
     def _check_input_dim(self, x):
         pass

@@ -1,6 +1,7 @@
 """This process among others: one, or as many as torchrun started, each with a share of every batch.
 
-Processes talk through NCCL where they have GPUs and gloo where they have not. With one process nothing here costs anything.
+Processes talk through NCCL where they have GPUs and gloo where they have not. With one process nothing here
+costs anything.
 """
 
 import os
@@ -31,13 +32,23 @@ class World:
         if ngpu < 0:
             raise UserError(f"--ngpu must be 0 (the CPU) or a number of GPUs, got {ngpu}")
         if ngpu and not torch.cuda.is_available():
-            build = "no CUDA in this build of PyTorch; see PYDINO_TORCH in the README" if torch.version.cuda is None else "see nvidia-smi"
-            raise UserError(f"--ngpu {ngpu} was asked for, but PyTorch finds no GPU ({build}); train on the CPU with --ngpu 0")
+            build = (
+                "no CUDA in this build of PyTorch; see PYDINO_TORCH in the README"
+                if torch.version.cuda is None
+                else "see nvidia-smi"
+            )
+            raise UserError(
+                f"--ngpu {ngpu} was asked for, but PyTorch finds no GPU ({build}); train on the CPU with "
+                "--ngpu 0"
+            )
         if ngpu > torch.cuda.device_count():
-            raise UserError(f"--ngpu {ngpu} was asked for, but there are {torch.cuda.device_count()} GPUs here")
+            raise UserError(
+                f"--ngpu {ngpu} was asked for, but there are {torch.cuda.device_count()} GPUs here"
+            )
         if ngpu and ngpu != local_size:
             raise UserError(
-                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_*.sh start one a GPU, by hand: "
+                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_*.sh start one a "
+                "GPU, by hand: "
                 f"torchrun --nproc-per-node {ngpu} -m pydino train-dino ..."
             )
         self.device = torch.device("cuda", local) if ngpu else torch.device("cpu")
@@ -66,7 +77,9 @@ class World:
             dist.barrier(group=self._signals)
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the mean over processes of ``x``, which is overwritten; the device goes on without the host's waiting."""
+        """Return the mean over processes of ``x``, which is overwritten; the device goes on without the
+        host's waiting.
+        """
         if self.size > 1:
             dist.all_reduce(x)
             x.div_(self.size)

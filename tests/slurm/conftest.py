@@ -1,4 +1,6 @@
-"""A Slurm cluster of two nodes on this machine's loopback: munge, the controller and two slurmd, in a temporary folder, for one session."""
+"""A Slurm cluster of two nodes on this machine's loopback: munge, the controller and two slurmd, in a
+temporary folder, for one session.
+"""
 
 import ctypes
 import os
@@ -67,14 +69,19 @@ class Cluster:
 
     def start(self) -> None:
         ports = _free_ports(3)
-        host, user = socket.gethostname().partition(".")[0], subprocess.check_output(["id", "-un"], text=True).strip()
+        host, user = (
+            socket.gethostname().partition(".")[0],
+            subprocess.check_output(["id", "-un"], text=True).strip(),
+        )
         for name in ("munge", "state", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         text = CONF.format(host=host, port=ports[0], user=user, folder=self.folder)
         for node, port in zip(NODES, ports[1:], strict=True):
-            text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=16000 Gres=gpu:2 State=UNKNOWN\n"
+            text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 "
+            text += "RealMemory=16000 Gres=gpu:2 State=UNKNOWN\n"
         nodes = ",".join(NODES)
-        text += f"PartitionName=batch Nodes={nodes} Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 DefaultTime=10\n"
+        text += f"PartitionName=batch Nodes={nodes} Default=YES PriorityTier=1 "
+        text += "PreemptMode=REQUEUE GraceTime=0 DefaultTime=10\n"
         text += f"PartitionName=hi Nodes={nodes} PriorityTier=10 PreemptMode=OFF DefaultTime=10\n"
         self.conf.write_text(text)
         (self.folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/null,/dev/zero\n")
@@ -83,9 +90,16 @@ class Cluster:
         (munge / "key").touch(mode=0o600)
         (munge / "key").write_bytes(os.urandom(128))
         self._start(
-            "munged", "munged", "-F", f"--socket={munge}/munge.sock", f"--key-file={munge}/key", f"--pid-file={munge}/pid",
-            f"--log-file={munge}/log", f"--seed-file={munge}/seed", "--origin=127.0.0.1",
-        )  # fmt: skip
+            "munged",
+            "munged",
+            "-F",
+            f"--socket={munge}/munge.sock",
+            f"--key-file={munge}/key",
+            f"--pid-file={munge}/pid",
+            f"--log-file={munge}/log",
+            f"--seed-file={munge}/seed",
+            "--origin=127.0.0.1",
+        )
         self.until(lambda: (munge / "munge.sock").exists())
         self.start_controller("-c")
         for node in NODES:
@@ -96,9 +110,14 @@ class Cluster:
         log = open(self.folder / f"{name}.out", "ab")
         libc = ctypes.CDLL(None)  # the daemons end with us, however we end
         self.daemons[name] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, start_new_session=True,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=self.environment,
+            start_new_session=True,
             preexec_fn=lambda: libc.prctl(1, signal.SIGTERM),
-        )  # fmt: skip
+        )
 
     def start_controller(self, *options: str) -> None:
         self._start("slurmctld", "slurmctld", "-D", *options)
@@ -124,15 +143,24 @@ class Cluster:
         return [line.split()[0] for line in lines if not line.endswith(" late")]
 
     def steps_of(self, job: str) -> list[int]:
-        """The processes of Slurm that run a job of this cluster; another on this machine may have one of the same number."""
+        """The processes of Slurm that run a job of this cluster; another on this machine may have one of the
+        same number.
+        """
         pids = map(int, self.ask("pgrep", "-f", rf"slurmstepd: \[{job}\.").split())
-        return [pid for pid in pids if f"SLURM_CONF={self.conf}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+        return [
+            pid
+            for pid in pids
+            if f"SLURM_CONF={self.conf}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        ]
 
     def until(self, condition, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
-                logs = [f"{log}:\n{log.read_text(errors='replace')[-1500:]}" for log in sorted(self.folder.glob("*.log"))]
+                logs = [
+                    f"{log}:\n{log.read_text(errors='replace')[-1500:]}"
+                    for log in sorted(self.folder.glob("*.log"))
+                ]
                 pytest.fail("waited in vain; " + "\n".join(logs))
             time.sleep(0.05)
 
@@ -167,7 +195,10 @@ def _free_ports(count: int) -> list[int]:
 def cluster():
     missing = [name for name in PROGRAMS if not shutil.which(name, path=SBIN)]
     if missing:
-        pytest.skip(f"Slurm is not installed here: no {', '.join(missing)} (Debian: slurmctld slurmd slurm-client munge)")
+        pytest.skip(
+            f"Slurm is not installed here: no {', '.join(missing)} (Debian: slurmctld slurmd slurm-client "
+            "munge)"
+        )
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # munged will not have its socket where others cannot go
         cluster = Cluster(Path(folder))

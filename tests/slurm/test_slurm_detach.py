@@ -1,4 +1,6 @@
-"""Detached pipelines on Slurm: a controller that is queued again finds its jobs, one that is cancelled takes them along; a chain."""
+"""Detached pipelines on Slurm: a controller that is queued again finds its jobs, one that is cancelled takes
+them along; a chain.
+"""
 
 import json
 import os
@@ -13,7 +15,8 @@ pytestmark = pytest.mark.slurm
 # A pipeline of one job that waits for a file, and does its work once.
 PIPELINE = (
     "echo pipeline begins; run_slurm.sh exp/log/work.log bash -c "
-    "'echo once >> begun; for i in $(seq 300); do if [ -e go ]; then exit 0; fi; sleep 0.1; done; exit 1' && echo pipeline ends"
+    "'echo once >> begun; for i in $(seq 300); do if [ -e go ]; then exit 0; fi; sleep 0.1; done; exit 1' "
+    "&& echo pipeline ends"
 )
 
 
@@ -38,7 +41,9 @@ def detach(work, *command, options=("--wrapper", "run_slurm.sh --mem 1G")):
 
 
 def status(work):
-    return subprocess.run(["pydino", "status", "."], cwd=work, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(
+        ["pydino", "status", "."], cwd=work, capture_output=True, text=True, timeout=60
+    ).stdout
 
 
 def jobs(work):
@@ -56,7 +61,9 @@ def test_a_controller_that_is_queued_again_finds_its_jobs(work, cluster):
     cluster.ask("scancel", "--batch", "--signal", "USR1", job)  # as before its time limit
     cluster.until(lambda: "Restarts=1" in cluster.show(job))
     assert len(cluster.queue()) == 2  # its job goes on
-    cluster.until(lambda: "jobs are in the queue, from an earlier run" in (work / "exp/run.log").read_text(), 60)
+    cluster.until(
+        lambda: "jobs are in the queue, from an earlier run" in (work / "exp/run.log").read_text(), 60
+    )
     (work / "go").touch()
     cluster.until(lambda: not cluster.queue(), 60)
     text = (work / "exp/run.log").read_text()
@@ -73,7 +80,9 @@ def test_a_cancelled_controller_takes_its_jobs_along(work, cluster):
     (work / "exp/log/another.jobs.json").write_text("{")
     cluster.ask("scancel", job)
     cluster.until(lambda: not cluster.queue(), 60)
-    assert "Restarts=0" in cluster.show(job) and "JobState=CANCELLED" in cluster.show(record["jobs"][0]["job"])
+    assert "Restarts=0" in cluster.show(job) and "JobState=CANCELLED" in cluster.show(
+        record["jobs"][0]["job"]
+    )
     assert json.loads((work / "exp/log/work.jobs.json").read_text())["jobs"][0]["cancelled"]
 
 
@@ -87,7 +96,10 @@ def test_a_controller_that_slurm_queues_again_leaves_its_jobs(work, cluster):
     cluster.until(lambda: "jobs are in the queue, from an earlier run" in log.read_text(), 60)
     (work / "go").touch()
     cluster.until(lambda: not cluster.queue(), 60)
-    assert "goes on; the same command finds it again" in log.read_text() and "cancelled Slurm job" not in log.read_text()
+    assert (
+        "goes on; the same command finds it again" in log.read_text()
+        and "cancelled Slurm job" not in log.read_text()
+    )
     assert log.read_text().rstrip().splitlines()[-1].startswith("# Ended (code 0)")
     assert (work / "begun").read_text() == "once\n" and "Restarts=1" in cluster.show(job)
 
@@ -110,24 +122,51 @@ def test_a_chain_ends_where_a_stage_fails(work, cluster):
     program = work / "run.sh"
     program.write_text('#!/bin/sh\necho $PYDINO_BACKEND "$@" >> stages; [ $2 != 4 ]\n')
     program.chmod(0o755)
-    options = ["--chain", "2 4 5", "--gpu-stages", "4", "--train-cmd", "run_slurm.sh --mem 1G", "--cuda-cmd", "run_slurm.sh", "--nj", "2"]
+    options = [
+        "--chain",
+        "2 4 5",
+        "--gpu-stages",
+        "4",
+        "--train-cmd",
+        "run_slurm.sh --mem 1G",
+        "--cuda-cmd",
+        "run_slurm.sh",
+        "--nj",
+        "2",
+    ]
     done = detach(work, program, "--detach", "--chain", options=[*options, "--ngpu", "1"])
     assert done.returncode == 0, done.stderr
     cluster.until(lambda: not cluster.queue(), 60)
     assert (work / "stages").read_text().splitlines() == [
-        "local --stage 2 --stop-stage 2 --nj 2 --ngpu 0", "local --stage 4 --stop-stage 4 --nj 2 --ngpu 1",
-    ]  # fmt: skip
+        "local --stage 2 --stop-stage 2 --nj 2 --ngpu 0",
+        "local --stage 4 --stop-stage 4 --nj 2 --ngpu 1",
+    ]
     two, four, five = jobs(work)
-    assert "gres:gpu:1" in cluster.show(four).replace("gres/gpu:1", "gres:gpu:1") and "gpu" not in cluster.show(two)
+    assert "gres:gpu:1" in cluster.show(four).replace(
+        "gres/gpu:1", "gres:gpu:1"
+    ) and "gpu" not in cluster.show(two)
     assert "JobState=CANCELLED" in cluster.show(five)
     text = status(work)
     assert "stage 2, Slurm job" in text and "ended with code 1" in text and "did not begin" in text
 
 
 def test_a_chain_of_which_a_stage_is_refused_is_taken_back(work, cluster):
-    options = ["--chain", "2 4", "--gpu-stages", "4", "--train-cmd", "run_slurm.sh --mem 1G", "--cuda-cmd", "run_slurm.sh"]
+    options = [
+        "--chain",
+        "2 4",
+        "--gpu-stages",
+        "4",
+        "--train-cmd",
+        "run_slurm.sh --mem 1G",
+        "--cuda-cmd",
+        "run_slurm.sh",
+    ]
     done = detach(work, "sleep", "60", "--detach", "--chain", options=[*options, "--nj", "1", "--ngpu", "99"])
-    assert done.returncode == 1 and "sbatch refused" in done.stderr and "cancelled what was submitted so far" in done.stderr
+    assert (
+        done.returncode == 1
+        and "sbatch refused" in done.stderr
+        and "cancelled what was submitted so far" in done.stderr
+    )
     cluster.until(lambda: not cluster.queue(), 60)
     assert "cancelled, as not all could be submitted" in status(work) and "stage 4" not in status(work)
     assert detach(work, "true").returncode == 0

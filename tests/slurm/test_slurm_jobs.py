@@ -19,7 +19,13 @@ pytestmark = pytest.mark.slurm
 def folder(tmp_path, cluster, monkeypatch):
     """Blanks, letters beyond ASCII, a percent sign, and the letters JOB, in a word and as one."""
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-    for name in ("PYDINO_SLURM_CONF", "PYDINO_RECIPE_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "CUDA_VISIBLE_DEVICES"):
+    for name in (
+        "PYDINO_SLURM_CONF",
+        "PYDINO_RECIPE_SLURM_CONF",
+        "PYDINO_MADE_FROM",
+        "PYDINO_FORCE",
+        "CUDA_VISIBLE_DEVICES",
+    ):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "my JOB dïr 5%j" / "JOBS"
     folder.mkdir(parents=True)
@@ -28,12 +34,19 @@ def folder(tmp_path, cluster, monkeypatch):
 
 def call(folder, *arguments, wrapper=WRAPPER, **variables):
     return subprocess.run(
-        [wrapper, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=120, env={**os.environ, **variables}
+        [wrapper, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+        env={**os.environ, **variables},
     )
 
 
 def hear_signals():
-    """What a shell starts in the background ignores SIGINT, and so would the wrapper if the tests were started so."""
+    """What a shell starts in the background ignores SIGINT, and so would the wrapper if the tests were
+    started so.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -41,9 +54,13 @@ def hear_signals():
 def begin(folder, *arguments, until="begun.*", count=1, **variables):
     """Start a wrapper and return when its jobs have made their files."""
     process = subprocess.Popen(
-        [WRAPPER, *map(str, arguments)], cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals,
+        [WRAPPER, *map(str, arguments)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_signals,
         env={**os.environ, **variables},
-    )  # fmt: skip
+    )
     end = time.monotonic() + 40
     while len(list(folder.glob(until))) < count:
         assert time.monotonic() < end and process.poll() is None, process.communicate()[1]
@@ -60,16 +77,27 @@ def number_of(stderr):
 
 
 # Leaves a mark for each time it begins; ends when it may.
-PATIENT = 'mktemp begun.$1.XXXX; for i in {1..600}; do [ ! -e go ] || exit 0; sleep 0.1; done; exit 9'
+PATIENT = "mktemp begun.$1.XXXX; for i in {1..600}; do [ ! -e go ] || exit 0; sleep 0.1; done; exit 9"
 ARRAY = ["JOB=1:2", "a.JOB.log", "bash", "-c", PATIENT, "x", "JOB"]
 
 
 @pytest.fixture(scope="session")
 def out_of_time(cluster, tmp_path_factory):
-    """A job whose time is up: Slurm looks every 30 seconds, so it is begun with the first test and looked at by the last."""
+    """A job whose time is up: Slurm looks every 30 seconds, so it is begun with the first test and looked at
+    by the last.
+    """
     folder = tmp_path_factory.mktemp("late")
     process = begin(
-        folder, "--time", "1", "--mem", "10M", "late.log", "bash", "-c", "touch begun.1; sleep 100", SLURM_CONF=str(cluster.conf)
+        folder,
+        "--time",
+        "1",
+        "--mem",
+        "10M",
+        "late.log",
+        "bash",
+        "-c",
+        "touch begun.1; sleep 100",
+        SLURM_CONF=str(cluster.conf),
     )
     cluster.ask("scontrol", "update", f"jobid={record(folder, 'late')['jobs'][0]['job']}", "EndTime=now+1")
     yield folder, process
@@ -77,7 +105,19 @@ def out_of_time(cluster, tmp_path_factory):
 
 
 def test_array_with_logs_like_local_ones(folder, cluster, out_of_time):
-    arguments = ["--mem", "10M", "--num-threads", "2", "JOB=2:4", "log/x.JOB.log", "echo", "x.JOB.ark", "JOBS", "two  words", r"it\'s"]
+    arguments = [
+        "--mem",
+        "10M",
+        "--num-threads",
+        "2",
+        "JOB=2:4",
+        "log/x.JOB.log",
+        "echo",
+        "x.JOB.ark",
+        "JOBS",
+        "two  words",
+        r"it\'s",
+    ]
     arguments += ["|", "cat", ">&2", "&&", "bash", "-c", "echo $OMP_NUM_THREADS threads; printf end"]
     done = call(folder, *arguments)
     assert done.returncode == 0, done.stderr
@@ -98,7 +138,12 @@ end
 """,
             (folder / f"log/x.{number}.log").read_text(),
         )
-    assert sorted(path.name for path in (folder / "log").iterdir()) == ["x.2.log", "x.3.log", "x.4.log", "x.slurm.sh"]
+    assert sorted(path.name for path in (folder / "log").iterdir()) == [
+        "x.2.log",
+        "x.3.log",
+        "x.4.log",
+        "x.slurm.sh",
+    ]
     assert "MinMemoryNode=10M" in cluster.show(job) and "CPUs/Task=2" in cluster.show(job)
 
 
@@ -108,8 +153,13 @@ def test_failures_are_named_with_their_codes(folder):
     assert done.returncode == 1
     assert "run_slurm.sh: 2 / 4 failed, log is in a.*.log\nrun_slurm.sh: failed jobs: 2 4\n" in done.stderr
     assert re.search(r"run_slurm.sh: job 2 \(Slurm job \d+_2\): FAILED with exit code 7\n", done.stderr)
-    assert re.search(r"run_slurm.sh: job 4 \(Slurm job \d+_4\): FAILED with exit code 1\n", done.stderr)  # a member of a pipe
-    assert "    work 2\n" in done.stderr and "work 4" not in done.stderr and "# Ended (code 7) at" in (folder / "a.2.log").read_text()
+    # a member of a pipe
+    assert re.search(r"run_slurm.sh: job 4 \(Slurm job \d+_4\): FAILED with exit code 1\n", done.stderr)
+    assert (
+        "    work 2\n" in done.stderr
+        and "work 4" not in done.stderr
+        and "# Ended (code 7) at" in (folder / "a.2.log").read_text()
+    )
     single = call(folder, "b.log", "false")
     assert single.returncode == 1 and "run_slurm.sh: job failed, log is in b.log\n" in single.stderr
     call(folder, "b.log", "echo", "second")
@@ -131,7 +181,8 @@ def test_a_rerun_does_only_what_failed_or_is_missing(folder):
     assert ran("two") == (1, ["1", "2", "3", "4"])  # made from something else
     (folder / "mended").touch()
     assert ran("two", ROOT / "utils/run_local.sh") == (0, ["2"])  # also on another back-end
-    assert ran("two") == (0, ["1", "2", "3", "4"])  # all was well: a step that calls again has lost its output
+    # all was well: a step that calls again has lost its output
+    assert ran("two") == (0, ["1", "2", "3", "4"])
 
 
 def test_retries(folder):
@@ -144,36 +195,66 @@ def test_retries(folder):
 
 def test_at_most_so_many_at_once_each_with_its_gpu(folder):
     job = "touch running.$1; sleep 0.5; ls running.* | wc -l; rm running.$1; echo gpus $CUDA_VISIBLE_DEVICES"
-    done = call(folder, "--gpu", 1, "--max-jobs-run", 1, "JOB=1:3", "a.JOB.log", "bash", "-c", job, "x", "JOB", CUDA_VISIBLE_DEVICES="7")
+    done = call(
+        folder,
+        "--gpu",
+        1,
+        "--max-jobs-run",
+        1,
+        "JOB=1:3",
+        "a.JOB.log",
+        "bash",
+        "-c",
+        job,
+        "x",
+        "JOB",
+        CUDA_VISIBLE_DEVICES="7",
+    )
     assert done.returncode == 0, done.stderr
     for number in (1, 2, 3):
         assert re.search(r"^1\ngpus [01]$", (folder / f"a.{number}.log").read_text(), re.M)
 
 
 def test_the_sites_configuration(folder, cluster):
-    """What was given beats what the line of another option brings along, in whatever order it was given; and what sbatch is told last."""
+    """What was given beats what the line of another option brings along, in whatever order it was given; and
+    what sbatch is told last.
+    """
     (folder / "conf").mkdir()
     (folder / "conf/slurm.conf").write_text(
-        "command sbatch --partition=hi --job-name=mine   # ours\noption time=* --time $0\noption mem=* --mem-per-cpu=$0\n"
-        "default gpu=0\noption gpu=0 --time=5 --comment='no gpu'\noption gpu=* --gres=gpu:$0 --time=4:0:0 --partition=batch\n"
+        "command sbatch --partition=hi --job-name=mine   # ours\noption time=* --time $0\noption mem=* "
+        "--mem-per-cpu=$0\n"
+        "default gpu=0\noption gpu=0 --time=5 --comment='no gpu'\noption gpu=* --gres=gpu:$0 --time=4:0:0 "
+        "--partition=batch\n"
         "option nice=* --nice=$0\n"
     )
     jobs = {}
-    for name, options in {"a": ["--time", "7", "--gpu", "1"], "b": ["--gpu=1", "--mem", "0.5G", "--nice", "3"], "c": []}.items():
+    for name, options in {
+        "a": ["--time", "7", "--gpu", "1"],
+        "b": ["--gpu=1", "--mem", "0.5G", "--nice", "3"],
+        "c": [],
+    }.items():
         done = call(folder, *options, f"{name}.log", "true")
         assert done.returncode == 0, done.stderr
         jobs[name] = cluster.show(number_of(done.stderr)[0])
-    assert "TimeLimit=00:07:00" in jobs["a"] and "Partition=batch" in jobs["a"] and "JobName=mine" in jobs["a"]
+    assert (
+        "TimeLimit=00:07:00" in jobs["a"] and "Partition=batch" in jobs["a"] and "JobName=mine" in jobs["a"]
+    )
     assert "TimeLimit=04:00:00" in jobs["b"] and "MinMemoryCPU=512M" in jobs["b"] and "Nice=3" in jobs["b"]
     assert "TimeLimit=00:05:00" in jobs["c"] and "Partition=hi" in jobs["c"] and "Comment=no gpu" in jobs["c"]
     done = call(folder, "--nicer", "3", "d.log", "true")
-    assert done.returncode == 1 and "unknown option --nicer (did you mean '--nice'?)" in done.stderr and not (folder / "d.log").exists()
+    assert (
+        done.returncode == 1
+        and "unknown option --nicer (did you mean '--nice'?)" in done.stderr
+        and not (folder / "d.log").exists()
+    )
 
 
 def test_what_sbatch_refuses_is_told_with_the_place_to_mend_it(folder, cluster):
     (folder / "site.conf").write_text("command sbatch --partition=nowhere\n")
     done = call(folder, "--config", "site.conf", "a.log", "true")
-    assert done.returncode == 1 and "invalid partition" in done.stderr and "are told in site.conf" in done.stderr
+    assert (
+        done.returncode == 1 and "invalid partition" in done.stderr and "are told in site.conf" in done.stderr
+    )
     assert "Traceback" not in done.stderr and not (folder / "a.jobs.json").exists()
     done = call(folder, "--gpu", "3", "a.log", "true")
     assert done.returncode == 1 and "sbatch refused: " in done.stderr and not cluster.queue()
@@ -186,7 +267,11 @@ def test_ctrl_c_cancels(folder, cluster, number):
     _, errors = process.communicate(timeout=40)
     job = number_of(errors)[0]
     assert process.returncode == (-number if number == signal.SIGINT else 128 + number)
-    assert f"received: cancelled Slurm job {job}\n" in errors and not cluster.queue() and "JobState=CANCELLED" in cluster.show(job)
+    assert (
+        f"received: cancelled Slurm job {job}\n" in errors
+        and not cluster.queue()
+        and "JobState=CANCELLED" in cluster.show(job)
+    )
     assert "# Ended (code 143) at" in (folder / "a.1.log").read_text()
     (folder / "go").touch()
     done = call(folder, *ARRAY, PYDINO_MADE_FROM="x")
@@ -205,7 +290,10 @@ def test_jobs_of_a_dead_shell_are_found_again(folder, cluster, how):
         path = folder / "a.jobs.json"
         path.write_text(path.read_text().replace(f'"job": "{job}"', '"job": null'))
     again = subprocess.Popen([WRAPPER, *ARRAY], cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert again.stderr.readline() == f"run_slurm.sh: 2 of 2 jobs are in the queue, from an earlier run: Slurm job {job}\n"
+    assert (
+        again.stderr.readline()
+        == f"run_slurm.sh: 2 of 2 jobs are in the queue, from an earlier run: Slurm job {job}\n"
+    )
     (folder / "go").touch()
     assert again.wait(timeout=40) == 0
     assert len(list(folder.glob("begun.*"))) == 2 and "# Ended (code 0)" in (folder / "a.2.log").read_text()
@@ -239,7 +327,9 @@ def test_jobs_whose_record_was_removed_are_ended_before_others_do_their_work(fol
     process.kill()
     process.communicate()
     ours = record(folder / "log")
-    other = cluster.ask("sbatch", "--parsable", "--hold", f"--chdir={folder.parent.parent}", "--wrap", "true").strip()
+    other = cluster.ask(
+        "sbatch", "--parsable", "--hold", f"--chdir={folder.parent.parent}", "--wrap", "true"
+    ).strip()
     ours["jobs"][0]["job"] = other
     (folder / "log/a.jobs.json").write_text(json.dumps(ours))
     (folder / "go").touch()
@@ -248,13 +338,19 @@ def test_jobs_whose_record_was_removed_are_ended_before_others_do_their_work(fol
     cluster.ask("scancel", other)
 
 
-def test_a_submission_whose_wrapper_was_killed_keeps_others_away_until_it_is_answered(folder, cluster, tmp_path):
+def test_a_submission_whose_wrapper_was_killed_keeps_others_away_until_it_is_answered(
+    folder, cluster, tmp_path
+):
     path = sbatch_of_ours(tmp_path, cluster, f'touch "{folder}/asked.1"; sleep 2; exec sbatch "$@"')
     process = begin(folder, *ARRAY, until="asked.*", PATH=path)
     process.kill()
     process.communicate()
     done = call(folder, *ARRAY)
-    assert done.returncode == 1 and f"process {process.pid} on " in done.stderr and "is at the jobs of a.JOB.log" in done.stderr
+    assert (
+        done.returncode == 1
+        and f"process {process.pid} on " in done.stderr
+        and "is at the jobs of a.JOB.log" in done.stderr
+    )
     cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
     process = begin(folder, *ARRAY, count=2)
     assert "2 of 2 jobs are in the queue, from an earlier run" in process.stderr.readline()
@@ -263,7 +359,15 @@ def test_a_submission_whose_wrapper_was_killed_keeps_others_away_until_it_is_ans
 
 
 def test_at_most_so_many_at_once_beside_those_of_an_earlier_run(folder, cluster):
-    arguments = ["--max-jobs-run", "2", "JOB=1:3", "a.JOB.log", "bash", "-c", f"mktemp begun.$1.XXXX; [ $1 != 1 ] || exit 1; {PATIENT}"]
+    arguments = [
+        "--max-jobs-run",
+        "2",
+        "JOB=1:3",
+        "a.JOB.log",
+        "bash",
+        "-c",
+        f"mktemp begun.$1.XXXX; [ $1 != 1 ] || exit 1; {PATIENT}",
+    ]
     arguments += ["x", "JOB"]
     process = begin(folder, *arguments, count=5, PYDINO_MADE_FROM="one")
     process.kill()
@@ -275,7 +379,9 @@ def test_at_most_so_many_at_once_beside_those_of_an_earlier_run(folder, cluster)
     assert len(list(folder.glob("begun.1.*"))) == 1
     (folder / "go").touch()
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and "failed jobs: 1\n" in errors and len(list(folder.glob("begun.1.*"))) == 2
+    assert (
+        process.returncode == 1 and "failed jobs: 1\n" in errors and len(list(folder.glob("begun.1.*"))) == 2
+    )
 
 
 def sbatch_of_ours(tmp_path, cluster, text):
@@ -288,7 +394,9 @@ def sbatch_of_ours(tmp_path, cluster, text):
 
 
 def test_ctrl_c_while_sbatch_is_answering_leaves_nothing_behind(folder, cluster, tmp_path):
-    path = sbatch_of_ours(tmp_path, cluster, f'answer=$(sbatch "$@"); touch "{folder}/taken.1"; sleep 1; echo "$answer"')
+    path = sbatch_of_ours(
+        tmp_path, cluster, f'answer=$(sbatch "$@"); touch "{folder}/taken.1"; sleep 1; echo "$answer"'
+    )
     process = begin(folder, *ARRAY, until="taken.*", PATH=path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=40)
@@ -296,7 +404,9 @@ def test_ctrl_c_while_sbatch_is_answering_leaves_nothing_behind(folder, cluster,
 
 
 def test_a_job_whose_answer_got_lost_is_not_submitted_again_even_if_it_has_ended(folder, cluster, tmp_path):
-    path = sbatch_of_ours(tmp_path, cluster, 'sbatch "$@" > /dev/null; echo "error: Socket timed out" >&2; exit 1')
+    path = sbatch_of_ours(
+        tmp_path, cluster, 'sbatch "$@" > /dev/null; echo "error: Socket timed out" >&2; exit 1'
+    )
     done = call(folder, "a.log", "bash", "-c", "echo ran >> ran", PATH=path)
     assert done.returncode == 0 and "Slurm takes no jobs (" in done.stderr, done.stderr
     assert (folder / "ran").read_text() == "ran\n"
@@ -304,7 +414,10 @@ def test_a_job_whose_answer_got_lost_is_not_submitted_again_even_if_it_has_ended
 
 def test_a_task_that_takes_more_memory_than_it_asked_for(folder, cluster):
     """Where cgroups watch over the memory, Slurm calls it OUT_OF_MEMORY; here it kills."""
-    job = "import sys, time; kept = b'x' * (3 * 10**8 if sys.argv[1] == '2' else 1); time.sleep(len(kept) // 10**7)"
+    job = (
+        "import sys, time; kept = b'x' * (3 * 10**8 if sys.argv[1] == '2' else 1); time.sleep(len(kept) // "
+        "10**7)"
+    )
     done = call(folder, "--mem", "100M", "JOB=1:2", "a.JOB.log", "python3", "-c", job, "JOB")
     assert done.returncode == 1 and re.search(r"job 2 \(Slurm job \d+_2\): .*--mem", done.stderr), done.stderr
     assert "failed jobs: 2\n" in done.stderr and "exceeded memory limit" in done.stderr
@@ -318,13 +431,18 @@ def test_a_task_that_somebody_cancels(folder, cluster):
     (folder / "go").touch()
     _, errors = process.communicate(timeout=40)
     assert process.returncode == 1
-    assert "failed jobs: 1\n" in errors and f"job 1 (Slurm job {job}_1): CANCELLED: somebody cancelled it" in errors
+    assert (
+        "failed jobs: 1\n" in errors
+        and f"job 1 (Slurm job {job}_1): CANCELLED: somebody cancelled it" in errors
+    )
 
 
 def test_pending_tasks_that_somebody_cancels(folder, cluster):
     """Alone, they leave no trace with the controller."""
     (folder / "site.conf").write_text("command sbatch --hold\n")
-    process = begin(folder, "--config", "site.conf", "--retries", "1", "JOB=1:4", "a.JOB.log", "true", until="a.jobs.json")
+    process = begin(
+        folder, "--config", "site.conf", "--retries", "1", "JOB=1:4", "a.JOB.log", "true", until="a.jobs.json"
+    )
     cluster.until(lambda: len(cluster.queue()) == 4)
     job = cluster.queue()[0].partition("_")[0]
     time.sleep(1)  # seen to wait
@@ -332,7 +450,10 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
     cluster.ask("scontrol", "release", job)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"job 2 (Slurm job {job}_2): GONE: it left the queue before it began" in errors and "there is no a.2.log" in errors
+    assert (
+        f"job 2 (Slurm job {job}_2): GONE: it left the queue before it began" in errors
+        and "there is no a.2.log" in errors
+    )
     assert "failed jobs: 2\n" in errors and "again" not in errors
 
 
@@ -343,7 +464,11 @@ def test_a_job_that_is_cancelled_while_it_waits(folder, cluster):
     job = cluster.queue()[0].partition("_")[0]
     cluster.ask("scancel", job)
     _, errors = process.communicate(timeout=40)
-    assert process.returncode == 1 and f"jobs 1-3 (3 of Slurm job {job}): CANCELLED" in errors and "there is no a.1.log" in errors
+    assert (
+        process.returncode == 1
+        and f"jobs 1-3 (3 of Slurm job {job}): CANCELLED" in errors
+        and "there is no a.1.log" in errors
+    )
 
 
 def test_jobs_that_can_never_start_are_replaced_when_the_configuration_is_mended(folder, cluster):
@@ -355,7 +480,11 @@ def test_jobs_that_can_never_start_are_replaced_when_the_configuration_is_mended
     job = cluster.queue()[0].partition("_")[0]
     (folder / "site.conf").write_text("command sbatch\n")
     done = call(folder, "--config", "site.conf", "JOB=1:2", "a.JOB.log", "true")
-    assert done.returncode == 0 and f"cancelling Slurm job {job}, which waits, and was asked for otherwise than site.conf" in done.stderr
+    assert (
+        done.returncode == 0
+        and f"cancelling Slurm job {job}, which waits, and was asked for otherwise than site.conf"
+        in done.stderr
+    )
 
 
 def test_what_slurm_cannot_take_is_said_or_mended_before(folder):
@@ -430,11 +559,17 @@ def test_preemption_with_requeue(folder, cluster):
     (folder / "go").touch()
     _, errors = process.communicate(timeout=40)
     assert process.returncode == 0, errors
-    assert "Restarts=1" in cluster.show(job) and sum((folder / f"a.{n}.log").read_text().count("# Started at") for n in range(1, 5)) == 5
+    assert (
+        "Restarts=1" in cluster.show(job)
+        and sum((folder / f"a.{n}.log").read_text().count("# Started at") for n in range(1, 5)) == 5
+    )
 
 
 def test_the_switch(folder):
-    script = f'set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log echo \\$SLURM_JOB_ID; echo "$cuda_cmd"'
+    script = (
+        f"set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log echo \\$SLURM_JOB_ID; "
+        'echo "$cuda_cmd"'
+    )
     done = call(folder, "-c", script, wrapper="bash", PYDINO_BACKEND="slurm")
     assert done.returncode == 0 and done.stdout == "run_slurm.sh --mem 8G\n", done.stderr
     assert re.search(r"^\d+$", (folder / "a.1.log").read_text(), re.M)
@@ -445,5 +580,7 @@ def test_the_switch(folder):
 def test_out_of_time(out_of_time):
     folder, process = out_of_time
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and re.search(r"job 1 \(Slurm job \d+\): TIMEOUT: it needs more time: --time\n", errors)
+    assert process.returncode == 1 and re.search(
+        r"job 1 \(Slurm job \d+\): TIMEOUT: it needs more time: --time\n", errors
+    )
     assert "DUE TO TIME LIMIT" in errors and "DUE TO TIME LIMIT" in (folder / "late.log").read_text()

@@ -10,8 +10,9 @@ import pytest
 from smoke import ROOT, command, objects, results
 
 pytestmark = pytest.mark.slurm
-# What a site may have: in the way of Kaldi's slurm.pl (--export=PATH, ./path.sh of the folder, JOB replaced by the shell in the job, its
-# own head and foot of the log), reading its options from conf/slurm.conf or not at all.
+# What a site may have: in the way of Kaldi's slurm.pl (--export=PATH, ./path.sh of the folder, JOB replaced
+# by the shell in the job, its own head and foot of the log), reading its options from conf/slurm.conf or not
+# at all.
 SITES_OWN = r"""#!/bin/bash
 options=() range=
 while [[ $1 == -* || $1 == *=*:* ]]; do
@@ -24,7 +25,8 @@ while [[ $1 == -* || $1 == *=*:* ]]; do
 done
 log=$1; shift
 if [ -n "$range" ]; then
-  options+=(--array "${range/:/-}"); log=${log//JOB/\$SLURM_ARRAY_TASK_ID}; set -- "${@//JOB/\${SLURM_ARRAY_TASK_ID\}}"
+  options+=(--array "${range/:/-}")
+  log=${log//JOB/\$SLURM_ARRAY_TASK_ID}; set -- "${@//JOB/\${SLURM_ARRAY_TASK_ID\}}"
 fi
 mkdir -p "$(dirname "$log")" q
 script=$(mktemp q/XXXX.sh)
@@ -41,7 +43,13 @@ exec sbatch --wait --export=PATH "${options[@]}" -e "$script.log" -o "$script.lo
 def site(cluster, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     monkeypatch.setenv("PATH", cluster.environment["PATH"])
-    for name in ("PYDINO_SLURM_CONF", "PYDINO_RECIPE_SLURM_CONF", "PYDINO_MADE_FROM", "PYDINO_FORCE", "SBATCH_SIGNAL"):
+    for name in (
+        "PYDINO_SLURM_CONF",
+        "PYDINO_RECIPE_SLURM_CONF",
+        "PYDINO_MADE_FROM",
+        "PYDINO_FORCE",
+        "SBATCH_SIGNAL",
+    ):
         monkeypatch.delenv(name, raising=False)
     yield cluster
     cluster.ask("scancel", "--user", str(os.getuid()))
@@ -51,47 +59,102 @@ def site(cluster, monkeypatch):
 def test_the_recipe_detached_through_slurm_ends_as_on_this_machine(finished, site, tmp_path, monkeypatch):
     """With arrays of two tasks, from a controller that is a job itself."""
     monkeypatch.setenv("PYDINO_BACKEND", "slurm")
-    begun = subprocess.run(command(tmp_path, "--nj", 2, "--ngpu", 0, "--detach"), capture_output=True, text=True, timeout=120)
+    begun = subprocess.run(
+        command(tmp_path, "--nj", 2, "--ngpu", 0, "--detach"), capture_output=True, text=True, timeout=120
+    )
     assert begun.returncode == 0 and "submitted Slurm job" in begun.stdout, begun.stderr
     said, end = tmp_path / "exp/run.log", time.monotonic() + 1200
     while not said.exists() or "# Ended (code" not in said.read_text():
-        assert time.monotonic() < end and site.queue(), said.read_text() if said.exists() else "it never began"
+        assert time.monotonic() < end and site.queue(), (
+            said.read_text() if said.exists() else "it never began"
+        )
         time.sleep(1)
     assert "# Ended (code 0)" in said.read_text(), said.read_text()[-6000:]
-    # A job has other cores than this machine, so that sums are rounded otherwise while training; of all else nothing is different.
-    (there, local) = ([{**row, "value": None, "ci": None} for row in results(work)] for work in (tmp_path, finished))
+    # A job has other cores than this machine, so that sums are rounded otherwise while training; of all else
+    # nothing is different.
+    (there, local) = (
+        [{**row, "value": None, "ci": None} for row in results(work)] for work in (tmp_path, finished)
+    )
     assert there == local
-    for name, tolerance in (("data/test/feats.scp", 0.0), ("exp/untrained_smoke/seed0/xvectors_test/xvector.scp", 0.0),
-                            ("exp/dino-koleo-smoke_smoke/seed0/xvectors_test/xvector.scp", 0.01)):  # fmt: skip
+    for name, tolerance in (
+        ("data/test/feats.scp", 0.0),
+        ("exp/untrained_smoke/seed0/xvectors_test/xvector.scp", 0.0),
+        ("exp/dino-koleo-smoke_smoke/seed0/xvectors_test/xvector.scp", 0.01),
+    ):
         mine, theirs = (objects(work, name) for work in (tmp_path, finished))
-        assert mine.keys() == theirs.keys() and all(np.abs(mine[key] - theirs[key]).max() <= tolerance for key in mine), name
+        assert mine.keys() == theirs.keys() and all(
+            np.abs(mine[key] - theirs[key]).max() <= tolerance for key in mine
+        ), name
     logs = [path for path in tmp_path.glob("exp/*/**/*.log")]
-    assert len(logs) > 40 and all(re.search("^# Running on 127.0.0.[23], Slurm job ", log.read_text(), re.M) for log in logs)
+    assert len(logs) > 40 and all(
+        re.search("^# Running on 127.0.0.[23], Slurm job ", log.read_text(), re.M) for log in logs
+    )
     assert not [*tmp_path.glob("exp/**/*.jobs.json")]
     status = subprocess.run(command(tmp_path, "--status"), capture_output=True, text=True, timeout=60).stdout
     assert "finished" in status and f"done     {len(logs)} jobs" in status and "failed" not in status
 
 
 def test_a_wrapper_that_a_site_brought_along(finished, site, tmp_path):
-    """Features by an array, and a training, which saves itself whoever submitted it. There is no path.sh in the work folder."""
+    """Features by an array, and a training, which saves itself whoever submitted it. There is no path.sh in
+    the work folder.
+    """
     wrapper = tmp_path / "bin/slurm.pl"
     wrapper.parent.mkdir()
     wrapper.write_text(SITES_OWN)
     wrapper.chmod(0o755)
     work, data = tmp_path / "work", "data/test"
     work.mkdir()
-    subprocess.run(["bash", "-c", f". {ROOT}/path.sh; pydino copy-data-dir '{finished}/data/test' data/test"], cwd=work, check=True)
+    subprocess.run(
+        ["bash", "-c", f". {ROOT}/path.sh; pydino copy-data-dir '{finished}/data/test' data/test"],
+        cwd=work,
+        check=True,
+    )
     environment = {**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
 
     def step(*words):
-        done = subprocess.run(list(map(str, words)), cwd=work, capture_output=True, text=True, timeout=300, env=environment)
-        assert done.returncode == 0, done.stderr + "".join(path.read_text() for path in work.glob("exp/**/*.log"))
+        done = subprocess.run(
+            list(map(str, words)), cwd=work, capture_output=True, text=True, timeout=300, env=environment
+        )
+        assert done.returncode == 0, done.stderr + "".join(
+            path.read_text() for path in work.glob("exp/**/*.log")
+        )
 
     conf = ROOT / "egs/mini/conf"
     site_cmd = ["--cmd", "slurm.pl --mem 1G"]
-    step(ROOT / "steps/make_fbank.sh", *site_cmd, "--nj", 2, "--fbank-config", conf / "fbank.yaml", data, "exp/make_fbank", "feats")
-    step(ROOT / "steps/compute_vad.sh", *site_cmd, "--nj", 2, "--vad-config", conf / "vad.yaml", data, "exp/make_vad", "feats")
+    step(
+        ROOT / "steps/make_fbank.sh",
+        *site_cmd,
+        "--nj",
+        2,
+        "--fbank-config",
+        conf / "fbank.yaml",
+        data,
+        "exp/make_fbank",
+        "feats",
+    )
+    step(
+        ROOT / "steps/compute_vad.sh",
+        *site_cmd,
+        "--nj",
+        2,
+        "--vad-config",
+        conf / "vad.yaml",
+        data,
+        "exp/make_vad",
+        "feats",
+    )
     step(ROOT / "steps/make_train_set.sh", "--name", "test", data, "data/train_ssl")
-    step(ROOT / "steps/train_dino.sh", *site_cmd, "--config", conf / "dino-koleo-smoke.yaml", "data/train_ssl", "exp/dino/seed0")
+    step(
+        ROOT / "steps/train_dino.sh",
+        *site_cmd,
+        "--config",
+        conf / "dino-koleo-smoke.yaml",
+        "data/train_ssl",
+        "exp/dino/seed0",
+    )
     log = (work / "exp/dino/seed0/log/train.log").read_text()
-    assert "with status 0" in log and "# SLURM_JOB_ID=" in log and (work / "exp/dino/seed0/teacher/model.safetensors").exists()
+    assert (
+        "with status 0" in log
+        and "# SLURM_JOB_ID=" in log
+        and (work / "exp/dino/seed0/teacher/model.safetensors").exists()
+    )
