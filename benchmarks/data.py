@@ -31,7 +31,7 @@ from pydino.data import (  # noqa: E402
     CONTEXT_SECONDS,
     AudioSet,
     CropConfig,
-    Order,
+    EpochSampler,
     TrainingSet,
     ViewSampler,
     batches,
@@ -59,7 +59,7 @@ def sampler_of(data: Path, audio: bool) -> ViewSampler:
     """Return what the trainer reads with."""
     options = read_front_end(data, NormalisationConfig()).feature_options()
     dataset = AudioSet(data, options, CONTEXT_SECONDS) if audio else TrainingSet(data)
-    return ViewSampler(dataset, CropConfig(), Order(dataset.hashes, BATCH, 0), 0.01, 0)
+    return ViewSampler(dataset, CropConfig(), EpochSampler(dataset.hashes, BATCH, 0), 0.01, 0)
 
 
 def utterances_per_second(sampler: ViewSampler, steps: int, workers: int) -> float:

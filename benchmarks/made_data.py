@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from pydino.cli import main
-from pydino.data import BankConfig
+from pydino.data import AugmentationDataConfig
 from pydino.kaldi import ArchiveWriter, write_table
 
 RATE, SHIFT, BANDS = 16000, 160, 80
@@ -90,7 +90,7 @@ def recording(samples: int, chance) -> np.ndarray:
     return np.clip(noise * level, -32768, 32767).astype(np.int16)
 
 
-def make_bank(folder: Path, config: BankConfig) -> BankConfig:
+def make_augmentation_data(folder: Path, config: AugmentationDataConfig) -> AugmentationDataConfig:
     """Make recordings for every list that ``config`` names; return it with these in their place."""
     chance, changed = np.random.default_rng(1), {}
     for name, (number, seconds) in _LISTS.items():
@@ -98,14 +98,14 @@ def make_bank(folder: Path, config: BankConfig) -> BankConfig:
             made = [recording(int(RATE * seconds), chance) for _ in range(number)]
             changed[name] = _write_list(folder / name, made)
     decay = np.exp(-np.arange(int(RATE * _ROOMS[1])) / (0.05 * RATE))
-    rooms = {}
-    for name in config.rooms:
+    rirs = {}
+    for name in config.rirs:
         made = [
             (chance.standard_normal(len(decay)) * decay * 8000).clip(-32768, 32767).astype(np.int16)
             for _ in range(_ROOMS[0])
         ]
-        rooms[name] = _write_list(folder / f"rooms-{name}", made)
-    return dataclasses.replace(config, **changed, rooms=rooms)
+        rirs[name] = _write_list(folder / f"rirs-{name}", made)
+    return dataclasses.replace(config, **changed, rirs=rirs)
 
 
 def _write_list(folder: Path, recordings: list[np.ndarray]) -> str:

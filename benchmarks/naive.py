@@ -86,18 +86,18 @@ class Recordings:
         dataset: :class:`pydino.data.AudioSet`.
         config: DinoConfig.
         options: of the features.
-        bank: :class:`pydino.data.Bank` on the CPU.
+        augmentation_data: :class:`pydino.data.AugmentationData` on the CPU.
         seed: of every draw.
     """
 
-    def __init__(self, dataset, config, options, bank, seed: int):
+    def __init__(self, dataset, config, options, augmentation_data, seed: int):
         self._dataset, crops = dataset, config.crops
         student, teacher = config.waveform_pair
         self._views = [
             WaveformViews(
                 [(np.array([view]), teacher if view < crops.num_global else student)],
                 options,
-                bank,
+                augmentation_data,
                 config.speed_factors,
                 seed,
                 "cpu",

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from made_data import make_bank, make_training_dir  # noqa: E402
+from made_data import make_augmentation_data, make_training_dir  # noqa: E402
 from report import ROOT, finish, machine, show  # noqa: E402
 
 from pydino.base import config_to_dict, dump_config, load_config  # noqa: E402
@@ -83,7 +83,9 @@ def main():
         folder = Path(folder)
         utterances = max(UTTERANCES, config.batch_size)
         data = make_training_dir(folder / "data", utterances, 8.0, "wav" if config.input == "audio" else "")
-        config.bank = make_bank(folder / "bank", config.bank)
+        config.augmentation_data = make_augmentation_data(
+            folder / "augmentation_data", config.augmentation_data
+        )
         config.epochs, config.log_steps, config.checkpoint_steps = (
             steps * config.batch_size / utterances,
             args.steps,

@@ -24,16 +24,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
-from made_data import make_bank, make_training_dir  # noqa: E402
+from made_data import make_augmentation_data, make_training_dir  # noqa: E402
 from naive import NaiveDino, NaiveLoader, NaiveViews, Recordings, StoredFeatures  # noqa: E402
 from report import ROOT, finish, machine, show  # noqa: E402
 from roofline import roofline  # noqa: E402
 
 from pydino.base import load_config  # noqa: E402
 from pydino.cli import _training, boolean  # noqa: E402
-from pydino.data import Bank, batches  # noqa: E402
+from pydino.data import AugmentationData, batches  # noqa: E402
 from pydino.infer import read_front_end  # noqa: E402
-from pydino.train import Dino, DinoConfig, World  # noqa: E402
+from pydino.train import Dino, DinoConfig, DistributedContext  # noqa: E402
 from pydino.train.loop import make_optimiser, update  # noqa: E402
 from pydino.train.schedules import learning_rate  # noqa: E402
 
@@ -48,15 +48,17 @@ PARTS = ("views", "teacher forward", "student forward", "loss", "backward", "upd
 class Ours:
     """Our step, put together as ``pydino train-dino`` does it."""
 
-    def __init__(self, config, data: Path, world: World, workers: int):
-        self.config, self.world, self.workers = config, world, workers
+    def __init__(self, config, data: Path, distributed: DistributedContext, workers: int):
+        self.config, self.distributed, self.workers = config, distributed, workers
         run = _training.Run(
             "benchmark", config, data, data, SEED, False, read_front_end(data, config.normalisation), {}
         )
-        self.run, self.views = run, _training.make_views(run, world)
+        self.run, self.views = run, _training.make_views(run, distributed)
         torch.manual_seed(SEED)
         views = self.views
-        self.method = Dino(config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, world)
+        self.method = Dino(
+            config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, distributed
+        )
         self.parameters = list(self.method.student.parameters())
         self.optimiser = make_optimiser(self.parameters, config.optimiser)
 
@@ -67,7 +69,7 @@ class Ours:
 
     def __call__(self, first: int, last: int):
         """Yield after each of the steps ``first`` to ``last`` - 1."""
-        pin = self.world.device.type == "cuda"
+        pin = self.distributed.device.type == "cuda"
         for step, passes in enumerate(batches(self.views.sampler, first, last, self.workers, pin), first):
             self.step(passes, step)
             yield
@@ -84,7 +86,7 @@ class Naive:
                 dataset,
                 config,
                 options,
-                Bank(config.bank, options, config.longest_seconds, SEED, "cpu"),
+                AugmentationData(config.augmentation_data, options, config.longest_seconds, SEED, "cpu"),
                 SEED,
             )
         else:
@@ -122,7 +124,7 @@ def wait(device: torch.device) -> None:
 
 def compare(ours: Ours, naive: Naive, steps: int, uncounted: int) -> dict:
     """Return utterances per second of both sides and the ratio, from alternating blocks of the same steps."""
-    device, size = ours.world.device, max(1, steps // BLOCKS)
+    device, size = ours.distributed.device, max(1, steps // BLOCKS)
     times = {"ours": [], "naive": []}
     for block in range(BLOCKS + 1):
         first = uncounted + block * size
@@ -183,7 +185,7 @@ class Stopwatch:
 
 def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:
     """Return the median milliseconds of each part of our step, the host's reading of a batch among them."""
-    method, watch, sampler = ours.method, Stopwatch(ours.world.device), ours.views.sampler
+    method, watch, sampler = ours.method, Stopwatch(ours.distributed.device), ours.views.sampler
     hooks = [
         method.teacher.register_forward_hook(lambda *_: watch.mark("teacher forward")),
         method.network.register_forward_hook(lambda *_: watch.mark("student forward")),
@@ -226,13 +228,15 @@ def measure(path: Path, args, folder: Path) -> dict:
             if data.exists()
             else make_training_dir(data, max(UTTERANCES, config.batch_size), seconds, audio)
         )
-        config.bank = make_bank(folder / f"bank-{len(list(folder.iterdir()))}", config.bank)
-    world = World(args.ngpu)
-    ours = Ours(config, data, world, args.data_workers)
-    naive = Naive(ours, data, world.device)
+        config.augmentation_data = make_augmentation_data(
+            folder / f"augmentation-data-{len(list(folder.iterdir()))}", config.augmentation_data
+        )
+    distributed = DistributedContext(args.ngpu)
+    ours = Ours(config, data, distributed, args.data_workers)
+    naive = Naive(ours, data, distributed.device)
     figures = {
         "configuration": str(path),
-        "device": str(world.device),
+        "device": str(distributed.device),
         "batch_size": config.batch_size,
         "input": config.input,
     }
@@ -241,7 +245,9 @@ def measure(path: Path, args, folder: Path) -> dict:
     figures["milliseconds"] = take_apart(ours, args.steps, max(4, args.steps // BLOCKS))
     if args.roofline or args.ngpu:
         figures["roofline"] = roofline(
-            lambda step: ours.step(ours.views.sampler[step], step), world.device, ours.method.precision.name
+            lambda step: ours.step(ours.views.sampler[step], step),
+            distributed.device,
+            ours.method.precision.name,
         )
     return figures
 

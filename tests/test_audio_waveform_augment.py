@@ -15,7 +15,7 @@ BATCH, VIEWS, CONTEXT, LENGTH, ROOM = 300, 2, 300, 1500, 250
 VISITS, HASHES = np.zeros(BATCH, dtype=np.int64), np.arange(BATCH, dtype=np.uint64) * np.uint64(10**15 + 7)
 
 
-class Shelf:
+class WaveformPool:
     """Recordings (R, S), of which a run begins where it is drawn; tells what was asked for."""
 
     def __init__(self, recordings):
@@ -27,23 +27,23 @@ class Shelf:
         return torch.stack([self.recordings[r, f : f + length] for r, f in zip(rows, first, strict=True)])
 
 
-class Bank:
-    room_length = ROOM
+class AugmentationData:
+    rir_length = ROOM
 
-    def __init__(self, *kinds, rooms=("small", "large")):
+    def __init__(self, *kinds, rirs=("small", "large")):
         generator = torch.Generator().manual_seed(0)
         self.noises = {
-            k: Shelf((torch.randn(3, 4000, generator=generator) * 500).to(torch.int16)) for k in kinds
+            k: WaveformPool((torch.randn(3, 4000, generator=generator) * 500).to(torch.int16)) for k in kinds
         }
         decay = torch.exp(-torch.arange(ROOM) / 40)
-        self.rooms = {
-            name: Shelf((torch.randn(4, ROOM, generator=generator) * decay).half()) for name in rooms
+        self.rirs = {
+            name: WaveformPool((torch.randn(4, ROOM, generator=generator) * decay).half()) for name in rirs
         }
 
 
-def augment(bank, context=CONTEXT, seed=0, **options):
+def augment(augmentation_data, context=CONTEXT, seed=0, **options):
     """Crops before (N, C + L) and after (N, L), float64, and the draws."""
-    made = WaveformAugmenter(WaveformAugmentConfig(**options), bank, 16000, seed, "cpu")
+    made = WaveformAugmenter(WaveformAugmentConfig(**options), augmentation_data, 16000, seed, "cpu")
     draws = made.draws(VISITS, HASHES, np.arange(VIEWS))
     torch.manual_seed(0)
     waves = torch.randn(VIEWS * BATCH, context + LENGTH) * 1000
@@ -55,20 +55,20 @@ def energy(x):
 
 
 def test_with_everything_off_nothing_happens():
-    before, after, _ = augment(Bank())
+    before, after, _ = augment(AugmentationData())
     assert torch.equal(before[:, CONTEXT:], after)
 
 
 @pytest.mark.parametrize("context", [CONTEXT, 0, 100])
 def test_reverberation_is_the_convolution_and_keeps_the_energy(context):
-    bank = Bank()
-    before, after, draws = augment(bank, context, reverberation_probability=0.5)
+    augmentation_data = AugmentationData()
+    before, after, draws = augment(augmentation_data, context, reverberation_probability=0.5)
     done = draws[:, 0] < 0.5
     assert torch.equal(after[~done], before[~done, context:])
     used = set()
     for row in np.flatnonzero(done)[:80]:
         name = ("small", "large")[int(draws[row, 1] * 2)]
-        response = bank.rooms[name].recordings[int(draws[row, 2] * 4)].double().numpy()
+        response = augmentation_data.rirs[name].recordings[int(draws[row, 2] * 4)].double().numpy()
         wet = np.convolve(before[row].numpy(), response)[context : context + LENGTH]
         wet *= np.sqrt(energy(before[[row], context:]).item() / np.sum(wet**2))
         assert np.abs(after[row].numpy() - wet).max() < 0.02
@@ -77,10 +77,10 @@ def test_reverberation_is_the_convolution_and_keeps_the_energy(context):
 
 
 def test_rooms_are_drawn_list_by_list():
-    config = WaveformAugmentConfig(reverberation_probability=1.0, rooms=["large"])
-    bank = Bank()
-    bank.rooms["small"].take = None  # would fail
-    WaveformAugmenter(config, bank, 16000, 0, "cpu")(
+    config = WaveformAugmentConfig(reverberation_probability=1.0, rirs=["large"])
+    augmentation_data = AugmentationData()
+    augmentation_data.rirs["small"].take = None  # would fail
+    WaveformAugmenter(config, augmentation_data, 16000, 0, "cpu")(
         torch.randn(4, 400), np.random.default_rng(0).random((4, 30)), 100
     )
 
@@ -88,9 +88,9 @@ def test_rooms_are_drawn_list_by_list():
 @pytest.mark.parametrize("kind", ["noise", "music", "babble"])
 def test_noise_comes_at_the_drawn_ratio_to_the_reverberated_crop(kind):
     options = {"reverberation_probability": 1.0}
-    _, wet, _ = augment(Bank(kind), **options)
+    _, wet, _ = augment(AugmentationData(kind), **options)
     before, after, draws = augment(
-        Bank(kind), **options, noise_probability=1.0, **{f"{kind}_snr_db": [-3.0, 12.0]}
+        AugmentationData(kind), **options, noise_probability=1.0, **{f"{kind}_snr_db": [-3.0, 12.0]}
     )
     ratio = 10 * torch.log10(energy(wet) / energy(after - wet))
     expected = -3 + 15 * torch.from_numpy(draws[:, 5])
@@ -99,32 +99,32 @@ def test_noise_comes_at_the_drawn_ratio_to_the_reverberated_crop(kind):
 
 
 def test_kinds_come_equally_often_and_only_to_the_chosen():
-    bank = Bank("noise", "music", "babble")
-    asked = dict.fromkeys(bank.noises, 0)
-    for name, shelf in bank.noises.items():
+    augmentation_data = AugmentationData("noise", "music", "babble")
+    asked = dict.fromkeys(augmentation_data.noises, 0)
+    for name, pool in augmentation_data.noises.items():
 
-        def take(which, where, length, name=name, whole=shelf.take):
+        def take(which, where, length, name=name, whole=pool.take):
             # of a babble the first speaker is asked for every crop
             asked[name] = max(asked[name], len(which))
             return whole(which, where, length)
 
-        shelf.take = take
-    before, after, _ = augment(bank, noise_probability=0.7)
+        pool.take = take
+    before, after, _ = augment(augmentation_data, noise_probability=0.7)
     changed = (before[:, CONTEXT:] != after).any(1).sum().item()
     assert abs(changed / len(after) - 0.7) < 0.06 and sum(asked.values()) == changed
     assert all(abs(number / changed - 1 / 3) < 0.08 for number in asked.values())
 
 
 def test_babble_is_the_sum_of_so_many_pieces_of_one_level():
-    bank = Bank("babble")
-    bank.noises["babble"].recordings[1] //= 50  # a faint voice is as loud as the others
-    before, after, draws = augment(bank, noise_probability=1.0, babble_speakers=[2, 4])
+    augmentation_data = AugmentationData("babble")
+    augmentation_data.noises["babble"].recordings[1] //= 50  # a faint voice is as loud as the others
+    before, after, draws = augment(augmentation_data, noise_probability=1.0, babble_speakers=[2, 4])
     added = (after - before[:, CONTEXT:]).numpy()
     seen = set()
     for row in range(60):
         speakers = 2 + int(draws[row, 8] * 3)
         which, where = draws[row, 10 : 10 + 2 * speakers].reshape(-1, 2).T
-        pieces = bank.noises["babble"].take(which, where, LENGTH).double().numpy()
+        pieces = augmentation_data.noises["babble"].take(which, where, LENGTH).double().numpy()
         babble = sum(piece / np.linalg.norm(piece) for piece in pieces)
         cosine = added[row] @ babble / np.linalg.norm(added[row]) / np.linalg.norm(babble)
         assert cosine > 1 - 1e-6
@@ -133,12 +133,14 @@ def test_babble_is_the_sum_of_so_many_pieces_of_one_level():
 
 
 def test_silent_noise_and_silent_crops_stay_finite():
-    bank = Bank("noise", "babble")
-    for shelf in bank.noises.values():
-        shelf.recordings.zero_()
-    before, after, _ = augment(bank, noise_probability=1.0)
+    augmentation_data = AugmentationData("noise", "babble")
+    for pool in augmentation_data.noises.values():
+        pool.recordings.zero_()
+    before, after, _ = augment(augmentation_data, noise_probability=1.0)
     assert torch.equal(before[:, CONTEXT:], after)
-    made = WaveformAugmenter(WaveformAugmentConfig(1.0, [], 1.0), Bank("noise", "babble"), 16000, 0, "cpu")
+    made = WaveformAugmenter(
+        WaveformAugmentConfig(1.0, [], 1.0), AugmentationData("noise", "babble"), 16000, 0, "cpu"
+    )
     silent = made(
         torch.zeros(VIEWS * BATCH, CONTEXT + LENGTH), made.draws(VISITS, HASHES, np.arange(VIEWS)), CONTEXT
     )
@@ -146,13 +148,13 @@ def test_silent_noise_and_silent_crops_stay_finite():
 
 
 def test_gain_is_within_its_bounds():
-    before, after, _ = augment(Bank(), gain_db=6.0)
+    before, after, _ = augment(AugmentationData(), gain_db=6.0)
     gain = 10 * torch.log10(energy(after) / energy(before[:, CONTEXT:]))
     assert gain.abs().max() < 6.001 and gain.max() > 5.8 and gain.min() < -5.8 and gain.mean().abs() < 0.5
 
 
 def test_draws_hang_on_seed_visit_utterance_and_view_alone():
-    made = WaveformAugmenter(WaveformAugmentConfig(), Bank(), 16000, 0, "cpu")
+    made = WaveformAugmenter(WaveformAugmentConfig(), AugmentationData(), 16000, 0, "cpu")
     draws = made.draws(VISITS, HASHES, np.arange(6)).reshape(6, BATCH, -1)
     some = made.draws(VISITS[:3], HASHES[[9, 4, 200]], np.array([5, 2])).reshape(2, 3, -1)
     assert np.array_equal(some, draws[[5, 2]][:, [9, 4, 200]])
@@ -162,24 +164,24 @@ def test_draws_hang_on_seed_visit_utterance_and_view_alone():
 
 
 def test_a_crop_is_the_same_alone_and_among_others():
-    bank = Bank("noise", "music", "babble")
+    augmentation_data = AugmentationData("noise", "music", "babble")
     options = {"reverberation_probability": 0.5, "noise_probability": 0.7, "gain_db": 3.0}
-    before, after, draws = augment(bank, **options)
-    made = WaveformAugmenter(WaveformAugmentConfig(**options), bank, 16000, 0, "cpu")
+    before, after, draws = augment(augmentation_data, **options)
+    made = WaveformAugmenter(WaveformAugmentConfig(**options), augmentation_data, 16000, 0, "cpu")
     for row in (3, 100, 555, 17):
         alone = made(before[[row]].float(), draws[[row]], CONTEXT)
         assert torch.allclose(alone[0].double(), after[row], atol=0.05)
 
 
 def test_what_is_asked_for_must_be_there():
-    with pytest.raises(UserError, match="noise_probability is above 0.*bank.noise"):
-        WaveformAugmenter(WaveformAugmentConfig(noise_probability=0.5), Bank(), 16000, 0, "cpu")
-    with pytest.raises(UserError, match="reverberation_probability is above 0.*bank.rooms"):
+    with pytest.raises(UserError, match="noise_probability is above 0.*augmentation_data.noise"):
+        WaveformAugmenter(WaveformAugmentConfig(noise_probability=0.5), AugmentationData(), 16000, 0, "cpu")
+    with pytest.raises(UserError, match="reverberation_probability is above 0.*augmentation_data.rirs"):
         WaveformAugmenter(
-            WaveformAugmentConfig(reverberation_probability=0.5), Bank(rooms=()), 16000, 0, "cpu"
+            WaveformAugmentConfig(reverberation_probability=0.5), AugmentationData(rirs=()), 16000, 0, "cpu"
         )
     with pytest.raises(UserError, match="'smal'.*did you mean 'small'"):
-        WaveformAugmenter(WaveformAugmentConfig(rooms=["smal"]), Bank(), 16000, 0, "cpu")
+        WaveformAugmenter(WaveformAugmentConfig(rirs=["smal"]), AugmentationData(), 16000, 0, "cpu")
 
 
 @pytest.mark.parametrize(

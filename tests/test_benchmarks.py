@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pydino.base import config_from_dict
-from pydino.train import DinoConfig, World
+from pydino.train import DinoConfig, DistributedContext
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import train_step  # noqa: E402
-from made_data import make_bank, make_training_dir  # noqa: E402
+from made_data import make_augmentation_data, make_training_dir  # noqa: E402
 
 STEPS, BATCH = 6, 8
 CONFIG = {
@@ -66,8 +66,8 @@ def norm_each_view(network):
 
 def compare(config, data, monkeypatch, tolerance):
     monkeypatch.setattr(train_step, "WORKERS", 0)
-    ours = train_step.Ours(config, data, World(), 0)
-    naive = train_step.Naive(ours, data, ours.world.device)
+    ours = train_step.Ours(config, data, DistributedContext(), 0)
+    naive = train_step.Naive(ours, data, ours.distributed.device)
     norm_each_view(ours.method.student), norm_each_view(ours.method.teacher)
     for side in (ours, naive):
         assert sum(1 for _ in side(0, STEPS)) == STEPS
@@ -93,7 +93,9 @@ def test_the_naive_step_trains_to_the_same_weights_from_audio(tmp_path, monkeypa
     config = config_from_dict(
         DinoConfig, {**CONFIG, **AUDIO, "optimiser": {**CONFIG["optimiser"], "name": "sgd", "lr": 0.05}}
     )
-    config.bank.noise = config.bank.speech = "yes"
-    config.bank.rooms = {"small": "yes", "large": "yes"}
-    config.bank = make_bank(tmp_path / "bank", config.bank)
+    config.augmentation_data.noise = config.augmentation_data.speech = "yes"
+    config.augmentation_data.rirs = {"small": "yes", "large": "yes"}
+    config.augmentation_data = make_augmentation_data(
+        tmp_path / "augmentation_data", config.augmentation_data
+    )
     compare(config, data, monkeypatch, 1e-4)

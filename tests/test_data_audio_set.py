@@ -15,7 +15,7 @@ from pydino.audio.waveform_augment import WaveformAugmentConfig
 from pydino.base import UserError, ingredients, out_of_date, write_mark
 from pydino.cli import main
 from pydino.data import AudioSet, Batch
-from pydino.data.bank import Bank, BankConfig
+from pydino.data.augmentation_data import AugmentationData, AugmentationDataConfig
 from pydino.data.training_dir import check_current
 from pydino.data.waveform_views import WaveformViews
 from pydino.kaldi import ArchiveWriter, read_table, write_table
@@ -181,7 +181,9 @@ def test_views_made_of_pieces_are_the_features_of_the_speech(corpus, tmp_path):
     data = corpus.write(tmp_path / "train")
     dataset, sizes = AudioSet(data, OPTIONS), np.array([120, 40, 40])
     count, groups = len(dataset), [(np.array(numbers), WaveformAugmentConfig()) for numbers in ([0], [1, 2])]
-    views = WaveformViews(groups, OPTIONS, Bank(BankConfig(), OPTIONS, 2.0, 0, "cpu"), [1.0], 0, "cpu")
+    views = WaveformViews(
+        groups, OPTIONS, AugmentationData(AugmentationDataConfig(), OPTIONS, 2.0, 0, "cpu"), [1.0], 0, "cpu"
+    )
     room = dataset.lengths[:, None] - sizes
     assert room.min() > 0
     for starts in (np.zeros_like(room), room, np.random.default_rng(0).integers(room + 1)):

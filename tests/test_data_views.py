@@ -13,8 +13,8 @@ from pydino.data import (
     AugmentConfig,
     Batch,
     CropConfig,
+    EpochSampler,
     NormalisationConfig,
-    Order,
     ViewMaker,
     ViewSampler,
     batches,
@@ -37,10 +37,17 @@ class Spoken:
         return SimpleNamespace(values=torch.from_numpy(np.column_stack([indices, starts])), sizes=sizes)
 
 
-def sampler(rank=0, world=1, accumulation=1, kind="shuffled"):
+def sampler(rank=0, world_size=1, accumulation=1, kind="shuffled"):
     crops = CropConfig(num_local=1, global_seconds=[0.3, 0.4], local_seconds=[0.2, 0.2])
     return ViewSampler(
-        Spoken(), crops, Order(HASHES, 8, 3, kind), 0.01, 3, rank=rank, world=world, accumulation=accumulation
+        Spoken(),
+        crops,
+        EpochSampler(HASHES, 8, 3, kind),
+        0.01,
+        3,
+        rank=rank,
+        world_size=world_size,
+        accumulation=accumulation,
     )
 
 
@@ -59,9 +66,9 @@ def test_an_epoch_visits_every_utterance_once_in_an_order_of_its_own():
     assert [h for e, h in visits if e == 0] != [h for e, h in visits if e == 1]
 
 
-@pytest.mark.parametrize("world, accumulation", [(2, 1), (1, 2), (2, 2), (4, 1)])
-def test_processes_and_passes_share_a_step_without_changing_it(world, accumulation):
-    shares = [sampler(rank, world, accumulation) for rank in range(world)]
+@pytest.mark.parametrize("world_size, accumulation", [(2, 1), (1, 2), (2, 2), (4, 1)])
+def test_processes_and_passes_share_a_step_without_changing_it(world_size, accumulation):
+    shares = [sampler(rank, world_size, accumulation) for rank in range(world_size)]
     for step in (0, 9):
         passes = [share[step] for share in shares]
         assert all(len(share) == accumulation for share in passes)
@@ -96,9 +103,9 @@ def test_drawn_with_replacement_an_epoch_misses_some_and_no_visit_is_like_anothe
 
 def test_what_cannot_be_shared_out_is_refused():
     with pytest.raises(UserError, match="cannot be shared out among 3 processes"):
-        sampler(world=3)
+        sampler(world_size=3)
     with pytest.raises(UserError, match="batch_size is 30 but there are only 29"):
-        Order(HASHES, 30, 0)
+        EpochSampler(HASHES, 30, 0)
 
 
 def placed(lengths, **options):

@@ -26,13 +26,13 @@ FBANK = {"dither": 0.0, "num_mel_bins": 40, "snip_edges": False}
 class NoBank:
     """A bank of nothing."""
 
-    noises, rooms, room_length = {}, {}, 0
+    noises, rirs, rir_length = {}, {}, 0
 
     def advance(self, step):
         pass
 
 
-class Shelf:
+class WaveformPool:
     """White noise or one room response for whoever asks."""
 
     def __init__(self, samples):
@@ -46,17 +46,17 @@ class Shelf:
 class FullBank(NoBank):
     """Noise, and a room."""
 
-    room_length = 4000
+    rir_length = 4000
 
     def __init__(self):
         generator = torch.Generator().manual_seed(1)
         noise = (torch.randn(200000, generator=generator) * 1000).to(torch.int16)
-        response = torch.randn(self.room_length, generator=generator) * torch.exp(
-            -torch.arange(self.room_length) / 800
+        response = torch.randn(self.rir_length, generator=generator) * torch.exp(
+            -torch.arange(self.rir_length) / 800
         )
-        self.noises, self.rooms = (
-            {"noise": Shelf(noise), "babble": Shelf(noise)},
-            {"small": Shelf(response.half())},
+        self.noises, self.rirs = (
+            {"noise": WaveformPool(noise), "babble": WaveformPool(noise)},
+            {"small": WaveformPool(response.half())},
         )
 
 
@@ -85,9 +85,9 @@ def batch(content, hashes=None, step=0):
     )
 
 
-def views(groups, content, options=None, bank=None, factors=(1.0,), hashes=None, seed=0):
+def views(groups, content, options=None, augmentation_data=None, factors=(1.0,), hashes=None, seed=0):
     made = WaveformViews(
-        groups, options or FbankConfig(**FBANK), bank or NoBank(), list(factors), seed, "cpu"
+        groups, options or FbankConfig(**FBANK), augmentation_data or NoBank(), list(factors), seed, "cpu"
     )
     return made(batch(content, hashes))
 
@@ -172,13 +172,15 @@ def test_a_view_does_not_depend_on_its_batch(factors):
     together = views(
         groups(EVERYTHING),
         waveforms(pieces, starts, [150, 150, 60]),
-        bank=FullBank(),
+        augmentation_data=FullBank(),
         factors=factors,
         hashes=hashes,
     )
     for row in (5, 1, 2):
         content = waveforms([pieces[row]], starts[[row]], [150, 150, 60])
-        alone = views(groups(EVERYTHING), content, bank=FullBank(), factors=factors, hashes=hashes[[row]])
+        alone = views(
+            groups(EVERYTHING), content, augmentation_data=FullBank(), factors=factors, hashes=hashes[[row]]
+        )
         for a, b in zip(alone, together, strict=True):
             assert torch.allclose(a, b.unflatten(0, (-1, 6))[:, row], atol=2e-3)
     plain = views(groups(), waveforms(pieces, starts, [150, 150, 60]), factors=factors, hashes=hashes)
@@ -190,12 +192,14 @@ def test_context_sounds_on_in_the_crop():
     """A reverberated crop is what the reverberated utterance has there, as far as the context reaches; before
     the beginning is silence.
     """
-    bank = FullBank()
+    augmentation_data = FullBank()
     piece = utterance(80000, 3)
     augment = WaveformAugmentConfig(reverberation_probability=1.0)
     starts = np.array([[0, 200]])
-    found = views([(np.arange(2), augment)], waveforms([piece], starts, [150, 150]), bank=bank)[0]
-    response = bank.rooms["small"].samples.double().numpy()
+    found = views(
+        [(np.arange(2), augment)], waveforms([piece], starts, [150, 150]), augmentation_data=augmentation_data
+    )[0]
+    response = augmentation_data.rirs["small"].samples.double().numpy()
     wet = np.convolve(piece, response)[: len(piece)]
     whole = Fbank(FbankConfig(**FBANK))([torch.from_numpy(wet.astype(np.float32))])[0]
     # The level differs: the energy of the crop is kept. What is mirrored at the beginning sounds on for the
@@ -291,10 +295,10 @@ def test_gpu_gives_the_same_views_and_waits_for_nothing():
     )
     factors, options = [0.9, 1.0, 1.1], FbankConfig(**FBANK)
     expected = views(groups(EVERYTHING), content, options, FullBank(), factors)
-    bank = FullBank()
-    for shelf in (*bank.noises.values(), *bank.rooms.values()):
-        shelf.samples = shelf.samples.cuda()
-    made = WaveformViews(groups(EVERYTHING), options, bank, factors, 0, "cuda")
+    augmentation_data = FullBank()
+    for pool in (*augmentation_data.noises.values(), *augmentation_data.rirs.values()):
+        pool.samples = pool.samples.cuda()
+    made = WaveformViews(groups(EVERYTHING), options, augmentation_data, factors, 0, "cuda")
     made(batch(content))  # tables of the Fourier transforms are made at their first use
     torch.cuda.set_sync_debug_mode("error")
     try:

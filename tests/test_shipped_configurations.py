@@ -36,12 +36,12 @@ def test_the_papers_system():
     assert config.method == "dino" and config.optimiser.name == "adam" and config.optimiser.clip == 0
     student, teacher = config.waveform_pair
     assert student == teacher and student.reverberation_probability == 0.45
-    assert student.noise_probability == 0.7 and len(student.rooms) == 3
+    assert student.noise_probability == 0.7 and len(student.rirs) == 3
 
 
 def test_small_memory_is_the_papers_system_computed_otherwise():
     papers, small = voxceleb("dino.yaml"), voxceleb("dino-small-memory.yaml")
-    small.compute, small.bank = papers.compute, papers.bank
+    small.compute, small.augmentation_data = papers.compute, papers.augmentation_data
     assert small == papers
 
 
@@ -60,7 +60,7 @@ def test_the_successors_systems(name, expected):
     student, teacher = config.waveform_pair
     assert (
         teacher.reverberation_probability == 0.3
-        and teacher.rooms == ["smallroom"]
+        and teacher.rirs == ["smallroom"]
         and teacher.noise_snr_db == [10, 28]
     )
     assert (

@@ -108,8 +108,8 @@ def test_features_and_audio_are_one_key_apart(corpus, tmp_path, augment):
 
 
 def everything(corpus):
-    rooms = {"rooms": {"only": str(corpus / "room.scp")}}
-    bank = {"noise": str(corpus / "noise.scp"), "speech": str(corpus / "noise.scp"), **rooms}
+    rirs = {"rirs": {"only": str(corpus / "room.scp")}}
+    augmentation_data = {"noise": str(corpus / "noise.scp"), "speech": str(corpus / "noise.scp"), **rirs}
     waveform = {
         "reverberation_probability": 0.5,
         "noise_probability": 0.7,
@@ -121,7 +121,7 @@ def everything(corpus):
         "input": "audio",
         "augment": {**PLAIN, "time_mask_frames": 5},
         "waveform": waveform,
-        "bank": bank,
+        "augmentation_data": augmentation_data,
         "teacher_waveform": {"reverberation_probability": 0.0},
         "speed_factors": [0.9, 1.0, 1.1],
     }
@@ -149,7 +149,7 @@ def test_everything_that_is_done_to_audio_is_keyed(corpus, tmp_path):
     [
         ({"input": "features"}, "they need input: audio"),
         ({"speed_factors": [1.234]}, "at most two decimals"),
-        ({"bank": {}}, "but the bank has no noises: give bank.noise"),
+        ({"augmentation_data": {}}, "but there are no noises: give augmentation_data.noise"),
         ({"teacher_waveform": {"gain_bd": 1}}, "teacher_waveform: unknown key 'gain_bd'"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_run_on_other_noises_is_another_run(corpus, tmp_path, capsys):
     config = everything(corpus)
     lists = tmp_path / "noise.scp"
     lists.write_text((corpus / "noise.scp").read_text())
-    config["bank"]["noise"] = str(lists)
+    config["augmentation_data"]["noise"] = str(lists)
     assert train(corpus / "trimmed", tmp_path / "exp", config) == 0
     lists.write_text(f"two {corpus}/room.wav\n")
     assert train(corpus / "trimmed", tmp_path / "exp", config) == 1

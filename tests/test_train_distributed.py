@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from test_train_dino import BANDS, make_data, make_train_set
 
 from pydino.base import config_from_dict, dump_config
-from pydino.data import Order, TrainingSet, ViewMaker, ViewSampler
-from pydino.train import Dino, DinoConfig, World
+from pydino.data import EpochSampler, TrainingSet, ViewMaker, ViewSampler
+from pydino.train import Dino, DinoConfig, DistributedContext
 from pydino.train.loop import make_optimiser, update
 from pydino.train.synchronised_norm import SynchronisedNorm
 
@@ -150,10 +150,12 @@ def method_and_sampler(data, passes, koleo=0.1, **options):
     }
     config = config_from_dict(DinoConfig, config)
     torch.manual_seed(0)
-    dataset, world = TrainingSet(data), World()
-    sampler = ViewSampler(dataset, config.crops, Order(dataset.hashes, 16, 0), 0.01, 0, accumulation=passes)
+    dataset, distributed = TrainingSet(data), DistributedContext()
+    sampler = ViewSampler(
+        dataset, config.crops, EpochSampler(dataset.hashes, 16, 0), 0.01, 0, accumulation=passes
+    )
     views = ViewMaker(config.crops, config.augment_pair, config.normalisation, BANDS, 0.01, 0, "cpu")
-    return Dino(config, views, BANDS, 10, 1.0, world), sampler
+    return Dino(config, views, BANDS, 10, 1.0, distributed), sampler
 
 
 @pytest.mark.parametrize("passes", [2, 4, 8])

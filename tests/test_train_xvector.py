@@ -19,9 +19,9 @@ import pydino
 from pydino.base import ConfigError, UserError, config_from_dict, dump_config, load_config
 from pydino.cli import main
 from pydino.cli.train_xvector import read_labels
-from pydino.data import Order, TrainingSet, ViewMaker, ViewSampler
+from pydino.data import EpochSampler, TrainingSet, ViewMaker, ViewSampler
 from pydino.kaldi import ArchiveWriter, read_table, write_table
-from pydino.train import World, Xvector, XvectorConfig
+from pydino.train import DistributedContext, Xvector, XvectorConfig
 from pydino.train.loop import make_optimiser, update
 
 ROOT = Path(__file__).parent.parent
@@ -123,10 +123,15 @@ def method_and_sampler(data, labels, passes=1, **options):
     torch.manual_seed(0)
     dataset = TrainingSet(data)
     sampler = ViewSampler(
-        dataset, config.crops, Order(dataset.hashes, config.batch_size, 0), 0.01, 0, accumulation=passes
+        dataset,
+        config.crops,
+        EpochSampler(dataset.hashes, config.batch_size, 0),
+        0.01,
+        0,
+        accumulation=passes,
     )
     views = ViewMaker(config.crops, config.augment_pair, config.normalisation, BANDS, 0.01, 0, "cpu")
-    return Xvector(config, views, BANDS, *read_labels(data, [labels]), 10, 2.0, World()), sampler
+    return Xvector(config, views, BANDS, *read_labels(data, [labels]), 10, 2.0, DistributedContext()), sampler
 
 
 def test_the_loss_is_the_cross_entropy_of_each_crop_with_the_label_of_its_utterance(data, labels):

@@ -25,13 +25,13 @@ _RATIOS = {"noise": "noise_snr_db", "music": "music_snr_db", "babble": "babble_s
 @dataclass
 class WaveformAugmentConfig:
     """Which augmentation of waveforms and how strong; lists are [lowest, highest]. What is drawn from is in
-    the bank.
+    the augmentation data.
     """
 
     reverberation_probability: float = 0.0
-    # names of the bank's lists of responses, each as often as the others; []: all
-    rooms: list[str] = field(default_factory=list)
-    noise_probability: float = 0.0  # of one noise, of any kind that the bank has
+    # names of the augmentation data's lists of responses, each as often as the others; []: all
+    rirs: list[str] = field(default_factory=list)
+    noise_probability: float = 0.0  # of one noise, of any kind that the augmentation data has
     noise_snr_db: list[float] = field(default_factory=lambda: [0.0, 18.0])
     music_snr_db: list[float] = field(default_factory=lambda: [3.0, 18.0])
     babble_snr_db: list[float] = field(default_factory=lambda: [3.0, 18.0])
@@ -73,8 +73,8 @@ class WaveformAugmenter:
 
     Args:
         config: what is done.
-        bank: what it is done with; has ``noises`` and ``rooms``, dictionaries of things with ``take(which,
-            where, length) -> (n, length)``, and ``room_length`` (pydino.data.Bank).
+        augmentation_data: what it is done with; has ``noises`` and ``rirs``, dictionaries of things with
+            ``take(which, where, length) -> (n, length)``, and ``room_length`` (pydino.data.AugmentationData).
         sample_rate: Hz.
         seed: of every draw.
         device: where it happens.
@@ -83,29 +83,34 @@ class WaveformAugmenter:
         context: samples before each crop that have a use: 0 without reverberation.
 
     Raises:
-        UserError: the bank has nothing to do it with.
+        UserError: the augmentation data has nothing to do it with.
     """
 
-    def __init__(self, config: WaveformAugmentConfig, bank, sample_rate: float, seed: int, device):
+    def __init__(
+        self, config: WaveformAugmentConfig, augmentation_data, sample_rate: float, seed: int, device
+    ):
         self.config, self.seed, self.device = config, seed, torch.device(device)
-        for name in config.rooms:
-            if name not in bank.rooms:
+        for name in config.rirs:
+            if name not in augmentation_data.rirs:
                 raise UserError(
-                    f"waveform.rooms: '{name}' is none of the bank's rooms{nearest(name, bank.rooms)}; name "
-                    "it in bank.rooms"
+                    f"waveform.rirs: '{name}' is not in augmentation_data.rirs"
+                    f"{nearest(name, augmentation_data.rirs)}; name "
+                    "it in augmentation_data.rirs"
                 )
-        self._rooms = [bank.rooms[name] for name in config.rooms or bank.rooms]
-        self._noises = dict(bank.noises)
-        self._room_length = bank.room_length
-        if config.reverberation_probability and not self._rooms:
+        self._rirs = [augmentation_data.rirs[name] for name in config.rirs or augmentation_data.rirs]
+        self._noises = dict(augmentation_data.noises)
+        self._room_length = augmentation_data.rir_length
+        if config.reverberation_probability and not self._rirs:
             raise UserError(
-                "waveform.reverberation_probability is above 0, but bank.rooms names no list of room "
+                "waveform.reverberation_probability is above 0, but augmentation_data.rirs names no list of "
+                "room "
                 "responses; give one, or 0"
             )
         if config.noise_probability and not self._noises:
             raise UserError(
-                "waveform.noise_probability is above 0, but the bank has no noises: give bank.noise, "
-                "bank.music or bank.speech, or 0"
+                "waveform.noise_probability is above 0, but there are no noises: give "
+                "augmentation_data.noise, "
+                "augmentation_data.music or augmentation_data.speech, or 0"
             )
         self.context = round(CONTEXT_SECONDS * sample_rate) if config.reverberation_probability else 0
 
@@ -155,10 +160,10 @@ class WaveformAugmenter:
         A circular convolution: its length is such that what comes round at the beginning falls into the
             context or past the end.
         """
-        lists = _pick(draw["list of rooms"][rows], len(self._rooms))
+        lists = _pick(draw["list of rooms"][rows], len(self._rirs))
         rows = rows[np.argsort(lists, kind="stable")]
-        counts = np.bincount(lists, minlength=len(self._rooms)).tolist()
-        parts = zip(self._rooms, np.split(rows, np.cumsum(counts)[:-1]), strict=True)
+        counts = np.bincount(lists, minlength=len(self._rirs)).tolist()
+        parts = zip(self._rirs, np.split(rows, np.cumsum(counts)[:-1]), strict=True)
         length = self._room_length
         responses = torch.cat(
             [room.take(draw["room"][part], np.zeros(len(part)), length) for room, part in parts if len(part)]
@@ -179,12 +184,12 @@ class WaveformAugmenter:
             chosen = rows[drawn == number]
             if not len(chosen):
                 continue
-            shelf = self._noises[kind]
+            pool = self._noises[kind]
             if kind == "babble":
                 chosen = chosen[np.argsort(-self._speakers(draw, chosen), kind="stable")]
-                noise = self._babble(shelf, self._speakers(draw, chosen), babble_draws[chosen], length)
+                noise = self._babble(pool, self._speakers(draw, chosen), babble_draws[chosen], length)
             else:
-                noise = shelf.take(draw["which"][chosen], draw["where"][chosen], length).float()
+                noise = pool.take(draw["which"][chosen], draw["where"][chosen], length).float()
             index = self._tensor(chosen)
             low, high = getattr(self.config, _RATIOS[kind])
             ratio = 10.0 ** (-(low + (high - low) * draw["ratio"][chosen]) / 20)
@@ -196,14 +201,14 @@ class WaveformAugmenter:
         return low + _pick(draw["speakers"][rows], high - low + 1)
 
     @staticmethod
-    def _babble(shelf, speakers: np.ndarray, draws: np.ndarray, length: int) -> torch.Tensor:
+    def _babble(pool, speakers: np.ndarray, draws: np.ndarray, length: int) -> torch.Tensor:
         """Return the sum of speakers[i] pieces of speech of one level as row i, (n, length); ``speakers``
         must not rise.
         """
         babble = None
         for number in range(int(speakers[0])):
             rows = int(np.count_nonzero(speakers > number))  # the first so many have another speaker
-            piece = shelf.take(draws[:rows, 2 * number], draws[:rows, 2 * number + 1], length).float()
+            piece = pool.take(draws[:rows, 2 * number], draws[:rows, 2 * number + 1], length).float()
             piece.div_(_norm(piece).clamp_min_(_SILENCE))
             if babble is None:
                 babble = piece

@@ -28,8 +28,8 @@ from pydino.cli.average_models import average_models
 from pydino.data import (
     CONTEXT_SECONDS,
     AudioSet,
-    Bank,
-    Order,
+    AugmentationData,
+    EpochSampler,
     TrainingSet,
     ViewMaker,
     ViewSampler,
@@ -37,7 +37,7 @@ from pydino.data import (
     view_groups,
 )
 from pydino.infer import FrontEndConfig, read_front_end, save_model
-from pydino.train import World, train
+from pydino.train import DistributedContext, train
 
 VERSION = 2  # raised when the same configuration would give another model
 # Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
@@ -127,7 +127,7 @@ class Run:
     lock: object = None  # held as long as the run lives
 
 
-def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
+def open_run(args, config_class, tables=()) -> tuple[Run, DistributedContext] | None:
     """Read the configuration and look whether EXP is free for it; return None if the very run is finished
     there.
 
@@ -145,14 +145,14 @@ def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
     data, exp = Path(args.data), Path(args.exp)
     front_end = read_front_end(data, config.normalisation)
     if config.input == "audio":
-        bank = config.bank
+        augmentation_data = config.augmentation_data
         heard = [
             data / "wav.scp",
             data / "segments",
-            bank.noise,
-            bank.music,
-            bank.speech,
-            *bank.rooms.values(),
+            augmentation_data.noise,
+            augmentation_data.music,
+            augmentation_data.speech,
+            *augmentation_data.rirs.values(),
         ]
         tables = [*tables, *(path for path in heard if Path(path).is_file())]
     force = args.force or is_forced(started_under(exp))
@@ -166,23 +166,23 @@ def open_run(args, config_class, tables=()) -> tuple[Run, World] | None:
         front_end,
         depends_on(config, args.seed, data, tables),
     )
-    world = World(args.ngpu)
+    distributed = DistributedContext(args.ngpu)
     finished, wrong = False, None
-    if world.first:
+    if distributed.first:
         try:
             run.lock = lock(exp)
             finished = not force and is_finished(exp, run.wanted)
         except UserError as error:
             wrong = error
-    if world.gather_objects(wrong is not None)[0]:
+    if distributed.gather_objects(wrong is not None)[0]:
         raise wrong or SystemExit(1)  # the first one says why
-    if world.gather_objects(finished)[0]:
+    if distributed.gather_objects(finished)[0]:
         log(f"{exp} is finished and up to date")
         return None
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)  # the weights are the same in all processes
-    return run, world
+    return run, distributed
 
 
 def lock(exp: Path):
@@ -307,9 +307,9 @@ class Views:
     total_steps: int
 
 
-def make_views(run: Run, world: World, allow_pipes: bool = False) -> Views:
-    """Open the data of a run: stored features, or recordings with the bank of what they are augmented
-    with.
+def make_views(run: Run, distributed: DistributedContext, allow_pipes: bool = False) -> Views:
+    """Open the data of a run: stored features, or recordings with the augmentation data of what they are
+    augmented with.
     """
     config, seed = run.config, run.seed
     options = run.front_end.feature_options()
@@ -320,34 +320,56 @@ def make_views(run: Run, world: World, allow_pipes: bool = False) -> Views:
     else:
         reverberant = any(pair.reverberation_probability for pair in config.waveform_pair)
         dataset = AudioSet(run.data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes)
-        bank = Bank(config.bank, options, config.longest_seconds, seed, world.device)
+        augmentation_data = AugmentationData(
+            config.augmentation_data, options, config.longest_seconds, seed, distributed.device
+        )
         groups = list(zip(view_groups(config.crops), reversed(config.waveform_pair), strict=False))
-        waveforms = WaveformViews(groups, options, bank, config.speed_factors, seed, world.device)
+        waveforms = WaveformViews(
+            groups, options, augmentation_data, config.speed_factors, seed, distributed.device
+        )
         dim = waveforms.dim
-    order = Order(dataset.hashes, config.batch_size, seed, config.order)
+    order = EpochSampler(dataset.hashes, config.batch_size, seed, config.order)
     passes = config.compute.accumulation
     sampler = ViewSampler(
-        dataset, config.crops, order, shift, seed, config.speed_factors, world.rank, world.size, passes
+        dataset,
+        config.crops,
+        order,
+        shift,
+        seed,
+        config.speed_factors,
+        distributed.rank,
+        distributed.size,
+        passes,
     )
     maker = ViewMaker(
-        config.crops, config.augment_pair, config.normalisation, dim, shift, seed, world.device, waveforms
+        config.crops,
+        config.augment_pair,
+        config.normalisation,
+        dim,
+        shift,
+        seed,
+        distributed.device,
+        waveforms,
     )
     steps_per_epoch = len(dataset) / config.batch_size
     return Views(sampler, maker, dim, steps_per_epoch, max(1, round(config.epochs * steps_per_epoch)))
 
 
-def train_and_save(method, run: Run, views: Views, world: World, workers: int, made_by: str) -> None:
+def train_and_save(
+    method, run: Run, views: Views, distributed: DistributedContext, workers: int, made_by: str
+) -> None:
     """Train to the end and write the model folders EXP/ROLE."""
     dataset, config = views.sampler.dataset, run.config
     check_lengths(views.sampler, method.student.encoder.min_frames)
-    if world.first:
+    if distributed.first:
         claim(run)
         hours = dataset.lengths.sum() * run.front_end.feature_options().frame_shift / 1000 / 3600
         encoder = next(iter(method.encoders().values()))
         log(
             f"{run.name}, seed {run.seed}: {len(dataset)} utterances, {hours:.2f} hours without silence, "
             f"{views.total_steps} steps of "
-            f"{config.batch_size} on {f'{world.size} x ' if world.size > 1 else ''}{world.device.type}, "
+            f"{config.batch_size} on "
+            f"{f'{distributed.size} x ' if distributed.size > 1 else ''}{distributed.device.type}, "
             f"{method.precision.name}; "
             f"{sum(p.numel() for p in method.student.parameters()):,} parameters learn, "
             f"{sum(p.numel() for p in encoder.parameters()):,} of them in the encoder"
@@ -360,8 +382,8 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
     def snapshot(epoch: int) -> None:
         write(run.exp / "snapshots" / f"epoch{epoch:04d}", epoch)
 
-    train(method, views.sampler, config, run.exp, views.total_steps, world, workers, snapshot)
-    if world.first:
+    train(method, views.sampler, config, run.exp, views.total_steps, distributed, workers, snapshot)
+    if distributed.first:
         write(run.exp, config.epochs)
         written = [run.exp / role for role in method.encoders()]
         if config.average_snapshots:
@@ -372,7 +394,7 @@ def train_and_save(method, run: Run, views: Views, world: World, workers: int, m
             average_models(written[-1], whole[-config.average_snapshots :] or [run.exp / role])
         write_mark(run.exp / ".done.train", run.wanted, [folder / "model.safetensors" for folder in written])
         log(f"finished: {' and '.join(map(str, written))}")
-    world.close()
+    distributed.close()
 
 
 def check_lengths(sampler: ViewSampler, min_frames: int) -> None:

@@ -22,8 +22,8 @@ def run(args):
     opened = _training.open_run(args, DinoConfig)
     if opened is None:
         return 0
-    this, world = opened
-    views = _training.make_views(this, world, args.allow_pipes)
-    method = Dino(this.config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, world)
+    this, distributed = opened
+    views = _training.make_views(this, distributed, args.allow_pipes)
+    method = Dino(this.config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, distributed)
     made_by = f"steps/train_dino.sh --seed {this.seed} {this.data} {this.exp}"
-    return _training.train_and_save(method, this, views, world, args.data_workers, made_by)
+    return _training.train_and_save(method, this, views, distributed, args.data_workers, made_by)

@@ -37,15 +37,22 @@ def run(args):
     opened = _training.open_run(args, XvectorConfig, tables=args.labels)
     if opened is None:
         return 0
-    this, world = opened
-    if world.first:
+    this, distributed = opened
+    if distributed.first:
         log(f"{' '.join(args.labels)}: {labels.max() + 1} labels of {len(labels)} utterances")
-    views = _training.make_views(this, world, args.allow_pipes)
+    views = _training.make_views(this, distributed, args.allow_pipes)
     method = Xvector(
-        this.config, views.maker, views.dim, hashes, labels, views.total_steps, views.steps_per_epoch, world
+        this.config,
+        views.maker,
+        views.dim,
+        hashes,
+        labels,
+        views.total_steps,
+        views.steps_per_epoch,
+        distributed,
     )
     made_by = f"steps/train_xvector.sh --seed {this.seed} {this.data} {' '.join(args.labels)} {this.exp}"
-    return _training.train_and_save(method, this, views, world, args.data_workers, made_by)
+    return _training.train_and_save(method, this, views, distributed, args.data_workers, made_by)
 
 
 def read_labels(data: Path, paths: list) -> tuple[np.ndarray, np.ndarray]:

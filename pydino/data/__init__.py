@@ -6,9 +6,9 @@ from pydino.audio.speed import rational
 from pydino.audio.waveform_augment import CONTEXT_SECONDS, WaveformAugmentConfig
 
 from .audio_set import AudioSet
-from .bank import Bank, BankConfig
+from .augmentation_data import AugmentationData, AugmentationDataConfig
 from .crops import CropConfig
-from .order import Order
+from .epoch_sampler import EpochSampler
 from .training_set import TrainingSet, check_unlabelled
 from .view_maker import ViewMaker, view_groups
 from .views import Batch, ViewSampler, batches
@@ -19,12 +19,12 @@ __all__ = [
     "CONTEXT_SECONDS",
     "AudioSet",
     "AugmentConfig",
-    "Bank",
-    "BankConfig",
+    "AugmentationData",
+    "AugmentationDataConfig",
     "Batch",
     "CropConfig",
     "NormalisationConfig",
-    "Order",
+    "EpochSampler",
     "TrainingSet",
     "ViewMaker",
     "ViewSampler",

@@ -1,5 +1,5 @@
-"""Reading what a bank holds: lists of noises and of room responses, and pieces of them at the wanted sample
-rate.
+"""Reading what augmentation data holds: lists of noises and of room responses, and pieces of them at the
+wanted sample rate.
 """
 
 from dataclasses import dataclass
@@ -42,16 +42,18 @@ class Reader:
         try:
             paths = list(read_table(table, check_sorted=False).values())
         except UserError as error:
-            raise UserError(f"bank, {what}: {error}") from error
+            raise UserError(f"augmentation_data.{what}: {error}") from error
         if not paths:
             raise UserError(
-                f"bank, {what}: {table} is empty; give a list of recordings ('name path' a line), or none"
+                f"augmentation_data.{what}: {table} is empty; give a list of recordings ('name path' a "
+                "line), or none"
             )
         for path in paths:
             location = parse_rxfilename(path)
             if location.is_pipe or location.offset:
                 raise UserError(
-                    f"bank, {what}: '{path}' in {table} is not a plain file; write the audio to files and "
+                    f"augmentation_data.{what}: '{path}' in {table} is not a plain file; write the audio to "
+                    "files and "
                     "list those"
                 )
         return paths

@@ -16,7 +16,7 @@ from pydino.audio.speed import drawn_factors
 from pydino.base import UserError
 
 from .crops import CropConfig, CropPlacer
-from .order import Order
+from .epoch_sampler import EpochSampler
 from .training_set import Crops
 from .waveforms import Waveforms
 
@@ -55,7 +55,7 @@ class ViewSampler(Dataset):
         frame_shift: seconds.
         seed: of every draw.
         speed_factors: one is drawn for each visit of an utterance; other than 1 for audio only.
-        rank, world: this process among how many.
+        rank, world_size: this process among how many.
         accumulation: passes that a step is made of.
 
     Raises:
@@ -66,20 +66,20 @@ class ViewSampler(Dataset):
         self,
         dataset,
         crops: CropConfig,
-        order: Order,
+        order: EpochSampler,
         frame_shift: float,
         seed: int,
         speed_factors: tuple[float, ...] = (1.0,),
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         accumulation: int = 1,
     ):
         self.dataset, self.order, self.seed, self.speed_factors = dataset, order, seed, list(speed_factors)
-        self.rank, self.world, self.accumulation = rank, world, accumulation
-        self.size, rest = divmod(order.batch_size, world * accumulation)  # of one pass of one process
+        self.rank, self.world_size, self.accumulation = rank, world_size, accumulation
+        self.size, rest = divmod(order.batch_size, world_size * accumulation)  # of one pass of one process
         if rest or self.size < 2:
             raise UserError(
-                f"batch_size {order.batch_size} cannot be shared out among {world} processes in "
+                f"batch_size {order.batch_size} cannot be shared out among {world_size} processes in "
                 f"{accumulation} passes each, two "
                 "utterances or more at a time; change batch_size or compute.accumulation"
             )
@@ -96,7 +96,7 @@ class ViewSampler(Dataset):
         sizes = self._place.sizes(step)
         passes = []
         for number in range(self.accumulation):
-            first = (number * self.world + self.rank) * self.size
+            first = (number * self.world_size + self.rank) * self.size
             rows = slice(first, first + self.size)
             passes.append(self._batch(step, visits[rows], indices[rows], sizes))
         return passes

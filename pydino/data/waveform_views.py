@@ -21,9 +21,9 @@ from pydino.audio.speed import SpeedChanger, drawn_factors
 from pydino.audio.waveform_augment import WaveformAugmentConfig, WaveformAugmenter
 from pydino.base import UserError
 
-from .bank import Bank
-from .shelf import runs
+from .augmentation_data import AugmentationData
 from .views import Batch
+from .waveform_pool import runs
 from .waveforms import Waveforms
 
 _ENDLESS = 1 << 30  # samples; twice that, 37 hours, is what a batch may hold
@@ -51,7 +51,7 @@ class WaveformViews:
         groups: for each group of views of one length, their numbers (columns of ``Waveforms.starts``) and how
             they are augmented.
         options: of the features, FbankConfig or MfccConfig.
-        bank: noises and room responses.
+        augmentation_data: noises and room responses.
         speed_factors: one is drawn for each visit of an utterance, for all its views.
         seed: of every draw.
         device: where the work is done.
@@ -69,7 +69,7 @@ class WaveformViews:
         self,
         groups: list[tuple[np.ndarray, WaveformAugmentConfig]],
         options,
-        bank: Bank,
+        augmentation_data: AugmentationData,
         speed_factors: list[float],
         seed: int,
         device,
@@ -79,12 +79,18 @@ class WaveformViews:
                 "features of audio input are made without dither and subtract_mean; set 'dither: 0' and "
                 "'subtract_mean: false'"
             )
-        self._bank, self._options, self._seed, self._device = bank, options, seed, torch.device(device)
+        self._augmentation_data, self._options, self._seed, self._device = (
+            augmentation_data,
+            options,
+            seed,
+            torch.device(device),
+        )
         self._extractor = dict(KINDS.values())[type(options)](options, device)
         self.dim = self._extractor.dim
         rate = options.sample_frequency
         self._groups = [
-            (numbers, WaveformAugmenter(augment, bank, rate, seed, device)) for numbers, augment in groups
+            (numbers, WaveformAugmenter(augment, augmentation_data, rate, seed, device))
+            for numbers, augment in groups
         ]
         self._factors = list(speed_factors)
         self._changers = {
@@ -99,7 +105,7 @@ class WaveformViews:
         """Return the features of each group of views, (N, L, F) float32; the content of ``batch`` is
         :class:`Waveforms`.
         """
-        self._bank.advance(batch.step)
+        self._augmentation_data.advance(batch.step)
         content = batch.content
         samples = content.samples.to(self._device, non_blocking=True)
         factors = drawn_factors(self._factors, self._seed, batch.visits, batch.hashes)

@@ -8,11 +8,11 @@ from torch import nn
 
 from pydino.base import ConfigError, config_from_dict, nearest
 
+from .activation_checkpointing import buffers_kept
 from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
-from .recompute import buffers_kept
 from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig

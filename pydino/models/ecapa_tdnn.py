@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .activation_checkpointing import run_block
 from .blocks import (
     Activation,
     SqueezeExcitation,
@@ -20,7 +21,6 @@ from .blocks import (
     norm_and_activation,
 )
 from .pooling import AttentivePooling
-from .recompute import run_block
 
 DILATIONS = (2, 3, 4)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .activation_checkpointing import run_blocks
 from .blocks import (
     Activation,
     SqueezeExcitation,
@@ -27,7 +28,6 @@ from .blocks import (
     norm_and_activation,
 )
 from .pooling import Pooling, make_pooling
-from .recompute import run_blocks
 
 BLOCKS = (3, 4, 6, 3)
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .activation_checkpointing import run_blocks
 from .pooling import mean_and_deviation
-from .recompute import run_blocks
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from .config import DinoConfig
 from .dino import Dino
+from .distributed import DistributedContext
 from .loop import train
-from .world import World
 from .xvector import Xvector, XvectorConfig
 
-__all__ = ["Dino", "DinoConfig", "World", "Xvector", "XvectorConfig", "train"]
+__all__ = ["Dino", "DinoConfig", "DistributedContext", "Xvector", "XvectorConfig", "train"]

@@ -9,7 +9,7 @@ import torch
 
 from pydino.base import UserError, atomic_open, warn
 
-from .world import World
+from .distributed import DistributedContext
 
 KEPT = 2
 _PATIENCE_SECONDS = 60  # until what one machine wrote is seen on another: network filesystems take their time
@@ -51,7 +51,7 @@ def load_checkpoint(folder, device) -> dict | None:
     return None
 
 
-def load_agreed(folder, world: World) -> dict | None:
+def load_agreed(folder, distributed: DistributedContext) -> dict | None:
     """Return on every process the checkpoint that :func:`load_checkpoint` returns on the first, whatever the
     others' machines see yet.
 
@@ -60,9 +60,9 @@ def load_agreed(folder, world: World) -> dict | None:
             one does.
     """
     folder = Path(folder)
-    state = load_checkpoint(folder, world.device) if world.first else None
-    step = world.gather_objects(state["step"] if state else None)[0]
-    if world.first or step is None:
+    state = load_checkpoint(folder, distributed.device) if distributed.first else None
+    step = distributed.gather_objects(state["step"] if state else None)[0]
+    if distributed.first or step is None:
         return state
     path, deadline = folder / f"step{step:09d}.pt", time.monotonic() + _PATIENCE_SECONDS
     while not any(folder.glob(path.name)):  # listing the folder has it asked for anew
@@ -71,22 +71,22 @@ def load_agreed(folder, world: World) -> dict | None:
                 f"{path} is not here; the folder of a run has to lie where all its machines see it"
             )
         time.sleep(0.5)
-    return torch.load(path, map_location=world.device, weights_only=True)
+    return torch.load(path, map_location=distributed.device, weights_only=True)
 
 
-def random_states(world: World) -> list[dict]:
+def random_states(distributed: DistributedContext) -> list[dict]:
     """Return the states of the generators that draws inside the model come from, of every process."""
     state = {"cpu": torch.get_rng_state()}
-    if world.device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(world.device)
-    return world.gather_objects(state)
+    if distributed.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(distributed.device)
+    return distributed.gather_objects(state)
 
 
-def set_random_state(states: list[dict], world: World) -> None:
+def set_random_state(states: list[dict], distributed: DistributedContext) -> None:
     """Put back what :func:`random_states` returned; a process that was not there keeps its own."""
-    if world.rank >= len(states):
+    if distributed.rank >= len(states):
         return
-    state = states[world.rank]
+    state = states[distributed.rank]
     torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state and world.device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].cpu(), world.device)
+    if "cuda" in state and distributed.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), distributed.device)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydino.base import config_from_dict
 from pydino.data import (
+    AugmentationDataConfig,
     AugmentConfig,
-    BankConfig,
     CropConfig,
     NormalisationConfig,
     WaveformAugmentConfig,
@@ -135,7 +135,9 @@ class TrainingConfig:
     teacher_waveform: dict[str, Any] = field(default_factory=dict)
     # one is drawn for each visit of an utterance, for all its views
     speed_factors: list[float] = field(default_factory=lambda: [1.0])
-    bank: BankConfig = field(default_factory=BankConfig)  # of noises and room responses
+    augmentation_data: AugmentationDataConfig = field(
+        default_factory=AugmentationDataConfig
+    )  # of noises and room responses
     normalisation: NormalisationConfig = field(default_factory=lambda: NormalisationConfig(kind="mean"))
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)

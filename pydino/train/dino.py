@@ -10,10 +10,10 @@ from pydino.models import DinoHead, buffers_kept, build_encoder
 from pydino.ssl import DinoLoss, cosine_loss, koleo, make_teacher, update_teacher
 
 from .config import DinoConfig
+from .distributed import DistributedContext
 from .method import Method
 from .monitors import collapse, embedding_spread, moments
 from .schedules import cosine, ramp
-from .world import World
 
 
 class Network(nn.Module):
@@ -40,7 +40,7 @@ class Dino(Method):
         views: what makes views of a batch.
         feature_dim: F.
         total_steps, steps_per_epoch: what schedules stretch over.
-        world: this process among others.
+        distributed: this process among others.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Dino(Method):
         feature_dim: int,
         total_steps: int,
         steps_per_epoch: float,
-        world: World,
+        distributed: DistributedContext,
     ):
-        super().__init__(config, views, total_steps, steps_per_epoch, world)
+        super().__init__(config, views, total_steps, steps_per_epoch, distributed)
         self.frozen_steps = config.freeze_last_layer_steps or round(
             config.freeze_last_layer_epochs * steps_per_epoch
         )
-        student = Network(config, feature_dim).to(world.device)
+        student = Network(config, feature_dim).to(distributed.device)
         teacher = make_teacher(student)
         self.teach(self.prepared(student))
         self.teacher = self.prepared(teacher)
-        self.criterion = DinoLoss(config.loss, config.head.output_dim).to(world.device)
+        self.criterion = DinoLoss(config.loss, config.head.output_dim).to(distributed.device)
         self._teacher_means: torch.Tensor | None = None
         self._everything: torch.Tensor | None = None
 
@@ -106,7 +106,7 @@ class Dino(Method):
             term = self._koleo(embeddings[: num_global * size], number)
             # The term is one for all processes and passes, and the gradient that each adds is of its own rows
             # alone.
-            total = total + config.koleo_weight * self.world.size * term
+            total = total + config.koleo_weight * self.distributed.size * term
             value, metrics["koleo"] = value + config.koleo_weight * term.detach(), term.detach()
         watched = {
             "embedding_spread": embedding_spread(embeddings[:size]),
@@ -122,7 +122,7 @@ class Dino(Method):
     def after_update(self, step: int) -> dict[str, torch.Tensor]:
         """The teacher follows, then the centre."""
         update_teacher(self.teacher, self.student, self.schedule(step)["momentum"])
-        return self.criterion.update_centre(self.world.mean(self._teacher_means))
+        return self.criterion.update_centre(self.distributed.mean(self._teacher_means))
 
     def diagnosis(self, means: dict[str, float]) -> str:
         return collapse(means, self.config.head.output_dim)
@@ -153,19 +153,24 @@ class Dino(Method):
     def _gathered(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return constant embeddings (G, W b, D) of all processes from this one's (G b, D)."""
         views = embeddings.detach().float().unflatten(0, (self.config.crops.num_global, -1)).contiguous()
-        return self.world.gather_rows(views).unflatten(0, (self.world.size, -1)).transpose(0, 1).flatten(1, 2)
+        return (
+            self.distributed.gather_rows(views)
+            .unflatten(0, (self.distributed.size, -1))
+            .transpose(0, 1)
+            .flatten(1, 2)
+        )
 
     def _koleo(self, embeddings: torch.Tensor, number: int) -> torch.Tensor:
         """Return KoLeo summed over global views, among the utterances of all processes and passes; only rows
         of ours have a gradient.
         """
         everything, num_global = self._everything, self.config.crops.num_global
-        if everything is None and self.world.size > 1:
+        if everything is None and self.distributed.size > 1:
             everything = self._gathered(embeddings)
         views = embeddings.float().unflatten(0, (num_global, -1))
         if everything is None:
             return sum(koleo(view) for view in views)
         size = views.shape[1]
-        first = (number * self.world.size + self.world.rank) * size
+        first = (number * self.distributed.size + self.distributed.rank) * size
         rows = torch.cat([everything[:, :first], views, everything[:, first + size :]], dim=1)
         return sum(koleo(view) for view in rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydino.base import log
 
-from .world import Later, World
+from .distributed import DistributedContext, PendingFlag
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -17,12 +17,12 @@ class Interruption:
     heard it.
 
     Args:
-        world: of processes; asking it costs a message of one number a step, whose answer is read a step
+        distributed: of processes; asking it costs a message of one number a step, whose answer is read a step
             later.
     """
 
-    def __init__(self, world: World):
-        self._world, self._signal, self._answer = world, 0, Later(False)
+    def __init__(self, distributed: DistributedContext):
+        self._world, self._signal, self._answer = distributed, 0, PendingFlag(False)
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
@@ -41,7 +41,7 @@ class Interruption:
         """
         if self._world.size == 1:
             return self._signal != 0
-        asked, self._answer = bool(self._answer), self._world.any_later(self._signal != 0)
+        asked, self._answer = bool(self._answer), self._world.any_process(self._signal != 0)
         return asked
 
     def leave(self, exp: Path, step: int, saved: bool) -> None:

@@ -17,15 +17,15 @@ from pydino.base import UserError, log, warn
 from pydino.data import ViewSampler, batches
 
 from .checkpoint import load_agreed, random_states, save_checkpoint, set_random_state
-from .compute import gradients_kept_here
 from .config import OptimiserConfig, TrainingConfig
+from .distributed import DistributedContext
 from .interruption import Interruption
 from .meter import Meter
 from .method import Method
 from .monitors import MOMENTS, Alarms, Averages, not_finite
+from .precision import no_sync
 from .recorder import Recorder
 from .schedules import learning_rate
-from .world import World
 
 
 def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
@@ -55,7 +55,7 @@ def train(
     config: TrainingConfig,
     exp,
     total_steps: int,
-    world: World,
+    distributed: DistributedContext,
     workers: int = 0,
     snapshot=None,
 ) -> None:
@@ -67,7 +67,7 @@ def train(
         config: of the run.
         exp: folder for checkpoints/, log.jsonl and tensorboard/.
         total_steps: of the whole run.
-        world: this process among others.
+        distributed: this process among others.
         workers: processes that read ahead.
         snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first
             process.
@@ -80,17 +80,19 @@ def train(
     steps_per_epoch = len(sampler.dataset) / config.batch_size
     parameters = list(method.student.parameters())
     optimiser, averages = make_optimiser(parameters, config.optimiser), Averages()
-    step = resume(method, optimiser, averages, exp, world)
-    recorder = Recorder(exp, step) if world.first else None
-    meter = Meter(world)
-    alarms = Alarms(method.diagnosis, config.on_collapse, method.directions, config.input, speaks=world.first)
+    step = resume(method, optimiser, averages, exp, distributed)
+    recorder = Recorder(exp, step) if distributed.first else None
+    meter = Meter(distributed)
+    alarms = Alarms(
+        method.diagnosis, config.on_collapse, method.directions, config.input, speaks=distributed.first
+    )
 
     bar = tqdm(
-        total=total_steps, initial=step, unit="step", disable=None if world.first else True, leave=False
+        total=total_steps, initial=step, unit="step", disable=None if distributed.first else True, leave=False
     )
-    with Interruption(world) as interruption, bar:
+    with Interruption(distributed) as interruption, bar:
         for passes in meter.waiting_for(
-            batches(sampler, step, total_steps, workers, pin=world.device.type == "cuda")
+            batches(sampler, step, total_steps, workers, pin=distributed.device.type == "cuda")
         ):
             lr = learning_rate(step, total_steps, steps_per_epoch, config.optimiser)
             averages.add(update(method, optimiser, parameters, passes, step, lr, config.optimiser.clip))
@@ -100,7 +102,7 @@ def train(
 
             ended = passed(step, steps_per_epoch) or step == total_steps
             if ended or (config.log_steps and step % config.log_steps == 0):
-                means = averages.read(world.add_up)
+                means = averages.read(distributed.add_up)
                 line = {
                     "epoch": round(step / steps_per_epoch, 2),
                     "step": step,
@@ -111,29 +113,31 @@ def train(
                 line |= meter.read()
                 if method.precision.scaler.is_enabled():
                     line["loss_scale"] = method.precision.scaler.get_scale()
-                if world.first:
+                if distributed.first:
                     bar.clear()
                     say(line, method.describe(means), total_steps)
                     recorder.write(line)
                 alarms(line)
             # before the checkpoint: a kill between the two loses neither
-            if world.first and config.snapshot_epochs:
+            if distributed.first and config.snapshot_epochs:
                 if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
                     epoch = math.ceil(config.epochs) if step == total_steps else int(step / steps_per_epoch)
                     attempt(f"no snapshot of step {step}", snapshot, epoch)
             asked_to_stop = interruption.asked()
             if ended or asked_to_stop or step % config.checkpoint_steps == 0:
-                if lost := not_finite(averages.peek(world.add_up)):  # what is saved is worth going on from
+                if lost := not_finite(
+                    averages.peek(distributed.add_up)
+                ):  # what is saved is worth going on from
                     raise UserError(lost)
                 state = {
                     "step": step,
                     "method": method.state_dict(),
                     "optimiser": optimiser.state_dict(),
-                    "random": random_states(world),
+                    "random": random_states(distributed),
                     "scaler": method.precision.scaler.state_dict(),
-                    "averages": averages.state(world.add_up),
+                    "averages": averages.state(distributed.add_up),
                 }
-                saved = world.first and attempt(
+                saved = distributed.first and attempt(
                     f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state
                 )
             if asked_to_stop and step < total_steps:
@@ -152,7 +156,7 @@ def update(
     optimiser.zero_grad(set_to_none=True)
     method.begin(passes)
     for number, batch in enumerate(passes):
-        with gradients_kept_here(method.network, number < len(passes) - 1):
+        with no_sync(method.network, number < len(passes) - 1):
             loss, metrics = method.loss(batch, number)
             scaler.scale(loss).backward()
         watched.append(metrics)
@@ -174,9 +178,9 @@ def together(passes: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: value if name == MOMENTS else value / len(passes) for name, value in sums.items()}
 
 
-def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> int:
+def resume(method, optimiser, averages: Averages, exp: Path, distributed: DistributedContext) -> int:
     """Put the last checkpoint back; return the number of steps done."""
-    state = load_agreed(exp / "checkpoints", world)
+    state = load_agreed(exp / "checkpoints", distributed)
     if state is None:
         return 0
     try:
@@ -188,9 +192,9 @@ def resume(method, optimiser, averages: Averages, exp: Path, world: World) -> in
             "another EXP"
         ) from error
     method.precision.scaler.load_state_dict(state["scaler"])
-    averages.restore(state["averages"], world.first)
-    set_random_state(state["random"], world)
-    if world.first:
+    averages.restore(state["averages"], distributed.first)
+    set_random_state(state["random"], distributed)
+    if distributed.first:
         log(f"resuming {exp} after step {state['step']}")
     return state["step"]
 

@@ -7,7 +7,7 @@ import torch
 
 from pydino.data import Batch
 
-from .world import World
+from .distributed import DistributedContext
 
 
 class Meter:
@@ -17,8 +17,8 @@ class Meter:
     data, has nothing to give.
     """
 
-    def __init__(self, world: World):
-        self._world = world
+    def __init__(self, distributed: DistributedContext):
+        self._world = distributed
         self._start()
 
     def _start(self):

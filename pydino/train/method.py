@@ -8,9 +8,9 @@ from torch import nn
 from pydino.base import log
 from pydino.data import Batch, ViewMaker
 
-from .compute import Precision, distribute, no_compiler, prepare
 from .config import TrainingConfig
-from .world import World
+from .distributed import DistributedContext
+from .precision import Precision, distribute, no_compiler, prepare
 
 
 class Method(nn.Module):
@@ -20,7 +20,7 @@ class Method(nn.Module):
         config: of the run.
         views: what makes views of a batch.
         total_steps, steps_per_epoch: what schedules stretch over.
-        world: this process among others.
+        distributed: this process among others.
 
     Attributes:
         student: what learns.
@@ -30,26 +30,31 @@ class Method(nn.Module):
     student: nn.Module
 
     def __init__(
-        self, config: TrainingConfig, views: ViewMaker, total_steps: int, steps_per_epoch: float, world: World
+        self,
+        config: TrainingConfig,
+        views: ViewMaker,
+        total_steps: int,
+        steps_per_epoch: float,
+        distributed: DistributedContext,
     ):
         super().__init__()
-        self.config, self.views, self.world = config, views, world
+        self.config, self.views, self.distributed = config, views, distributed
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
-        self.precision = Precision(config.compute.precision, world.device)
-        if config.compute.compile and world.first and (missing := no_compiler(world.device)):
+        self.precision = Precision(config.compute.precision, distributed.device)
+        if config.compute.compile and distributed.first and (missing := no_compiler(distributed.device)):
             log(f"compute.compile is off: {missing}")
 
     def prepared(self, network: nn.Module) -> nn.Module:
         """Return a network that computes as configured, on the device."""
         crops = self.config.crops
         one_length = all(low == high for low, high in (crops.global_seconds, crops.local_seconds))
-        return prepare(network, self.config.compute, self.world, one_length)
+        return prepare(network, self.config.compute, self.distributed, one_length)
 
     def teach(self, student: nn.Module) -> None:
         """Make ``student`` what learns."""
         self.student = student
         # in a tuple: its weights are the student's, and not saved twice
-        self._network = (distribute(student, self.world),)
+        self._network = (distribute(student, self.distributed),)
 
     @property
     def network(self) -> nn.Module:

@@ -17,10 +17,10 @@ from pydino.data import Batch, CropConfig, ViewMaker
 from pydino.models import AamSoftmax, build_encoder
 
 from .config import TrainingConfig, check_not_negative, check_positive
+from .distributed import DistributedContext
 from .method import Method
 from .monitors import embedding_spread, moments
 from .schedules import ramp
-from .world import World
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Xvector(Method):
         hashes: (N,) uint64, ascending: the utterances.
         labels: (N,) int64, their classes: numbers from 0, each of which some utterance has.
         total_steps, steps_per_epoch: what schedules stretch over.
-        world: this process among others.
+        distributed: this process among others.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Xvector(Method):
         labels: np.ndarray,
         total_steps: int,
         steps_per_epoch: float,
-        world: World,
+        distributed: DistributedContext,
     ):
-        super().__init__(config, views, total_steps, steps_per_epoch, world)
+        super().__init__(config, views, total_steps, steps_per_epoch, distributed)
         self._hashes, self._labels, self._num_classes = hashes, labels, int(labels.max()) + 1
-        self.teach(self.prepared(Classifier(config, feature_dim, self._num_classes).to(world.device)))
+        self.teach(self.prepared(Classifier(config, feature_dim, self._num_classes).to(distributed.device)))
 
     @property
     def directions(self) -> int:
@@ -148,7 +148,7 @@ class Xvector(Method):
         labels = self._labels[np.searchsorted(self._hashes, batch.hashes)]
         crops = self.config.crops
         return torch.from_numpy(np.tile(labels, crops.num_global + crops.num_local)).to(
-            self.world.device, non_blocking=True
+            self.distributed.device, non_blocking=True
         )
 
     @torch.no_grad()

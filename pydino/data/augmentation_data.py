@@ -1,10 +1,10 @@
-"""The bank of noises and room responses: recordings that lie on the device, so that augmenting a step reads
-no file.
+"""The augmentation data of noises and room responses: recordings that lie on the device, so that augmenting a
+step reads no file.
 
-Where all of a list fits into the budget it is read once. Where it does not, the bank holds a choice of
-pieces, another one every so many steps: generation step // refresh_steps. The choice is a function of (seed,
-generation) alone, so that a resumed run, and every process of a job, have the same in hand. While one
-generation is in use a thread reads the next.
+Where all of a list fits into the budget it is read once. Where it does not, the augmentation data holds a
+choice of pieces, another one every so many steps: generation step // refresh_steps. The choice is a function
+of (seed, generation) alone, so that a resumed run, and every process of a job, have the same in hand. While
+one generation is in use a thread reads the next.
 """
 
 import threading
@@ -15,14 +15,14 @@ import torch
 from pydino.base import UserError, purpose
 
 from .recordings import Piece, Reader
-from .shelf import Shelf
+from .waveform_pool import WaveformPool
 
 PIECE_SECONDS = 20.0  # of a recording, where not all of a list fits
 _READERS = 4  # threads, where everything is read at once
 
 
 @dataclass
-class BankConfig:
+class AugmentationDataConfig:
     """Lists of recordings (Kaldi's wav.scp, plain files), and how much of them is held at a time.
 
     Noises are held as 16-bit integers, which is what the recordings are; room responses as float16, so that a
@@ -33,18 +33,18 @@ class BankConfig:
     noise: str = ""  # path of the list; "": none
     music: str = ""
     speech: str = ""  # babble is mixed of its pieces
-    rooms: dict[str, str] = field(default_factory=dict)  # name -> list of room impulse responses
+    rirs: dict[str, str] = field(default_factory=dict)  # name -> list of room impulse responses
     gigabytes: float = 4.0  # of device memory, for all lists together
     refresh_steps: int = 1000  # where not everything fits: steps that a choice is kept for
-    room_seconds: float = 0.5  # longest response that is kept; what comes later is cut off
+    rir_seconds: float = 0.5  # longest response that is kept; what comes later is cut off
 
     def __post_init__(self):
-        for name in ("gigabytes", "refresh_steps", "room_seconds"):
+        for name in ("gigabytes", "refresh_steps", "rir_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
 
-class Bank:
+class AugmentationData:
     """Noises and room responses on the device.
 
     Args:
@@ -55,8 +55,9 @@ class Bank:
         device: where it lies.
 
     Attributes:
-        noises: kind ("noise", "music", "babble") -> :class:`Shelf`, int16; those that there are lists of.
-        rooms: name of the list -> :class:`Shelf`, float16, as the configuration has them.
+        noises: kind ("noise", "music", "babble") -> :class:`WaveformPool`, int16; those that there are lists
+            of.
+        rirs: name of the list -> :class:`WaveformPool`, float16, as the configuration has them.
         room_length: samples of every response.
 
     Raises:
@@ -64,10 +65,10 @@ class Bank:
             is too small.
     """
 
-    def __init__(self, config: BankConfig, options, longest_seconds: float, seed: int, device):
+    def __init__(self, config: AugmentationDataConfig, options, longest_seconds: float, seed: int, device):
         self._refresh_steps, self._device, self._seed = config.refresh_steps, torch.device(device), seed
         reader, rate = Reader(options), options.sample_frequency
-        self.room_length = round(config.room_seconds * rate)
+        self.rir_length = round(config.rir_seconds * rate)
         # One window more than the crop, whose frames reach over its ends.
         longest = int(longest_seconds * rate) + options.window_size
         piece = max(int(PIECE_SECONDS * rate), longest)
@@ -78,30 +79,29 @@ class Bank:
                     reader.whole(p) for p in reader.paths(path, "speech" if name == "babble" else name)
                 ]
                 plans[name] = (recordings, reader.samples, torch.int16, longest)
-        for name, path in config.rooms.items():
-            recordings = [Piece(p, 0, self.room_length) for p in reader.paths(path, f"rooms.{name}")]
-            plans[f"rooms.{name}"] = (recordings, reader.response, torch.float16, self.room_length)
+        for name, path in config.rirs.items():
+            recordings = [Piece(p, 0, self.rir_length) for p in reader.paths(path, f"rirs.{name}")]
+            plans[f"rirs.{name}"] = (recordings, reader.response, torch.float16, self.rir_length)
         budgets = _share(
-            {name: Shelf.wanted_bytes(plan[0], *plan[2:]) for name, plan in plans.items()},
+            {name: WaveformPool.wanted_bytes(plan[0], *plan[2:]) for name, plan in plans.items()},
             int(config.gigabytes * 1e9),
         )
-        shelves = {
-            name: self._shelf(name, plan, budgets[name], piece, config) for name, plan in plans.items()
-        }
-        self.noises = {name: shelf for name, shelf in shelves.items() if not name.startswith("rooms.")}
-        self.rooms = {name: shelves[f"rooms.{name}"] for name in config.rooms}
-        self._rotating = [shelf for shelf in shelves.values() if shelf.rotates]
-        for shelf in shelves.values():
-            if not shelf.rotates:
-                shelf.load(0, 0, readers=_READERS)
+        pools = {name: self._pool(name, plan, budgets[name], piece, config) for name, plan in plans.items()}
+        self.noises = {name: pool for name, pool in pools.items() if not name.startswith("rirs.")}
+        self.rirs = {name: pools[f"rirs.{name}"] for name in config.rirs}
+        self._rotating = [pool for pool in pools.values() if pool.rotates]
+        for pool in pools.values():
+            if not pool.rotates:
+                pool.load(0, 0, readers=_READERS)
         self._generation, self._half, self._next = None, 0, None
 
-    def _shelf(self, name: str, plan, budget: int, piece: int, config: BankConfig) -> Shelf:
+    def _pool(self, name: str, plan, budget: int, piece: int, config: AugmentationDataConfig) -> WaveformPool:
         try:
-            return Shelf(*plan, budget, piece, (self._seed, purpose(f"bank {name}")), self._device)
+            return WaveformPool(*plan, budget, piece, (self._seed, purpose(f"bank {name}")), self._device)
         except ValueError as error:
             raise UserError(
-                f"bank: gigabytes: {config.gigabytes:g} leaves {budget / 1e6:.3g} MB for {name}, too little "
+                f"augmentation_data: gigabytes: {config.gigabytes:g} leaves {budget / 1e6:.3g} MB for "
+                f"{name}, too little "
                 "for two pieces of it; raise it"
             ) from error
 
@@ -121,20 +121,20 @@ class Bank:
             self._next = _Generation(self._rotating, generation, 1 - self._half, self._device)
             self._next.wait()
         self._generation, self._half = generation, 1 - self._half
-        for shelf in self._rotating:
-            shelf.use(self._half)
+        for pool in self._rotating:
+            pool.use(self._half)
         self._next = _Generation(self._rotating, generation + 1, 1 - self._half, self._device)
 
 
 class _Generation(threading.Thread):
-    """Reads a generation into the idle half of the shelves, on a stream of its own that waits for whoever
+    """Reads a generation into the idle half of the pools, on a stream of its own that waits for whoever
     still uses that half.
     """
 
-    def __init__(self, shelves: list[Shelf], generation: int, half: int, device: torch.device):
+    def __init__(self, pools: list[WaveformPool], generation: int, half: int, device: torch.device):
         super().__init__(name="reading noises ahead")
         self.generation = generation
-        self._shelves, self._half, self._error = shelves, half, None
+        self._pools, self._half, self._error = pools, half, None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(device))
@@ -143,9 +143,9 @@ class _Generation(threading.Thread):
     def run(self):
         try:
             with torch.cuda.stream(self._stream):  # no stream: does nothing
-                for shelf in self._shelves:
+                for pool in self._pools:
                     # When the program ends, so does the reading.
-                    shelf.load(self.generation, self._half, going_on=threading.main_thread().is_alive)
+                    pool.load(self.generation, self._half, going_on=threading.main_thread().is_alive)
             if self._stream is not None:
                 self._stream.synchronize()
         except BaseException as error:  # to be raised where the generation was wanted

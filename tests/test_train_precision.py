@@ -5,8 +5,8 @@ import torch
 from test_train_dino import CONFIG, data, equal, log_lines, train, weights  # noqa: F401  (data is a fixture)
 
 from pydino.base import UserError
-from pydino.train import compute
-from pydino.train.compute import Precision, computes_in_bf16, no_compiler
+from pydino.train import precision
+from pydino.train.precision import Precision, computes_in_bf16, no_compiler
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def test_half_precision_is_refused_on_a_cpu(data, tmp_path, capsys):
 
 @pytest.mark.parametrize("flags, name", [("fpu avx512_bf16 sse", "bf16"), ("fpu avx2 sse", "fp32")])
 def test_auto_is_what_the_processor_has(flags, name, monkeypatch):
-    monkeypatch.setattr(compute.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
+    monkeypatch.setattr(precision.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
     assert computes_in_bf16(CPU) == (name == "bf16") and Precision("auto", CPU).name == name
     with pytest.raises(UserError):
         Precision("fp16", CPU)

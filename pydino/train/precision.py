@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from pydino.base import UserError
 
 from .config import ComputeConfig
+from .distributed import DistributedContext
 from .synchronised_norm import synchronise_norms
-from .world import World
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -62,22 +62,24 @@ def computes_in_bf16(device: torch.device) -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
 
 
-def prepare(network: nn.Module, config: ComputeConfig, world: World, one_length: bool) -> nn.Module:
+def prepare(
+    network: nn.Module, config: ComputeConfig, distributed: DistributedContext, one_length: bool
+) -> nn.Module:
     """Make ``network``, which has an ``encoder``, compute as configured, in place; return it.
 
     Args:
         network: on the device.
         config: what is wanted.
-        world: of processes.
+        distributed: of processes.
         one_length: crops of a kind have one length all through training, so that compiled code may count on
             it.
     """
-    if world.size > 1:
-        network = synchronise_norms(network, world.device)
+    if distributed.size > 1:
+        network = synchronise_norms(network, distributed.device)
     if config.channels_last:
         network.encoder.to(memory_format=torch.channels_last)
     network.encoder.checkpointed = config.activation_checkpointing
-    if config.compile and not no_compiler(world.device):
+    if config.compile and not no_compiler(distributed.device):
         network.encoder.compile(dynamic=False if one_length else None)
     return network
 
@@ -96,19 +98,19 @@ def no_compiler(device: torch.device) -> str:
     return ""
 
 
-def distribute(network: nn.Module, world: World) -> nn.Module:
+def distribute(network: nn.Module, distributed: DistributedContext) -> nn.Module:
     """Return what to call in place of ``network``: gradients become means over all processes, sent while
     others are still computed.
     """
-    if world.size == 1:
+    if distributed.size == 1:
         return network
-    devices = [world.device] if world.device.type == "cuda" else None
+    devices = [distributed.device] if distributed.device.type == "cuda" else None
     return DistributedDataParallel(
         network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
     )
 
 
-def gradients_kept_here(network: nn.Module, here: bool):
+def no_sync(network: nn.Module, here: bool):
     """Return the context of a pass whose gradients are not sent to the other processes yet: only the last of
     a step's are.
     """

@@ -1,4 +1,4 @@
-"""A shelf of the bank: recordings of one list, one after another in one tensor on the device."""
+"""A pool of the augmentation data: recordings of one list, one after another in one tensor on the device."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +10,7 @@ from pydino.base import keyed_integers, keyed_permutation
 from .recordings import Piece
 
 
-class Shelf:
+class WaveformPool:
     """All the recordings of a list, or a choice of pieces of them, another one each generation.
 
     A recording shorter than the longest run that may be asked for is stored repeated, so that any wanted run
@@ -120,7 +120,7 @@ class Shelf:
             length: at most ``longest``.
         """
         if length > self._longest:
-            raise ValueError(f"{length} samples are more than the {self._longest} that the bank was made for")
+            raise ValueError(f"{length} samples are more than the {self._longest} that the pool was made for")
         offsets, lengths = self._tables[self._half]
         index = np.floor(which * len(lengths)).astype(np.int64)
         room = np.where(lengths[index] >= length, lengths[index] - length + 1, lengths[index])

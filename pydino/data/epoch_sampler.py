@@ -13,7 +13,7 @@ import numpy as np
 from pydino.base import UserError, keyed_integers, keyed_permutation, purpose
 
 
-class Order:
+class EpochSampler:
     """Utterances by step.
 
     Args:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from pydino.base import UserError, end_with_parent
 
 
-class World:
+class DistributedContext:
     """Rank, number of processes, device, and the few sums that a step needs.
 
     Args:
@@ -107,15 +107,17 @@ class World:
         dist.all_gather_object(items, item, group=self._signals)
         return items
 
-    def any_later(self, flag: bool) -> "Later":
+    def any_process(self, flag: bool) -> "PendingFlag":
         """Ask whether the flag is up in any process; the answer comes while other work goes on."""
         if self.size == 1:
-            return Later(flag)
+            return PendingFlag(flag)
         votes = torch.tensor([int(flag)])
-        return Later(votes, dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._signals, async_op=True))
+        return PendingFlag(
+            votes, dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._signals, async_op=True)
+        )
 
 
-class Later:
+class PendingFlag:
     """An answer that may still be on its way."""
 
     def __init__(self, value, work=None):

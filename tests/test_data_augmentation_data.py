@@ -1,5 +1,5 @@
-"""The bank of noises and rooms: what lies in it, that its content is a function of the step, and what it says
-when something is wrong.
+"""The augmentation data of noises and rooms: what lies in it, that its content is a function of the step, and
+what it says when something is wrong.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ import torch
 
 from pydino.audio import FbankConfig
 from pydino.base import UserError
-from pydino.data import bank as bank_module
-from pydino.data.bank import Bank, BankConfig, _share
-from pydino.data.shelf import Shelf, runs
+from pydino.data import augmentation_data as bank_module
+from pydino.data.augmentation_data import AugmentationData, AugmentationDataConfig, _share
+from pydino.data.waveform_pool import WaveformPool, runs
 
 RATE = 16000
 OPTIONS = FbankConfig(dither=0.0, allow_downsample=True)
@@ -36,7 +36,7 @@ def ramp(first, samples):
 
 
 def make(config, longest=0.05, seed=0, options=OPTIONS):
-    return Bank(config, options, longest, seed, "cpu")
+    return AugmentationData(config, options, longest, seed, "cpu")
 
 
 def uniform(n, seed=0):
@@ -45,10 +45,12 @@ def uniform(n, seed=0):
 
 def test_all_is_held_where_it_fits_and_runs_are_of_one_recording(tmp_path):
     lengths = (5000, 300, 2400)
-    config = BankConfig(noise=write_list(tmp_path, "n", [ramp(10000 * i, n) for i, n in enumerate(lengths)]))
-    bank = make(config)
-    bank.advance(0)
-    taken = bank.noises["noise"].take(uniform(600), uniform(600, 1), 800)
+    config = AugmentationDataConfig(
+        noise=write_list(tmp_path, "n", [ramp(10000 * i, n) for i, n in enumerate(lengths)])
+    )
+    augmentation_data = make(config)
+    augmentation_data.advance(0)
+    taken = augmentation_data.noises["noise"].take(uniform(600), uniform(600, 1), 800)
     assert taken.dtype == torch.int16 and taken.shape == (600, 800)
     which = (taken[:, 0] // 10000).long()
     assert (which.bincount() - 200).abs().max() < 50  # each recording as often as the others
@@ -65,12 +67,12 @@ def test_all_is_held_where_it_fits_and_runs_are_of_one_recording(tmp_path):
 def test_responses_begin_with_the_direct_path_at_one_and_end_with_the_longest(tmp_path):
     response = np.concatenate([np.zeros(37), [-0.4], 0.2 * 0.999 ** np.arange(20000)])
     short = np.concatenate([np.zeros(5), [0.3, 0.1]])
-    config = BankConfig(
-        rooms={"small": write_list(tmp_path, "r", [response, short], channels=3)}, room_seconds=0.25
+    config = AugmentationDataConfig(
+        rirs={"small": write_list(tmp_path, "r", [response, short], channels=3)}, rir_seconds=0.25
     )
-    bank = make(config)
-    assert bank.room_length == 4000
-    taken = bank.rooms["small"].take(np.array([0.0, 0.6]), np.zeros(2), 4000).float()
+    augmentation_data = make(config)
+    assert augmentation_data.rir_length == 4000
+    taken = augmentation_data.rirs["small"].take(np.array([0.0, 0.6]), np.zeros(2), 4000).float()
     assert taken[0, 0] == 1 and taken[1, 0] == 1
     assert torch.allclose(
         taken[0, 1:], torch.from_numpy(-0.5 * 0.999 ** np.arange(3999)).float(), rtol=2e-3, atol=1e-4
@@ -80,7 +82,7 @@ def test_responses_begin_with_the_direct_path_at_one_and_end_with_the_longest(tm
 
 def test_other_rates_are_resampled_where_that_is_allowed(tmp_path):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)
-    config = BankConfig(music=write_list(tmp_path, "m", [tone], rate=48000))
+    config = AugmentationDataConfig(music=write_list(tmp_path, "m", [tone], rate=48000))
     taken = make(config).noises["music"].take(np.zeros(1), np.zeros(1), 1000)[0].double() / 32768
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(1000) / RATE)
     assert np.abs(taken.numpy() - expected)[100:].max() < 1e-3
@@ -94,22 +96,22 @@ def large(tmp_path):
     rng = np.random.default_rng(0)
     noise = write_list(tmp_path, "n", [rng.uniform(-0.5, 0.5, 40000) for _ in range(10)])
     speech = write_list(tmp_path, "s", [rng.uniform(-0.5, 0.5, 3000)])
-    rooms = write_list(tmp_path, "r", [np.array([1.0, 0.01 * i]) for i in range(60)])
-    return BankConfig(
+    rirs = write_list(tmp_path, "r", [np.array([1.0, 0.01 * i]) for i in range(60)])
+    return AugmentationDataConfig(
         noise=noise,
         speech=speech,
-        rooms={"small": rooms},
+        rirs={"small": rirs},
         gigabytes=4e-4,
         refresh_steps=10,
-        room_seconds=0.125,
+        rir_seconds=0.125,
     )
 
 
-def content(bank):
+def content(augmentation_data):
     """What could be taken at this moment."""
-    noise = bank.noises["noise"].take(uniform(40), uniform(40, 1), 700)
-    rooms = bank.rooms["small"].take(uniform(40), uniform(40), bank.room_length)[:, 1]
-    return noise, rooms
+    noise = augmentation_data.noises["noise"].take(uniform(40), uniform(40, 1), 700)
+    rirs = augmentation_data.rirs["small"].take(uniform(40), uniform(40), augmentation_data.rir_length)[:, 1]
+    return noise, rirs
 
 
 def same(one, other):
@@ -138,49 +140,49 @@ def test_what_is_held_is_a_function_of_the_step(large, monkeypatch):
 
 def test_a_choice_fits_into_half_its_share_and_takes_every_recording_before_any_again(large, monkeypatch):
     monkeypatch.setattr(bank_module, "PIECE_SECONDS", 0.5)
-    shelf = make(large).noises["noise"]
-    assert shelf.rotates
+    pool = make(large).noises["noise"]
+    assert pool.rotates
     for generation in range(4):
-        chosen = shelf.chosen(generation)
+        chosen = pool.chosen(generation)
         times = np.unique([piece.path for piece in chosen], return_counts=True)[1]
         assert times.max() - (times.min() if len(times) == 10 else 0) <= 1
         assert all(0 <= piece.first <= 40000 - piece.length for piece in chosen)
         # half a second each, and half of a quarter of the budget or so
         assert 4 < len(chosen) <= 1e5 / (8000 * 2)
-    starts = {piece.first for generation in range(4) for piece in shelf.chosen(generation)}
+    starts = {piece.first for generation in range(4) for piece in pool.chosen(generation)}
     assert len(starts) > 10
 
 
 def test_the_next_generation_is_read_while_this_one_is_in_use(large, monkeypatch):
     monkeypatch.setattr(bank_module, "PIECE_SECONDS", 0.5)
-    load, loaded = Shelf.load, []
+    load, loaded = WaveformPool.load, []
     monkeypatch.setattr(
-        Shelf,
+        WaveformPool,
         "load",
         lambda self, generation, *a, **k: (loaded.append(generation), load(self, generation, *a, **k)),
     )
-    bank = make(large)
+    augmentation_data = make(large)
     loaded.clear()
-    bank.advance(0)
-    before = content(bank)
-    bank._next.wait()
-    # two shelves; the next generation is there, and this one untouched
-    assert loaded == [0, 0, 1, 1] and same(content(bank), before)
-    bank.advance(10)
-    bank._next.wait()
+    augmentation_data.advance(0)
+    before = content(augmentation_data)
+    augmentation_data._next.wait()
+    # two pools; the next generation is there, and this one untouched
+    assert loaded == [0, 0, 1, 1] and same(content(augmentation_data), before)
+    augmentation_data.advance(10)
+    augmentation_data._next.wait()
     assert loaded == [0, 0, 1, 1, 2, 2]
 
 
 def test_errors_of_the_reading_thread_come_out_at_the_swap(large, monkeypatch):
     monkeypatch.setattr(bank_module, "PIECE_SECONDS", 0.5)
-    bank = make(large)
-    bank.advance(0)
-    bank._next.wait()
+    augmentation_data = make(large)
+    augmentation_data.advance(0)
+    augmentation_data._next.wait()
     for line in open(large.noise, encoding="utf-8"):
         open(line.split()[1], "wb").close()
-    bank.advance(10)  # was read before they broke
+    augmentation_data.advance(10)  # was read before they broke
     with pytest.raises(UserError, match="empty"):
-        bank.advance(20)
+        augmentation_data.advance(20)
 
 
 def test_shares_of_the_budget():
@@ -195,16 +197,20 @@ def test_runs_are_gathered_by_row():
     )
 
 
-@pytest.mark.parametrize("name", ["noise", "rooms"])
+@pytest.mark.parametrize("name", ["noise", "rirs"])
 def test_messages_about_lists(tmp_path, name):
     def of(path):
-        return BankConfig(noise=str(path)) if name == "noise" else BankConfig(rooms={"small": str(path)})
+        return (
+            AugmentationDataConfig(noise=str(path))
+            if name == "noise"
+            else AugmentationDataConfig(rirs={"small": str(path)})
+        )
 
-    what = {"noise": "noise", "rooms": r"rooms\.small"}[name]
-    with pytest.raises(UserError, match=f"bank, {what}.*missing.scp"):
+    what = {"noise": "noise", "rirs": r"rooms\.small"}[name]
+    with pytest.raises(UserError, match=f"augmentation_data.{what}.*missing.scp"):
         make(of(tmp_path / "missing.scp"))
     (tmp_path / "empty.scp").write_text("")
-    with pytest.raises(UserError, match=f"bank, {what}.*empty"):
+    with pytest.raises(UserError, match=f"augmentation_data.{what}.*empty"):
         make(of(tmp_path / "empty.scp"))
     (tmp_path / "pipe.scp").write_text("a sox a.wav -t wav - |\n")
     with pytest.raises(UserError, match="not a plain file"):
@@ -220,10 +226,10 @@ def test_a_budget_for_less_than_two_pieces_is_refused(large):
     with pytest.raises(UserError, match="gigabytes: 1e-05.*too little"):
         make(large)
     with pytest.raises(ValueError, match="refresh_steps must be above 0"):
-        BankConfig(refresh_steps=0)
+        AugmentationDataConfig(refresh_steps=0)
 
 
 def test_more_than_the_longest_cannot_be_had(tmp_path):
-    bank = make(BankConfig(noise=write_list(tmp_path, "n", [ramp(0, 5000)])))
+    augmentation_data = make(AugmentationDataConfig(noise=write_list(tmp_path, "n", [ramp(0, 5000)])))
     with pytest.raises(ValueError, match="longest|made for"):
-        bank.noises["noise"].take(np.zeros(1), np.zeros(1), 3000)
+        augmentation_data.noises["noise"].take(np.zeros(1), np.zeros(1), 3000)
