@@ -1,12 +1,12 @@
-"""Speed of a training step: this project against the naive step (benchmarks/naive.py), in the same run on the
-same steps.
+"""Speed of a training step: this project beside the naive step (benchmarks/naive.py), in one run on the same
+steps.
 
     python3 benchmarks/train_step.py [--config YAML] [--data DIR] [--steps N] [--ngpu 0|1] [--naive false]
     [--roofline true] [--json FILE]
 
-Blocks of steps alternate between the two, so that a busy machine hurts both alike; what counts are medians
-over blocks, and the ratio is the median of the blocks' ratios. The clock of a block runs from before anything
-is read until the device is done; on a GPU it starts after some steps, when the readers are up. Then some of
+Blocks of steps alternate between the two, so that other work on the machine affects both alike; speeds are
+medians over blocks, and the ratio is the median of the blocks' ratios. A block is timed from before its first
+batch is read until the device is idle; on a GPU after some steps of warm-up. Then some of
 our steps are timed part by part, in milliseconds, on a GPU by events. With --naive false ours is measured
 alone, in fewer blocks.
 
@@ -45,7 +45,7 @@ PARTS = ("views", "teacher forward", "student forward", "loss", "backward", "upd
 
 
 class Ours:
-    """Our step, put together as ``pydino train-dino`` does it."""
+    """Our step, assembled as the training verb does it."""
 
     def __init__(self, config, data: Path, distributed: DistributedContext, workers: int):
         self.config, self.distributed, self.workers = config, distributed, workers
@@ -105,7 +105,7 @@ class Naive:
 
 
 def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device) -> float:
-    """Return how long the steps ``first`` to ``last`` - 1 take; ``uncounted`` more go before them."""
+    """Return the seconds of the steps ``first`` to ``last`` - 1, after ``uncounted`` steps of warm-up."""
     began = time.perf_counter()
     for number, _ in enumerate(side(first - uncounted, last), 1):
         if number == uncounted:
@@ -116,7 +116,7 @@ def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -154,7 +154,7 @@ class Stopwatch:
         self._device, self._marks = device, []
 
     def mark(self, name: str) -> None:
-        """Say that ``name`` has been going on since the last mark."""
+        """Attribute the time since the last mark to ``name``."""
         if self._device.type == "cuda":
             now = torch.cuda.Event(enable_timing=True)
             now.record()
@@ -163,7 +163,7 @@ class Stopwatch:
         self._marks.append((name, now))
 
     def milliseconds(self) -> dict[str, float]:
-        """Return the time of each part since the first mark, and start anew."""
+        """Return the time of each part since the first mark, and reset."""
         wait(self._device)
         parts: dict[str, float] = {}
         for (_, before), (name, now) in zip(self._marks, self._marks[1:], strict=False):

@@ -188,6 +188,28 @@ def test_gradients_are_finite_and_everywhere(config, half):
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@every_encoder
+def test_a_gpu_computes_what_the_cpu_does(config):
+    encoder, x = (
+        built(config if config["name"] == "tdnn" else {**config, "dropout": 0.0}),
+        torch.randn(4, 40, 20),
+    )
+    results = []
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        for device in ("cpu", "cuda"):
+            encoder.zero_grad()
+            encoder.to(device)
+            y = encoder(x.to(device))
+            y.square().mean().backward()
+            results.append({"y": y, **{name: p.grad for name, p in encoder.named_parameters()}})
+            results[-1] = {name: value.detach().cpu().clone() for name, value in results[-1].items()}
+    cpu, gpu = results
+    for name, expected in cpu.items():
+        assert (gpu[name] - expected).norm() <= 1e-3 * expected.norm() + 1e-5, name
+
+
 @pytest.mark.parametrize("config", [SMALL[1], SMALL[3], SMALL[4]], ids=lambda config: config["name"])
 def test_statistics_are_float32_under_autocast(config):
     encoder = built(config)

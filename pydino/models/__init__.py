@@ -1,5 +1,8 @@
 """Encoders, pooling, heads: tensors in, tensors out. An encoder maps (B, T, F) features to (B, D) embeddings,
 not normalised; :class:`Encoder` is their base class.
+
+A new encoder is a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
+number of features, and a line in ENCODERS.
 """
 
 from dataclasses import asdict
