@@ -360,7 +360,7 @@ def train_and_save(
 ) -> None:
     """Train to the end and write the model folders EXP/ROLE."""
     dataset, config = views.sampler.dataset, run.config
-    check_lengths(views.sampler, method.student.encoder.min_frames)
+    check_lengths(views.sampler, method.student.encoder.min_input)
     if distributed.first:
         claim(run)
         hours = dataset.lengths.sum() * run.front_end.feature_options().frame_shift / 1000 / 3600
