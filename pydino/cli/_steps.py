@@ -129,7 +129,7 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
     step.begin()
     submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
     if not step.mark.exists():
-        raise UserError(f"the job ended well but wrote no {step.mark}; look at {log_file}")
+        raise UserError(f"the job ended well but wrote no {step.mark}; see {log_file}, or run the step again")
     log(last_message(log_file, verb))
 
 

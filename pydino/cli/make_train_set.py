@@ -59,7 +59,7 @@ def steps(args) -> list[Step]:
             args.target,
             version=2,
             options={
-                "min_duration": args.min_duration,
+                "min_duration": f"{args.min_duration:g}",
                 "keep_silence": args.keep_silence,
                 "name": args.name,
             },
