@@ -40,9 +40,11 @@ def add_arguments(parser):
 
 def run(args):
     (step,) = steps(args)
-    if not step.is_done():
-        with step:
-            _make(args)
+    if step.is_done():
+        return
+    refuse_to_overwrite(Path(args.target), [Path(source) for source in args.sources])
+    with step:
+        _make(args)
 
 
 def steps(args) -> list[Step]:
@@ -75,7 +77,6 @@ def _make(args) -> None:
     if args.min_duration < 0:
         raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
     conf = common_configuration(sources, keep_silence=args.keep_silence)
-    refuse_to_overwrite(target, sources)
     features, vad, frames, durations, dropped, origins = {}, {}, {}, {}, {}, {}
     for source in sources:
         source_features, source_frames = (
