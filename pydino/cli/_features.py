@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pydino.audio import KINDS, check_rate, num_frames, read_audio, resample
-from pydino.base import UserError, load_config, log, utterance_hash
+from pydino.base import UserError, config_to_dict, load_config, log, utterance_hash
 from pydino.cli._parts import Report, file_stem, report_path, take
 from pydino.kaldi import ArchiveWriter, read_table
 
@@ -77,7 +77,8 @@ def compute(args, kind: str) -> None:
     todo = take(utterances(args.data), args.part)
     stem = f"{args.ark_dir}/{file_stem(kind, args.data)}"
     energy_stem = f"{args.ark_dir}/energy_{kind}_{Path(args.data).resolve().name}"
-    report = Report(utterances=len(todo))
+    report = Report(utterances=len(todo), config=config_to_dict(config))
+    report.frame_shift = config.window_shift / config.sample_frequency
     began = time.monotonic()
     with (
         ArchiveWriter(

@@ -5,7 +5,7 @@ dropped.
 from collections import Counter
 from pathlib import Path
 
-from pydino.base import UserError, dump_config, load_config, log, warn, write_text
+from pydino.base import UserError, dump_config, log, warn, write_text
 from pydino.cli._parts import Report, file_stem, report_path
 from pydino.kaldi import read_table
 from pydino.kaldi.objects import read_header
@@ -20,8 +20,6 @@ def gather(args, kind: str) -> None:
         UserError: a part is not what its job wrote, or more than ``args.max_drop`` was dropped; DATA then
             stays as it was.
     """
-    from pydino.audio import KINDS, VadConfig
-
     numbers = range(1, args.nj + 1)
     reports = [Report.read(report_path(args.log_dir, kind, args.data, n)) for n in numbers]
     total, kept = sum(r.utterances for r in reports), sum(len(r.frames) for r in reports)
@@ -30,8 +28,7 @@ def gather(args, kind: str) -> None:
     for stem_of_part in (stem,) if kind == "vad" else (f"energy_{stem.removeprefix('raw_')}", stem):
         for number, report in zip(numbers, reports, strict=True):
             _check_part(f"{args.ark_dir}/{stem_of_part}.{number}", report, number)
-    overrides = [] if kind == "vad" or args.channel is None else [f"channel={args.channel}"]
-    config = load_config(VadConfig if kind == "vad" else KINDS[kind][0], args.config, overrides)
+    config = reports[0].config
     if kind == "vad":
         _concatenate([f"{args.ark_dir}/{stem}.{n}.scp" for n in numbers], f"{args.data}/vad.scp")
         frames = sum(sum(r.frames.values()) for r in reports)
@@ -42,11 +39,11 @@ def gather(args, kind: str) -> None:
     else:
         name = stem.removeprefix("raw_")
         _concatenate([f"{args.ark_dir}/energy_{name}.{n}.scp" for n in numbers], f"{args.data}/energy.scp")
-        _write_counts(args.data, reports, config.window_shift / config.sample_frequency)
-        for other in set(KINDS) - {kind}:  # conf/ records what feats.scp holds
+        _write_counts(args.data, reports, reports[0].frame_shift)
+        for other in {"fbank", "mfcc"} - {kind}:  # conf/ records what feats.scp holds
             Path(f"{args.data}/conf/{other}.yaml").unlink(missing_ok=True)
         _concatenate([f"{args.ark_dir}/{stem}.{n}.scp" for n in numbers], f"{args.data}/feats.scp")
-        _log_resampled(reports, total, args.data, int(config.sample_frequency))
+        _log_resampled(reports, total, args.data, int(config["sample_frequency"]))
         outcome = f"{sum(sum(r.frames.values()) for r in reports)} frames"
     dump_config(config, f"{args.data}/conf/{kind}.yaml")
     log(f"{args.data}: {total} utterances in, {kept} out, {total - kept} dropped; {outcome}")

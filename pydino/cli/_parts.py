@@ -48,6 +48,8 @@ class Report:
     resampled: dict[str, int] = field(default_factory=dict)  # utterances by original rate
     voiced: int = 0  # frames
     unvoiced: list[str] = field(default_factory=list)  # utterances with no voiced frame
+    config: dict = field(default_factory=dict)  # every option as it was used
+    frame_shift: float = 0.0  # seconds
 
     def write(self, path) -> None:
         """Write as JSON."""

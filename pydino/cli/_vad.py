@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pydino.audio import KINDS, VadConfig, energy_vad
-from pydino.base import UserError, load_config, log, warn
+from pydino.base import UserError, config_to_dict, load_config, log, warn
 from pydino.cli._parts import Report, file_stem, report_path, take
 from pydino.kaldi import ArchiveWriter, read_object, read_table
 
@@ -19,7 +19,7 @@ def compute(args) -> None:
     index, count = args.part
     todo = take(list(read_table(table).items()), args.part)
     stem = f"{args.ark_dir}/{file_stem('vad', args.data)}.{index}"
-    report = Report(utterances=len(todo))
+    report = Report(utterances=len(todo), config=config_to_dict(config))
     with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as out:
         for key, rxfilename in todo:
             energy = np.asarray(read_object(rxfilename), dtype=np.float32)

@@ -106,6 +106,7 @@ def _call(model: str, one: Embedded) -> str:
 
 
 def steps(args) -> list[Step]:
+    """Return one step for each set."""
     check_files(*(f"{args.model}/{name}" for name in ("config.yaml", "model.safetensors")))
     return [_step(args, one) for one in _sets(args)]
 

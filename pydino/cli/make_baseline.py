@@ -34,6 +34,7 @@ def run(args):
 
 
 def steps(args) -> list[Step]:
+    """Return the step."""
     folder, like = Path(args.folder), args.like
     conf = [Path(args.data) / "conf" / f"{name}.yaml" for name in ("fbank", "mfcc", "vad")]
     configs = [] if not like else [f"{like}/config.yaml" if Path(like).is_dir() else like]

@@ -48,6 +48,7 @@ def run(args):
 
 
 def steps(args) -> list[Step]:
+    """Return the step."""
     target, reads, after = Path(args.target), [], []
     for source in map(Path, args.sources):
         names = ["feats.scp", "utt2num_frames", "wav.scp", "segments", "conf/fbank.yaml", "conf/mfcc.yaml"]

@@ -58,6 +58,7 @@ def run(args):
 
 
 def steps(args) -> list[Step]:
+    """Return the step."""
     xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
     reads = [xvectors / "xvector.scp", args.labels, *([args.utt2spk] if args.utt2spk else [])]
     check_files(*reads)

@@ -49,6 +49,7 @@ def run(args):
 
 
 def steps(args) -> list[Step]:
+    """Return the step."""
     if args.lda_dim < 1 or args.num_em_iters < 1:
         raise UserError("--lda-dim and --num-em-iters must be 1 or more")
     xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
