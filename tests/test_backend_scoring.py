@@ -1,10 +1,10 @@
-"""Cosine, treatments and PLDA scores: numbers worked out by hand, and what must not change them."""
+"""Cosine, centring and PLDA scores: numbers worked out by hand, and what must not change them."""
 
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from pydino.backend import cosine_features, fit_treatment, normalise_length, score_pairs, train_plda
+from pydino.backend import cosine_features, fit_centring, normalise_length, score_pairs, train_plda
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,14 @@ def test_blocks_do_not_show(monkeypatch):
 
 
 def test_centring_takes_the_training_mean_off():
-    treatment = fit_treatment("centred", np.array([[1.0, 2.0], [3.0, 6.0]]))
-    np.testing.assert_allclose(treatment(np.array([[2.0, 5.0]])), [[0.0, 1.0]])
-    assert fit_treatment("raw")(np.array([[2.0, 5.0]])).tolist() == [[2.0, 5.0]]
+    centring = fit_centring("centred", np.array([[1.0, 2.0], [3.0, 6.0]]))
+    np.testing.assert_allclose(centring(np.array([[2.0, 5.0]])), [[0.0, 1.0]])
+    assert fit_centring("raw")(np.array([[2.0, 5.0]])).tolist() == [[2.0, 5.0]]
 
 
 def test_whitened_training_embeddings_have_unit_covariance(speakers):
     vectors, _ = speakers
-    white = fit_treatment("whitened", vectors)(vectors)
+    white = fit_centring("whitened", vectors)(vectors)
     np.testing.assert_allclose(white.T @ white / len(white), np.eye(5), atol=1e-10)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-10)
 
@@ -73,7 +73,7 @@ def test_whitened_cosines_do_not_depend_on_an_affine_map(speakers):
     mixing = np.random.default_rng(1).standard_normal((5, 5))
     cosines = []
     for x in (vectors, vectors @ mixing + 7):
-        left, right = cosine_features(*(2 * [fit_treatment("whitened", x)(x)]))
+        left, right = cosine_features(*(2 * [fit_centring("whitened", x)(x)]))
         cosines.append(left @ right.T)
     np.testing.assert_allclose(cosines[0], cosines[1], atol=1e-8)
 
@@ -81,22 +81,22 @@ def test_whitened_cosines_do_not_depend_on_an_affine_map(speakers):
 def test_whitening_leaves_out_dimensions_without_variance(speakers):
     vectors, _ = speakers
     padded = np.hstack([vectors, np.full((len(vectors), 2), 3.0)])
-    treatment = fit_treatment("whitened", padded)
-    assert treatment.projection.shape == (5, 7)
+    centring = fit_centring("whitened", padded)
+    assert centring.projection.shape == (5, 7)
     off = padded[:4].copy()
     off[:, 5] += 1.0  # what training never saw must not count
-    np.testing.assert_allclose(treatment(off), treatment(padded[:4]), atol=1e-8)
-    few = fit_treatment("whitened", vectors[:3])
+    np.testing.assert_allclose(centring(off), centring(padded[:4]), atol=1e-8)
+    few = fit_centring("whitened", vectors[:3])
     assert few.projection.shape[0] == 2
 
 
-def test_treatments_refuse_what_they_cannot_learn_from():
+def test_centring_refuses_what_it_cannot_be_estimated_from():
     with pytest.raises(ValueError, match="all the same"):
-        fit_treatment("whitened", np.full((5, 3), 0.1, dtype=np.float32))
+        fit_centring("whitened", np.full((5, 3), 0.1, dtype=np.float32))
     with pytest.raises(ValueError, match="training embeddings"):
-        fit_treatment("centred")
-    with pytest.raises(ValueError, match="unknown treatment"):
-        fit_treatment("whitend", np.eye(3))
+        fit_centring("centred")
+    with pytest.raises(ValueError, match="unknown centring"):
+        fit_centring("whitend", np.eye(3))
 
 
 def test_plda_scores_are_the_ratio_of_gaussians(speakers):

@@ -8,6 +8,7 @@ import pytest
 
 from pydino.base import (
     ConfigError,
+    Step,
     UserError,
     atomic_open,
     config_from_dict,
@@ -149,6 +150,47 @@ def test_mark_follows_the_mark_before(tmp_path, monkeypatch):
     assert why_not_done("second", ingredients(after=["first"])) == ""
     write_mark("first", ingredients(settings={"a": 2}))
     assert "first" in why_not_done("second", ingredients(after=["first"]))
+
+
+def test_a_step_leaves_its_mark_only_when_its_work_ends_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYDINO_FORCE", raising=False)
+    write_text("a.scp", "x 1\n")
+
+    def step(**options):
+        return Step(
+            "m",
+            "out",
+            options={"dim": 3, "flag": True, **options},
+            reads=["a.scp"],
+            optional=["b"],
+            after=["b"],
+            removes=["out.scp"],
+            outputs=["out"],
+        )
+
+    assert step().reason() == "not done yet" and not step().is_done()
+    with pytest.raises(ZeroDivisionError), step():
+        write_text("out", "x")
+        raise ZeroDivisionError
+    assert step().reason() == "not done yet"
+    with pytest.raises(UserError, match="nowhere was not made"), step() as broken:
+        broken.outputs.append("nowhere")
+    write_text("out.scp", "points into an earlier out")
+    with step() as run:
+        assert not (tmp_path / "out.scp").exists() and not (tmp_path / "m").exists()
+        write_text("more", "y")
+        run.outputs.append("more")
+    assert step().reason() == "" and step().is_done()
+    assert step(flag=False).reason() == "option flag changed"
+    assert step().digest != step(dim=4).digest == step(dim="4").digest
+    write_text("more", "longer")
+    assert step().reason() == "more has another size"
+    write_text("more", "y")
+    write_mark("b", {"format version": "1"})  # an optional file and a mark that appear later
+    assert step().reason() == "b is new"
+    with pytest.raises(UserError, match="cannot read nowhere"):
+        Step("m", "out", reads=["nowhere"])
 
 
 def test_keyed_draws_are_uniform_and_independent_of_grouping():

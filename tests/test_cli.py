@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydino.cli import main, verbs
+from pydino.cli import Parser, boolean, main, verbs
 
 
 # which reads its options itself
@@ -29,6 +29,53 @@ def test_the_nearest_option_and_the_nearest_verb_are_named(capsys):
     assert "(did you mean '--device'?)" in capsys.readouterr().err
     assert main(["embd"]) == 1
     assert "(did you mean 'embed'?)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def parser():
+    parser = Parser(prog="make-things", allow_abbrev=False)
+    parser.add_argument("--num-jobs", type=int, default=4)
+    parser.add_argument("--compress", type=boolean, default=False)
+    parser.add_argument("--cmd", default="run_local.sh")
+    parser.add_argument("data", nargs="*")
+    return parser
+
+
+@pytest.mark.parametrize(
+    "words, num_jobs, compress, data",
+    [
+        (["--num-jobs", "8", "a"], 8, False, ["a"]),
+        (["--num_jobs=8", "--compress", "false", "a"], 8, False, ["a"]),
+        (["--num_jobs", "-1", "--compress", "true", "data dir"], -1, True, ["data dir"]),
+        (["--compress", "--num-jobs", "8", "a"], 8, True, ["a"]),
+        (["a", "--compress"], 4, True, ["a"]),
+        (["--", "--num_jobs", "8"], 4, False, ["--num_jobs", "8"]),
+    ],
+)
+def test_options_are_spelt_as_in_kaldis_scripts(parser, words, num_jobs, compress, data):
+    args = parser.parse_args(words)
+    assert (args.num_jobs, args.compress, args.data, args.arguments) == (num_jobs, compress, data, words)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--num-jobs"], "option --num-jobs needs a value"),
+        (["--num-jobs", "--cmd", "x"], "option --num-jobs needs a value, but the option --cmd follows"),
+        (["--compress", "yes"], "expected true or false, got 'yes'"),
+        (["--compress=1"], "expected true or false, got '1'"),
+        (["--cmd", ""], "empty argument to --cmd option"),
+        (["--cmd="], "empty argument to --cmd option"),
+        (["--num_job", "3"], "unknown option '--num_job' (did you mean '--num-jobs'?)"),
+        (["-j", "4"], "unknown option '-j'"),
+    ],
+)
+def test_mistakes_in_options_are_named(parser, capsys, words, said):
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(words)
+    assert stopped.value.code == 1 and f"make-things: {said}" in capsys.readouterr().err.replace(
+        "argument --compress: ", ""
+    )
 
 
 def test_after_two_dashes_nothing_is_an_option(capsys):

@@ -89,6 +89,8 @@ def test_figures_equal_those_of_extraction_and_scoring(data, tmp_path):
             main(
                 [
                     "extract-embeddings",
+                    "--part",
+                    "1/1",
                     str(exp / f"snapshots/epoch0010/{role}"),
                     str(data),
                     str(tmp_path / role),

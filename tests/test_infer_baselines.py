@@ -137,6 +137,6 @@ def test_the_step_makes_it_once(data, training, tmp_path):
         tmp_path / "exp/seed0/model",
     ]
     first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2))
-    assert first.returncode == 0 and "succeeded" in first.stderr, first.stderr
+    assert first.returncode == 0 and "untrained, 12 dimensions" in first.stderr, first.stderr
     assert second.returncode == 0 and "up to date" in second.stderr, second.stderr
     assert pydino.load(tmp_path / "exp/seed0/model").config.method == "untrained"

@@ -14,6 +14,7 @@ from test_infer_embed import RATE, speech
 from test_infer_model_folder import configuration, tdnn
 
 from pydino.cli import main
+from pydino.cli._extraction import part_of_each
 from pydino.infer import save_model
 from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
 
@@ -35,28 +36,11 @@ def make_data(data, lengths=LENGTHS):
         yaml.safe_dump({k: v for k, v in config["features"].items() if k != "kind"} | {"energy_floor": 1.0})
     )
     (data / "vad.yaml").write_text(yaml.safe_dump(config["vad"]))
-    (data / "log").mkdir()
-    for kind in ("fbank", "vad"):
+    for verb, kind in (("make-fbank", "fbank"), ("compute-vad", "vad")):
         compress = ["--compress", "false"] if kind == "fbank" else []
-        common = ["--config", str(data / f"{kind}.yaml")]
+        call = [verb, "--nj", "1", f"--{kind}-config", str(data / f"{kind}.yaml"), *compress]
         assert (
-            main([f"compute-{kind}", *common, *compress, str(data), str(data / "ark"), str(data / "log")])
-            == 0
-        )
-        assert (
-            main(
-                [
-                    "gather-features",
-                    *common,
-                    "--jobs",
-                    "1",
-                    kind,
-                    str(data),
-                    str(data / "ark"),
-                    str(data / "log"),
-                ]
-            )
-            == 0
+            main([*call, "--cmd", f"{ROOT}/utils/run_local.sh", str(data), f"{data}/log", f"{data}/ark"]) == 0
         )
 
 
@@ -83,6 +67,12 @@ def extracted(place):
     done = step(place, "--nj", "3", "teacher", "data/test", "exp/xvectors_test")
     assert done.returncode == 0, done.stderr
     return place / "exp/xvectors_test"
+
+
+def one_part(place, data, out, *options):
+    """What a job of the step runs, in this process; returns the exit status."""
+    where = [str(place / "teacher"), str(data), str(place / out)]
+    return main(["extract-embeddings", "--part", "1/1", *options, *where])
 
 
 def embeddings(place, folder):
@@ -113,6 +103,10 @@ def test_the_step_leaves_what_others_rely_on(place, extracted):
     assert meta == {
         "model": "dino",
         "role": "teacher",
+        "encoder": "tdnn",
+        "system": "",
+        "model_labels": "none",
+        "varied": {},
         "seed": 0,
         "train_set": "train_ssl",
         "data": "test",
@@ -141,24 +135,57 @@ def test_kept_silence_needs_no_vad_and_is_another_embedding(place, extracted, ca
     (data / "conf").mkdir()
     for name in ("feats.scp", "utt2spk", "conf/fbank.yaml"):
         (data / name).write_text((place / "data/test" / name).read_text())
-    assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/x")]) == 1
+    assert one_part(place, data, "exp/x") == 1
     assert "run steps/compute_vad.sh" in capsys.readouterr().err
-    assert (
-        main(
-            [
-                "extract-embeddings",
-                "--keep-silence",
-                "true",
-                str(place / "teacher"),
-                str(data),
-                str(place / "exp/x"),
-            ]
-        )
-        == 0
-    )
+    assert one_part(place, data, "exp/x", "--keep-silence", "true") == 0
     kept = dict(read_scp_objects(place / "exp/x/xvector.1.scp"))
     removed = embeddings(place, extracted)
     assert not np.allclose(kept["utt0"], removed["utt0"], atol=1e-3)
+
+
+def test_one_call_embeds_all_sets_and_redoes_only_what_is_out_of_date(place, extracted):
+    copy_of(place, "other")
+    arguments = ["--nj", "2", "teacher", "data/test", "exp/many/x_test", "data/other", "exp/many/x_other"]
+    arguments += ["--with-silence", "data/test", "exp/many/x_silence"]
+    done = step(place, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert sorted(log.name for log in (place / "exp/many").rglob("extract.*.log")) == [
+        "extract.1.log",
+        "extract.2.log",
+    ]
+    one = (extracted / "xvector.ark").read_bytes()
+    for name in ("x_test", "x_other"):
+        assert (place / f"exp/many/{name}/xvector.ark").read_bytes() == one
+    meta = yaml.safe_load((place / "exp/many/x_silence/meta.yaml").read_text())
+    assert meta["keep_silence"] is True and meta["system"] == "many"
+    alone = step(place, "--keep-silence", "true", "teacher", "data/test", "exp/silence")
+    assert alone.returncode == 0, alone.stderr
+    whole = (place / "exp/silence/xvector.ark").read_bytes()
+    assert (place / "exp/many/x_silence/xvector.ark").read_bytes() == whole != one
+    before = (place / "exp/many/x_test/xvector.ark").stat().st_mtime_ns
+    (place / "exp/many/x_other/xvector.ark").unlink()
+    done = step(place, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is up to date") == 2 and "x_other/xvector.ark is gone" in done.stderr
+    assert (place / "exp/many/x_test/xvector.ark").stat().st_mtime_ns == before
+    assert (place / "exp/many/x_other/xvector.ark").read_bytes() == one
+
+
+def test_parts_have_about_the_same_number_of_frames_and_lose_nothing():
+    rng = np.random.default_rng(0)
+    sets = [
+        {f"{name}{i}": int(n) for i, n in enumerate(rng.integers(10, 3000, size))}
+        for name, size in (("a", 700), ("b", 0), ("c", 41))
+    ]
+    total = sum(sum(one.values()) for one in sets)
+    for count in (1, 3, 8):
+        parts = [part_of_each(sets, (index, count)) for index in range(1, count + 1)]
+        for place, one in enumerate(sets):
+            assert [key for part in parts for key in part[place]] == list(one)
+        for part in parts:
+            frames = sum(one[key] for one, keys in zip(sets, part, strict=True) for key in keys)
+            assert abs(frames - total / count) <= 3000
+    assert part_of_each([{"a": 0}], (1, 1)) == [["a"]]
 
 
 def copy_of(place, name, **changed):
@@ -193,7 +220,7 @@ def test_features_of_another_making_are_refused(place, capsys, file, key, value,
     data = copy_of(
         place, f"other_{key}", **{file: lambda text: yaml.safe_dump(yaml.safe_load(text) | {key: value})}
     )
-    assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/refused")]) == 1
+    assert one_part(place, data, "exp/refused") == 1
     message = capsys.readouterr().err
     assert said in message and file in message and "Traceback" not in message
     assert not (place / "exp/refused/xvector.1.scp").exists()
@@ -205,7 +232,7 @@ def test_options_that_only_choose_recordings_do_not_matter(place):
     }
     data = copy_of(place, "resampled", **allowed)
     assert "allow_downsample: true" in (data / "conf/fbank.yaml").read_text()
-    assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/resampled")]) == 0
+    assert one_part(place, data, "exp/resampled") == 0
 
 
 def test_an_utterance_without_features_is_counted_and_named(place):
@@ -234,15 +261,17 @@ def test_vad_of_other_features_is_named(place, tmp_path, capsys):
         for i in range(len(LENGTHS)):
             archive.write(f"utt{i}", np.ones(3, dtype=np.float32))
     data = copy_of(place, "mixed", **{"vad.scp": lambda _: (tmp_path / "vad.scp").read_text()})
-    assert main(["extract-embeddings", str(place / "teacher"), str(data), str(place / "exp/mixed")]) == 1
+    assert one_part(place, data, "exp/mixed") == 1
     assert "utt0: 200 frames of features but 3 of voice activity" in capsys.readouterr().err
 
 
 def test_mistakes_of_the_call_are_named(place):
     for arguments, said in (
-        (("teacher", "data/test"), "expected MODEL_DIR DATA XVECTOR_DIR, got 2"),
+        (("teacher", "data/test"), "expected MODEL_DIR DATA XVECTOR_DIR [DATA XVECTOR_DIR ...], got 2"),
         (("nowhere", "data/test", "exp/x"), "no such file: nowhere/config.yaml"),
-        (("--nj", "0", "teacher", "data/test", "exp/x"), "--nj must be a positive number"),
+        (("teacher", "nowhere", "exp/x"), "no such file: nowhere/feats.scp"),
+        (("teacher", *2 * ("data/test", "exp/x")), "exp/x is given for two sets"),
+        (("--nj", "0", "teacher", "data/test", "exp/x"), "--nj: must be a positive number"),
         (("--keep-silences", "true", "teacher", "data/test", "exp/x"), "keep-silence"),
     ):
         done = step(place, *arguments)

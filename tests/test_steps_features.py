@@ -2,10 +2,12 @@
 shell, else in-process.
 """
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -13,7 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pydino.cli import main
+from pydino.base import UserError
+from pydino.cli import main, parser_of
+from pydino.cli._gathering import gather
+from pydino.cli._steps import pending
 from pydino.kaldi import read_scp_objects, read_table
 
 ROOT = Path(__file__).parent.parent
@@ -47,31 +52,32 @@ def good():
 
 
 def compute(data, jobs=1, kind="fbank", config="conf/fbank.yaml", max_drop="0", arks="feats", extra=()):
-    """What steps/make_KIND.sh runs, in this process; returns the exit status of the last part."""
+    """The jobs of steps/make_KIND.sh in this process, then what puts their parts together; returns its exit
+    status.
+    """
+    call = [f"make-{kind}", f"--{kind}-config", config, "--compress", "false", *extra]
     for index in range(1, jobs + 1):
-        part = ["--part", f"{index}/{jobs}", "--compress", "false", *extra]
-        assert main([f"compute-{kind}", "--config", config, *part, data, arks, "log"]) == 0
-    return main(
-        [
-            "gather-features",
-            "--config",
-            config,
-            "--jobs",
-            str(jobs),
-            "--max-drop",
-            max_drop,
-            kind,
-            data,
-            arks,
-            "log",
-        ]
-    )
+        assert main([*call, "--part", f"{index}/{jobs}", data, "log", arks]) == 0
+    return put_together(kind, *call[1:], "--nj", str(jobs), "--max-drop", max_drop, data, "log", arks)
 
 
-def vad(data):
-    if status := main(["compute-vad", "--config", "conf/vad.yaml", data, "vad", "log"]):
-        return status
-    return main(["gather-features", "--config", "conf/vad.yaml", "--jobs", "1", "vad", data, "vad", "log"])
+def put_together(kind, *arguments):
+    """What a step does when its jobs have ended; returns the exit status."""
+    verb = "compute-vad" if kind == "vad" else f"make-{kind}"
+    module = importlib.import_module(f"pydino.cli.{verb.replace('-', '_')}")
+    try:
+        gather(parser_of(verb, module).parse_args(list(arguments)), kind)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def vad(data, jobs=1, arks="vad"):
+    for index in range(1, jobs + 1):
+        if status := main(["compute-vad", "--part", f"{index}/{jobs}", data, "log", arks]):
+            return status
+    return put_together("vad", "--nj", str(jobs), data, "log", arks)
 
 
 def matrices(scp):
@@ -169,7 +175,7 @@ def test_segments_are_cut_from_their_recordings(recipe):
 def test_malformed_segments(recipe, capsys, line, words):
     data = make_data({"rec": WAV / "d1_clean.wav"})
     Path(data, "segments").write_text(line + "\n")
-    assert main(["compute-fbank", data, "feats", "log"]) == 1
+    assert main(["make-fbank", "--part", "1/1", data, "log", "feats"]) == 1
     assert "segments" in (message := capsys.readouterr().err) and words in message
 
 
@@ -225,19 +231,15 @@ def test_an_archive_that_is_not_what_its_job_wrote_is_not_taken(recipe, capsys, 
     data = make_data(good())
     kind, table = ("vad", "vad.scp") if archive.startswith("vad") else ("fbank", "feats.scp")
     assert compute(data, jobs=2) == 0
-    for index in (1, 2) if kind == "vad" else ():
-        assert (
-            main(["compute-vad", "--config", "conf/vad.yaml", "--part", f"{index}/2", data, "feats", "log"])
-            == 0
-        )
+    if kind == "vad":
+        assert vad(data, jobs=2, arks="feats") == 0
     Path(data, table).unlink(missing_ok=True)
     spoil(f"feats/{archive}")
-    gather = ["gather-features", "--config", f"conf/{kind}.yaml", "--jobs", "2", kind, data, "feats", "log"]
-    assert main(gather) == 1 and not Path(data, table).exists()
+    assert put_together(kind, "--nj", "2", data, "log", "feats") == 1 and not Path(data, table).exists()
     said = capsys.readouterr().err
     assert (
         f"part 2, feats/{archive}, is not what its job wrote" in said
-        and "run the step again, which makes it anew" in said
+        and "run the step again, which makes all parts" in said
     )
 
 
@@ -255,7 +257,7 @@ def test_the_steps_write_what_kaldi_users_expect_and_do_nothing_twice(recipe):
     data = make_data(good())
     done = run_step("make_fbank.sh", "--nj", "2", data, "exp/make_fbank/train", "feats")
     assert done.returncode == 0, done.stderr
-    assert "5 utterances in, 5 out, 0 dropped" in done.stderr and "make_fbank.sh: succeeded" in done.stderr
+    assert "5 utterances in, 5 out, 0 dropped" in done.stderr and "Traceback" not in done.stderr
     for name in (
         "feats/raw_fbank_train.1.ark",
         "feats/raw_fbank_train.2.scp",
@@ -274,6 +276,21 @@ def test_the_steps_write_what_kaldi_users_expect_and_do_nothing_twice(recipe):
     )
 
 
+def test_segments_that_appear_later_make_the_step_run_and_so_does_what_reads_its_features(recipe):
+    data = make_data(good())
+    for _ in range(2):
+        done = [run_step("make_fbank.sh", "--nj", "1", data, "log", "feats")]
+        done += [run_step("compute_vad.sh", "--nj", "1", data, "log", "feats")]
+        assert [step.returncode for step in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert all("is up to date" in step.stderr for step in done)
+    Path(data, "segments").write_text("a d1_clean 0.50 1.50\n")
+    assert pending(["steps/make_fbank.sh", data, "log", "feats"]) == "data/train/segments is new"
+    assert pending(["steps/compute_vad.sh", data, "log", "feats"]) == ""  # of what is there now
+    done = run_step("make_fbank.sh", "--nj", "1", data, "log", "feats")
+    assert done.returncode == 0 and list(read_table(f"{data}/feats.scp")) == ["a"], done.stderr
+    assert "changed" in pending(["steps/compute_vad.sh", data, "log", "feats"])
+
+
 def test_an_archive_that_was_cut_short_or_lost_is_made_again(recipe):
     data = make_data(good())
     whole = {}
@@ -287,7 +304,7 @@ def test_an_archive_that_was_cut_short_or_lost_is_made_again(recipe):
             before = whole.setdefault(ark, Path("feats", ark).read_bytes())
             spoil(f"feats/{ark}")
             again = run_step(step, "--nj", "1", data, "log", "feats")
-            assert again.returncode == 0 and ark in again.stderr and "to be redone" in again.stderr, (
+            assert again.returncode == 0 and ark in again.stderr and "is to be redone" in again.stderr, (
                 again.stderr
             )
             assert Path("feats", ark).read_bytes() == before
@@ -313,7 +330,7 @@ def test_a_redo_that_fails_leaves_nothing_that_points_into_its_archives(recipe):
 def test_an_utterance_needs_its_speaker_where_speakers_are_known(recipe, capsys, speakers, said):
     data = make_data(good())
     Path(data, "utt2spk").write_text(speakers)
-    assert main(["compute-fbank", "--config", "conf/fbank.yaml", data, "feats", "log"]) == 1
+    assert main(["make-fbank", "--part", "1/1", data, "log", "feats"]) == 1
     assert said in capsys.readouterr().err and not list(Path().glob("feats/*"))
 
 

@@ -2,19 +2,25 @@
 mistakes.
 """
 
+import importlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import kaldiio
 import numpy as np
 import pytest
 
+from pydino.cli import main
+from pydino.cli._steps import STEPS, pending, run_step
+
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures" / "backend"
 RESULT_KEYS = (
-    "task model backend treatment labels train_set test_set metric value unit ci n seed config version"
+    "task model encoder system model_labels backend treatment labels train_set test_set metric value unit ci n seed "
+    "config varied version"
 ).split()
 
 
@@ -41,6 +47,7 @@ def write_embeddings(folder, keys, vectors, name):
         for key, vector in sorted(zip(keys, vectors, strict=True)):
             writer(key, np.asarray(vector, dtype=np.float32))
     meta = {"model": "dino", "role": "teacher", "seed": 3, "train_set": "mini/train", "data": name}
+    meta |= {"encoder": "tdnn", "system": "dino_mini/seed3", "model_labels": "none", "varied": {}}
     meta["model_dir"] = "exp/dino_mini/seed3/teacher"
     (folder / "meta.yaml").write_text("".join(f"{key}: {value}\n" for key, value in meta.items()))
 
@@ -74,7 +81,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plda(corpus):
     said = call("train_plda.sh", "--lda-dim", "20", "train.utt2spk", "x/train", "p l/da", folder=corpus)
-    assert "succeeded: 900 embeddings of 150 speakers" in said
+    assert "900 embeddings of 150 speakers" in said
     return corpus / "p l" / "da"
 
 
@@ -124,16 +131,107 @@ def test_plda_from_labels_to_results_is_kaldis(corpus, plda):
     assert "is up to date" in call("score.sh", *arguments, folder=corpus)
 
 
-def test_cosine_of_every_treatment(corpus):
+def test_cosine_with_every_centring(corpus):
     rates = {}
-    for treatment in ("raw", "centred", "whitened"):
-        options = ["--treatment", treatment, "--train-dir", "x/train"]
-        call("score.sh", *options, "trials", "x/enroll", "x/test", f"c/{treatment}.txt", folder=corpus)
-        result = results_of(corpus / "c" / f"{treatment}.result.json")["eer"]
-        assert (result["treatment"], result["labels"], result["test_set"]) == (treatment, "none", "test")
+    for centring in ("raw", "centred", "whitened"):
+        options = ["--centring", centring, "--train-dir", "x/train"]
+        call("score.sh", *options, "trials", "x/enroll", "x/test", f"c/{centring}.txt", folder=corpus)
+        result = results_of(corpus / "c" / f"{centring}.result.json")["eer"]
+        assert (result["treatment"], result["labels"], result["test_set"]) == (centring, "none", "test")
         assert "utterances" in result["interval"]  # no --utt2spk was given
-        rates[treatment] = result["value"]
+        rates[centring] = result["value"]
     assert rates["whitened"] < rates["raw"]
+
+
+def test_centring_is_estimated_on_all_training_sets(corpus):
+    kaldi = np.load(FIXTURES / "kaldi.npz")
+    halves = np.arange(len(kaldi["train"])) % 3 == 0
+    for name, chosen in (("train_a", halves), ("train_b", ~halves)):
+        write_embeddings(corpus / "x" / name, kaldi["train_keys"][chosen], kaldi["train"][chosen], name)
+    for name, folders in (("both", ("x/train_a", "x/train_b")), ("one", ("x/train",)), ("a", ("x/train_a",))):
+        options = [
+            "--centring",
+            "whitened",
+            *(word for folder in folders for word in ("--train-dir", folder)),
+        ]
+        call("score.sh", *options, "trials", "x/enroll", "x/test", f"all/{name}.txt", folder=corpus)
+    both, one, a = (np.loadtxt(corpus / "all" / f"{name}.txt", usecols=2) for name in ("both", "one", "a"))
+    np.testing.assert_allclose(both, one, atol=2e-8)
+    assert np.abs(a - one).max() > 1e-3
+    write_embeddings(corpus / "x" / "narrow", ["u"], [[1.0, 2.0]], "narrow")
+    options = ["--centring", "centred", "--train-dir", "x/train", "--train-dir", "x/narrow"]
+    said = call("score.sh", *options, "trials", "x/enroll", "x/test", "all/n.txt", folder=corpus, status=1)
+    assert "2 in x/narrow: extract all with one model" in said
+
+
+def test_a_step_runs_as_a_job_and_is_up_to_date_afterwards(corpus):
+    arguments = [
+        "--centring",
+        "centred",
+        "--train-dir",
+        "x/train",
+        "trials",
+        "x/enroll",
+        "x/test",
+        "job/s.txt",
+    ]
+    said = call("score.sh", "--cmd", "run_local.sh --mem 1G", *arguments, folder=corpus)
+    assert "centred: EER" in said and "EER" in (corpus / "job/log/score.s.log").read_text()
+    assert "is up to date" in call("score.sh", *arguments, folder=corpus)
+    command = results_of(corpus / "job/s.result.json")["eer"]["command"]
+    assert command.startswith("steps/score.sh --centring centred --train-dir x/train trials ")
+    (corpus / "bad").write_text("e000 e000-u02 target\ne000 e001-u01 target\n")
+    words = ["--cmd", "run_local.sh", "bad", "x/enroll", "x/test", "job/b.txt"]
+    said = call("score.sh", *words, folder=corpus, status=1)
+    assert "all 2 trials are target" in said and "job/log/score.b.log" in said
+    assert not (corpus / "job/.done.b").exists()
+
+
+def test_measuring_a_score_file_gives_the_results_of_scoring(corpus, plda):
+    options = ["--backend", "plda", "--plda-dir", plda, "--utt2spk", "utt2spk", "--resamples", "50"]
+    call("score.sh", *options, "trials", "x/enroll", "x/test", "m/s.txt", folder=corpus)
+    options = ["--utt2spk", "utt2spk", "--resamples", "50", "--enroll-spk2utt", "x/enroll/spk2utt"]
+    call("pydino", "evaluate-scores", *options, "trials", "m/s.txt", "m/again.result.json", folder=corpus)
+    scored, measured = (results_of(corpus / "m" / f"{name}.result.json") for name in ("s", "again"))
+    for metric, result in scored.items():
+        assert (result["value"], result["ci"]) == (measured[metric]["value"], measured[metric]["ci"])
+
+
+def test_one_process_runs_the_steps_that_are_pending(corpus, capfd, monkeypatch):
+    monkeypatch.chdir(corpus)
+    plda = ["steps/train_plda.sh", "--lda_dim", "20", "train.utt2spk", "x/train", "g/plda"]
+    score = ["steps/score.sh", "--backend", "plda", "--plda-dir", "g/plda", "trials", "x/enroll", "x/test"]
+    groups = [[], [plda, [*score, "g/s.txt"]], [[*score, "--backend", "lda", "g/t.txt"]]]
+    (corpus / "groups.json").write_text(json.dumps(groups))
+    assert pending(plda) == "not done yet" and pending([*score, "g/s.txt"]) == "not done yet"
+    assert main(["run-steps", "groups.json", "2"]) == 0
+    assert "EER" in capfd.readouterr().err and (corpus / "g/s.result.json").exists()
+    assert pending(plda) == pending([*score, "g/s.txt"]) == ""
+    text = (corpus / "x/test/xvector.scp").read_text()
+    assert pending(["steps/score.sh", "trials", "x/enroll", "x/nowhere", "g/s.txt"]).startswith(
+        "no such file"
+    )
+    assert run_step(["steps/score.sh", "--backend", "lda"]) == 1
+    assert main(["run-steps", "groups.json", "3"]) == 1 and main(["run-steps", "groups.json", "4"]) == 1
+    assert "invalid choice: 'lda'" in (said := capfd.readouterr().err) and "no group 4" in said
+    (corpus / "x/test/xvector.scp").write_text(text + "new x/test/xvector.ark:5\n")
+    assert "x/test/xvector.scp changed" in pending([*score, "g/s.txt"])
+    (corpus / "x/test/xvector.scp").write_text(text)
+
+
+def test_a_table_of_models_that_appears_later_makes_scoring_run(corpus):
+    arguments = ["trials_of_utterances", "x/test", "x/test", "later/s.txt"]
+    keys = np.load(FIXTURES / "kaldi.npz")["test_keys"].tolist()
+    text = "".join(f"{keys[0]} {key} {'non' * (i > 0)}target\n" for i, key in enumerate(keys[1:4]))
+    (corpus / "trials_of_utterances").write_text(text)
+    call("score.sh", *arguments, folder=corpus)
+    assert "is up to date" in call("score.sh", *arguments, folder=corpus)
+    (corpus / "x/test/spk2utt").write_text(f"{keys[0]} {keys[0]} {keys[5]}\n")
+    before = (corpus / "later/s.txt").read_text()
+    said = call("score.sh", *arguments, folder=corpus)
+    (corpus / "x/test/spk2utt").unlink()
+    assert "is to be redone: x/test/spk2utt is new" in said
+    assert (corpus / "later/s.txt").read_text() != before
 
 
 def test_trials_without_labels_have_scores_only(corpus):
@@ -251,13 +349,29 @@ def test_an_embedding_that_is_not_finite_is_named(tmp_path):
 
 def test_wrong_options_are_refused(corpus):
     for option, value, message in (
-        ("--treatment", "whitened", "needs --train-dir"),
-        ("--backend", "pdla", "is neither cosine nor plda"),
-        ("--backed", "plda", "did you mean --backend"),
+        ("--centring", "whitened", "needs --train-dir"),
+        ("--backend", "pdla", "argument --backend: invalid choice: 'pdla'"),
+        ("--backed", "plda", "did you mean '--backend'"),
     ):
         assert message in call(
             "score.sh", option, value, "trials", "x/enroll", "x/test", "w.txt", folder=corpus, status=1
         )
+
+
+def test_every_step_has_a_script_of_one_call_and_declares_its_marks():
+    for verb in STEPS:
+        name = verb.replace("-", "_")
+        script = (ROOT / "steps" / f"{name}.sh").read_text()
+        assert script.endswith(f'exec pydino {verb} "$@"\n')
+        assert f"# Usage: steps/{name}.sh " in script and f" e.g.: steps/{name}.sh " in script
+        assert callable(importlib.import_module(f"pydino.cli.{name}").steps)
+
+
+def test_asking_what_is_pending_loads_neither_torch_nor_scipy():
+    code = "import sys, pydino.cli._steps as s\nfor v in s.STEPS: __import__('pydino.cli.' + v.replace('-', '_'))\n"
+    check = "print(sorted({'torch', 'scipy', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_classes_and_numbers_are_read_off(corpus):

@@ -116,7 +116,7 @@ score_cosine() {
   while read -r name set file; do
     [ -n "$name" ] || continue
     for treatment in raw centred whitened; do
-      run steps/score.sh --cmd "$train_cmd" --backend cosine --treatment "$treatment" --utt2spk "data/$set/utt2spk" --trials-name "$name" \
+      run steps/score.sh --cmd "$train_cmd" --backend cosine --centring "$treatment" --utt2spk "data/$set/utt2spk" --trials-name "$name" \
         --train-dir "exp/$1/xvectors_${recipe[train_sets]%% *}" \
         "$file" "exp/$1/xvectors_$set" "exp/$1/xvectors_$set" "exp/$1/scores/$name.cosine.$treatment.txt"
     done

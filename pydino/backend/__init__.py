@@ -1,19 +1,19 @@
 """Back-end: scores of embeddings and what they are worth. Arrays in, arrays out; no files."""
 
 from .bootstrap import bootstrap_trials, draw_counts, percentile_interval
+from .centring import CENTRINGS, Centring, fit_centring
 from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
 from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
 from .neighbours import knn_accuracy
 from .plda import Plda, train_plda
-from .treatment import TREATMENTS, Treatment, fit_treatment
 from .vectors import apply_affine, group_means, normalise_length
 
 __all__ = [
-    "TREATMENTS",
+    "CENTRINGS",
+    "Centring",
     "Plda",
-    "Treatment",
     "TrialCurve",
     "apply_affine",
     "bootstrap_trials",
@@ -21,7 +21,7 @@ __all__ = [
     "draw_counts",
     "equal_error_rate",
     "estimate_lda",
-    "fit_treatment",
+    "fit_centring",
     "group_means",
     "kaldi_eer",
     "kaldi_min_dcf",

@@ -13,7 +13,7 @@ from pydino.base import keyed_integers, purpose
 
 from .metrics import TrialCurve, equal_error_rate_of, min_dcf_of
 
-_BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 2 << 20  # of weights, to stay in the cache
 
 
 def draw_counts(units: int, resamples: int, seed: int) -> np.ndarray:

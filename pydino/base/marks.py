@@ -1,9 +1,9 @@
-"""Done-marks: a small file, written last, that says what a step was made from; a rerun compares and skips or
-redoes.
+"""Done-marks: a small file, written last, that records what an output was made from; a rerun compares, and
+skips or redoes.
 
 A mark holds a digest of the options that affect the output, of the text of scp files and tables, of the marks
-that came before, and a format version raised by hand. It never holds audio or archive bytes, nor the number
-of jobs: those do not change results.
+of earlier steps, and a format version raised by hand. It never holds audio or archive bytes, nor the number
+of jobs: those do not change results. A verb declares all of this once, as a :class:`Step`.
 """
 
 import hashlib
@@ -13,7 +13,100 @@ from pathlib import Path
 
 from .config import read_yaml
 from .files import read_json, write_json
-from .messages import UserError
+from .messages import UserError, log
+
+
+class Step:
+    """One output of a verb: what it is made from, where its mark is, whether it is up to date.
+
+    ``with step:`` surrounds the work. On entry the mark is removed, and with it whatever would point into
+    archives that are about to be replaced; on a clean exit the mark is written over ``step.outputs``, which
+    the work may have set or extended. An exception leaves no mark.
+
+    Args:
+        mark: path of the mark.
+        makes: what is made, for messages: ``data/train/feats.scp``.
+        version: format version, raised by hand when the output for the same inputs changes.
+        options: name to value, those that affect the output (not the number of jobs, nor how they run).
+        configs: YAML files, compared by content.
+        reads: tables, scp files and trials, compared by their bytes. All must exist.
+        optional: the same, for files that may be absent; one that appears or disappears later makes the step
+            run.
+        after: marks of earlier steps; those that do not exist (a folder made by hand) do not count.
+        removes: files removed before the work begins.
+        outputs: files that must exist afterwards and keep their sizes.
+
+    Raises:
+        UserError: one of ``reads`` cannot be read, or a configuration is malformed.
+    """
+
+    def __init__(
+        self,
+        mark,
+        makes,
+        *,
+        version: int = 1,
+        options=None,
+        configs=(),
+        reads=(),
+        optional=(),
+        after=(),
+        removes=(),
+        outputs=(),
+    ):
+        self.mark, self.makes = Path(mark), makes
+        self.outputs, self._removes = list(outputs), list(removes)
+        self.made_from = ingredients(
+            version=version,
+            configs=configs,
+            settings={name: _text(value) for name, value in (options or {}).items()},
+            texts=[*reads, *(path for path in optional if Path(path).is_file())],
+            after=[path for path in after if Path(path).exists()],
+        )
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that the output is made from, by which a rerun recognises its own jobs."""
+        return digest_of(self.made_from)
+
+    def reason(self) -> str:
+        """Return why the step has to run; an empty string if it is up to date."""
+        return why_not_done(self.mark, self.made_from)
+
+    def is_done(self) -> bool:
+        """Whether there is nothing to do; logs that, or why a finished step has to run again."""
+        reason = self.reason()
+        if not reason:
+            log(f"{self.makes} is up to date")
+        elif reason != "not done yet":
+            log(f"{self.makes} is to be redone: {reason}")
+        return not reason
+
+    def begin(self) -> None:
+        """Remove the mark and whatever must not outlive it."""
+        for path in (self.mark, *self._removes):
+            Path(path).unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Write the mark.
+
+        Raises:
+            UserError: one of ``outputs`` is missing.
+        """
+        write_mark(self.mark, self.made_from, self.outputs)
+
+    def __enter__(self):
+        self.begin()
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.finish()
+
+
+def _text(value) -> str:
+    """An option's value as it is spelt on the command line."""
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=()) -> dict[str, str]:

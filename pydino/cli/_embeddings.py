@@ -2,8 +2,10 @@
 leaves them.
 """
 
+import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -43,17 +45,38 @@ class EmbeddingSet:
         return np.array([place[name] for name in names], dtype=np.int64)
 
 
+@lru_cache(maxsize=6)
+def _cached(read, path: str, _version: tuple):
+    return read(path)
+
+
+def cached(read, path):
+    """Return ``read(path)``, which is not to be changed: read once in this process as long as the file stays
+    the same, because one process does all the scoring of a system.
+    """
+    try:
+        status = os.stat(path)
+        version = (status.st_ino, status.st_mtime_ns, status.st_size)
+    except OSError:
+        version = ()  # `read` has the message
+    return _cached(read, str(path), version)
+
+
 def read_embeddings(folder) -> EmbeddingSet:
-    """Read an embedding folder.
+    """Read an embedding folder, once in a process.
 
     Raises:
         UserError: no xvector.scp, no embedding, embeddings of different sizes, or one that is not finite;
             names file and key.
     """
-    folder = Path(folder)
-    scp = folder / "xvector.scp"
+    scp = Path(folder) / "xvector.scp"
     if not scp.exists():
         raise UserError(f"no {scp}: run steps/extract_embeddings.sh MODEL_DIR DATA {folder}")
+    return cached(_read_embeddings, scp)
+
+
+def _read_embeddings(scp) -> EmbeddingSet:
+    folder = Path(scp).parent
     keys, vectors = [], []
     for key, vector in read_scp_objects(scp):
         if np.ndim(vector) != 1 or (vectors and len(vector) != len(vectors[0])):
@@ -93,8 +116,8 @@ def read_grouping(path) -> dict[str, str]:
 
 
 def configuration_name(meta: dict) -> str:
-    """What tells two models of one method apart, the same for every seed: its folder in exp/ without the
-    seed.
+    """What distinguishes two models of one method, the same for every seed: the model's folder in exp/
+    without the seed.
     """
     parts = [
         part

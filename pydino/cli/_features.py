@@ -1,73 +1,19 @@
-"""What the feature verbs share: the utterances of a data directory, parts of it, and the report that each
-part leaves.
+"""One job of make-fbank or make-mfcc: the features and log-energies of one part of a data directory."""
 
-A step runs N jobs; job I of N takes the I-th run of utterances in sorted order, writes its archives, and
-leaves a small report of what came in, went out and was dropped. ``pydino gather-features`` then puts the
-parts together and counts.
-"""
-
-import argparse
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pydino.audio import KINDS, check_rate, num_frames, read_audio, resample
-from pydino.base import UserError, load_config, log, read_json, utterance_hash, write_json
-from pydino.cli import boolean
+from pydino.base import UserError, config_to_dict, load_config, log, utterance_hash
+from pydino.cli._parts import Report, file_stem, report_path, take
 from pydino.kaldi import ArchiveWriter, read_table
 
 # a minute at 16 kHz: enough for few calls, small enough for the cache of the machine
 _BATCH_SAMPLES = 1 << 20
-
-
-def part(text: str) -> tuple[int, int]:
-    """Parse ``I/N``, job I of N (for ``type=`` of an argument)."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"expected I/N, such as 1/4, got '{text}'")
-    return int(index), int(count)
-
-
-def take(items: list, which: tuple[int, int]) -> list:
-    """Return run I of N of a list: contiguous, so that the parts one after another are in order."""
-    index, count = which
-    return items[len(items) * (index - 1) // count : len(items) * index // count]
-
-
-def file_stem(kind: str, data) -> str:
-    """Return the name of a set's archives, Kaldi's: raw_fbank_train, vad_train."""
-    name = Path(data).resolve().name
-    return f"vad_{name}" if kind == "vad" else f"raw_{kind}_{name}"
-
-
-def report_path(log_dir, kind: str, data, index: int) -> Path:
-    """Return where part ``index`` leaves its report."""
-    return Path(log_dir) / f"{file_stem(kind, data)}.{index}.json"
-
-
-@dataclass
-class Report:
-    """What one part did; frames and seconds by utterance, reasons by dropped utterance."""
-
-    utterances: int = 0
-    frames: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    resampled: dict[str, int] = field(default_factory=dict)  # utterances by original rate
-    voiced: int = 0  # frames
-    unvoiced: list[str] = field(default_factory=list)  # utterances with no voiced frame
-
-    def write(self, path) -> None:
-        """Write as JSON."""
-        write_json(path, vars(self))
-
-    @classmethod
-    def read(cls, path) -> "Report":
-        """Read what :meth:`write` wrote."""
-        return cls(**read_json(path))
 
 
 @dataclass
@@ -121,40 +67,6 @@ def _utterances(data) -> list[Utterance]:
     return found
 
 
-def add_arguments(parser, kind: str):
-    """Declare the arguments of compute-fbank and compute-mfcc."""
-    parser.add_argument("data", metavar="DATA", help="Kaldi data directory")
-    parser.add_argument("ark_dir", metavar="ARK_DIR", help="where the archives go")
-    parser.add_argument("log_dir", metavar="LOG", help="where the report of this part goes")
-    parser.add_argument(
-        "--config", metavar="YAML", help=f"options of {KINDS[kind][0].__name__}; without it Kaldi's defaults"
-    )
-    parser.add_argument(
-        "--part",
-        type=part,
-        default=(1, 1),
-        metavar="I/N",
-        help="do run I of N of the utterances (default: 1/1)",
-    )
-    parser.add_argument(
-        "--compress", type=boolean, default=True, metavar="BOOL", help="one byte a value (default: true)"
-    )
-    parser.add_argument(
-        "--allow-pipes",
-        type=boolean,
-        default=False,
-        metavar="BOOL",
-        help="run the commands in wav.scp; they come with the data (default: false)",
-    )
-    parser.add_argument(
-        "--channel",
-        type=int,
-        default=None,
-        metavar="N",
-        help="which channel of many, from 0 (default: config)",
-    )
-
-
 def compute(args, kind: str) -> None:
     """Compute one part of a data directory's features and log-energies."""
     torch.set_num_threads(1)
@@ -165,7 +77,8 @@ def compute(args, kind: str) -> None:
     todo = take(utterances(args.data), args.part)
     stem = f"{args.ark_dir}/{file_stem(kind, args.data)}"
     energy_stem = f"{args.ark_dir}/energy_{kind}_{Path(args.data).resolve().name}"
-    report = Report(utterances=len(todo))
+    report = Report(utterances=len(todo), config=config_to_dict(config))
+    report.frame_shift = config.window_shift / config.sample_frequency
     began = time.monotonic()
     with (
         ArchiveWriter(

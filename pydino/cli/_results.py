@@ -1,9 +1,4 @@
-"""Result files: what every measurement says about itself (the keys of docs/formats.md), for the verbs that
-measure.
-"""
-
-import shlex
-import sys
+"""Result files, with the keys of docs/formats.md, for the verbs that measure."""
 
 from pydino import __version__
 from pydino.base import write_json
@@ -11,7 +6,7 @@ from pydino.base import write_json
 from ._embeddings import configuration_name
 
 
-def write_results(path, meta: dict, common: dict, measures: list[tuple]) -> None:
+def write_results(path, meta: dict, common: dict, measures: list[tuple], command: str) -> None:
     """Write a list of results, one a measure.
 
     Args:
@@ -19,6 +14,7 @@ def write_results(path, meta: dict, common: dict, measures: list[tuple]) -> None
         meta: the meta.yaml of the embeddings that were measured.
         common: task, backend, treatment, labels, test_set, n, and anything else all the results say.
         measures: (metric, value, unit, [low, high] or None).
+        command: the call that measured, as a person would type it.
     """
     known = {key: common[key] for key in ("task", "backend", "treatment", "labels", "test_set", "n")}
     extra = {key: value for key, value in common.items() if key not in known}
@@ -28,6 +24,9 @@ def write_results(path, meta: dict, common: dict, measures: list[tuple]) -> None
             {
                 "task": known["task"],
                 "model": meta.get("model") or "unknown",
+                "encoder": meta.get("encoder") or "unknown",
+                "system": meta.get("system") or "unknown",
+                "model_labels": meta.get("model_labels") or "unknown",
                 "backend": known["backend"],
                 "treatment": known["treatment"],
                 "labels": known["labels"],
@@ -40,18 +39,14 @@ def write_results(path, meta: dict, common: dict, measures: list[tuple]) -> None
                 "n": known["n"],
                 "seed": meta.get("seed"),
                 "config": configuration_name(meta),
+                "varied": meta.get("varied") or {},
                 "version": __version__,
                 **extra,
-                "command": command_line(),
+                "command": command,
             }
             for metric, value, unit, interval in measures
         ],
     )
-
-
-def command_line() -> str:
-    """The call of this program as a person would type it."""
-    return shlex.join(["pydino", *sys.argv[1:]])
 
 
 def value_text(value: float, interval, decimals: int = 2) -> str:

@@ -4,8 +4,10 @@ Writes SCORES' measures to RESULT (a list of results, one a measure) and, with -
 curve. Scores and trials are joined by key. The equal error rate is interpolated between operating points,
 with ties merged; the costs are normalised, over all thresholds (docstrings of pydino/backend/metrics.py).
 Intervals are 95 %, by bootstrap over speakers; without --utt2spk, over utterances, which is too narrow where
-a speaker has several.
+a speaker has several. steps/score.sh does this with the scores that it makes.
 """
+
+import shlex
 
 import numpy as np
 
@@ -20,28 +22,35 @@ from pydino.kaldi.trials import join_scores, read_scores, read_trials
 P_TARGETS = (0.01, 0.05)
 
 
-def add_arguments(parser):
+def add_measuring_arguments(parser):
+    """Declare what scoring and measuring have in common."""
     parser.add_argument(
-        "--utt2spk", metavar="FILE", help="speakers to draw; without it, utterances are drawn"
+        "--utt2spk",
+        metavar="FILE",
+        help="speakers to draw for the intervals; without it, utterances are drawn",
     )
+    parser.add_argument("--trials-name", help="test_set of the results (default: data in meta.yaml)")
+    parser.add_argument("--task", default="sv", help="task of the results (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+
+
+def add_arguments(parser):
+    add_measuring_arguments(parser)
     parser.add_argument(
-        "--enroll-spk2utt", metavar="FILE", help="utterances of models that are no utterances themselves"
+        "--enroll-spk2utt", metavar="FILE", help="utterances of models that are not utterances themselves"
     )
     parser.add_argument(
         "--meta", metavar="YAML", help="meta.yaml of the test embeddings: model, seed, train_set"
     )
     parser.add_argument("--det", metavar="JSON", help="write the points of the DET curve")
-    parser.add_argument("--task", default="sv", help="(default: %(default)s)")
-    parser.add_argument("--backend", default="cosine", help="said in the results (default: %(default)s)")
-    parser.add_argument("--treatment", default="raw", help="said in the results (default: %(default)s)")
+    parser.add_argument("--backend", default="cosine", help="recorded in the results (default: %(default)s)")
+    parser.add_argument("--centring", default="raw", help="recorded in the results (default: %(default)s)")
     parser.add_argument(
         "--labels",
         default="none",
         help="labels the back-end was trained on: none, pseudo, train (default: %(default)s)",
     )
-    parser.add_argument("--trials-name", help="test_set of the results (default: data in meta.yaml)")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("trials", metavar="TRIALS")
     parser.add_argument("scores", metavar="SCORES")
     parser.add_argument("result", metavar="RESULT")
@@ -53,8 +62,26 @@ def run(args):
         raise UserError(
             f"{args.trials} has no third field: error rates need target or nontarget on every line"
         )
+    measure(
+        args,
+        trials,
+        join_scores(read_scores(args.scores), trials, args.scores, args.trials),
+        result=args.result,
+        det=args.det,
+        meta=(read_yaml(args.meta) if args.meta else None) or {},
+        labels=args.labels,
+        enroll_spk2utt=args.enroll_spk2utt,
+        command=shlex.join(["pydino", "evaluate-scores", *args.arguments]),
+    )
+
+
+def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, command) -> None:
+    """Write RESULT and the DET curve of scores (N,) in the order of the trials, which have labels.
+
+    Raises:
+        UserError: only one kind of trials, scores that are all equal, speakers that are not known.
+    """
     is_target = trials.values
-    scores = join_scores(read_scores(args.scores), trials, args.scores, args.trials)
     if is_target.all() or not is_target.any():
         kind = "target" if is_target.any() else "nontarget"
         raise UserError(
@@ -63,12 +90,11 @@ def run(args):
     if scores.min() == scores.max():
         raise UserError(
             f"{args.scores}: all {len(scores)} scores are {scores[0]:g}: the embeddings do not differ. A "
-            "collapsed training does that; "
-            "look at the entropy and the spread in its log.jsonl"
+            "collapsed training does that; look at the entropy and the spread in its log.jsonl"
         )
     curve = TrialCurve(scores, is_target)
     miss, false_alarm = curve.rates()
-    left, right, drawn, count = _units(args, trials)
+    left, right, drawn, count = _units(args, trials, enroll_spk2utt)
     rates, costs = bootstrap_trials(curve, left, right, P_TARGETS, args.resamples, args.seed)
     rate, interval = 100 * float(equal_error_rate_of(miss, false_alarm)), percentile_interval(100 * rates)
     if interval is None:
@@ -78,27 +104,26 @@ def run(args):
         measures.append(
             (f"mindcf_{p_target:g}", min_dcf_of(miss, false_alarm, p_target), "", percentile_interval(cost))
         )
-    meta = (read_yaml(args.meta) if args.meta else None) or {}
     name = args.trials_name or meta.get("data") or str(args.trials)
     common = {
         "task": args.task,
         "backend": args.backend,
-        "treatment": args.treatment,
-        "labels": args.labels,
+        "treatment": args.centring,
+        "labels": labels,
         "test_set": name,
         "n": len(trials),
         "interval": f"95 %, {args.resamples} resamples of {count} {drawn}, seed {args.seed}",
     }
-    write_results(args.result, meta, common, measures)
-    if args.det:
+    write_results(result, meta, common, measures, command)
+    if det:
         det_miss, det_false_alarm = thin_curve(miss, false_alarm)
         write_json(
-            args.det,
+            det,
             {
                 "trials": name,
                 "model": meta.get("model") or "unknown",
                 "backend": args.backend,
-                "treatment": args.treatment,
+                "treatment": args.centring,
                 "false_alarm": np.round(det_false_alarm, 7).tolist(),
                 "miss": np.round(det_miss, 7).tolist(),
                 "scores": str(args.scores),
@@ -106,7 +131,7 @@ def run(args):
             },
         )
     log(
-        f"{name}: {args.backend} {args.treatment}: EER {value_text(rate, interval)} %, "
+        f"{name}: {args.backend} {args.centring}: EER {value_text(rate, interval)} %, "
         + ", ".join(
             f"minDCF({p:g}) {value_text(m[1], m[3], 3)}" for p, m in zip(P_TARGETS, measures[1:], strict=True)
         )
@@ -115,7 +140,7 @@ def run(args):
     )
 
 
-def _units(args, trials) -> tuple[np.ndarray, np.ndarray, str, int]:
+def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, int]:
     """Number what is drawn on either side of each trial; say what it is and how many there are."""
     if args.utt2spk is None:
         log("without --utt2spk, intervals are over utterances, as if no two came from one speaker")
@@ -123,14 +148,16 @@ def _units(args, trials) -> tuple[np.ndarray, np.ndarray, str, int]:
     else:
         speaker_of = read_grouping(args.utt2spk)
         members = (
-            {model: text.split() for model, text in read_table(args.enroll_spk2utt).items()}
-            if args.enroll_spk2utt
+            {model: text.split() for model, text in read_table(enroll_spk2utt).items()}
+            if enroll_spk2utt
             else {}
         )
+        where = (args.utt2spk, args.trials, enroll_spk2utt)
         models = [
-            _speaker_of_model(model, members.get(model, [model]), speaker_of, args) for model in trials.models
+            _speaker_of_model(model, members.get(model, [model]), speaker_of, *where)
+            for model in trials.models
         ]
-        tests = [_speaker_of_model(test, [test], speaker_of, args) for test in trials.tests]
+        tests = [_speaker_of_model(test, [test], speaker_of, *where) for test in trials.tests]
         drawn = "speakers"
     names = sorted({*models, *tests})
     number = {name: i for i, name in enumerate(names)}
@@ -151,15 +178,17 @@ def _units(args, trials) -> tuple[np.ndarray, np.ndarray, str, int]:
     return left, right, drawn, len(names)
 
 
-def _speaker_of_model(model: str, utterances: list[str], speaker_of: dict, args) -> str:
+def _speaker_of_model(
+    model: str, utterances: list[str], speaker_of: dict, utt2spk, trials, enroll_spk2utt
+) -> str:
     unknown = [utterance for utterance in utterances if utterance not in speaker_of]
     if unknown:
-        hint = "" if args.enroll_spk2utt else " (models of several utterances need --enroll-spk2utt)"
-        raise UserError(f"{args.utt2spk} does not know {unknown[0]}, which {args.trials} names{hint}; add it")
+        hint = "" if enroll_spk2utt else " (models of several utterances need spk2utt)"
+        raise UserError(f"{utt2spk} does not know {unknown[0]}, which {trials} names{hint}; add it")
     speakers = {speaker_of[utterance] for utterance in utterances}
     if len(speakers) > 1:
         raise UserError(
-            f"{args.enroll_spk2utt}: model {model} has utterances of several speakers: "
+            f"{enroll_spk2utt}: model {model} has utterances of several speakers: "
             f"{', '.join(sorted(speakers)[:3])}"
         )
     return speakers.pop()

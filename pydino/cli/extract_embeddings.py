@@ -1,87 +1,152 @@
-"""Embed the stored features of a data directory, or of one part of it.
+"""Embed every utterance of one or several data directories with a model folder, in parallel jobs.
 
-Writes XVECTOR_DIR/xvector.I.{ark,scp} and names what it dropped in xvector.I.dropped;
-steps/extract_embeddings.sh runs it in parallel, and pydino gather-embeddings puts the parts together. The
-features and VAD must have been made as the model's front end makes them, which their configuration in
-DATA/conf tells; the differing option is named otherwise.
+steps/extract_embeddings.sh --nj 4 exp/dino_mini/seed0/teacher data/test exp/dino_mini/seed0/xvectors_test
+
+Reads DATA/{feats.scp,vad.scp}, which must have been made with the options the model was trained with, as
+DATA/conf records. Writes XVECTOR_DIR/{xvector.ark,xvector.scp,meta.yaml}, and dropped.txt where an utterance
+had no features. Each XVECTOR_DIR has its own mark, and only those that are out of date are made; one call for
+several sets loads the model once a job. The embeddings do not depend on the number of jobs.
 """
 
+import hashlib
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from pydino.base import UserError, log, warn, write_text
+from pydino.base import Step, UserError
 from pydino.cli import boolean
-from pydino.cli._features import part, take
-from pydino.infer import StoredFeatures, load
-from pydino.kaldi import ArchiveWriter
+from pydino.cli._extraction import embed_part, gather
+from pydino.cli._parts import part
+from pydino.cli._steps import add_cmd, check_files, job_command, natural, positive, share
+from pydino.jobs.submit import submit
 
-# features held in memory at a time: 64 MB of 80 columns, enough to find equal lengths for a GPU's batches
-BLOCK_FRAMES = 200_000
+
+@dataclass(frozen=True)
+class Embedded:
+    """One data directory to embed, where to, and whether its silence is kept."""
+
+    data: str
+    out: str
+    keep_silence: bool
 
 
 def add_arguments(parser):
+    parser.add_argument("--nj", type=positive, default=4, metavar="N", help="parallel jobs (default: 4)")
+    parser.add_argument(
+        "--gpu",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="GPUs; with any, each runs one job and --nj is not used (default: 0)",
+    )
+    add_cmd(parser, "run_local.sh")
+    parser.add_argument(
+        "--with-silence",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("DATA", "XVECTOR_DIR"),
+        help="embed this set with every frame, where the pauses are the signal; vad.scp is then not read",
+    )
+    parser.add_argument(
+        "--keep-silence", type=boolean, default=False, help="the same for all sets (default: false)"
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of a set that may be dropped (without features); all are named (default: 0)",
+    )
+    parser.add_argument(
+        "--system", default="", help="system of the results (default: the folder of XVECTOR_DIR)"
+    )
+    parser.add_argument("--part", type=part, metavar="I/N", help="only embed part I of N, as the jobs do")
+    parser.add_argument("--device", default="cpu", help="(with --part) cpu, cuda or cuda:N")
     parser.add_argument("model", metavar="MODEL_DIR", help="model folder")
-    parser.add_argument("data", metavar="DATA", help="data directory with feats.scp and vad.scp")
-    parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
-    parser.add_argument(
-        "--part",
-        type=part,
-        default=(1, 1),
-        metavar="I/N",
-        help="do run I of N of the utterances (default: 1/1)",
-    )
-    parser.add_argument(
-        "--keep-silence",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="use every frame (default: false)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("sets", nargs="*", metavar="DATA XVECTOR_DIR")
 
 
 def run(args):
-    torch.set_num_threads(1)  # the jobs are the threads; and the sums are then the same whatever their number
-    model = load(args.model, args.device)
-    stored = StoredFeatures(args.data, model.front_end, args.keep_silence)
-    index, count = args.part
-    todo = take(stored.utterances, args.part)
-    stem = Path(args.xvector_dir) / f"xvector.{index}"
-    dropped, unvoiced, done = {}, [], 0
-    with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as archive:
-        for keys, features in _blocks(stored, todo, dropped, unvoiced):
-            for key, vector in zip(keys, model.embed_features(features), strict=True):
-                if not bool(torch.isfinite(torch.from_numpy(vector)).all()):
-                    raise UserError(
-                        f"{args.data}: the embedding of {key} is not finite; look for NaN in its features "
-                        "or in the model"
-                    )
-                archive.write(key, vector)
-            done += len(keys)
-    write_text(f"{stem}.dropped", "".join(f"{key} {reason}\n" for key, reason in dropped.items()))
-    if unvoiced:
-        warn(f"{len(unvoiced)} utterances without a voiced frame, embedded as a whole: {' '.join(unvoiced)}")
-    log(f"part {index} of {count}: {len(todo)} utterances in, {done} out, {len(dropped)} dropped")
+    args.model = args.model.rstrip("/")
+    if args.part:
+        embed_part(args.model, _sets(args), args.part, args.device)
+        return
+    todo = [(one, step) for one, step in zip(_sets(args), steps(args), strict=True) if not step.is_done()]
+    if not todo:
+        return
+    jobs, device, options = args.nj, "cpu", []
+    if args.gpu:
+        jobs, device, options = args.gpu, "cuda", ["--gpu", "1"]
+    for _, step in todo:
+        step.begin()
+    jobs = min(jobs, max(1, sum(_lines(f"{one.data}/feats.scp") for one, _ in todo)))
+    silent = [word for one, _ in todo if one.keep_silence for word in ("--with-silence", one.data, one.out)]
+    sets = [word for one, _ in todo if not one.keep_silence for word in (one.data, one.out)]
+    submit(
+        args.cmd,
+        f"{todo[0][0].out}/log/extract.JOB.log",
+        job_command(
+            "extract-embeddings", "--part", f"JOB/{jobs}", "--device", device, *silent, args.model, *sets
+        ),
+        jobs,
+        options,
+        made_from=hashlib.sha256(" ".join(step.digest for _, step in todo).encode()).hexdigest()[:16],
+    )
+    for one, step in todo:
+        system = args.system or "/".join(part for part in Path(one.out).parent.parts if part != "exp")
+        gather(args.model, one, jobs, args.max_drop, system, _call(args.model, one))
+        step.finish()
 
 
-def _blocks(stored: StoredFeatures, keys: list[str], dropped: dict, unvoiced: list):
-    """Yield (keys, encoder inputs) of up to BLOCK_FRAMES frames, in order; fill in what is dropped and what
-    has no voice.
-    """
-    names, block, frames = [], [], 0
-    for key in keys:
-        if not stored.has(key):
-            dropped[key] = "has no features"
-            continue
-        features, any_voiced = stored.read(key)
-        if not any_voiced:
-            unvoiced.append(key)
-        names.append(key)
-        block.append(features)
-        frames += len(features)
-        if frames >= BLOCK_FRAMES:
-            yield names, block
-            names, block, frames = [], [], 0
-    if names:
-        yield names, block
+def _call(model: str, one: Embedded) -> str:
+    """The call that makes this set alone, whatever the number of jobs."""
+    silence = ["--keep-silence", "true"] if one.keep_silence else []
+    return shlex.join(["steps/extract_embeddings.sh", *silence, model, one.data, one.out])
+
+
+def steps(args) -> list[Step]:
+    """Return one step for each set."""
+    check_files(*(f"{args.model}/{name}" for name in ("config.yaml", "model.safetensors")))
+    return [_step(args, one) for one in _sets(args)]
+
+
+def _step(args, one: Embedded) -> Step:
+    data, out = Path(one.data), Path(one.out)
+    check_files(data / "feats.scp")
+    return Step(
+        out / ".done",
+        one.out,
+        version=2,
+        options={
+            "keep_silence": one.keep_silence,
+            "max_drop": f"{args.max_drop:g}",
+            "system": args.system,
+        },
+        configs=[Path(args.model) / "config.yaml"],
+        reads=[Path(args.model) / "model.safetensors", data / "feats.scp"],
+        optional=[data / "utt2spk", *([] if one.keep_silence else [data / "vad.scp"])],
+        after=[data / ".done.features", data / ".done.vad"],
+        removes=[out / "xvector.ark", out / "xvector.scp"],
+        outputs=[out / name for name in ("xvector.ark", "xvector.scp", "meta.yaml")],
+    )
+
+
+def _sets(args) -> list[Embedded]:
+    if len(args.sets) % 2 or not (args.sets or args.with_silence):
+        raise UserError(
+            f"expected MODEL_DIR DATA XVECTOR_DIR [DATA XVECTOR_DIR ...], got {1 + len(args.sets)} arguments"
+        )
+    pairs = [(data, out, args.keep_silence) for data, out in zip(*[iter(args.sets)] * 2, strict=True)]
+    pairs += [(data, out, True) for data, out in args.with_silence]
+    found = [Embedded(data.rstrip("/"), out.rstrip("/"), silence) for data, out, silence in pairs]
+    outs = [one.out for one in found]
+    twice = [out for out in outs if outs.count(out) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is given for two sets; each needs a folder of its own")
+    return found
+
+
+def _lines(path: str) -> int:
+    with open(path, "rb") as stream:
+        return sum(1 for _ in stream)

@@ -1,14 +1,16 @@
 """Make a pre-training directory: utterances that are long enough, silence marked, labels hidden.
 
-Every utterance becomes its own speaker, no label map is taken along, and utt2hash stores the number that all
-chance about an utterance hangs on, so that from here on names do not matter. Where the sources have audio,
-wav.scp and segments of the utterances that are kept go along, for training that reads it.
+steps/make_train_set.sh --min-duration 2 data/train data/train_ssl
+
+Every utterance becomes its own speaker, no label map is copied, and utt2hash stores the number that keys
+every random draw about an utterance, so that from here on names do not matter. Where the sources have audio,
+wav.scp and segments of the kept utterances are copied, for training that reads audio.
 """
 
 import shutil
 from pathlib import Path
 
-from pydino.base import UserError, log, utterance_hash, warn, write_text
+from pydino.base import Step, UserError, log, utterance_hash, warn, write_text
 from pydino.cli import boolean
 from pydino.kaldi import read_object, read_table, write_table
 
@@ -29,7 +31,7 @@ def add_arguments(parser):
         help="seconds left after silence (default: %(default)s)",
     )
     parser.add_argument(
-        "--keep-silence", type=boolean, default=False, metavar="true|false", help="learn from the pauses too"
+        "--keep-silence", type=boolean, default=False, help="train on the pauses too (default: false)"
     )
     parser.add_argument(
         "--name", default="", help="name of the training set in results (default: the folder's name)"
@@ -37,11 +39,45 @@ def add_arguments(parser):
 
 
 def run(args):
+    (step,) = steps(args)
+    if step.is_done():
+        return
+    refuse_to_overwrite(Path(args.target), [Path(source) for source in args.sources])
+    with step:
+        _make(args)
+
+
+def steps(args) -> list[Step]:
+    """Return the step."""
+    target, reads, after = Path(args.target), [], []
+    for source in map(Path, args.sources):
+        names = ["feats.scp", "utt2num_frames", "wav.scp", "segments", "conf/fbank.yaml", "conf/mfcc.yaml"]
+        if not args.keep_silence:
+            names += ["vad.scp", "conf/vad.yaml"]
+        reads += [source / name for name in names]
+        after += [source / ".done.features", source / ".done.vad"]
+    return [
+        Step(
+            target / ".done",
+            args.target,
+            version=2,
+            options={
+                "min_duration": f"{args.min_duration:g}",
+                "keep_silence": args.keep_silence,
+                "name": args.name,
+            },
+            optional=reads,  # what must be there, the work checks
+            after=after,
+            outputs=[target / name for name in ("feats.scp", "utt2spk", "utt2hash")],
+        )
+    ]
+
+
+def _make(args) -> None:
     sources, target = [Path(s) for s in args.sources], Path(args.target)
     if args.min_duration < 0:
         raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
     conf = common_configuration(sources, keep_silence=args.keep_silence)
-    refuse_to_overwrite(target, sources)
     features, vad, frames, durations, dropped, origins = {}, {}, {}, {}, {}, {}
     for source in sources:
         source_features, source_frames = (
@@ -85,7 +121,7 @@ def run(args):
     write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
     if dropped:
         warn(
-            f"{len(dropped)} utterances, shorter than {args.min_duration:g} s without silence, are left out; "
+            f"{len(dropped)} utterances, shorter than {args.min_duration:g} s without silence, are omitted; "
             f"{target}/dropped.txt names them"
         )
     hours = sum(map(float, durations.values())) / 3600
@@ -96,7 +132,7 @@ def run(args):
 
 
 def refuse_to_overwrite(target: Path, sources: list[Path]) -> None:
-    """Raise UserError unless the target is new or was made here: it is made anew, and a recipe's data
+    """Raise UserError unless the target is new or was made here: it will be replaced, and a recipe's data
     directory must not be lost.
     """
     if target.resolve() in [source.resolve() for source in sources]:
@@ -141,9 +177,8 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
     """Return wav.scp of the kept utterances and, where a source has segments, segments; nothing if a source
     has no wav.scp.
 
-    With segments, recordings are named by a hash of where they are: the same recording of two sources is one,
-        recordings that happen to
-    share a name stay two, and no name tells a speaker.
+    With segments, recordings are named by a hash of their path: the same recording of two sources is one,
+    recordings that happen to share a name stay two, and no name reveals a speaker.
 
     Args:
         origins: the source of each utterance that is kept, and its seconds by its frames.
@@ -155,7 +190,7 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
     if silent:
         log(
             f"no {silent[0]}/wav.scp: the pre-training directory holds features only; no model that reads "
-            "audio can learn from it"
+            "audio can be trained on it"
         )
         return {}
     paths = {source: read_table(source / "wav.scp") for source in sources}
@@ -169,7 +204,7 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
             raise UserError(
                 f"{source}: '{key}' has features but no recording in "
                 f"wav.scp{' by way of segments' if source in pieces else ''}; "
-                f"mend it with utils/fix_data_dir.sh {source}"
+                f"repair it with utils/fix_data_dir.sh {source}"
             )
         name = f"{utterance_hash(paths[source][recording]):016x}" if pieces else key
         recordings[name] = paths[source][recording]
@@ -179,7 +214,7 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
 
 
 def write_directory(target: Path, tables, conf, sources, name) -> None:
-    """Write the directory anew; utt2spk comes last, so that one that is cut short is not taken for whole."""
+    """Replace the directory; utt2spk comes last, so that an incomplete one is not taken for complete."""
     shutil.rmtree(target, ignore_errors=True)
     for file, text in conf.items():
         write_text(target / "conf" / file, text)

@@ -1,9 +1,14 @@
-"""Score trials: cosine or PLDA, with models of one or of several utterances.
+"""Score trials by cosine or PLDA, and measure the scores: EER, minDCF, 95 % intervals, DET curve.
 
-SCORES has a line `enroll test score` for each trial, in the order of TRIALS. Where ENROLL_DIR holds a table
-`spk2utt`, its first column names the models, each the mean of the raw embeddings of its utterances (PLDA also
-uses how many there were); otherwise the first field of a trial names an utterance. PLDA brings its own
-centring, so it takes embeddings raw.
+steps/score.sh --centring centred --train-dir $dir/xvectors_train --utt2spk data/test/utt2spk \\
+  data/test/trials $dir/xvectors_test $dir/xvectors_test $dir/scores/test.cosine.centred.txt
+
+TRIALS has lines `enroll test [target|nontarget]`; without the third field there are scores, but nothing to
+measure. SCORES gets a line `enroll test score` for each trial, in the order of TRIALS; beside it go
+STEM.result.json and STEM.det.json. Where ENROLL_DIR holds a table `spk2utt`, its first column names the
+models, each the mean of the raw embeddings of its utterances (PLDA also uses how many there were); otherwise
+the first field of a trial is an utterance. PLDA has its own centring, so it takes embeddings raw; where
+steps/train_plda.sh was skipped, so is this.
 """
 
 import time
@@ -12,20 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import (
-    TREATMENTS,
-    Plda,
     apply_affine,
     cosine_features,
-    fit_treatment,
+    fit_centring,
     group_means,
     normalise_length,
     score_pairs,
 )
-from pydino.base import UserError, log, nearest
-from pydino.cli._embeddings import read_embeddings
+from pydino.base import Step, UserError, log, nearest
+from pydino.cli import evaluate_scores
+from pydino.cli._embeddings import cached, read_embeddings
+from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import read_object, read_table
-from pydino.kaldi.plda_file import read_plda
-from pydino.kaldi.trials import read_trials, write_scores
+from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
 
 def add_arguments(parser):
@@ -36,14 +40,20 @@ def add_arguments(parser):
         "--plda-dir", metavar="DIR", help="mean.vec, transform.mat and plda, from steps/train_plda.sh"
     )
     parser.add_argument(
-        "--treatment",
-        choices=TREATMENTS,
+        "--centring",
+        choices=["raw", "centred", "whitened"],
         default="raw",
         help="of embeddings, before a cosine (default: %(default)s)",
     )
     parser.add_argument(
-        "--train-dir", metavar="DIR", help="unlabelled embeddings that centring and whitening learn from"
+        "--train-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="unlabelled embeddings for centring and whitening; may be given several times",
     )
+    evaluate_scores.add_measuring_arguments(parser)
+    add_cmd(parser)
     parser.add_argument("trials", metavar="TRIALS")
     parser.add_argument("enroll_dir", metavar="ENROLL_DIR")
     parser.add_argument("test_dir", metavar="TEST_DIR")
@@ -51,16 +61,105 @@ def add_arguments(parser):
 
 
 def run(args):
-    if args.backend == "plda" and args.treatment != "raw":
-        raise UserError(
-            f"--treatment {args.treatment} is for cosine; PLDA has its own centring: leave --treatment out"
+    declared = steps(args)
+    if not declared:
+        for path in (args.scores, *_beside(args.scores)):
+            Path(path).unlink(missing_ok=True)
+        log(f"skipped: {_skipped(args)}")
+        return
+    log_file = Path(args.scores).parent / "log" / f"score.{_stem(args.scores)}.log"
+    run_or_submit("score", declared[0], args, lambda: _make(args, declared[0]), log_file)
+
+
+def steps(args) -> list[Step]:
+    """Return the step, or nothing where PLDA was skipped."""
+    _check(args)
+    if _skipped(args):
+        return []
+    enroll, test, scores = Path(args.enroll_dir), Path(args.test_dir), Path(args.scores)
+    train = [Path(folder) for folder in args.train_dir]
+    given = [args.utt2spk] if args.utt2spk else []
+    scp = [folder / "xvector.scp" for folder in (enroll, test, *train)]
+    check_files(args.trials, *scp, *given)
+    names = ("backend", "centring", "task", "trials_name", "resamples", "seed")
+    result, det, mark = _beside(scores)
+    return [
+        Step(
+            mark,
+            args.scores,
+            version=2,
+            options={name: getattr(args, name) for name in names},
+            reads=[args.trials, *scp, *given],
+            optional=[enroll / "spk2utt", test / "meta.yaml"],
+            after=marks_of(enroll, test, *train, *([args.plda_dir] if args.plda_dir else [])),
+            removes=[result, det],
+            outputs=[scores],
         )
-    if args.backend == "plda" and not args.plda_dir:
+    ]
+
+
+def _check(args) -> None:
+    if args.backend == "plda":
+        if args.centring != "raw":
+            raise UserError(
+                f"--centring {args.centring} is for cosine; PLDA has its own centring: omit --centring"
+            )
+        if not args.plda_dir:
+            raise UserError(
+                "--backend plda needs --plda-dir, made by steps/train_plda.sh UTT2SPK XVECTOR_DIR PLDA_DIR"
+            )
+    else:
+        args.plda_dir = None
+    if args.centring == "raw":
+        args.train_dir = []  # nothing is estimated
+    elif not args.train_dir:
         raise UserError(
-            "--backend plda needs --plda-dir; make it with steps/train_plda.sh UTT2SPK XVECTOR_DIR PLDA_DIR"
+            f"--centring {args.centring} needs --train-dir, a folder of unlabelled training embeddings"
         )
-    trials = read_trials(args.trials)
-    test = read_embeddings(args.test_dir)
+
+
+def _skipped(args) -> str:
+    """The reason why PLDA was not trained, or an empty string."""
+    path = Path(args.plda_dir or "", "skipped")
+    return path.read_text(encoding="utf-8").strip() if args.plda_dir and path.exists() else ""
+
+
+def _stem(scores) -> str:
+    return Path(scores).name.removesuffix(".txt")
+
+
+def _beside(scores) -> tuple[Path, Path, Path]:
+    """The result, the DET curve and the mark of a score file."""
+    folder, stem = Path(scores).parent, _stem(scores)
+    return folder / f"{stem}.result.json", folder / f"{stem}.det.json", folder / f".done.{stem}"
+
+
+def _make(args, step) -> None:
+    trials, test = cached(read_trials, args.trials), read_embeddings(args.test_dir)
+    scores = _score(args, trials, test)
+    if trials.values is None:
+        log(
+            f"{args.trials} has no third field (target or nontarget): scores are written, error rates are not"
+        )
+        return
+    result, det, _ = _beside(args.scores)
+    spk2utt = Path(args.enroll_dir) / "spk2utt"
+    evaluate_scores.measure(
+        args,
+        trials,
+        rounded_scores(scores),
+        result=result,
+        det=det,
+        meta=test.meta,
+        labels="none" if args.backend == "cosine" else "train",
+        enroll_spk2utt=spk2utt if spk2utt.exists() else None,
+        command=command_line("score", args),
+    )
+    step.outputs += [result, det]
+
+
+def _score(args, trials, test) -> np.ndarray:
+    """Score the trials and write SCORES; returns the scores (N,)."""
     enroll = test if Path(args.enroll_dir) == Path(args.test_dir) else read_embeddings(args.enroll_dir)
     if enroll.dim != test.dim:
         raise UserError(
@@ -82,9 +181,9 @@ def run(args):
     write_scores(args.scores, trials, scores)
     log(
         f"{len(trials)} trials of {len(models)} models ({int(num_utts.sum())} utterances) and {len(tests)} "
-        "test utterances "
-        f"-> {args.scores}; scored in {spent:.2f} s, none dropped"
+        f"test utterances -> {args.scores}; scored in {spent:.2f} s, none dropped"
     )
+    return scores
 
 
 def _models(enroll, trials, trials_path) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +200,7 @@ def _models(enroll, trials, trials_path) -> tuple[np.ndarray, np.ndarray]:
     if unknown:
         raise UserError(
             f"{trials_path}: {len(unknown)} of {len(trials.models)} models are not in {table}, first: "
-            f"{unknown[0]}{nearest(unknown[0], list(utterances)[:5000])}; mend the trials or the table"
+            f"{unknown[0]}{nearest(unknown[0], list(utterances)[:5000])}; correct the trials or the table"
         )
     members = [utterance for model in trials.models for utterance in utterances[model]]
     groups = np.repeat(np.arange(len(trials.models)), [len(utterances[model]) for model in trials.models])
@@ -109,24 +208,33 @@ def _models(enroll, trials, trials_path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cosine_features(args, models, tests):
-    training = None
-    if args.treatment != "raw":
-        if not args.train_dir:
-            raise UserError(
-                f"--treatment {args.treatment} needs --train-dir, a folder of unlabelled training embeddings"
-            )
-        training = read_embeddings(args.train_dir).vectors
-    treatment = fit_treatment(args.treatment, training)
-    if treatment.projection is not None and len(treatment.projection) < len(treatment.mean):
-        kept, dim = treatment.projection.shape
+    training = [read_embeddings(folder).vectors for folder in args.train_dir]
+    centring = fit_centring(args.centring, _stacked(args.train_dir, training) if training else None)
+    if centring.projection is not None and len(centring.projection) < len(centring.mean):
+        kept, dim = centring.projection.shape
         log(f"whitening keeps {kept} of {dim} dimensions; the training embeddings do not vary in the rest")
-    return cosine_features(treatment(models), treatment(tests))
+    return cosine_features(centring(models), centring(tests))
+
+
+def _stacked(folders, vectors) -> np.ndarray:
+    if len(vectors) == 1:
+        return vectors[0]
+    for folder, one in zip(folders, vectors, strict=True):
+        if one.shape[1] != vectors[0].shape[1]:
+            raise UserError(
+                f"dimension {vectors[0].shape[1]} in {folders[0]}, {one.shape[1]} in {folder}: extract all "
+                "with one model"
+            )
+    return np.concatenate(vectors)
 
 
 def _plda_features(folder, models, num_utts, tests):
-    """Kaldi's chain: take the mean off, LDA, length normalisation, PLDA with the number of enrolment
+    """Kaldi's chain: subtract the mean, LDA, length normalisation, PLDA with the number of enrolment
     utterances.
     """
+    from pydino.backend import Plda
+    from pydino.kaldi.plda_file import read_plda
+
     folder = Path(folder)
     for name in ("mean.vec", "transform.mat", "plda"):
         if not (folder / name).exists():

@@ -1,5 +1,8 @@
 """Train and test a classifier on frozen embeddings by cross-validation that keeps speakers apart.
 
+steps/train_classifier.sh --task emotion --utt2spk data/emodb/utt2spk \\
+  $dir/xvectors_emodb data/emodb/utt2emotion $dir/transfer/emotion
+
 Classes: logistic regression; unweighted average recall, micro- and macro-F1, accuracy. Numbers: ridge
 regression; mean absolute error. LABELS has a line `utt label` for each utterance, or `spk label` for each
 speaker of --utt2spk. OUT_DIR gets predictions.txt (`utt label prediction`), utt2fold and TASK.result.json.
@@ -12,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import percentile_interval
-from pydino.base import UserError, log, nearest, warn, write_text
+from pydino.base import Step, UserError, log, nearest, warn, write_text
 from pydino.cli._embeddings import read_embeddings, read_grouping
 from pydino.cli._results import value_text, write_results
+from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
 from pydino.cli.train_plda import labelled_places
 
-# The unit of a task's number, where the task's name tells.
+# Units of numbers by the name of the task.
 UNITS = {"age": "years"}
 
 
@@ -32,7 +36,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--utt2spk", metavar="FILE", help="without it, every utterance counts as a speaker of its own"
     )
-    parser.add_argument("--unit", help="of a number (default: what the task's name tells)")
+    parser.add_argument("--unit", help="of a number (default: years for age)")
     parser.add_argument(
         "--max-drop",
         type=float,
@@ -41,12 +45,46 @@ def add_arguments(parser):
     )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds and bootstrap (default: %(default)s)")
+    add_cmd(parser)
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
     parser.add_argument("labels", metavar="LABELS")
     parser.add_argument("out_dir", metavar="OUT_DIR")
 
 
 def run(args):
+    (step,) = steps(args)
+    log_file = Path(args.out_dir) / "log" / "train_classifier.log"
+    run_or_submit("train-classifier", step, args, lambda: _make(args), log_file)
+
+
+def steps(args) -> list[Step]:
+    """Return the step."""
+    xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
+    reads = [xvectors / "xvector.scp", args.labels, *([args.utt2spk] if args.utt2spk else [])]
+    check_files(*reads)
+    return [
+        Step(
+            out / ".done",
+            args.out_dir,
+            version=2,
+            options={
+                "task": args.task,
+                "kind": args.kind,
+                "folds": args.folds,
+                "unit": args.unit,
+                "max_drop": f"{args.max_drop:g}",
+                "resamples": args.resamples,
+                "seed": args.seed,
+            },
+            reads=reads,
+            optional=[xvectors / "meta.yaml"],
+            after=marks_of(xvectors),
+            outputs=[out / name for name in ("predictions.txt", "utt2fold", f"{args.task}.result.json")],
+        )
+    ]
+
+
+def _make(args) -> None:
     from pydino.downstream import (
         assign_folds,
         bootstrap_classes,
@@ -107,7 +145,13 @@ def run(args):
         "folds": folds,
         "interval": f"95 %, {args.resamples} resamples of {len(speaker_names)} speakers, seed {args.seed}",
     }
-    write_results(out / f"{args.task}.result.json", embeddings.meta, common, measures)
+    write_results(
+        out / f"{args.task}.result.json",
+        embeddings.meta,
+        common,
+        measures,
+        command_line("train-classifier", args),
+    )
     log(
         f"{args.task}: "
         + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in measures)
@@ -174,8 +218,7 @@ def _check_classes(path, classes, labels, speaker_names, speakers) -> None:
         if len(holders) == 1:
             raise UserError(
                 f"{path}: only the speaker {speaker_names[holders[0]]} has the class {name}: it cannot be "
-                "learnt from other speakers; "
-                "merge the class, or take it out of the labels"
+                "learnt from other speakers; merge the class, or take it out of the labels"
             )
 
 
@@ -185,8 +228,7 @@ def _check_folds(args, classes, labels, fold_of) -> None:
         if len(absent):
             raise UserError(
                 f"{args.labels}: all speakers of the class {classes[absent[0]]} fell into one of the folds, "
-                "so it cannot be learnt for it; "
-                "give more --folds, or another --seed"
+                "so it cannot be learnt for it; give more --folds, or another --seed"
             )
 
 
@@ -199,6 +241,6 @@ def _numbers(path, keys, texts) -> np.ndarray:
             values[i] = math.nan
         if not math.isfinite(values[i]):
             raise UserError(
-                f"{path}: the label of {keys[i]} is '{text}', not a number; mend it, or use --kind class"
+                f"{path}: the label of {keys[i]} is '{text}', not a number; correct it, or use --kind class"
             )
     return values

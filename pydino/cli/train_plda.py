@@ -1,9 +1,12 @@
 """Train LDA and PLDA on labelled embeddings: mean.vec, transform.mat and plda, as Kaldi writes them.
 
+steps/train_plda.sh --lda-dim 100 data/train/utt2spk exp/dino_mini/seed0/xvectors_train
+exp/dino_mini/seed0/plda
+
 Global mean, LDA, length normalisation, two-covariance PLDA by 10 iterations of EM: the chain of Kaldi's
 voxceleb recipe. Where the labels do not allow it (one utterance a speaker, a single speaker, too few
-utterances for the dimension), nothing is trained: the reason is said and written to OUT_DIR/skipped, and the
-exit status is 0.
+utterances for the dimension), nothing is trained: the reason is logged and written to OUT_DIR/skipped, and
+the exit status is 0.
 """
 
 from pathlib import Path
@@ -11,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import apply_affine, estimate_lda, normalise_length, train_plda
-from pydino.base import UserError, log, warn, write_text
+from pydino.base import Step, UserError, log, warn, write_text
 from pydino.cli._embeddings import read_embeddings, read_grouping
+from pydino.cli._steps import add_cmd, check_files, marks_of, run_or_submit
 from pydino.kaldi.plda_file import write_matrix, write_plda, write_vector
 
 FILES = ("mean.vec", "transform.mat", "plda")
@@ -32,14 +36,40 @@ def add_arguments(parser):
         default=0.05,
         help="part that may lack a label or an embedding (default: %(default)s)",
     )
+    add_cmd(parser)
     parser.add_argument("utt2spk", metavar="UTT2SPK")
     parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
     parser.add_argument("out_dir", metavar="OUT_DIR")
 
 
 def run(args):
+    (step,) = steps(args)
+    log_file = Path(args.out_dir) / "log" / "train_plda.log"
+    run_or_submit("train-plda", step, args, lambda: _train(args, step), log_file)
+
+
+def steps(args) -> list[Step]:
+    """Return the step."""
     if args.lda_dim < 1 or args.num_em_iters < 1:
         raise UserError("--lda-dim and --num-em-iters must be 1 or more")
+    xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
+    check_files(args.utt2spk, xvectors / "xvector.scp")
+    return [
+        Step(
+            out / ".done",
+            args.out_dir,
+            options={
+                "lda_dim": args.lda_dim,
+                "num_em_iters": args.num_em_iters,
+                "max_drop": f"{args.max_drop:g}",
+            },
+            reads=[args.utt2spk, xvectors / "xvector.scp"],
+            after=marks_of(xvectors),
+        )
+    ]
+
+
+def _train(args, step) -> None:
     out = Path(args.out_dir)
     embeddings, speaker_of = read_embeddings(args.xvector_dir), read_grouping(args.utt2spk)
     kept = labelled_places(embeddings, speaker_of, args.utt2spk, args.max_drop)
@@ -50,6 +80,7 @@ def run(args):
         (out / name).unlink(missing_ok=True)
     if reason:
         log(f"skipped: {reason}")
+        step.outputs = [out / "skipped"]
         write_text(out / "skipped", f"no PLDA from {args.utt2spk} and {args.xvector_dir}: {reason}\n")
         return
     lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
@@ -62,6 +93,7 @@ def run(args):
     write_vector(out / "mean.vec", mean)
     write_matrix(out / "transform.mat", transform)
     write_plda(out / "plda", model.mean, model.transform, model.psi)
+    step.outputs = [out / name for name in FILES]
     log(
         f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
         f"between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}"

@@ -9,7 +9,7 @@ is how it cannot be mistaken:
 * The logs of all jobs are moved aside (``.1``) before the record is written, so a log that lies there is of
   this attempt.
 * The digest holds the command as it was given, the range, the log, the folder, and ``PYDINO_MADE_FROM``, in
-  which a step passes on the digest of everything its output is made from (``pydino mark check`` prints it):
+  which a step passes on the digest of everything its output is made from (``Step.digest``):
   other inputs or options are another attempt.
 * Without ``PYDINO_MADE_FROM`` nobody knows whether the inputs are the same, and no job counts as done. With
   ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token does.

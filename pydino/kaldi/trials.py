@@ -121,6 +121,12 @@ def write_scores(path, trials: PairTable, scores: np.ndarray) -> None:
             stream.write(line[line != 0].tobytes())
 
 
+def rounded_scores(scores: np.ndarray) -> np.ndarray:
+    """Return scores (N,) as :func:`read_scores` reads them back from :func:`write_scores`."""
+    scale = 10.0**_DECIMALS
+    return np.copysign(np.rint(np.abs(scores) * scale) / scale, scores)
+
+
 def write_trials(
     path, names: list[str], rows: np.ndarray, columns: np.ndarray, is_target: np.ndarray
 ) -> None:

@@ -1,19 +1,17 @@
-"""What is done to embeddings before a cosine: nothing, centring, or whitening, learnt from unlabelled
-training embeddings.
-"""
+"""Centring and whitening of embeddings before a cosine, estimated on unlabelled training embeddings."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-TREATMENTS = ("raw", "centred", "whitened")
-# Kaldi's covariance floor of LDA, for want of a better one. A direction with less of the largest variance
-# than this is constant up to the rounding of float32 embeddings.
+CENTRINGS = ("raw", "centred", "whitened")
+# Kaldi's covariance floor of LDA. A direction with less than this share of the largest variance is constant
+# up to the rounding of float32 embeddings.
 VARIANCE_FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Treatment:
+class Centring:
     """An affine map x -> (x - mean) projection', or none.
 
     Attributes:
@@ -27,27 +25,30 @@ class Treatment:
     projection: np.ndarray | None = None
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """Treat (N, D) vectors; returns float64 (N, d)."""
+        """Map (N, D) vectors to float64 (N, d).
+
+        Raises:
+            ValueError: vectors of another dimension than the training embeddings'.
+        """
         vectors = np.asarray(vectors, dtype=np.float64)
         if self.mean is None:
             return vectors
         if vectors.shape[1] != len(self.mean):
             raise ValueError(
-                f"the treatment was learnt on vectors of dimension {len(self.mean)}, these have "
-                f"{vectors.shape[1]}"
+                f"the training embeddings have dimension {len(self.mean)}, these have {vectors.shape[1]}"
             )
         centred = vectors - self.mean
         return centred if self.projection is None else centred @ self.projection.T
 
 
-def fit_treatment(kind: str, training: np.ndarray | None = None) -> Treatment:
-    """Learn a treatment from unlabelled embeddings.
+def fit_centring(kind: str, training: np.ndarray | None = None) -> Centring:
+    """Estimate centring or whitening on unlabelled embeddings.
 
-    ``centred`` takes their mean off. ``whitened`` also rotates to the eigenvectors of their covariance
+    ``centred`` subtracts their mean. ``whitened`` also rotates to the eigenvectors of their covariance
     (divided by N) and divides by the standard deviations, so that the training embeddings get the unit
-    covariance. Directions whose variance is at most ``VARIANCE_FLOOR`` of the largest are left out, not
-    floored: training has said nothing about them (dead units, or fewer embeddings than dimensions), and
-    dividing by the floor would let noise there rule the cosine.
+    covariance. Directions whose variance is at most ``VARIANCE_FLOOR`` of the largest are dropped, not
+    floored: the training embeddings do not vary there (dead units, or fewer embeddings than dimensions), and
+    dividing by the floor would let noise dominate the cosine.
 
     Args:
         kind: raw, centred or whitened.
@@ -56,20 +57,20 @@ def fit_treatment(kind: str, training: np.ndarray | None = None) -> Treatment:
     Raises:
         ValueError: an unknown kind, no training embeddings, or, for whitening, no variance at all.
     """
-    if kind not in TREATMENTS:
-        raise ValueError(f"unknown treatment '{kind}'; there are {', '.join(TREATMENTS)}")
+    if kind not in CENTRINGS:
+        raise ValueError(f"unknown centring '{kind}'; it is one of {', '.join(CENTRINGS)}")
     if kind == "raw":
-        return Treatment(kind)
+        return Centring(kind)
     if training is None or len(training) == 0:
-        raise ValueError(f"treatment '{kind}' needs training embeddings")
+        raise ValueError(f"centring '{kind}' needs training embeddings")
     training = np.asarray(training, dtype=np.float64)
     mean = training.mean(axis=0)
     if kind == "centred":
-        return Treatment(kind, mean)
+        return Centring(kind, mean)
     centred = training - mean
     variance, directions = np.linalg.eigh(centred.T @ centred / len(training))
     # Rounding of the mean alone makes a variance of this order; below it the embeddings are all the same.
     if variance[-1] <= (np.finfo(np.float32).eps * np.abs(training).max()) ** 2:
         raise ValueError("the training embeddings are all the same: nothing to whiten by")
     kept = variance > VARIANCE_FLOOR * variance[-1]
-    return Treatment(kind, mean, (directions[:, kept] / np.sqrt(variance[kept])).T)
+    return Centring(kind, mean, (directions[:, kept] / np.sqrt(variance[kept])).T)

@@ -1,48 +1,35 @@
 """Put together what parallel feature or voice activity jobs wrote, and count what came in, went out and was
 dropped.
-
-Writes DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, frame_shift and conf/KIND.yaml (or vad.scp and
-conf/vad.yaml). The dropped utterances and why are named in LOG/<archive name>.dropped; more of them than
---max-drop is an error, and then DATA stays as it was.
 """
 
 from collections import Counter
 from pathlib import Path
 
-from pydino.audio import KINDS, VadConfig
-from pydino.base import UserError, dump_config, load_config, log, warn, write_text
-from pydino.cli._features import Report, file_stem, report_path
+from pydino.base import UserError, dump_config, log, warn, write_text
+from pydino.cli._parts import Report, file_stem, report_path
 from pydino.kaldi import read_table
 from pydino.kaldi.objects import read_header
 
 
-def add_arguments(parser):
-    parser.add_argument("kind", choices=[*KINDS, "vad"])
-    parser.add_argument("data", metavar="DATA")
-    parser.add_argument("ark_dir", metavar="ARK_DIR", help="where the archives are")
-    parser.add_argument("log_dir", metavar="LOG", help="where the reports of the parts are")
-    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="number of parts")
-    parser.add_argument("--config", metavar="YAML", help="the configuration that the parts were made with")
-    parser.add_argument(
-        "--channel", type=int, default=None, metavar="N", help="the channel that the parts were made with"
-    )
-    parser.add_argument(
-        "--max-drop", type=float, default=0.0, metavar="SHARE", help="share that may be dropped (default: 0)"
-    )
+def gather(args, kind: str) -> None:
+    """Write DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, frame_shift and conf/KIND.yaml; or, for
+    ``vad``, vad.scp and conf/vad.yaml. LOG/<archive name>.dropped names the dropped utterances, with the
+    reasons.
 
-
-def run(args):
-    numbers = range(1, args.jobs + 1)
-    reports = [Report.read(report_path(args.log_dir, args.kind, args.data, n)) for n in numbers]
+    Raises:
+        UserError: a part is not what its job wrote, or more than ``args.max_drop`` was dropped; DATA then
+            stays as it was.
+    """
+    numbers = range(1, args.nj + 1)
+    reports = [Report.read(report_path(args.log_dir, kind, args.data, n)) for n in numbers]
     total, kept = sum(r.utterances for r in reports), sum(len(r.frames) for r in reports)
-    _check_drops(args, reports, total)
-    stem = file_stem(args.kind, args.data)
-    for stem_of_part in (stem,) if args.kind == "vad" else (f"energy_{stem.removeprefix('raw_')}", stem):
+    _check_drops(args, kind, reports, total)
+    stem = file_stem(kind, args.data)
+    for stem_of_part in (stem,) if kind == "vad" else (f"energy_{stem.removeprefix('raw_')}", stem):
         for number, report in zip(numbers, reports, strict=True):
             _check_part(f"{args.ark_dir}/{stem_of_part}.{number}", report, number)
-    overrides = [] if args.channel is None else [f"channel={args.channel}"]
-    config = load_config(VadConfig if args.kind == "vad" else KINDS[args.kind][0], args.config, overrides)
-    if args.kind == "vad":
+    config = reports[0].config
+    if kind == "vad":
         _concatenate([f"{args.ark_dir}/{stem}.{n}.scp" for n in numbers], f"{args.data}/vad.scp")
         frames = sum(sum(r.frames.values()) for r in reports)
         outcome = f"{100 * sum(r.voiced for r in reports) / frames:.1f} % of {frames} frames are speech"
@@ -52,19 +39,19 @@ def run(args):
     else:
         name = stem.removeprefix("raw_")
         _concatenate([f"{args.ark_dir}/energy_{name}.{n}.scp" for n in numbers], f"{args.data}/energy.scp")
-        _write_counts(args.data, reports, config.window_shift / config.sample_frequency)
-        for other in set(KINDS) - {args.kind}:  # conf/ says what feats.scp holds
+        _write_counts(args.data, reports, reports[0].frame_shift)
+        for other in {"fbank", "mfcc"} - {kind}:  # conf/ records what feats.scp holds
             Path(f"{args.data}/conf/{other}.yaml").unlink(missing_ok=True)
         _concatenate([f"{args.ark_dir}/{stem}.{n}.scp" for n in numbers], f"{args.data}/feats.scp")
-        _say_resampled(reports, total, args.data, int(config.sample_frequency))
+        _log_resampled(reports, total, args.data, int(config["sample_frequency"]))
         outcome = f"{sum(sum(r.frames.values()) for r in reports)} frames"
-    dump_config(config, f"{args.data}/conf/{args.kind}.yaml")
+    dump_config(config, f"{args.data}/conf/{kind}.yaml")
     log(f"{args.data}: {total} utterances in, {kept} out, {total - kept} dropped; {outcome}")
 
 
-def _check_drops(args, reports, total):
+def _check_drops(args, kind, reports, total):
     dropped = {key: reason for report in reports for key, reason in report.dropped.items()}
-    path = f"{args.log_dir}/{file_stem(args.kind, args.data)}.dropped"
+    path = f"{args.log_dir}/{file_stem(kind, args.data)}.dropped"
     if not dropped:
         Path(path).unlink(missing_ok=True)
     else:
@@ -81,7 +68,7 @@ def _check_drops(args, reports, total):
         raise UserError(
             f"{len(dropped)} of {total} utterances of {args.data} dropped, more than --max-drop "
             f"{args.max_drop:g} allows; {path} names "
-            f"all, beginning with{first}\nMend or remove them, or rerun with --max-drop "
+            f"all, beginning with{first}\nRepair or remove them, or rerun with --max-drop "
             f"{_round_up(len(dropped) / total)}"
         )
     if dropped:
@@ -107,7 +94,7 @@ def _check_part(path: str, report: Report, number: int) -> None:
         why = error if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
         raise UserError(
             f"part {number}, {path}.ark, is not what its job wrote: {why}; run the step again, which makes "
-            "it anew"
+            "all parts"
         ) from error
 
 
@@ -125,7 +112,7 @@ def _round_up(share: float) -> float:
     return min(1.0, int(share * 1000 + 1) / 1000)
 
 
-def _say_resampled(reports, total, data, rate):
+def _log_resampled(reports, total, data, rate):
     noun = "segments" if Path(f"{data}/segments").exists() else "recordings"
     for original, count in sorted(sum((Counter(r.resampled) for r in reports), Counter()).items()):
         log(f"{count} of {total} {noun} resampled from {original} to {rate} Hz")

@@ -1,0 +1,61 @@
+"""The parts of a data directory that parallel jobs work on, and the report that each leaves.
+
+A step runs N jobs; job I of N takes the I-th run of utterances in sorted order, writes its archives, and
+leaves a small report of what came in, went out and was dropped. The step then puts the parts together and
+counts.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydino.base import read_json, write_json
+
+
+def part(text: str) -> tuple[int, int]:
+    """Parse ``I/N``, job I of N (for ``type=`` of an argument)."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"expected I/N, such as 1/4, got '{text}'")
+    return int(index), int(count)
+
+
+def take(items: list, which: tuple[int, int]) -> list:
+    """Return run I of N of a list: contiguous, so that the parts one after another are in order."""
+    index, count = which
+    return items[len(items) * (index - 1) // count : len(items) * index // count]
+
+
+def file_stem(kind: str, data) -> str:
+    """Return the name of a set's archives, Kaldi's: raw_fbank_train, vad_train."""
+    name = Path(data).resolve().name
+    return f"vad_{name}" if kind == "vad" else f"raw_{kind}_{name}"
+
+
+def report_path(log_dir, kind: str, data, index: int) -> Path:
+    """Return where part ``index`` leaves its report."""
+    return Path(log_dir) / f"{file_stem(kind, data)}.{index}.json"
+
+
+@dataclass
+class Report:
+    """What one part did; frames and seconds by utterance, reasons by dropped utterance."""
+
+    utterances: int = 0
+    frames: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    resampled: dict[str, int] = field(default_factory=dict)  # utterances by original rate
+    voiced: int = 0  # frames
+    unvoiced: list[str] = field(default_factory=list)  # utterances with no voiced frame
+    config: dict = field(default_factory=dict)  # every option as it was used
+    frame_shift: float = 0.0  # seconds
+
+    def write(self, path) -> None:
+        """Write as JSON."""
+        write_json(path, vars(self))
+
+    @classmethod
+    def read(cls, path) -> "Report":
+        """Read what :meth:`write` wrote."""
+        return cls(**read_json(path))

@@ -1,0 +1,169 @@
+"""What the verbs behind ``steps/*.sh`` share. Each of ``STEPS`` has, besides ``add_arguments`` and ``run``,
+
+    steps(args) -> list[Step]    what it makes and from what, declared once; imports nothing slow
+
+so that a caller of many can ask which are out of date, and run those in one process.
+"""
+
+import argparse
+import importlib
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from pydino.base import Step, UserError, force_token, log
+from pydino.jobs.submit import submit
+
+from . import main, parser_of
+
+STEPS = (
+    "make-fbank",
+    "make-mfcc",
+    "compute-vad",
+    "make-train-set",
+    "make-baseline",
+    "extract-embeddings",
+    "train-plda",
+    "score",
+    "train-classifier",
+)
+_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def pending(argv: list[str]) -> str:
+    """Return why a step has to run, or an empty string if it is up to date.
+
+    Args:
+        argv: the step as a shell would call it: ``["steps/score.sh", "--backend", "plda", ...]``.
+
+    A step whose inputs are not there yet has to run: an earlier one makes them. So does everything that comes
+    after a step that has to run, since its marks are about to change.
+    """
+    verb = _verb(argv[0])
+    if verb not in STEPS:
+        return "its script decides"
+    module = importlib.import_module(f"pydino.cli.{verb.replace('-', '_')}")
+    try:
+        steps = module.steps(parser_of(verb, module).parse_args(argv[1:]))
+        return next((reason for step in steps if (reason := step.reason())), "")
+    except UserError as error:
+        return str(error)
+
+
+def run_step(argv: list[str]) -> int:
+    """Run a step, in this process if it is one of ``STEPS``, and return its exit status; a mistake has been
+    reported.
+    """
+    verb = _verb(argv[0])
+    if verb not in STEPS:
+        return subprocess.run([_ROOT / argv[0], *argv[1:]], check=False).returncode
+    try:
+        return main([verb, *argv[1:]])
+    except SystemExit as end:  # of the parser, or after a signal
+        return end.code if isinstance(end.code, int) else 1
+
+
+def _verb(script: str) -> str:
+    return Path(script).stem.replace("_", "-")
+
+
+def add_cmd(parser, default: str = "") -> None:
+    """Declare ``--cmd``."""
+    alone = f"default: {default}" if default else "default: run in this process"
+    parser.add_argument(
+        "--cmd",
+        default=default,
+        help=f"run_local.sh, run_slurm.sh, or any wrapper with the interface of Kaldi's run.pl ({alone})",
+    )
+
+
+def positive(text: str) -> int:
+    """Parse a positive whole number (for ``type=`` of an argument)."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got '{text}'")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Parse a whole number from 0 (for ``type=`` of an argument)."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1 (for ``type=`` of an argument)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got '{text}'")
+    return value
+
+
+def check_files(*paths) -> None:
+    """Raise UserError for the first of the files that does not exist."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"no such file: {path}")
+
+
+def job_command(*words) -> list[str]:
+    """Return ``pydino WORDS`` as a job runs it: a site's wrapper may give its jobs none of our variables."""
+    forced = ["env", f"PYDINO_FORCE={force_token()}"] if force_token() else []
+    return [*forced, "pydino", *map(str, words)]
+
+
+def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
+    """Bring ``step`` up to date: by ``make()`` in this process or, with ``--cmd``, by the same call as one
+    job, which then writes the mark.
+    """
+    if step.is_done():
+        return
+    if not args.cmd:
+        with step:
+            make()
+        return
+    step.begin()
+    submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
+    if not step.mark.exists():
+        raise UserError(f"the job ended well but wrote no {step.mark}; see {log_file}, or run the step again")
+    log(last_message(log_file, verb))
+
+
+def _without_cmd(arguments: list[str]) -> list[str]:
+    kept, skip = [], False
+    for word in arguments:
+        if not skip and not word.startswith("--cmd="):
+            skip = word == "--cmd"
+            kept += [] if skip else [word]
+        else:
+            skip = False
+    return kept
+
+
+def last_message(log_file, verb: str) -> str:
+    """Return the last line that a job of ``verb`` logged, for the user to see."""
+    try:
+        lines = Path(log_file).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    said = [line.partition(f" pydino {verb}: ")[2] for line in lines if not line.startswith("#")]
+    return next((text for text in reversed(said) if text), f"done; log: {log_file}")
+
+
+def command_line(verb: str, args) -> str:
+    """The call of a step as a person would type it."""
+    return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *_without_cmd(args.arguments)])
+
+
+def marks_of(*folders) -> list[str]:
+    """Return the marks that lie in folders, sorted."""
+    return [str(path) for folder in folders for path in sorted(Path(folder).glob(".done*"))]
+
+
+def real_name(folder) -> str:
+    """The name of a data directory, also where it is given as ``.`` or through a link."""
+    return os.path.basename(os.path.realpath(folder))

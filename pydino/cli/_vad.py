@@ -1,0 +1,70 @@
+"""One job of compute-vad: the decisions for one part of a data directory."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pydino.audio import KINDS, VadConfig, energy_vad
+from pydino.base import UserError, config_to_dict, load_config, log, warn
+from pydino.cli._parts import Report, file_stem, report_path, take
+from pydino.kaldi import ArchiveWriter, read_object, read_table
+
+
+def compute(args) -> None:
+    """Write VAD_DIR/vad_<name>.I.{ark,scp}, one 0.0 or 1.0 a frame, and the report of the part."""
+    torch.set_num_threads(1)
+    config = load_config(VadConfig, args.config)
+    table, column = energy_source(args.data)
+    index, count = args.part
+    todo = take(list(read_table(table).items()), args.part)
+    stem = f"{args.ark_dir}/{file_stem('vad', args.data)}.{index}"
+    report = Report(utterances=len(todo), config=config_to_dict(config))
+    with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as out:
+        for key, rxfilename in todo:
+            energy = np.asarray(read_object(rxfilename), dtype=np.float32)
+            energy = energy if column is None or energy.size == 0 else energy[:, column]
+            if energy.size == 0:
+                report.dropped[key] = f"{rxfilename}: no frames"
+                continue
+            voiced = energy_vad(torch.from_numpy(energy), config)
+            out.write(key, voiced.float().numpy())
+            report.frames[key] = len(voiced)
+            report.voiced += int(voiced.sum())
+            if not voiced.any():
+                report.unvoiced.append(key)
+    report.write(report_path(args.log_dir, "vad", args.data, index))
+    frames = sum(report.frames.values())
+    log(
+        f"part {index} of {count}: {len(report.frames)} of {len(todo)} utterances, {report.voiced} of "
+        f"{frames} frames are speech"
+    )
+    if report.unvoiced:
+        warn(f"no frame of {len(report.unvoiced)} utterances is speech: {' '.join(report.unvoiced[:10])}")
+
+
+def energy_source(data) -> tuple[str, int | None]:
+    """Return the scp file to read log-energies from, and the column of its matrices (None if it holds
+    vectors).
+
+    Raises:
+        UserError: there is no log-energy; the lowest mel filter must not be taken for it.
+    """
+    energy, features = f"{data}/energy.scp", f"{data}/feats.scp"
+    if Path(energy).exists():
+        return energy, None
+    if not Path(features).exists():
+        raise UserError(f"neither {energy} nor {features} is there; run steps/make_fbank.sh {data} first")
+    for kind, (options, _) in KINDS.items():
+        path = f"{data}/conf/{kind}.yaml"
+        if Path(path).exists():
+            config = load_config(options, path)
+            if config.use_energy:
+                return features, -1 if config.htk_compat else 0
+    raise UserError(
+        f"{energy} is not there, and nothing says that {features} holds log-energy (its first column may be "
+        "a mel filter): run "
+        f"steps/make_fbank.sh {data}, which writes both; or, if Kaldi made these features with "
+        "--use-energy=true (the default of "
+        f"its MFCC), say so with 'use_energy: true' in {data}/conf/mfcc.yaml"
+    )
