@@ -19,6 +19,7 @@ What lies there of the four lists is what is listed.
 from pathlib import Path, PurePosixPath
 
 from local.common import audio_path, corpus_root, main, write_list
+from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError, log
 
 CORPUS = "RIRS_NOISES"
@@ -54,7 +55,10 @@ def prepare(args) -> None:
 
 def simulated(folder: Path) -> dict[str, str]:
     """Return the responses of the rooms of one size, by name and path; none if there is no such folder."""
-    return {f"{folder.name}-{path.stem}": audio_path(path) for path in sorted(folder.rglob("*.wav"))}
+    if not folder.is_dir():
+        return {}
+    files = by_name(with_extension(list_files(folder), ".wav"), folder)
+    return {f"{folder.name}-{name}": audio_path(folder / file) for name, file in files.items()}
 
 
 def measured(folder: Path) -> dict[str, str]:
