@@ -35,7 +35,7 @@ def list_files(folder) -> list[str]:
                 again.append(os.path.relpath(here, folder))
                 continue
             seen.add((stat.st_dev, stat.st_ino))
-            prefix = here[len(folder) + 1 :] + "/" if here != folder else ""
+            prefix = os.path.relpath(here, folder) + "/" if here != folder else ""
             with os.scandir(here) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gather every result under EXP_ROOT into results.json, RESULTS.md and report.html. Made anew at each call: it takes seconds.
+# Gather every result under EXP_ROOT into results.json, RESULTS.md and report.html. Written again at each call; figures that have not changed are kept.
 # Usage: steps/report.sh [options] EXP_ROOT
 #  e.g.: steps/report.sh --title mini exp
 # Begin configuration.
