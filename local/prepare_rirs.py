@@ -5,8 +5,8 @@ Usage: local/prepare_rirs.py RIRS_ROOT OUT_DIR
  e.g.: local/prepare_rirs.py downloads/rirs data/rirs
 
 OpenSLR 28, https://www.openslr.org/28/, 1.3 GB, 16 kHz; Ko et al., ICASSP 2017. 20,000 simulated responses of
-each size of room, and the measured ones of three older collections. The noises of the corpus are left out.
-What lies there of the four lists is what is listed.
+each size of room, and the measured ones of three older collections. The noises of the corpus are
+omitted, and so is the list of a kind of room that is not there.
 
     RIRS_ROOT/simulated_rirs/{small,medium,large}room/Room001/Room001-00001.wav
     RIRS_ROOT/real_rirs_isotropic_noises/rir_list      which of the files there are responses, not noises;

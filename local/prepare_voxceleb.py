@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to learn from, VoxCeleb1 to test
+"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to train on, VoxCeleb1 to test
 on.
 
 Usage: local/prepare_voxceleb.py [options] VOXCELEB2_ROOT VOXCELEB1_ROOT DATA_DIR
@@ -103,7 +103,7 @@ def prepare(args) -> None:
         raise UserError(
             f"{root1}: {len(lost):,} of the {len(tested):,} utterances of the lists {', '.join(wanted)} are "
             f"not there: {named(lost)}; "
-            "O needs the test part, E and H the development part as well (or leave these out with --trials O)"
+            "O needs the test part, E and H the development part as well (or omit these with --trials O)"
         )
     test = {utterance: there[utterance] for utterance in tested}
     seen = {speaker_of(utterance) for utterance in train} & {speaker_of(utterance) for utterance in test}
@@ -178,8 +178,8 @@ def find_utterances(root: Path, corpus: str) -> dict[str, Path]:
 
 
 def conversion(folder: Path) -> str:
-    """Return the shell command that makes FLAC of the .m4a in ``folder``, beside it, and skips what is made
-    already.
+    """Return the shell command that converts the .m4a files in ``folder`` to FLAC, in a folder beside it, and
+    skips those already converted.
     """
     convert = (
         'o="../flac/$1.flac"; [ -s "$o" ] || { mkdir -p "${o%/*}" && ffmpeg -nostdin -v error -y -i '
@@ -210,7 +210,7 @@ def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
     """Read a list as published; return (utterance, utterance) -> target or nontarget.
 
     Raises:
-        UserError: a line of another form, or one that says of a pair what another denies.
+        UserError: a line of another form, or one that contradicts another.
     """
     trials: dict[tuple[str, str], str] = {}
     lines = path.read_text(encoding="utf-8").splitlines()
