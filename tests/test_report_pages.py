@@ -251,6 +251,19 @@ def test_the_report_is_the_same_when_made_again(written, monkeypatch):
     assert [(written / name).read_bytes() for name in names] == before
 
 
+def test_trials_with_names_of_their_own_have_a_map_of_their_set(written, monkeypatch, tmp_path):
+    shutil.copytree(written.parent, tmp_path / "mini")
+    monkeypatch.chdir(tmp_path / "mini")
+    for path in [*Path("exp").rglob("*.result.json"), *Path("exp").rglob("*.det.json")]:
+        text = path.read_text()
+        for key in ("test_set", "trials"):
+            text = text.replace(f'"{key}": "test"', f'"{key}": "vox1-O"')
+        path.write_text(text)
+    assert main(["report", "exp"]) == 0
+    page = Path("exp/report.html").read_text(encoding="utf-8")
+    assert "Scores: vox1-O" in page and "Map of test" in page
+
+
 def draws(monkeypatch):
     """Return the list in which every drawing that is made from now on leaves its name."""
     made = []

@@ -39,7 +39,7 @@ def run(args):
     from pydino.report.drawings import Drawings
     from pydino.report.embeddings import neighbours_table, systems_by_set
     from pydino.report.exhibits import map_exhibits, training_exhibit, verification_exhibits
-    from pydino.report.gather import gather_training_runs
+    from pydino.report.gather import gather_det_curves, gather_training_runs
 
     root = Path(args.exp_root)
     if not root.is_dir():
@@ -48,7 +48,10 @@ def run(args):
     commands = _read_commands(args.commands)
     results = gather_results(root)
     runs = gather_training_runs(root)
+    curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
+    # Results of trials have the name of the trials, of which a set may have several: data/SET/trials_NAME.
+    test_sets |= {Path(curve["trials_file"]).parent.name for curve in curves}
     sets = systems_by_set(root, test_sets)
     if not results and not runs and not sets:
         raise UserError(
@@ -62,7 +65,7 @@ def run(args):
     drawings = Drawings(root / "report")
     exhibits = [
         *training_exhibit(runs, drawings),
-        *verification_exhibits(root, models, drawings),
+        *verification_exhibits(curves, models, drawings),
         *map_exhibits(sets, drawings),
     ]
     made_by = _made_by(args.exp_root, results)

@@ -9,7 +9,7 @@ from pydino.base import warn
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
 from pydino.report.drawings import Drawings
 from pydino.report.embeddings import map_points, side_by_side, speakers_of
-from pydino.report.gather import TrainingRun, gather_det_curves
+from pydino.report.gather import TrainingRun
 from pydino.report.tables import system_order
 
 # What the training log may hold, and how it is shown; a log without one of these simply lacks the panel.
@@ -54,14 +54,19 @@ def training_exhibit(runs: list[TrainingRun], drawings: Drawings) -> list[Exhibi
     return [Exhibit("Training", caption, drawings.get(["training", panels, runs], draw))]
 
 
-def verification_exhibits(root, models, drawings: Drawings) -> list[Exhibit]:
-    """A DET curve and a score histogram for each list of trials that has been scored under ``root``."""
+def verification_exhibits(curves: list[dict], models, drawings: Drawings) -> list[Exhibit]:
+    """A DET curve and a score histogram for each list of trials that has been scored.
+
+    Args:
+        curves: as :func:`pydino.report.gather.gather_det_curves` gives them.
+        models: all models of the report.
+    """
     by_trials = {}
-    for curve in gather_det_curves(root):
+    for curve in curves:
         by_trials.setdefault(str(curve["trials"]), []).append(curve)
     exhibits = []
-    for number, (trials, curves) in enumerate(sorted(by_trials.items())):
-        shown = _plain_systems(curves)
+    for number, (trials, scored) in enumerate(sorted(by_trials.items())):
+        shown = _plain_systems(scored)
         caption = (
             "Lower is better. Solid lines: raw embeddings; dashed: centred; dotted: whitened. "
             "A curve crosses the thin diagonal at its EER."
