@@ -1,5 +1,5 @@
-"""What every corpus preparation shares: the command line, checks of the corpus, and data directories that are
-whole or not there.
+"""Shared by all corpus preparations: the command line, checks of the corpus, and data directories that are
+written whole or not at all.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main(documentation: str, add_arguments, prepare) -> None:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command goes on", file=sys.stderr)
+        print(f"{name}: interrupted; the same command resumes it", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -59,13 +59,13 @@ def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
 
 
 def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) -> Path:
-    """Return the corpus root as an absolute path, after a look at what must lie in it.
+    """Return the corpus root as an absolute path, after a check of its content.
 
     Args:
         path: as the user gave it.
         corpus: name for messages.
-        expected: entries of the root, any of which tells the corpus; a root one folder too high is accepted
-            if its only match is ``corpus`` by name.
+        expected: entries of the root, any of which identifies the corpus; its parent folder is accepted as
+            well.
         advice: how to get it.
 
     Raises:
@@ -188,8 +188,8 @@ def write_set(
                 f"{target} is there and is not a data directory; move it away or choose another DATA_DIR"
             )
         warn(
-            f"{target} {'is made anew' if again else 'differs from the corpus and is replaced'}; features "
-            "in it have to be made again"
+            f"{target} {'is made again' if again else 'differs from the corpus and is replaced'}; features "
+            "in it have to be recomputed"
         )
         target.rename(old)
     note_force(aside)

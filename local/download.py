@@ -38,7 +38,7 @@ SILENCE = 60  # seconds without a byte after which the connection is taken up ag
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch. ``holds``: the entry of the corpus root that tells it is unpacked."""
+    """One file to fetch. ``holds``: the entry of the corpus root that shows that it is unpacked."""
 
     url: str
     megabytes: int  # about, for the user
@@ -178,7 +178,7 @@ def download(args) -> None:
 
 
 def fetch(url: str, path: Path, md5: str | None) -> None:
-    """Fetch ``url`` to ``path``; go on with what is there of it, try again when the line drops, and check
+    """Fetch ``url`` to ``path``; resume a partial file, retry when the connection drops, and check
     length and MD5.
 
     The bytes gather in ``path.part``; beside it, ``path.part.json`` keeps of which version (date and length)
@@ -199,7 +199,7 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 raise UserError(
-                    f"{url}: the server says {error.code} {error.reason}; try a mirror with --base-url"
+                    f"{url}: the server answers {error.code} {error.reason}; try a mirror with --base-url"
                 ) from None
             problem = f"{error.code} {error.reason}"
         except (TimeoutError, urllib.error.URLError, ConnectionError, EOFError) as error:
@@ -210,7 +210,7 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
                 "CORPUS_ROOT"
             ) from None
         if attempt == TRIES:
-            raise UserError(f"{url}: {problem}, {TRIES} times; the same command goes on from {partial}")
+            raise UserError(f"{url}: {problem}, {TRIES} times; the same command resumes from {partial}")
         warn(f"{url}: {problem}; going on in {attempt} s")
         time.sleep(attempt)
     if md5 is not None and (found := _md5(partial)) != md5:

@@ -20,6 +20,7 @@ are made from utt2spk.
 import re
 
 from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, write_set
+from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError, log
 from pydino.kaldi.data_dir import named
 
@@ -36,7 +37,7 @@ EMOTIONS = {
     "T": "sadness",
     "N": "neutral",
 }
-# From the corpus's page; the file names do not tell.
+# From the corpus's page; the file names do not contain it.
 GENDER = {
     "03": "m",
     "08": "f",
@@ -65,27 +66,24 @@ def add_arguments(parser) -> None:
 def prepare(args) -> None:
     """Write the one data directory."""
     root = corpus_root(args.corpus_root, CORPUS, ("wav",), ADVICE)
-    files = sorted(
-        path
-        for path in (root / "wav").iterdir()
-        if path.suffix.lower() == ".wav" and not path.name.startswith(".")
-    )
+    folder = root / "wav"
+    files = by_name(with_extension(list_files(folder), ".wav"), folder)
     odd = [
-        path.name
-        for path in files
-        if not NAME.fullmatch(path.stem) or path.stem[5] not in EMOTIONS or path.stem[:2] not in GENDER
+        file
+        for name, file in files.items()
+        if not NAME.fullmatch(name) or name[5] not in EMOTIONS or name[:2] not in GENDER
     ]
     if odd:
         raise UserError(
-            f"{root / 'wav'}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; "
+            f"{folder}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; "
             "text; "
             f"emotion {' '.join(EMOTIONS)}; version): {named(odd)}"
         )
     wav_scp, utt2spk, utt2emotion = {}, {}, {}
-    for path in files:
-        speaker, text, letter, version = NAME.fullmatch(path.stem).groups()
+    for name, file in files.items():
+        speaker, text, letter, version = NAME.fullmatch(name).groups()
         utterance = f"{speaker}-{text}{letter}{version}"
-        wav_scp[utterance] = audio_path(path)
+        wav_scp[utterance] = audio_path(folder / file)
         utt2spk[utterance] = speaker
         utt2emotion[utterance] = EMOTIONS[letter]
     if len(wav_scp) != UTTERANCES:

@@ -2,22 +2,20 @@
 """Prepare LibriSpeech: read English from audio books, 16 kHz FLAC, any of its splits.
 
 Usage: local/prepare_librispeech.py [options] CORPUS_ROOT DATA_DIR
- e.g.: local/prepare_librispeech.py --train-sets "train-clean-100 train-clean-360" --test-sets test-clean
- LibriSpeech data
+ e.g.: local/prepare_librispeech.py --train-sets train-clean-100 --test-sets test-clean LibriSpeech data
 
-OpenSLR 12, https://www.openslr.org/12/, CC BY 4.0; Panayotov et al., ICASSP 2015. Whole splits have
+OpenSLR 12, https://www.openslr.org/12/, CC BY 4.0; Panayotov et al., ICASSP 2015. Utterances of whole splits:
 
-    dev-clean 2,703   dev-other 2,864   test-clean 2,620   test-other 2,939                      utterances,
-    33 to 40 speakers, 5 hours each train-clean-100 28,539   train-clean-360 104,014   train-other-500 148,688
-    251, 921, 1,166 speakers
+    dev-clean 2,703   dev-other 2,864   test-clean 2,620   test-other 2,939     33 to 40 speakers, 5 hours
+    train-clean-100 28,539   train-clean-360 104,014   train-other-500 148,688  251, 921, 1,166 speakers
 
 and a part of one works as well: what lies there is what is prepared.
 
     CORPUS_ROOT/test-other/1688/142285/1688-142285-0000.flac
     CORPUS_ROOT/SPEAKERS.TXT (optional)    1688 | M | test-other | 8.05 | Name
 
-    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt, with SPEAKERS.TXT spk2gender utt2gender;
-    test: trials
+    DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt, with SPEAKERS.TXT spk2gender utt2gender
+    DATA_DIR/test/trials
 
 The splits of --train-sets become one set, train; those of --test-sets become test. A speaker of a test split
 has read only a chapter or two, so that many target trials share the recording session.
@@ -28,6 +26,7 @@ import re
 from pathlib import Path
 
 from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, write_set
+from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError, log, nearest
 from pydino.kaldi.data_dir import named
 
@@ -138,15 +137,15 @@ def find_utterances(split: Path) -> tuple[dict[str, str], dict[str, str]]:
         UserError: a recording whose name does not agree with its folders, or none at all.
     """
     wav_scp, utt2spk = {}, {}
-    for path in sorted(split.rglob("*.flac")):
-        match = UTTERANCE.fullmatch(path.stem)
-        folders = path.relative_to(split).parts[:-1]
-        if not match or folders != match.groups():
+    for utterance, file in by_name(with_extension(list_files(split), ".flac"), split).items():
+        match = UTTERANCE.fullmatch(utterance)
+        if not match or Path(file).parts[:-1] != match.groups():
             raise UserError(
-                f"{path}: expected {split.name}/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac"
+                f"{split / file}: expected {split.name}/<speaker>/<chapter>/"
+                "<speaker>-<chapter>-<utterance>.flac"
             )
-        wav_scp[path.stem] = audio_path(path)
-        utt2spk[path.stem] = match.group(1)
+        wav_scp[utterance] = audio_path(split / file)
+        utt2spk[utterance] = match.group(1)
     if not wav_scp:
         raise UserError(f"no .flac recording in {split}; unpack the split again")
     return wav_scp, utt2spk

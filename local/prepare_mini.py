@@ -4,9 +4,9 @@
 Usage: local/prepare_mini.py [options] AUDIO_DIR DATA_DIR
  e.g.: local/prepare_mini.py --nj 2 downloads/mini data
 
-Nobody spoke this: espeak-ng speaks drawn sentences with drawn voices, SoX resamples, numpy puts rooms,
-microphones and noise on it. It is there so that every stage runs anywhere in minutes, and it says nothing
-about how well a method does on people. By default 120 speakers x 10 utterances to train and 60 others x 8 to
+This is synthetic: espeak-ng speaks random sentences with random voices, SoX resamples, numpy adds rooms,
+microphones and noise. It lets every stage run anywhere in minutes; results on it do not carry over to real
+speech. By default 120 speakers x 10 utterances to train and 60 others x 8 to
 test: 2 hours, 16 kHz, 16 bit, 230 MB, half a minute on two cores.
 
     AUDIO_DIR/settings.json                what the audio was made from
@@ -16,7 +16,7 @@ test: 2 hours, 16 kHz, 16 bit, 230 MB, half a minute on two cores.
 
 Labels: emotion of the utterance (neutral, angry, happy, sad), gender (m, f) and style (control, impaired:
 slow and hesitant) of the speaker. The same options give the same samples, whatever --nj; an interrupted run
-goes on where it stopped.
+resumes where it stopped.
 """
 
 import os

@@ -17,6 +17,7 @@ is what is listed.
 """
 
 from local.common import audio_path, corpus_root, main, write_list
+from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError, log
 
 CORPUS = "musan"
@@ -37,9 +38,11 @@ def prepare(args) -> None:
     """Write the three lists."""
     root = corpus_root(args.musan_root, CORPUS, tuple(RECORDINGS), ADVICE)
     for kind, whole in RECORDINGS.items():
-        found = {path.stem: audio_path(path) for path in sorted((root / kind).rglob("*.wav"))}
+        folder = root / kind
+        files = by_name(with_extension(list_files(folder), ".wav"), folder) if folder.is_dir() else {}
+        found = {name: audio_path(folder / file) for name, file in files.items()}
         if not found:
-            raise UserError(f"no .wav recording in {root / kind}; unpack the corpus again. {ADVICE}")
+            raise UserError(f"no .wav recording in {folder}; unpack the corpus again. {ADVICE}")
         if len(found) != whole:
             log(f"{kind}: {len(found):,} recordings of the corpus's {whole:,}: a part")
         write_list(args.out_dir, kind, found, CORPUS)

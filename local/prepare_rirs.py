@@ -5,8 +5,8 @@ Usage: local/prepare_rirs.py RIRS_ROOT OUT_DIR
  e.g.: local/prepare_rirs.py downloads/rirs data/rirs
 
 OpenSLR 28, https://www.openslr.org/28/, 1.3 GB, 16 kHz; Ko et al., ICASSP 2017. 20,000 simulated responses of
-each size of room, and the measured ones of three older collections. The noises of the corpus are left out.
-What lies there of the four lists is what is listed.
+each size of room, and the measured ones of three older collections. The noises of the corpus are
+omitted, and so is the list of a kind of room that is not there.
 
     RIRS_ROOT/simulated_rirs/{small,medium,large}room/Room001/Room001-00001.wav
     RIRS_ROOT/real_rirs_isotropic_noises/rir_list      which of the files there are responses, not noises;
@@ -19,6 +19,7 @@ What lies there of the four lists is what is listed.
 from pathlib import Path, PurePosixPath
 
 from local.common import audio_path, corpus_root, main, write_list
+from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError, log
 
 CORPUS = "RIRS_NOISES"
@@ -54,7 +55,10 @@ def prepare(args) -> None:
 
 def simulated(folder: Path) -> dict[str, str]:
     """Return the responses of the rooms of one size, by name and path; none if there is no such folder."""
-    return {f"{folder.name}-{path.stem}": audio_path(path) for path in sorted(folder.rglob("*.wav"))}
+    if not folder.is_dir():
+        return {}
+    files = by_name(with_extension(list_files(folder), ".wav"), folder)
+    return {f"{folder.name}-{name}": audio_path(folder / file) for name, file in files.items()}
 
 
 def measured(folder: Path) -> dict[str, str]:

@@ -18,9 +18,9 @@ A part, or a FLAC copy, works as well: what the corpus's own tables name is what
     DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt spk2gender spk2age utt2gender utt2age
     utt2child; test: trials
 
-Utterances are renamed to begin with their speaker, 0001-000010011, as Kaldi wants. Half of the speakers are
-children, says the corpus, but its tables only give ages. They leave a gap between pupils (up to 15) and
-adults (from 19): utt2child says child below 18.
+Utterances are renamed to begin with their speaker, 0001-000010011, as Kaldi wants. According to the
+corpus half of the speakers are children, but its tables only give ages. There is a gap between pupils (up to
+15) and adults (from 19): utt2child is child below 18.
 """
 
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to learn from, VoxCeleb1 to test
+"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to train on, VoxCeleb1 to test
 on.
 
 Usage: local/prepare_voxceleb.py [options] VOXCELEB2_ROOT VOXCELEB1_ROOT DATA_DIR
@@ -10,18 +10,20 @@ Interspeech 2018. Whole, the development part of VoxCeleb2 has 1,092,009 utteran
 hours), VoxCeleb1 153,516 of 1,251 (352 hours). A part of VoxCeleb2 works as well; of VoxCeleb1 there must be
 what the lists of trials name.
 
-    VOXCELEB2_ROOT/dev/flac/id00012/21Uxsk56VDQ/00001.flac      or wav; the .m4a files as published have to be
-    converted first VOXCELEB1_ROOT/wav/id10001/1zcIwhmdeo4/00001.wav            development and test part,
-    together or each in its folder VOXCELEB1_ROOT/veri_test2.txt                               here or in
-    meta/, as published; lines such as
+    VOXCELEB2_ROOT/dev/flac/id00012/21Uxsk56VDQ/00001.flac
+        or wav; the .m4a files as published have to be converted first
+    VOXCELEB1_ROOT/wav/id10001/1zcIwhmdeo4/00001.wav
+        development and test part, together or each in its folder
+    VOXCELEB1_ROOT/veri_test2.txt
+        here or in meta/, as published; lines such as
         1 id10270/5r0dWxy17C8/00001.wav id10270/GWXujl-xAVM/00017.wav
 
     DATA_DIR/train/     wav.scp utt2spk spk2utt of VoxCeleb2
-    DATA_DIR/test/      the same of the utterances of VoxCeleb1 that are in a list, trials_O, trials_E,
-    trials_H
+    DATA_DIR/test/      the same of the utterances of VoxCeleb1 that are in a list
+    DATA_DIR/test/trials_{O,E,H}
 
-Speakers are found in any folder up to three below the root that holds folders id00012; the test part of
-VoxCeleb2 (folders named test) is left out. Utterances are called id10270-5r0dWxy17C8-00001.
+Speakers are found in any folder below the root that holds folders such as id00012; the test part of VoxCeleb2
+(folders named test) is omitted. Utterances are called id10270-5r0dWxy17C8-00001.
 """
 
 import os
@@ -29,6 +31,7 @@ import re
 from pathlib import Path
 
 from local.common import audio_path, check_audio, main, write_set
+from local.walk import list_files
 from pydino.base import UserError, log, nearest, warn, write_text
 from pydino.kaldi.data_dir import named
 
@@ -45,11 +48,14 @@ LISTS = {
         "H": ("list_test_hard.txt", 552_536),
     },
 }
-FORMS = (".wav", ".flac")  # in order of preference
-SPEAKER = re.compile(r"id\d{5}")
+EXTENSIONS = ("wav", "flac")  # in order of preference
+RECORDING = re.compile(
+    r"(?:(?P<folder>.+)/)?(?P<speaker>id\d{5})/(?P<video>[^/]+)/(?P<number>[^/]+)\.(?P<extension>wav|flac|m4a)"
+)
+# Folders of the test part: test, vox2_test_aac, ...
+TEST_PART = re.compile(r"(?:^|[/_])test(?:$|[/_])", re.IGNORECASE)
 TRIAL = re.compile(r"([01]) (id\d{5})/([^/ ]+)/(\d+)\.wav (id\d{5})/([^/ ]+)/(\d+)\.wav")
 PAGE = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/"
-DEPTH = 3  # folders below the root that are searched for speakers
 
 
 def add_arguments(parser) -> None:
@@ -97,7 +103,7 @@ def prepare(args) -> None:
         raise UserError(
             f"{root1}: {len(lost):,} of the {len(tested):,} utterances of the lists {', '.join(wanted)} are "
             f"not there: {named(lost)}; "
-            "O needs the test part, E and H the development part as well (or leave these out with --trials O)"
+            "O needs the test part, E and H the development part as well (or omit these with --trials O)"
         )
     test = {utterance: there[utterance] for utterance in tested}
     seen = {speaker_of(utterance) for utterance in train} & {speaker_of(utterance) for utterance in test}
@@ -129,7 +135,7 @@ def existing(path: str, corpus: str) -> Path:
     if not root.is_dir():
         option = f"--{corpus.lower()}-root"
         raise UserError(
-            f"{corpus} not found: no folder {root}. Ask for it at {PAGE} and give the folder with {option}"
+            f"{corpus} not found: no folder {root}. Request it at {PAGE} and give the folder with {option}"
         )
     return root
 
@@ -138,83 +144,42 @@ def speaker_of(utterance: str) -> str:
     return utterance.partition("-")[0]
 
 
-def speaker_folders(root: Path) -> list[Path]:
-    """Return the folders up to ``DEPTH`` below ``root`` that hold speakers' folders, without those in a test
-    part.
-    """
-    found, level = [], [root]
-    for _ in range(DEPTH + 1):
-        below = []
-        for folder in level:
-            inside = sorted(
-                entry.name
-                for entry in os.scandir(folder)
-                if entry.is_dir() and not entry.name.startswith(".")
-            )
-            if any(SPEAKER.fullmatch(name) for name in inside):
-                found.append(folder)
-            else:
-                below += [folder / name for name in inside]
-        level = below
-    return found
-
-
 def find_utterances(root: Path, corpus: str) -> dict[str, Path]:
     """Return the recordings of a corpus by utterance.
 
     Raises:
         UserError: none, or some that are only there as .m4a.
     """
-    folders = speaker_folders(root)
-    if corpus == "VoxCeleb2":
-        folders = [
-            f
-            for f in folders
-            if not any("test" in part.lower().split("_") for part in f.relative_to(root).parts)
-        ]
-    found: dict[str, Path] = {}
-    compressed: dict[str, Path] = {}
-    for folder in folders:
-        for speaker in sorted(filter(SPEAKER.fullmatch, os.listdir(folder))):
-            for video in sorted(os.listdir(folder / speaker)):
-                _collect(folder, speaker, video, found, compressed)
+    found: dict[str, tuple[int, str]] = {}
+    compressed: dict[str, str] = {}
+    for file in list_files(root):
+        match = RECORDING.fullmatch(file)
+        if not match or (corpus == "VoxCeleb2" and TEST_PART.search(match["folder"] or "")):
+            continue
+        utterance = f"{match['speaker']}-{match['video']}-{match['number']}"
+        if match["extension"] == "m4a":
+            compressed[utterance] = match["folder"] or ""
+        else:
+            candidate = (EXTENSIONS.index(match["extension"]), file)
+            found[utterance] = min(found.get(utterance, candidate), candidate)
     only = sorted(compressed.keys() - found.keys())
     if only:
         raise UserError(
             f"{corpus}: {len(only):,} of {len(found) + len(only):,} recordings are there as .m4a alone, "
-            "which cannot be read here. Convert "
-            "them, which takes hours and can be taken up again, and run this again:\n  "
-            f"{conversion(compressed[only[0]])}"
+            "which cannot be read here. Convert them, which takes hours and can be resumed, and run this "
+            f"again:\n  {conversion(root / compressed[only[0]])}"
         )
     if not found:
         raise UserError(
             f"{root} does not look like {corpus}: no folder of it holds <speaker>/<video>/<number>.wav (or "
-            ".flac), with speakers such as "
-            f"id10001. Ask for it at {PAGE}"
+            f".flac), with speakers such as id10001. Request it at {PAGE}"
         )
-    return found
-
-
-def _collect(
-    folder: Path, speaker: str, video: str, found: dict[str, Path], compressed: dict[str, Path]
-) -> None:
-    """Add the recordings of one video."""
-    here = folder / speaker / video
-    if video.startswith(".") or not here.is_dir():
-        return
-    for name in sorted(os.listdir(here)):
-        stem, form = os.path.splitext(name)
-        utterance = f"{speaker}-{video}-{stem}"
-        if form == ".m4a":
-            compressed[utterance] = folder
-        elif form in FORMS and not name.startswith("."):
-            if utterance not in found or FORMS.index(form) < FORMS.index(found[utterance].suffix):
-                found[utterance] = here / name
+    return {utterance: root / file for utterance, (_, file) in found.items()}
 
 
 def conversion(folder: Path) -> str:
-    """Return the shell command that makes FLAC of the .m4a in ``folder``, beside it, and skips what is made
-    already.
+    """Return the shell command that converts the .m4a files in ``folder`` to FLAC, in a folder beside it, and
+    skips those already converted.
     """
     convert = (
         'o="../flac/$1.flac"; [ -s "$o" ] || { mkdir -p "${o%/*}" && ffmpeg -nostdin -v error -y -i '
@@ -245,7 +210,7 @@ def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
     """Read a list as published; return (utterance, utterance) -> target or nontarget.
 
     Raises:
-        UserError: a line of another form, or one that says of a pair what another denies.
+        UserError: a line of another form, or one that contradicts another.
     """
     trials: dict[tuple[str, str], str] = {}
     lines = path.read_text(encoding="utf-8").splitlines()

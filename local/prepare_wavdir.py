@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Prepare a folder of your own recordings, without labels: every file is an utterance of nobody known.
+"""Prepare a folder of your own recordings, without labels: every file is one utterance of an unknown speaker.
 
 Usage: local/prepare_wavdir.py [options] FOLDER DATA_DIR
  e.g.: local/prepare_wavdir.py "/media/my recordings" data
 
-Files ending in .wav, .flac, .ogg or .mp3 (upper or lower case) are found in the folder and all folders in it;
-hidden ones are left out. Names may hold blanks and any letters; the utterance's id is the path in the folder,
-made safe:
+Files ending in .wav, .flac, .ogg or .mp3 (upper or lower case) are found in the folder and all folders in it.
+Links to folders are followed, hidden files and folders are skipped. Names may hold blanks and any letters;
+the utterance's id is the path in the folder, made safe:
 
     FOLDER/2019/Café visit 1.WAV    ->     2019-Café_visit_1
 
@@ -18,6 +18,7 @@ import unicodedata
 from pathlib import Path
 
 from local.common import audio_path, main, write_set
+from local.walk import list_files, with_extension
 from pydino.base import UserError, log, utterance_hash
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
@@ -36,35 +37,20 @@ def prepare(args) -> None:
         raise UserError(
             f"no folder {folder}; give the folder that holds your recordings ({', '.join(EXTENSIONS)})"
         )
-    recordings, others = find_recordings(folder)
+    files = list_files(folder)
+    recordings = with_extension(files, *EXTENSIONS)
+    others = len(files) - len(recordings)
     if not recordings:
         raise UserError(
             f"no recording in {folder} or the folders in it; expected files ending in "
             f"{', '.join(EXTENSIONS)} (others there: {others:,})"
         )
     if others:
-        log(f"{others:,} files in {folder} are no recordings, by their names, and are left out")
+        log(f"{others:,} files in {folder} are not recordings by their extension and are skipped")
     wav_scp = {
         utterance: audio_path(folder / path) for utterance, path in name_utterances(recordings).items()
     }
     write_set(args.data_dir, "train", wav_scp, {utterance: utterance for utterance in wav_scp})
-
-
-def find_recordings(folder: Path) -> tuple[list[str], int]:
-    """Return the sorted relative paths of the recordings, and the number of other files; hidden files and
-    folders do not count.
-    """
-    recordings, others = [], 0
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(EXTENSIONS):
-                recordings.append(os.path.relpath(os.path.join(here, name), folder))
-            else:
-                others += 1
-    return sorted(recordings), others
 
 
 def name_utterances(recordings: list[str]) -> dict[str, str]:

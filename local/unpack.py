@@ -19,8 +19,8 @@ def unpack(archive: Path, root: Path, inside: str, holds: str) -> None:
         archive: a .tar.gz or .zip file.
         root: folder that receives the entries.
         inside: folder of the archive whose entries are taken; "." for the archive's top.
-        holds: the entry that tells that all is there; it is moved last, so that a kill leaves nothing that
-            looks complete.
+        holds: the entry that shows that the archive is unpacked; it is moved last, so that a kill leaves
+            nothing that looks complete.
 
     Raises:
         UserError: the archive is damaged, an entry would land outside or is no plain file, or the expected

@@ -92,7 +92,7 @@ def test_a_killed_download_goes_on_in_the_next_run(server, tmp_path, monkeypatch
     server.patience = 50_000
     monkeypatch.setattr(program, "TRIES", 2)
     with pytest.raises(
-        UserError, match="connection ended at 100,000 of 320,000 bytes, 2 times; the same command goes on"
+        UserError, match="connection ended at 100,000 of 320,000 bytes, 2 times; the same command resumes"
     ):
         program.fetch(f"{server.url}/a", tmp_path / "a", None)
     assert not (tmp_path / "a").exists()
@@ -123,7 +123,7 @@ def test_a_wrong_checksum_removes_the_file_and_says_both_sums(server, tmp_path):
 
 
 def test_a_file_that_is_not_there_is_not_tried_again(server, tmp_path):
-    with pytest.raises(UserError, match="the server says 404 .*--base-url"):
+    with pytest.raises(UserError, match="the server answers 404 .*--base-url"):
         program.fetch(f"{server.url}/missing", tmp_path / "a", None)
     assert len(server.ranges) == 1
 

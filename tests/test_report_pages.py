@@ -4,15 +4,17 @@ outside.
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from pydino.cli import main
-from pydino.kaldi import ArchiveWriter
-from pydino.report import comparison_table, result_tables
+from pydino.kaldi import ArchiveWriter, read_table
+from pydino.report import comparison_table, embeddings, figures, result_tables
 
 SPEAKERS, UTTERANCES = 14, 5
 
@@ -211,7 +213,7 @@ def test_the_tables_hold_the_numbers_trained_models_first(written):
     assert "**13.83 [11.83, 15.83]**" in table  # the best EER: centred dino-koleo
     assert "Made by `pydino evaluate-scores data/test/trials scores.txt`" in table
     assert "one seed" in table and "12,880 trials" in table
-    assert "| better, intervals apart |" in text
+    assert "| better, intervals disjoint |" in text
     explained = re.findall(r"^\* ([^:]+): ", text, flags=re.MULTILINE)  # what is there, and nothing else
     assert {"EER", "UAR", "treatment", "untrained", "entropy"} <= set(explained) and not {
         "xvector",
@@ -249,6 +251,121 @@ def test_the_report_is_the_same_when_made_again(written, monkeypatch):
     assert [(written / name).read_bytes() for name in names] == before
 
 
+def test_trials_with_names_of_their_own_have_a_map_of_their_set(written, monkeypatch, tmp_path):
+    shutil.copytree(written.parent, tmp_path / "mini")
+    monkeypatch.chdir(tmp_path / "mini")
+    for path in [*Path("exp").rglob("*.result.json"), *Path("exp").rglob("*.det.json")]:
+        text = path.read_text()
+        for key in ("test_set", "trials"):
+            text = text.replace(f'"{key}": "test"', f'"{key}": "vox1-O"')
+        path.write_text(text)
+    assert main(["report", "exp"]) == 0
+    page = Path("exp/report.html").read_text(encoding="utf-8")
+    assert "Scores: vox1-O" in page and "Map of test" in page
+
+
+def draws(monkeypatch):
+    """Return the list in which every drawing that is made from now on leaves its name."""
+    made = []
+    for name in ("training_curves", "det_curve", "score_histograms", "embedding_maps"):
+        drawing = getattr(figures, name)
+        monkeypatch.setattr(
+            figures, name, lambda *given, name=name, drawing=drawing: made.append(name) or drawing(*given)
+        )
+    return made
+
+
+def test_only_figures_whose_inputs_have_changed_are_drawn(written, monkeypatch, tmp_path):
+    shutil.copytree(written.parent, tmp_path / "mini")
+    monkeypatch.chdir(tmp_path / "mini")
+    report = ["report", "exp", "--title", "Häkchen & <tags>"]
+    made = draws(monkeypatch)
+    page = Path("exp/report.html").read_bytes()
+    kept = set(Path("exp/report").iterdir())
+    assert main(report) == 0 and made == [] and Path("exp/report.html").read_bytes() == page
+
+    log = Path("exp/dino_mini/seed0/log.jsonl")
+    log.write_text(log.read_text().replace("0.3", "0.4"))
+    assert main(report) == 0 and made == ["training_curves"]
+    scores = Path("exp/dino_mini/seed0/scores/test.cosine.raw.txt")
+    scores.write_text(scores.read_text().replace(" 0.1", " 0.2"))
+    assert main(report) == 0 and made[1:] == ["score_histograms"]
+    scp = Path("exp/dino_mini/seed0/xvectors_test/xvector.scp")
+    scp.write_text(re.sub(r" \S*/exp/", " exp/", scp.read_text()))
+    scp.with_suffix(".ark").write_bytes(scp.with_suffix(".ark").read_bytes()[:-1] + b"A")
+    assert main(report) == 0 and made[2:] == ["embedding_maps"]
+    changed = Path("exp/report.html").read_bytes()
+    assert changed != page and len(set(Path("exp/report").iterdir())) == len(kept)
+
+    shutil.rmtree("exp/report")  # nothing depends on it
+    assert main(report) == 0 and len(made) == 7 and Path("exp/report.html").read_bytes() == changed
+    monkeypatch.setenv("PYDINO_FORCE", "true")
+    assert main(report) == 0 and len(made) == 11
+
+
+def write_embeddings(folder, vectors, meta):
+    folder.mkdir(parents=True)
+    with ArchiveWriter(str(folder / "xvector.ark"), str(folder / "xvector.scp")) as archive:
+        for key, vector in vectors.items():
+            archive.write(key, np.asarray(vector, dtype=np.float32))
+    (folder / "meta.yaml").write_text(yaml.safe_dump({"data": "train", "data_dir": "data/train"} | meta))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 40])
+def test_a_recipe_without_trials_and_tasks_is_reported_too(count, tmp_path, monkeypatch):
+    """A folder of recordings: training curves, a map and nearest neighbours, however few there are."""
+    rng = np.random.default_rng(0)
+    vectors = {f"2019-visit_{i:02d}": rng.normal(size=16) for i in range(count)}
+    if count == 4:  # two pairs of similar recordings, of different lengths of their vectors
+        vectors = dict(zip(vectors, ([1, 0, 0], [0, 3, 0], [5, 0, 3.75], [0, 1, 1]), strict=True))
+    exp = tmp_path / "exp"
+    for model in ("dino-koleo", "fbank-stats"):
+        write_embeddings(exp / f"{model}_wavdir/seed0/xvectors_train", vectors, {"model": model})
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train/utt2spk").write_text("".join(f"{key} {key}\n" for key in vectors))
+    (exp / "dino-koleo_wavdir/seed0/log.jsonl").write_text('{"epoch": 1, "loss": 7.0}\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "exp", "--title", "wavdir"]) == 0
+    assert json.loads((exp / "results.json").read_text()) == []
+    page, text = (exp / "report.html").read_text(), (exp / "RESULTS.md").read_text()
+    assert page.count("<svg") == 2 and "Map of train" in page and "the speakers are not known" in page
+    assert "| dino-koleo_wavdir/seed0 | 1 | 7.000 |" in text and "no trials or tasks" in text
+    assert ("Nearest neighbours: train" in text) == (count > 1)
+    if count == 4:
+        assert (
+            "| 2019-visit_00 | 2019-visit_02 (0.80) | 2019-visit_01 (0.00) | 2019-visit_03 (0.00) |" in text
+            and "| 2019-visit_01 | 2019-visit_03 (0.71) |" in text
+        )
+    if count == 40:
+        assert (
+            len(re.findall(r"^\| 2019-visit_\d\d \|( 2019-visit_\d\d \(-?\d\.\d\d\) \|){5}$", text, re.M))
+            == 10
+        )
+
+
+def test_neighbours_are_the_same_whatever_the_size_of_a_block(tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    vectors = {f"u{i:02d}": rng.normal(size=8) for i in range(30)}
+    write_embeddings(tmp_path / "x", vectors, {"model": "dino"})
+    scp = read_table(tmp_path / "x/xvector.scp")
+    unit = np.stack(list(vectors.values()))
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -1)
+    for size in (4, 30, 31):
+        monkeypatch.setattr(embeddings, "_BLOCK", size)
+        found = embeddings.nearest(scp, ["u03", "u29"], 5)
+        for row, i in zip(found, (3, 29), strict=True):
+            order = np.argsort(-cosines[i])[:5]
+            assert [key for key, _ in row] == [f"u{j:02d}" for j in order]
+            assert [cosine for _, cosine in row] == pytest.approx(cosines[i][order], abs=1e-6)
+
+
+def test_a_map_of_embeddings_that_are_all_the_same_is_one_point():
+    positions = figures.flatten_to_plane(np.ones((50, 8)))
+    assert positions.shape == (50, 2) and np.allclose(positions, 0)
+
+
 def test_seeds_become_mean_and_range():
     table = result_tables([result(seed=seed, value=value) for seed, value in enumerate((10.0, 11.0, 15.0))])[
         0
@@ -265,22 +382,22 @@ def test_two_configurations_of_one_method_are_two_rows():
 @pytest.mark.parametrize(
     "ours, theirs, verdict",
     [
-        ((14.8, [13, 16]), (28.3, [26, 30]), "better, intervals apart"),
-        ((25.0, [22, 28]), (28.3, [26, 30]), "better, intervals touch"),
-        ((30.0, [27, 31]), (28.3, [26, 30]), "not better, intervals touch"),
+        ((14.8, [13, 16]), (28.3, [26, 30]), "better, intervals disjoint"),
+        ((25.0, [22, 28]), (28.3, [26, 30]), "better, intervals overlap"),
+        ((30.0, [27, 31]), (28.3, [26, 30]), "not better, intervals overlap"),
         ((20.0, None), (28.3, [26, 30]), "better"),
     ],
 )
-def test_the_comparison_says_whether_intervals_touch(ours, theirs, verdict):
+def test_the_comparison_says_whether_intervals_overlap(ours, theirs, verdict):
     table = comparison_table([result(value=ours[0], ci=ours[1]), baseline(value=theirs[0], ci=theirs[1])])
     assert table.rows[0][-1] == verdict
 
 
-def test_what_labels_give_stands_beside_and_is_not_taken_for_what_was_learnt_without():
+def test_models_trained_with_labels_have_a_column_of_their_own():
     supervised = result(model="xvector", config="xvector-long_mini/model", value=4.0, ci=[3.0, 5.0])
     rows = [result(value=14.8), baseline(value=28.3), supervised]
     table = comparison_table(rows)
-    assert table.header[-1] == "learnt with labels" and len(table.rows) == 1
+    assert table.header[-1] == "trained with labels" and len(table.rows) == 1
     assert (
         table.rows[0][-4].startswith("dino-koleo: 14.80")
         and table.rows[0][-1] == "xvector: 4.00 [3.00, 5.00]"
@@ -296,7 +413,7 @@ def test_what_labels_give_stands_beside_and_is_not_taken_for_what_was_learnt_wit
     ]
 
 
-def test_higher_is_better_for_recall_and_only_like_is_held_against_like():
+def test_higher_is_better_for_recall_and_only_the_same_treatment_is_compared():
     transfer = {"task": "emotion", "metric": "uar", "backend": "logreg", "labels": "train"}
     other = baseline("untrained", **transfer, treatment="whitened", value=90.0)
     table = comparison_table([result(**transfer, value=60.0), baseline(**transfer, value=50.0), other])

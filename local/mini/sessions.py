@@ -1,6 +1,6 @@
 """Where and with what it was recorded: room, microphone, noise and level, put on clean speech in numpy.
 
-All effects are drawn anew for every utterance, so that two utterances of one speaker share the voice and
+All effects are drawn for every utterance, so that two utterances of one speaker share the voice and
 nothing else.
 """
 

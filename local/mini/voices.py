@@ -71,7 +71,7 @@ def draw_speaker(seed: int, name: str, index: int, partner: str) -> Speaker:
     Args:
         index, partner: speakers come in pairs (2k, 2k + 1) with a common ``partner`` name. In each pair one
             is female and one impaired, by two independent coins, so that both labels are balanced in any even
-            number of speakers and neither tells anything of the other or of the rest of the voice.
+            number of speakers and neither depends on the other or on the rest of the voice.
     """
     own, pair = Chance(seed, name), Chance(seed, partner)
     gender = "fm"[(index + pair.choice("gender", (0, 1))) % 2]

@@ -1,11 +1,11 @@
-"""Gather every result of an experiment folder into results.json, RESULTS.md and report.html.
+"""Gather the results of an experiment folder into results.json, RESULTS.md and report.html.
 
 pydino report exp --title "mini" --commands exp/commands.txt
 
 Reads, anywhere under EXP_ROOT: *.result.json (numbers), *.det.json (DET curves and, through the files they
-name, score histograms), log.jsonl (training curves), and folders of embeddings (the 2-D map). Run it in the
-recipe's folder, where the paths inside those files begin. Nothing is ever edited by hand: run it again
-instead.
+name, score histograms), log.jsonl (training curves), and folders of embeddings (maps, and without any result
+nearest neighbours). Run it in the recipe's folder: relative paths in those files start there. Figures whose
+inputs are unchanged are taken from EXP_ROOT/report. Do not edit the report; run this again instead.
 """
 
 import json
@@ -36,8 +36,10 @@ def run(args):
         result_tables,
         training_table,
     )
+    from pydino.report.drawings import Drawings
+    from pydino.report.embeddings import neighbours_table, systems_by_set
     from pydino.report.exhibits import map_exhibits, training_exhibit, verification_exhibits
-    from pydino.report.gather import gather_training_runs
+    from pydino.report.gather import gather_det_curves, gather_training_runs
 
     root = Path(args.exp_root)
     if not root.is_dir():
@@ -46,24 +48,44 @@ def run(args):
     commands = _read_commands(args.commands)
     results = gather_results(root)
     runs = gather_training_runs(root)
-    versions = ", ".join(sorted({str(result["version"]) for result in results}))
-    made_by = (
-        f"Made by `pydino report {args.exp_root}` (pydino {__version__}) from {len(results)} results of "
-        f"pydino {versions}."
-    )
-    tables = [
-        table for table in (comparison_table(results), *result_tables(results), training_table(runs)) if table
-    ]
+    curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
-    exhibits = [*training_exhibit(runs), *verification_exhibits(root, models), *map_exhibits(root, test_sets)]
+    # Results of trials have the name of the trials, of which a set may have several: data/SET/trials_NAME.
+    test_sets |= {Path(curve["trials_file"]).parent.name for curve in curves}
+    sets = systems_by_set(root, test_sets)
+    if not results and not runs and not sets:
+        raise UserError(
+            f"nothing to report: no result, training log or embedding under {root}; run the scoring, "
+            "training or extraction stages first (./run.sh runs all)"
+        )
+    tables = [comparison_table(results), *result_tables(results), training_table(runs)]
+    if not results:
+        tables += [neighbours_table(name, systems[0]) for name, systems in sets]
+    tables = [table for table in tables if table]
+    drawings = Drawings(root / "report")
+    exhibits = [
+        *training_exhibit(runs, drawings),
+        *verification_exhibits(curves, models, drawings),
+        *map_exhibits(sets, drawings),
+    ]
+    made_by = _made_by(args.exp_root, results)
     lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in results)
-    write_text(root / "results.json", f"[\n{lines}\n]\n")
+    write_text(root / "results.json", f"[\n{lines}\n]\n" if results else "[]\n")
     write_text(root / "RESULTS.md", markdown_page(title, tables, commands, made_by))
     write_text(root / "report.html", html_page(title, tables, exhibits, commands, made_by))
+    drawings.remove_unused()
     log(
         f"{len(results)} results, {len(tables)} tables, {len(exhibits)} figures: {root}/RESULTS.md, "
         f"{root}/report.html"
     )
+
+
+def _made_by(exp_root: str, results: list[dict]) -> str:
+    made_by = f"Made by `pydino report {exp_root}` (pydino {__version__})"
+    if not results:
+        return f"{made_by}. There are no trials or tasks with results: the embeddings are shown as they are."
+    versions = ", ".join(sorted({str(result["version"]) for result in results}))
+    return f"{made_by} from {len(results)} results of pydino {versions}."
 
 
 def _read_commands(path) -> str:

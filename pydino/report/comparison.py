@@ -1,5 +1,5 @@
-"""What was learnt: the best model that learnt without labels, beside the best baseline and the best with
-labels, like against like.
+"""The best model trained without labels beside the best baseline and the best model trained with labels, each
+with the same back-end and treatment.
 """
 
 from pydino.report.tables import (
@@ -14,15 +14,15 @@ from pydino.report.tables import (
     shown_metric,
 )
 
-# The one metric of a task that its comparison rests on: the first of these that was measured.
+# A task is compared by the first of these metrics that was measured.
 _LEADING = ("eer", "uar", "accuracy", "f1_micro", "mae")
 
 
 def comparison_table(results: list[dict]) -> Table | None:
-    """Like against like: the best model that learnt from speech alone beside the best baseline, for the same
-    treatment; and where models learnt with labels, the best of these.
+    """The best model trained without labels beside the best baseline, for each back-end and treatment; where
+    models are trained with labels, the best of these as well.
 
-    The intervals of several seeds are hulls over the seeds' own intervals, so that "apart" never rests on a
+    The interval of several seeds is the hull of the intervals of each, so that "disjoint" never depends on a
     lucky seed. None when there is no baseline to compare with.
     """
     cells = []
@@ -64,22 +64,24 @@ def comparison_table(results: list[dict]) -> Table | None:
         "best baseline",
         "trained model is",
     ]
-    caption = "The best model that was trained without labels beside the best baseline, treated alike."
+    caption = (
+        "The best model trained without labels beside the best baseline with the same back-end and treatment."
+    )
     if any(row[-1] for row in cells):
-        header.append("learnt with labels")
-        caption += " The last column is what an encoder trained with labels gives."
+        header.append("trained with labels")
+        caption += " The last column is the best encoder trained with labels."
     else:
         cells = [row[:-1] for row in cells]
     return (
-        Table("Learnt from speech, or not", caption, header, cells, text_columns=len(header))
+        Table("Trained models and baselines", caption, header, cells, text_columns=len(header))
         if cells
         else None
     )
 
 
 def _best_of(side: list, how: Metric) -> str:
-    """The best system of a side and its value; where several are called alike, with the configuration that
-    tells which one it is.
+    """The best system of a side and its value; where several have the same name, with the configuration of
+    this one.
     """
     if not side:
         return ""
@@ -107,5 +109,5 @@ def _verdict(trained: list, baselines: list, how: Metric) -> str:
         if len(bounds) < len(found):
             return word
         hulls.append((min(low for low, _ in bounds), max(high for _, high in bounds)))
-    apart = hulls[0][1] < hulls[1][0] or hulls[1][1] < hulls[0][0]
-    return f"{word}, intervals {'apart' if apart else 'touch'}"
+    disjoint = hulls[0][1] < hulls[1][0] or hulls[1][1] < hulls[0][0]
+    return f"{word}, intervals {'disjoint' if disjoint else 'overlap'}"

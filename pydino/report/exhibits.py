@@ -5,19 +5,17 @@ drawing.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from pydino.base import keyed_permutation, purpose, utterance_hash, warn
-from pydino.kaldi import read_scp_objects, read_table
+from pydino.base import warn
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
-from pydino.report import figures
-from pydino.report.gather import TrainingRun, gather_det_curves, gather_embedding_folders
-from pydino.report.tables import is_baseline
+from pydino.report.drawings import Drawings
+from pydino.report.embeddings import map_points, side_by_side, speakers_of
+from pydino.report.gather import TrainingRun
+from pydino.report.tables import system_order
 
 # What the training log may hold, and how it is shown; a log without one of these simply lacks the panel.
 TRAINING_PANELS = {
     "loss": {"loss": "-"},
-    "entropy: teacher (line), student (dashes)": {"teacher_entropy": "-", "student_entropy": "--"},
+    "entropy: teacher (solid), student (dashed)": {"teacher_entropy": "-", "student_entropy": "--"},
     "entropy of the mean teacher output": {"mean_teacher_entropy": "-"},
     "KL(teacher, student)": {"kl": "-"},
     "spread of the embeddings": {"embedding_spread": "-"},
@@ -25,8 +23,6 @@ TRAINING_PANELS = {
     "KoLeo term": {"koleo": "-"},
     "learning rate": {"lr": "-"},
 }
-MAP_POINTS = 800
-MAP_SYSTEMS = 3
 
 
 @dataclass(frozen=True)
@@ -38,45 +34,83 @@ class Exhibit:
     svg: str
 
 
-def training_exhibit(runs: list[TrainingRun]) -> list[Exhibit]:
+def training_exhibit(runs: list[TrainingRun], drawings: Drawings) -> list[Exhibit]:
     """The training curves of every run (one exhibit), or nothing where no run has a number to show."""
     keys = {key for run in runs for epoch in run.epochs for key in epoch}
     panels = {title: lines for title, lines in TRAINING_PANELS.items() if keys & set(lines)}
     if not panels:
         return []
+
+    def draw() -> str:
+        from pydino.report import figures
+
+        return figures.training_curves(runs, panels, "training")
+
     caption = (
-        "A run that learns keeps the entropy of the mean teacher output high while that of the single "
-        "teacher outputs falls. "
-        "If both meet at the top every output is uniform, if both fall to zero every output is the same: "
-        "either is a collapse."
+        "In a training that works the entropy of the mean teacher output stays high while the entropy of the "
+        "single outputs falls. If both stay at the maximum, every output is uniform; if both fall to zero, "
+        "every output is the same: either is a collapse."
     )
-    return [Exhibit("Training", caption, figures.training_curves(runs, panels, "training"))]
+    return [Exhibit("Training", caption, drawings.get(["training", panels, runs], draw))]
 
 
-def verification_exhibits(root, models) -> list[Exhibit]:
-    """A DET curve and a score histogram for each list of trials that has been scored under ``root``."""
-    colours = figures.model_colours(models)
+def verification_exhibits(curves: list[dict], models, drawings: Drawings) -> list[Exhibit]:
+    """A DET curve and a score histogram for each list of trials that has been scored.
+
+    Args:
+        curves: as :func:`pydino.report.gather.gather_det_curves` gives them.
+        models: all models of the report.
+    """
     by_trials = {}
-    for curve in gather_det_curves(root):
+    for curve in curves:
         by_trials.setdefault(str(curve["trials"]), []).append(curve)
     exhibits = []
-    for number, (trials, curves) in enumerate(sorted(by_trials.items())):
-        shown = _plain_systems(curves)
+    for number, (trials, scored) in enumerate(sorted(by_trials.items())):
+        shown = _plain_systems(scored)
         caption = (
-            "Lower is better. Line: raw embeddings; dashes: centred; dots: whitened. The thin diagonal "
-            "crosses each curve at its EER."
+            "Lower is better. Solid lines: raw embeddings; dashed: centred; dotted: whitened. "
+            "A curve crosses the thin diagonal at its EER."
         )
-        exhibits.append(Exhibit(f"DET: {trials}", caption, figures.det_curve(shown, colours, f"det{number}")))
-        histograms = []
-        for curve in _one_per_model(shown):
-            sides = _scores_of(curve)
-            if sides and min(map(len, sides)):
-                histograms.append((f"{curve['model']}, {curve['backend']}, {curve['treatment']}", *sides))
-        if histograms:
-            caption = "The less the two overlap, the better the scores tell speakers apart."
-            drawing = figures.score_histograms(histograms, f"scores{number}")
-            exhibits.append(Exhibit(f"Scores: {trials}", caption, drawing))
+        svg = _det_curve(shown, sorted(models), f"det{number}", drawings)
+        exhibits.append(Exhibit(f"DET: {trials}", caption, svg))
+        if svg := _histograms(shown, f"scores{number}", drawings):
+            caption = "The less the two overlap, the better the scores separate the speakers."
+            exhibits.append(Exhibit(f"Scores: {trials}", caption, svg))
     return exhibits
+
+
+def _det_curve(curves: list[dict], models: list[str], name: str, drawings: Drawings) -> str:
+    def draw() -> str:
+        from pydino.report import figures
+
+        return figures.det_curve(curves, models, name)
+
+    return drawings.get(["det", models, name, curves], draw)
+
+
+def _histograms(curves: list[dict], name: str, drawings: Drawings) -> str:
+    """Return the drawing, empty where no list has both target and non-target trials."""
+    first = {}
+    for curve in curves:
+        first.setdefault(curve["model"], curve)
+    files = {}  # title -> trials, scores
+    for curve in side_by_side(list(first.values())):
+        if paths := _score_files(curve):
+            files[f"{curve['model']}, {curve['backend']}, {curve['treatment']}"] = paths
+
+    def draw() -> str:
+        from pydino.report import figures
+
+        systems = []
+        for title, paths in files.items():
+            trials = read_trials(paths[0])
+            scores = join_scores(read_scores(paths[1]), trials, paths[1], paths[0])
+            sides = scores[trials.values], scores[~trials.values]
+            if min(map(len, sides)):
+                systems.append((title, *sides))
+        return figures.score_histograms(systems, name) if systems else ""
+
+    return drawings.get(["scores", name, files], draw) if files else ""
 
 
 def _plain_systems(curves: list[dict]) -> list[dict]:
@@ -85,94 +119,50 @@ def _plain_systems(curves: list[dict]) -> list[dict]:
     """
     plain = [c for c in curves if c["backend"] == "cosine" and c["treatment"] in ("raw", "centred")] or curves
     first = {}
-    for curve in sorted(plain, key=figures.system_order):
+    for curve in sorted(plain, key=system_order):
         first.setdefault((curve["model"], curve["backend"], curve["treatment"]), curve)
     return list(first.values())
 
 
-def _one_per_model(curves: list[dict]) -> list[dict]:
-    """The first curve of up to MAP_SYSTEMS models: what has learnt, and at least one baseline beside it."""
-    first = {}
-    for curve in curves:
-        first.setdefault(curve["model"], curve)
-    return _with_a_baseline(list(first.values()))
-
-
-def _with_a_baseline(systems: list[dict]) -> list[dict]:
-    """Up to MAP_SYSTEMS of the systems; where there are baselines the last of them is kept, for the eye to
-    compare.
-    """
-    learnt = [s for s in systems if not is_baseline(s["model"])]
-    baselines = [s for s in systems if is_baseline(s["model"])]
-    return learnt[: MAP_SYSTEMS - bool(baselines)] + baselines[-1:]
-
-
-def _scores_of(curve: dict):
-    """(target, non-target) scores of a curve, from the files it names; ``None``, with a warning, where they
-    have gone.
-    """
+def _score_files(curve: dict) -> tuple[Path, Path] | None:
+    """The files of trials and scores that a curve names; ``None``, with a warning, where they have gone."""
     beside = Path(curve["path"]).parent
     paths = []
-    for named in (curve["scores"], curve["trials_file"]):
-        found = [path for path in (Path(named), beside / Path(named).name) if path.is_file()]
+    for name in (curve["trials_file"], curve["scores"]):
+        found = [path for path in (Path(name), beside / Path(name).name) if path.is_file()]
         if not found:
-            warn(f"{named}, named in {curve['path']}, is not there: its histogram is left out")
+            warn(f"{name}, named in {curve['path']}, is not there: its histogram is omitted")
             return None
         paths.append(found[0])
-    trials = read_trials(paths[1])
-    scores = join_scores(read_scores(paths[0]), trials, *paths)
-    return scores[trials.values], scores[~trials.values]
+    return paths[0], paths[1]
 
 
-def map_exhibits(root, test_sets) -> list[Exhibit]:
-    """For each test set, the embeddings of up to three models in a plane, some speakers in colour.
+def map_exhibits(sets: list[tuple[str, list[dict]]], drawings: Drawings) -> list[Exhibit]:
+    """For each set, the embeddings of up to three systems in a plane, some speakers in colour.
 
-    A set whose ``utt2spk`` names no speaker (every utterance its own) has nothing to colour and is left out.
+    Args:
+        sets: as :func:`pydino.report.embeddings.systems_by_set` gives them.
     """
-    by_set = {}
-    for folder in gather_embedding_folders(root):
-        if str(folder["data"]) in test_sets and not folder.get("keep_silence"):
-            by_set.setdefault(str(folder["data"]), {}).setdefault(folder["model"], folder)
     exhibits = []
-    for number, (name, models) in enumerate(sorted(by_set.items())):
-        chosen = _with_a_baseline(sorted(models.values(), key=figures.system_order))
-        if all(is_baseline(folder["model"]) for folder in chosen):
-            continue
-        speakers = _speakers(chosen[0])
-        if not speakers:
-            continue
-        panels = [(folder["model"], *_positions(folder, speakers)) for folder in chosen]
+    for number, (name, systems) in enumerate(sets):
+        chosen = side_by_side(systems)
+        speakers = speakers_of(chosen[0])
+        panels = [(folder["model"], *map_points(folder, speakers)) for folder in chosen]
         coloured = len({group for _, _, groups in panels for group in groups} - {None})
-        caption = (
-            f"t-SNE of the length-normalised embeddings; {coloured} speakers, chosen at random, in colour, "
-            "the others grey."
+        caption = "t-SNE of the length-normalised embeddings; " + (
+            f"{coloured} speakers, chosen at random, in colour, the others grey."
+            if coloured
+            else "the speakers are not known, so that all are grey."
         )
-        exhibits.append(Exhibit(f"Map of {name}", caption, figures.embedding_maps(panels, f"map{number}")))
+        svg = _maps(panels, f"map{number}", drawings)
+        exhibits.append(Exhibit(f"Map of {name}", caption, svg))
     return exhibits
 
 
-def _speakers(folder: dict) -> dict:
-    """utt2spk of the extracted set, or nothing where it is gone or hides the speakers."""
-    path = Path(folder.get("data_dir", "")) / "utt2spk"
-    if not path.is_file():
-        return {}
-    utt2spk = read_table(path)
-    return {} if len(set(utt2spk.values())) == len(utt2spk) else utt2spk
+def _maps(panels: list[tuple], name: str, drawings: Drawings) -> str:
+    def draw() -> str:
+        from pydino.report import figures
 
+        return figures.embedding_maps(panels, name)
 
-def _positions(folder: dict, utt2spk: dict) -> tuple[np.ndarray, list]:
-    """((N, 2) positions, speaker of each point or ``None`` for those that are drawn grey), at most MAP_POINTS
-    points.
-    """
-    speakers = sorted(set(utt2spk.values()), key=utterance_hash)[: figures.MAX_GROUPS]
-    embeddings = {
-        key: vector
-        for key, vector in read_scp_objects(Path(folder["folder"]) / "xvector.scp")
-        if key in utt2spk
-    }
-    keys = list(embeddings)
-    if len(keys) > MAP_POINTS:
-        shuffled = [keys[i] for i in keyed_permutation(len(keys), 0, purpose("embedding map"))]
-        keys = sorted(shuffled, key=lambda key: utt2spk[key] not in speakers)[:MAP_POINTS]
-    positions = figures.flatten_to_plane(np.stack([embeddings[key] for key in keys]).astype(np.float64))
-    return positions, [utt2spk[key] if utt2spk[key] in speakers else None for key in keys]
+    return drawings.get(["map", name, panels], draw)

@@ -2,36 +2,17 @@
 
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-from scipy.stats import norm
+from scipy.special import ndtri  # the probit function; scipy.stats takes half a second to import
 
+from pydino.backend.vectors import normalise_length
 from pydino.report.gather import TrainingRun
-from pydino.report.svg import COLOURS, MUTED, plt, style, to_svg
-from pydino.report.tables import BACKENDS, BASELINES, TREATMENTS, is_baseline
+from pydino.report.svg import COLOURS, MUTED, new_figure, style, to_svg
+from pydino.report.tables import BASELINES, is_baseline, system_order
 
-# A legend of more names than this hides more than it tells.
+# A longer legend would hide more than it explains.
 MAX_CURVES = 8
-MAX_GROUPS = 12
-# A curve of training is this many points at most, whatever the number of lines of its log.
+# A training curve has at most this many points, whatever the number of lines of its log.
 MAX_POINTS = 300
-
-
-def system_order(system: dict) -> tuple:
-    """Sort key of a curve or embedding folder: what has learnt first, then the plainest back-end and
-    treatment.
-    """
-    model, backend, treatment = system["model"], system.get("backend", ""), system.get("treatment", "")
-    place = [
-        names.index(name) if name in names else len(names)
-        for names, name in ((BACKENDS, backend), (TREATMENTS, treatment))
-    ]
-    return (
-        is_baseline(model),
-        BASELINES.index(model) if is_baseline(model) else 0,
-        model,
-        *place,
-        backend,
-        treatment,
-    )
 
 
 def model_colours(models) -> dict:
@@ -54,7 +35,7 @@ def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
         }
         columns = min(3, len(present))
         rows = -(-len(present) // columns)
-        figure, axes = plt.subplots(
+        figure, axes = new_figure(
             rows, columns, figsize=(3.2 * columns, 2.3 * rows), squeeze=False, layout="constrained"
         )
         for axis, (title, keys) in zip(axes.flat, present.items(), strict=False):
@@ -94,30 +75,33 @@ def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
 
 
-def det_curve(curves: list[dict], colours: dict, name: str) -> str:
+def det_curve(curves: list[dict], models: list[str], name: str) -> str:
     """Miss rate against false-alarm rate on probit axes; the diagonal, where both are equal, is drawn faint.
+
+    ``models``: all models of the report, so that each has the same colour in every figure.
 
     A DET curve of Gaussian scores is a straight line on these axes (Martin et al., Eurospeech 1997).
     """
+    colours = model_colours(models)
     with style():
         curves = sorted(curves, key=system_order)[: 2 * MAX_CURVES]
-        figure, axis = plt.subplots(figsize=(5.2, 5.2 + 0.09 * len(curves)), layout="constrained")
+        figure, axis = new_figure(figsize=(5.2, 5.2 + 0.09 * len(curves)), layout="constrained")
         low, high = 0.6e-3, 0.62
         for curve in curves:
             line = {"raw": "-", "centred": "--", "whitened": ":"}.get(curve["treatment"], "-.")
             label = ", ".join(str(curve[key]) for key in ("model", "backend", "treatment"))
             axis.plot(
-                *(norm.ppf(np.clip(x, 1e-6, 1 - 1e-6)) for x in (curve["false_alarm"], curve["miss"])),
+                *(ndtri(np.clip(x, 1e-6, 1 - 1e-6)) for x in (curve["false_alarm"], curve["miss"])),
                 line,
                 color=colours.get(curve["model"], COLOURS[0]),
                 linewidth=1.5,
                 label=label,
             )
-        limits = norm.ppf([low, high])
+        limits = ndtri([low, high])
         axis.plot(limits, limits, color=MUTED[0], linewidth=0.6)
         ticks = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 40, 60])
         for ruler in (axis.xaxis, axis.yaxis):
-            ruler.set_major_locator(FixedLocator(norm.ppf(ticks / 100)))
+            ruler.set_major_locator(FixedLocator(ndtri(ticks / 100)))
             ruler.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
             ruler.set_minor_locator(NullLocator())
         axis.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %", aspect="equal")
@@ -128,7 +112,7 @@ def det_curve(curves: list[dict], colours: dict, name: str) -> str:
 def score_histograms(systems: list[tuple], name: str) -> str:
     """Target and non-target scores of each system. ``systems``: (title, target scores, non-target scores)."""
     with style():
-        figure, axes = plt.subplots(
+        figure, axes = new_figure(
             1, len(systems), figsize=(3.2 * len(systems), 2.4), squeeze=False, layout="constrained"
         )
         for axis, (title, target, nontarget) in zip(axes.flat, systems, strict=True):
@@ -146,11 +130,12 @@ def score_histograms(systems: list[tuple], name: str) -> str:
 
 
 def embedding_maps(systems: list[tuple], name: str) -> str:
-    """Embeddings in two dimensions. ``systems``: (title, (N, 2) positions, group of each point or
+    """Embeddings in two dimensions. ``systems``: (title, (N, D) embeddings, group of each point or
     ``None``).
     """
+    systems = [(title, flatten_to_plane(embeddings), groups) for title, embeddings, groups in systems]
     with style():
-        figure, axes = plt.subplots(
+        figure, axes = new_figure(
             1, len(systems), figsize=(3.3 * len(systems), 3.3), squeeze=False, layout="constrained"
         )
         for axis, (title, positions, groups) in zip(axes.flat, systems, strict=True):
@@ -174,16 +159,18 @@ def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:
     """(N, D) embeddings -> (N, 2) positions: t-SNE of the length-normalised vectors (cosine geometry), the
     same on every run.
 
-    Below 30 points t-SNE has nothing to work with; the first two principal components stand in.
+    Below 30 points, too few for t-SNE, the positions are the first two principal components.
     """
-    from sklearn.decomposition import PCA
+    unit = normalise_length(embeddings, scale_up=False)
+    unit = unit - unit.mean(axis=0)
+    if len(unit) < 30 or not np.ptp(unit, axis=0).any():
+        left, scale, _ = np.linalg.svd(unit, full_matrices=False)
+        positions = np.zeros((len(unit), 2))
+        positions[:, : len(scale)] = (left * scale)[:, :2]
+        return positions
     from sklearn.manifold import TSNE
 
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    unit = unit - unit.mean(axis=0)
-    if len(unit) < 30:
-        return PCA(n_components=2, svd_solver="full").fit_transform(unit)
-    perplexity = min(30, len(unit) // 4)
-    return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=0, n_jobs=1).fit_transform(
-        unit
-    )
+    # Twice the 250 iterations of early exaggeration: more of them move hundreds of points hardly at all.
+    return TSNE(
+        n_components=2, init="pca", perplexity=min(30, len(unit) // 4), max_iter=500, random_state=0, n_jobs=1
+    ).fit_transform(unit)

@@ -9,7 +9,7 @@ import yaml
 
 from pydino.base import UserError, nearest, read_json, warn
 
-# What every result says about itself; the order is the order of results.json.
+# The keys of every result, in the order of results.json.
 RESULT_KEYS = (
     "task",
     "model",
@@ -66,15 +66,11 @@ def gather_results(root) -> list[dict]:
                     f"measurement, {result['metric']} of {result['model']} on {result['test_set']}: delete "
                     "the stale file"
                 )
-    if not results:
-        raise UserError(
-            f"no *.result.json under {root}: run the scoring and transfer stages first (./run.sh --stage 6)"
-        )
     return results
 
 
 def _identity(result: dict) -> str:
-    """All that tells two measurements apart: everything but the outcome and the version of the program."""
+    """What identifies a measurement: everything but the outcome and the version of the program."""
     outcome = ("value", "unit", "ci", "n", "version", "command")
     return json.dumps({key: value for key, value in result.items() if key not in outcome}, sort_keys=True)
 
@@ -107,14 +103,14 @@ def gather_det_curves(root) -> list[dict]:
         curve = read_json(path)
         missing = [key for key in DET_KEYS if key not in curve] if isinstance(curve, dict) else list(DET_KEYS)
         if missing:
-            raise UserError(f"{path}: key '{missing[0]}' is missing; score again to make it anew")
+            raise UserError(f"{path}: key '{missing[0]}' is missing; remove the file and score again")
         curves.append(curve | {"path": str(path)})
     return curves
 
 
 def gather_training_runs(root) -> list[TrainingRun]:
-    """Every `log.jsonl` under `root`; a last line that a running or killed training left unfinished is passed
-    over.
+    """Every `log.jsonl` under `root`; a last line that a running or killed training left unfinished is
+    skipped.
     """
     runs = []
     for path in sorted(Path(root).rglob("log.jsonl")):
@@ -123,7 +119,7 @@ def gather_training_runs(root) -> list[TrainingRun]:
             try:
                 epochs.append(json.loads(line))
             except json.JSONDecodeError:
-                warn(f"{path}: line {number} is not JSON and is passed over")
+                warn(f"{path}: line {number} is not JSON and is skipped")
         if epochs:
             runs.append(TrainingRun(str(path.parent.relative_to(root)), epochs))
     return runs

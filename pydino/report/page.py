@@ -1,5 +1,5 @@
 """The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark
-as the reader likes.
+as the reader prefers.
 """
 
 import re
@@ -10,30 +10,31 @@ from pydino.report.tables import Table
 _NOTES = (
     (
         "EER",
-        "equal error rate: the threshold where misses and false alarms are equally frequent; chance is 50 %",
+        "equal error rate: the rate of misses and of false alarms at the threshold where they are equal; "
+        "chance is 50 %",
     ),
     (
         "minDCF p",
-        "smallest normalised detection cost when one trial in 1/p is a target; 1 is no better than refusing "
-        "everything",
+        "minimum of the normalised detection cost for a target probability p; at 1 it is no better than "
+        "rejecting every trial",
     ),
     (
         "UAR",
-        "unweighted average recall: the mean of the recalls of the classes; chance is 100 % divided by "
-        "their number",
+        "unweighted average recall: the mean of the recalls of all classes; chance is 100 % divided by the "
+        "number of classes",
     ),
-    ("MAE", "mean absolute error, in the unit named"),
+    ("MAE", "mean absolute error, in the unit in the heading"),
     ("[low, high]", "95 % interval by bootstrap over speakers (or subjects), one seed"),
-    ("(low to high)", "range over seeds, beside their mean"),
+    ("(low to high)", "range over seeds, after their mean"),
     (
         "labels",
-        "what the back-end was trained on: `none`, `pseudo` (clusters), `train` (the training set's own "
-        "labels)",
+        "the labels that the back-end was trained with: `none`, `pseudo` (clusters), `train` (those of the "
+        "training set)",
     ),
     (
         "treatment",
-        "of embeddings: `raw`; `centred`: less the mean of unlabelled training ones; `whitened`: "
-        "decorrelated by these",
+        "of the embeddings: `raw`; `centred`: minus the mean of the training embeddings; `whitened`: "
+        "decorrelated by their covariance; neither uses labels",
     ),
     (
         "xvector",
@@ -42,20 +43,20 @@ _NOTES = (
     ),
     (
         "fbank-stats",
-        "baseline: mean and standard deviation of the filter banks; it keeps the level and colour of the "
-        "recording",
+        "baseline: mean and standard deviation of the filter banks, which contain the level and the channel "
+        "of the recording",
     ),
-    ("fbank-stats-cmn", "baseline: the same after mean normalisation, which is what the encoders see"),
+    ("fbank-stats-cmn", "baseline: the same after mean normalisation, the input of the encoders"),
     ("untrained", "baseline: the encoder with random weights"),
     (
         "entropy",
-        "of the teacher's answers, in nats: of each (0: it is certain), and of their mean (0: one answer "
-        "for all, a collapse)",
+        "of the teacher's output, in nats: of single outputs (0: one-hot), and of the mean output (0: the "
+        "same for all inputs, a collapse)",
     ),
-    ("spread", "1 where embeddings lie evenly over the sphere, 0 where all are one point"),
-    ("effective rank", "how many directions the embeddings use"),
+    ("spread", "of the embeddings: 1 if they are uniform on the sphere, 0 if all are the same"),
+    ("effective rank", "number of dimensions that the embeddings use"),
 )
-# What is looked for in the tables, where it is not the name itself.
+# The text that is searched for in the tables, where it is not the name itself.
 _SIGNS = {"minDCF p": "minDCF", "[low, high]": " [", "(low to high)": " to "}
 
 _STYLE = """
@@ -115,7 +116,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _below_title(table: Table, code: str) -> list[str]:
-    """The lines between a table's title and its head: caption, and the commands that made it."""
+    """The lines between the title and the header of a table: caption, and the commands that made it."""
     made = f"Made by {code.format(table.commands[0])}" if table.commands else ""
     if len(table.commands) > 1:
         made += f" and {len(table.commands) - 1} like it (`command` in results.json)"
@@ -152,7 +153,9 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
 
 def _notes(tables: list[Table]) -> list[tuple[str, str]]:
     """Name and explanation of what the tables hold."""
-    cells = "\n".join(text for table in tables for row in (table.header, *table.rows) for text in row)
+    cells = "\n".join(
+        text for table in tables if table.explained for row in (table.header, *table.rows) for text in row
+    )
     return [(name, text) for name, text in _NOTES if _SIGNS.get(name, name) in cells]
 
 

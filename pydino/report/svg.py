@@ -11,13 +11,11 @@ import re
 from contextlib import contextmanager
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+from matplotlib.figure import Figure
 
 _INK = "#010203"  # stands for the page's text colour
 _FAINT = "#040506"  # stands for grid lines
-# Middling tones that stand out on white and on black alike: COLOURS for models that learnt and for groups,
+# Middling tones that stand out on white and on black alike: COLOURS for trained models and for groups,
 # MUTED for baselines.
 COLOURS = (
     "#3b82c4",
@@ -70,6 +68,14 @@ def style():
         yield
 
 
+def new_figure(rows: int = 1, columns: int = 1, squeeze: bool = True, **options):
+    """Return (figure, axes) as ``pyplot.subplots`` does, without pyplot, which takes long to import and keeps
+    every figure in memory.
+    """
+    figure = Figure(**options)
+    return figure, figure.subplots(rows, columns, squeeze=squeeze)
+
+
 def to_svg(figure, name: str, description: str) -> str:
     """The figure as an ``<svg>`` element. ``name``: unique on the page, prefixed to every id in the
     drawing.
@@ -81,7 +87,6 @@ def to_svg(figure, name: str, description: str) -> str:
         bbox_inches="tight",
         metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
     )
-    plt.close(figure)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)

@@ -36,7 +36,7 @@ TASK_TITLES = {
     "ad": "Alzheimer's disease",
     "impairment": "Impairment",
 }
-# Nothing in these has been learnt from speech; they stand below whatever has.
+# None of these is trained on speech; they stand below what is.
 BASELINES = ("untrained", "fbank-stats-cmn", "fbank-stats")
 BACKENDS = ("cosine", "plda", "logreg", "ridge")
 TREATMENTS = ("raw", "centred", "whitened", "asnorm")
@@ -56,6 +56,7 @@ class Table:
     text_columns: int
     best: set = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
+    explained: bool = True  # its cells hold terms that the page explains
 
 
 @dataclass
@@ -71,10 +72,29 @@ def is_baseline(model: str) -> bool:
 
 
 def is_supervised(model: str) -> bool:
-    """Whether it learns from labels, for comparison: ``xvector``, and configurations of it,
+    """Whether it is trained with labels, for comparison: ``xvector``, and configurations of it,
     ``xvector-ANYTHING``.
     """
     return model.split("-")[0] == "xvector"
+
+
+def system_order(system: dict) -> tuple:
+    """Sort key of a DET curve or embedding folder: trained models first, then the plainest back-end and
+    treatment.
+    """
+    model, backend, treatment = system["model"], system.get("backend", ""), system.get("treatment", "")
+    place = [
+        names.index(name) if name in names else len(names)
+        for names, name in ((BACKENDS, backend), (TREATMENTS, treatment))
+    ]
+    return (
+        is_baseline(model),
+        BASELINES.index(model) if is_baseline(model) else 0,
+        model,
+        *place,
+        backend,
+        treatment,
+    )
 
 
 def result_tables(results: list[dict]) -> list[Table]:
@@ -133,7 +153,7 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
     metrics = sorted(
         {result["metric"] for result in results}, key=lambda name: (_rank(tuple(METRICS), name), name)
     )
-    # What is the same in every row is said once, in the caption.
+    # A value that all rows share stands in the caption only.
     columns = {
         "model": [row.key[0] for row in rows],
         "trained on": [str(row.key[1]) for row in rows],
@@ -153,7 +173,7 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
         ("n", "{} " + counted),
         ("seeds", "{} seeds"),
     ):
-        # "none" is the training set of what was never trained: a baseline's row says that by its name.
+        # "none" is the training set of baselines, which are not trained.
         values = set(columns[name]) - {"none"} if name == "trained on" else set(columns[name])
         if len(values) <= 1:
             said += [
@@ -232,9 +252,7 @@ def _spread(found: list[dict]) -> tuple:
 
 
 def commands_of(results: list[dict]) -> list[str]:
-    """The commands that made these results, as the results themselves tell, each once, in order of
-    appearance.
-    """
+    """The commands that made these results, as recorded in them, each once, in order of appearance."""
     return list(dict.fromkeys(result["command"] for result in results if result.get("command")))
 
 

@@ -1,0 +1,67 @@
+"""Drawings of earlier reports, kept in ``exp/report/`` under a digest of what they show, so that only what
+has changed is drawn. Nothing depends on them: without the folder the report is the same, and takes longer.
+"""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from pydino.base import force_token, write_text
+
+# Matplotlib and scikit-learn, which take a second to import, are imported where something is drawn.
+_CODE = ("figures.py", "svg.py")
+_LIBRARIES = ("matplotlib", "scikit-learn", "numpy")
+
+
+class Drawings:
+    """The drawings of one report.
+
+    Args:
+        folder: where they are kept; None: nowhere.
+    """
+
+    def __init__(self, folder=None):
+        self.folder = None if folder is None else Path(folder)
+        self._used: set[str] = set()
+        self._made_with = [version(library) for library in _LIBRARIES]
+        self._made_with += [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _CODE]
+
+    def get(self, inputs, draw) -> str:
+        """Return the SVG of ``draw()``, or the one kept of the same inputs.
+
+        Args:
+            inputs: everything the drawing depends on: plain values, arrays, paths of files.
+            draw: function of no arguments that returns an SVG element.
+        """
+        digest = hashlib.sha256()
+        for part in json.JSONEncoder(default=_plain).iterencode([self._made_with, inputs]):
+            digest.update(part.encode("utf-8"))
+        name = f"{digest.hexdigest()[:32]}.svg"
+        self._used.add(name)
+        path = None if self.folder is None else self.folder / name
+        if path is not None and path.is_file() and not force_token():
+            return path.read_text(encoding="utf-8")
+        svg = draw()
+        if path is not None:
+            write_text(path, svg)
+        return svg
+
+    def remove_unused(self) -> None:
+        """Remove the kept drawings that this report did not ask for."""
+        if self.folder is not None and self.folder.is_dir():
+            for path in self.folder.glob("*.svg"):
+                if path.name not in self._used:
+                    path.unlink(missing_ok=True)
+
+
+def _plain(value):
+    """Return what stands for a value in the digest: the bytes of an array, the content of a file."""
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    if isinstance(value, Path):
+        with open(value, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return vars(value)
