@@ -13,16 +13,30 @@ from pathlib import Path
 from pydino.base import UserError, warn
 
 from .archives import ObjectReader
-from .data_dir import Tables, named
+from .data_dir import named
+from .tables import read_table
 
+_TABLES = (
+    "wav.scp",
+    "segments",
+    "reco2dur",
+    "utt2dur",
+    "utt2num_frames",
+    "feats.scp",
+    "vad.scp",
+    "energy.scp",
+)
 _SECONDS_TOLERANCE = 0.1  # of utt2dur and reco2dur, which frames may have rounded
 # seconds a segment may pass the end of its recording; Kaldi's extract-segments cuts those off
 _OVERSHOOT = 0.5
 
 
-def deep_errors(path, tables: Tables) -> list[str]:
-    """Return what is wrong with the recordings and archives that the tables of ``path`` name."""
+def deep_errors(path) -> list[str]:
+    """Return what is wrong with the recordings and archives that the tables of ``path``, well in themselves,
+    name.
+    """
     errors: list[str] = []
+    tables = {name: read_table(Path(path) / name) for name in _TABLES if (Path(path) / name).exists()}
     if "wav.scp" in tables:
         errors += _check_recordings(Path(path), tables)
     errors += _check_archives(Path(path), tables)
@@ -69,7 +83,7 @@ def _bytes_lacking(path: str) -> int:
     return 0
 
 
-def _check_recordings(path: Path, tables: Tables) -> list[str]:
+def _check_recordings(path: Path, tables) -> list[str]:
     errors, heads = [], {}
     piped = 0
     for key, name in tables["wav.scp"].items():
@@ -117,7 +131,7 @@ def _check_recordings(path: Path, tables: Tables) -> list[str]:
     return errors
 
 
-def _check_archives(path: Path, tables: Tables) -> list[str]:
+def _check_archives(path: Path, tables) -> list[str]:
     errors: list[str] = []
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     reader = ObjectReader()
