@@ -38,10 +38,12 @@ def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, 
     segmented = "segments" in names
     utt2spk, found = _check_table(path / "utt2spk", non_print)
     errors += found
+    if utt2spk is None:
+        return errors
     if (path / "spk2utt").exists():
         spk2utt, problems = _check_table(path / "spk2utt", non_print)
         errors += problems
-        if not found:
+        if not found and spk2utt is not None:
             errors += _check_speakers(path, utt2spk, spk2utt, spk_sort)
         del spk2utt
     # The keys of complete files, in order: which file says so, and what it says.
@@ -50,10 +52,14 @@ def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, 
     names.remove("utt2spk")
     for name in sorted(names, key=lambda name: name != "segments"):  # which names the recordings
         table, found = _check_table(path / name, non_print)
+        errors += found
+        if table is None:
+            continue
         if name == "segments":
             expected["recording"] = name, sorted({recording(rest) for rest in table.rests if rest})
         kind = kind_of(name, segmented)
-        errors += found + _compare_keys(path, name, kind, table.keys, *expected[kind])
+        if kind in expected:
+            errors += _compare_keys(path, name, kind, table.keys, *expected[kind])
         del table
     if (path / "frame_shift").exists() and not _is_positive(read_text(path / "frame_shift").strip()):
         errors.append(f"{path}/frame_shift should hold one positive number, the seconds from frame to frame")
@@ -78,12 +84,12 @@ def _missing(path: Path, required: list[str]) -> list[str]:
     return errors
 
 
-def _check_table(path: Path, non_print: bool) -> tuple[Columns, list[str]]:
-    """Read a table as well as it goes; return it, and what is wrong with its lines."""
+def _check_table(path: Path, non_print: bool) -> tuple[Columns | None, list[str]]:
+    """Read a table as well as it goes; return it, None if not at all, and what is wrong with its lines."""
     try:
         table, found = read_untidy(path)
     except UserError as error:
-        return Columns([], []), [str(error)]
+        return None, [str(error)]
     errors = []
     if found.byte_order_mark:
         errors.append(f"file {path} begins with a byte order mark, as written on Windows; run {_fix(path)}")
