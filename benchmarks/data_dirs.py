@@ -71,7 +71,7 @@ def make_data_dir(folder: Path, count: int) -> None:
 
 
 def measure(command: list, folder=None) -> tuple[float, float, float]:
-    """Return the seconds of a command, those of processors, and the peak memory (MB) of its largest process."""
+    """Return seconds, CPU seconds, and the peak memory (MB) of the largest process, of a command."""
     start = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), cwd=folder, stderr=subprocess.PIPE, text=True)
     said = process.stderr.read()

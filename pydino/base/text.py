@@ -4,6 +4,7 @@ Kaldi splits lines on ASCII blanks only, so that a no-break space is part of a n
 ``str.strip`` and ``str.splitlines`` follow Unicode; use :func:`split_fields` and :func:`read_lines` instead.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from .messages import UserError
@@ -53,6 +54,36 @@ def unix_lines(data: bytes) -> bytes:
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n") if b"\n" in data else data.replace(b"\r", b"\n")
     return data
+
+
+def read_blocks(path, size: int = 1 << 20) -> Iterator[tuple[bytes, bytes]]:
+    """Yield whole lines of a text file, about ``size`` bytes at a time: as they are stored, and tidied.
+
+    Tidied is what :func:`decode` says, as bytes. The last line may have no line end.
+
+    Raises:
+        UserError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        with open(path, "rb") as stream:
+            while stored := stream.read(size) + stream.readline():
+                is_first = stream.tell() == len(stored)
+                block = stored.removeprefix(BOM) if is_first else stored
+                if b"\r" in block and (is_first or b"\n" in block):
+                    block = unix_lines(block)
+                if not block.isascii() and not _is_utf8(block):
+                    decode(read_bytes(path), path)  # says where
+                yield stored, block
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def not_utf8(path, data: bytes, place: int) -> str:

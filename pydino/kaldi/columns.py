@@ -13,12 +13,11 @@ from itertools import compress, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from pydino.base import UserError, atomic_open, decode, read_bytes
-from pydino.base.text import BOM, unix_lines
+from pydino.base import atomic_open
+from pydino.base.text import BOM, read_blocks
 
 from .tables import read_table
 
-_BLOCK = 1 << 20  # bytes of lines that are split at a time
 _LINES = 1 << 14  # lines that are written at a time
 
 
@@ -134,38 +133,14 @@ def _read(path, found: Blemishes) -> tuple[list[bytes], list[bytes]]:
     keys: list[bytes] = []
     rests: list[bytes] = []
     number = 0
-    for block in _blocks(path, found):
-        if not block.isascii() and not _is_utf8(block):
-            decode(read_bytes(path), path)  # says where
+    for stored, block in read_blocks(path):
+        found.byte_order_mark |= number == 0 and stored.startswith(BOM)
+        found.carriage_returns |= b"\r" in stored
         found.no_final_newline = not block.endswith(b"\n")
         lines = block.removesuffix(b"\n").split(b"\n")
         _split(lines, block, keys, rests, found, number)
         number += len(lines)
     return keys, rests
-
-
-def _blocks(path, found: Blemishes) -> Iterator[bytes]:
-    """Yield the lines of a file, a megabyte at a time, with ``\n`` as line ends and no byte order mark."""
-    try:
-        with open(path, "rb") as stream:
-            while block := stream.read(_BLOCK) + stream.readline():
-                is_first = stream.tell() == len(block)
-                found.byte_order_mark |= is_first and block.startswith(BOM)
-                if b"\r" in block:
-                    found.carriage_returns = True
-                    # A last line without a line end is no file of an old Mac.
-                    block = unix_lines(block) if is_first or b"\n" in block else block
-                yield block.removeprefix(BOM) if is_first else block
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _is_utf8(block: bytes) -> bool:
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, number: int) -> None:
