@@ -192,7 +192,7 @@ def deep(tmp_path):
     return data
 
 
-def test_deep_check_is_told_from_the_shell(deep):
+def test_deep_check_from_the_shell(deep):
     done = check(deep, "--deep")
     assert done.returncode == 0, done.stderr
     audio(deep).unlink()
@@ -364,7 +364,7 @@ def test_split_is_fresh_by_content_not_by_time(data):
     assert not mark.exists() and "bored" in (data / "split3/1/utt2emotion").read_text()
 
 
-def test_a_damaged_split_is_made_anew(data):
+def test_a_damaged_split_is_made_again(data):
     tool("split_data.sh", data, 3)
     (data / "split3/2/wav.scp").unlink()
     tool("split_data.sh", data, 3)
@@ -563,7 +563,7 @@ def test_data_dir_reads_when_asked(data):
         directory.trials  # noqa: B018
 
 
-def test_a_full_or_read_only_place_is_told(data, tmp_path):
+def test_a_full_or_read_only_place_is_an_error(data, tmp_path):
     (tmp_path / "file").write_text("")
     done = tool("subset_data_dir.sh", data, 2, tmp_path / "file/part")
     assert done.returncode == 1 and "cannot write" in done.stderr and "Traceback" not in done.stderr

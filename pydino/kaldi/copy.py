@@ -21,7 +21,7 @@ def rename(tables: Tables, prefixes: dict[str, bytes], suffixes: dict[str, bytes
     """
     segmented = "segments" in tables
 
-    def named_anew(keys: list[bytes], kind: str) -> list[bytes]:
+    def with_affixes(keys: list[bytes], kind: str) -> list[bytes]:
         before, after = prefixes.get(kind, b""), suffixes.get(kind, b"")
         return [before + key + after for key in keys] if before or after else keys
 
@@ -34,8 +34,8 @@ def rename(tables: Tables, prefixes: dict[str, bytes], suffixes: dict[str, bytes
                 known = dict(zip(keys, rests, strict=True))
                 keys = tables["utt2spk"].keys
                 rests = [known.get(key, key) for key in keys]
-        rests = named_anew(rests, "speaker") if name == "utt2spk" else rests
-        return Columns(named_anew(keys, kind_of(name, segmented)), rests).sorted()
+        rests = with_affixes(rests, "speaker") if name == "utt2spk" else rests
+        return Columns(with_affixes(keys, kind_of(name, segmented)), rests).sorted()
 
     renamed = bool(prefixes["utterance"] or suffixes["utterance"])
     names = [*tables, *(["utt2uniq"] if renamed and "utt2uniq" not in tables else [])]
