@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from pydino.kaldi import ArchiveWriter, DataDir, invert, read_table, validate, write_table
+from pydino.kaldi.columns import read_untidy
 
 ROOT = Path(__file__).resolve().parent.parent
 UTTERANCES = [f"{speaker}-{n}" for speaker in "abc" for n in (1, 2, 3)]
@@ -281,6 +282,15 @@ def test_fix_refuses_to_choose_between_values(data):
     assert done.returncode == 1
     assert f"{data}/wav.scp, line 10: key 'a-1' is there twice with different values" in done.stderr
     assert {f.name: f.read_bytes() for f in data.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "before, line", [("", 2), ("\n", 3), ("x 1\n\n\ny 2\n", 6), ("x 1\n" * 400_000 + "\n", 400_003)]
+)
+def test_the_line_of_a_second_value_is_right(tmp_path, before, line):
+    (tmp_path / "table").write_text(f"{before}a-1 first\na-1 second\n")
+    _, found = read_untidy(tmp_path / "table")
+    assert found.conflict.startswith(f"line {line}: key 'a-1' is there twice")
 
 
 def test_fix_drops_an_utterance_without_speaker(data):

@@ -8,7 +8,7 @@ wav.scp and segments of the utterances that are kept go along, for training that
 import shutil
 from pathlib import Path
 
-from pydino.base import UserError, log, read_text, utterance_hash, warn, write_text
+from pydino.base import UserError, log, read_text, split_fields, utterance_hash, warn, write_text
 from pydino.cli import boolean
 from pydino.kaldi import ObjectReader, read_table, write_table
 
@@ -165,12 +165,12 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
     for key, (source, seconds) in origins.items():
         # One that is its own recording lasts to the end: a segment may reach half a second past it.
         line = pieces[source].get(key, "") if source in pieces else f"{key} 0.00 {seconds + 0.25:.2f}"
-        recording, _, times = line.partition(" ")
+        recording, times = [*split_fields(line, 1), "", ""][:2]
         if recording not in paths[source]:
             raise UserError(
                 f"{source}: '{key}' has features but no recording in "
                 f"wav.scp{' by way of segments' if source in pieces else ''}; "
-                f"mend it with utils/fix_data_dir.sh {source}"
+                f"repair it with utils/fix_data_dir.sh {source}"
             )
         name = f"{utterance_hash(paths[source][recording]):016x}" if pieces else key
         recordings[name] = paths[source][recording]
@@ -180,7 +180,7 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
 
 
 def write_directory(target: Path, tables, conf, sources, name) -> None:
-    """Write the directory anew; utt2spk comes last, so that one that is cut short is not taken for whole."""
+    """Replace the directory; utt2spk is written last, so that an unfinished one is not taken for complete."""
     shutil.rmtree(target, ignore_errors=True)
     for file, text in conf.items():
         write_text(target / "conf" / file, text)

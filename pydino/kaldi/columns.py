@@ -8,7 +8,7 @@ import gc
 import operator
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +87,7 @@ class Blemishes:
     misplaced: str = ""  # of the first key that does not come after the one before: it and how, in words
     conflict: str = ""  # of a key with two different values: where and which, in words
     # of the lines that are not empty; kept only where a line is empty
-    numbers: list[int] = field(default_factory=list)
+    numbers: list[int] | None = None
 
     @property
     def is_readable(self) -> bool:
@@ -148,7 +148,7 @@ def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, numbe
     untidy = any(blank in block for blank in (b"\t", b"\r", b"\v", b"\f", b"  ", b" \n", b"\n ", b"\n\n"))
     if not (untidy or block[:1] in b" \n" or block.endswith(b" ")):
         new_keys, _, new_rests = zip(*[line.partition(b" ") for line in lines], strict=True)
-        if found.numbers:
+        if found.numbers is not None:
             found.numbers += range(number + 1, number + 1 + len(lines))
         keys += new_keys
         rests += new_rests
@@ -156,13 +156,14 @@ def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, numbe
     for place, line in enumerate(lines, number + 1):
         fields = line.split(None, 1)
         if not fields:
-            found.numbers = found.numbers or list(range(1, len(keys) + 1))
+            if found.numbers is None:
+                found.numbers = list(range(1, len(keys) + 1))
             found.empty_line = found.empty_line or place
             found.empty_lines += 1
             continue
         if line[:1].isspace():
             found.indented_line = found.indented_line or place
-        if found.numbers:
+        if found.numbers is not None:
             found.numbers.append(place)
         keys.append(fields[0])
         rests.append(fields[1].rstrip() if len(fields) > 1 else b"")
@@ -187,7 +188,7 @@ def _tidy(keys: list[bytes], rests: list[bytes], found: Blemishes) -> Columns:
             kept.append(i)
     if conflict:
         first, second = conflict
-        line = found.numbers[second] if found.numbers else second + 1
+        line = second + 1 if found.numbers is None else found.numbers[second]
         found.conflict = (
             f"line {line}: key '{text(keys[second])}' is there twice with different values, "
             f"'{text(rests[first])}' and '{text(rests[second])}'"

@@ -10,7 +10,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 
-from pydino.base import UserError, warn
+from pydino.base import UserError, split_fields, warn
 
 from .archives import ObjectReader
 from .data_dir import named
@@ -115,7 +115,7 @@ def _check_recordings(path: Path, tables) -> list[str]:
     seconds = {key: samples / rate for key, (samples, rate, _) in heads.items()}
     if "segments" in tables:
         for utterance, rest in tables["segments"].items():
-            recording, _, end = rest.split()
+            recording, _, end = split_fields(rest)
             if float(end) > seconds.get(recording, float("inf")) + _OVERSHOOT:
                 errors.append(
                     f"{path}/segments: {utterance} ends at {end} s, its recording {recording} at "
