@@ -32,7 +32,7 @@ from pathlib import Path
 
 from local.common import audio_path, check_audio, main, write_set
 from local.walk import list_files
-from pydino.base import UserError, log, nearest, warn, write_text
+from pydino.base import UserError, log, nearest, read_lines, warn, write_text
 from pydino.kaldi.data_dir import named
 
 UTTERANCES = 1_092_009  # of VoxCeleb2, development part
@@ -213,7 +213,7 @@ def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
         UserError: a line of another form, or one that contradicts another.
     """
     trials: dict[tuple[str, str], str] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path)
     for number, line in enumerate(lines, 1):
         match = TRIAL.fullmatch(line.strip())
         if not match:

@@ -123,3 +123,18 @@ def test_a_cut_or_foreign_plda_file_is_named(tmp_path):
         read_plda(path)
     with pytest.raises(UserError, match="cannot read"):
         read_plda(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_trials_as_editors_write_them(tmp_path, mark, end):
+    path = tmp_path / "trials"
+    path.write_bytes(f"{mark}a b target{end}a ç nontarget{end}".encode())
+    trials = read_trials(path)
+    assert trials.models == ["a"] and trials.tests == ["b", "ç"] and trials.values.tolist() == [1, 0]
+
+
+def test_trials_that_are_not_utf8_are_named_with_line_and_byte(tmp_path):
+    (tmp_path / "trials").write_bytes("a b target\na ç nontarget\n".encode("latin-1"))
+    with pytest.raises(UserError, match="trials is not UTF-8 text: byte 3 of line 2"):
+        read_trials(tmp_path / "trials")

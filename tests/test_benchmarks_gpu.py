@@ -52,7 +52,9 @@ def test_a_rehearsal_on_the_cpu(tmp_path):
     text = path.read_text()
     for name in ("date", "processor", "python", "torch", "commit"):
         assert re.search(rf"^\| {name} \| \S.* \|$", text, re.MULTILINE), name
-    assert re.search(r"^\| command \| `benchmarks/gpu.sh .*--sections resume --steps 4` \|$", text, re.MULTILINE)
+    assert re.search(
+        r"^\| command \| `benchmarks/gpu.sh .*--sections resume --steps 4` \|$", text, re.MULTILINE
+    )
     assert f"| torch | {torch.__version__} |" in text
     assert "CPU: egs/voxceleb/conf/dino.yaml is skipped" in text
     assert re.search(r"dino-koleo.yaml +4 +[23] +identical +identical +as it should be", text)

@@ -167,6 +167,14 @@ def test_librispeech_gender_comes_from_speakers_txt(librispeech, tmp_path):
         prepare(prepare_librispeech, librispeech, tmp_path / "other")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_librispeech_speakers_in_another_encoding(librispeech, tmp_path, encoding, end):
+    (librispeech / "SPEAKERS.TXT").write_bytes(SPEAKERS.replace("\n", end).encode(encoding))
+    prepare(prepare_librispeech, librispeech, tmp_path / "data")
+    assert table(tmp_path / "data/train/spk2gender") == {"19": "f", "196": "m"}
+
+
 def test_librispeech_refuses_unknown_splits_strange_names_and_seen_speakers(librispeech, tmp_path):
     with pytest.raises(UserError, match="no split 'test-othr' .did you mean 'test-other'"):
         prepare(prepare_librispeech, "--test-sets", "test-othr", librispeech, tmp_path / "data")

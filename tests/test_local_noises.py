@@ -94,6 +94,19 @@ def test_rirs_lists_hold_responses_and_no_noises(rirs, tmp_path):
     assert lists["realroom"] == {f"realroom-{name}": str(rirs / f"real_rirs_isotropic_noises/{name}.wav")}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_rirs_with_a_list_in_another_encoding(rirs, tmp_path, encoding, end):
+    file = rirs / "real_rirs_isotropic_noises/rir_list"
+    file.write_bytes(
+        file.read_text().replace("lecture RIRS", "Büro RIRS").replace("\n", end).encode(encoding)
+    )
+    prepare(prepare_rirs, rirs, tmp_path / "lists")
+    assert list(read_table(tmp_path / "lists/realroom.scp")) == [
+        "realroom-air_type1_air_binaural_lecture_0_1"
+    ]
+
+
 def test_rirs_in_part_and_in_disorder(rirs, tmp_path, capsys):
     (rirs / "simulated_rirs/largeroom").rename(tmp_path / "elsewhere")
     prepare(prepare_rirs, rirs, tmp_path / "lists")

@@ -212,7 +212,7 @@ def copy_of(place, name, **changed):
             "conf/vad.yaml",
             "vad_energy_threshold",
             5.0,
-            "make the features anew with steps/compute_vad.sh --vad-config",
+            "make the features again with steps/compute_vad.sh --vad-config",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pydino.audio import KINDS, check_rate, num_frames, read_audio, resample
-from pydino.base import UserError, config_to_dict, load_config, log, utterance_hash
+from pydino.base import UserError, config_to_dict, load_config, log, split_fields, utterance_hash
 from pydino.cli._parts import Report, file_stem, report_path, take
 from pydino.kaldi import ArchiveWriter, read_table
 
@@ -53,7 +53,7 @@ def _utterances(data) -> list[Utterance]:
     found = []
     for key, line in read_table(f"{data}/segments").items():
         try:
-            recording, start, end = line.split()
+            recording, start, end = split_fields(line)
             found.append(Utterance(key, recordings[recording], float(start), float(end)))
         except ValueError as error:
             raise UserError(

@@ -7,10 +7,11 @@ they were.
 
 import argparse
 import shlex
+from pathlib import Path
 
 from pydino.base import UserError, log
 from pydino.cli import validate_data_dir
-from pydino.kaldi import DataDir, copy
+from pydino.kaldi import copy
 
 
 def add_arguments(parser):
@@ -37,11 +38,9 @@ def run(args):
         args.source, args.destination, args.utt_prefix, args.utt_suffix, args.spk_prefix, args.spk_suffix
     )
     log(f"copied {count} utterances from {args.source} to {args.destination}")
-    data = DataDir(args.destination)
-    given = {"feats": data.feats_scp, "text": data.text, "wav": data.wav_scp}
-    options = [f"--no-{name}" for name, table in given.items() if table is None] + shlex.split(
-        args.validate_opts
-    )
+    optional = {"feats": "feats.scp", "text": "text", "wav": "wav.scp"}
+    missing = [name for name, file in optional.items() if not (Path(args.destination) / file).exists()]
+    options = [f"--no-{name}" for name in missing] + shlex.split(args.validate_opts)
     parser = argparse.ArgumentParser(
         prog="copy_data_dir.sh --validate-opts", allow_abbrev=False, exit_on_error=False
     )

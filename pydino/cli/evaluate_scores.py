@@ -13,7 +13,7 @@ import numpy as np
 
 from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, thin_curve
 from pydino.backend.metrics import equal_error_rate_of, min_dcf_of
-from pydino.base import UserError, log, read_yaml, warn, write_json
+from pydino.base import UserError, log, read_yaml, split_fields, warn, write_json
 from pydino.cli._embeddings import read_grouping
 from pydino.cli._results import value_text, write_results
 from pydino.kaldi import read_table
@@ -148,7 +148,7 @@ def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, i
     else:
         speaker_of = read_grouping(args.utt2spk)
         members = (
-            {model: text.split() for model, text in read_table(enroll_spk2utt).items()}
+            {model: split_fields(text) for model, text in read_table(enroll_spk2utt).items()}
             if enroll_spk2utt
             else {}
         )

@@ -1,7 +1,7 @@
-"""Mend a Kaldi data directory in place: sort its files and keep the utterances that every file knows.
+"""Repair a Kaldi data directory in place: sort its files and keep the utterances that every file knows.
 
 The files it changes are kept in DATA/.backup. A key with two different values is an error: which is right,
-you have to say.
+you decide.
 """
 
 import sys

@@ -10,9 +10,18 @@ wav.scp and segments of the kept utterances are copied, for training that reads 
 import shutil
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, utterance_hash, warn, write_text
+from pydino.base import (
+    Step,
+    UserError,
+    log,
+    read_text,
+    split_fields,
+    utterance_hash,
+    warn,
+    write_text,
+)
 from pydino.cli import boolean
-from pydino.kaldi import read_object, read_table, write_table
+from pydino.kaldi import ObjectReader, read_table, write_table
 
 
 def add_arguments(parser):
@@ -79,13 +88,14 @@ def _make(args) -> None:
         raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
     conf = common_configuration(sources, keep_silence=args.keep_silence)
     features, vad, frames, durations, dropped, origins = {}, {}, {}, {}, {}, {}
+    reader = ObjectReader()
     for source in sources:
         source_features, source_frames = (
             read_table(source / "feats.scp"),
             read_table(source / "utt2num_frames"),
         )
         source_vad = {} if args.keep_silence else read_table(source / "vad.scp")
-        shift = float((source / "frame_shift").read_text()) if (source / "frame_shift").exists() else 0.01
+        shift = float(read_text(source / "frame_shift")) if (source / "frame_shift").exists() else 0.01
         for key, location in source_features.items():
             if key in features:
                 raise UserError(
@@ -96,7 +106,7 @@ def _make(args) -> None:
                 raise UserError(f"{source}/vad.scp: '{key}' is not in it; run steps/compute_vad.sh {source}")
             left = int(source_frames[key])
             if not args.keep_silence:
-                left = int((read_object(source_vad[key], key=key) > 0.5).sum())
+                left = int((reader.read(source_vad[key], key) > 0.5).sum())
             if left == 0 or left * shift < args.min_duration:
                 dropped[key] = f"{left * shift:.2f} s left of {int(source_frames[key]) * shift:.2f} s"
                 continue
@@ -155,7 +165,7 @@ def common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, s
             raise UserError(f"no {source}/feats.scp: run steps/make_fbank.sh {source}")
         names = ["fbank.yaml", "mfcc.yaml"] if keep_silence else ["fbank.yaml", "mfcc.yaml", "vad.yaml"]
         here = {
-            name: (source / "conf" / name).read_text() for name in names if (source / "conf" / name).exists()
+            name: read_text(source / "conf" / name) for name in names if (source / "conf" / name).exists()
         }
         if not keep_silence and "vad.yaml" not in here:
             raise UserError(
@@ -199,7 +209,7 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
     for key, (source, seconds) in origins.items():
         # One that is its own recording lasts to the end: a segment may reach half a second past it.
         line = pieces[source].get(key, "") if source in pieces else f"{key} 0.00 {seconds + 0.25:.2f}"
-        recording, _, times = line.partition(" ")
+        recording, times = [*split_fields(line, 1), "", ""][:2]
         if recording not in paths[source]:
             raise UserError(
                 f"{source}: '{key}' has features but no recording in "
@@ -214,12 +224,12 @@ def audio_tables(sources: list[Path], origins: dict[str, tuple[Path, float]]) ->
 
 
 def write_directory(target: Path, tables, conf, sources, name) -> None:
-    """Replace the directory; utt2spk comes last, so that an incomplete one is not taken for complete."""
+    """Replace the directory; utt2spk is written last, so that an unfinished one is not taken for complete."""
     shutil.rmtree(target, ignore_errors=True)
     for file, text in conf.items():
         write_text(target / "conf" / file, text)
     if (sources[0] / "frame_shift").exists():
-        write_text(target / "frame_shift", (sources[0] / "frame_shift").read_text())
+        write_text(target / "frame_shift", read_text(sources[0] / "frame_shift"))
     write_text(target / "name", f"{name or target.resolve().name}\n")
     for file, table in tables.items():
         if table:

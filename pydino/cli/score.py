@@ -24,7 +24,7 @@ from pydino.backend import (
     normalise_length,
     score_pairs,
 )
-from pydino.base import Step, UserError, log, nearest
+from pydino.base import Step, UserError, log, nearest, split_fields
 from pydino.cli import evaluate_scores
 from pydino.cli._embeddings import cached, read_embeddings
 from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
@@ -195,7 +195,7 @@ def _models(enroll, trials, trials_path) -> tuple[np.ndarray, np.ndarray]:
         return enroll.vectors[enroll.places(trials.models, trials_path)], np.ones(
             len(trials.models), dtype=np.int64
         )
-    utterances = {model: text.split() for model, text in read_table(table).items()}
+    utterances = {model: split_fields(text) for model, text in read_table(table).items()}
     unknown = [model for model in trials.models if not utterances.get(model)]
     if unknown:
         raise UserError(

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pydino.base import UserError, log
+from pydino.base import UserError, log, read_text
 
+from .columns import Columns
 from .data_dir import FEATURE_FACTS, Tables, kind_of, load, named, store
 from .fix import consistent
 
@@ -26,7 +27,8 @@ def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str
     if any(Path(destination).resolve() == source.resolve() for source in sources):
         raise UserError(f"{destination} is to be written and is among the directories to be combined")
     parts = [load(source) for source in sources]
-    _fill_in(parts, sources)
+    if any("utt2uniq" in part for part in parts) or any("segments" in part for part in parts):
+        parts = [_filled_in(part, source, parts) for part, source in zip(parts, sources, strict=True)]
     names = sorted(set().union(*parts))
     everywhere = [name for name in names if all(name in part for part in parts)]
     for name in set(names) - set(everywhere):
@@ -36,55 +38,59 @@ def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str
         )
     if "feats.scp" in everywhere:
         _check_features(sources)
-    combined = {
-        name: _union(name, parts, sources) for name in sorted(everywhere, key=lambda name: name != "utt2spk")
-    }
+    segmented = "segments" in everywhere
+    combined = Tables(everywhere, lambda name: _union(name, kind_of(name, segmented), parts, sources))
     dropped: dict[str, str] = {}
     if not skip_fix:
         combined, dropped = consistent(combined)
-    if not combined["utt2spk"]:
+    count = len(combined["utt2spk"].keys)
+    if not count:
         raise UserError(
             f"no utterance is left for {destination}: none is in every file of the combined directories"
         )
     store(destination, combined, facts_from=sources[0] if "feats.scp" in everywhere else None)
-    return len(combined["utt2spk"]), dropped
+    return count, dropped
 
 
-def _union(name: str, parts: list[Tables], sources: list[Path]) -> dict[str, str]:
-    segmented = "segments" in parts[0]
-    union: dict[str, str] = {}
+def _union(name: str, kind: str, parts: list[Tables], sources: list[Path]) -> Columns:
+    union: dict[bytes, bytes] = {}
     for part, source in zip(parts, sources, strict=True):
-        shared = union.keys() & part[name].keys()
+        table = dict(zip(*part[name], strict=True))
+        shared = union.keys() & table.keys()
         # a recording or speaker in two of them is no mistake if they agree
-        if kind_of(name, segmented) != "utterance":
-            shared = {key for key in shared if union[key] != part[name][key]}
+        if kind != "utterance":
+            shared = {key for key in shared if union[key] != table[key]}
         if shared:
-            first = next(s for p, s in zip(parts, sources, strict=True) if min(shared) in p[name])
+            first = next(s for p, s in zip(parts, sources, strict=True) if min(shared) in set(p[name].keys))
             raise UserError(
                 f"{source}/{name} and {first}/{name} both have: {named(sorted(shared))}; give the names of "
                 "one a prefix first: "
                 f"utils/copy_data_dir.sh --spk-prefix x- --utt-prefix x- {source} {source}_x"
             )
-        union |= part[name]
-    return dict(sorted(union.items()))
+        union |= table
+    return Columns(list(union), list(union.values())).sorted()
 
 
-def _fill_in(parts: list[Tables], sources: list[Path]) -> None:
-    """Where some directories have ``utt2uniq`` or ``segments``, write what they mean for the others."""
-    if any("utt2uniq" in part for part in parts):
-        for part in parts:
-            part.setdefault("utt2uniq", {u: u for u in part["utt2spk"]})
-    if any("segments" in part for part in parts):
-        for part, source in zip(parts, sources, strict=True):
-            if "segments" in part:
-                continue
-            lengths = part.get("utt2dur") or part.get("reco2dur")
-            if lengths is None or any(u not in lengths for u in part["utt2spk"]):
-                raise UserError(
-                    f"some directories have segments, and {source} has no utt2dur to make them of; make "
-                    "features for it first"
-                )
-            part["segments"] = {u: f"{u} 0.00 {lengths[u]}" for u in part["utt2spk"]}
+def _filled_in(part: Tables, source: Path, parts: list[Tables]) -> Tables:
+    """Where some directories have ``utt2uniq`` or ``segments``, return what they mean for one without."""
+    made = {name for name in ("utt2uniq", "segments") if any(name in other for other in parts)} - set(part)
+    lengths = next((name for name in ("utt2dur", "reco2dur") if name in part), None)
+    if "segments" in made and (lengths is None or set(part["utt2spk"].keys) - set(part[lengths].keys)):
+        raise UserError(
+            f"some directories have segments, and {source} has no utt2dur to make them of; make "
+            "features for it first"
+        )
+
+    def read(name: str) -> Columns:
+        if name not in made:
+            return part[name]
+        keys = part["utt2spk"].keys
+        if name == "utt2uniq":
+            return Columns(keys, keys)
+        seconds = dict(zip(*part[lengths], strict=True))
+        return Columns(keys, [b"%s 0.00 %s" % (key, seconds[key]) for key in keys])
+
+    return Tables([*part, *made], read)
 
 
 def _without(name: str, parts: list[Tables], sources: list[Path]) -> str:
@@ -94,10 +100,7 @@ def _without(name: str, parts: list[Tables], sources: list[Path]) -> str:
 def _check_features(sources: list[Path]) -> None:
     """Features of two kinds must not come to lie in one ``feats.scp``."""
     for fact in FEATURE_FACTS:
-        texts = [
-            (source / fact).read_text(encoding="utf-8") if (source / fact).exists() else None
-            for source in sources
-        ]
+        texts = [read_text(source / fact) if (source / fact).exists() else None for source in sources]
         for source, text in zip(sources, texts, strict=True):
             if text != texts[0]:
                 raise UserError(

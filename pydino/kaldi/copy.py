@@ -4,27 +4,42 @@ from pathlib import Path
 
 from pydino.base import UserError
 
+from .columns import Columns
 from .data_dir import Tables, kind_of, load, store
 
 
-def rename(tables: Tables, utterance=lambda key: key, speaker=lambda key: key) -> Tables:
-    """Give utterances and speakers new names, in every table. Recordings keep theirs, unless they are the
+def rename(tables: Tables, prefixes: dict[str, bytes], suffixes: dict[str, bytes]) -> Tables:
+    """Return tables with new names for utterances and speakers. Recordings keep theirs, unless they are the
     utterances.
 
     Where an utterance is renamed ``utt2uniq`` says which it was. A stored ``utt2hash`` keeps its values: a
         hash is that of the first name.
+
+    Args:
+        tables: of a data directory.
+        prefixes, suffixes: kind of key (``utterance``, ``speaker``) -> affix of its names.
     """
     segmented = "segments" in tables
-    new = {"utterance": utterance, "speaker": speaker, "recording": lambda key: key}
-    renamed = {
-        name: {new[kind_of(name, segmented)](key): rest for key, rest in table.items()}
-        for name, table in tables.items()
-    }
-    renamed["utt2spk"] = {key: speaker(rest) for key, rest in renamed["utt2spk"].items()}
-    original = tables.get("utt2uniq", {})
-    if "utt2uniq" in tables or any(utterance(u) != u for u in tables["utt2spk"]):
-        renamed["utt2uniq"] = {utterance(u): original.get(u, u) for u in tables["utt2spk"]}
-    return {name: dict(sorted(table.items())) for name, table in renamed.items()}
+
+    def with_affixes(keys: list[bytes], kind: str) -> list[bytes]:
+        before, after = prefixes.get(kind, b""), suffixes.get(kind, b"")
+        return [before + key + after for key in keys] if before or after else keys
+
+    def read(name: str) -> Columns:
+        if name == "utt2uniq" and name not in tables:
+            keys = rests = tables["utt2spk"].keys
+        else:
+            keys, rests = tables[name]
+            if name == "utt2uniq":  # an utterance that it leaves out is its own
+                known = dict(zip(keys, rests, strict=True))
+                keys = tables["utt2spk"].keys
+                rests = [known.get(key, key) for key in keys]
+        rests = with_affixes(rests, "speaker") if name == "utt2spk" else rests
+        return Columns(with_affixes(keys, kind_of(name, segmented)), rests).sorted()
+
+    renamed = bool(prefixes["utterance"] or suffixes["utterance"])
+    names = [*tables, *(["utt2uniq"] if renamed and "utt2uniq" not in tables else [])]
+    return Tables(names, read)
 
 
 def copy(source, destination, utt_prefix="", utt_suffix="", spk_prefix="", spk_suffix="") -> int:
@@ -39,8 +54,8 @@ def copy(source, destination, utt_prefix="", utt_suffix="", spk_prefix="", spk_s
     for affix in (utt_prefix, utt_suffix, spk_prefix, spk_suffix):
         if any(c.isspace() for c in affix):
             raise UserError(f"'{affix}' cannot be part of a name: it holds a blank")
-    tables = rename(
-        load(source), lambda u: f"{utt_prefix}{u}{utt_suffix}", lambda s: f"{spk_prefix}{s}{spk_suffix}"
-    )
-    store(destination, tables, facts_from=source)
-    return len(tables["utt2spk"])
+    tables = load(source)
+    prefixes = {"utterance": utt_prefix.encode(), "speaker": spk_prefix.encode()}
+    suffixes = {"utterance": utt_suffix.encode(), "speaker": spk_suffix.encode()}
+    store(destination, rename(tables, prefixes, suffixes), facts_from=source)
+    return len(tables["utt2spk"].keys)

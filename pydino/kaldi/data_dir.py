@@ -6,14 +6,17 @@ by recording. ``wav.scp`` is keyed by recording where ``segments`` exists, else 
 derived from ``utt2spk``, which is the primary map.
 """
 
+import os
 import re
 import shutil
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from pydino.base import UserError, atomic_open
+from pydino.base import UserError, atomic_open, split_fields
 
-from .tables import read_table, write_table
+from .columns import Columns, read_columns, text, write_columns
+from .tables import read_table
 
 UTTERANCE_FILES = ("text", "segments", "feats.scp", "vad.scp", "energy.scp")
 # Files of numbers and objects that every utterance (speaker, recording) needs once the file is there. Label
@@ -35,8 +38,6 @@ FEATURE_FACTS = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.y
 
 _BY_PREFIX = re.compile(r"(utt|spk|reco)2[A-Za-z0-9_]+")
 _KINDS = {"utt": "utterance", "spk": "speaker", "reco": "recording"}
-
-Tables = dict[str, dict[str, str]]  # file name -> key -> rest of the line
 
 
 def kind_of(name: str, segmented: bool) -> str | None:
@@ -68,49 +69,86 @@ def table_names(path) -> list[str]:
     )
 
 
+class Tables(Mapping[str, Columns]):
+    """The tables of a data directory, each read (or made) when it is asked for, and not kept.
+
+    Args:
+        names: file names, ``utt2spk`` among them.
+        read: makes the table of a name.
+    """
+
+    def __init__(self, names: Iterable[str], read: Callable[[str], Columns]):
+        self._names, self._read = list(names), read
+
+    def __getitem__(self, name: str) -> Columns:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __contains__(self, name) -> bool:
+        return name in self._names
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def load(path) -> Tables:
-    """Read every table of a data directory.
+    """Return the tables of a data directory.
 
     Raises:
-        UserError: there is no ``utt2spk``, or a file is malformed, unsorted or has duplicates.
+        UserError: there is no ``utt2spk``. When a table is asked for: it is malformed, unsorted or has
+            duplicates, or there is no utterance.
     """
-    names = table_names(path)
+    path, names = Path(path), table_names(path)
     if "utt2spk" not in names:
         raise UserError(
             f"no such file {path}/utt2spk: not a data directory, or its preparation was not finished"
         )
-    tables = {
-        name: read_utt2spk(path) if name == "utt2spk" else read_table(Path(path) / name) for name in names
-    }
-    if not tables["utt2spk"]:
+    return Tables(names, lambda name: _read_utt2spk(path) if name == "utt2spk" else read_columns(path / name))
+
+
+def _read_utt2spk(path: Path) -> Columns:
+    columns = read_columns(path / "utt2spk")
+    if not columns.keys:
         raise UserError(f"empty file {path}/utt2spk: the directory holds no utterance")
-    return tables
+    for utterance, speaker in zip(*columns, strict=True):
+        if len(speaker.split(None, 1)) != 1:
+            raise UserError(_wrong_speakers(path / "utt2spk", text(utterance), len(speaker.split())))
+    return columns
+
+
+def _wrong_speakers(path: Path, utterance: str, count: int) -> str:
+    return f"{path} has wrong format: utterance '{utterance}' has {count} speakers, expected one"
+
+
+def keys_needed(tables: Tables, utterances: set[bytes]) -> dict[str, set[bytes]]:
+    """Return what is needed for some utterances: kind of key -> keys, of speakers and recordings too."""
+    needed = {"utterance": utterances, "speaker": set(tables["utt2spk"].only(utterances).rests)}
+    if "segments" in tables:
+        needed["recording"] = {recording(rest) for rest in tables["segments"].only(utterances).rests}
+    return needed
+
+
+def recording(segment: bytes) -> bytes:
+    """Return the recording that a line of ``segments`` names, given its rest."""
+    return segment.partition(b" ")[0] if b"\t" not in segment else segment.split(None, 1)[0]
 
 
 def restrict(tables: Tables, utterances) -> Tables:
     """Return the tables of these utterances only, with the speakers and recordings they need; order is
     kept.
     """
-    keep = {"utterance": utterances if isinstance(utterances, (set, dict)) else set(utterances)}
-    segmented = "segments" in tables
-    keep["speaker"] = {
-        speaker for utterance, speaker in tables["utt2spk"].items() if utterance in keep["utterance"]
-    }
-    if segmented:
-        segments = tables["segments"]
-        keep["recording"] = {
-            rest.split()[0] for utterance, rest in segments.items() if utterance in keep["utterance"]
-        }
-    restricted = {}
-    for name, table in tables.items():
-        kept = keep[kind_of(name, segmented)]
-        restricted[name] = {key: rest for key, rest in table.items() if key in kept}
-    return restricted
+    needed, segmented = keys_needed(tables, set(utterances)), "segments" in tables
+    return Tables(tables, lambda name: tables[name].only(needed[kind_of(name, segmented)]))
 
 
 def store(path, tables: Tables, facts_from=None) -> None:
-    """Write a data directory: each file whole or not at all, ``spk2utt`` derived, tables of an earlier
-    directory removed.
+    """Write a data directory, ``spk2utt`` derived, tables of an earlier directory removed.
+
+    All files are written aside first: an error leaves an earlier directory as it was.
 
     Args:
         path: directory; made if needed. Files that are no tables of a data directory (trials, say) are left.
@@ -118,27 +156,41 @@ def store(path, tables: Tables, facts_from=None) -> None:
         facts_from: data directory whose ``frame_shift`` and ``conf/`` go along.
     """
     path = Path(path)
+    existed = path.exists()
+    aside = path / f".tables.{os.getpid()}.tmp"
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        aside.mkdir(parents=True)
+        for name in tables:
+            columns = tables[name]
+            write_columns(aside / name, columns)
+            if name == "utt2spk":
+                write_columns(aside / "spk2utt", columns.inverted())
+            del columns
         for name in set(table_names(path)) - set(tables):
             (path / name).unlink()
-        for name, table in tables.items():
-            write_table(path / name, table)
-        write_table(path / "spk2utt", invert(tables["utt2spk"]))
-        for fact in FEATURE_FACTS if facts_from else ():
-            _carry(Path(facts_from) / fact, path / fact)
+        for file in sorted(aside.iterdir()):
+            os.replace(file, path / file.name)
+        if facts_from:
+            carry_facts(facts_from, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
         ) from error
+    finally:
+        remove(aside)
+        if not existed and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
-def _carry(source: Path, target: Path) -> None:
-    if not source.exists():
-        target.unlink(missing_ok=True)
-    elif source.resolve() != target.resolve():
-        with atomic_open(target, "wb") as stream:
-            stream.write(source.read_bytes())
+def carry_facts(source, target) -> None:
+    """Copy ``frame_shift`` and ``conf/`` of features to another directory; what the source lacks goes."""
+    for fact in FEATURE_FACTS:
+        old, new = Path(source) / fact, Path(target) / fact
+        if not old.exists():
+            new.unlink(missing_ok=True)
+        elif old.resolve() != new.resolve():
+            with atomic_open(new, "wb") as stream:
+                stream.write(old.read_bytes())
 
 
 def remove(path) -> None:
@@ -165,17 +217,14 @@ def read_utt2spk(path) -> dict[str, str]:
         path = path / "utt2spk"
     table = read_table(path)
     for utterance, speaker in table.items():
-        if len(speaker.split()) != 1:
-            raise UserError(
-                f"{path} has wrong format: utterance '{utterance}' has {len(speaker.split())} speakers, "
-                "expected one"
-            )
+        if len(fields := split_fields(speaker)) != 1:
+            raise UserError(_wrong_speakers(path, utterance, len(fields)))
     return table
 
 
 def named(keys, limit: int = 5) -> str:
-    """Say a list of keys in a message: the first few, and how many more."""
-    keys = list(keys)
+    """Return a list of keys for a message: the first few, and how many more."""
+    keys = [text(key) if isinstance(key, bytes) else key for key in keys]
     more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return " ".join(keys[:limit]) + more
 

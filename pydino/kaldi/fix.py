@@ -1,13 +1,17 @@
 """Make a data directory consistent: sort, drop exact duplicates, and keep what every file knows."""
 
+import operator
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 from pydino.base import UserError, log, warn, write_text
 
-from .data_dir import COMPLETE_FILES, Tables, invert, kind_of, named, restrict, store, table_names
+from .columns import Columns, ascend, holds_text_of, read_untidy, text
+from .data_dir import COMPLETE_FILES, Tables, kind_of, named, recording, restrict, store, table_names
 
 # fields after the key; more than that, or fewer, is no line of the file
 _FIELDS = {"utt2spk": 1, "segments": 3}
@@ -24,50 +28,38 @@ class Report:
     changed: list[str] = field(default_factory=list)
 
 
-def read_loosely(path) -> tuple[dict[str, str], list[str]]:
-    """Read a table that may be unsorted, with empty lines, carriage returns, or lines that stand there twice.
+def _read(path: Path, name: str) -> tuple[Columns, list[bytes], list[str]]:
+    """Read a table that may be untidy.
 
     Returns:
-        The table sorted by key, and what was mended in words.
+        The table, tidy; the keys of its malformed lines, which it does not have; and what was repaired.
 
     Raises:
         UserError: one key with different values: which is right is not for a program to say. (``sort -u``
             would lose one silently.)
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text (byte {error.start}); convert it: iconv -f latin1 -t utf-8"
-        ) from error
-    mended = []
-    if "\r" in text:
-        mended.append("carriage returns removed")
-    if text and not text.endswith("\n"):
-        mended.append("final newline added")
-    table: dict[str, str] = {}
-    before, in_order, repeated, empty = "", True, 0, 0
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        fields = line.split(maxsplit=1)
-        if not fields:
-            empty += 1
-            continue
-        key, rest = fields[0], fields[1].rstrip() if len(fields) > 1 else ""
-        if key in table and table[key] != rest:
-            both = f"'{table[key]}' and '{rest}'"
-            raise UserError(
-                f"{path}, line {number}: key '{key}' is there twice with different values, {both}; remove one"
-            )
-        repeated += key in table
-        in_order &= key > before or key in table
-        table[key], before = rest, key
-    if empty and text:
-        mended.append(f"{empty} empty lines removed")
-    if repeated:
-        mended.append(f"{repeated} repeated lines removed")
-    if not in_order:
-        mended.append("sorted")
-    return dict(sorted(table.items())), mended
+    columns, found = read_untidy(path / name)
+    if found.conflict:
+        raise UserError(f"{path / name}, {found.conflict}; remove one")
+    repaired = {
+        "byte order mark removed": found.byte_order_mark,
+        "carriage returns removed": found.carriage_returns,
+        "final newline added": found.no_final_newline,
+        "blanks at the beginning of lines removed": found.indented_line,
+        f"{found.empty_lines} empty lines removed": found.empty_lines,
+        f"{found.repeated_lines} repeated lines removed": found.repeated_lines,
+        "sorted": found.unsorted,
+    }
+    count = _FIELDS.get(name)
+    if count is not None:
+        wrong = [key for key, rest in zip(*columns, strict=True) if len(rest.split(None, count)) != count]
+    elif name not in _MAY_BE_EMPTY and not all(columns.rests):
+        wrong = [key for key, rest in zip(*columns, strict=True) if not rest]
+    else:
+        wrong = []
+    if wrong:
+        columns = columns.only(set(columns.keys) - set(wrong))
+    return columns, wrong, [what for what, happened in repaired.items() if happened]
 
 
 def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Tables, dict[str, str]]:
@@ -83,38 +75,39 @@ def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Ta
     Returns:
         The kept tables, and the dropped utterances with the reason.
     """
-    complete = COMPLETE_FILES | set(utterance_files) | set(speaker_files)
+    complete = (COMPLETE_FILES | set(utterance_files) | set(speaker_files)) & set(tables)
     segmented = "segments" in tables
+    utt2spk = tables["utt2spk"]
+    kept = utt2spk
     dropped: dict[str, str] = {}
 
-    def keep(wanted, name):
-        for utterance in [u for u in kept if not wanted(u)]:
-            dropped[utterance] = f"not in {name}"
-            del kept[utterance]
+    def keep(is_known: Iterable[bool], name: str) -> None:
+        nonlocal kept
+        is_known = list(is_known)
+        for utterance in compress(kept.keys, map(operator.not_, is_known)):
+            dropped[text(utterance)] = f"not in {name}"
+        kept = kept.where(is_known)
 
-    kept = dict.fromkeys(tables["utt2spk"])
-    for name in sorted(complete & set(tables)):
-        table, kind = tables[name], kind_of(name, segmented)
+    for name in sorted(complete):
+        known, kind = set(tables[name].keys), kind_of(name, segmented)
         if kind == "utterance":
-            keep(table.__contains__, name)
+            keep(map(known.__contains__, kept.keys), name)
+            others = known.difference(utt2spk.keys)
+            dropped |= dict.fromkeys(map(text, sorted(others)), "not in utt2spk")
         elif kind == "speaker":
-            keep(lambda u, table=table: tables["utt2spk"][u] in table, name)
+            keep(map(known.__contains__, kept.rests), name)
     if segmented:
-        for name in sorted(complete & set(tables)):
+        recordings = dict(zip(*tables["segments"], strict=True))
+        for name in sorted(complete):
             if kind_of(name, segmented) == "recording":
-                keep(
-                    lambda u, table=tables[name]: tables["segments"][u].split()[0] in table,
-                    f"{name} (its recording)",
-                )
-    for name in complete & set(tables):
-        if kind_of(name, segmented) == "utterance":
-            dropped |= dict.fromkeys(tables[name].keys() - tables["utt2spk"].keys(), "not in utt2spk")
-    return restrict(tables, kept), dropped
+                known = set(tables[name].keys)
+                keep((recording(recordings[key]) in known for key in kept.keys), f"{name} (its recording)")
+    return restrict(tables, kept.keys), dropped
 
 
 def fix(path, utterance_files=(), speaker_files=()) -> Report:
-    """Mend a data directory in place; the files it changes are kept in ``.backup``, with the names of what
-    was dropped.
+    """Make a data directory consistent in place; the files it changes are kept in ``.backup``, with the names
+    of what was dropped.
 
     Raises:
         UserError: no utterance is left, or a key has two values; then nothing is changed.
@@ -123,50 +116,41 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
     names = table_names(path)
     if "utt2spk" not in names:
         raise UserError(f"no such file {path}/utt2spk: the primary map has to be there")
-    tables, report, malformed, notes = {}, Report(), {}, []
+    report, malformed, notes, counts = Report(), {}, [], []
     for name in names:
-        tables[name], mended = read_loosely(path / name)
-        for key in [k for k, rest in tables[name].items() if _is_malformed(name, rest)]:
-            del tables[name][key]
-            if name in COMPLETE_FILES or name == "utt2spk":
-                malformed[key] = f"malformed line in {name}"
-        if mended:
-            notes.append(f"{path / name}: {', '.join(mended)}")
-    counts = ", ".join(f"{n} {len(t)}" for n, t in tables.items() if n in COMPLETE_FILES or n == "utt2spk")
+        columns, wrong, repaired = _read(path, name)
+        if name in COMPLETE_FILES or name == "utt2spk":
+            malformed |= {text(key): f"malformed line in {name}" for key in wrong}
+            counts.append(f"{name} {len(columns.keys)}")
+        if repaired:
+            notes.append(f"{path / name}: {', '.join(repaired)}")
+    del columns
+    tables = Tables(names, lambda name: _read(path, name)[0])
     fixed, report.dropped = consistent(tables, utterance_files, speaker_files)
     report.dropped |= malformed
-    report.after = len(fixed["utt2spk"])
+    utt2spk = fixed["utt2spk"]
+    report.after = len(utt2spk.keys)
     report.before = report.after + len(report.dropped)
-    if not fixed["utt2spk"]:
+    sorted_by_speaker = ascend(utt2spk.rests, strictly=False)
+    report.changed = [] if holds_text_of(path / "spk2utt", utt2spk.inverted()) else ["spk2utt"]
+    del utt2spk
+    if not report.after:
         raise UserError(
-            f"no utterance of {path} is in every file, so none would be left (lines: {counts}); nothing was "
-            "changed"
+            f"no utterance of {path} is in every file, so none would be left (lines: {', '.join(counts)}); "
+            "nothing was changed"
         )
     for note in notes:
         log(note)
-    fixed_files = {name: _text(table) for name, table in fixed.items()} | {
-        "spk2utt": _text(invert(fixed["utt2spk"]))
-    }
-    report.changed = [
-        n
-        for n, text in fixed_files.items()
-        if not (path / n).exists() or (path / n).read_bytes() != text.encode()
-    ]
+    report.changed += [name for name in names if not holds_text_of(path / name, fixed[name])]
     if report.changed:
         _back_up(path, report)
         store(path, fixed)
-    _warn_of_order(path, fixed["utt2spk"])
+    if not sorted_by_speaker:
+        warn(
+            f"{path}/utt2spk is not in sorted order when sorted first on speaker-id; make speaker-ids "
+            "prefixes of utt-ids yourself"
+        )
     return report
-
-
-def _is_malformed(name: str, rest: str) -> bool:
-    if name in _FIELDS:
-        return len(rest.split()) != _FIELDS[name]
-    return not rest and name not in _MAY_BE_EMPTY
-
-
-def _text(table: dict[str, str]) -> str:
-    return "".join(f"{key} {rest}\n" if rest else f"{key}\n" for key, rest in sorted(table.items()))
 
 
 def _back_up(path: Path, report: Report) -> None:
@@ -185,16 +169,8 @@ def _back_up(path: Path, report: Report) -> None:
         )
 
 
-def _warn_of_order(path: Path, utt2spk: dict[str, str]) -> None:
-    if list(utt2spk) != sorted(utt2spk, key=lambda u: (utt2spk[u], u)):
-        warn(
-            f"{path}/utt2spk is not in sorted order when sorted first on speaker-id; make speaker-ids "
-            "prefixes of utt-ids yourself"
-        )
-
-
 def describe(report: Report, path) -> list[str]:
-    """Say what :func:`fix` did, in lines."""
+    """Return what :func:`fix` did, in lines."""
     lines = []
     by_reason: dict[str, list[str]] = {}
     for key, reason in report.dropped.items():

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from collections import defaultdict
 from pathlib import Path
 
 from pydino.base import UserError, read_json, warn, write_json
 
-from .data_dir import FEATURE_FACTS, invert, load, remove, restrict, store, table_names
+from .columns import Columns, write_columns
+from .data_dir import FEATURE_FACTS, Tables, carry_facts, kind_of, load, recording, remove, table_names
 
 _FORMAT = 1
 _STATE = ".made-from.json"
@@ -18,7 +20,7 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
 
     Speakers stay whole, unless there are fewer of them than parts or ``per_utterance`` asks otherwise; then
     the folder is called ``split<N>utt``. A split made from the same text before is left as it is; anything
-    else is made anew and renamed into place.
+    else is made again and renamed into place.
 
     Raises:
         UserError: more parts than utterances.
@@ -26,14 +28,15 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     path = Path(path)
     tables = load(path)
     utt2spk = tables["utt2spk"]
+    count = len(utt2spk.keys)
     if num_parts < 1:
         raise UserError(f"cannot split into {num_parts} parts")
-    if num_parts > len(utt2spk):
+    if num_parts > count:
         raise UserError(
-            f"refusing to split {path}: {num_parts} jobs are more than its {len(utt2spk)} utterances; use "
-            f"--nj {len(utt2spk)} or less"
+            f"refusing to split {path}: {num_parts} jobs are more than its {count} utterances; use "
+            f"--nj {count} or less"
         )
-    num_speakers = len(set(utt2spk.values()))
+    num_speakers = len(set(utt2spk.rests))
     if not per_utterance and num_speakers < num_parts:
         warn(
             f"{path} has {num_speakers} speakers for {num_parts} jobs: splitting by utterance, into "
@@ -44,12 +47,11 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     digest = _digest(path)
     if _is_fresh(target, digest):
         return target
-    groups = [[u] for u in utt2spk] if per_utterance else [own.split() for own in invert(utt2spk).values()]
+    groups = [[u] for u in utt2spk.keys] if per_utterance else list(utt2spk.members().values())
     aside = path / f".{target.name}.{os.getpid()}.tmp"
     remove(aside)
     try:
-        for number, utterances in enumerate(balance(groups, num_parts), 1):
-            store(aside / str(number), restrict(tables, utterances), facts_from=path)
+        _write_parts(aside, path, tables, balance(groups, num_parts))
         sizes = {str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()}
         write_json(aside / _STATE, {"digest": digest, "files": sizes})
         remove(target)
@@ -65,12 +67,41 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     return target
 
 
-def balance(groups: list[list[str]], num_parts: int) -> list[list[str]]:
+def _write_parts(folder: Path, source: Path, tables: Tables, parts: list[list[bytes]]) -> None:
+    """Write the parts, table by table, so that each is read once."""
+    segmented = "segments" in tables
+    owners: dict[str, dict] = {"utterance": {}, "speaker": defaultdict(set), "recording": defaultdict(set)}
+    for number, utterances in enumerate(parts):
+        owners["utterance"].update(dict.fromkeys(utterances, (number,)))
+    for key, speaker in zip(*tables["utt2spk"], strict=True):
+        owners["speaker"][speaker].update(owners["utterance"][key])
+    for key, rest in zip(*tables["segments"], strict=True) if segmented else ():
+        owners["recording"][recording(rest)].update(owners["utterance"].get(key, ()))
+    for name in tables:
+        divided = _divide(tables[name], owners[kind_of(name, segmented)], len(parts))
+        for number, columns in enumerate(divided, 1):
+            write_columns(folder / str(number) / name, columns)
+            if name == "utt2spk":
+                write_columns(folder / str(number) / "spk2utt", columns.inverted())
+    for number in range(1, len(parts) + 1):
+        carry_facts(source, folder / str(number))
+
+
+def _divide(columns: Columns, owners: dict, num_parts: int) -> list[Columns]:
+    divided = [Columns([], []) for _ in range(num_parts)]
+    for key, rest in zip(*columns, strict=True):
+        for number in owners.get(key, ()):
+            divided[number].keys.append(key)
+            divided[number].rests.append(rest)
+    return divided
+
+
+def balance(groups: list[list[bytes]], num_parts: int) -> list[list[bytes]]:
     """Deal groups, in order and never broken, to ``num_parts`` parts, none empty, that hold about as many
     items each.
     """
     total = sum(map(len, groups))
-    parts: list[list[str]] = [[]]
+    parts: list[list[bytes]] = [[]]
     done = 0
     for place, group in enumerate(groups):
         part = len(parts)

@@ -4,75 +4,70 @@ in sorted order.
 
 from pathlib import Path
 
-from pydino.base import UserError, keyed_permutation, utterance_hash, warn
+from pydino.base import UserError, keyed_permutation, read_lines, split_fields, utterance_hash, warn
 
-from .data_dir import Tables, invert, load, named, restrict, store
+from .columns import Columns, text
+from .data_dir import Tables, load, named, restrict, store
 
 
-def spread(keys: list[str], count: int) -> list[str]:
+def spread(keys: list, count: int) -> list:
     """``count`` keys, evenly spaced: the default of Kaldi's script (its help says random, but it is not)."""
     return [keys[i * len(keys) // count] for i in range(count)]
 
 
-def per_speaker(utt2spk: dict[str, str], count: int) -> list[str]:
+def per_speaker(utt2spk: Columns, count: int) -> list[bytes]:
     """At most ``count`` utterances of each speaker, evenly spaced."""
-    return sorted(
-        u for own in map(str.split, invert(utt2spk).values()) for u in spread(own, min(count, len(own)))
-    )
+    return sorted(u for own in utt2spk.members().values() for u in spread(own, min(count, len(own))))
 
 
-def whole_speakers(utt2spk: dict[str, str], count: int) -> list[str]:
+def whole_speakers(utt2spk: Columns, count: int) -> list[bytes]:
     """All utterances of some speakers, drawn by a hash of their names, until there are at least ``count``."""
-    members = invert(utt2spk)
+    members = utt2spk.members()
     speakers = list(members)
-    chosen: list[str] = []
-    for place in keyed_permutation([utterance_hash(s) for s in speakers], 0):
+    chosen: list[bytes] = []
+    for place in keyed_permutation([utterance_hash(text(s)) for s in speakers], 0):
         if len(chosen) >= count:
             break
-        chosen += members[speakers[place]].split()
+        chosen += members[speakers[place]]
     return sorted(chosen)
 
 
-def shortest(tables: Tables, count: int) -> list[str]:
+def shortest(tables: Tables, count: int) -> list[bytes]:
     """The ``count`` shortest utterances, by frames, else by seconds; ties go to the smaller key.
 
     Raises:
-        UserError: nothing tells how long the utterances are.
+        UserError: nothing says how long the utterances are.
     """
-    if "utt2num_frames" in tables:
-        length = {u: float(n) for u, n in tables["utt2num_frames"].items()}
-    elif "utt2dur" in tables:
-        length = {u: float(s) for u, s in tables["utt2dur"].items()}
-    elif "segments" in tables:
-        length = {
-            u: float(rest.split()[2]) - float(rest.split()[1]) for u, rest in tables["segments"].items()
-        }
-    else:
+    name = next((n for n in ("utt2num_frames", "utt2dur", "segments") if n in tables), None)
+    if name is None:
         raise UserError(
             "--shortest needs utt2num_frames, utt2dur or segments; make features first, they write the "
             "first two"
         )
-    missing = [u for u in tables["utt2spk"] if u not in length]
+    keys, rests = tables[name]
+    if name == "segments":
+        fields = [rest.split() for rest in rests]
+        length = {u: float(end) - float(start) for u, (_, start, end) in zip(keys, fields, strict=True)}
+    else:
+        length = dict(zip(keys, map(float, rests), strict=True))
+    utterances = tables["utt2spk"].keys
+    missing = [u for u in utterances if u not in length]
     if missing:
         raise UserError(
             f"no length is known of {len(missing)} utterances: {named(missing)}; run utils/fix_data_dir.sh "
             "first"
         )
-    return sorted(sorted(tables["utt2spk"], key=lambda u: (length[u], u))[:count])
+    return sorted(sorted(utterances, key=lambda u: (length[u], u))[:count])
 
 
-def listed(keys, path) -> set[str]:
-    """The keys that the file ``path`` lists in its first field; names it lists in vain are warned of."""
-    try:
-        wanted = {
-            line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()
-        }
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    unknown = sorted(wanted - set(keys))
+def listed(keys, path) -> set[bytes]:
+    """The keys that the file ``path`` lists in its first field; a warning names what is listed and no key."""
+    wanted = {fields[0].encode() for fields in map(split_fields, read_lines(path)) if fields}
+    known = set(keys)
+    unknown = sorted(wanted - known)
     if unknown:
         warn(f"{len(unknown)} of {len(wanted)} names in {path} are not there: {named(unknown)}")
-    return wanted & set(keys)
+    return wanted & known
 
 
 def subset(
@@ -96,12 +91,12 @@ def subset(
         raise UserError(f"source and destination are the same directory, {source}")
     tables = load(source)
     utt2spk = tables["utt2spk"]
-    keys = list(utt2spk)
+    keys = utt2spk.keys
     if utterances is not None:
         chosen = listed(keys, utterances)
     elif speakers is not None:
-        wanted = listed(set(utt2spk.values()), speakers)
-        chosen = [u for u, s in utt2spk.items() if s in wanted]
+        wanted = listed(utt2spk.rests, speakers)
+        chosen = [u for u, s in zip(*utt2spk, strict=True) if s in wanted]
     elif count < 1:
         raise UserError(f"a subset of {count} utterances would be empty")
     elif by == "per-spk":

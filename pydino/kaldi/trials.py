@@ -11,6 +11,7 @@ from itertools import count
 import numpy as np
 
 from pydino.base import UserError, atomic_open
+from pydino.base.text import read_blocks
 
 _BLOCK_BYTES = 32 << 20
 _DECIMALS = 8  # as fine as float32 scores near 1
@@ -147,28 +148,25 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
     model_numbers, test_numbers = (defaultdict(count().__next__) for _ in range(2))
     rows, columns, values = [], [], []
     width, line_number = None, 0
-    try:
-        with open(path, "rb") as stream:
-            while block := _read_block(stream):
-                lines = block.count(b"\n")
-                tokens = block.split()
-                width = width or len(block[: block.index(b"\n")].split())
-                if width not in fields or not _is_regular(block, lines, width, len(tokens)):
-                    _complain(path, block, line_number, fields)
-                try:
-                    if width == 3:
-                        values.append(np.fromiter(map(parse, tokens[2::3]), np.float64, lines))
-                except (KeyError, ValueError):
-                    place = next(i for i, token in enumerate(tokens[2::3]) if _fails(parse, token))
-                    raise UserError(
-                        f"{path}, line {line_number + place + 1}: the third field is "
-                        f"'{_text(tokens[2::3][place])}', not {expected}"
-                    ) from None
-                rows.append(np.fromiter(map(model_numbers.__getitem__, tokens[0::width]), np.int64, lines))
-                columns.append(np.fromiter(map(test_numbers.__getitem__, tokens[1::width]), np.int64, lines))
-                line_number += lines
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    for _, block in read_blocks(path, _BLOCK_BYTES):
+        block += b"" if block.endswith(b"\n") else b"\n"
+        lines = block.count(b"\n")
+        tokens = block.split()
+        width = width or len(block[: block.index(b"\n")].split())
+        if width not in fields or not _is_regular(block, lines, width, len(tokens)):
+            _complain(path, block, line_number, fields)
+        try:
+            if width == 3:
+                values.append(np.fromiter(map(parse, tokens[2::3]), np.float64, lines))
+        except (KeyError, ValueError):
+            place = next(i for i, token in enumerate(tokens[2::3]) if _fails(parse, token))
+            raise UserError(
+                f"{path}, line {line_number + place + 1}: the third field is "
+                f"'{_text(tokens[2::3][place])}', not {expected}"
+            ) from None
+        rows.append(np.fromiter(map(model_numbers.__getitem__, tokens[0::width]), np.int64, lines))
+        columns.append(np.fromiter(map(test_numbers.__getitem__, tokens[1::width]), np.int64, lines))
+        line_number += lines
     if not rows:
         raise UserError(
             f"{path} is empty; it needs lines of {' or '.join(map(str, fields))} fields: enroll test ..."
@@ -191,15 +189,6 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
     return table
 
 
-def _read_block(stream) -> bytes:
-    """The next whole lines, the last one ended by a newline."""
-    block = stream.read(_BLOCK_BYTES)
-    if block and not block.endswith(b"\n"):
-        block += stream.readline()
-        block += b"" if block.endswith(b"\n") else b"\n"
-    return block
-
-
 def _is_regular(block: bytes, lines: int, width: int, tokens: int) -> bool:
     """Whether every line has exactly ``width`` fields; quick where single blanks stand between them, as we
     write them.
@@ -211,17 +200,18 @@ def _is_regular(block: bytes, lines: int, width: int, tokens: int) -> bool:
     if len(blanks) == lines * (width - 1) and not np.any((characters < 32) & (characters != 10)):
         blanks = blanks.reshape(lines, width - 1)
         return bool((blanks[:, -1] < newlines).all() and (blanks[1:, 0] > newlines[:-1]).all())
-    return all(len(line.split()) == width for line in block.splitlines())
+    return all(len(line.split()) == width for line in block[:-1].split(b"\n"))
 
 
 def _complain(path, block: bytes, line_number: int, fields: tuple) -> None:
-    widths = [len(line.split()) for line in block.splitlines()]
+    lines = block[:-1].split(b"\n")
+    widths = [len(line.split()) for line in lines]
     good = widths[0] if widths[0] in fields else fields[-1]
     place = next(i for i, width in enumerate(widths) if width != good)
     form = "enroll test target|nontarget" if 2 in fields else "enroll test score"
     raise UserError(
         f"{path}, line {line_number + place + 1}: expected {good} fields ({form}), found {widths[place]}: "
-        f"'{_text(block.splitlines()[place])}'"
+        f"'{_text(lines[place])}'"
     )
 
 
