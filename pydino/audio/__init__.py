@@ -15,7 +15,7 @@ from .normalise import (
     sliding_mean_normalise,
 )
 from .options import FbankConfig, MfccConfig
-from .reading import read_audio, read_parts, span_of
+from .reading import open_channel, read_audio, read_parts, span_of
 from .resampling import check_rate, needed_samples, resample
 from .vad import VadConfig, energy_vad, select_voiced
 
@@ -39,6 +39,7 @@ __all__ = [
     "needed_samples",
     "normalise",
     "num_frames",
+    "open_channel",
     "read_audio",
     "read_parts",
     "resample",
