@@ -9,6 +9,8 @@ from pydino.base import UserError
 from pydino.kaldi.recordings import Recording, open_recording
 
 FULL_SCALE = 32768.0  # +-1 in formats of real numbers
+# Real numbers beyond this are in another scale. Resampling, lossy codecs and loud masters pass 1, by little.
+MAX_PEAK = 16.0
 # seconds that a segment may reach past the end of its recording (Kaldi's extract-segments)
 _MAX_OVERSHOOT = 0.5
 
@@ -26,8 +28,7 @@ def read_audio(
         rxfilename: a file of any format that libsndfile reads (wav, flac, ogg, ...), ``file:offset`` (a wav
             inside an archive), or ``command |`` (a command that writes wav or flac to its standard output).
         start, end: seconds; sample floor(start * rate) is the first, floor(end * rate) the first that is not.
-            ``end`` may be up to half a second past the end of the recording, and None or negative means up to
-            there.
+            ``end`` may be up to half a second past the end of the recording; None or -1 stands for that end.
         allow_pipes: run commands; they come from a data directory, which someone else may have written.
         channel: which channel of many, from 0; None expects a single one.
 
@@ -93,6 +94,12 @@ class Channel:
                 f"{self._where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or "
                 "leave it out"
             )
+        peak = float(np.abs(samples).max(initial=0.0))
+        if peak > MAX_PEAK:
+            raise UserError(
+                f"{self._where}: samples up to {peak:g}, but real numbers have the range [-1, 1]; if they "
+                "are in that of 16-bit integers: sox -v 3.0517578125e-5 IN OUT.wav"
+            )
         return samples * np.float32(FULL_SCALE)
 
 
@@ -122,23 +129,23 @@ def open_channel(rxfilename: str, allow_pipes: bool = False, channel: int | None
 def span_of(start, end, total: int, rate: int, where: str) -> tuple[int, int]:
     """Return the samples [first, last) of the seconds [start, end) of a recording of ``total`` samples.
 
-    ``start`` None is its beginning, ``end`` None or negative its end. (Times are finite: see
+    ``start`` None is its beginning, ``end`` None or -1 its end, as in Kaldi. (Times are finite: see
     :func:`pydino.kaldi.segments.parse_segment`.)
 
     Raises:
         UserError: outside the recording, or without a sample; names ``where``.
     """
-    first = int((start or 0.0) * rate)
-    last = total if end is None or end < 0 else int(end * rate)
-    segment = f"{where}: the segment from {start or 0.0:g} to {'its end' if last == total else f'{end:g} s'}"
+    start = start or 0.0
+    first = int(start * rate)
+    last = total if end is None or end == -1 else int(end * rate)
     if first < 0 or first >= total or last > total + _MAX_OVERSHOOT * rate:
         raise UserError(
-            f"{segment} is not inside the recording, which lasts {total / rate:.2f} s; correct "
-            "its times in segments"
+            f"{where}: the segment from {start} to {end} s is not inside the recording, which lasts "
+            f"{total / rate:.2f} s; correct its times in segments"
         )
     if last <= first:
         raise UserError(
-            f"{segment} has no samples: it must end after it starts; correct its times in segments, "
-            "or take it out"
+            f"{where}: the segment from {start} to {end} s holds no sample; its end must be after its start: "
+            "correct its times in segments"
         )
     return first, min(last, total)
