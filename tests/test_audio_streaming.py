@@ -17,6 +17,8 @@ from pydino.audio import (
     normalise,
     open_channel,
     resample,
+    select_voiced,
+    vad,
 )
 from pydino.base import UserError, utterance_hash
 from pydino.cli import _features
@@ -107,6 +109,14 @@ def test_normalisation_in_blocks(monkeypatch, block, center, norm_vars):
         changed = features.clone()
         assert normalise(changed, config, out=changed) is changed
         torch.testing.assert_close(changed, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_voiced_frames_are_selected_in_place(monkeypatch):
+    features = torch.randn(700, 5, generator=torch.Generator().manual_seed(0))
+    voiced = torch.sin(torch.arange(700) / 9) > 0.2
+    expected = select_voiced(features, voiced)
+    monkeypatch.setattr(vad, "_BLOCK", 64)
+    assert torch.equal(select_voiced(features, voiced.float(), in_place=True), expected)
 
 
 @pytest.mark.parametrize("method", [2, 3, 5])

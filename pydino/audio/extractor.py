@@ -21,7 +21,7 @@ from .mel import bands, log_filters, mel_weights
 EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor of energies; its logarithm is -15.9424
 _CPU_BLOCK = 512  # rows: few enough to stay in cache, enough to hide the cost of a call
 _GPU_BLOCK = 32768
-_PART = 16384  # rows of a long waveform that are in memory at once: a multiple of the CPU's block
+_PART = 4096  # rows of a long waveform that are in memory at once: a multiple of the CPU's block
 
 
 class FrameExtractor:

@@ -149,7 +149,7 @@ class FrontEnd:
                 f"({self.options.frame_length:g} ms); leave it out"
             )
         vad = None if keep_silence else self.config.vad
-        return self.prepare(features, None if vad is None else energy_vad(energies, vad))
+        return self.prepare(features, None if vad is None else energy_vad(energies, vad), in_place=True)
 
     def _check_rate(self, rate: int) -> None:
         wanted = self.config.sample_rate
@@ -160,12 +160,15 @@ class FrontEnd:
                 f"false; resample it first (sox in.wav -r {wanted} out.wav)"
             )
 
-    def prepare(self, features: torch.Tensor, voiced=None) -> tuple[torch.Tensor, bool]:
+    def prepare(
+        self, features: torch.Tensor, voiced=None, in_place: bool = False
+    ) -> tuple[torch.Tensor, bool]:
         """Remove silence and normalise: the part that waveforms and stored features share.
 
         Args:
             features: (T, F), T at least 1.
             voiced: (T,), bool or Kaldi's 0.0 and 1.0; None keeps every frame.
+            in_place: ``features`` may be overwritten.
 
         Returns:
             The encoder's input, and whether any frame was voiced. Where none is, every frame is kept: a poor
@@ -175,9 +178,8 @@ class FrontEnd:
             ValueError: ``voiced`` is not of T frames.
         """
         any_voiced = voiced is None or bool(torch.as_tensor(voiced).any())
-        if voiced is None or not any_voiced:
-            return normalise(features, self.config.normalisation), any_voiced
-        if self.config.normalise_after_vad:
-            selected = select_voiced(features, voiced)
-            return normalise(selected, self.config.normalisation, out=selected), True
-        return select_voiced(normalise(features, self.config.normalisation), voiced), True
+        select = voiced is not None and any_voiced
+        if select and self.config.normalise_after_vad:
+            features, in_place, select = select_voiced(features, voiced, in_place), True, False
+        features = normalise(features, self.config.normalisation, out=features if in_place else None)
+        return select_voiced(features, voiced) if select else features, any_voiced
