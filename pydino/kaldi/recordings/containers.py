@@ -1,7 +1,7 @@
 """Which container an audio file is, and whether all of it is there.
 
-A format is read if a copy that is cut short can be told from a whole file: by the size that its head states,
-by the mark on its last page or frame, or, for FLAC, by the decoder. Every size in bytes.
+A format is read if a copy that is cut short can be recognised: by the size that its head states, by its last
+page or frame, or, for FLAC, by the decoder. All sizes are in bytes.
 """
 
 import re

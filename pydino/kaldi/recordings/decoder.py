@@ -15,7 +15,7 @@ from .source import Source, Spliced
 # libsndfile's answer where a head does not say how long the recording is is the largest of numbers
 _UNKNOWN_LENGTH = 1 << 48
 _BLOCK = 1 << 18  # samples decoded at once where all of a recording is
-# Seconds decoded before a part of MP3, Vorbis and Opus, whose samples hang on those before them.
+# Seconds decoded before a part of MP3, Vorbis and Opus, whose samples depend on those before them.
 _LEAD = 2
 _INTEGERS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # at most 16 bits: read without loss as such
 
