@@ -1,5 +1,5 @@
 """Reading audio: formats, parts, channels, and every kind of broken file with a message that says what, where
-and how to mend it.
+and how to fix it.
 """
 
 import struct

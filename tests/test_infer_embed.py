@@ -9,6 +9,7 @@ import torch
 from test_infer_model_folder import TDNN, configuration, tdnn
 
 import pydino
+from pydino.audio import extractor, open_channel
 from pydino.base import UserError
 from pydino.cli import main
 from pydino.infer import model as model_module
@@ -195,6 +196,45 @@ def test_the_command_writes_each_format(folder, tmp_path, capsys):
         ((key, vector),) = list(pairs)
         assert key == "a"
         np.testing.assert_allclose(vector, expected, rtol=1e-5)
+
+
+def test_npz_takes_names_that_numpy_uses_itself(folder, model, tmp_path, capsys):
+    names = ["allow_pickle", "arr_0", "file", "other"]
+    for seed, name in enumerate(names):
+        soundfile.write(tmp_path / f"{name}.wav", speech(1, seed), RATE)
+    paths = [tmp_path / f"{name}.wav" for name in names]
+    assert run(capsys, "embed", folder, *paths, "--output", tmp_path / "x.npz")[0] == 0
+    vectors = np.load(tmp_path / "x.npz")
+    assert sorted(vectors) == names
+    for name, path in zip(names, paths, strict=True):
+        samples, _ = soundfile.read(path, dtype="float32")
+        np.testing.assert_array_equal(vectors[name], model.embed(samples, RATE))
+
+
+@pytest.mark.parametrize("scale", [32768, 2000, -32768])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_a_waveform_in_the_range_of_integers_is_refused(model, scale, dtype):
+    with pytest.raises(UserError, match=r"range \[-1, 1\]"):
+        model.embed((speech(1) * scale).astype(dtype), RATE)
+    # samples of 16 bits are known by their type, and a little more than full scale is none but loud
+    integers = np.round(speech(1) * 32768).astype(np.int16)
+    np.testing.assert_array_equal(model.embed(integers, RATE), model.embed(integers / 32768, RATE))
+    assert np.isfinite(model.embed(speech(1) * 4, RATE)).all()
+
+
+@pytest.mark.parametrize("rate", [RATE, 48000])
+def test_an_open_recording_is_embedded_like_its_samples(tmp_path, monkeypatch, rate):
+    """Read in parts of half a second, and resampled."""
+    config = configuration()
+    config["front_end"]["features"] |= {"allow_downsample": True}
+    save_model(tmp_path / "model", tdnn(), config, "")
+    model = pydino.load(tmp_path / "model")
+    samples = speech(4, rate=rate)
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    expected = model.embed(samples, rate, name="a")
+    monkeypatch.setattr(extractor, "_PART", 50)
+    with open_channel(str(tmp_path / "a.wav")) as recording:
+        np.testing.assert_allclose(model.embed_recording(recording, name="a"), expected, atol=1e-5)
 
 
 def test_mistakes_of_the_command_are_named(folder, tmp_path, capsys):

@@ -171,12 +171,35 @@ def test_segments_are_cut_from_their_recordings(recipe):
     assert float(read_table(f"{data}/utt2dur")["b"]) == 1.0
 
 
-@pytest.mark.parametrize("line, words", [("a rec 1.0", "start end"), ("a other 0 1", "other")])
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("a rec 1.0", "start end"),
+        ("a other 0 1", "other"),
+        *(
+            (f"a rec {times}", f"'a rec {times}' is not")
+            for times in ("1.0 nan", "nan 1.0", "0 inf", "-inf 1", "0 1 0")
+        ),
+    ],
+)
 def test_malformed_segments(recipe, capsys, line, words):
     data = make_data({"rec": WAV / "d1_clean.wav"})
     Path(data, "segments").write_text(line + "\n")
     assert main(["make-fbank", "--part", "1/1", data, "log", "feats"]) == 1
     assert "segments" in (message := capsys.readouterr().err) and words in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("times", ["1.0 1.0", "1.5 1.0", "-0.5 1.0", "1.0 -2", "900 901"])
+def test_segments_without_samples_are_dropped_by_their_line(recipe, times):
+    data = make_data({"rec": WAV / "d1_clean.wav"})
+    Path(data, "segments").write_text(f"a rec 0.5 1.5\nb rec {times}\nc rec 1.0 -1\n")
+    assert main(["make-fbank", "--part", "1/1", data, "log", "feats"]) == 0
+    report = json.loads(Path("log/raw_fbank_train.1.json").read_text())
+    assert sorted(report["frames"]) == ["a", "c"]
+    start, end = map(float, times.split())
+    message = report["dropped"]["b"]
+    assert "b in segments" in message and f"segment from {start} to {end} s" in message
 
 
 def test_pipes_need_permission(recipe, capsys):

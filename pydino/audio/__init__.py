@@ -15,8 +15,9 @@ from .normalise import (
     sliding_mean_normalise,
 )
 from .options import FbankConfig, MfccConfig
-from .reading import read_audio, read_parts, span_of
+from .reading import MAX_PEAK, Channel, open_channel, read_audio, read_parts, span_of
 from .resampling import check_rate, needed_samples, resample
+from .streaming import Stream
 from .vad import VadConfig, energy_vad, select_voiced
 
 # name of a kind of features -> (options, extractor)
@@ -24,12 +25,15 @@ KINDS = {"fbank": (FbankConfig, Fbank), "mfcc": (MfccConfig, Mfcc)}
 
 __all__ = [
     "KINDS",
+    "MAX_PEAK",
+    "Channel",
     "Fbank",
     "FbankConfig",
     "FrameExtractor",
     "Mfcc",
     "MfccConfig",
     "NormalisationConfig",
+    "Stream",
     "VadConfig",
     "apply_cmvn",
     "check_rate",
@@ -39,6 +43,7 @@ __all__ = [
     "needed_samples",
     "normalise",
     "num_frames",
+    "open_channel",
     "read_audio",
     "read_parts",
     "resample",

@@ -15,12 +15,13 @@ import torch
 
 from pydino.base import keyed_bits, purpose
 
-from .frames import Windows, even_windows, lay_out, window
+from .frames import Windows, even_windows, lay_out, lay_out_part, num_frames, window
 from .mel import bands, log_filters, mel_weights
 
 EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor of energies; its logarithm is -15.9424
 _CPU_BLOCK = 512  # rows: few enough to stay in cache, enough to hide the cost of a call
 _GPU_BLOCK = 32768
+_PART = 4096  # rows of a long waveform that are in memory at once: a multiple of the CPU's block
 
 
 class FrameExtractor:
@@ -88,6 +89,32 @@ class FrameExtractor:
         if self.config.subtract_mean:
             features = [x - x.mean(dim=0) for x in features]
         return features, windows.cut(energies)
+
+    @torch.no_grad()
+    def of_parts(self, read, total: int, key: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what :meth:`with_energy` returns for one waveform, to the last bit, with a part of it in
+        memory at a time.
+
+        Args:
+            read: callable (first, last) -> samples [first, last), in the range of 16-bit integers; the first
+                does not decrease, but the spans overlap.
+            total: samples of the waveform.
+            key: 64-bit number that keys its dither.
+        """
+        frames = num_frames(total, self.config)
+        features = torch.empty(frames, self.dim, device=self.device)
+        energies = torch.empty(frames, device=self.device)
+        dither = None
+        for start in range(0, frames, _PART):
+            rows = range(start, min(start + _PART, frames))
+            windows = lay_out_part(read, total, rows, self.config, self.device)
+            if self.config.dither:
+                dither = dither or _Dither(self.config.dither, self.seed, [key], windows)
+                dither.go_on_with(windows)
+            features[start : rows.stop], energies[start : rows.stop] = self._extract(windows, dither)
+        if self.config.subtract_mean and frames:
+            features -= features.mean(dim=0)
+        return features, energies
 
     @torch.no_grad()
     def of_crops(self, waves: torch.Tensor) -> torch.Tensor:
@@ -192,6 +219,10 @@ class _Dither:
         self._scale, self._windows, self._next = scale, windows, 0
         keys = keyed_bits(seed, np.array(hashes, dtype=np.uint64), purpose("dither"))
         self._streams = [np.random.Generator(np.random.Philox(key=int(key))) for key in keys]
+
+    def go_on_with(self, windows: Windows) -> None:
+        """Turn to the next windows of the same utterances."""
+        self._windows, self._next = windows, 0
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         """Return the noise of rows start to stop, (stop - start, N); blocks have to be asked for in order."""

@@ -70,7 +70,6 @@ def lay_out(waveforms, options, device) -> Windows:
     mirrored at its ends, repeatedly if it is short (sample -1 is sample 0, sample S is sample S - 1).
     """
     size, shift = options.window_size, options.window_shift
-    begin = 0 if options.snip_edges else shift // 2 - size // 2  # where window 0 begins in the waveform
     counts = [num_frames(len(waveform), options) for waveform in waveforms]
     first, rows = [], 0
     for count in counts:
@@ -78,21 +77,47 @@ def lay_out(waveforms, options, device) -> Windows:
         rows += count + math.ceil((size - shift) / shift) if count and size > shift else count
     flat = torch.zeros(max(rows - 1, 0) * shift + size, device=device)
     for waveform, row, count in zip(waveforms, first, counts, strict=True):
-        if not count:
-            continue
-        waveform = torch.as_tensor(waveform)
-        total = len(waveform)
-        end = begin + (count - 1) * shift + size
-        inside_begin, inside_end = max(begin, 0), min(end, total)
-        offset = row * shift - begin  # waveform sample s is flat sample s + offset
-        flat[offset + inside_begin : offset + inside_end] = waveform[inside_begin:inside_end]
-        for outside in (range(begin, min(0, end)), range(max(total, begin), end)):
-            if len(outside):
-                mirrored = torch.from_numpy(_mirror(np.asarray(outside), total)).to(waveform.device)
-                flat[offset + outside.start : offset + outside.stop] = waveform[mirrored].to(
-                    device, torch.float32
-                )
+        if count:
+            waveform = torch.as_tensor(waveform)
+            _fill(
+                flat[row * shift :],
+                lambda *span, x=waveform: x[slice(*span)],
+                len(waveform),
+                range(count),
+                options,
+            )
     return Windows(flat, first, counts, rows, size, shift)
+
+
+def lay_out_part(read, total: int, rows: range, options, device) -> Windows:
+    """Lay out some windows of one waveform that is not in memory as a whole.
+
+    Args:
+        read: callable (first, last) -> array or tensor of samples [first, last).
+        total: samples of the waveform.
+        rows: which of its windows, one or more.
+    """
+    size, shift = options.window_size, options.window_shift
+    flat = torch.zeros((len(rows) - 1) * shift + size, device=device)
+    _fill(flat, read, total, rows, options)
+    return Windows(flat, [0], [len(rows)], len(rows), size, shift)
+
+
+def _fill(flat: torch.Tensor, read, total: int, rows: range, options) -> None:
+    """Fill ``flat`` from its beginning with the samples of windows ``rows`` of a waveform."""
+    size, shift = options.window_size, options.window_shift
+    zero = 0 if options.snip_edges else shift // 2 - size // 2  # where window 0 begins in the waveform
+    begin, end = zero + rows.start * shift, zero + (rows.stop - 1) * shift + size
+    first, last = max(begin, 0), min(end, total)
+    flat[first - begin : last - begin] = torch.as_tensor(read(first, last))
+    for outside in (range(begin, min(0, end)), range(max(total, begin), end)):
+        if len(outside):
+            mirrored = _mirror(np.asarray(outside), total)
+            least = int(mirrored.min())
+            samples = torch.as_tensor(read(least, int(mirrored.max()) + 1))
+            flat[outside.start - begin : outside.stop - begin] = samples[
+                torch.from_numpy(mirrored - least).to(samples.device)
+            ].to(flat)
 
 
 def even_windows(waves: torch.Tensor, options) -> Windows:

@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 
+_BLOCK = 16384  # frames that are normalised at once: hours of speech need no more memory than minutes
+
 
 @dataclass
 class NormalisationConfig:
@@ -28,13 +30,19 @@ class NormalisationConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a positive number of frames")
 
 
-def normalise(features: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:
-    """Return features (T, D) normalised as the configuration says."""
+def normalise(
+    features: torch.Tensor, config: NormalisationConfig, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return features (T, D) normalised as the configuration says; ``out`` (T, D), which may be ``features``
+    itself, takes them.
+    """
     if config.kind == "sliding":
         return sliding_mean_normalise(
-            features, config.cmn_window, config.min_cmn_window, config.norm_vars, config.center
+            features, config.cmn_window, config.min_cmn_window, config.norm_vars, config.center, out
         )
-    return mean_normalise(features, config.norm_vars) if config.kind == "mean" else features
+    if config.kind == "mean":
+        return mean_normalise(features, config.norm_vars, out)
+    return features
 
 
 def sliding_mean_normalise(
@@ -43,6 +51,7 @@ def sliding_mean_normalise(
     min_cmn_window: int = 100,
     norm_vars: bool = False,
     center: bool = False,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Subtract from every frame of (T, D) the mean of a window W = cmn_window; with norm_vars divide by its
     standard deviation.
@@ -52,42 +61,78 @@ def sliding_mean_normalise(
     the first frames look ahead to ``min_cmn_window``. Variances are E[x^2] - mean^2, at least 1e-10; a window
     of one frame gives zero.
 
+    ``out`` (T, D) takes the result; it may be ``features`` itself.
+
     Departure: Kaldi aborts if ``center`` and cmn_window < min_cmn_window, although its help says the latter
-        is then ignored; here
-    it is ignored.
+    is then ignored; here it is ignored.
     """
-    total, device = len(features), features.device
-    if total == 0:
-        return features.clone()
-    t = torch.arange(total, device=device)
-    start, end = (
-        (t - cmn_window // 2, t - cmn_window // 2 + cmn_window) if center else (t - cmn_window, t + 1)
-    )
+    result = torch.empty_like(features) if out is None else out
+    sums, squares = _RunningSums(features), _RunningSums(features, square=True) if norm_vars else None
+    for first in range(0, len(features), _BLOCK):
+        block = features[first : first + _BLOCK]
+        start, end = _window(
+            len(features), first, len(block), cmn_window, min_cmn_window, center, block.device
+        )
+        count = (end - start)[:, None]
+        wide = block.double()
+        mean = sums.over(start, end) / count
+        if squares is None:
+            normalised = wide - mean
+        else:
+            variance = (squares.over(start, end) / count - mean.square()).clamp_(min=1e-10)
+            normalised = torch.where(count == 1, 0.0, (wide - mean) * variance.rsqrt())
+        result[first : first + _BLOCK] = normalised
+    return result
+
+
+def _window(total: int, first: int, frames: int, size: int, least: int, center: bool, device):
+    """Return where the windows of ``frames`` frames from ``first`` on start and end, (frames,) each."""
+    t = torch.arange(first, first + frames, device=device)
+    start, end = (t - size // 2, t - size // 2 + size) if center else (t - size, t + 1)
     end = end - start.clamp(max=0)
     start = start.clamp(min=0)
     if not center:
-        end = torch.where(end > t, (t + 1).clamp(min=min_cmn_window), end)
+        end = torch.where(end > t, (t + 1).clamp(min=least), end)
     start = (start - (end - total).clamp(min=0)).clamp(min=0)
-    end = end.clamp(max=total)
-    count = (end - start)[:, None]
-    wide = features.double()
-    mean = _window_sums(wide, start, end) / count
-    if not norm_vars:
-        return (wide - mean).to(features.dtype)
-    variance = (_window_sums(wide.square(), start, end) / count - mean.square()).clamp_(min=1e-10)
-    return torch.where(count == 1, 0.0, (wide - mean) * variance.rsqrt()).to(features.dtype)
+    return start, end.clamp(max=total)
 
 
-def _window_sums(values, start, end):
-    sums = torch.cat([values.new_zeros(1, values.shape[1]), values.cumsum(dim=0)])
-    return sums[end] - sums[start]
-
-
-def mean_normalise(features: torch.Tensor, norm_vars: bool = False) -> torch.Tensor:
-    """Subtract from (T, D) its mean over time; with ``norm_vars`` divide by its standard deviation over
-    time.
+class _RunningSums:
+    """Sums over windows that move forward over (T, D), or sums of squares, as differences of one running sum;
+    it is kept for as long as a window may begin there.
     """
-    return apply_cmvn(features, cmvn_stats([features]), norm_vars) if len(features) else features.clone()
+
+    def __init__(self, values: torch.Tensor, square: bool = False):
+        self._values, self._square, self._first = values, square, 0
+        self._sums = values.new_zeros(1, values.shape[1], dtype=torch.float64)  # of all values before _first
+
+    def over(self, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        """Return the sums of values start to end, (B,) each, as (B, D); both ascend, within and between
+        calls.
+        """
+        # An utterance of one block needs no look at the device.
+        one_block = len(self._values) <= _BLOCK
+        first, last = (0, len(self._values)) if one_block else (int(start[0]), int(end[-1]))
+        there = self._first + len(self._sums) - 1
+        if last > there:
+            new = self._values[there:last].double()
+            new = new.square_() if self._square else new
+            carried = torch.cat([self._sums[-1:], new]).cumsum(dim=0)
+            self._sums = torch.cat([self._sums[first - self._first : -1], carried])
+            self._first = first
+        return self._sums[end - self._first] - self._sums[start - self._first]
+
+
+def mean_normalise(
+    features: torch.Tensor, norm_vars: bool = False, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Subtract from (T, D) its mean over time; with ``norm_vars`` divide by its standard deviation over time.
+
+    ``out`` (T, D), which may be ``features`` itself, takes the result.
+    """
+    if len(features) == 0:
+        return features.clone()
+    return apply_cmvn(features, cmvn_stats(features.split(_BLOCK)), norm_vars, out)
 
 
 def cmvn_stats(matrices) -> torch.Tensor:
@@ -107,17 +152,21 @@ def cmvn_stats(matrices) -> torch.Tensor:
     return stats
 
 
-def apply_cmvn(features: torch.Tensor, stats: torch.Tensor, norm_vars: bool = False) -> torch.Tensor:
+def apply_cmvn(
+    features: torch.Tensor, stats: torch.Tensor, norm_vars: bool = False, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Normalise (T, D) by the mean, and with ``norm_vars`` the variance (at least 1e-20), that statistics (2,
-    D + 1) stand for.
+    D + 1) stand for; ``out`` (T, D), which may be ``features`` itself, takes the result.
     """
     if stats.shape[1] != features.shape[1] + 1 or stats[0, -1] < 1:
         raise ValueError(
             f"statistics of shape {tuple(stats.shape)}, count {stats[0, -1]:g}, do not fit "
             f"{features.shape[1]} columns"
         )
+    result = torch.empty_like(features) if out is None else out
     mean = stats[0, :-1] / stats[0, -1]
-    centred = features.double() - mean
-    if norm_vars:
-        centred *= (stats[1, :-1] / stats[0, -1] - mean.square()).clamp_(min=1e-20).rsqrt()
-    return centred.to(features.dtype)
+    scale = (stats[1, :-1] / stats[0, -1] - mean.square()).clamp_(min=1e-20).rsqrt() if norm_vars else None
+    for block, place in zip(features.split(_BLOCK), result.split(_BLOCK), strict=True):
+        centred = block.double() - mean
+        place.copy_(centred if scale is None else centred.mul_(scale))
+    return result

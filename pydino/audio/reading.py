@@ -1,19 +1,16 @@
 """Reading audio: anything Kaldi's wav.scp may name, as samples in the range of 16-bit integers."""
 
-import io
-import os
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
-import soundfile
 
 from pydino.base import UserError
-from pydino.kaldi.rxfilename import parse_rxfilename, run_pipe
-
-from .wav import read_pcm
+from pydino.kaldi.recordings import Recording, open_recording
 
 FULL_SCALE = 32768.0  # +-1 in formats of real numbers
-_UNKNOWN_LENGTH = 1 << 48  # libsndfile's answer for FLAC written to a pipe is the largest of numbers
+# Real numbers beyond this are in another scale. Resampling, lossy codecs and loud masters pass 1, by little.
+MAX_PEAK = 16.0
 # seconds that a segment may reach past the end of its recording (Kaldi's extract-segments)
 _MAX_OVERSHOOT = 0.5
 
@@ -31,8 +28,7 @@ def read_audio(
         rxfilename: a file of any format that libsndfile reads (wav, flac, ogg, ...), ``file:offset`` (a wav
             inside an archive), or ``command |`` (a command that writes wav or flac to its standard output).
         start, end: seconds; sample floor(start * rate) is the first, floor(end * rate) the first that is not.
-            ``end`` may be up to half a second past the end of the recording, and None or negative means up to
-            there.
+            ``end`` may be up to half a second past the end of the recording; None or -1 stands for that end.
         allow_pipes: run commands; they come from a data directory, which someone else may have written.
         channel: which channel of many, from 0; None expects a single one.
 
@@ -66,103 +62,90 @@ def read_parts(
     Raises:
         UserError: as :func:`read_audio`.
     """
-    where = rxfilename
-    location = parse_rxfilename(rxfilename)
-    if location.rows or location.columns:
-        raise UserError(
-            f"'{where}': a range of rows or columns says nothing about audio; use a segments file"
-        )
-    if location.is_pipe:
-        content = _run_pipe(location.path, allow_pipes)
-        parts, rate = _decode(io.BytesIO(content), len(content), where, choose)
-    else:
-        try:
-            with open(location.path, "rb", buffering=0) as stream:
-                stream.seek(location.offset)
-                parts, rate = _decode(stream, os.fstat(stream.fileno()).st_size, where, choose)
-        except OSError as error:
+    with open_channel(rxfilename, allow_pipes, channel) as audio:
+        return [audio.read(first, last) for first, last in choose(audio.samples, audio.rate)], audio.rate
+
+
+class Channel:
+    """One channel of an open recording.
+
+    Attributes:
+        rate: Hz.
+        samples: how many there are, at least 1.
+    """
+
+    def __init__(self, recording: Recording, channel: int, where: str):
+        self.rate, self.samples = recording.rate, recording.samples
+        self._recording, self._channel, self._where = recording, channel, where
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Return samples [first, last), (last - first,): int16 where the recording has no more than 16
+        bits, else float32 in -32768 to 32767.
+
+        Raises:
+            UserError: they cannot be decoded, or are not numbers.
+        """
+        samples = self._recording.read(first, last)[:, self._channel]
+        if samples.dtype.kind == "i":
+            return samples
+        bad = int(np.count_nonzero(~np.isfinite(samples)))
+        if bad:
             raise UserError(
-                f"cannot read {location.path}: {error.strerror or error}; is the path right, seen from this "
-                "folder?"
-            ) from error
-    return [_scaled(_pick_channel(part, channel, where), where) for part in parts], rate
+                f"{self._where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or "
+                "leave it out"
+            )
+        peak = float(np.abs(samples).max(initial=0.0))
+        if peak > MAX_PEAK:
+            raise UserError(
+                f"{self._where}: samples up to {peak:g}, but real numbers have the range [-1, 1]; if they "
+                "are in that of 16-bit integers: sox -v 3.0517578125e-5 IN OUT.wav"
+            )
+        return samples * np.float32(FULL_SCALE)
 
 
-def _scaled(samples: np.ndarray, where: str) -> np.ndarray:
-    """Return samples in the range of 16-bit integers; those of real numbers come in -1 to 1."""
-    if len(samples) == 0:
-        raise UserError(f"{where}: no samples in it; make it again or leave it out")
-    if samples.dtype.kind == "i":
-        return samples
-    bad = int(np.count_nonzero(~np.isfinite(samples)))
-    if bad:
-        raise UserError(
-            f"{where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or leave it out"
-        )
-    return samples * np.float32(FULL_SCALE)
+@contextmanager
+def open_channel(rxfilename: str, allow_pipes: bool = False, channel: int | None = None) -> Iterator[Channel]:
+    """Open one channel of a recording, to be read in parts; arguments as for :func:`read_audio`.
 
-
-_run_pipe = lru_cache(maxsize=1)(run_pipe)  # the segments of one recording follow each other
-
-
-def _decode(stream, length: int, where: str, choose):
-    """Return samples (S, channels) of each part, int16 or float32 of full scale 1, and the rate."""
-    if length == stream.tell():
-        raise UserError(f"{where}: the file is empty; make it again or leave it out")
-    pcm = read_pcm(stream, length, where, choose)
-    if pcm is not None:
-        return pcm
-    try:
-        with soundfile.SoundFile(stream) as audio:
-            rate = audio.samplerate
-            form = "int16" if audio.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW") else "float32"
-            if audio.frames >= _UNKNOWN_LENGTH:
-                raise UserError(
-                    f"{where}: its header does not say how long it is (written to a pipe?); rewrite it with "
-                    "flac or sox"
-                )
-            parts = [
-                _read_part(audio, first, last, form, where) for first, last in choose(audio.frames, rate)
-            ]
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise UserError(
-            f"{where}: cannot be decoded ({reason}): truncated or damaged, or no audio; copy or make it again"
-        ) from error
-    return parts, rate
-
-
-def _read_part(audio, first: int, last: int, form: str, where: str) -> np.ndarray:
-    if first != audio.tell():
-        audio.seek(first)
-    samples = audio.read(last - first, dtype=form, always_2d=True)
-    if len(samples) < last - first:
-        raise UserError(
-            f"{where}: {last - first} samples are promised but only {len(samples)} could be decoded: "
-            "truncated or damaged; copy it again"
-        )
-    return samples
+    Raises:
+        UserError: as :func:`read_audio`.
+    """
+    with open_recording(rxfilename, allow_pipes) as recording:
+        if recording.samples == 0:
+            raise UserError(f"{rxfilename}: no samples in it; make it again or leave it out")
+        channels = recording.channels
+        if channel is None and channels > 1:
+            raise UserError(
+                f"{rxfilename}: {channels} channels; say which with --channel 0 (to {channels - 1}) or "
+                "'channel: 0' in the feature configuration"
+            )
+        if channel is not None and not 0 <= channel < channels:
+            raise UserError(
+                f"{rxfilename}: --channel {channel} does not exist; it has {channels}, counted from 0"
+            )
+        yield Channel(recording, channel or 0, rxfilename)
 
 
 def span_of(start, end, total: int, rate: int, where: str) -> tuple[int, int]:
-    """Return the samples [first, last) of the seconds [start, end) of a recording."""
-    first = int((start or 0.0) * rate)
-    last = total if end is None or end < 0 else int(end * rate)
-    if first < 0 or last < first or (first >= total > 0) or last > total + _MAX_OVERSHOOT * rate:
+    """Return the samples [first, last) of the seconds [start, end) of a recording of ``total`` samples.
+
+    ``start`` None is its beginning, ``end`` None or -1 its end, as in Kaldi. (Times are finite: see
+    :func:`pydino.kaldi.segments.parse_segment`.)
+
+    Raises:
+        UserError: outside the recording, or without a sample; names ``where``.
+    """
+    start = start or 0.0
+    first = int(start * rate)
+    last = total if end is None or end == -1 else int(end * rate)
+    if first < 0 or first >= total or last > total + _MAX_OVERSHOOT * rate:
         raise UserError(
             f"{where}: the segment from {start} to {end} s is not inside the recording, which lasts "
-            f"{total / rate:.2f} s; mend segments"
+            f"{total / rate:.2f} s; correct its times in segments"
+        )
+    if last <= first:
+        raise UserError(
+            f"{where}: the segment from {start} to {end} s holds no sample; its end must be after its start: "
+            "correct its times in segments"
         )
     return first, min(last, total)
-
-
-def _pick_channel(samples: np.ndarray, channel: int | None, where: str) -> np.ndarray:
-    channels = samples.shape[1]
-    if channel is None and channels > 1:
-        raise UserError(
-            f"{where}: {channels} channels; say which with --channel 0 (to {channels - 1}) or 'channel: 0' "
-            "in the feature configuration"
-        )
-    if channel is not None and not 0 <= channel < channels:
-        raise UserError(f"{where}: --channel {channel} does not exist; it has {channels}, counted from 0")
-    return samples[:, channel or 0]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+_BLOCK = 16384  # frames that are moved at once
+
 
 @dataclass
 class VadConfig:
@@ -53,10 +55,11 @@ def energy_vad(log_energy: torch.Tensor, config: VadConfig) -> torch.Tensor:
     )
 
 
-def select_voiced(features: torch.Tensor, voiced) -> torch.Tensor:
+def select_voiced(features: torch.Tensor, voiced, in_place: bool = False) -> torch.Tensor:
     """Return the voiced frames of features (T, D); none may be left.
 
-    ``voiced`` is (T,), bool or Kaldi's 0.0 and 1.0.
+    ``voiced`` is (T,), bool or Kaldi's 0.0 and 1.0. With ``in_place`` they overwrite the first of
+    ``features``, so that hours of speech are not in memory twice.
 
     Raises:
         ValueError: the two have different numbers of frames.
@@ -67,4 +70,12 @@ def select_voiced(features: torch.Tensor, voiced) -> torch.Tensor:
             f"{len(features)} frames of features but {len(voiced)} of voice activity; compute both from the "
             "same audio"
         )
-    return features[voiced if voiced.dtype == torch.bool else voiced > 0.5]
+    voiced = voiced if voiced.dtype == torch.bool else voiced > 0.5
+    if not in_place:
+        return features[voiced]
+    kept = 0
+    for block, mask in zip(features.split(_BLOCK), voiced.split(_BLOCK), strict=True):
+        selected = block[mask]
+        features[kept : kept + len(selected)] = selected
+        kept += len(selected)
+    return features[:kept]

@@ -4,16 +4,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from pydino.audio import KINDS, check_rate, num_frames, read_audio, resample
-from pydino.base import UserError, config_to_dict, load_config, log, split_fields, utterance_hash
+from pydino.audio import KINDS, Stream, check_rate, num_frames, open_channel, span_of
+from pydino.base import UserError, config_to_dict, load_config, log, utterance_hash
 from pydino.cli._parts import Report, file_stem, report_path, take
 from pydino.kaldi import ArchiveWriter, read_table
+from pydino.kaldi.segments import parse_segment
 
-# a minute at 16 kHz: enough for few calls, small enough for the cache of the machine
+# A minute at 16 kHz: enough for few calls, small enough for the cache of the machine
 _BATCH_SAMPLES = 1 << 20
+# Four minutes: longer utterances are read and computed in parts, so that hours of speech fit into memory.
+_LONG = 1 << 22
 
 
 @dataclass
@@ -24,6 +26,10 @@ class Utterance:
     rxfilename: str
     start: float | None = None
     end: float | None = None
+
+    def explain(self, error: UserError) -> str:
+        """Return a message that names the line of ``segments``, where there is one."""
+        return str(error) if self.start is None else f"line of {self.key} in segments: {error}"
 
 
 def utterances(data) -> list[Utterance]:
@@ -52,14 +58,9 @@ def _utterances(data) -> list[Utterance]:
         return [Utterance(*item) for item in recordings.items()]
     found = []
     for key, line in read_table(f"{data}/segments").items():
+        recording, start, end = parse_segment(key, line, f"{data}/segments")
         try:
-            recording, start, end = split_fields(line)
-            found.append(Utterance(key, recordings[recording], float(start), float(end)))
-        except ValueError as error:
-            raise UserError(
-                f"{data}/segments: '{key} {line}' is not 'utterance recording start end' with times in "
-                "seconds"
-            ) from error
+            found.append(Utterance(key, recordings[recording], start, end))
         except KeyError as error:
             raise UserError(
                 f"{data}/segments: recording {error} of utterance {key} is not in {data}/wav.scp"
@@ -105,46 +106,57 @@ def extract(
     report.
     """
     config, batch, samples = extractor.config, [], 0
+    channel = None if config.channel < 0 else config.channel
     for utterance in todo:
         try:
-            waveform, seconds = _load(utterance, config, allow_pipes, report)
+            with open_channel(utterance.rxfilename, allow_pipes, channel) as audio:
+                stream, seconds = _stream(utterance, audio, config)
+                is_long = stream.samples > _LONG
+                if is_long:
+                    key = 0 if hashes is None else hashes(utterance.key)
+                    made = extractor.of_parts(stream.read, stream.samples, key)
+                else:
+                    made = stream.read(0, stream.samples)
         except UserError as error:
-            report.dropped[utterance.key] = str(error)
+            report.dropped[utterance.key] = utterance.explain(error)
             continue
+        if audio.rate != int(config.sample_frequency):
+            report.resampled[str(audio.rate)] = report.resampled.get(str(audio.rate), 0) + 1
         report.seconds[utterance.key] = seconds
-        batch.append((utterance.key, waveform))
-        samples += len(waveform)
-        if samples >= _BATCH_SAMPLES:
-            _write(batch, extractor, features_out, energies_out, report, hashes)
+        if not is_long:
+            batch.append((utterance.key, made))
+            samples += stream.samples
+        if samples >= _BATCH_SAMPLES or is_long:
+            _write_batch(batch, extractor, features_out, energies_out, report, hashes)
             batch, samples = [], 0
-    _write(batch, extractor, features_out, energies_out, report, hashes)
+        if is_long:
+            _write(utterance.key, *made, features_out, energies_out, report)
+    _write_batch(batch, extractor, features_out, energies_out, report, hashes)
 
 
-def _load(utterance: Utterance, config, allow_pipes, report) -> tuple[np.ndarray, float]:
+def _stream(utterance: Utterance, audio, config) -> tuple[Stream, float]:
     """Return the samples at the rate of the features, and the seconds they last; raise UserError if they will
     not do.
     """
-    channel = None if config.channel < 0 else config.channel
-    waveform, rate = read_audio(utterance.rxfilename, utterance.start, utterance.end, allow_pipes, channel)
-    wanted, seconds = int(config.sample_frequency), len(waveform) / rate
-    if rate != wanted:
-        check_rate(rate, config, utterance.rxfilename)
-        waveform = resample(waveform, rate, wanted)
-        report.resampled[str(rate)] = report.resampled.get(str(rate), 0) + 1
+    first, last = span_of(utterance.start, utterance.end, audio.samples, audio.rate, utterance.rxfilename)
+    wanted, seconds = int(config.sample_frequency), (last - first) / audio.rate
+    check_rate(audio.rate, config, utterance.rxfilename)
+    stream = Stream(
+        lambda begin, end: audio.read(first + begin, first + end), last - first, audio.rate, wanted
+    )
     if seconds < config.min_duration:
         raise UserError(
             f"{utterance.rxfilename}: {seconds:.3f} s is less than min_duration, {config.min_duration:g} s"
         )
-    if num_frames(len(waveform), config) == 0:
+    if num_frames(stream.samples, config) == 0:
         raise UserError(
             f"{utterance.rxfilename}: {seconds:.4f} s is too short for one window of "
-            f"{config.frame_length:g} ms; "
-            "leave it out of the data directory"
+            f"{config.frame_length:g} ms; leave it out of the data directory"
         )
-    return waveform, seconds
+    return stream, seconds
 
 
-def _write(batch, extractor, features_out, energies_out, report, hashes):
+def _write_batch(batch, extractor, features_out, energies_out, report, hashes):
     if not batch:
         return
     keys, waveforms = zip(*batch, strict=True)
@@ -152,9 +164,13 @@ def _write(batch, extractor, features_out, energies_out, report, hashes):
         waveforms, None if hashes is None else [hashes(key) for key in keys]
     )
     for key, matrix, energy in zip(keys, features, energies, strict=True):
-        features_out.write(key, matrix.numpy())
-        energies_out.write(key, energy.numpy())
-        report.frames[key] = len(matrix)
+        _write(key, matrix, energy, features_out, energies_out, report)
+
+
+def _write(key, matrix, energy, features_out, energies_out, report):
+    features_out.write(key, matrix.numpy())
+    energies_out.write(key, energy.numpy())
+    report.frames[key] = len(matrix)
 
 
 def _dither_hashes(data):

@@ -10,11 +10,12 @@ They equal what steps/extract_embeddings.sh makes of the same recordings.
 
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from pydino.audio import read_audio
+from pydino.audio import open_channel
 from pydino.base import UserError, atomic_open, log
 from pydino.cli import boolean
 from pydino.infer import load
@@ -49,11 +50,11 @@ def run(args):
     channel = model.front_end.options.channel if args.channel is None else args.channel
     vectors = {}
     for name, path in sorted(zip(names, args.audio, strict=True), key=lambda item: item[0].encode()):
-        samples, rate = read_audio(str(path), channel=None if channel < 0 else channel)
-        try:
-            vectors[name] = model.embed(samples / 32768, rate, args.keep_silence, name)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+        with open_channel(str(path), channel=None if channel < 0 else channel) as recording:
+            try:
+                vectors[name] = model.embed_recording(recording, args.keep_silence, name)
+            except UserError as error:
+                raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     write(vectors)
     if args.output:
         log(f"{len(vectors)} embeddings of dimension {model.embedding_dim}: {args.output}")
@@ -102,5 +103,8 @@ def _write_archive(output: str, vectors: dict) -> None:
 
 
 def _write_npz(output: str, vectors: dict) -> None:
-    with atomic_open(output, "wb") as stream:
-        np.savez(stream, **vectors)
+    """As np.savez, which takes the names "file" and "allow_pickle" for its own arguments."""
+    with atomic_open(output, "wb") as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
+        for name, vector in vectors.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, vector, allow_pickle=False)

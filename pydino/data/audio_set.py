@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from pydino.audio import check_rate, needed_samples, num_frames, read_parts, resample, span_of
-from pydino.base import UserError, split_fields
+from pydino.base import UserError
 from pydino.kaldi import read_scp_objects, read_table
+from pydino.kaldi.segments import parse_segment
 
 from .training_dir import check_current, read_hashes
 from .training_set import check_unlabelled
@@ -73,17 +74,11 @@ class AudioSet:
             )
         self._segments = None  # (N, 2) seconds
         if (data / "segments").exists():
-            fields = [split_fields(line) for line in _entries(data / "segments", keys)]
-            try:
-                self._segments = np.array([times for _, *times in fields], dtype=np.float64).reshape(
-                    len(keys), 2
-                )
-            except ValueError as error:
-                raise UserError(
-                    f"{data}/segments: not every line is 'utterance recording start end' with times in "
-                    "seconds"
-                ) from error
-            keys = [recording for recording, *_ in fields]
+            path = data / "segments"
+            lines = zip(keys, _entries(path, keys), strict=True)
+            segments = [parse_segment(key, rest, path) for key, rest in lines]
+            self._segments = np.array([times for _, *times in segments]).reshape(len(keys), 2)
+            keys = [recording for recording, *_ in segments]
         self._recordings = _entries(data / "wav.scp", keys)
 
     def _read_voiced(self, data: Path, keys: list[str]) -> None:

@@ -5,9 +5,8 @@ wanted sample rate.
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 
-from pydino.audio import read_audio, resample
+from pydino.audio import open_channel, read_audio, resample
 from pydino.base import UserError
 from pydino.kaldi import read_table
 from pydino.kaldi.rxfilename import parse_rxfilename
@@ -59,16 +58,13 @@ class Reader:
         return paths
 
     def whole(self, path: str) -> Piece:
-        """Return all of a recording, from what its header says."""
+        """Return all of a recording, from what its head says."""
         try:
-            header = soundfile.info(path)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-            raise UserError(f"cannot read {path}: {reason}; mend the list that names it") from error
-        self._check(path, header.samplerate)
-        if header.frames < 1:
-            raise UserError(f"{path}: no samples in it; take it off the list")
-        return Piece(path, 0, -(-header.frames * self._rate // header.samplerate))
+            with open_channel(path, channel=0) as recording:
+                self._check(path, recording.rate)
+                return Piece(path, 0, -(-recording.samples * self._rate // recording.rate))
+        except UserError as error:
+            raise UserError(f"{error}, or take it off the list that names it") from error
 
     def samples(self, piece: Piece) -> np.ndarray:
         """Return a piece as (length,) int16."""

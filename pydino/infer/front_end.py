@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from pydino.audio import KINDS, NormalisationConfig, VadConfig, energy_vad, normalise, resample, select_voiced
+from pydino.audio import (
+    KINDS,
+    MAX_PEAK,
+    Channel,
+    NormalisationConfig,
+    Stream,
+    VadConfig,
+    energy_vad,
+    normalise,
+    select_voiced,
+)
 from pydino.base import ConfigError, UserError, config_from_dict, nearest, utterance_hash
 
 STORED_SCALE = 32768.0  # features on disk are of samples in the range of 16-bit integers, as Kaldi's are
@@ -85,8 +95,8 @@ class FrontEnd:
                 directory.
 
         Raises:
-            UserError: several channels, samples that are not numbers, a rate that may not be resampled, or
-                less than a window.
+            UserError: several channels, samples that are not numbers or in another range, a rate that may not
+                be resampled, or less than a window.
         """
         samples = np.asarray(waveform)
         if samples.ndim != 1:
@@ -94,44 +104,71 @@ class FrontEnd:
                 f"a waveform of shape {samples.shape}; expected one channel, (samples,): pick a channel or "
                 "take their mean"
             )
-        samples = (
-            samples.astype(np.float32) / np.float32(32768)
-            if samples.dtype == np.int16
-            else samples.astype(np.float32)
+        if samples.dtype != np.int16 and len(samples):
+            peak = float(np.maximum(samples.max(), -samples.min()))
+            if not np.isfinite(peak):
+                raise UserError("samples that are NaN or infinite; look at how the recording was made")
+            if peak > MAX_PEAK:
+                raise UserError(
+                    f"samples up to {peak:g}, but a waveform has the range [-1, 1]; divide 16-bit integers "
+                    "by 32768, or give them as an array of int16"
+                )
+
+        def read(first: int, last: int) -> np.ndarray:
+            part = samples[first:last]
+            scale = np.float32(32768) if samples.dtype == np.int16 else np.float32(1)
+            return part.astype(np.float32) / scale
+
+        return self._from_samples(read, len(samples), rate, keep_silence, name)
+
+    def from_recording(
+        self, recording: Channel, keep_silence: bool = False, name: str = ""
+    ) -> tuple[torch.Tensor, bool]:
+        """Return what :meth:`from_waveform` returns, for an open recording that is read in parts: hours of
+        speech need little more memory than their features.
+
+        Raises:
+            UserError: as :meth:`from_waveform`, and where the recording cannot be read.
+        """
+
+        def read(first: int, last: int) -> np.ndarray:
+            return recording.read(first, last).astype(np.float32, copy=False) / np.float32(32768)
+
+        return self._from_samples(read, recording.samples, recording.rate, keep_silence, name)
+
+    def _from_samples(self, read, total: int, rate: int, keep_silence: bool, name: str):
+        self._check_rate(rate)
+        scale = np.float32(self.config.waveform_scale)
+        stream = Stream(read, total, rate, self.config.sample_rate)
+        features, energies = self._extract.of_parts(
+            lambda *span: stream.read(*span) * scale, stream.samples, utterance_hash(name)
         )
-        if not np.isfinite(samples).all():
-            raise UserError("samples that are NaN or infinite; look at how the recording was made")
-        samples = self._at_rate(samples, rate) * np.float32(self.config.waveform_scale)
-        features, energies = self._extract.with_energy([torch.from_numpy(samples)], [utterance_hash(name)])
-        if len(features[0]) == 0:
+        if len(features) == 0:
             raise UserError(
-                f"{len(samples)} samples at {self.config.sample_rate} Hz are shorter than one window "
-                f"({self.options.frame_length:g} ms); "
-                "leave it out"
+                f"{stream.samples} samples at {self.config.sample_rate} Hz are shorter than one window "
+                f"({self.options.frame_length:g} ms); leave it out"
             )
         vad = None if keep_silence else self.config.vad
-        return self.prepare(features[0], None if vad is None else energy_vad(energies[0], vad))
+        return self.prepare(features, None if vad is None else energy_vad(energies, vad), in_place=True)
 
-    def _at_rate(self, samples: np.ndarray, rate: int) -> np.ndarray:
+    def _check_rate(self, rate: int) -> None:
         wanted = self.config.sample_rate
-        if rate == wanted:
-            return samples
-        allowed = self.options.allow_downsample if rate > wanted else self.options.allow_upsample
-        if not allowed:
-            option = "allow_downsample" if rate > wanted else "allow_upsample"
+        option = "allow_downsample" if rate > wanted else "allow_upsample"
+        if rate != wanted and not getattr(self.options, option):
             raise UserError(
-                f"recorded at {rate} Hz, but the model hears {wanted} Hz and its features have {option}: "
-                "false; resample it first "
-                f"(sox in.wav -r {wanted} out.wav)"
+                f"recorded at {rate} Hz, but the model takes {wanted} Hz and its features have {option}: "
+                f"false; resample it first (sox in.wav -r {wanted} out.wav)"
             )
-        return resample(samples, rate, wanted)
 
-    def prepare(self, features: torch.Tensor, voiced=None) -> tuple[torch.Tensor, bool]:
+    def prepare(
+        self, features: torch.Tensor, voiced=None, in_place: bool = False
+    ) -> tuple[torch.Tensor, bool]:
         """Remove silence and normalise: the part that waveforms and stored features share.
 
         Args:
             features: (T, F), T at least 1.
             voiced: (T,), bool or Kaldi's 0.0 and 1.0; None keeps every frame.
+            in_place: ``features`` may be overwritten.
 
         Returns:
             The encoder's input, and whether any frame was voiced. Where none is, every frame is kept: a poor
@@ -141,8 +178,8 @@ class FrontEnd:
             ValueError: ``voiced`` is not of T frames.
         """
         any_voiced = voiced is None or bool(torch.as_tensor(voiced).any())
-        if voiced is None or not any_voiced:
-            return normalise(features, self.config.normalisation), any_voiced
-        if self.config.normalise_after_vad:
-            return normalise(select_voiced(features, voiced), self.config.normalisation), True
-        return select_voiced(normalise(features, self.config.normalisation), voiced), True
+        select = voiced is not None and any_voiced
+        if select and self.config.normalise_after_vad:
+            features, in_place, select = select_voiced(features, voiced, in_place), True, False
+        features = normalise(features, self.config.normalisation, out=features if in_place else None)
+        return select_voiced(features, voiced) if select else features, any_voiced

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from pydino.audio import Channel
 from pydino.base import warn
 
 from .front_end import FrontEnd
@@ -50,7 +51,17 @@ class Model:
         Raises:
             UserError: a waveform that cannot be embedded (see :meth:`FrontEnd.from_waveform`).
         """
-        features, any_voiced = self.front_end.from_waveform(waveform, rate, keep_silence, name)
+        return self._embed(*self.front_end.from_waveform(waveform, rate, keep_silence, name), name)
+
+    def embed_recording(
+        self, recording: Channel, keep_silence: bool = False, name: str = "recording"
+    ) -> np.ndarray:
+        """Return what :meth:`embed` returns for the samples of an open recording
+        (:func:`pydino.audio.open_channel`), which is read in parts.
+        """
+        return self._embed(*self.front_end.from_recording(recording, keep_silence, name), name)
+
+    def _embed(self, features: torch.Tensor, any_voiced: bool, name: str) -> np.ndarray:
         if not any_voiced:
             warn(f"{name}: no voiced frame; the whole of it is embedded")
         return self.embed_features([features])[0]

@@ -21,6 +21,7 @@ CODES = {"CM": np.dtype("u1"), "CM2": np.dtype("<u2"), "CM3": np.dtype("u1")}
 METHODS = range(1, 8)
 _FIXED_RANGE = {4: (-32768.0, 65535.0), 6: (0.0, 255.0), 7: (0.0, 1.0)}
 _COLUMN_HEADER = 8  # bytes
+_BLOCK = 1 << 20  # values that are worked on at once: hours of speech need no more memory than minutes
 
 
 def body_size(token: str, rows: int, columns: int) -> int:
@@ -35,7 +36,12 @@ def decode(token: str, minimum: float, extent: float, shape: tuple[int, int], bo
         return decode_rows(token, minimum, extent, np.frombuffer(body, CODES[token]).reshape(shape))
     headers = np.frombuffer(body, "<u2", 4 * columns).reshape(columns, 4)
     codes = np.frombuffer(body, np.uint8, rows * columns, _COLUMN_HEADER * columns).reshape(columns, rows)
-    return np.ascontiguousarray(decode_columns(column_values(minimum, extent, headers), codes).T)
+    values, step = column_values(minimum, extent, headers), max(_BLOCK // max(rows, 1), 1)
+    matrix = np.empty(shape, np.float32)
+    for first in range(0, columns, step):
+        part = slice(first, first + step)
+        matrix[:, part] = decode_columns(values[part], codes[part]).T
+    return matrix
 
 
 def decode_rows(token: str, minimum: float, extent: float, codes: np.ndarray) -> np.ndarray:
@@ -97,14 +103,17 @@ def encode(matrix: np.ndarray, method: int) -> bytes:
         extent = maximum - minimum
     header = HEADER.pack(minimum, extent, *matrix.shape)
     if method == 2:
-        return b"CM " + header + _encode_columns(np.ascontiguousarray(matrix.T), minimum, extent)
+        step = max(_BLOCK // len(matrix), 1)
+        parts = [
+            _encode_columns(np.ascontiguousarray(matrix[:, first : first + step].T), minimum, extent)
+            for first in range(0, matrix.shape[1], step)
+        ]
+        return b"".join([b"CM ", header, *(headers for headers, _ in parts), *(codes for _, codes in parts)])
     token, levels = ("CM2", 65535) if method in (3, 4) else ("CM3", 255)
-    return (
-        token.encode()
-        + b" "
-        + header
-        + _quantise(matrix, minimum, extent, levels).astype(CODES[token]).tobytes()
-    )
+    step = max(_BLOCK // matrix.shape[1], 1)
+    blocks = (matrix[first : first + step] for first in range(0, len(matrix), step))
+    codes = (_quantise(block, minimum, extent, levels).astype(CODES[token]).tobytes() for block in blocks)
+    return b"".join([token.encode(), b" ", header, *codes])
 
 
 def _quantise(values: np.ndarray, minimum, extent, levels: int) -> np.ndarray:
@@ -113,7 +122,8 @@ def _quantise(values: np.ndarray, minimum, extent, levels: int) -> np.ndarray:
     return ((fraction * np.float32(levels)).astype(np.float64) + 0.499).astype(np.int32)
 
 
-def _encode_columns(columns: np.ndarray, minimum, extent) -> bytes:
+def _encode_columns(columns: np.ndarray, minimum, extent) -> tuple[bytes, bytes]:
+    """Return the headers and the codes of columns (columns, rows)."""
     headers = _column_headers(columns, minimum, extent)
     p0, p25, p75, p100 = _percentiles(minimum, extent, headers)
     codes = np.where(
@@ -123,7 +133,7 @@ def _encode_columns(columns: np.ndarray, minimum, extent) -> bytes:
             columns < p75, 64 + _between(columns, p25, p75, 128), 192 + _between(columns, p75, p100, 63)
         ),
     )
-    return headers.astype("<u2").tobytes() + codes.astype(np.uint8).tobytes()
+    return headers.astype("<u2").tobytes(), codes.astype(np.uint8).tobytes()
 
 
 def _between(columns, low, high, levels: int) -> np.ndarray:

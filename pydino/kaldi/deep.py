@@ -5,15 +5,15 @@ Text tables can agree while a recording is missing, at another sample rate or cu
 voice activity differ in length. Commands in ``wav.scp`` are not run.
 """
 
-import os
-import struct
 from collections import Counter
 from pathlib import Path
 
-from pydino.base import UserError, split_fields, warn
+from pydino.base import UserError, warn
 
 from .archives import ObjectReader
 from .data_dir import named
+from .recordings import open_recording
+from .segments import parse_segment
 from .tables import read_table
 
 _TABLES = (
@@ -44,43 +44,16 @@ def deep_errors(path) -> list[str]:
 
 
 def audio_head(path: str) -> tuple[int, int, int]:
-    """Return (samples, rate, channels) of an audio file, from its head.
+    """Return (samples, rate, channels) of an audio file.
 
     Raises:
-        UserError: missing, empty, no audio, no sample, or a wav file shorter than its head says.
+        UserError: missing, empty, no audio, no sample, or truncated.
     """
-    import soundfile
-
-    try:
-        if os.path.getsize(path) == 0:
-            raise UserError(f"{path} is an empty file")
-        with soundfile.SoundFile(path) as stream:
-            head = stream.frames, stream.samplerate, stream.channels
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path} cannot be read as audio: {error.error_string.rstrip('.')}") from error
-    if head[0] == 0:
-        raise UserError(f"{path} has no samples")
-    lacking = _bytes_lacking(path)
-    if lacking:
-        raise UserError(f"{path} is truncated: {lacking} bytes fewer than its head says")
-    return head
-
-
-def _bytes_lacking(path: str) -> int:
-    """How many bytes a RIFF wav file lacks at its end. (libsndfile reads what is there and says nothing.)"""
-    size = os.path.getsize(path)
-    with open(path, "rb") as stream:
-        if stream.read(4) != b"RIFF" or stream.read(8)[4:] != b"WAVE":
-            return 0
-        while len(chunk := stream.read(8)) == 8:
-            name, length = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                # A program that writes to a pipe does not know the length: 0, or about the largest number.
-                return 0 if length >= 0x7FFFF000 else max(0, stream.tell() + length - size)
-            stream.seek(length + length % 2, os.SEEK_CUR)
-    return 0
+    with open_recording(path) as recording:
+        if recording.samples == 0:
+            raise UserError(f"{path} has no samples")
+        recording.check_end()
+        return recording.samples, recording.rate, recording.channels
 
 
 def _check_recordings(path: Path, tables) -> list[str]:
@@ -115,10 +88,10 @@ def _check_recordings(path: Path, tables) -> list[str]:
     seconds = {key: samples / rate for key, (samples, rate, _) in heads.items()}
     if "segments" in tables:
         for utterance, rest in tables["segments"].items():
-            recording, _, end = split_fields(rest)
-            if float(end) > seconds.get(recording, float("inf")) + _OVERSHOOT:
+            recording, _, end = parse_segment(utterance, rest, f"{path}/segments")
+            if end > seconds.get(recording, float("inf")) + _OVERSHOOT:
                 errors.append(
-                    f"{path}/segments: {utterance} ends at {end} s, its recording {recording} at "
+                    f"{path}/segments: {utterance} ends at {end:g} s, its recording {recording} at "
                     f"{seconds[recording]:.2f} s"
                 )
     for name in ("reco2dur",) if "segments" in tables else ("reco2dur", "utt2dur"):
