@@ -206,7 +206,7 @@ def test_messages_about_lists(tmp_path, name):
             else AugmentationDataConfig(rirs={"small": str(path)})
         )
 
-    what = {"noise": "noise", "rirs": r"rooms\.small"}[name]
+    what = {"noise": "noise", "rirs": r"rirs\.small"}[name]
     with pytest.raises(UserError, match=f"augmentation_data.{what}.*missing.scp"):
         make(of(tmp_path / "missing.scp"))
     (tmp_path / "empty.scp").write_text("")
