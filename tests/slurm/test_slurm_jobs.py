@@ -253,7 +253,7 @@ def test_what_sbatch_refuses_is_told_with_the_place_to_mend_it(folder, cluster):
     (folder / "site.conf").write_text("command sbatch --partition=nowhere\n")
     done = call(folder, "--config", "site.conf", "a.log", "true")
     assert (
-        done.returncode == 1 and "invalid partition" in done.stderr and "are told in site.conf" in done.stderr
+        done.returncode == 1 and "invalid partition" in done.stderr and "are set in site.conf" in done.stderr
     )
     assert "Traceback" not in done.stderr and not (folder / "a.jobs.json").exists()
     done = call(folder, "--gpu", "3", "a.log", "true")
@@ -305,7 +305,7 @@ def test_jobs_of_a_dead_shell_that_are_of_other_inputs_are_cancelled(folder, clu
     process.kill()
     job = number_of(process.communicate()[1])[0]
     local = call(folder, *ARRAY, wrapper=ROOT / "utils/run_local.sh", PYDINO_MADE_FROM="old")
-    assert local.returncode == 1 and f"Slurm job {job} of an earlier run is at this" in local.stderr
+    assert local.returncode == 1 and f"Slurm job {job} of an earlier run is doing the same" in local.stderr
     again = begin(folder, *ARRAY, until="begun.*", count=4, PYDINO_MADE_FROM="new")
     assert "JobState=CANCELLED" in cluster.show(job) and "JobState=RUNNING" not in cluster.show(job)
     (folder / "go").touch()
@@ -451,7 +451,7 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert (
-        f"job 2 (Slurm job {job}_2): GONE: it left the queue before it began" in errors
+        f"job 2 (Slurm job {job}_2): GONE: it left the queue before it started" in errors
         and "there is no a.2.log" in errors
     )
     assert "failed jobs: 2\n" in errors and "again" not in errors

@@ -10,12 +10,16 @@ from ..wrapper.request import JobRequest
 # Which environment jobs get is up to the site (--export); these they need in any case.
 _VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LC_ALL", "PYTHONUTF8", "OMP_WAIT_POLICY")
 
-_BODY = r""" id=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
-date_format='+%a %b %e %H:%M:%S %Z %Y' node=${SLURMD_NODENAME:-$(hostname)} printf '# %s\n# Running on %s,
-Slurm job %s\n# Started at %s\n#\n' \ "$command" "$node" "$id" "$(date "$date_format")" cd -- "$folder" || {
-echo "the node cannot see $folder: it has to be on a disk that all nodes share"; exit 1; } SECONDS=0 # TERM
-(scancel, a time limit, a pre-emption) reaches the command too: it is given the time to save, and # the log
-its foot.
+_BODY = r"""
+id=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
+date_format='+%a %b %e %H:%M:%S %Z %Y'
+node=${SLURMD_NODENAME:-$(hostname)}
+printf '# %s\n# Running on %s, Slurm job %s\n# Started at %s\n#\n' \
+  "$command" "$node" "$id" "$(date "$date_format")"
+cd -- "$folder" || { echo "the node has no $folder: it has to be on a disk that all nodes share"; exit 1; }
+SECONDS=0
+# TERM (scancel, a time limit, a pre-emption) reaches the command too: it is given the time to save, and
+# the log its foot.
 trap : TERM
 bash -o pipefail -c "$command" < /dev/null
 code=$?

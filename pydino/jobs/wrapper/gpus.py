@@ -118,7 +118,7 @@ class GpuSlots:
         closed, mode = (path, "666") if os.path.exists(path) else (self.folder, "1777")
         return (
             f"; its owner, {_name_of(os.stat(closed).st_uid)}, or root can open it to all: chmod "
-            f"{mode} {closed} (do not set another TMPDIR: with locks of your own you would use GPUs that others have)"
+            f"{mode} {closed} (do not set another TMPDIR: GPUs with separate locks are lent twice)"
         )
 
 
