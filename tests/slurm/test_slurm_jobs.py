@@ -116,7 +116,7 @@ def test_array_with_logs_like_local_ones(folder, cluster, out_of_time):
         "x.JOB.ark",
         "JOBS",
         "two  words",
-        r"it\'s",
+        "it's",
     ]
     arguments += ["|", "cat", ">&2", "&&", "bash", "-c", "echo $OMP_NUM_THREADS threads; printf end"]
     done = call(folder, *arguments)
@@ -126,7 +126,7 @@ def test_array_with_logs_like_local_ones(folder, cluster, out_of_time):
     date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
     for number in (2, 3, 4):
         assert re.fullmatch(
-            rf"""# echo x.{number}.ark JOBS 'two  words' it\\'s \| cat >&2 && bash -c 'echo \$OMP_NUM_THREADS threads; printf end'
+            rf"""# echo x.{number}.ark JOBS 'two  words' 'it'"'"'s' \| cat >&2 && bash -c 'echo \$OMP_NUM_THREADS threads; printf end'
 # Running on 127.0.0.[23], Slurm job {job}_{number}
 # Started at {date}
 #
@@ -493,7 +493,7 @@ def test_what_slurm_cannot_take_is_said_or_mended_before(folder):
     assert call(folder, "a.log", "printf", "a\r\nb").returncode == 0
     assert b"a\r\nb\n# Accounting" in (folder / "a.log").read_bytes()
     (folder / "site.conf").write_text("command sbatch\ndefault num_threads=2\n")
-    assert call(folder, "--config", "site.conf", "b.log", "echo", "$OMP_NUM_THREADS").returncode == 0
+    assert call(folder, "--config", "site.conf", "b.log", "printenv", "OMP_NUM_THREADS").returncode == 0
     assert "\n2\n" in (folder / "b.log").read_text() and "threads=2\n" in (folder / "b.log").read_text()
     done = call(folder, "c.log", "true", PYDINO_SLURM_CONF="/nowhere/slurm.conf")
     assert done.returncode == 1 and "cannot read /nowhere/slurm.conf" in done.stderr
@@ -567,7 +567,7 @@ def test_preemption_with_requeue(folder, cluster):
 
 def test_the_switch(folder):
     script = (
-        f"set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log echo \\$SLURM_JOB_ID; "
+        f"set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log printenv SLURM_JOB_ID; "
         'echo "$cuda_cmd"'
     )
     done = call(folder, "-c", script, wrapper="bash", PYDINO_BACKEND="slurm")
@@ -584,3 +584,26 @@ def test_out_of_time(out_of_time):
         r"job 1 \(Slurm job \d+\): TIMEOUT: it needs more time: --time\n", errors
     )
     assert "DUE TO TIME LIMIT" in errors and "DUE TO TIME LIMIT" in (folder / "late.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["R&D", "A_(B)", "a;touch OOPS", "$(touch OOPS) it's 100%j"])
+def test_a_folder_of_any_name(folder, cluster, name):
+    work = folder / name
+    work.mkdir()
+    done = call(
+        work,
+        "JOB=1:2",
+        f"{work}/log/a.JOB.log",
+        "printf",
+        "%s|",
+        work,
+        "x.JOB",
+        "*",
+        "&&",
+        "pwd",
+        ">",
+        f"{work}/JOB",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"\n{work}|x.2|*\n# Accounting" in (work / "log/a.2.log").read_text()
+    assert (work / "2").read_text() == f"{work}\n" and not list(folder.rglob("OOPS*"))
