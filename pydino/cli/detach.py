@@ -45,7 +45,7 @@ def add_arguments(parser):
     parser.add_argument("--ngpu", type=int, default=0, help="for --chain (default: %(default)s)")
     # this is the controller
     parser.add_argument("--control", choices=["local", "slurm", "stage"], help=argparse.SUPPRESS)
-    # whether a run beside it may begin
+    # whether a run in the foreground may start
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("exp", metavar="EXP", help="the folder exp of the recipe")
     parser.add_argument(

@@ -47,7 +47,7 @@ def run(args):
     if not command:
         raise UserError("there is no command to start; pydino launch --help shows how")
     if args.processes < 1 or args.num_nodes < 1 or args.max_restarts < 0:
-        raise UserError("--processes and --num-nodes begin with 1, --max-restarts with 0")
+        raise UserError("--processes and --num-nodes are at least 1, --max-restarts at least 0")
     if args.meet:
         node = int(os.environ["SLURM_NODEID"])
         return launch_node(command, args.processes, args.num_nodes, node, args.meet, args.signal_file)

@@ -147,7 +147,7 @@ def test_a_chain_ends_where_a_stage_fails(work, cluster):
     ) and "gpu" not in cluster.show(two)
     assert "JobState=CANCELLED" in cluster.show(five)
     text = status(work)
-    assert "stage 2, Slurm job" in text and "ended with code 1" in text and "did not begin" in text
+    assert "stage 2, Slurm job" in text and "ended with code 1" in text and "did not start" in text
 
 
 def test_a_chain_of_which_a_stage_is_refused_is_taken_back(work, cluster):

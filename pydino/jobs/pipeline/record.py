@@ -193,7 +193,7 @@ def _left_behind(exp: Path) -> list[int]:
 
 def _is_running(exp: Path) -> str:
     described = "\n".join(describe_controller(exp)) or f"something holds {exp / _LOCK}"
-    return f"a detached pipeline is running in {_folder(exp)}; ./run.sh --status tells more:\n{described}"
+    return f"a detached pipeline is running in {_folder(exp)}; ./run.sh --status shows more:\n{described}"
 
 
 def _folder(exp: Path) -> Path:
