@@ -605,5 +605,5 @@ def test_a_folder_of_any_name(folder, cluster, name):
         f"{work}/JOB",
     )
     assert done.returncode == 0, done.stderr
-    assert f"\n{work}|x.2|*\n# Accounting" in (work / "log/a.2.log").read_text()
+    assert f"\n{work}|x.2|*|\n# Accounting" in (work / "log/a.2.log").read_text()
     assert (work / "2").read_text() == f"{work}\n" and not list(folder.rglob("OOPS*"))

@@ -231,6 +231,8 @@ def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -
             signal.signal(number, handler)
         code = process.wait()
     code = 128 - code if code < 0 else code
+    if code > 128 and job and not received:
+        time.sleep(2)  # Slurm signals all processes of a job in any order: our own signal may come last
     reason = fate(job) if received and job and kind != "local" else ""
     if received:
         _wait_for_group(process.pid, _LEAVE_SECONDS if leaves else _END_SECONDS)
