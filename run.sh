@@ -61,7 +61,7 @@ work_dir=${work_dir:-$corpus_dir}
 mkdir -p "$work_dir" 2>/dev/null || mistake "cannot make the folder $work_dir; give --work-dir a place where you may write"
 cd "$work_dir"
 [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # marks hold it: nothing is redone twice
-[ "$ngpu" != -1 ] || ngpu=$(gpus_at_hand)
+[ "$ngpu" != -1 ] || ngpu=$(pydino resources --cmd "$cuda_cmd" gpus)
 models=${models:-${recipe[models]}}
 tag=${tag:-${recipe[name]}}
 check_options

@@ -1,6 +1,7 @@
 """utils/run_local.sh as steps meet it."""
 
 import errno
+import json
 import os
 import re
 import signal
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pydino.base import UserError
-from pydino.jobs.gpus import GpuSlots, visible_gpus
-from pydino.jobs.log import ended_with
-from pydino.jobs.machine import available_memory, num_bytes, num_cores
+from pydino.jobs.machine import available_memory, num_bytes, num_cores, visible_gpus
+from pydino.jobs.wrapper.gpus import GpuSlots
+from pydino.jobs.wrapper.log import ended_with
 
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPER = ROOT / "utils/run_local.sh"
@@ -45,10 +46,10 @@ def test_log_has_the_head_and_the_foot_of_run_pl(folder):
     assert done.returncode == 0, done.stderr
     date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
     assert re.fullmatch(
-        rf"""# echo 'two words' x\\"y
+        rf"""# echo 'two words' 'x\\"y'
 # Started at {date}
 #
-two words x"y
+two words x\\"y
 # Accounting: time=\d+ threads=1
 # Ended \(code 0\) at {date}, elapsed time \d+ seconds
 """,
@@ -79,9 +80,82 @@ def test_single_failure_names_the_log_and_shows_its_last_20_lines(folder):
 
 
 def test_pipes_and_redirections_and_pipefail(folder):
-    assert call(folder, "a.log", "printf", r"b\\na\\n", "|", "sort", ">", "out").returncode == 0
+    assert call(folder, "a.log", "printf", r"b\na\n", "|", "sort", ">", "out").returncode == 0
     assert (folder / "out").read_text() == "a\nb\n"
     assert call(folder, "a.log", "false", "|", "true").returncode == 1  # Kaldi's wrappers let this pass
+
+
+AWKWARD = [
+    "R&D",
+    "A_(B)",
+    "a;touch OOPS",
+    "`touch OOPS`",
+    "$(touch OOPS)",
+    "$HOME",
+    "*",
+    "?.log",
+    "~",
+    "{a,b}",
+    "#c",
+    "!x",
+    "it's",
+    'say "a | b"',
+    "back\\slash",
+    "two\nlines",
+    "<unk>",
+    ">OOPS",
+    "2>OOPS",
+    "a|b",
+    "key=$HOME;x",
+    "100%",
+    "",
+    " ",
+    "ïß",
+]
+
+
+def test_words_reach_the_program_as_they_are(folder):
+    show = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    done = call(folder, "JOB=7:7", "a.JOB.log", sys.executable, "-c", show, *AWKWARD, "x.JOB", PYTHONUTF8="1")
+    assert done.returncode == 0, done.stderr
+    shown = next(line for line in (folder / "a.7.log").read_text().splitlines() if line.startswith("["))
+    assert json.loads(shown) == [*AWKWARD, "x.7"] and not list(folder.glob("OOPS*"))
+    assert "'>OOPS' is passed to the program as it is; to redirect, separate the operator" in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in AWKWARD if name.strip()])
+def test_a_folder_of_any_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    done = call(
+        folder, f"{folder}/log/a.log", "pwd", ">", f"{folder}/out of.{name}", "&&", "touch", f"{folder}/b"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / f"out of.{name}").read_text() == f"{folder}\n" and (folder / "b").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        (["echo", "a", ";", "echo", "b"], "a\nb\n"),
+        (["false", "||", "echo", "b"], "b\n"),
+        (["true", "&&", "echo", "b"], "b\n"),
+        (["(", "echo", "a", ";", "echo", "b", ")", "|", "sort", "-r"], "b\na\n"),
+        (["bash", "-c", "echo x >&2", "2>&1", "|", "tr", "x", "y"], "y\n"),
+        (["ls", "/nowhere", "2>/dev/null", "||", "echo", "quiet"], "quiet\n"),
+        (["echo", "a", ">", "out", ";", "echo", "b", ">>", "out", ";", "cat", "<", "out"], "a\nb\n"),
+        (["cat", "<<<", "a $b"], "a $b\n"),
+        (["ls", "/nowhere", "2>", "err", "||", "wc", "-l", "<", "err"], "1\n"),
+        (["X=a b$", "Y=", "bash", "-c", "echo [$X$Y]"], "[a b$]\n"),
+        (["echo", ";;", "&x", "|||"], ";; &x |||\n"),
+    ],
+)
+def test_words_that_are_operators(folder, words, text):
+    done = call(folder, "a.log", *words)
+    assert done.returncode == 0, done.stderr
+    log = (folder / "a.log").read_text()
+    assert log[log.index("\n#\n") + 3 : log.index("# Accounting")] == text
 
 
 def test_the_number_replaces_the_word_only(folder):
@@ -95,14 +169,14 @@ def test_the_number_replaces_the_word_only(folder):
         "out_JOB",
         "JOBS",
         "myJOB",
-        "$JOB_ID",
+        "$JOB_ID",  # not replaced, and not expanded
         f"ark:{folder}/a.JOB.ark",
         "scp with JOB",
         JOB_ID="id",
     )
     assert done.returncode == 0, done.stderr
     assert (
-        f"x.3.ark split4/3/feats out_3 JOBS myJOB id ark:{folder}/a.3.ark scp with 3\n"
+        f"x.3.ark split4/3/feats out_3 JOBS myJOB $JOB_ID ark:{folder}/a.3.ark scp with 3\n"
         in (folder / "log.3").read_text()
     )
 
@@ -500,7 +574,7 @@ def test_all_commands_of_a_job_are_let_end(folder):
 def impatient(settings, *arguments):
     """A command that is the wrapper with other delays than a person would wait for."""
     code = (
-        f"from pydino.jobs import local, parse_request; {settings}; "
+        f"from pydino.jobs import parse_request; from pydino.jobs.wrapper import local; {settings}; "
         f"local.run_local(parse_request({list(map(str, arguments))}))"
     )
     return [sys.executable, "-c", code]

@@ -4,16 +4,18 @@ read.
 
 import os
 import stat
+import subprocess
 
 import pytest
 
 from pydino.base import UserError
 from pydino.jobs import parse_request
-from pydino.jobs.attempt import Attempt, beside_log
-from pydino.jobs.slurm import _Submission
-from pydino.jobs.slurm_config import find_config, read_slurm_config
-from pydino.jobs.slurm_endings import MEANING
-from pydino.jobs.slurm_queries import FINAL, Ending, Slurm, Unreachable, compress, expand
+from pydino.jobs.slurm.backend import _Submission
+from pydino.jobs.slurm.config import find_config, read_slurm_config
+from pydino.jobs.slurm.endings import MEANING
+from pydino.jobs.slurm.scheduler import FINAL, Ending, Slurm, Unreachable, compress, expand
+from pydino.jobs.slurm.script import job_script
+from pydino.jobs.wrapper.attempt import Attempt, beside_log
 
 # The default of Kaldi's slurm.pl, as sites have copied it.
 KALDI = """\
@@ -221,7 +223,7 @@ def test_what_an_earlier_run_left_is_known_or_refused(programs, monkeypatch):
     assert Slurm().left_by(["12", "15"], "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
     programs(squeue=(1, "slurm_load_jobs error: Socket timed out on send/recv operation\n"))
     with pytest.raises(
-        UserError, match="Slurm job 12 15, of which nothing can be learnt here .*, then remove r.json"
+        UserError, match="Slurm job 12 15, whose state cannot be found out here .*, then remove r.json"
     ):
         Slurm().left_by(["12", "15"], "r.json")
 
@@ -275,3 +277,45 @@ def test_what_sbatch_answers(programs, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="cannot run sbatch .*backend=local"):
         Slurm().submit(["sbatch"])
+
+
+@pytest.mark.parametrize(
+    "name", ["R&D (a)", "a;touch OOPS", "it's $HOME", "two\nlines", "r\rn", "100%j", "JOBS x"]
+)
+def test_the_script_of_a_job_quotes_every_word_and_folder(tmp_path, monkeypatch, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYDINO_NOTE", f"$(touch OOPS) {name}")
+    words = [
+        "JOB=1:2",
+        f"{folder}/a.JOB.log",
+        "printf",
+        "%s|",
+        name,
+        "*",
+        "x.JOB",
+        "$PYDINO_NOTE",
+        "&&",
+        "pwd",
+    ]
+    request = parse_request(words)
+    script = job_script(request, [1, 2], ["sbatch", f"--output={name}"])
+    assert "\r" not in script
+    environment = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    log = tmp_path.with_suffix(".log")
+    with open(log, "ab") as stream:
+        subprocess.run(["bash", "-c", script], cwd="/", env=environment, stdout=stream, check=True)
+    shown = f"\n#\n{name}|*|x.2|$PYDINO_NOTE|{folder}\n# Acc"
+    assert shown.encode() in log.read_bytes(), log.read_bytes()
+    assert os.listdir() == [] and sorted(os.listdir(tmp_path)) == [name]
+
+
+@pytest.mark.parametrize("name", ["R&D (a)", "it's $HOME", "100%j %%"])
+def test_the_log_of_a_job_may_lie_in_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    request = parse_request(["JOB=1:2", f"{tmp_path}/{name}/a.JOB.log", "true"])
+    command = _Submission(request, "run_slurm.sh", read_slurm_config(None), Attempt(request))._sbatch([1, 2])
+    (output,) = [word for word in command if word.startswith("--output=")]
+    read_back = output.removeprefix("--output=").replace("%%", "\0").replace("%a", "2").replace("\0", "%")
+    assert read_back == f"{tmp_path}/{name}/a.2.log"

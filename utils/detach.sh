@@ -18,7 +18,7 @@ detach_pipeline() {
   exec pydino detach "${options[@]}" "$work_dir/exp" -- "$program" "${called_with[@]}"
 }
 
-# End where a detached pipeline is at work in this folder, unless it is the one that called.
+# Exit where a detached pipeline is running in this folder, unless it is the one that called.
 refuse_beside_detached() {
   [ -e exp/run.json ] && [ "${PYDINO_DETACHED:-}" != "$PWD/exp" ] || return 0
   pydino detach --check exp || exit 1

@@ -82,12 +82,6 @@ noises() {
   [ -z "$rirs_root" ] || echo rirs
 }
 
-# Print how many GPUs to use where the user does not say: those of this machine, or one of a cluster that has some.
-gpus_at_hand() {
-  if [ "${backend:-local}" = slurm ]; then sinfo -h -o %G 2>/dev/null | grep gpu | head -n 1 | wc -l || true
-  else python3 -c 'from pydino.jobs.gpus import visible_gpus; print(len(visible_gpus()))'; fi
-}
-
 mistake() { echo "run.sh: $*" >&2; exit 1; }
 
 check_number() {
@@ -100,7 +94,7 @@ check_options() {
   for name in stage stop_stage nj ngpu num_nodes; do check_number "${name//_/-}" "${!name}"; done
   [ "$nj" -gt 0 ] || mistake "--nj needs one job or more"
   [ "$num_nodes" -gt 0 ] || mistake "--num-nodes needs one machine or more"
-  if [ "$num_nodes" -gt 1 ] && [[ ${cuda_cmd%% *} == *run_local.sh || ${cuda_cmd%% *} == *run.pl ]]; then
+  if [ "$num_nodes" -gt 1 ] && [ "$(pydino resources --cmd "$cuda_cmd" local)" = true ]; then
     mistake "--num-nodes $num_nodes is for a scheduler that has several machines: choose the back-end slurm in cmd.sh, or leave it away"
   fi
   [ "$stage" -le "$stop_stage" ] || mistake "--stage $stage comes after --stop-stage $stop_stage: there is nothing to run"

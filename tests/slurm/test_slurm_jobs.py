@@ -116,7 +116,7 @@ def test_array_with_logs_like_local_ones(folder, cluster, out_of_time):
         "x.JOB.ark",
         "JOBS",
         "two  words",
-        r"it\'s",
+        "it's",
     ]
     arguments += ["|", "cat", ">&2", "&&", "bash", "-c", "echo $OMP_NUM_THREADS threads; printf end"]
     done = call(folder, *arguments)
@@ -126,7 +126,7 @@ def test_array_with_logs_like_local_ones(folder, cluster, out_of_time):
     date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
     for number in (2, 3, 4):
         assert re.fullmatch(
-            rf"""# echo x.{number}.ark JOBS 'two  words' it\\'s \| cat >&2 && bash -c 'echo \$OMP_NUM_THREADS threads; printf end'
+            rf"""# echo x.{number}.ark JOBS 'two  words' 'it'"'"'s' \| cat >&2 && bash -c 'echo \$OMP_NUM_THREADS threads; printf end'
 # Running on 127.0.0.[23], Slurm job {job}_{number}
 # Started at {date}
 #
@@ -253,7 +253,7 @@ def test_what_sbatch_refuses_is_told_with_the_place_to_mend_it(folder, cluster):
     (folder / "site.conf").write_text("command sbatch --partition=nowhere\n")
     done = call(folder, "--config", "site.conf", "a.log", "true")
     assert (
-        done.returncode == 1 and "invalid partition" in done.stderr and "are told in site.conf" in done.stderr
+        done.returncode == 1 and "invalid partition" in done.stderr and "are set in site.conf" in done.stderr
     )
     assert "Traceback" not in done.stderr and not (folder / "a.jobs.json").exists()
     done = call(folder, "--gpu", "3", "a.log", "true")
@@ -305,7 +305,7 @@ def test_jobs_of_a_dead_shell_that_are_of_other_inputs_are_cancelled(folder, clu
     process.kill()
     job = number_of(process.communicate()[1])[0]
     local = call(folder, *ARRAY, wrapper=ROOT / "utils/run_local.sh", PYDINO_MADE_FROM="old")
-    assert local.returncode == 1 and f"Slurm job {job} of an earlier run is at this" in local.stderr
+    assert local.returncode == 1 and f"Slurm job {job} of an earlier run is doing the same" in local.stderr
     again = begin(folder, *ARRAY, until="begun.*", count=4, PYDINO_MADE_FROM="new")
     assert "JobState=CANCELLED" in cluster.show(job) and "JobState=RUNNING" not in cluster.show(job)
     (folder / "go").touch()
@@ -349,7 +349,7 @@ def test_a_submission_whose_wrapper_was_killed_keeps_others_away_until_it_is_ans
     assert (
         done.returncode == 1
         and f"process {process.pid} on " in done.stderr
-        and "is at the jobs of a.JOB.log" in done.stderr
+        and "is running the jobs of a.JOB.log" in done.stderr
     )
     cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
     process = begin(folder, *ARRAY, count=2)
@@ -451,7 +451,7 @@ def test_pending_tasks_that_somebody_cancels(folder, cluster):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert (
-        f"job 2 (Slurm job {job}_2): GONE: it left the queue before it began" in errors
+        f"job 2 (Slurm job {job}_2): GONE: it left the queue before it started" in errors
         and "there is no a.2.log" in errors
     )
     assert "failed jobs: 2\n" in errors and "again" not in errors
@@ -482,7 +482,7 @@ def test_jobs_that_can_never_start_are_replaced_when_the_configuration_is_mended
     done = call(folder, "--config", "site.conf", "JOB=1:2", "a.JOB.log", "true")
     assert (
         done.returncode == 0
-        and f"cancelling Slurm job {job}, which waits, and was asked for otherwise than site.conf"
+        and f"cancelling Slurm job {job}, which waits and was submitted with other options than site.conf"
         in done.stderr
     )
 
@@ -493,7 +493,7 @@ def test_what_slurm_cannot_take_is_said_or_mended_before(folder):
     assert call(folder, "a.log", "printf", "a\r\nb").returncode == 0
     assert b"a\r\nb\n# Accounting" in (folder / "a.log").read_bytes()
     (folder / "site.conf").write_text("command sbatch\ndefault num_threads=2\n")
-    assert call(folder, "--config", "site.conf", "b.log", "echo", "$OMP_NUM_THREADS").returncode == 0
+    assert call(folder, "--config", "site.conf", "b.log", "printenv", "OMP_NUM_THREADS").returncode == 0
     assert "\n2\n" in (folder / "b.log").read_text() and "threads=2\n" in (folder / "b.log").read_text()
     done = call(folder, "c.log", "true", PYDINO_SLURM_CONF="/nowhere/slurm.conf")
     assert done.returncode == 1 and "cannot read /nowhere/slurm.conf" in done.stderr
@@ -567,7 +567,7 @@ def test_preemption_with_requeue(folder, cluster):
 
 def test_the_switch(folder):
     script = (
-        f"set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log echo \\$SLURM_JOB_ID; "
+        f"set -e; . {ROOT}/path.sh; . {ROOT}/cmd.sh; $train_cmd JOB=1:2 a.JOB.log printenv SLURM_JOB_ID; "
         'echo "$cuda_cmd"'
     )
     done = call(folder, "-c", script, wrapper="bash", PYDINO_BACKEND="slurm")
@@ -584,3 +584,26 @@ def test_out_of_time(out_of_time):
         r"job 1 \(Slurm job \d+\): TIMEOUT: it needs more time: --time\n", errors
     )
     assert "DUE TO TIME LIMIT" in errors and "DUE TO TIME LIMIT" in (folder / "late.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["R&D", "A_(B)", "a;touch OOPS", "$(touch OOPS) it's 100%j"])
+def test_a_folder_of_any_name(folder, cluster, name):
+    work = folder / name
+    work.mkdir()
+    done = call(
+        work,
+        "JOB=1:2",
+        f"{work}/log/a.JOB.log",
+        "printf",
+        "%s|",
+        work,
+        "x.JOB",
+        "*",
+        "&&",
+        "pwd",
+        ">",
+        f"{work}/JOB",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"\n{work}|x.2|*|\n# Accounting" in (work / "log/a.2.log").read_text()
+    assert (work / "2").read_text() == f"{work}\n" and not list(folder.rglob("OOPS*"))

@@ -1,12 +1,13 @@
-"""The script of a Slurm job: every task's command, between a head and a foot like those of a local log."""
+"""The script of a Slurm job: the command of every task, between a head and a foot like those of a local
+log.
+"""
 
 import os
 import shlex
 
-from .options import JobRequest
+from ..wrapper.request import JobRequest
 
-# Which environment the jobs get is the site's affair (--export); these they need to be what they are here,
-# whatever it is.
+# Which environment jobs get is up to the site (--export); these they need in any case.
 _VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LC_ALL", "PYTHONUTF8", "OMP_WAIT_POLICY")
 
 _BODY = r"""
@@ -15,7 +16,7 @@ date_format='+%a %b %e %H:%M:%S %Z %Y'
 node=${SLURMD_NODENAME:-$(hostname)}
 printf '# %s\n# Running on %s, Slurm job %s\n# Started at %s\n#\n' \
   "$command" "$node" "$id" "$(date "$date_format")"
-cd "$folder" || { echo "the node cannot see $folder: it has to be on a disk that all nodes share"; exit 1; }
+cd -- "$folder" || { echo "the node has no $folder: it has to be on a disk that all nodes share"; exit 1; }
 SECONDS=0
 # TERM (scancel, a time limit, a pre-emption) reaches the command too: it is given the time to save, and
 # the log its foot.
@@ -31,9 +32,9 @@ exit "$code"
 
 
 def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str]) -> str:
-    """Return the text of a script that does the task that ``SLURM_ARRAY_TASK_ID`` names, or the only one.
+    """Return the text of a script that runs the task that ``SLURM_ARRAY_TASK_ID`` names, or the only one.
 
-    The commands stand there as they would run here, one a line, so that nothing is substituted on the node.
+    The commands are written out, one a task, so that nothing is substituted on the node.
     """
     tasks = [f"{number}) command={_quote(request.command_of(number))} ;;\n" for number in numbers]
     return "".join(
@@ -52,15 +53,15 @@ def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str
 
 
 def exports() -> str:
-    """Return the lines that give a job those variables of here that it needs."""
-    variables = [
-        name
-        for name in os.environ
-        if name in _VARIABLES or name.startswith("PYDINO_") and name != "PYDINO_MADE_FROM"
-    ]
-    return "".join(f"export {name}={_quote(os.environ[name])}\n" for name in sorted(variables))
+    """Return the lines that give a job the variables of this environment that it needs."""
+    names = [name for name in os.environ if name in _VARIABLES or name.startswith("PYDINO_")]
+    return "".join(
+        f"export {name}={_quote(os.environ[name])}\n" for name in sorted(names) if name != "PYDINO_MADE_FROM"
+    )
 
 
 def _quote(text: str) -> str:
-    """sbatch takes a carriage return anywhere in a script for a line break of DOS, and refuses it."""
+    """Quote for bash; sbatch takes a carriage return anywhere in a script for a DOS line end, and refuses
+    it.
+    """
     return shlex.quote(text).replace("\r", "'$'\\r''")
