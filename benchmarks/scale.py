@@ -3,7 +3,7 @@
     python3 benchmarks/scale.py [--processes "1 2"] [--config YAML] [--set KEY=VALUE] [--ngpu true] [--json
     FILE]
 
-Each run is the real command, `pydino train-dino` under torchrun, on random data that is made here; on a CPU
+Each run is the real command, `pydino train` under torchrun, on random data that is made here; on a CPU
 the processes have one thread each and talk through gloo, with --ngpu true each has a GPU. The global batch is
 the same in all runs (strong scaling), so that all do the same work. Runs with different numbers of processes
 alternate; what counts is the median over the lines of the log but the first of each run. Efficiency is the
@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from made_data import make_augmentation_data, make_training_dir  # noqa: E402
 from report import ROOT, finish, machine, show  # noqa: E402
 
-from pydino.base import config_to_dict, dump_config, load_config  # noqa: E402
+from pydino.base import config_to_dict, dump_config  # noqa: E402
 from pydino.cli import boolean  # noqa: E402
-from pydino.train import DinoConfig  # noqa: E402
+from pydino.train import load_training_config  # noqa: E402
 
 INTERVALS, ROUNDS, UTTERANCES = 4, 2, 512
 
@@ -43,10 +43,10 @@ def train(config: Path, data: Path, exp: Path, processes: int, gpus: bool) -> li
         "-m",
         "pydino",
     ]
-    options = ["--ngpu", str(processes)] if gpus else ["--threads", "1"]
+    options = ["--ngpu", str(processes)] if gpus else ["--num-threads", str(processes)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "train-dino", "--config", str(config), *options, str(data), str(exp)],
+        [*command, "train", "--config", str(config), *options, str(data), str(exp)],
         env=environment,
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def main():
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     numbers = sorted({int(number) for number in args.processes.split()})
-    config = load_config(DinoConfig, args.config, args.set)
+    _, config = load_training_config(args.config, args.set)
     steps = INTERVALS * args.steps
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

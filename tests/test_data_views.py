@@ -1,8 +1,6 @@
-"""Which utterances a step sees, which crops of them, and that neither processes, passes, workers nor restarts
+"""Which utterances a step sees, which crops of them, and that neither processes, micro-batches, workers nor restarts
 change it.
 """
-
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import torch
 
 from pydino.base import UserError
 from pydino.data import (
-    AugmentConfig,
     Batch,
     CropConfig,
     EpochSampler,
@@ -18,6 +15,7 @@ from pydino.data import (
     ViewMaker,
     ViewSampler,
     batches,
+    view_groups,
 )
 from pydino.data.crops import CropPlacer
 from pydino.data.training_set import Crops
@@ -33,8 +31,8 @@ class Spoken:
     def __len__(self):
         return len(HASHES)
 
-    def collect(self, indices, starts, sizes):
-        return SimpleNamespace(values=torch.from_numpy(np.column_stack([indices, starts])), sizes=sizes)
+    def collect(self, indices, starts, sizes, factors=None):
+        return Crops(torch.from_numpy(np.column_stack([indices, starts])), sizes)
 
 
 def sampler(rank=0, world_size=1, accumulation=1, kind="shuffled"):
@@ -42,6 +40,7 @@ def sampler(rank=0, world_size=1, accumulation=1, kind="shuffled"):
     return ViewSampler(
         Spoken(),
         crops,
+        view_groups(crops),
         EpochSampler(HASHES, 8, 3, kind),
         0.01,
         3,
@@ -51,8 +50,8 @@ def sampler(rank=0, world_size=1, accumulation=1, kind="shuffled"):
     )
 
 
-def rows(passes):
-    return [tuple(row) for batch in passes for row in batch.content.values.tolist()]
+def rows(micro_batches):
+    return [tuple(row) for batch in micro_batches for row in batch.content.values.tolist()]
 
 
 def test_an_epoch_visits_every_utterance_once_in_an_order_of_its_own():
@@ -67,13 +66,13 @@ def test_an_epoch_visits_every_utterance_once_in_an_order_of_its_own():
 
 
 @pytest.mark.parametrize("world_size, accumulation", [(2, 1), (1, 2), (2, 2), (4, 1)])
-def test_processes_and_passes_share_a_step_without_changing_it(world_size, accumulation):
+def test_processes_and_micro_batches_share_a_step_without_changing_it(world_size, accumulation):
     shares = [sampler(rank, world_size, accumulation) for rank in range(world_size)]
     for step in (0, 9):
-        passes = [share[step] for share in shares]
-        assert all(len(share) == accumulation for share in passes)
+        shared = [share[step] for share in shares]
+        assert all(len(share) == accumulation for share in shared)
         in_order = [
-            row for number in range(accumulation) for share in passes for row in rows([share[number]])
+            row for number in range(accumulation) for share in shared for row in rows([share[number]])
         ]
         assert in_order == rows(sampler()[step])
 
@@ -81,8 +80,8 @@ def test_processes_and_passes_share_a_step_without_changing_it(world_size, accum
 @pytest.mark.parametrize("workers", [0, 2])
 def test_reading_ahead_changes_nothing(workers):
     read = list(batches(sampler(), 5, 12, workers))
-    assert [passes[0].step for passes in read] == list(range(5, 12))
-    assert [rows(passes) for passes in read] == [rows(sampler()[step]) for step in range(5, 12)]
+    assert [micro_batches[0].step for micro_batches in read] == list(range(5, 12))
+    assert [rows(micro_batches) for micro_batches in read] == [rows(sampler()[step]) for step in range(5, 12)]
 
 
 def test_an_error_of_a_reader_reaches_the_step():
@@ -101,8 +100,8 @@ def test_drawn_with_replacement_an_epoch_misses_some_and_no_visit_is_like_anothe
     assert rows(sampler(kind="with_replacement")[7]) == rows(sampler(kind="with_replacement")[7])
 
 
-def test_what_cannot_be_shared_out_is_refused():
-    with pytest.raises(UserError, match="cannot be shared out among 3 processes"):
+def test_what_cannot_be_divided_is_refused():
+    with pytest.raises(UserError, match="cannot be divided among 3 processes"):
         sampler(world_size=3)
     with pytest.raises(UserError, match="batch_size is 30 but there are only 29"):
         EpochSampler(HASHES, 30, 0)
@@ -112,7 +111,7 @@ def placed(lengths, **options):
     crops = CropConfig(
         num_global=2, num_local=3, global_seconds=[0.4, 0.4], local_seconds=[0.2, 0.2], **options
     )
-    place, count = CropPlacer(crops, 0.01, 5), 2000
+    place, count = CropPlacer(crops, view_groups(crops), 0.01, 5), 2000
     lengths = np.resize(lengths, count)
     sizes = place.sizes(0)
     assert sizes.tolist() == [40, 40, 20, 20, 20]
@@ -167,7 +166,7 @@ def test_impossible_crops_are_refused(options, complaint):
 
 
 def test_views_are_the_same_whatever_the_precision_of_the_network():
-    """Where KoLeo wants the embeddings of several passes first, views are made among the computations in 16
+    """Where KoLeo wants the embeddings of several micro-batches first, views are made among the computations in 16
     bits.
     """
     crops, sizes = CropConfig(num_local=1), np.array([30, 30, 20])
@@ -175,9 +174,7 @@ def test_views_are_the_same_whatever_the_precision_of_the_network():
         np.random.default_rng(0).normal(10, 2, (8 * sizes.sum(), 12)).astype(np.float32)
     )
     batch = Batch(0, np.zeros(8, dtype=np.int64), HASHES[:8], Crops(values, sizes), 0.0)
-    views = ViewMaker(
-        crops, (AugmentConfig(), AugmentConfig()), NormalisationConfig(kind="mean"), 12, 0.01, 0, "cpu"
-    )
+    views = ViewMaker(view_groups(crops), NormalisationConfig(kind="mean"), 12, 0.01, 0, "cpu")
     with torch.autocast("cpu", torch.bfloat16):
-        among = views(batch)
-    assert all(torch.equal(a, b) for a, b in zip(among, views(batch), strict=True))
+        among = views(batch).tensors
+    assert all(torch.equal(a, b) for a, b in zip(among, views(batch).tensors, strict=True))

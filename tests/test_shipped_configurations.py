@@ -8,7 +8,7 @@ import pytest
 
 from pydino.base import load_config
 from pydino.models import DinoHead, build_encoder
-from pydino.train import DinoConfig
+from pydino.train.methods.dino import DinoConfig
 
 EGS = Path(__file__).parent.parent / "egs"
 PATHS = sorted(EGS.glob("*/conf/dino*.yaml"))

@@ -17,6 +17,7 @@ from pydino.kaldi import write_table
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {
+    "method": "dino",
     "epochs": 2,
     "batch_size": 8,
     "on_collapse": "warn",
@@ -83,10 +84,10 @@ def train(data, exp, config, *options):
     dump_config(config, exp.parent / f"{exp.name}.yaml")
     return main(
         [
-            "train-dino",
+            "train",
             "--config",
             str(exp.parent / f"{exp.name}.yaml"),
-            "--threads",
+            "--num-threads",
             "1",
             *options,
             str(data),

@@ -26,10 +26,10 @@ from pydino.backend import cosine_features, equal_error_rate, knn_accuracy, scor
 from pydino.base import UserError, log, nearest, read_yaml, warn
 from pydino.cli import boolean
 from pydino.cli._embeddings import read_grouping
-from pydino.cli._training import is_at_work
 from pydino.infer import Model, StoredFeatures, load
 from pydino.infer.model_folder import WEIGHTS
 from pydino.kaldi.trials import PairTable, read_trials
+from pydino.train.exp_dir import is_at_work
 from pydino.train.recorder import open_curves
 
 ROLES = ("teacher", "student", "model")  # model: of a supervised run
@@ -78,7 +78,7 @@ def run(args):
     torch.set_num_threads(args.threads)
     exp = Path(args.exp)
     if not exp.is_dir():
-        raise UserError(f"no such folder {exp}; it is made by steps/train_dino.sh, a moment after it starts")
+        raise UserError(f"no such folder {exp}; it is made by steps/train.sh, a moment after it starts")
     probe = Probe(args.data, args.trials, args.labels, args.device)
     journal = Journal(exp)
     found, idle = 0, False

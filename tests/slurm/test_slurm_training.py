@@ -50,7 +50,7 @@ def site(tmp_path, cluster, monkeypatch):
 def start(data, exp, *options, config=CONFIG, cmd="run_slurm.sh"):
     dump_config(config, exp.with_suffix(".yaml"))
     command = [
-        ROOT / "steps/train_dino.sh",
+        ROOT / "steps/train.sh",
         "--cmd",
         cmd,
         "--num-threads",
