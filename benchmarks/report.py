@@ -1,15 +1,18 @@
-"""What the benchmarks share: on what they ran, and how figures are shown."""
+"""What the benchmarks share: the machine they ran on, and how figures are shown."""
 
 import os
 import platform
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
 
-from pydino.base import write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pydino.base import write_json  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,6 +22,7 @@ def machine() -> dict:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
+    commit = commit or "unknown (no git repository)"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": processor(),
@@ -74,7 +78,50 @@ def _text(value) -> str:
 
 
 def finish(figures: dict, path: str | None) -> None:
-    """Say on what the figures were measured, and write them."""
+    """Print the machine that the figures were measured on, and write them."""
     print("\n" + "; ".join(f"{name} {value}" for name, value in figures["machine"].items()))
     if path:
         write_json(path, figures)
+
+
+def header(device: str, command: str) -> str:
+    """Return the head of a results file in Markdown: device, versions, commit, command.
+
+    Raises:
+        SystemExit: no GPU for "cuda".
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit(
+            "benchmarks: PyTorch finds no GPU. Is there one (nvidia-smi), and is this PyTorch built for CUDA "
+            "(PYDINO_TORCH=cuda bash utils/setup.sh)? Without a GPU, --device cpu rehearses at reduced size"
+        )
+    lines = {"date": time.strftime("%Y-%m-%d %H:%M %Z")}
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        lines |= {
+            "GPU": f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability "
+            f"{properties.major}.{properties.minor}",
+            "driver": driver(),
+            "CUDA, cuDNN": f"{torch.version.cuda}, {torch.backends.cudnn.version()}",
+        }
+    else:
+        lines["GPU"] = (
+            "none: a rehearsal at reduced size, whose figures say nothing of a GPU; what is skipped is named"
+        )
+    lines |= {name: str(value) for name, value in machine().items() if name not in ("gpu", "threads")}
+    lines["command"] = f"`{command}`"
+    rows = "".join(f"| {name} | {value} |\n" for name, value in lines.items())
+    return f"# {torch.cuda.get_device_name() if device == 'cuda' else 'cpu'}\n\n| | |\n|---|---|\n{rows}"
+
+
+def driver() -> str:
+    """Return the version of NVIDIA's driver."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown (no nvidia-smi)"
+
+
+if __name__ == "__main__":
+    print(header(*sys.argv[1:]), end="")

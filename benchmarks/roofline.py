@@ -101,7 +101,7 @@ def ceilings(device: torch.device) -> tuple[float, float, float]:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

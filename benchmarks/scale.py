@@ -11,50 +11,26 @@ speed over that of one process, by the number of processes.
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from made_data import make_augmentation_data, make_training_dir  # noqa: E402
 from report import ROOT, finish, machine, show  # noqa: E402
+from runs import Prepared, command, log_of, prepare, set_steps, train  # noqa: E402
 
-from pydino.base import config_to_dict, dump_config  # noqa: E402
 from pydino.cli import boolean  # noqa: E402
-from pydino.train import load_training_config  # noqa: E402
 
-INTERVALS, ROUNDS, UTTERANCES = 4, 2, 512
+INTERVALS, ROUNDS = 4, 2
 
 
-def train(config: Path, data: Path, exp: Path, processes: int, gpus: bool) -> list[float]:
+def speeds_of(run: Prepared, exp: Path, processes: int, gpus: bool) -> list[float]:
     """Return utterances per second of each interval of a run but the first."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        "-m",
-        "pydino",
-    ]
     options = ["--ngpu", str(processes)] if gpus else ["--num-threads", str(processes)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "train", "--config", str(config), *options, str(data), str(exp)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        sys.exit(f"training with {processes} processes failed:\n{done.stdout}{done.stderr}")
-    lines = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()]
-    return [line["utterances_per_second"] for line in lines[1:]]
+    train(command(run, exp, *options, processes=processes))
+    return [line["utterances_per_second"] for line in log_of(exp)[1:]]
 
 
 def main():
@@ -77,29 +53,15 @@ def main():
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     numbers = sorted({int(number) for number in args.processes.split()})
-    _, config = load_training_config(args.config, args.set)
-    steps = INTERVALS * args.steps
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        utterances = max(UTTERANCES, config.batch_size)
-        data = make_training_dir(folder / "data", utterances, 8.0, "wav" if config.input == "audio" else "")
-        config.augmentation_data = make_augmentation_data(
-            folder / "augmentation_data", config.augmentation_data
-        )
-        config.epochs, config.log_steps, config.checkpoint_steps = (
-            steps * config.batch_size / utterances,
-            args.steps,
-            10**9,
-        )
-        config.snapshot_epochs = config.average_snapshots = 0
-        config.on_collapse = "warn"
-        dump_config(config_to_dict(config), folder / "config.yaml")
+        run = prepare(args.config, folder, args.set)
+        config = run.config
+        set_steps(run, INTERVALS * args.steps, args.steps)
         speeds: dict[int, list[float]] = {number: [] for number in numbers}
         for turn in range(ROUNDS):
             for number in numbers:
-                speeds[number] += train(
-                    folder / "config.yaml", data, folder / f"exp{turn}-{number}", number, args.ngpu
-                )
+                speeds[number] += speeds_of(run, folder / f"exp{turn}-{number}", number, args.ngpu)
     medians = {number: statistics.median(values) for number, values in speeds.items()}
     base = medians[numbers[0]] / numbers[0]
     rows = [

@@ -1,15 +1,16 @@
-"""Speed of a training step: this project against the naive step (benchmarks/naive.py), in the same run on the
-same steps.
+"""Speed of a training step: this project beside the naive step (benchmarks/naive.py), in one run on the same
+steps.
 
-    python3 benchmarks/train_step.py [--config YAML] [--data DIR] [--steps N] [--ngpu 0|1] [--roofline true]
-    [--json FILE]
+    python3 benchmarks/train_step.py [--config YAML] [--data DIR] [--steps N] [--ngpu 0|1] [--naive false]
+    [--roofline true] [--json FILE]
 
-Blocks of steps alternate between the two, so that a busy machine hurts both alike; what counts are medians
-over blocks, and the ratio is the median of the blocks' ratios. The clock of a block runs from before anything
-is read until the device is done; on a GPU it starts after some steps, when the readers are up. Then some of
-our steps are taken apart: milliseconds of each part, on a GPU by events.
+Blocks of steps alternate between the two, so that other work on the machine affects both alike; speeds are
+medians over blocks, and the ratio is the median of the blocks' ratios. A block is timed from before its first
+batch is read until the device is idle; on a GPU after some steps of warm-up. Then some of
+our steps are timed part by part, in milliseconds, on a GPU by events. With --naive false ours is measured
+alone, in fewer blocks.
 
-Without --data it makes random data itself, in a temporary folder. Without --config: on a CPU the
+Without --data it makes random data itself, in a temporary folder or in --made. Without --config: on a CPU the
 configuration of egs/mini, on a GPU every egs/*/conf/dino*.yaml.
 """
 
@@ -24,15 +25,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
-from made_data import make_augmentation_data, make_training_dir  # noqa: E402
 from naive import NaiveDino, NaiveLoader, NaiveViews, Recordings, StoredFeatures  # noqa: E402
 from report import ROOT, finish, machine, show  # noqa: E402
 from roofline import roofline  # noqa: E402
+from runs import prepare, shipped  # noqa: E402
 
 from pydino.cli import boolean  # noqa: E402
 from pydino.data import AugmentationData, batches  # noqa: E402
 from pydino.infer import read_front_end  # noqa: E402
-from pydino.train import DistributedContext, Setup, load_training_config  # noqa: E402
+from pydino.train import DistributedContext, Setup  # noqa: E402
 from pydino.train.loop import make_optimiser, parameters_of, update  # noqa: E402
 from pydino.train.methods.dino import Dino  # noqa: E402
 from pydino.train.pipeline import open_pipeline  # noqa: E402
@@ -40,8 +41,7 @@ from pydino.train.schedules import learning_rate  # noqa: E402
 
 SEED = 0
 MINI = ROOT / "egs/mini/conf/dino-koleo.yaml"
-BLOCKS = 6
-UTTERANCES = 512
+BLOCKS, BLOCKS_ALONE = 6, 3
 WORKERS = 10  # of the naive step, as in the public code, but not more than cores
 PARTS = ("views", "teacher forward", "student forward", "loss", "backward", "update", "teacher update")
 
@@ -124,7 +124,7 @@ class Naive:
 
 
 def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device) -> float:
-    """Return how long the steps ``first`` to ``last`` - 1 take; ``uncounted`` more go before them."""
+    """Return the seconds of the steps ``first`` to ``last`` - 1, after ``uncounted`` steps of warm-up."""
     began = time.perf_counter()
     for number, _ in enumerate(side(first - uncounted, last), 1):
         if number == uncounted:
@@ -135,19 +135,22 @@ def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def compare(ours: Ours, naive: Naive, steps: int, uncounted: int) -> dict:
-    """Return utterances per second of both sides and the ratio, from alternating blocks of the same steps."""
-    device, size = ours.distributed.device, max(1, steps // BLOCKS)
-    times = {"ours": [], "naive": []}
-    for block in range(BLOCKS + 1):
+def compare(ours: Ours, naive: Naive | None, steps: int, uncounted: int) -> dict:
+    """Return utterances per second and, beside ``naive``, of both and their ratio, from alternating blocks of
+    the same steps.
+    """
+    device, blocks = ours.distributed.device, BLOCKS if naive else BLOCKS_ALONE
+    size = max(1, steps // blocks)
+    sides = {"ours": ours, "naive": naive} if naive else {"ours": ours}
+    times = {name: [] for name in sides}
+    for block in range(blocks + 1):
         first = uncounted + block * size
-        sides = {"ours": ours, "naive": naive} if block % 2 else {"naive": naive, "ours": ours}
-        for name, side in sides.items():
+        for name, side in list(sides.items())[:: 1 if block % 2 else -1]:
             took = seconds_of(side, first, first + size, uncounted, device)
             if block:  # the first warms up
                 times[name].append(took)
@@ -155,14 +158,12 @@ def compare(ours: Ours, naive: Naive, steps: int, uncounted: int) -> dict:
         name: statistics.median(ours.config.batch_size * size / took for took in taken)
         for name, taken in times.items()
     }
-    ratios = [slow / fast for fast, slow in zip(times["ours"], times["naive"], strict=True)]
-    return {
-        "ours_utterances_per_second": speed["ours"],
-        "naive_utterances_per_second": speed["naive"],
-        "ratio": statistics.median(ratios),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "steps": size * BLOCKS,
-    }
+    figures = {f"{name}_utterances_per_second": value for name, value in speed.items()}
+    figures |= {"steps": size * blocks, "blocks": blocks}
+    if naive:
+        ratios = [slow / fast for fast, slow in zip(times["ours"], times["naive"], strict=True)]
+        figures |= {"ratio": statistics.median(ratios), "ratios": [round(ratio, 3) for ratio in ratios]}
+    return figures
 
 
 class Stopwatch:
@@ -172,7 +173,7 @@ class Stopwatch:
         self._device, self._marks = device, []
 
     def mark(self, name: str) -> None:
-        """Say that ``name`` has been going on since the last mark."""
+        """Attribute the time since the last mark to ``name``."""
         if self._device.type == "cuda":
             now = torch.cuda.Event(enable_timing=True)
             now.record()
@@ -181,7 +182,7 @@ class Stopwatch:
         self._marks.append((name, now))
 
     def milliseconds(self) -> dict[str, float]:
-        """Return the time of each part since the first mark, and start over."""
+        """Return the time of each part since the first mark, and reset."""
         wait(self._device)
         parts: dict[str, float] = {}
         for (_, before), (name, now) in zip(self._marks, self._marks[1:], strict=False):
@@ -234,24 +235,11 @@ def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:
 
 def measure(path: Path, args, folder: Path) -> dict:
     """Return the figures of one configuration."""
-    _, config = load_training_config(path, args.set)
-    if args.data:
-        data = Path(args.data)
-    else:
-        seconds = 4.4 if config.longest_seconds < 4 else 8.0  # as in egs/mini, and as in VoxCeleb
-        audio = "wav" if config.input == "audio" else ""
-        data = folder / f"{config.input}-{seconds:g}"
-        data = (
-            data / "train"
-            if data.exists()
-            else make_training_dir(data, max(UTTERANCES, config.batch_size), seconds, audio)
-        )
-        config.augmentation_data = make_augmentation_data(
-            folder / f"augmentation-data-{len(list(folder.iterdir()))}", config.augmentation_data
-        )
+    prepared = prepare(path, folder, args.set, args.data)
+    config, data = prepared.config, prepared.data
     distributed = DistributedContext(args.ngpu)
     ours = Ours(config, data, distributed, args.data_workers)
-    naive = Naive(ours, data, distributed.device)
+    naive = Naive(ours, data, distributed.device) if args.naive else None
     figures = {
         "configuration": str(path),
         "device": str(distributed.device),
@@ -276,12 +264,13 @@ def print_figures(figures: dict) -> None:
         f"\n{figures['configuration']}, batches of {figures['batch_size']}, input {figures['input']}, "
         f"{figures['device']}"
     )
-    per = {name: figures[f"{name}_utterances_per_second"] for name in ("ours", "naive")}
+    named = {name: f"{name}_utterances_per_second" for name in ("ours", "naive")}
+    per = {name: figures[key] for name, key in named.items() if key in figures}
     rows = [
         {"step": name, "utt/s": speed, "ms a step": 1000 * figures["batch_size"] / speed}
         for name, speed in per.items()
     ]
-    show(f"beside the naive step, medians over {BLOCKS} blocks, {figures['steps']} steps of each", rows)
+    show(f"medians over {figures['blocks']} blocks, {figures['steps']} steps of each", rows)
     whole = sum(ms for name, ms in figures["milliseconds"].items() if name != "data")
     rows = [
         {"part of ours": name, "ms": ms, "share": ms / whole} for name, ms in figures["milliseconds"].items()
@@ -306,6 +295,16 @@ def main():
         help="override a key, such as compute.precision=bf16",
     )
     parser.add_argument("--data", help="pre-training directory (default: one of random data is made)")
+    parser.add_argument(
+        "--made", metavar="DIR", help="make the random data there, keep them, and use those that are there"
+    )
+    parser.add_argument(
+        "--naive",
+        type=boolean,
+        default=True,
+        metavar="true|false",
+        help="compare with the naive step (default: %(default)s)",
+    )
     parser.add_argument("--steps", type=int, help="steps of each side (default: 24, on a GPU 120)")
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs (default: 1 if there is one)")
     parser.add_argument(
@@ -326,19 +325,19 @@ def main():
     args.ngpu = int(torch.cuda.is_available()) if args.ngpu is None else args.ngpu
     args.steps = args.steps or (120 if args.ngpu else 24)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    every = sorted(path for path in ROOT.glob("egs/*/conf/dino*.yaml") if "smoke" not in path.name)
-    paths = [Path(args.config)] if args.config else every if args.ngpu else [MINI]
+    paths = [Path(args.config)] if args.config else shipped("dino*.yaml") if args.ngpu else [MINI]
     result = {"machine": machine(), "configurations": []}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(args.made or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            figures = measure(path, args, Path(folder))
+            figures = measure(path, args, folder)
             print_figures(figures)
             result["configurations"].append(figures)
     finish(result, args.json)
-    print(
-        "ratio to the naive step: "
-        f"{statistics.median(figures['ratio'] for figures in result['configurations']):.2f}"
-    )
+    if args.naive:
+        ratio = statistics.median(figures["ratio"] for figures in result["configurations"])
+        print(f"ratio to the naive step: {ratio:.2f}")
 
 
 if __name__ == "__main__":

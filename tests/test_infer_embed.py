@@ -69,7 +69,7 @@ def test_batches_of_equal_length_change_nothing_that_matters(model, monkeypatch)
 
 
 def test_a_short_utterance_is_repeated_from_its_start(model):
-    least = model.encoder.min_frames
+    least = model.encoder.min_input
     assert least > 4
     short = features(4)
     repeated = np.concatenate([short] * least)[:least]

@@ -1,6 +1,4 @@
-"""Encoders and head: the papers' parameter counts, shapes, least lengths, and what they say of a wrong
-name.
-"""
+"""Encoders and head: the papers' parameter counts, shapes, minimum lengths, and messages for a wrong name."""
 
 import pytest
 import torch
@@ -41,7 +39,7 @@ def test_head_gives_cosines_and_only_directions_of_prototypes_matter():
 @pytest.mark.parametrize("name", ["tdnn", "lresnet34", "statistics"])
 def test_shapes_and_least_length(name):
     encoder = build_encoder({"name": name}, 40).eval()
-    for frames in (encoder.min_frames, 57):
+    for frames in (encoder.min_input, 57):
         y = encoder(torch.randn(3, frames, 40))
         assert y.shape == (3, encoder.embedding_dim) and torch.isfinite(y).all()
 
@@ -49,7 +47,7 @@ def test_shapes_and_least_length(name):
 def test_tdnn_needs_its_least_length():
     encoder = build_encoder({"name": "tdnn"}, 40).eval()
     with pytest.raises(ValueError, match="23 frames"):
-        encoder(torch.randn(3, encoder.min_frames - 1, 40))
+        encoder(torch.randn(3, encoder.min_input - 1, 40))
 
 
 @pytest.mark.parametrize("frames", [23, 24, 25, 60])

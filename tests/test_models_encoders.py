@@ -1,5 +1,5 @@
-"""The larger encoders: what they are made of against plain formulas, sizes, lengths, gradients, and the ways
-to compute them otherwise.
+"""The larger encoders: their blocks against plain formulas, sizes, lengths, gradients, activation checkpointing
+and channels last.
 """
 
 import numpy as np
@@ -151,7 +151,7 @@ def test_attentive_pooling():
 
 
 def test_res2_groups_add_up():
-    """Of three groups the second hears the first, and the third goes by."""
+    """Of three groups the second gets the first one's output added, and the third passes through."""
     torch.manual_seed(0)
     block = SeRes2Block(2, EcapaTdnnConfig(channels=6, scale=3, se_reduction=2, dropout=0)).double().eval()
     x = torch.randn(2, 6, 11).double()
@@ -168,7 +168,7 @@ def test_res2_groups_add_up():
 @every_encoder
 def test_an_embedding_does_not_depend_on_the_others(config):
     encoder = built(config).eval()
-    for frames in (encoder.min_frames, 33):
+    for frames in (encoder.min_input, 33):
         x = torch.randn(4, frames, 20)
         y = encoder(x)
         assert y.shape == (4, encoder.embedding_dim) and torch.isfinite(y).all()
@@ -180,12 +180,34 @@ def test_an_embedding_does_not_depend_on_the_others(config):
 def test_gradients_are_finite_and_everywhere(config, half):
     encoder = built(config)
     x = torch.randn(4, 30, 20)
-    x[1] = 0  # a channel that does not move has no deviation
+    x[1] = 0  # a constant channel has a standard deviation of zero
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         y = encoder(x)
     y.float().square().mean().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@every_encoder
+def test_a_gpu_computes_what_the_cpu_does(config):
+    encoder, x = (
+        built(config if config["name"] == "tdnn" else {**config, "dropout": 0.0}),
+        torch.randn(4, 40, 20),
+    )
+    results = []
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        for device in ("cpu", "cuda"):
+            encoder.zero_grad()
+            encoder.to(device)
+            y = encoder(x.to(device))
+            y.square().mean().backward()
+            results.append({"y": y, **{name: p.grad for name, p in encoder.named_parameters()}})
+            results[-1] = {name: value.detach().cpu().clone() for name, value in results[-1].items()}
+    cpu, gpu = results
+    for name, expected in cpu.items():
+        assert (gpu[name] - expected).norm() <= 1e-3 * expected.norm() + 1e-5, name
 
 
 @pytest.mark.parametrize("config", [SMALL[1], SMALL[3], SMALL[4]], ids=lambda config: config["name"])
@@ -210,7 +232,7 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics(config):
             lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
         ):
             y = encoder(torch.randn(5, 31, 20))
-        after = torch.randn(3)  # what is drawn next is the same too
+        after = torch.randn(3)  # the generator's state is the same too
         y.square().mean().backward()
         state = {
             **encoder.state_dict(),

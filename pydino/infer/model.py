@@ -60,7 +60,7 @@ class Model:
         F).
 
         Batches hold utterances of one length only, so that nothing is padded and no utterance feels its
-        neighbours. One of fewer frames than the encoder needs (``encoder.min_frames``) is repeated, from its
+        neighbours. One of fewer frames than the encoder needs (``encoder.min_input``) is repeated, from its
         start, until it has them; one of more than MAX_FRAMES is embedded in pieces.
         """
         pieces = []  # (frames, utterance, tensor): what the encoder sees
@@ -87,9 +87,9 @@ class Model:
         return (total / frames[:, None]).astype(np.float32)
 
     def _pieces(self, matrix: torch.Tensor) -> list[torch.Tensor]:
-        if len(matrix) < self.encoder.min_frames:
-            times = -(-self.encoder.min_frames // len(matrix))
-            return [matrix.repeat(times, 1)[: self.encoder.min_frames]]
+        if len(matrix) < self.encoder.min_input:
+            times = -(-self.encoder.min_input // len(matrix))
+            return [matrix.repeat(times, 1)[: self.encoder.min_input]]
         return list(torch.tensor_split(matrix, -(-len(matrix) // MAX_FRAMES)))
 
     @torch.inference_mode()

@@ -1,16 +1,18 @@
-"""Encoders, pooling, heads: shapes in, shapes out. Inputs are (B, T, F) features, outputs (B, D) embeddings,
-not normalised.
+"""Encoders, pooling, heads: tensors in, tensors out. An encoder maps (B, T, F) features to (B, D) embeddings,
+not normalised; :class:`Encoder` is their base class.
+
+A new encoder is a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
+number of features, and a line in ENCODERS.
 """
 
 from dataclasses import asdict
-
-from torch import nn
 
 from pydino.base import ConfigError, config_from_dict, nearest
 
 from .activation_checkpointing import buffers_kept
 from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
+from .encoder import PARTS, Encoder
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
 from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
@@ -26,7 +28,7 @@ ENCODERS = {
 }
 
 
-def build_encoder(config: dict, feature_dim: int) -> nn.Module:
+def build_encoder(config: dict, feature_dim: int) -> Encoder:
     """Return the encoder ``config["name"]`` with the other keys as its options.
 
     Args:
@@ -35,9 +37,7 @@ def build_encoder(config: dict, feature_dim: int) -> nn.Module:
         feature_dim: F.
 
     Returns:
-        a module from (B, T, F) to (B, D), with attributes ``embedding_dim`` (D), ``min_frames`` (the least
-        T), and ``checkpointed``: false; once set to true, activations are computed a second time in the
-        backward pass instead of being remembered.
+        an :class:`Encoder`.
 
     Raises:
         ConfigError: unknown name or option.
@@ -68,8 +68,10 @@ def _options(config: dict):
 
 __all__ = [
     "ENCODERS",
+    "PARTS",
     "AamSoftmax",
     "DinoHead",
+    "Encoder",
     "HeadConfig",
     "buffers_kept",
     "build_encoder",

@@ -1,9 +1,9 @@
-"""Activation checkpointing: less memory for more work. The blocks of an encoder are run a second time in the
-backward pass instead of being remembered (Chen et al. 2016, arXiv 1604.06174).
+"""Activation checkpointing: less memory for more computation. Activations inside the blocks of an encoder are
+recomputed in the backward pass instead of stored (Chen et al. 2016, arXiv 1604.06174).
 
-What is computed stays the same, bit for bit where the operations themselves are: the second run draws the
-same dropout, and its batch norms use the statistics of the batch as before but do not count the batch a
-second time in their running ones.
+Results are the same, bit for bit where the operations are deterministic: the recomputation draws the same
+dropout masks, and its batch norms use the batch statistics as before but do not update the running statistics
+a second time.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_block(block: nn.Module, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
-    """Return ``block(x)``; with ``checkpointed``, and where a gradient is wanted, only ``x`` is
-    remembered.
-    """
+    """Return ``block(x)``; with ``checkpointed``, and where gradients are enabled, only ``x`` is stored."""
     if not (checkpointed and torch.is_grad_enabled()):
         return block(x)
     return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), buffers_kept(block)))
@@ -32,7 +30,7 @@ def run_blocks(blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool) -> to
 
 @contextmanager
 def buffers_kept(block: nn.Module) -> Iterator[None]:
-    """Let the block update copies of its buffers."""
+    """Let the block update copies of its buffers, and restore the originals at the end."""
     buffers = [
         (module, name, buffer)
         for module in block.modules()

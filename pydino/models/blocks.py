@@ -1,4 +1,4 @@
-"""What several encoders are built of: activations, their order with the norm, squeeze-excitation."""
+"""Building blocks of several encoders: activations, their order with the norm, squeeze-excitation."""
 
 from functools import partial
 from typing import Literal
@@ -10,7 +10,7 @@ Activation = Literal["relu", "relu6", "swish", "gelu"]
 
 
 def make_activation(name: Activation) -> nn.Module:
-    """Return the activation; in place where its gradient can do with the output, which saves memory."""
+    """Return the activation; in place where its gradient needs only the output, which saves memory."""
     return {
         "relu": partial(nn.ReLU, inplace=True),
         "relu6": partial(nn.ReLU6, inplace=True),
@@ -21,13 +21,13 @@ def make_activation(name: Activation) -> nn.Module:
 
 def norm_and_activation(norm: nn.Module, activation: Activation, norm_before: bool) -> nn.Sequential:
     """Return norm and activation, or with ``norm_before`` false activation and norm."""
-    acting = make_activation(activation)
-    return nn.Sequential(norm, acting) if norm_before else nn.Sequential(acting, norm)
+    act = make_activation(activation)
+    return nn.Sequential(norm, act) if norm_before else nn.Sequential(act, norm)
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales the entries of one axis by weights in (0, 1) that are computed of the mean of each over all the
-    other axes of an utterance.
+    """Scales each entry of one axis by a weight in (0, 1), computed from the means over all other axes of an
+    utterance.
 
     Hu et al. 2018 (arXiv 1709.01507) along the channels; along the frequencies of (B, C, F, T) it is the
     frequency-wise variant of Thienpondt et al. 2021 (arXiv 2104.02370): x_f <- x_f sigmoid(W2 act(W1 z))_f
@@ -52,7 +52,7 @@ class SqueezeExcitation(nn.Module):
         means = x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32))
         weights = self.expand(self.act(self.reduce(means))).sigmoid()
         return x * weights.to(x.dtype).view(
-            [len(x), *(-1 if axis == self.axis else 1 for axis in range(1, x.ndim))]
+            [x.shape[0], *(-1 if axis == self.axis else 1 for axis in range(1, x.ndim))]
         )
 
 
@@ -64,6 +64,6 @@ def check_sizes(config, *names: str) -> None:
 
 
 def check_dropout(config) -> None:
-    """Raise ValueError for a probability of dropout outside [0, 1)."""
+    """Raise ValueError for a dropout probability outside [0, 1)."""
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {config.dropout}")

@@ -1,5 +1,5 @@
-"""ECAPA-TDNN (Desplanques et al. 2020, arXiv 2005.07143): one-dimensional SE-Res2 blocks, the outputs of all
-joined, attentive pooling.
+"""ECAPA-TDNN (Desplanques et al. 2020, arXiv 2005.07143): one-dimensional SE-Res2 blocks whose outputs are
+concatenated, and attentive pooling.
 
 Sizes and order are those of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: kernel
 5 into 512 channels, three blocks with dilations 2, 3, 4 and scale 8, 1536 channels pooled, swish, norm after
@@ -20,6 +20,7 @@ from .blocks import (
     make_activation,
     norm_and_activation,
 )
+from .encoder import Encoder
 from .pooling import AttentivePooling
 
 DILATIONS = (2, 3, 4)
@@ -30,7 +31,7 @@ class EcapaTdnnConfig:
     """Sizes and kinds; the defaults are the successor's."""
 
     channels: int = 512
-    scale: int = 8  # groups of channels in a Res2 layer, each of which adds to the next
+    scale: int = 8  # groups of channels in a Res2 layer; the output of each is added to the next
     pooled_channels: int = 1536
     embedding_dim: int = 192
     se_reduction: int = 4
@@ -53,7 +54,7 @@ class EcapaTdnnConfig:
 def conv_layer(
     inputs: int, outputs: int, kernel: int, dilation: int, config: EcapaTdnnConfig
 ) -> nn.Sequential:
-    """Return convolution over time (T stays), norm and activation in the order of the configuration."""
+    """Return a convolution over time (T is kept), norm and activation in the order of the configuration."""
     conv = nn.Conv1d(
         inputs,
         outputs,
@@ -71,8 +72,8 @@ class SeRes2Block(nn.Module):
     """(B, C, T) -> (B, C, T): 1x1 convolution, Res2 layer, 1x1 convolution, squeeze-excitation, plus the
     input.
 
-    The Res2 layer splits the channels into groups; each but the last is convolved after the output of the one
-    before has been added, and the last is handed on as it is (Gao et al. 2019, arXiv 1904.01169).
+    The Res2 layer splits the channels into groups; each but the last is convolved after the previous group's
+    output has been added, and the last is passed through unchanged (Gao et al. 2019, arXiv 1904.01169).
     """
 
     def __init__(self, dilation: int, config: EcapaTdnnConfig):
@@ -100,11 +101,10 @@ class SeRes2Block(nn.Module):
         return self.dropout(self.norm(self.act(self.excitation(y) + x)))
 
 
-class EcapaTdnn(nn.Module):
+class EcapaTdnn(Encoder):
     """(B, T, F) -> (B, D), not normalised. Any T; the ends are padded with zeros."""
 
-    min_frames = 2
-    checkpointed = False
+    min_input = 2
 
     def __init__(self, config: EcapaTdnnConfig, feature_dim: int):
         super().__init__()
@@ -120,6 +120,13 @@ class EcapaTdnn(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def parts(self) -> dict[str, nn.ModuleList]:
+        return {
+            "frames": nn.ModuleList([self.stem, self.blocks, self.join]),
+            "pooling": nn.ModuleList([self.pooling]),
+            "embedding": nn.ModuleList([self.embedding, self.embedding_norm]),
+        }
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x.transpose(1, 2))  # (B, C, T)

@@ -4,8 +4,8 @@ Deng et al. 2019, "ArcFace" (arXiv 1801.07698). With theta_k the angle between a
 class k, the logit of every class is s cos(theta_k), but s cos(theta_y + m) for the right class y: its angle
 must be smaller than the others' by the margin m.
 
-Past theta_y = pi - m the cosine would rise again with the angle. There cos(theta_y) - m sin(m) takes its
-place, which goes on falling: the paper is silent, the authors' released code does so.
+Past theta_y = pi - m the cosine would rise again with the angle. There cos(theta_y) - m sin(m) replaces it,
+which keeps decreasing: the paper does not mention this case, the authors' released code does so.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# at angle 0 the slope of the sine over the cosine is infinite; float32 knows the square to about 1e-7
+# at angle 0 the derivative of the sine by the cosine is infinite; float32 resolves the square to about 1e-7
 SMALLEST_SQUARED_SINE = 1e-6
 
 
@@ -32,14 +32,14 @@ class AamSoftmax(nn.Module):
         super().__init__()
         if num_classes < 2:
             raise ValueError(
-                f"num_classes must be at least 2, got {num_classes}: there is nothing to tell apart"
+                f"num_classes must be at least 2, got {num_classes}: one class cannot be classified"
             )
         if scale <= 0:
             raise ValueError(f"scale must be above 0, got {scale}")
         if not 0 <= margin < math.pi / 2:
             raise ValueError(f"margin must be in [0, pi/2) radians, got {margin}")
         self.scale, self.margin = scale, margin
-        # only the directions matter
+        # only the directions of the rows matter
         self.weight = nn.Parameter(F.normalize(torch.randn(num_classes, embedding_dim), dim=-1))
 
     def forward(
@@ -58,8 +58,8 @@ class AamSoftmax(nn.Module):
         return self.scale * cosines.scatter(1, labels, with_margin(cosines.gather(1, labels), margin))
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the cosines (B, K) between embeddings (B, D) and classes, float32 under autocast too: what
-        decides, without a margin.
+        """Return the cosines (B, K) between embeddings (B, D) and classes, float32 even under autocast: the
+        scores of a decision, without a margin.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(torch.promote_types(embeddings.dtype, self.weight.dtype))

@@ -27,6 +27,7 @@ from .blocks import (
     make_activation,
     norm_and_activation,
 )
+from .encoder import Encoder
 from .pooling import Pooling, make_pooling
 
 BLOCKS = (3, 4, 6, 3)
@@ -54,7 +55,7 @@ class LResNet34Config:
 
 @dataclass
 class FwseResNet34Config(LResNet34Config):
-    """The same with the successor's defaults."""
+    """The same options with the successor's defaults."""
 
     base_channels: int = 64
     embedding_dim: int = 192
@@ -96,8 +97,8 @@ class BasicBlock(nn.Module):
                 self.shortcut.append(nn.BatchNorm2d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A stride of the 1x1 convolution itself would be the same, but on a CPU with channels last and less
-        # than 16 channels its gradient writes where it must not
+        # Equivalent to a stride of the 1x1 convolution itself, whose gradient writes out of bounds on a CPU
+        # with channels last and fewer than 16 channels
         # (github.com/uxlfoundation/oneDNN/issues/6035).
         shortcut = self.shortcut(x[..., :: self.stride, :: self.stride] if self.stride > 1 else x)
         if self.norm_before:
@@ -107,11 +108,10 @@ class BasicBlock(nn.Module):
         return self.dropout(self.norm2(self.act(self.excitation(y) + shortcut)))
 
 
-class ResNet34(nn.Module):
+class ResNet34(Encoder):
     """(B, T, F) -> (B, D), not normalised. Any T; below 8 frames the deviations are zero."""
 
-    min_frames = 8
-    checkpointed = False
+    min_input = 8
 
     def __init__(self, config: LResNet34Config, feature_dim: int):
         super().__init__()
@@ -133,6 +133,13 @@ class ResNet34(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def parts(self) -> dict[str, nn.ModuleList]:
+        return {
+            "frames": nn.ModuleList([self.stem, self.blocks]),
+            "pooling": nn.ModuleList([self.pooling]),
+            "embedding": nn.ModuleList([self.embedding, self.embedding_norm]),
+        }
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.transpose(1, 2).unsqueeze(1)  # (B, 1, F, T)

@@ -236,7 +236,7 @@ def _digest(folder: Path) -> str:
 
 def check_lengths(pipeline: Pipeline, method: Method) -> None:
     """Raise UserError for crops that are shorter than the encoder takes."""
-    shortest, needed = pipeline.sampler.shortest, method.student.encoder.min_frames
+    shortest, needed = pipeline.sampler.shortest, method.student.encoder.min_input
     if shortest < needed:
         raise UserError(
             f"crops of {shortest} frames are too short for this encoder, which needs {needed}; make crops "
