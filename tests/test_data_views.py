@@ -2,16 +2,20 @@
 change it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pydino.base import UserError
 from pydino.data import (
+    AugmentConfig,
     Batch,
     CropConfig,
     EpochSampler,
     NormalisationConfig,
+    ViewGroup,
     ViewMaker,
     ViewSampler,
     batches,
@@ -178,3 +182,54 @@ def test_views_are_the_same_whatever_the_precision_of_the_network():
     with torch.autocast("cpu", torch.bfloat16):
         among = views(batch).tensors
     assert all(torch.equal(a, b) for a, b in zip(among, views(batch).tensors, strict=True))
+
+
+def test_views_of_a_partner_are_of_the_partner():
+    """Groups may be of another utterance: its frames, its length, and the draws of the row they stand in."""
+    crops = CropConfig(num_local=1, global_seconds=[0.3, 0.3], local_seconds=[0.2, 0.2])
+    own = view_groups(crops)
+    other = ViewGroup("partner", 2, (0.25, 0.25), seen_by="teacher", owner="partner")
+    partners, order = np.roll(np.arange(29), 7), EpochSampler(HASHES, 8, 3)
+    groups = [own[0], other, own[1]]
+    read = ViewSampler(Spoken(), crops, groups, order, 0.01, 3, partners=partners)
+    plain = ViewSampler(Spoken(), crops, own, order, 0.01, 3)
+    batch, without = read[4][0], plain[4][0]
+    rows, starts = batch.partner.values[:, 0].numpy(), batch.partner.values[:, 1:].numpy()
+    assert (rows == partners[without.content.values[:, 0].numpy()]).all()
+    assert batch.partner.sizes.tolist() == [30, 30, 25, 25, 20] and starts.shape == (8, 2)
+    assert (starts + 25 <= Spoken.lengths[rows][:, None]).all()
+    # the global views are those of a run without partners
+    assert torch.equal(batch.content.values[:, :3], without.content.values[:, :3])
+    with pytest.raises(ValueError, match="of partners, and there are none"):
+        ViewSampler(Spoken(), crops, groups, order, 0.01, 3)
+
+
+def test_each_network_gets_the_groups_that_it_sees():
+    crops, columns = CropConfig(num_local=1), 12
+    groups = [
+        *view_groups(crops),
+        ViewGroup("other", 1, (0.25, 0.25), seen_by="teacher", owner="partner"),
+    ]
+    sizes = np.array([30, 30, 20, 25])
+    draw = np.random.default_rng(0)
+
+    def content(frames):
+        values = draw.normal(10, 2, (8 * frames, columns)).astype(np.float32)
+        return Crops(torch.from_numpy(values), sizes)
+
+    batch = Batch(0, np.zeros(8, dtype=np.int64), HASHES[:8], content(80), 0.0, content(25))
+    none = AugmentConfig(
+        reverberation_probability=0,
+        noise_probability=0,
+        babble_probability=0,
+        gain_db=0,
+        equaliser_db=0,
+        time_mask_frames=0,
+        frequency_mask_bands=0,
+    )
+    groups = [replace(group, augment=none) for group in groups]
+    views = ViewMaker(groups, NormalisationConfig(kind="none"), columns, 0.01, 0, "cpu")(batch)
+    assert [len(x) for x in views.student] == [16, 8] and [len(x) for x in views.teacher] == [16, 8]
+    assert [x.shape[1] for x in views.student] == [30, 20] and [x.shape[1] for x in views.teacher] == [30, 25]
+    assert torch.allclose(views.group("other").flatten(0, 1), batch.partner.values, atol=1e-4)
+    assert torch.allclose(views.group("local").flatten(0, 1), batch.content.values[-160:], atol=1e-4)

@@ -114,6 +114,8 @@ class Method(nn.Module):
         """
         self.student = self.prepared(student.to(self.distributed.device))
         freeze_all_but(self.student, [p for group in self.parameter_groups() for p in group.parameters])
+        for part in frozen_parts(self.student.encoder, self.config):
+            part.eval()  # norms without parameters too
         # in a tuple: its weights are the student's, and not saved twice
         self._network = (distribute(self.student, self.distributed),)
 
