@@ -5,7 +5,7 @@ waits.
 import hashlib
 import os
 import re
-import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +19,7 @@ OURS = ("run_local.sh", "run_slurm.sh")
 LOCAL = ("run_local.sh", "run.pl")
 # Lines of the log that are shown: the training's own, and its launcher's.
 _SHOWN = re.compile(r"^([0-9: -]+)?pydino (train|launch): ")
-_OPERATORS = re.compile(r"[^\w@%+=:,./-]")
+_SPECIAL = re.compile(rb"[^A-Za-z0-9_./:=,+@%-]")
 
 
 def submit_training(args) -> int:
@@ -46,11 +46,15 @@ def submit_training(args) -> int:
         )
     processes = args.ngpu or args.num_processes
     threads = args.num_threads or _threads(wrapper in LOCAL, processes)
+    if shutil.which(args.cmd.split()[0]) is None:
+        raise UserError(
+            f"cannot run '{args.cmd.split()[0]}', the wrapper that --cmd names; it must be on PATH"
+        )
     log = Path(args.exp, "log", "train.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = _environment(args)
     command = [
-        *shlex.split(args.cmd),
+        *args.cmd.split(),
         *("--num-threads", str(threads)),
         *(("--gpu", str(args.ngpu)) if args.ngpu else ()),
         *(("--num-nodes", str(args.num_nodes)) if args.num_nodes > 1 else ()),
@@ -96,19 +100,25 @@ def _environment(args) -> dict[str, str]:
 
 
 def _words(wrapper: str, environment: dict[str, str], words: list[str]) -> list[str]:
-    """Return the command as a wrapper takes it.
-
-    Ours take words as they are. Kaldi's join them for a shell and quote only those with blanks, so that
-    others with special characters are quoted here; and they may pass no variables on to their jobs.
+    """Return the command as a wrapper takes it: ours take words as they are, Kaldi's join them for a shell,
+    and may pass no variables on to their jobs.
     """
     if wrapper in OURS:
         return words
     force = environment.get("PYDINO_FORCE")
-    words = [*(("env", f"PYDINO_FORCE={force}") if force else ()), *words]
-    return [
-        shlex.quote(word) if _OPERATORS.search(word) and not re.search(r"\s", word) else word
-        for word in words
-    ]
+    return [_quoted(word) for word in [*(("env", f"PYDINO_FORCE={force}") if force else ()), *words]]
+
+
+def _quoted(word: str) -> str:
+    """Return a word as bash reads it back, without a blank or a character that anything else would expand.
+
+    ``run.pl`` and its relatives leave words without blanks to the shell, and put others into double quotes;
+    ``$'...'`` with every special byte as ``\\xHH`` passes through all of them.
+    """
+    data = os.fsencode(word)
+    if data and not _SPECIAL.search(data):
+        return word
+    return "$'" + _SPECIAL.sub(lambda match: b"\\x%02x" % match[0][0], data).decode("ascii") + "'"
 
 
 def _threads(local: bool, processes: int) -> int:
