@@ -64,7 +64,7 @@ class Reader:
             header = soundfile.info(path)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-            raise UserError(f"cannot read {path}: {reason}; mend the list that names it") from error
+            raise UserError(f"cannot read {path}: {reason}; correct the list that names it") from error
         self._check(path, header.samplerate)
         if header.frames < 1:
             raise UserError(f"{path}: no samples in it; take it off the list")

@@ -1,7 +1,7 @@
-"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence out of
-the way.
+"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence
+removed.
 
-Nothing here looks at a key but to find its features: the order, and every draw, hang on the hash in
+Keys are used to find features and for nothing else: the order, and every draw, depend on the hash in
 ``utt2hash``, and a directory that holds labels is refused.
 """
 

@@ -4,8 +4,8 @@ augmented, windows transformed.
 A crop of L frames from frame f of an utterance, nothing done to it, has the values of frames f to f + L - 1
 of the features of the whole utterance (silence cut out): the crop brings the samples that its first and last
 windows reach out to, and at the ends of the utterance those are mirrored, as in Kaldi without snip_edges. An
-utterance shorter than a crop is repeated from its beginning; only the windows over the seam then hear what
-they do not in the features of the whole.
+utterance shorter than a crop is repeated from its beginning; only the windows over the seam then differ from
+the features of the whole.
 
 Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F
 columns.

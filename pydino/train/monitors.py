@@ -1,5 +1,5 @@
-"""Is the run healthy? Numbers that show what the loss does not, summed on the device, read once an interval,
-and what they mean in words.
+"""Is the run healthy? Figures that show what the loss does not, summed on the device, read once an interval,
+and explained in words.
 
     averages.add({"loss": loss.detach(), MOMENTS: moments(embeddings)})  # every step; nothing waits
     means = averages.read(all_reduce)                                    # every interval
@@ -242,7 +242,7 @@ def starved(share: float, source: str) -> str:
 
 
 class Alarms:
-    """Says what is wrong with a run where it begins, not at every interval, and stops a run that is lost.
+    """Warns of what is wrong with a run when it begins, not at every interval, and stops a run that is lost.
 
     Not a number stops always; a collapse where ``on_collapse`` is stop. A partial collapse or a starved
     device only warns: a run may recover from the one, and the other costs time alone.
