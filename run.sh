@@ -122,7 +122,7 @@ fi
 
 if stage 4 pretrain "data/train_ssl" "exp/MODEL_$tag/seedN/{teacher,student}"; then
   for method in $models; do for seed in $seeds; do
-    run steps/train_dino.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
+    run steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
       data/train_ssl "exp/${method}_$tag/seed$seed"
   done; done
 fi
@@ -139,8 +139,8 @@ fi
 if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]// /,}}_$tag/seedN/model, what labels would give; its scores"; then
   mapfile -t labels < <(label_maps)
   for method in ${recipe[supervised]}; do for seed in $seeds; do
-    run steps/train_xvector.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
-      data/train_ssl "${labels[@]}" "exp/${method}_$tag/seed$seed"
+    run steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --config "$conf/$method.yaml" --seed "$seed" \
+      "${labels[@]/#/--labels=}" data/train_ssl "exp/${method}_$tag/seed$seed"
   done; done
   for system in $(supervised_systems); do
     extract "$system"

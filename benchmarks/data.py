@@ -35,6 +35,7 @@ from pydino.data import (  # noqa: E402
     TrainingSet,
     ViewSampler,
     batches,
+    view_groups,
 )
 from pydino.infer import read_front_end  # noqa: E402
 
@@ -59,7 +60,9 @@ def sampler_of(data: Path, audio: bool) -> ViewSampler:
     """Return what the trainer reads with."""
     options = read_front_end(data, NormalisationConfig()).feature_options()
     dataset = AudioSet(data, options, CONTEXT_SECONDS) if audio else TrainingSet(data)
-    return ViewSampler(dataset, CropConfig(), EpochSampler(dataset.hashes, BATCH, 0), 0.01, 0)
+    crops = CropConfig()
+    order = EpochSampler(dataset.hashes, BATCH, 0)
+    return ViewSampler(dataset, crops, view_groups(crops), order, 0.01, 0)
 
 
 def utterances_per_second(sampler: ViewSampler, steps: int, workers: int) -> float:

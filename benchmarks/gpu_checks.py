@@ -39,7 +39,7 @@ class Device:
 
     def __init__(self, name: str, steps: int):
         self.gpu = name == "cuda"
-        self.options = ["--ngpu", "1"] if self.gpu else ["--threads", "1"]
+        self.options = ["--ngpu", "1"] if self.gpu else ["--num-threads", "1"]
         self.paths = [SMALL, LARGE] if self.gpu else [SMALL]
         self.steps = steps or (40 if self.gpu else 12)
         if not self.gpu:

@@ -37,8 +37,9 @@ from pydino.data.crops import CropPlacer
 from pydino.data.training_dir import read_hashes
 from pydino.data.view_maker import normalise_batch
 from pydino.kaldi import read_object, read_scp_objects, read_table
+from pydino.models import build_encoder
 from pydino.ssl import koleo
-from pydino.train.dino import Network
+from pydino.train.methods.dino import Network
 from pydino.train.schedules import cosine, learning_rate, ramp
 
 
@@ -133,7 +134,7 @@ class NaiveViews(Dataset):
 
     def __init__(self, read, config, order, lengths: np.ndarray, dim: int, frame_shift: float, seed: int):
         self._read, self._config, self._order, self._lengths, self._seed = read, config, order, lengths, seed
-        self._place = CropPlacer(config.crops, frame_shift, seed)
+        self._place = CropPlacer(config.crops, config.view_groups, frame_shift, seed)
         self._student, self._teacher = (
             PowerMelAugmenter(part, dim, frame_shift, seed, "cpu") for part in config.augment_pair
         )
@@ -243,7 +244,8 @@ class NaiveDino:
         self.frozen_steps = config.freeze_last_layer_steps or round(
             config.freeze_last_layer_epochs * steps_per_epoch
         )
-        self.student = Network(config, feature_dim).to(self.device)
+        encoder = build_encoder(config.encoder, feature_dim)
+        self.student = Network(encoder, config.head).to(self.device)
         self.teacher = copy.deepcopy(self.student)
         for p in self.teacher.parameters():
             p.requires_grad = False
@@ -319,7 +321,7 @@ class NaiveDino:
         self.centre = self.centre * momentum + mean * (1 - momentum)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the weights under the names that :class:`pydino.train.dino.Dino` gives them."""
+        """Return the weights under the names that :class:`pydino.train.methods.dino.Dino` gives them."""
         parts = {"student": self.student, "teacher": self.teacher}
         named = {
             f"{part}.{name}": value

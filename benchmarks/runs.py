@@ -11,8 +11,8 @@ from pathlib import Path
 from made_data import make_augmentation_data, make_training_dir
 from report import ROOT
 
-from pydino.base import config_to_dict, dump_config, load_config
-from pydino.train import DinoConfig, XvectorConfig
+from pydino.base import config_to_dict, dump_config
+from pydino.train import load_training_config
 
 UTTERANCES = 512
 SPEAKERS = 64
@@ -41,17 +41,13 @@ def shipped(pattern: str) -> list[Path]:
     return sorted(found, key=lambda path: (path.parts[-3] != "voxceleb", path))
 
 
-def load(path, overrides=()):
-    """Return the configuration of a file, with ``KEY=VALUE`` overrides."""
-    return load_config(XvectorConfig if _supervised(path) else DinoConfig, path, overrides)
-
-
 def prepare(path, folder: Path, overrides=(), data=None) -> Prepared:
     """Load a configuration and make its data in ``folder``, unless ``data`` names a pre-training directory.
 
     Data that an earlier call made there for a configuration of the same kind are used again.
     """
-    path, config, labels = Path(path), load(path, overrides), None
+    path, labels = Path(path), None
+    method, config = load_training_config(path, overrides)
     if data is None:
         utterances = max(UTTERANCES, config.batch_size)
         seconds = 4.4 if config.longest_seconds < 4 else 8.0  # as in egs/mini, and as in VoxCeleb
@@ -60,7 +56,7 @@ def prepare(path, folder: Path, overrides=(), data=None) -> Prepared:
             make_training_dir(place, utterances, seconds, "wav" if config.input == "audio" else "")
             (place / "complete").touch()
         data = place / "train"
-        if _supervised(path):
+        if method.reads_labels:
             labels = place / "utt2label"
             keys = (place / "source/utt2spk").read_text().split()[::2]
             labels.write_text("".join(f"{key} s{i % SPEAKERS:02d}\n" for i, key in enumerate(keys)))
@@ -93,11 +89,10 @@ def command(
     config = exp.parent / f"{exp.name}.yaml"
     dump_config(config_to_dict(run.config), config)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    verb = "train-xvector" if run.labels else "train-dino"
-    labels = [str(run.labels)] if run.labels else []
+    labels = ["--labels", str(run.labels)] if run.labels else []
     return [
         *(sys.executable, *(launch if processes > 1 else []), *program),
-        *(verb, "--config", str(config), *options, str(run.data), *labels, str(exp)),
+        *("train", "--config", str(config), *options, *labels, str(run.data), str(exp)),
     ]
 
 
@@ -122,7 +117,3 @@ def log_of(exp: Path) -> list[dict]:
     path = exp / "log.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _supervised(path) -> bool:
-    return Path(path).name.startswith("xvector")

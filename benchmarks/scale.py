@@ -3,7 +3,7 @@
     python3 benchmarks/scale.py [--processes "1 2"] [--config YAML] [--set KEY=VALUE] [--ngpu true] [--json
     FILE]
 
-Each run is the real command, `pydino train-dino` under torchrun, on random data that is made here; on a CPU
+Each run is the real command, `pydino train` under torchrun, on random data that is made here; on a CPU
 the processes have one thread each and talk through gloo, with --ngpu true each has a GPU. The global batch is
 the same in all runs (strong scaling), so that all do the same work. Runs with different numbers of processes
 alternate; what counts is the median over the lines of the log but the first of each run. Efficiency is the
@@ -28,7 +28,7 @@ INTERVALS, ROUNDS = 4, 2
 
 def speeds_of(run: Prepared, exp: Path, processes: int, gpus: bool) -> list[float]:
     """Return utterances per second of each interval of a run but the first."""
-    options = ["--ngpu", str(processes)] if gpus else ["--threads", "1"]
+    options = ["--ngpu", str(processes)] if gpus else ["--num-threads", str(processes)]
     train(command(run, exp, *options, processes=processes))
     return [line["utterances_per_second"] for line in log_of(exp)[1:]]
 

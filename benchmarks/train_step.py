@@ -30,11 +30,13 @@ from report import ROOT, finish, machine, show  # noqa: E402
 from roofline import roofline  # noqa: E402
 from runs import prepare, shipped  # noqa: E402
 
-from pydino.cli import _training, boolean  # noqa: E402
+from pydino.cli import boolean  # noqa: E402
 from pydino.data import AugmentationData, batches  # noqa: E402
 from pydino.infer import read_front_end  # noqa: E402
-from pydino.train import Dino, DistributedContext  # noqa: E402
-from pydino.train.loop import make_optimiser, update  # noqa: E402
+from pydino.train import DistributedContext, Setup  # noqa: E402
+from pydino.train.loop import make_optimiser, parameters_of, update  # noqa: E402
+from pydino.train.methods.dino import Dino  # noqa: E402
+from pydino.train.pipeline import open_pipeline  # noqa: E402
 from pydino.train.schedules import learning_rate  # noqa: E402
 
 SEED = 0
@@ -45,32 +47,41 @@ PARTS = ("views", "teacher forward", "student forward", "loss", "backward", "upd
 
 
 class Ours:
-    """Our step, assembled as the training verb does it."""
+    """Our step, put together as ``pydino train`` does it."""
 
     def __init__(self, config, data: Path, distributed: DistributedContext, workers: int):
-        self.config, self.distributed, self.workers = config, distributed, workers
-        run = _training.Run(
-            "benchmark", config, data, data, SEED, False, read_front_end(data, config.normalisation), {}
-        )
-        self.run, self.views = run, _training.make_views(run, distributed)
+        self.distributed, self.workers = distributed, workers
+        self.front_end = read_front_end(data, config.normalisation)
+        self.pipeline = open_pipeline(config, data, self.front_end, SEED, distributed)
+        self.config, self.views = self.pipeline.config, self.pipeline.views
         torch.manual_seed(SEED)
-        views = self.views
         self.method = Dino(
-            config, views.maker, views.dim, views.total_steps, views.steps_per_epoch, distributed
+            Setup(
+                self.config,
+                self.pipeline.feature_dim,
+                self.pipeline.total_steps,
+                self.pipeline.steps_per_epoch,
+                distributed,
+            )
         )
-        self.parameters = list(self.method.student.parameters())
-        self.optimiser = make_optimiser(self.parameters, config.optimiser)
+        groups = self.method.parameter_groups()
+        self.parameters = parameters_of(groups)
+        self.optimiser = make_optimiser(groups, config.optimiser)
 
-    def step(self, passes, step: int) -> None:
+    def step(self, micro_batches, step: int) -> None:
         """Make one update."""
-        lr = learning_rate(step, self.views.total_steps, self.views.steps_per_epoch, self.config.optimiser)
-        update(self.method, self.optimiser, self.parameters, passes, step, lr, self.config.optimiser.clip)
+        pipeline, optimiser = self.pipeline, self.config.optimiser
+        lr = learning_rate(step, pipeline.total_steps, pipeline.steps_per_epoch, optimiser)
+        update(
+            self.method, self.views, self.optimiser, self.parameters, micro_batches, step, lr, optimiser.clip
+        )
 
     def __call__(self, first: int, last: int):
         """Yield after each of the steps ``first`` to ``last`` - 1."""
         pin = self.distributed.device.type == "cuda"
-        for step, passes in enumerate(batches(self.views.sampler, first, last, self.workers, pin), first):
-            self.step(passes, step)
+        read = batches(self.pipeline.sampler, first, last, self.workers, pin)
+        for step, micro_batches in enumerate(read, first):
+            self.step(micro_batches, step)
             yield
 
 
@@ -78,8 +89,8 @@ class Naive:
     """The naive step."""
 
     def __init__(self, ours: Ours, data: Path, device: torch.device):
-        config, views, run = ours.config, ours.views, ours.run
-        options, dataset = run.front_end.feature_options(), views.sampler.dataset
+        config, pipeline = ours.config, ours.pipeline
+        options, dataset = ours.front_end.feature_options(), pipeline.source
         if config.input == "audio":
             read = Recordings(
                 dataset,
@@ -91,11 +102,19 @@ class Naive:
         else:
             read = StoredFeatures(data)
         made = NaiveViews(
-            read, config, views.sampler.order, dataset.lengths, views.dim, options.frame_shift / 1000, SEED
+            read,
+            config,
+            pipeline.sampler.order,
+            dataset.lengths,
+            pipeline.feature_dim,
+            options.frame_shift / 1000,
+            SEED,
         )
         self.loader = NaiveLoader(made, min(WORKERS, len(os.sched_getaffinity(0))), device.type == "cuda")
         torch.manual_seed(SEED)
-        self.dino = NaiveDino(config, views.dim, views.total_steps, views.steps_per_epoch, device)
+        self.dino = NaiveDino(
+            config, pipeline.feature_dim, pipeline.total_steps, pipeline.steps_per_epoch, device
+        )
 
     def __call__(self, first: int, last: int):
         """Yield after each of the steps ``first`` to ``last`` - 1."""
@@ -185,31 +204,31 @@ class Stopwatch:
 
 def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:
     """Return the median milliseconds of each part of our step, the host's reading of a batch among them."""
-    method, watch, sampler = ours.method, Stopwatch(ours.distributed.device), ours.views.sampler
+    method, watch, sampler = ours.method, Stopwatch(ours.distributed.device), ours.pipeline.sampler
     hooks = [
         method.teacher.register_forward_hook(lambda *_: watch.mark("teacher forward")),
         method.network.register_forward_hook(lambda *_: watch.mark("student forward")),
         ours.optimiser.register_step_post_hook(lambda *_: watch.mark("update")),
     ]
-    views, method.views = method.views, watch.after("views", method.views)
-    # which embeds all passes, where there are several
-    method.begin = watch.after("student forward", method.begin)
+    views, ours.views = ours.views, watch.after("views", ours.views)
+    # which embeds all micro-batches, where there are several
+    method.before_step = watch.after("student forward", method.before_step)
     method.loss = watch.after("loss", method.loss)
-    ready = method.gradients_ready
-    method.gradients_ready = lambda step: (watch.mark("backward"), ready(step))
+    before_update = method.before_update
+    method.before_update = lambda step: (watch.mark("backward"), before_update(step))
     method.after_update = watch.after("teacher update", method.after_update)
     taken = []
     for step in range(first, first + steps):
         began = time.perf_counter()
-        passes = sampler[step]
+        micro_batches = sampler[step]
         read = 1000 * (time.perf_counter() - began)
         watch.mark("")
-        ours.step(passes, step)
+        ours.step(micro_batches, step)
         taken.append({"data": read, **watch.milliseconds()})
     for hook in hooks:
         hook.remove()
-    method.views = views
-    for name in ("begin", "loss", "gradients_ready", "after_update"):
+    ours.views = views
+    for name in ("before_step", "loss", "before_update", "after_update"):
         delattr(method, name)
     return {name: statistics.median(parts[name] for parts in taken) for name in ("data", *PARTS)}
 
@@ -232,7 +251,7 @@ def measure(path: Path, args, folder: Path) -> dict:
     figures["milliseconds"] = take_apart(ours, args.steps, max(4, args.steps // BLOCKS))
     if args.roofline or args.ngpu:
         figures["roofline"] = roofline(
-            lambda step: ours.step(ours.views.sampler[step], step),
+            lambda step: ours.step(ours.pipeline.sampler[step], step),
             distributed.device,
             ours.method.precision.name,
         )

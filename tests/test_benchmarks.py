@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pydino.base import config_from_dict
-from pydino.train import DinoConfig, DistributedContext
+from pydino.train import DistributedContext
+from pydino.train.methods.dino import DinoConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import train_step  # noqa: E402

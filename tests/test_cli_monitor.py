@@ -18,9 +18,9 @@ from test_infer_model_folder import TDNN, configuration, tdnn
 from pydino.backend import equal_error_rate, knn_accuracy
 from pydino.base import dump_config
 from pydino.cli import main
-from pydino.cli._training import lock
 from pydino.infer import load, save_model
 from pydino.kaldi import ArchiveWriter, read_scp_objects, write_table
+from pydino.train.exp_dir import lock
 
 ROOT = Path(__file__).parent.parent
 SPEAKERS, EACH = 5, 4
@@ -255,6 +255,7 @@ sys.exit(status)
 def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     assert main(["make-train-set", "--min-duration", "0.3", str(data), str(tmp_path / "train")]) == 0
     config = {
+        "method": "dino",
         "epochs": 2,
         "batch_size": 5,
         "on_collapse": "warn",
@@ -265,10 +266,10 @@ def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     dump_config(config, tmp_path / "dino.yaml")
     exp = tmp_path / "exp"
     arguments = [
-        "train-dino",
+        "train",
         "--config",
         str(tmp_path / "dino.yaml"),
-        "--threads",
+        "--num-threads",
         "1",
         str(tmp_path / "train"),
         str(exp),

@@ -2,8 +2,6 @@
 augmentation does to them.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import soundfile
@@ -13,6 +11,7 @@ from pydino.audio import Fbank, FbankConfig, Mfcc, MfccConfig
 from pydino.audio.speed import drawn_factors
 from pydino.audio.waveform_augment import WaveformAugmentConfig
 from pydino.base import UserError
+from pydino.data import Batch
 from pydino.data.audio_set import AudioSet
 from pydino.data.waveform_views import WaveformViews
 from pydino.data.waveforms import Waveforms
@@ -77,12 +76,7 @@ def waveforms(pieces, starts, sizes, dtype=torch.int16):
 
 def batch(content, hashes=None, step=0):
     hashes = np.arange(len(content.offsets)) + 11 if hashes is None else hashes
-    return SimpleNamespace(
-        step=step,
-        visits=np.zeros(len(hashes), dtype=np.int64),
-        hashes=hashes.astype(np.uint64),
-        content=content,
-    )
+    return Batch(step, np.zeros(len(hashes), dtype=np.int64), hashes.astype(np.uint64), content, 0.0)
 
 
 def views(groups, content, options=None, augmentation_data=None, factors=(1.0,), hashes=None, seed=0):

@@ -40,9 +40,9 @@ def test_two_jobs_on_a_node_do_not_share_a_port():
 
 
 def test_one_process_needs_no_torchrun():
-    assert trainer(["train-dino"], 1) == [sys.executable, "-P", "-m", "pydino", "train-dino"]
-    words = trainer(["train-dino"], 4, 2, 1, "10.0.0.1:20007")
-    assert "10.0.0.1" in words and "20007" in words and words[-3:] == ["-m", "pydino", "train-dino"]
+    assert trainer(["train"], 1) == [sys.executable, "-P", "-m", "pydino", "train"]
+    words = trainer(["train"], 4, 2, 1, "10.0.0.1:20007")
+    assert "10.0.0.1" in words and "20007" in words and words[-3:] == ["-m", "pydino", "train"]
 
 
 HEARS = """
@@ -150,7 +150,7 @@ def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, 
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
     monkeypatch.setattr(batch.time, "sleep", lambda _: None)
-    assert batch.launch_job(["train-dino"], 1, 1, max_restarts=2) == code
+    assert batch.launch_job(["train"], 1, 1, max_restarts=2) == code
     assert (tmp_path / "queued").exists() == queued
 
 
@@ -162,4 +162,4 @@ def test_a_job_without_the_nodes_that_were_asked_for_says_what_is_missing(monkey
         UserError,
         match=r"--num-nodes 2, but job 7 has 1; .*\n  option num_nodes=\* --nodes=\$0 --ntasks-per-node=1",
     ):
-        batch.launch_job(["train-dino"], 1, 2, 20)
+        batch.launch_job(["train"], 1, 2, 20)

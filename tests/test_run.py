@@ -46,7 +46,7 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
     done = run("--dry-run", "--stage", 3, "--stop-stage", 4, "--seeds", "0 1", "--work-dir", work)
     assert done.returncode == 0, done.stderr
     commands = [line.split()[0] for line in done.stdout.splitlines()]
-    assert commands == ["steps/make_train_set.sh", "steps/train_dino.sh", "steps/train_dino.sh"]
+    assert commands == ["steps/make_train_set.sh", "steps/train.sh", "steps/train.sh"]
     assert list(work.iterdir()) == []
 
 
@@ -66,7 +66,10 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
         tmp_path / "work",
     ]
     said = run(*asked).stdout
-    assert "data/train_ssl data/train/utt2emotion data/test/utt2emotion exp/xvector_mini/seed0\n" in said
+    assert (
+        "--labels=data/train/utt2emotion --labels=data/test/utt2emotion data/train_ssl exp/xvector_mini/seed0\n"
+        in said
+    )
     assert "exp/xvector_mini/seed0/model data/test exp/xvector_mini/seed0/xvectors_test\n" in said
     assert "exp/xvector_mini/seed0/transfer/emotion\n" in said and "dino-koleo_mini/seed0/scores" not in said
     assert "xvector_mini" not in run(*asked, "--skip-stages", 9).stdout

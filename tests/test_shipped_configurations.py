@@ -8,8 +8,9 @@ import pytest
 
 from pydino.base import config_to_dict, load_config
 from pydino.models import DinoHead, build_encoder
-from pydino.train import DinoConfig, XvectorConfig
 from pydino.train.config import TrainingConfig
+from pydino.train.methods.dino import DinoConfig
+from pydino.train.methods.xvector import XvectorConfig
 
 EGS = Path(__file__).parent.parent / "egs"
 PATHS = sorted(EGS.glob("*/conf/dino*.yaml"))

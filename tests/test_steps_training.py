@@ -1,8 +1,9 @@
-"""steps/train_dino.sh as a job: what a signal to it does, and what is wrong before there is one."""
+"""steps/train.sh as a job: what a signal to it does, and what is wrong before there is one."""
 
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from test_train_dino import CONFIG, data  # noqa: F401  (a fixture)
 
 from pydino.base import dump_config
+from pydino.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,7 +22,7 @@ def test_a_signal_to_the_step_saves_the_run_and_leaves_nobody_behind(data, tmp_p
     exp = tmp_path / "my exp"
     dump_config({**CONFIG, "epochs": 100000}, tmp_path / "long.yaml")
     command = [
-        ROOT / "steps/train_dino.sh",
+        ROOT / "steps/train.sh",
         "--config",
         tmp_path / "long.yaml",
         "--num-threads",
@@ -42,7 +44,9 @@ def test_a_signal_to_the_step_saves_the_run_and_leaves_nobody_behind(data, tmp_p
         time.sleep(0.05)
     (os.killpg if group else os.kill)(step.pid, number)
     step.communicate(timeout=60)
-    assert step.returncode == 128 + number
+    # After Ctrl-C it ends by the signal, by which a script that called it learns that it was meant to stop
+    # too.
+    assert step.returncode == (-number if number == signal.SIGINT else 128 + number)
     assert ", saved; start it again" in (exp / "log/train.log").read_text()
     assert list((exp / "checkpoints").glob("*.pt"))
     assert not subprocess.run(["pgrep", "-f", str(exp)], capture_output=True, text=True).stdout
@@ -63,7 +67,7 @@ def test_a_signal_to_the_step_saves_the_run_and_leaves_nobody_behind(data, tmp_p
 def test_a_mistake_does_not_wait_in_a_queue(data, tmp_path, option, least, value):
     dump_config(CONFIG, tmp_path / "conf.yaml")
     command = [
-        ROOT / "steps/train_dino.sh",
+        ROOT / "steps/train.sh",
         "--cmd",
         "false",
         "--config",
@@ -77,6 +81,79 @@ def test_a_mistake_does_not_wait_in_a_queue(data, tmp_path, option, least, value
     good = value == "0" and least == 0
     assert (
         done.returncode == 1
-        and (f"{option} should be a whole number from {least} on, got '{value}'" in done.stderr) != good
+        and (f"{option}: should be a whole number from {least} on, got '{value}'" in done.stderr) != good
     )
     assert (tmp_path / "exp").exists() == good
+
+
+RUN_PL = """#!/usr/bin/env bash
+# As Kaldi's run.pl: words with blanks in double quotes, the others as they are, for a shell to read.
+while [[ $1 == --* ]]; do shift 2; done
+log=$1; shift
+for word in "$@"; do
+  if [[ $word == *[[:blank:]]* ]]; then line+=" \\"$word\\""; else line+=" $word"; fi
+done
+bash -c "${line# }" >"$log" 2>&1
+"""
+PYDINO = """#!/usr/bin/env bash
+printf '%s\\n' "$@" >"$RECORD"
+echo "force=${PYDINO_FORCE:-}" >>"$RECORD"
+echo "2026-01-01 00:00:00 pydino train: epoch 1 (step 3 of 9)"
+echo "a line of a library"
+sleep 0.5
+echo "pydino launch: saved"
+exit "${STATUS:-0}"
+"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A site's wrapper, and a training that writes down what it was called with."""
+    for name, text in (("run.pl", RUN_PL), ("pydino", PYDINO)):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    monkeypatch.delenv("PYDINO_FORCE", raising=False)
+    place = tmp_path / "R&D $(touch x) 'y'"
+    (place / "data").mkdir(parents=True)
+    (place / "data/utt2spk").write_text("a a\n")
+    (place / "conf.yaml").write_text("method: dino\n")
+    return place
+
+
+def test_a_sites_wrapper_gets_every_word_as_it_is(site, tmp_path, capsys, monkeypatch):
+    override = "optimiser.betas=[0.9, 0.99]"
+    arguments = ["--config", str(site / "conf.yaml"), "--set", override, "--num-threads", "3"]
+    where = [str(site / "data"), str(site / "exp")]
+    assert main(["train", "--cmd", "run.pl --mem 4G", *arguments, "--force", "true", *where]) == 0
+    *words, force = (tmp_path / "record").read_text().splitlines()
+    assert words[:1] == ["launch"] and words[words.index("--") + 1] == "train" and words[-2:] == where
+    assert words[words.index("--set") + 1] == override and words[words.index("--num-threads") + 1] == "3"
+    assert words[words.index("--scheduler") + 1] == "none" and force != "force=" and "--force" not in words
+    assert not list(tmp_path.rglob("x"))
+    said = capsys.readouterr().err
+    assert "epoch 1 (step 3 of 9)" in said and "pydino launch: saved" in said and "library" not in said
+    monkeypatch.setenv("STATUS", "7")
+    assert main(["train", "--cmd", "run.pl", *arguments, *where]) == 7
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (["--cmd", "run.pl", "--num-nodes", "2"], "--num-nodes 2 needs a scheduler"),
+        (["--cmd", ""], "--cmd is empty"),
+        (["--num-processes", "2"], "are for jobs (steps/train.sh); here, use torchrun"),
+        (["--cmd", "run.pl", "--labels", "nowhere"], "no such file: nowhere"),
+        (["--cmd", "no-such-wrapper"], "cannot run 'no-such-wrapper'"),
+    ],
+)
+def test_what_cannot_become_a_job_is_named(site, capsys, options, complaint):
+    assert main(["train", *options, "--config", str(site / "conf.yaml"), str(site / "data"), "exp"]) == 1
+    assert complaint in capsys.readouterr().err and not Path("exp").exists()
+
+
+def test_the_process_that_waits_has_no_torch():
+    code = "import sys, pydino.cli.train, pydino.jobs.train_job; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -17,6 +17,7 @@ from pydino.kaldi import write_table
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {
+    "method": "dino",
     "epochs": 2,
     "batch_size": 8,
     "on_collapse": "warn",
@@ -83,10 +84,10 @@ def train(data, exp, config, *options):
     dump_config(config, exp.parent / f"{exp.name}.yaml")
     return main(
         [
-            "train-dino",
+            "train",
             "--config",
             str(exp.parent / f"{exp.name}.yaml"),
-            "--threads",
+            "--num-threads",
             "1",
             *options,
             str(data),
@@ -175,3 +176,17 @@ def test_a_run_on_other_noises_is_another_run(corpus, tmp_path, capsys):
     lists.write_text(f"two {corpus}/room.wav\n")
     assert train(corpus / "trimmed", tmp_path / "exp", config) == 1
     assert "holds another run" in capsys.readouterr().err and (tmp_path / "exp/teacher").exists()
+
+
+def test_audio_is_trained_on_without_stored_features(corpus, tmp_path, capsys):
+    """Nothing but the recordings, their lengths and VAD is read; with features removed it is the same run."""
+    data = tmp_path / "data"
+    subprocess.run(["cp", "-r", corpus / "trimmed", data], check=True)
+    config = everything(corpus)
+    assert train(data, tmp_path / "with", config) == 0
+    (data / "feats.scp").unlink()
+    assert train(data, tmp_path / "without", config) == 0
+    assert equal(weights(tmp_path / "with"), weights(tmp_path / "without"))
+    capsys.readouterr()
+    assert train(data, tmp_path / "with", config) == 0
+    assert "is finished and up to date" in capsys.readouterr().err

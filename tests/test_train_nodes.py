@@ -65,8 +65,8 @@ def test_two_machines_meet_without_names_and_train_as_one(data, machines, tmp_pa
         "--meet",
         f"{here}:20123",
         "--",
-        "train-dino",
-        "--threads",
+        "train",
+        "--num-threads",
         "1",
     ]
     processes = [

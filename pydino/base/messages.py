@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def set_program(name: str) -> None:
-    """Set the name that log lines carry, such as ``pydino train-dino``."""
+    """Set the name that log lines carry, such as ``pydino train``."""
     global _program
     _program = name
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from pydino.audio import NormalisationConfig
-from pydino.base import UserError, config_to_dict, load_config, log
+from pydino.base import UserError, config_to_dict, log
 from pydino.infer import FrontEnd, FrontEndConfig, read_front_end, read_model_config, save_model
 from pydino.models import build_encoder
-from pydino.train.config import DinoConfig
+from pydino.train import load_training_config
 
 KIND_CHOICES = ("untrained", "fbank-stats", "fbank-stats-cmn")
 
@@ -77,7 +77,7 @@ def _like(like: str | None, data) -> tuple[dict, FrontEndConfig]:
         return config.encoder, config.front_end
     options, normalisation = {}, NormalisationConfig(kind="mean")
     if like:
-        training = load_config(DinoConfig, like)
+        _, training = load_training_config(like)
         options, normalisation = training.encoder, training.normalisation
     return options, read_front_end(data, normalisation)
 

@@ -26,13 +26,13 @@ from pydino.backend import cosine_features, equal_error_rate, knn_accuracy, scor
 from pydino.base import UserError, log, nearest, read_yaml, warn
 from pydino.cli import boolean
 from pydino.cli._embeddings import read_grouping
-from pydino.cli._training import is_at_work
 from pydino.infer import Model, StoredFeatures, load
 from pydino.infer.model_folder import WEIGHTS
 from pydino.kaldi.trials import PairTable, read_trials
+from pydino.train import find_method, method_names
+from pydino.train.exp_dir import is_at_work
 from pydino.train.recorder import open_curves
 
-ROLES = ("teacher", "student", "model")  # model: of a supervised run
 BLOCK_FRAMES = 200_000  # features held in memory at a time
 NEIGHBOURS = 10
 
@@ -78,7 +78,7 @@ def run(args):
     torch.set_num_threads(args.threads)
     exp = Path(args.exp)
     if not exp.is_dir():
-        raise UserError(f"no such folder {exp}; it is made by steps/train_dino.sh, a moment after it starts")
+        raise UserError(f"no such folder {exp}; it is made by steps/train.sh, a moment after it starts")
     probe = Probe(args.data, args.trials, args.labels, args.device)
     journal = Journal(exp)
     found, idle = 0, False
@@ -98,7 +98,7 @@ def run(args):
         time.sleep(args.interval)
     if not found:
         raise UserError(
-            f"{exp} has nothing to measure: no model in {exp}/snapshots and no final teacher and student; "
+            f"{exp} has nothing to measure: no model in {exp}/snapshots and no final model; "
             "train with snapshot_epochs: 5, "
             "or wait for the end"
         )
@@ -106,7 +106,7 @@ def run(args):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A teacher and a student of one moment."""
+    """The models of one moment, a folder each."""
 
     folder: Path
     epoch: int
@@ -121,12 +121,24 @@ def snapshots(exp: Path, final: bool) -> list[Snapshot]:
         number = re.fullmatch(r"epoch(\d+)", folder.name)
         if number:
             found.append(Snapshot(folder, int(number[1])))
-    if final and any((exp / role).is_dir() for role in ROLES):
+    if final and model_folders(exp):
         config = exp / "config.yaml"
         end = round(read_yaml(config).get("epochs", 0)) if config.exists() else 0
         if all(snapshot.epoch < end for snapshot in found):
             found.append(Snapshot(exp, end))
     return sorted(found, key=lambda snapshot: snapshot.epoch)
+
+
+def model_folders(folder: Path) -> list[Path]:
+    """Return the model folders of one moment, whole or not, the model itself first; means of several are left
+    out.
+    """
+    config = (
+        folder / "config.yaml" if folder.parent.name != "snapshots" else folder.parents[1] / "config.yaml"
+    )
+    method = str(read_yaml(config).get("method", "")) if config.exists() else ""
+    roles = find_method(method).roles if method in method_names() else ("teacher", "student", "model")
+    return [folder / role for role in roles if (folder / role).is_dir()]
 
 
 def measure(snapshot: Snapshot, probe: "Probe", journal: "Journal", passed_over: set) -> int:
@@ -135,9 +147,7 @@ def measure(snapshot: Snapshot, probe: "Probe", journal: "Journal", passed_over:
     One that is half written or damaged is named, once, and passed over.
     """
     models, lines = [], []
-    for folder in (snapshot.folder / role for role in ROLES):
-        if not folder.is_dir():
-            continue
+    for folder in model_folders(snapshot.folder):
         try:
             line = {
                 "model": str(folder.relative_to(journal.exp)),

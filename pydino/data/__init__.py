@@ -9,9 +9,13 @@ from .audio_set import AudioSet
 from .augmentation_data import AugmentationData, AugmentationDataConfig
 from .crops import CropConfig
 from .epoch_sampler import EpochSampler
+from .labels import Labels, read_labels
+from .loading import batches
+from .source import Source
 from .training_set import TrainingSet, check_unlabelled
-from .view_maker import ViewMaker, view_groups
-from .views import Batch, ViewSampler, batches
+from .view_groups import ViewGroup, Views, view_groups, view_numbers
+from .view_maker import ViewMaker
+from .views import Batch, ViewSampler
 from .waveform_views import WaveformViews
 from .waveforms import Waveforms
 
@@ -23,16 +27,22 @@ __all__ = [
     "AugmentationDataConfig",
     "Batch",
     "CropConfig",
-    "NormalisationConfig",
     "EpochSampler",
+    "Labels",
+    "NormalisationConfig",
+    "Source",
     "TrainingSet",
+    "ViewGroup",
     "ViewMaker",
     "ViewSampler",
+    "Views",
     "WaveformAugmentConfig",
     "WaveformViews",
     "Waveforms",
     "batches",
     "check_unlabelled",
     "rational",
+    "read_labels",
     "view_groups",
+    "view_numbers",
 ]

@@ -2,8 +2,8 @@
 
 Speech frames are the frames that VAD kept, counted from 0, or all of them where silence is kept. Frame i of
 an utterance owns the samples from i * shift to (i + 1) * shift, the last one all that is left, at the sample
-rate of the features. As in :class:`TrainingSet`, the order, and every draw, hang on the hash in ``utt2hash``;
-nothing looks at a name but to find an utterance in another table.
+rate of the features. As in :class:`TrainingSet`, the order, and every draw, depend on the hash in
+``utt2hash``; names are used only to find an utterance in another table.
 """
 
 import math

@@ -2,12 +2,17 @@
 the utterance's hash.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pydino.base import keyed_integers, keyed_uniform, purpose
+
+if TYPE_CHECKING:
+    from .view_groups import ViewGroup
 
 
 @dataclass
@@ -49,13 +54,18 @@ class CropPlacer:
     """Lengths and places of crops.
 
     Args:
-        config: numbers and lengths.
+        config: how crops are placed.
+        groups: of views.
         frame_shift: seconds.
         seed: of every draw.
     """
 
-    def __init__(self, config: CropConfig, frame_shift: float, seed: int):
-        self.config, self.frame_shift, self.seed = config, frame_shift, seed
+    def __init__(self, config: CropConfig, groups: list[ViewGroup], frame_shift: float, seed: int):
+        self.config, self.groups, self.frame_shift, self.seed = config, groups, frame_shift, seed
+        if config.placement == "disjoint" and (
+            len(groups) > 2 or any(group.owner != "own" for group in groups)
+        ):
+            raise ValueError("placement: disjoint is for two groups of crops of the same utterance")
 
     def _frames(self, low_high: list[float]) -> tuple[int, int]:
         return round(low_high[0] / self.frame_shift), round(low_high[1] / self.frame_shift)
@@ -63,20 +73,23 @@ class CropPlacer:
     @property
     def shortest(self) -> int:
         """Frames of the shortest crop that may be drawn."""
-        kinds = [self.config.global_seconds, self.config.local_seconds][: 2 if self.config.num_local else 1]
-        return min(self._frames(low_high)[0] for low_high in kinds)
+        return min(self._frames(group.seconds)[0] for group in self.groups)
+
+    @property
+    def most_frames(self) -> int:
+        """Frames of all views of an utterance together, where every crop has its greatest length."""
+        return sum(group.number * self._frames(group.seconds)[1] for group in self.groups)
 
     def sizes(self, step: int) -> np.ndarray:
-        """Return the frames of each view of a step, (V,), global ones first: one length for all of a kind, so
-        that they are one tensor.
+        """Return the frames of each view of a step, (V,): one length for all views of a group, so that they
+        are one tensor.
         """
-        config, lengths = self.config, []
-        for low_high, kind in ((config.global_seconds, "global"), (config.local_seconds, "local")):
-            low, high = self._frames(low_high)
-            lengths.append(
-                int(keyed_integers(low, high + 1, self.seed, step, purpose(f"length of {kind} crops")))
-            )
-        return np.repeat(lengths, [config.num_global, config.num_local])
+        lengths = []
+        for group in self.groups:
+            low, high = self._frames(group.seconds)
+            key = purpose(f"length of {group.name} crops")
+            lengths.append(int(keyed_integers(low, high + 1, self.seed, step, key)))
+        return np.repeat(lengths, [group.number for group in self.groups])
 
     def starts(
         self, visits: np.ndarray, hashes: np.ndarray, lengths: np.ndarray, sizes: np.ndarray
@@ -86,22 +99,17 @@ class CropPlacer:
         Args:
             visits: (B,) which visit of the utterance it is.
             hashes: (B,) uint64.
-            lengths: (B,) frames of the utterances.
+            lengths: (B, V) frames of the utterance that each crop is of, or (B,) where all views are of one.
             sizes: (V,) frames of the views.
         """
         config, keys = self.config, (self.seed, visits[:, None], hashes[:, None])
-        first, room = (
-            np.zeros((len(hashes), len(sizes)), dtype=np.int64),
-            np.repeat(lengths[:, None], len(sizes), axis=1),
-        )
+        lengths = np.broadcast_to(lengths.reshape(len(hashes), -1), (len(hashes), len(sizes)))
+        first, room = np.zeros((len(hashes), len(sizes)), dtype=np.int64), lengths
         if config.window_seconds:
             low, high = self._frames(config.window_seconds)
-            window = np.minimum(
-                keyed_integers(low, high + 1, *keys, purpose("length of the window")), lengths[:, None]
-            )
-            first += keyed_integers(0, lengths[:, None] - window + 1, *keys, purpose("start of the window"))
-            room = np.repeat(window, len(sizes), axis=1)
-        if config.placement == "disjoint" and config.num_local:
+            room = np.minimum(keyed_integers(low, high + 1, *keys, purpose("length of the window")), lengths)
+            first += keyed_integers(0, lengths - room + 1, *keys, purpose("start of the window"))
+        if config.placement == "disjoint" and len(self.groups) > 1:
             first, room = self._part(keys, first, room, sizes)
         draw = keyed_uniform(*keys, np.arange(len(sizes)), purpose("start of the crop"))
         # Where the utterance is shorter than the crop, the crop starts anywhere and wraps round.
@@ -111,7 +119,7 @@ class CropPlacer:
         """Return where the part of each view begins and how long it is: cut at a drawn place, global crops on
         a drawn side.
         """
-        is_global = np.arange(len(sizes)) < self.config.num_global
+        is_global = np.arange(len(sizes)) < self.groups[0].number
         long, short, whole = sizes[0], sizes[-1], room[:, :1]
         fits = whole >= long + short
         long_part = keyed_integers(

@@ -1,7 +1,7 @@
-"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence out of
-the way.
+"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence
+removed.
 
-Nothing here looks at a key but to find its features: the order, and every draw, hang on the hash in
+Keys are used to find features and for nothing else: the order, and every draw, depend on the hash in
 ``utt2hash``, and a directory that holds labels is refused.
 """
 
@@ -66,9 +66,22 @@ class Crops:
     values: torch.Tensor
     sizes: np.ndarray
 
+    def renumbered(self, columns: np.ndarray, sizes: np.ndarray) -> "Crops":
+        """Return the same with views counted among all V of a batch: ``sizes`` (V,) are the frames of all."""
+        return Crops(self.values, sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return self.values.nbytes
+
     def pin_memory(self) -> "Crops":
-        """Return a copy that a GPU can fetch by itself."""
+        """Return a copy in page-locked memory."""
         return Crops(self.values.pin_memory(), self.sizes)
+
+    def share_memory(self) -> "Crops":
+        """Return the same in shared memory."""
+        return Crops(self.values.share_memory_(), self.sizes)
 
 
 class TrainingSet:
@@ -135,9 +148,11 @@ class TrainingSet:
             )
         return packed
 
-    def collect(self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Crops:
+    def collect(
+        self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray, factors: np.ndarray | None = None
+    ) -> Crops:
         """Read crops of utterances ``indices`` (B,) from frames ``starts`` (B, V) on, ``sizes`` (V,) frames
-        each; silence is not counted.
+        each; silence is not counted. The speed of stored features cannot be changed: ``factors`` is None.
 
         An utterance shorter than a crop is repeated from its beginning: frame i of a crop is frame (start +
             i) mod length.

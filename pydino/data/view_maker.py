@@ -1,12 +1,11 @@
 """From crops as stored to views as the networks see them: on the device, augmented, normalised, masked."""
 
-import numpy as np
 import torch
 
 from pydino.audio import NormalisationConfig, normalise
-from pydino.audio.augment import AugmentConfig, PowerMelAugmenter
+from pydino.audio.augment import PowerMelAugmenter
 
-from .crops import CropConfig
+from .view_groups import ViewGroup, Views, view_numbers
 from .views import Batch
 from .waveform_views import WaveformViews
 
@@ -15,21 +14,18 @@ class ViewMaker:
     """Turn batches of crops into views.
 
     Args:
-        crops: how many of which.
-        augment: what is done to the views that the student alone sees, and to those that the teacher sees
-            too.
+        groups: of views.
         normalisation: of each crop by itself.
         feature_dim: F.
         frame_shift: seconds.
         seed: of every draw.
         device: where the views are wanted.
-        waveforms: what makes features of audio; None: the batches bring features.
+        waveforms: computes features of audio; None: the batches hold features.
     """
 
     def __init__(
         self,
-        crops: CropConfig,
-        augment: tuple[AugmentConfig, AugmentConfig],
+        groups: list[ViewGroup],
         normalisation: NormalisationConfig,
         feature_dim: int,
         frame_shift: float,
@@ -37,43 +33,42 @@ class ViewMaker:
         device,
         waveforms: WaveformViews | None = None,
     ):
-        self._waveforms = waveforms
-        student, teacher = (
-            PowerMelAugmenter(config, feature_dim, frame_shift, seed, device) for config in augment
-        )
+        self._waveforms, self._groups = waveforms, groups
+        self._numbers = view_numbers(groups)
+        self._augmenters = [
+            PowerMelAugmenter(group.augment, feature_dim, frame_shift, seed, device) for group in groups
+        ]
         self._normalisation, self._device = normalisation, torch.device(device)
-        self._groups = list(zip(view_groups(crops), (teacher, student), strict=False))
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> list[torch.Tensor]:
-        """Return the global views (G B, L, F), then, if there are any, the local ones (V B, L', F); views
-        first, then utterances.
-        """
-        result = []
-        # powers and sums over frames do not bear 16 bits
+    def __call__(self, batch: Batch) -> Views:
+        """Return the views of a batch."""
+        tensors = []
+        # powers and sums over frames need float32
         with torch.autocast(self._device.type, enabled=False):
-            for (views, augment), x in zip(self._groups, self._features(batch), strict=True):
-                draws = augment.draws(batch.visits, batch.hashes, views)
-                x = normalise_batch(augment(x, draws, len(views)), self._normalisation)
-                result.append(augment.mask(x, draws))
-        return result
+            for numbers, augment, x in zip(
+                self._numbers, self._augmenters, self._features(batch), strict=True
+            ):
+                draws = augment.draws(batch.visits, batch.hashes, numbers)
+                x = normalise_batch(augment(x, draws, len(numbers)), self._normalisation)
+                tensors.append(augment.mask(x, draws))
+        return Views(self._groups, tensors)
 
     def _features(self, batch: Batch) -> list[torch.Tensor]:
-        """Return the log filter banks of each group of views, (N, L, F)."""
+        """Return the features of each group of views, (N, L, F)."""
         if self._waveforms is not None:
             return self._waveforms(batch)
-        values, sizes = batch.content.values.to(self._device, non_blocking=True), batch.content.sizes
-        rows = [sizes[views].sum() * len(batch.hashes) for views, _ in self._groups]
-        return [
-            x.unflatten(0, (-1, sizes[views[0]]))
-            for x, (views, _) in zip(values.split(rows), self._groups, strict=True)
-        ]
-
-
-def view_groups(crops: CropConfig) -> list[np.ndarray]:
-    """Return the numbers of the global views and, if there are any, of the local ones."""
-    numbers = np.arange(crops.num_global + crops.num_local)
-    return [views for views in (numbers[: crops.num_global], numbers[crops.num_global :]) if len(views)]
+        features: list = [None] * len(self._groups)
+        for owner in ("own", "partner"):
+            chosen = [i for i, group in enumerate(self._groups) if group.owner == owner]
+            if not chosen:
+                continue
+            content = batch.content_of(owner)
+            values, sizes = content.values.to(self._device, non_blocking=True), content.sizes
+            rows = [sizes[self._numbers[i]].sum() * len(batch.hashes) for i in chosen]
+            for i, x in zip(chosen, values.split(rows), strict=True):
+                features[i] = x.unflatten(0, (-1, sizes[self._numbers[i][0]]))
+        return features
 
 
 def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tensor:

@@ -4,8 +4,8 @@ augmented, windows transformed.
 A crop of L frames from frame f of an utterance, nothing done to it, has the values of frames f to f + L - 1
 of the features of the whole utterance (silence cut out): the crop brings the samples that its first and last
 windows reach out to, and at the ends of the utterance those are mirrored, as in Kaldi without snip_edges. An
-utterance shorter than a crop is repeated from its beginning; only the windows over the seam then hear what
-they do not in the features of the whole.
+utterance shorter than a crop is repeated from its beginning; only the windows over the seam then differ from
+the features of the whole.
 
 Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F
 columns.
@@ -73,6 +73,7 @@ class WaveformViews:
         speed_factors: list[float],
         seed: int,
         device,
+        owners: list[str] | None = None,
     ):
         if options.dither or options.subtract_mean:
             raise UserError(
@@ -89,8 +90,8 @@ class WaveformViews:
         self.dim = self._extractor.dim
         rate = options.sample_frequency
         self._groups = [
-            (numbers, WaveformAugmenter(augment, augmentation_data, rate, seed, device))
-            for numbers, augment in groups
+            (numbers, WaveformAugmenter(augment, augmentation_data, rate, seed, device), owner)
+            for (numbers, augment), owner in zip(groups, owners or ["own"] * len(groups), strict=True)
         ]
         self._factors = list(speed_factors)
         self._changers = {
@@ -106,14 +107,17 @@ class WaveformViews:
         :class:`Waveforms`.
         """
         self._augmentation_data.advance(batch.step)
-        content = batch.content
-        samples = content.samples.to(self._device, non_blocking=True)
+        samples = {
+            owner: batch.content_of(owner).samples.to(self._device, non_blocking=True)
+            for owner in {owner for *_, owner in self._groups}
+        }
         factors = drawn_factors(self._factors, self._seed, batch.visits, batch.hashes)
         features = []
-        with torch.autocast(self._device.type, enabled=False):  # 16-bit samples do not bear bf16
-            for numbers, augmenter in self._groups:
+        with torch.autocast(self._device.type, enabled=False):  # bfloat16 cannot hold 16-bit samples
+            for numbers, augmenter, owner in self._groups:
                 draws = augmenter.draws(batch.visits, batch.hashes, numbers)
-                waves = self._waves(samples, content, factors, numbers, augmenter.context)
+                content = batch.content_of(owner)
+                waves = self._waves(samples[owner], content, factors, numbers, augmenter.context)
                 features.append(self._extractor.of_crops(augmenter(waves, draws, augmenter.context)))
         return features
 

@@ -1,6 +1,6 @@
-"""What a batch of audio is on its way to the device."""
+"""A batch of audio as it is copied to the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,23 @@ class Waveforms:
     starts: np.ndarray
     sizes: np.ndarray
 
+    def renumbered(self, columns: np.ndarray, sizes: np.ndarray) -> "Waveforms":
+        """Return the same with views counted among all V of a batch: ``columns`` are the numbers of those
+        that are here, ``sizes`` (V,) the frames of all.
+        """
+        starts = np.zeros((len(self.starts), len(sizes)), dtype=np.int64)
+        starts[:, columns] = self.starts
+        return replace(self, starts=starts, sizes=sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the samples."""
+        return self.samples.nbytes
+
     def pin_memory(self) -> "Waveforms":
-        """Return a copy that a GPU can fetch by itself."""
-        return Waveforms(self.samples.pin_memory(), self.offsets, self.lengths, self.starts, self.sizes)
+        """Return a copy in page-locked memory."""
+        return replace(self, samples=self.samples.pin_memory())
+
+    def share_memory(self) -> "Waveforms":
+        """Return the same in shared memory."""
+        return replace(self, samples=self.samples.share_memory_())

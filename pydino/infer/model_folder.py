@@ -5,9 +5,10 @@ safetensors holds numbers and names and cannot hold code; config.yaml is plain d
 dataclasses below. So a folder from a stranger can be loaded without running anything of theirs.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -36,11 +37,15 @@ class ModelConfig:
 
     encoder: dict[str, Any]  # name and options, as pydino.models.build_encoder takes them
     embedding_dim: int
-    role: Literal["teacher", "student", "model", "untrained", "statistics"]  # model: learnt with labels
+    role: str  # of the training method, such as teacher, student or model; or untrained, statistics
     method: str  # dino, dino-koleo, xvector, untrained, fbank-stats, fbank-stats-cmn, ...
     seed: int
     train_set: str  # name of the set it learnt from; none, if it learnt nothing
     front_end: FrontEndConfig
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.role):
+            raise ValueError(f"role must be a name of lower-case letters, digits and _, got '{self.role}'")
 
 
 def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> None:

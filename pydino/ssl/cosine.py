@@ -1,5 +1,5 @@
-"""A term beside DINO's loss: the student's embedding of a view should point where the teacher's embedding of
-another view points.
+"""A term beside DINO's loss: the student's embedding of a view should have the direction of the teacher's
+embedding of another view.
 
 The regulariser of the papers' successor (hyperion, recipe ssl.v1, configuration v1.2.2): over the pairs of
 DINO's loss, C = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b (1 - cos(t_gb, s_vb)).

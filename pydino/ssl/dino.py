@@ -1,5 +1,5 @@
-"""The loss of DINO: the student predicts, of every view, what the teacher says of another view of the same
-utterance.
+"""The loss of DINO: the student predicts, from every view, the output of the teacher for another view of the
+same utterance.
 
 Caron et al. 2021 (arXiv 2104.14294), with the settings of Cho et al. 2022 (arXiv 2208.05445). With K outputs,
 teacher logits t of the global views and student logits s of all views,
@@ -45,7 +45,7 @@ class DinoLoss(nn.Module):
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """Return the loss (a scalar) and what tells a healthy run from a collapsing one.
+        """Return the loss (a scalar) and figures that distinguish a healthy run from a collapsing one.
 
         Args:
             student: (V, B, K) logits, the global views first.

@@ -20,6 +20,6 @@ def koleo(embeddings: torch.Tensor) -> torch.Tensor:
         cosines = x @ x.T
         cosines.fill_diagonal_(-2.0)
         nearest = cosines.argmax(1)
-    # The distance is taken anew from the vectors: 2 - 2 cos loses all digits where it matters, near zero.
+    # The distance is recomputed from the vectors: 2 - 2 cos loses all digits where it matters, near zero.
     distance = (x - x[nearest]).square().sum(-1).add(SMALLEST_DISTANCE**2).sqrt()
     return -distance.log().mean()

@@ -11,8 +11,8 @@ def make_teacher(student: nn.Module) -> nn.Module:
     """Return a copy of the student that takes no gradient. It stays in training mode, like the student.
 
     Its batch norms use the statistics of the batch and gather running ones of their own from the global
-    views; as in the papers' code, the average below is over parameters alone. It drops nothing out: what it
-    says of a view should be its best.
+    views; as in the papers' code, the average below is over parameters alone. It has no dropout, so that its
+    targets are not noisy.
     """
     teacher = copy.deepcopy(student)
     teacher.requires_grad_(False)

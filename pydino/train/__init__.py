@@ -1,9 +1,19 @@
-"""Training: configuration, schedules, methods, the loop, checkpoints, monitors, many processes."""
+"""Training: configuration, methods and their registry, the loop, checkpoints, monitors, many processes."""
 
-from .config import DinoConfig
-from .dino import Dino
+from .config import TrainingConfig
 from .distributed import DistributedContext
 from .loop import train
-from .xvector import Xvector, XvectorConfig
+from .method import Method, ParameterGroup, Setup
+from .methods import find_method, load_training_config, method_names
 
-__all__ = ["Dino", "DinoConfig", "DistributedContext", "Xvector", "XvectorConfig", "train"]
+__all__ = [
+    "DistributedContext",
+    "Method",
+    "ParameterGroup",
+    "Setup",
+    "TrainingConfig",
+    "find_method",
+    "load_training_config",
+    "method_names",
+    "train",
+]

@@ -1,6 +1,4 @@
-"""The mean of several models of one run, such as its last teachers: often a little better than each, and
-never trained.
-"""
+"""The mean of several models of one run, such as its last teachers: often a little better than each."""
 
 import torch
 

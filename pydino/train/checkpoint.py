@@ -47,7 +47,7 @@ def load_checkpoint(folder, device) -> dict | None:
         except Exception as error:
             warn(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
     if paths:
-        raise UserError(f"no checkpoint in {folder} can be read; start afresh with --force true")
+        raise UserError(f"no checkpoint in {folder} can be read; start again with --force true")
     return None
 
 
@@ -65,7 +65,9 @@ def load_agreed(folder, distributed: DistributedContext) -> dict | None:
     if distributed.first or step is None:
         return state
     path, deadline = folder / f"step{step:09d}.pt", time.monotonic() + _PATIENCE_SECONDS
-    while not any(folder.glob(path.name)):  # listing the folder has it asked for anew
+    while not any(
+        folder.glob(path.name)
+    ):  # listing the folder refreshes what the network file system knows of it
         if time.monotonic() > deadline:
             raise UserError(
                 f"{path} is not here; the folder of a run has to lie where all its machines see it"
@@ -83,7 +85,7 @@ def random_states(distributed: DistributedContext) -> list[dict]:
 
 
 def set_random_state(states: list[dict], distributed: DistributedContext) -> None:
-    """Put back what :func:`random_states` returned; a process that was not there keeps its own."""
+    """Restore what :func:`random_states` returned; a process that was not there keeps its own."""
     if distributed.rank >= len(states):
         return
     state = states[distributed.rank]

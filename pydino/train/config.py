@@ -1,5 +1,5 @@
-"""Everything that defines a training run, with the defaults of the small-scale recipes; the resolved form
-lies beside the model.
+"""What every training run is configured by, with the defaults of the small-scale recipes; the resolved
+configuration is kept beside the models. Each method adds its own (methods/NAME.py).
 """
 
 import dataclasses
@@ -13,11 +13,12 @@ from pydino.data import (
     AugmentConfig,
     CropConfig,
     NormalisationConfig,
+    ViewGroup,
     WaveformAugmentConfig,
     rational,
+    view_groups,
 )
-from pydino.models import HeadConfig, resolve_encoder
-from pydino.ssl import DinoLossConfig
+from pydino.models import resolve_encoder
 
 
 def check_not_negative(config, *names: str) -> None:
@@ -64,27 +65,6 @@ class OptimiserConfig:
 
 
 @dataclass
-class TeacherConfig:
-    """Momentum of the teacher: a cosine from ``momentum`` to ``final_momentum``.
-
-    0.996 suits hundreds of thousands of steps; in a run of a thousand it leaves the teacher behind, and 0.98
-    is better.
-    """
-
-    momentum: float = 0.98
-    final_momentum: float = 1.0
-    momentum_steps: int = 0  # steps of the cosine; 0: the whole run
-
-    def __post_init__(self):
-        if not 0 <= self.momentum <= self.final_momentum <= 1:
-            raise ValueError(
-                f"momentum must rise from momentum to final_momentum in [0, 1], got {self.momentum} and "
-                f"{self.final_momentum}"
-            )
-        check_not_negative(self, "momentum_steps")
-
-
-@dataclass
 class ComputeConfig:
     """How a step is computed. Losses, softmaxes, statistics and updates are in float32 whatever the
     precision.
@@ -96,33 +76,38 @@ class ComputeConfig:
     # by torch.compile: minutes at the start, faster steps; off with a line where there is no compiler
     compile: bool = False
     channels_last: bool = False  # memory layout that convolutions over frequency and time like on a GPU
-    # passes of batch_size / accumulation utterances before an update; the same update, batch norm aside
+    # micro-batches of batch_size / accumulation utterances for each update; the same update, batch norm aside
     accumulation: int = 1
-    # activations are computed again on the way back: less memory, about a third more work
+    # activations are recomputed in the backward pass: less memory, about a third more work
     activation_checkpointing: bool = False
 
     def __post_init__(self):
         check_positive(self, "accumulation")
         if self.compile and self.activation_checkpointing:
             raise ValueError(
-                "compile gains nothing where activations are computed again: choose compile or "
+                "compile gains nothing where activations are recomputed: choose compile or "
                 "activation_checkpointing"
             )
 
 
 @dataclass
 class TrainingConfig:
-    """What every method has. ``encoder`` is a name and the options of that encoder (pydino/models).
+    """What every method has. ``encoder`` is a name and the options of that encoder (pydino/models). A
+    subclass gives ``method`` the name of its method as its one value and default.
 
     One epoch visits every utterance once; whatever is scheduled in epochs may be a fraction. Views are made
     of stored features, or of recordings; what ``augment`` does is done to the filter banks of both.
     """
 
+    method: str = ""
     epochs: float = 50.0
-    batch_size: int = 64  # utterances of an update, over all processes and passes
+    batch_size: int = 64  # utterances of an update, over all processes and micro-batches
     order: Literal["shuffled", "with_replacement"] = "shuffled"
     input: Literal["features", "audio"] = "features"
     encoder: dict[str, Any] = field(default_factory=lambda: {"name": "tdnn"})
+    # parts of the encoder that learn: all, or some of frames, pooling, embedding; the others keep their
+    # weights and running statistics. What a method adds to the encoder always learns.
+    trainable: Literal["all"] | list[str] = "all"
     crops: CropConfig = field(
         default_factory=lambda: CropConfig(global_seconds=[2.0, 3.0], local_seconds=[0.8, 1.5])
     )
@@ -131,7 +116,6 @@ class TrainingConfig:
     teacher_augment: dict[str, Any] = field(default_factory=dict)
     # input: audio only, like the next three
     waveform: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
-    # what differs in the views that the teacher sees
     teacher_waveform: dict[str, Any] = field(default_factory=dict)
     # one is drawn for each visit of an utterance, for all its views
     speed_factors: list[float] = field(default_factory=lambda: [1.0])
@@ -169,8 +153,18 @@ class TrainingConfig:
             )
 
     @property
+    def name(self) -> str:
+        """Name of the method in results."""
+        return self.method
+
+    @property
+    def view_groups(self) -> list[ViewGroup]:
+        """The views of an utterance."""
+        return view_groups(self.crops, self.augment_pair, self.waveform_pair)
+
+    @property
     def augment_pair(self) -> tuple[AugmentConfig, AugmentConfig]:
-        """What is done to the views that only the student sees, and to those that the teacher sees too."""
+        """Augmentation of the views that only the student sees, and of those that the teacher sees too."""
         return self.augment, AugmentConfig(**self.teacher_augment)
 
     @property
@@ -189,41 +183,3 @@ def _with_changes(config, changes: dict, name: str) -> dict:
     return dataclasses.asdict(
         config_from_dict(type(config), {**dataclasses.asdict(config), **changes}, where=name)
     )
-
-
-@dataclass
-class DinoConfig(TrainingConfig):
-    """A DINO run."""
-
-    head: HeadConfig = field(
-        default_factory=lambda: HeadConfig(hidden_dim=512, bottleneck_dim=128, output_dim=1024)
-    )
-    loss: DinoLossConfig = field(default_factory=DinoLossConfig)
-    koleo_weight: float = 0.0  # above 0 the method is called dino-koleo; 0.1 is worth much at small scale
-    # of 1 - cosine between the embeddings of teacher and student, over the pairs of the loss
-    cosine_weight: float = 0.0
-    cosine_ramp_epochs: float = 20.0  # its weight rises from 0 over so many
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    freeze_last_layer_epochs: float = 1.0  # the prototypes stay put at first
-    freeze_last_layer_steps: int = 0  # above 0: instead of freeze_last_layer_epochs
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.crops.num_global < 2:
-            raise ValueError(
-                "crops.num_global must be at least 2 (the student predicts another view than its own), got "
-                f"{self.crops.num_global}"
-            )
-        check_not_negative(
-            self,
-            "koleo_weight",
-            "cosine_weight",
-            "cosine_ramp_epochs",
-            "freeze_last_layer_epochs",
-            "freeze_last_layer_steps",
-        )
-
-    @property
-    def method(self) -> str:
-        """Name of the method in results."""
-        return "dino-koleo" if self.koleo_weight else "dino"

@@ -1,7 +1,7 @@
 """This process among others: one, or as many as torchrun started, each with a share of every batch.
 
-Processes talk through NCCL where they have GPUs and gloo where they have not. With one process nothing here
-costs anything.
+Processes communicate through NCCL where they have GPUs and gloo where they have not. With one process nothing
+here costs anything.
 """
 
 import os
@@ -20,6 +20,7 @@ class DistributedContext:
 
     Attributes:
         rank, size: this process among all.
+        local_size: processes on this machine.
         device: where it computes.
 
     Raises:
@@ -28,7 +29,10 @@ class DistributedContext:
 
     def __init__(self, ngpu: int = 0):
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        local, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        local, self.local_size = (
+            int(os.environ.get("LOCAL_RANK", 0)),
+            int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+        )
         if ngpu < 0:
             raise UserError(f"--ngpu must be 0 (the CPU) or a number of GPUs, got {ngpu}")
         if ngpu and not torch.cuda.is_available():
@@ -45,18 +49,18 @@ class DistributedContext:
             raise UserError(
                 f"--ngpu {ngpu} was asked for, but there are {torch.cuda.device_count()} GPUs here"
             )
-        if ngpu and ngpu != local_size:
+        if ngpu and ngpu != self.local_size:
             raise UserError(
-                f"--ngpu {ngpu} but {local_size} process(es) on this machine; steps/train_*.sh start one a "
-                "GPU, by hand: "
-                f"torchrun --nproc-per-node {ngpu} -m pydino train-dino ..."
+                f"--ngpu {ngpu} but {self.local_size} process(es) on this machine; steps/train.sh starts one "
+                "a "
+                f"GPU, and so does torchrun --nproc-per-node {ngpu} -m pydino train ..."
             )
         self.device = torch.device("cuda", local) if ngpu else torch.device("cpu")
         if ngpu:
             torch.cuda.set_device(self.device)
         self._signals = None
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            end_with_parent()  # a torchrun that is killed leaves nobody behind who would go on writing
+            end_with_parent()  # a torchrun that is killed leaves no process behind that goes on writing
         if self.size > 1:
             dist.init_process_group("nccl" if ngpu else "gloo", device_id=self.device if ngpu else None)
             self._signals = dist.new_group(backend="gloo")
@@ -67,7 +71,7 @@ class DistributedContext:
         return self.rank == 0
 
     def close(self) -> None:
-        """Part from the others."""
+        """Leave the group of processes."""
         if self.size > 1:
             dist.destroy_process_group()
 
@@ -77,9 +81,7 @@ class DistributedContext:
             dist.barrier(group=self._signals)
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the mean over processes of ``x``, which is overwritten; the device goes on without the
-        host's waiting.
-        """
+        """Return the mean over processes of ``x``, which is overwritten; the host does not wait."""
         if self.size > 1:
             dist.all_reduce(x)
             x.div_(self.size)
@@ -108,7 +110,9 @@ class DistributedContext:
         return items
 
     def any_process(self, flag: bool) -> "PendingFlag":
-        """Ask whether the flag is up in any process; the answer comes while other work goes on."""
+        """Return whether the flag is set in any process, as an answer that arrives while other work goes
+        on.
+        """
         if self.size == 1:
             return PendingFlag(flag)
         votes = torch.tensor([int(flag)])

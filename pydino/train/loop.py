@@ -1,10 +1,11 @@
 """The training loop: set up, resume, step, watch, save. One file to read through.
 
-    pydino train-dino --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
+    pydino train --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 
-It knows no method: what a batch is and what is learnt from it is the method's (method.py is the seam; dino.py
-and xvector.py stand behind it). Inside a step nothing waits for the device: scalars are summed there and read
-once an interval.
+It knows no method: what the networks and the loss are is the method's (method.py is the seam, methods/ has
+them). The loop makes the views of each micro-batch, averages the loss over micro-batches, and leaves it to
+DistributedDataParallel to average gradients over processes. Inside a step nothing waits for the device:
+scalars are summed there and read once an interval.
 """
 
 import math
@@ -14,43 +15,51 @@ import torch
 from tqdm import tqdm
 
 from pydino.base import UserError, log, warn
-from pydino.data import ViewSampler, batches
+from pydino.data import Batch, ViewMaker, ViewSampler, batches
 
 from .checkpoint import load_agreed, random_states, save_checkpoint, set_random_state
 from .config import OptimiserConfig, TrainingConfig
 from .distributed import DistributedContext
 from .interruption import Interruption
 from .meter import Meter
-from .method import Method
-from .monitors import MOMENTS, Alarms, Averages, not_finite
+from .method import Method, Metrics, ParameterGroup
+from .monitors import MOMENTS, Alarms, Averages, not_finite, spread_of_moments
 from .precision import no_sync
 from .recorder import Recorder
 from .schedules import learning_rate
 
 
-def make_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
+def make_optimiser(groups: list[ParameterGroup], config: OptimiserConfig) -> torch.optim.Optimizer:
     """Return the optimiser, fused into one pass; weight decay on matrices (and kernels) only, never on biases
     and norms.
     """
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    options = []
+    for group in groups:
+        decay = config.weight_decay if group.weight_decay is None else group.weight_decay
+        for parameters, weight_decay in (
+            ([p for p in group.parameters if p.ndim > 1], decay),
+            ([p for p in group.parameters if p.ndim <= 1], 0.0),
+        ):
+            options.append({"params": parameters, "weight_decay": weight_decay, "lr_scale": group.lr_scale})
     if config.name == "sgd":
-        optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
-        for p in parameters if config.momentum else ():
-            # Zero is what it begins with; the fused update fails where some weights, frozen at first, have
-            # none and others have.
+        optimiser = torch.optim.SGD(options, lr=config.lr, momentum=config.momentum, fused=True)
+        for p in parameters_of(groups) if config.momentum else ():
+            # Zero is the initial momentum in any case; the fused update fails where some weights, which got
+            # no gradient at first, have a buffer and others have none.
             optimiser.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimiser
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
-    return kind(groups, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", fused=True)
+    return kind(options, lr=config.lr, betas=tuple(config.betas), amsgrad=config.name == "adam", fused=True)
+
+
+def parameters_of(groups: list[ParameterGroup]) -> list[torch.nn.Parameter]:
+    """Return the parameters of all groups."""
+    return [p for group in groups for p in group.parameters]
 
 
 def train(
     method: Method,
+    views: ViewMaker,
     sampler: ViewSampler,
     config: TrainingConfig,
     exp,
@@ -62,7 +71,8 @@ def train(
     """Train to the end, from the last checkpoint if there is one.
 
     Args:
-        method: what learns, such as :class:`pydino.train.dino.Dino`.
+        method: what is trained, such as :class:`pydino.train.methods.dino.Dino`.
+        views: makes the views of a batch.
         sampler: batches by step number.
         config: of the run.
         exp: folder for checkpoints/, log.jsonl and tensorboard/.
@@ -74,33 +84,45 @@ def train(
 
     Raises:
         UserError: the run collapsed and ``on_collapse`` is stop, or the loss is not a number.
-        SystemExit: a signal asked for an end; the run is saved, and goes on when it is started again.
+        SystemExit: a signal asked the run to stop; it is saved, and resumes when it is started again.
     """
     exp = Path(exp)
     steps_per_epoch = len(sampler.dataset) / config.batch_size
-    parameters = list(method.student.parameters())
-    optimiser, averages = make_optimiser(parameters, config.optimiser), Averages()
+    groups = method.parameter_groups()
+    parameters = parameters_of(groups)
+    optimiser, averages = make_optimiser(groups, config.optimiser), Averages()
     step = resume(method, optimiser, averages, exp, distributed)
     recorder = Recorder(exp, step) if distributed.first else None
     meter = Meter(distributed)
     alarms = Alarms(
-        method.diagnosis, config.on_collapse, method.directions, config.input, speaks=distributed.first
+        method.collapse_reason,
+        config.on_collapse,
+        method.max_effective_rank,
+        config.input,
+        speaks=distributed.first,
     )
-
+    read = batches(
+        sampler,
+        step,
+        total_steps,
+        workers,
+        pin=distributed.device.type == "cuda",
+        local_processes=distributed.local_size,
+    )
     bar = tqdm(
         total=total_steps, initial=step, unit="step", disable=None if distributed.first else True, leave=False
     )
     with Interruption(distributed) as interruption, bar:
-        for passes in meter.waiting_for(
-            batches(sampler, step, total_steps, workers, pin=distributed.device.type == "cuda")
-        ):
+        for micro_batches in meter.waiting_for(read):
             lr = learning_rate(step, total_steps, steps_per_epoch, config.optimiser)
-            averages.add(update(method, optimiser, parameters, passes, step, lr, config.optimiser.clip))
-            meter.add(passes)
+            averages.add(
+                update(method, views, optimiser, parameters, micro_batches, step, lr, config.optimiser.clip)
+            )
+            meter.add(micro_batches)
             step += 1
             bar.update()
 
-            ended = passed(step, steps_per_epoch) or step == total_steps
+            ended = completes(step, steps_per_epoch) or step == total_steps
             if ended or (config.log_steps and step % config.log_steps == 0):
                 means = averages.read(distributed.add_up)
                 line = {
@@ -120,14 +142,13 @@ def train(
                 alarms(line)
             # before the checkpoint: a kill between the two loses neither
             if distributed.first and config.snapshot_epochs:
-                if step == total_steps or passed(step, config.snapshot_epochs * steps_per_epoch):
+                if step == total_steps or completes(step, config.snapshot_epochs * steps_per_epoch):
                     epoch = math.ceil(config.epochs) if step == total_steps else int(step / steps_per_epoch)
                     attempt(f"no snapshot of step {step}", snapshot, epoch)
             asked_to_stop = interruption.asked()
             if ended or asked_to_stop or step % config.checkpoint_steps == 0:
-                if lost := not_finite(
-                    averages.peek(distributed.add_up)
-                ):  # what is saved is worth going on from
+                # only finite weights are saved: others are not worth resuming
+                if lost := not_finite(averages.peek(distributed.add_up)):
                     raise UserError(lost)
                 state = {
                     "step": step,
@@ -147,39 +168,50 @@ def train(
 
 
 def update(
-    method, optimiser, parameters, passes, step: int, lr: float, clip: float
-) -> dict[str, torch.Tensor]:
-    """Make one update of the weights from the passes of a step; return what to watch."""
+    method: Method,
+    views: ViewMaker,
+    optimiser,
+    parameters,
+    micro_batches: list[Batch],
+    step: int,
+    lr: float,
+    clip: float,
+) -> Metrics:
+    """Make one update of the weights from the micro-batches of a step; return what to watch."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
-    scaler, watched = method.precision.scaler, []
+        group["lr"] = lr * group["lr_scale"]
+    scaler, watched, number = method.precision.scaler, [], len(micro_batches)
     optimiser.zero_grad(set_to_none=True)
-    method.begin(passes)
-    for number, batch in enumerate(passes):
-        with no_sync(method.network, number < len(passes) - 1):
-            loss, metrics = method.loss(batch, number)
-            scaler.scale(loss).backward()
+    method.before_step(map(views, micro_batches))
+    for micro_step, batch in enumerate(micro_batches):
+        with no_sync(method.network, micro_step < number - 1):
+            loss, metrics = method.loss(batch, views(batch), micro_step)
+            scaler.scale(loss / number).backward()
         watched.append(metrics)
-    method.gradients_ready(step)
+    method.before_update(step)
     scaler.unscale_(optimiser)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip or math.inf, foreach=True)
     scaler.step(optimiser)
     scaler.update()
-    if scaler.is_enabled():  # a step that overflowed was left out; that is how the scale is found
+    if scaler.is_enabled():  # a step that overflowed was skipped; that is how the scale is found
         norm = norm.nan_to_num(0.0, 0.0, 0.0)
-    return {**together(watched), "gradient_norm": norm, **method.after_update(step)}
+    metrics = of_step(watched)
+    if MOMENTS in metrics:  # of the whole batch, however many processes and micro-batches share it
+        sums = method.distributed.add_up(metrics[MOMENTS][-1].clone())
+        metrics["embedding_spread"] = spread_of_moments(sums)
+    return {**metrics, "gradient_norm": norm, **method.after_update(step)}
 
 
-def together(passes: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the means of what the passes of a step measured; moments are sums."""
-    if len(passes) == 1:
-        return passes[0]
-    sums = {name: torch.stack([metrics[name] for metrics in passes]).sum(0) for name in passes[0]}
-    return {name: value if name == MOMENTS else value / len(passes) for name, value in sums.items()}
+def of_step(watched: list[Metrics]) -> Metrics:
+    """Return the means of what the micro-batches of a step measured; moments are sums."""
+    if len(watched) == 1:
+        return watched[0]
+    sums = {name: torch.stack([metrics[name] for metrics in watched]).sum(0) for name in watched[0]}
+    return {name: value if name == MOMENTS else value / len(watched) for name, value in sums.items()}
 
 
 def resume(method, optimiser, averages: Averages, exp: Path, distributed: DistributedContext) -> int:
-    """Put the last checkpoint back; return the number of steps done."""
+    """Restore the last checkpoint; return the number of steps done."""
     state = load_agreed(exp / "checkpoints", distributed)
     if state is None:
         return 0
@@ -200,15 +232,15 @@ def resume(method, optimiser, averages: Averages, exp: Path, distributed: Distri
 
 
 def attempt(otherwise: str, write, *arguments) -> bool:
-    """Write something; where that is impossible, say so and go on: what was written before is still there,
-    and there may be room again.
+    """Write something; where that is impossible, say so and return False: what was written before is still
+    there, and the disk may have space again later.
     """
     try:
         write(*arguments)
     # RuntimeError: PyTorch's of a file that could not be written to its end
     except (OSError, RuntimeError, UserError) as error:
         reason = (
-            f"writing broke off, the disk may be full ({type(error).__name__})"
+            f"writing failed, the disk may be full ({type(error).__name__})"
             if isinstance(error, RuntimeError)
             else error
         )
@@ -217,9 +249,9 @@ def attempt(otherwise: str, write, *arguments) -> bool:
     return True
 
 
-def passed(step: int, steps: float) -> bool:
+def completes(step: int, steps: float) -> bool:
     """Whether step number ``step`` (counted from 1) is the first to complete another ``steps`` steps, a
-    number that may be broken.
+    number that need not be whole.
     """
     return int(step / steps) > int((step - 1) / steps)
 

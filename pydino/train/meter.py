@@ -1,4 +1,4 @@
-"""How fast it goes, and what it waits for."""
+"""Speed of training, and the share of the time that it waits for data."""
 
 import resource
 import time
@@ -13,12 +13,12 @@ from .distributed import DistributedContext
 class Meter:
     """Speed of an interval. Only the host's clock is read; nothing waits for the device.
 
-    A host that runs ahead of a busy device is held up where it gives it work; one that is held up here, for
-    data, has nothing to give.
+    A host that runs ahead of a busy device blocks where it queues work; one that blocks here, for data, has
+    no work to queue, so the device is idle.
     """
 
     def __init__(self, distributed: DistributedContext):
-        self._world = distributed
+        self._distributed = distributed
         self._start()
 
     def _start(self):
@@ -36,17 +36,17 @@ class Meter:
             self._waited += time.monotonic() - began
             yield item
 
-    def add(self, passes: list[Batch]) -> None:
+    def add(self, micro_batches: list[Batch]) -> None:
         """Count the utterances and the crops of a step."""
-        for batch in passes:
-            self._utterances += len(batch.hashes) * self._world.size
-            self._seconds += batch.seconds * self._world.size
+        for batch in micro_batches:
+            self._utterances += len(batch.hashes) * self._distributed.size
+            self._seconds += batch.seconds * self._distributed.size
 
     def read(self) -> dict[str, float]:
-        """Return the figures since the last reading, and start anew."""
+        """Return the figures since the last reading, and start over."""
         took = time.monotonic() - self._began
-        if self._world.device.type == "cuda":
-            memory = torch.cuda.max_memory_allocated(self._world.device)
+        if self._distributed.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self._distributed.device)
         else:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         figures = {

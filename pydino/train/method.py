@@ -1,60 +1,128 @@
-"""What the training loop asks of a method: the seam between the loop, which knows no method, and the methods,
-which know no loop.
+"""What the training loop asks of a method. The loop knows no method, and a method knows nothing of the loop.
+
+A method is one file in ``methods/``: its configuration, a subclass of :class:`Method`, and the literals
+``ROLES`` and ``READS_LABELS``, which programs that have no time to import PyTorch read from the file.
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from pydino.base import log
-from pydino.data import Batch, ViewMaker
+from pydino.base import UserError, log, nearest
+from pydino.data import Batch, Labels, Views
+from pydino.models import build_encoder
 
 from .config import TrainingConfig
 from .distributed import DistributedContext
 from .precision import Precision, distribute, no_compiler, prepare
 
+Metrics = dict[str, torch.Tensor]
 
-class Method(nn.Module):
-    """Base of what can be trained; a module so that its networks and buffers are saved, and moved, together.
 
-    Args:
-        config: of the run.
-        views: what makes views of a batch.
-        total_steps, steps_per_epoch: what schedules stretch over.
-        distributed: this process among others.
+@dataclass
+class ParameterGroup:
+    """Parameters that are trained alike.
 
     Attributes:
-        student: what learns.
-        precision: what its passes are computed in.
+        parameters: in the order of the network.
+        lr_scale: factor of the learning rate.
+        weight_decay: None: the configuration's. Of matrices and kernels alone in any case, never of biases
+            and norms.
     """
 
+    parameters: list[nn.Parameter]
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+
+@dataclass
+class Setup:
+    """What a method is built from.
+
+    Attributes:
+        config: of the run.
+        feature_dim: F.
+        total_steps, steps_per_epoch: for schedules.
+        distributed: this process among others.
+        labels: of the utterances, for a method that reads them.
+        init: weights that the encoder starts from; None: random ones.
+    """
+
+    config: TrainingConfig
+    feature_dim: int
+    total_steps: int
+    steps_per_epoch: float
+    distributed: DistributedContext
+    labels: Labels | None = None
+    init: dict[str, torch.Tensor] | None = None
+
+
+class Method(nn.Module):
+    """Base of what can be trained; a module, so that its networks and buffers are saved and moved together.
+
+    A subclass builds its networks in ``__init__`` and hands the one that is trained to :meth:`set_student`.
+
+    Attributes:
+        student: what is trained; it has an ``encoder``.
+        precision: context that the networks run in.
+        Config: class of the configuration.
+        roles: model folders that a run leaves; the first is the model.
+        reads_labels: False: labels are refused. This is the one place where that is decided.
+        splits_batch: False: micro-batches are refused, as a loss that compares the utterances of a batch
+            needs them together.
+    """
+
+    Config: ClassVar[type[TrainingConfig]]
+    roles: ClassVar[tuple[str, ...]]
+    reads_labels: ClassVar[bool] = False
+    splits_batch: ClassVar[bool] = True
     student: nn.Module
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        views: ViewMaker,
-        total_steps: int,
-        steps_per_epoch: float,
-        distributed: DistributedContext,
-    ):
+    def __init__(self, setup: Setup):
         super().__init__()
-        self.config, self.views, self.distributed = config, views, distributed
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
-        self.precision = Precision(config.compute.precision, distributed.device)
-        if config.compute.compile and distributed.first and (missing := no_compiler(distributed.device)):
+        self.setup, self.config, self.distributed = setup, setup.config, setup.distributed
+        self.total_steps, self.steps_per_epoch = setup.total_steps, setup.steps_per_epoch
+        compute = self.config.compute
+        if compute.accumulation > 1 and not self.splits_batch:
+            raise UserError(
+                f"{self.config.method} compares all utterances of a batch, which cannot be split: set "
+                "compute.accumulation to 1 (compute.activation_checkpointing saves memory too)"
+            )
+        self.precision = Precision(compute.precision, self.distributed.device)
+        if compute.compile and self.distributed.first and (missing := no_compiler(self.distributed.device)):
             log(f"compute.compile is off: {missing}")
+
+    # For a subclass to use
+
+    def new_encoder(self) -> nn.Module:
+        """Return the configured encoder, with the weights that the run starts from.
+
+        Raises:
+            UserError: those are of another encoder.
+        """
+        encoder = build_encoder(self.config.encoder, self.setup.feature_dim)
+        if self.setup.init is not None:
+            load_weights(encoder, self.setup.init)
+        return encoder
+
+    def set_student(self, student: nn.Module) -> None:
+        """Make ``student`` what is trained: on the device, computing as configured, frozen where it is not in
+        :meth:`parameter_groups`.
+        """
+        self.student = self.prepared(student.to(self.distributed.device))
+        freeze_all_but(self.student, [p for group in self.parameter_groups() for p in group.parameters])
+        for part in frozen_parts(self.student.encoder, self.config):
+            part.eval()  # norms without parameters too
+        # in a tuple: its weights are the student's, and not saved twice
+        self._network = (distribute(self.student, self.distributed),)
 
     def prepared(self, network: nn.Module) -> nn.Module:
         """Return a network that computes as configured, on the device."""
-        crops = self.config.crops
-        one_length = all(low == high for low, high in (crops.global_seconds, crops.local_seconds))
+        one_length = all(low == high for low, high in (group.seconds for group in self.config.view_groups))
         return prepare(network, self.config.compute, self.distributed, one_length)
-
-    def teach(self, student: nn.Module) -> None:
-        """Make ``student`` what learns."""
-        self.student = student
-        # in a tuple: its weights are the student's, and not saved twice
-        self._network = (distribute(student, self.distributed),)
 
     @property
     def network(self) -> nn.Module:
@@ -62,23 +130,56 @@ class Method(nn.Module):
         return self._network[0]
 
     @property
-    def directions(self) -> int:
-        """In how many directions embeddings may be expected to vary."""
-        return self.student.encoder.embedding_dim
+    def micro_batches(self) -> int:
+        """How many micro-batches a step has in each process."""
+        return self.config.compute.accumulation
 
-    def begin(self, passes: list[Batch]) -> None:
-        """Called before the passes of a step."""
+    def of_whole_batch(self, term: torch.Tensor) -> torch.Tensor:
+        """Return a term of the loss that every micro-batch of every process computes of the whole batch, with
+        a gradient for its own utterances alone.
 
-    def loss(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of pass ``number`` of a step, so weighted that the gradients of passes add up, and
-        scalars to watch.
+        The loop averages over micro-batches and processes. Such gradients have to be summed: they are scaled
+        by the number of both, and the value is not.
+        """
+        shares = self.micro_batches * self.distributed.size
+        return term if shares == 1 else term.detach() + shares * (term - term.detach())
+
+    # What the loop calls; a subclass overrides what it needs
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return what is trained; default: the student, less the parts of its encoder that ``trainable``
+        omits.
+
+        What is absent is frozen, with its norms (and dropout) in evaluation mode.
+        """
+        frozen = {
+            id(p) for part in frozen_parts(self.student.encoder, self.config) for p in part.parameters()
+        }
+        return [ParameterGroup([p for p in self.student.parameters() if id(p) not in frozen])]
+
+    def before_step(self, views: Iterable[Views]) -> None:
+        """Called before the micro-batches of a step, with the views of each, which are made as they are asked
+        for.
+        """
+
+    def loss(self, batch: Batch, views: Views, micro_step: int) -> tuple[torch.Tensor, Metrics]:
+        """Return the loss of a micro-batch, a mean over its utterances, and scalars to log.
+
+        The loop divides by the number of micro-batches and averages over processes. Among the scalars are
+        ``loss`` and ``MOMENTS``, the moments of one embedding of each utterance
+        (:func:`pydino.train.monitors.moments`). Nothing here may wait for the device.
+
+        Args:
+            batch: what was read.
+            views: what the networks see of it.
+            micro_step: number of the micro-batch in its step.
         """
         raise NotImplementedError
 
-    def gradients_ready(self, step: int) -> None:
-        """Called between backward and update."""
+    def before_update(self, step: int) -> None:
+        """Called between the backward passes and the optimiser's update."""
 
-    def after_update(self, step: int) -> dict[str, torch.Tensor]:
+    def after_update(self, step: int) -> Metrics:
         """Called after the optimiser's update; returns more scalars."""
         return {}
 
@@ -86,16 +187,76 @@ class Method(nn.Module):
         """Return what is scheduled besides the learning rate."""
         return {}
 
-    def diagnosis(self, means: dict[str, float]) -> str:
-        """Return what is wrong with a run whose scalars have these means, in plain words, or an empty
-        string.
-        """
-        return ""
+    def collapse_reason(self, means: dict[str, float]) -> str | None:
+        """Return why a run whose scalars have these means has collapsed, in plain words, or None."""
+        return None
+
+    @property
+    def max_effective_rank(self) -> int:
+        """The effective rank that embeddings may have at best."""
+        return self.student.encoder.embedding_dim
 
     def describe(self, means: dict[str, float]) -> str:
-        """Return the method's part of a line for people."""
-        raise NotImplementedError
+        """Return the method's part of a line of the log."""
+        return f"loss {means['loss']:.3f}, spread {means['embedding_spread']:.3f}"
 
     def encoders(self) -> dict[str, nn.Module]:
         """Return what becomes model folders, by role."""
-        raise NotImplementedError
+        return {self.roles[0]: self.student.encoder}
+
+
+def frozen_parts(encoder: nn.Module, config: TrainingConfig) -> list[nn.Module]:
+    """Return the parts of an encoder that ``trainable`` omits.
+
+    Raises:
+        UserError: ``trainable`` names a part that the encoder does not have.
+    """
+    if config.trainable == "all":
+        return []
+    parts = encoder.parts()
+    for name in config.trainable:
+        if name not in parts:
+            raise UserError(
+                f"trainable: the encoder {config.encoder['name']} has no part "
+                f"'{name}'{nearest(name, parts)}; "
+                f"known: {', '.join(parts)}"
+            )
+    return [part for name, part in parts.items() if name not in config.trainable]
+
+
+def freeze_all_but(network: nn.Module, trained: list[nn.Parameter]) -> None:
+    """Freeze every parameter that is not among ``trained``; modules of which nothing is trained go to
+    evaluation mode, so that running statistics stay and nothing is dropped out.
+    """
+    kept = {id(p) for p in trained}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
+    _evaluate_frozen(network)
+
+
+def _evaluate_frozen(module: nn.Module) -> None:
+    parameters = list(module.parameters())
+    if parameters and not any(p.requires_grad for p in parameters):
+        module.eval()
+        return
+    for child in module.children():
+        _evaluate_frozen(child)
+
+
+def load_weights(encoder: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load weights of another run into an encoder.
+
+    Raises:
+        UserError: they are of another encoder; names the first that differs.
+    """
+    expected = encoder.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        here, there = (None if name not in side else tuple(side[name].shape) for side in (expected, weights))
+        if here != there:
+            raise UserError(
+                f"--init: the model is of another encoder: {name} is {there or 'missing'} in it and "
+                f"{here or 'unknown'} in the configured encoder; take over the 'encoder' of its config.yaml, "
+                "and "
+                "train on features of the same kind"
+            )
+    encoder.load_state_dict(weights)

@@ -1,5 +1,5 @@
-"""Is the run healthy? Numbers that show what the loss does not, summed on the device, read once an interval,
-and what they mean in words.
+"""Is the run healthy? Figures that show what the loss does not, summed on the device, read once an interval,
+and explained in words.
 
     averages.add({"loss": loss.detach(), MOMENTS: moments(embeddings)})  # every step; nothing waits
     means = averages.read(all_reduce)                                    # every interval
@@ -22,15 +22,6 @@ MUCH_WAITING = 0.2  # of the time
 
 
 @torch.no_grad()
-def embedding_spread(embeddings: torch.Tensor) -> torch.Tensor:
-    """Return how widely L2-normalised embeddings (B, D) are spread: 1 evenly over the sphere, 0 in one point.
-
-    It is 1 - |mean|^2: the mean of evenly spread unit vectors is at the origin.
-    """
-    return 1 - F.normalize(embeddings.float(), dim=-1).mean(0).square().sum()
-
-
-@torch.no_grad()
 def moments(embeddings: torch.Tensor) -> torch.Tensor:
     """Return the sums that the covariance of L2-normalised embeddings (B, D) is made of: (D + 1, D + 1)
     float32.
@@ -41,6 +32,19 @@ def moments(embeddings: torch.Tensor) -> torch.Tensor:
     with torch.autocast(embeddings.device.type, enabled=False):
         x = F.pad(F.normalize(embeddings.float(), dim=-1), (0, 1), value=1.0)
         return x.T @ x
+
+
+@torch.no_grad()
+def spread_of_moments(sums: torch.Tensor) -> torch.Tensor:
+    """Return how widely L2-normalised embeddings are spread: 1 evenly over the sphere, 0 in one point.
+
+    It is 1 - |mean|^2: the mean of evenly spread unit vectors is at the origin. Of B random directions it is
+    1 - 1/B.
+
+    Args:
+        sums: (D + 1,), the last row of :func:`moments`: their sum and their number.
+    """
+    return 1 - (sums[:-1] / sums[-1]).square().sum()
 
 
 def effective_rank(sums: torch.Tensor) -> float:
@@ -69,7 +73,7 @@ class Averages:
     """Means of what the steps measure, kept as sums on the device until they are read.
 
     Scalars are averaged over the steps. ``MOMENTS``, where a step gives it, is read as ``effective_rank`` and
-    ``embeddings``, the number of embeddings that is of.
+    ``embeddings``, the number of embeddings that the rank is of.
 
     Where several processes train, each sums its own. Pass ``all_reduce``, which adds up a tensor over all
     processes in place (torch.distributed.all_reduce does), in all of them at the same step: every one then
@@ -103,7 +107,7 @@ class Averages:
         return means
 
     def read(self, all_reduce=None) -> dict[str, float]:
-        """Return the means since the last reading, and start anew; this waits for the device."""
+        """Return the means since the last reading, and start over; this waits for the device."""
         means = self.peek(all_reduce)
         self._sums, self._count = {}, 0
         return means
@@ -137,8 +141,8 @@ class Averages:
         self._count = state["count"] if first else 0
 
 
-def collapse(means: dict[str, float], output_dim: int) -> str:
-    """Return which collapse a run shows, in plain words, or an empty string.
+def collapse(means: dict[str, float], output_dim: int) -> str | None:
+    """Return which collapse a run of DINO shows, in plain words, or None.
 
     Args:
         means: of an interval: loss, teacher_entropy, mean_teacher_entropy, kl, embedding_spread.
@@ -154,15 +158,15 @@ def collapse(means: dict[str, float], output_dim: int) -> str:
         )
     if means["mean_teacher_entropy"] < 0.1 * uniform or means["embedding_spread"] < 0.01:
         return (
-            f"collapse to a point: nearly every utterance gets the same answer (entropy of the mean output "
+            "collapse to a point: nearly every utterance gets the same answer (entropy of the mean output "
             f"{means['mean_teacher_entropy']:.2f} of {uniform:.2f}, embedding spread "
             f"{means['embedding_spread']:.3f}); raise the teacher "
             "temperature, lower the centre momentum, or add the KoLeo term"
         )
-    return ""
+    return None
 
 
-def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
+def partial_collapse(means: dict[str, float], max_rank: int) -> str:
     """Return what is lost though the loss may look well, in plain words, or an empty string.
 
     Two signs. The embeddings use few directions: ``effective_rank`` is below SMALL_RANK (or a quarter of what
@@ -182,11 +186,11 @@ def partial_collapse(means: dict[str, float], embedding_dim: int) -> str:
     Args:
         means: of an interval: effective_rank and embeddings (their number); where there is a teacher,
             mean_teacher_entropy and teacher_entropy. What is missing is not judged.
-        embedding_dim: D.
+        max_rank: effective rank that embeddings may have at best: D, or less.
     """
     said = []
     if "effective_rank" in means:
-        possible = min(embedding_dim, means["embeddings"] - 1)
+        possible = min(max_rank, means["embeddings"] - 1)
         if means["effective_rank"] < min(SMALL_RANK, possible / 4):
             said.append(
                 f"the embeddings use {means['effective_rank']:.1f} directions of {possible:.0f} (effective "
@@ -211,7 +215,7 @@ def not_finite(means: dict[str, float]) -> str:
     if not bad:
         return ""
     return (
-        f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start afresh "
+        f"{', '.join(bad)}: not a number any more; lower optimiser.lr or optimiser.clip, and start again "
         "with --force true"
     )
 
@@ -238,27 +242,22 @@ def starved(share: float, source: str) -> str:
 
 
 class Alarms:
-    """Says what is wrong with a run where it begins, not at every interval, and stops a run that is lost.
+    """Warns of what is wrong with a run when it begins, not at every interval, and stops a run that is lost.
 
     Not a number stops always; a collapse where ``on_collapse`` is stop. A partial collapse or a starved
     device only warns: a run may recover from the one, and the other costs time alone.
 
     Args:
-        diagnosis: of the method, from means to what is wrong (a whole collapse) or an empty string.
+        collapse_reason: of the method, from means to what is wrong (a whole collapse) or None.
         on_collapse: stop or warn.
-        embedding_dim: D.
+        max_rank: effective rank that embeddings may have at best.
         source: ``features`` or ``audio``, where batches come from.
         speaks: False in all processes but the first. Those are given the same means, so they stop alike.
     """
 
-    def __init__(self, diagnosis, on_collapse: str, embedding_dim: int, source: str, speaks: bool = True):
-        self._diagnosis, self._on_collapse, self._dim, self._source, self._speaks = (
-            diagnosis,
-            on_collapse,
-            embedding_dim,
-            source,
-            speaks,
-        )
+    def __init__(self, collapse_reason, on_collapse: str, max_rank: int, source: str, speaks: bool = True):
+        self._collapse_reason, self._on_collapse = collapse_reason, on_collapse
+        self._max_rank, self._source, self._speaks = max_rank, source, speaks
         self._sounding: dict[str, bool] = {}
         self._waited = False
 
@@ -271,11 +270,11 @@ class Alarms:
         lost = not_finite(means)
         if lost:
             raise UserError(lost)
-        what = self._diagnosis(means)
+        what = self._collapse_reason(means) or ""
         if what and self._on_collapse == "stop":
             raise UserError(f"{what} (to go on all the same: on_collapse: warn)")
         self._warn("collapse", what)
-        self._warn("partial", "" if what else partial_collapse(means, self._dim))
+        self._warn("partial", "" if what else partial_collapse(means, self._max_rank))
         waits = starved(means.get("data_wait", 0.0), self._source)
         # one slow interval, such as the first, is no starvation
         self._warn("starved", waits if self._waited else "")

@@ -1,5 +1,5 @@
-"""How a network is computed: precision, memory layout, compilation, recomputation, and one network in many
-processes.
+"""How a network is computed: precision, memory layout, compilation, activation checkpointing, and data
+parallelism.
 """
 
 import importlib.util
@@ -110,8 +110,8 @@ def distribute(network: nn.Module, distributed: DistributedContext) -> nn.Module
     )
 
 
-def no_sync(network: nn.Module, here: bool):
-    """Return the context of a pass whose gradients are not sent to the other processes yet: only the last of
-    a step's are.
+def no_sync(network: nn.Module, wanted: bool):
+    """Return the context of a backward pass; with ``wanted`` its gradients are kept in this process, as those
+    of all micro-batches of a step but the last are.
     """
-    return network.no_sync() if here and isinstance(network, DistributedDataParallel) else nullcontext()
+    return network.no_sync() if wanted and isinstance(network, DistributedDataParallel) else nullcontext()

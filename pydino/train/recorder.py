@@ -1,4 +1,4 @@
-"""What a run leaves to read: a JSON line an interval in EXP/log.jsonl, and the same numbers as TensorBoard
+"""The log of a run: a JSON line an interval in EXP/log.jsonl, and the same numbers as TensorBoard
 curves in EXP/tensorboard.
 """
 
@@ -26,13 +26,13 @@ class Recorder:
 
     Args:
         exp: folder of the run.
-        resume_step: number of steps done. What an earlier attempt wrote of later ones is taken back.
+        resume_step: number of steps done. What an earlier attempt wrote of later ones is removed.
     """
 
     def __init__(self, exp, resume_step: int):
         self._path = Path(exp) / LOG
         self._failed = False
-        self._try(self._take_back, resume_step)
+        self._try(self._remove_later, resume_step)
         self._curves = open_curves(Path(exp) / CURVES, resume_step + 1)
 
     def write(self, line: dict[str, float]) -> None:
@@ -53,7 +53,7 @@ class Recorder:
         if self._curves is not None:
             self._try(self._curves.close)
 
-    def _take_back(self, resume_step: int) -> None:
+    def _remove_later(self, resume_step: int) -> None:
         if not self._path.exists():
             return
         text = self._path.read_text(encoding="utf-8", errors="replace")

@@ -145,7 +145,7 @@ def test_a_wrapper_that_a_site_brought_along(finished, site, tmp_path):
     )
     step(ROOT / "steps/make_train_set.sh", "--name", "test", data, "data/train_ssl")
     step(
-        ROOT / "steps/train_dino.sh",
+        ROOT / "steps/train.sh",
         *site_cmd,
         "--config",
         conf / "dino-koleo-smoke.yaml",

@@ -50,7 +50,7 @@ def site(tmp_path, cluster, monkeypatch):
 def start(data, exp, *options, config=CONFIG, cmd="run_slurm.sh"):
     dump_config(config, exp.with_suffix(".yaml"))
     command = [
-        ROOT / "steps/train_dino.sh",
+        ROOT / "steps/train.sh",
         "--cmd",
         cmd,
         "--num-threads",
@@ -194,7 +194,7 @@ def test_a_cancelled_job_is_saved_and_stays_away(data, site, cluster):
 def test_a_failure_is_not_queued_again(data, site, cluster):
     process = start(data, site / "bad", "--num-nodes", "2", config={**CONFIG, "batch_size": 15})
     said, text = ended(process, site / "bad", code=1)
-    assert "batch_size 15 cannot be shared out" in said and "FAILED" in said and "goes back" not in text
+    assert "batch_size 15 cannot be divided" in said and "FAILED" in said and "goes back" not in text
     assert "Restarts=0" in cluster.show(re.search(r"Slurm job (\d+)", text)[1]) and "Traceback" not in text
 
 

@@ -1,0 +1,137 @@
+"""Train an encoder on a pre-training directory, by the method that the configuration names.
+
+steps/train.sh --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
+steps/train.sh --config conf/xvector.yaml --labels data/train/utt2spk data/train_ssl exp/xvector_mini/seed0
+
+DATA is made by steps/make_train_set.sh. The configuration begins with `method: dino`, `method: xvector`, ...
+(a file each in pydino/train/methods). EXP gets config.yaml (resolved), log.jsonl (a line an interval),
+tensorboard/, checkpoints/, and at the end the model folders: teacher/ and student/ of DINO, model/ of an
+x-vector. An interrupted run resumes, also on another number of GPUs; a finished one is not repeated; a
+different one in EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
+
+With --cmd, as steps/train.sh calls it, the training is a job of that wrapper, one process a GPU, whose log is
+EXP/log/train.log; a scheduler's job that receives SIGUSR1 queues itself again. Without --cmd it runs in this
+process,
+of which torchrun may start several: torchrun --nproc-per-node N -m pydino train --ngpu N ...
+"""
+
+import argparse
+from pathlib import Path
+
+from pydino.base import UserError
+from pydino.cli import boolean
+
+
+def number(least: int):
+    """Return a parser of whole numbers from ``least`` on."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least or len(text) > 9:
+            raise argparse.ArgumentTypeError(f"should be a whole number from {least} on, got '{text}'")
+        return int(text)
+
+    return parse
+
+
+def add_arguments(parser):
+    true_false = {"type": boolean, "metavar": "true|false"}
+    parser.add_argument(
+        "data", metavar="DATA", help="pre-training directory, made by steps/make_train_set.sh"
+    )
+    parser.add_argument("exp", metavar="EXP", help="folder of the run, such as exp/dino-koleo_mini/seed0")
+    parser.add_argument("--config", metavar="YAML", help="what defines the run; begins with `method: NAME`")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, such as optimiser.lr=0.002; may be repeated",
+    )
+    parser.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        help="of weights, order, crops and augmentation (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--labels",
+        action="append",
+        default=[],
+        metavar="UTT2LABEL",
+        help="labels of the utterances, for a method that reads them; may be repeated",
+    )
+    parser.add_argument(
+        "--init", metavar="MODEL_DIR", help="model folder whose weights the encoder starts from"
+    )
+    parser.add_argument(
+        "--ngpu", type=number(0), default=0, help="GPUs of each node; 0: the CPU (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--num-threads",
+        type=number(1),
+        help="CPU threads of each node (default: all of this machine; of a scheduler's job eight a process)",
+    )
+    parser.add_argument(
+        "--data-workers",
+        type=number(0),
+        help="processes that read ahead for each that trains; 0: a thread (default: 0, or up to 8 a GPU)",
+    )
+    parser.add_argument(
+        "--allow-pipes",
+        default=False,
+        help="run the commands in wav.scp (input: audio); they come with the data",
+        **true_false,
+    )
+    parser.add_argument("--force", default=False, help="discard what is in EXP and start again", **true_false)
+    job = parser.add_argument_group("as a job")
+    job.add_argument("--cmd", help="run_local.sh, or any wrapper with the interface of Kaldi's run.pl")
+    job.add_argument(
+        "--num-nodes",
+        type=number(1),
+        default=1,
+        help="machines, each with its ngpu; more than one need a scheduler (default: %(default)s)",
+    )
+    job.add_argument(
+        "--num-processes",
+        type=number(1),
+        default=1,
+        help="of each node on the CPU (default: %(default)s)",
+    )
+    job.add_argument(
+        "--max-restarts",
+        type=number(0),
+        default=50,
+        help="times that a scheduler may queue the job again: after a time limit, a pre-emption, a dead node "
+        "(default: %(default)s)",
+    )
+
+
+def run(args):
+    if args.cmd is not None:
+        for path in (args.config, *args.labels, Path(args.data) / "utt2spk"):
+            if path is not None and not Path(path).is_file():
+                raise UserError(f"no such file: {path}")
+        from pydino.jobs.train_job import submit_training
+
+        return submit_training(args)
+    if args.num_nodes > 1 or args.num_processes > 1:
+        raise UserError("--num-nodes and --num-processes are for jobs (steps/train.sh); here, use torchrun")
+    from pydino.train.exp_dir import is_to_be_discarded
+    from pydino.train.methods import load_training_config
+    from pydino.train.run import Run, run_training
+
+    method, config = load_training_config(args.config, args.set)
+    exp = Path(args.exp)
+    this = Run(
+        method,
+        config,
+        Path(args.data),
+        exp,
+        args.seed,
+        args.labels,
+        Path(args.init) if args.init else None,
+        args.allow_pipes,
+        args.force or is_to_be_discarded(exp),
+    )
+    run_training(this, args.ngpu, args.num_threads or 0, args.data_workers)
+    return 0

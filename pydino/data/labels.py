@@ -1,0 +1,77 @@
+"""Labels of the utterances of a pre-training directory, for the methods that read them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pydino.base import UserError
+from pydino.kaldi import read_table
+
+from .training_dir import read_hashes
+
+
+@dataclass
+class Labels:
+    """Classes of utterances.
+
+    Attributes:
+        hashes: (N,) uint64, ascending: the utterances.
+        classes: (N,) int64, numbers from 0, each of which some utterance has.
+    """
+
+    hashes: np.ndarray
+    classes: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.classes.max()) + 1
+
+    def of(self, hashes: np.ndarray) -> np.ndarray:
+        """Return the classes (B,) of utterances (B,)."""
+        return self.classes[np.searchsorted(self.hashes, hashes)]
+
+
+def read_labels(data: Path, paths: list) -> Labels:
+    """Return the labels of a pre-training directory's utterances.
+
+    Labels are numbered in the order of the smallest hash among their utterances: what labels and utterances
+    are called does not matter.
+
+    Args:
+        data: the pre-training directory.
+        paths: files of lines 'utterance label'; together they have a label for each utterance, and may have
+            more.
+
+    Raises:
+        UserError: an utterance without a label, or of different ones, or one label for all.
+    """
+    if not (data / "utt2hash").exists():
+        raise UserError(
+            f"no {data}/utt2hash: it is no pre-training directory; steps/make_train_set.sh makes one"
+        )
+    hashes, keys = read_hashes(data)
+    table: dict[str, str] = {}
+    for path in paths:
+        for key, label in read_table(path).items():
+            if table.setdefault(key, label) != label:
+                raise UserError(
+                    f"{path} calls {key} '{label}', and another of {' '.join(map(str, paths))} "
+                    f"'{table[key]}'; which is it?"
+                )
+    path = " ".join(map(str, paths))
+    without = [key for key in keys if not table.get(key)]
+    if without:
+        raise UserError(
+            f"{path} has no label for {len(without)} of the {len(keys)} utterances of {data}, such as "
+            f"'{min(without)}'; give the labels of all of them, or make {data} of those that have one "
+            "(utils/subset_data_dir.sh, then steps/make_train_set.sh)"
+        )
+    numbers: dict[str, int] = {}
+    classes = np.array([numbers.setdefault(table[key], len(numbers)) for key in keys], dtype=np.int64)
+    if len(numbers) == 1:
+        raise UserError(
+            f"{path} gives all utterances of {data} one label, '{table[keys[0]]}'; there is nothing to tell "
+            "apart"
+        )
+    return Labels(hashes, classes)

@@ -1,0 +1,176 @@
+"""Reading batches ahead of the steps that need them: by a thread, or by worker processes that hand them over
+in shared memory.
+"""
+
+import queue
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from pydino.base import UserError
+
+from .views import Batch, ViewSampler
+
+SHARED_MEMORY = Path("/dev/shm")
+PREFETCH = 2  # steps that each worker reads ahead
+_REMEDY = (
+    "give the container more (docker run --shm-size 8g, or --ipc host), or read without worker processes "
+    "(--data-workers 0)"
+)
+
+
+def batches(
+    sampler: ViewSampler,
+    first_step: int,
+    last_step: int,
+    workers: int = 0,
+    pin: bool = False,
+    local_processes: int = 1,
+) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of steps ``first_step`` to ``last_step`` - 1, read ahead of the step that needs
+    them.
+
+    Args:
+        sampler: what to read.
+        first_step, last_step: of the run.
+        workers: processes that read; 0: a thread of this one, which is enough where the step takes most of
+            the time.
+        pin: copy to page-locked memory.
+        local_processes: that read in this way on this machine, and share its memory.
+
+    Raises:
+        UserError: the machine has too little shared memory for the workers, or a worker was killed.
+    """
+    if first_step >= last_step:
+        return
+    if workers == 0:
+        yield from _read_by_thread(sampler, first_step, last_step)
+        return
+    check_shared_memory(sampler, first_step, workers, local_processes)
+    loader = DataLoader(
+        sampler,
+        batch_size=None,
+        sampler=range(first_step, last_step),
+        num_workers=workers,
+        collate_fn=_share,
+        pin_memory=pin,
+        prefetch_factor=PREFETCH,
+        multiprocessing_context="forkserver",
+    )
+    with _signals_blocked():
+        iterator = iter(loader)
+    while True:
+        try:
+            micro_batches = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            raise _explained(error) or error from error
+        yield micro_batches
+
+
+def check_shared_memory(sampler: ViewSampler, step: int, workers: int, local_processes: int = 1) -> None:
+    """Refuse to start workers that would run out of shared memory.
+
+    Each worker holds PREFETCH steps, and the training process one; how large a step is, one that is read here
+    says, stretched to the longest crops. Where a machine has no /dev/shm nothing is known.
+
+    Raises:
+        UserError: with what is needed, what is free, and what to do.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    micro_batches = sampler[step]
+    frames = sum(len(batch.hashes) * int(batch.content.sizes.sum()) for batch in micro_batches)
+    longest = max(1.0, sampler.accumulation * sampler.most_frames / frames)
+    of_step = longest * sum(batch.nbytes for batch in micro_batches)
+    needed, free = local_processes * (workers * PREFETCH + 1) * of_step, free_bytes()
+    if needed > free:
+        raise UserError(
+            f"{workers} data workers{f' of {local_processes} processes' if local_processes > 1 else ''} hold "
+            "up to "
+            f"{needed / 1e6:.0f} MB of batches in shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB "
+            "free; "
+            f"{_REMEDY}, or fewer (--data-workers)"
+        )
+
+
+def free_bytes() -> int:
+    """Return how many bytes of shared memory are free."""
+    return shutil.disk_usage(SHARED_MEMORY).free
+
+
+def _explained(error: RuntimeError) -> UserError | None:
+    """Return what to do about an error of a worker process, or None where nothing is known about it."""
+    text = str(error)
+    if "shared memory" in text or "Bus error" in text:
+        return UserError(f"the data workers ran out of shared memory ({SHARED_MEMORY}); {_REMEDY}")
+    if "DataLoader worker" in text and "exited unexpectedly" in text or "killed by signal" in text:
+        return UserError(
+            "a data worker was killed, perhaps because the machine is short of memory "
+            f"({text.splitlines()[0]}); "
+            "start the training again, and it resumes; with fewer workers (--data-workers) it needs less "
+            "memory"
+        )
+    return None
+
+
+@contextmanager
+def _signals_blocked():
+    """Processes that are started inside ignore SIGTERM and SIGUSR1: they end when there is nothing more to
+    read.
+
+    torchrun and Slurm signal every process there is, so that the one that trains saves; which it could not do
+    without the batch that it is waiting for.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    resource_tracker.ensure_running()  # multiprocessing's helper; starting it unblocks SIGTERM
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _share(micro_batches: list[Batch]) -> list[Batch]:
+    # In the worker's main thread: a failure in the thread of the queue would be printed there, and the
+    # training would wait for the batch for ever.
+    return [batch.share_memory() for batch in micro_batches]
+
+
+def _read_by_thread(sampler: ViewSampler, first_step: int, last_step: int, depth: int = 3):
+    read: queue.Queue = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def offer(item) -> bool:
+        while not stopped.is_set():
+            try:
+                read.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    def read_ahead():
+        try:
+            for step in range(first_step, last_step):
+                if not offer(sampler[step]):
+                    return
+            offer(None)
+        except BaseException as error:  # raised where the batch is wanted
+            offer(error)
+
+    threading.Thread(target=read_ahead, daemon=True, name="reading ahead").start()
+    try:
+        while (item := read.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()

@@ -1,0 +1,111 @@
+"""The folder of a run (EXP): locked while somebody trains there, marked with what the run depends on, never
+overwritten by another run.
+"""
+
+import fcntl
+import shutil
+import time
+from pathlib import Path
+
+from pydino.base import UserError, is_forced, read_json, why_not_done, write_mark
+from pydino.infer.model_folder import WEIGHTS
+
+STARTED, DONE = ".started", ".done.train"
+# What a run leaves beside its model folders.
+MADE = ("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", DONE)
+
+
+def lock(exp: Path):
+    """Return an open file whose lock keeps others out of EXP until it is closed, or the process ends in any
+    way; None where the file system has no locks, or cannot be written.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    try:
+        exp.mkdir(parents=True, exist_ok=True)
+        held = open(exp / ".lock", "w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)  # it may be is_at_work, which releases it at once
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process trains in {exp}; wait for it, stop it, or give another EXP"
+        ) from error
+    except OSError:
+        return None  # what is written later fails with a message of its own
+    return held
+
+
+def is_at_work(exp: Path) -> bool:
+    """Return whether a process trains in EXP, as far as the file system can tell: True where it cannot."""
+    try:
+        with open(exp / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+
+
+def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
+    """Return True if this very run is finished in EXP, False if it may start or resume there.
+
+    Args:
+        exp: folder of the run.
+        wanted: what the run depends on (:func:`pydino.base.ingredients`).
+
+    Raises:
+        UserError: another run is in EXP.
+    """
+    if not _made(exp):
+        return False  # nothing would be lost
+    if not (exp / STARTED).exists():
+        raise UserError(f"{exp} holds an unknown run; give another EXP, or --force true to discard it")
+    earlier = read_json(exp / STARTED)["ingredients"]
+    changed = sorted(name for name in earlier.keys() | wanted.keys() if earlier.get(name) != wanted.get(name))
+    if changed:
+        name = changed[0]
+        # Values of options are shown; of files there are only digests.
+        how = (
+            f"was {earlier.get(name)} and is {wanted.get(name)} now"
+            if name.startswith("option ")
+            else "is different now"
+        )
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise UserError(
+            f"{exp} holds another run: {name} {how}{more}; nothing was touched. Train beside it in another "
+            "EXP "
+            "(of run.sh: as conf/ANOTHER_NAME.yaml, or everything with another --tag), or discard it with "
+            "--force true"
+        )
+    return why_not_done(exp / DONE, wanted) == ""
+
+
+def is_to_be_discarded(exp: Path) -> bool:
+    """Return whether ``--force`` of the calling program says that the run in EXP is to be discarded.
+
+    A job that a scheduler starts again has the token under which it began the run, and discards nothing.
+    """
+    started = exp / STARTED
+    return is_forced(read_json(started).get("forced") if started.exists() else None)
+
+
+def claim(exp: Path, wanted: dict[str, str], discard: bool) -> None:
+    """Make EXP the folder of a run; with ``discard``, or where nothing says whose it is, what an earlier run
+    left there is removed.
+    """
+    if discard or not (exp / STARTED).exists():
+        for path in _made(exp):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    write_mark(exp / STARTED, wanted)
+
+
+def _made(exp: Path) -> list[Path]:
+    """Return what a run left in EXP."""
+    models = [path.parent for path in exp.glob(f"*/{WEIGHTS}")]
+    return [path for path in (*(exp / name for name in MADE), *models) if path.exists()]
