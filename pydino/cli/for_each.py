@@ -1,0 +1,149 @@
+"""Run a step for each row of a recipe: each system, each set, each trial list.
+
+pydino for-each --context JSON --stage 6 --cmd run_local.sh -- \\
+    plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \\
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+
+The first word is the kind of rows (pydino/recipe/rows.py); in the others, {placeholders} stand for a row's values, of
+which some are lists that may be empty. What is up to date is not run. The steps of one system that submit no jobs
+themselves (without --cmd) are run by one process, one after another, and the processes of all systems at once as the
+jobs of one array; everything else is run here, row by row. The first failure ends it.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from pydino.base import UserError, config_from_dict, log, set_program, write_json
+from pydino.jobs.interruption import Interrupted, signals_raised
+from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
+
+try:
+    from pydino.jobs.submit import submit
+
+    from ._steps import pending, run_step
+
+    RUN_STEPS = ["pydino", "run-steps"]
+except ImportError:  # until they are there
+    from ._standin import pending, run_step, submit
+
+    RUN_STEPS = ["python3", "-m", "pydino.cli._standin"]
+
+
+class Failed(UserError):
+    """A command has failed, and said why."""
+
+    def __init__(self, words: list[str]):
+        super().__init__(f"The command, in {os.getcwd()}, was:\n  {shlex.join(words)}")
+
+
+def add_arguments(parser):
+    parser.add_argument("--context", required=True, metavar="JSON", help="what pydino recipe made of the options")
+    parser.add_argument("--stage", type=int, required=True, choices=STAGES, help="stage whose rows are meant")
+    parser.add_argument(
+        "--cmd", default="run_local.sh", help="how the jobs of the systems are run (default: %(default)s)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
+    parser.add_argument(
+        "calls", nargs=argparse.REMAINDER, metavar="-- ROWS COMMAND...", help="several are separated by --"
+    )
+
+
+def run(args):
+    set_program("run.sh")
+    words = args.calls[1:] if args.calls[:1] == ["--"] else args.calls
+    if not words:
+        raise UserError("expected ROWS COMMAND... after the options")
+    try:
+        sections = calls_of(config_from_dict(Run, json.loads(args.context), "--context"), args.stage, words)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if args.dry_run:
+        for call in (call for section in sections for call in section):
+            print(f"  {shlex.join(call.words)}")
+        return 0
+    try:
+        with signals_raised():
+            _run_all(sections, args.cmd, f"exp/log/{STAGES[args.stage]}")
+    except Failed as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        return 128 + interrupted.number
+    return 0
+
+
+def _run_all(sections: list[list[Call]], cmd: str, log_stem: str) -> None:
+    grouped: list[Call] = []
+    for section in sections:
+        here = [call for call in section if call.group is None]
+        if here and grouped:
+            _run_groups(grouped, cmd, log_stem)
+            grouped = []
+        done = [call for call in here if not _run_here(call.words)]
+        if done:
+            log(f"{done[0].words[0]}: {len(done)} of {len(here)} up to date")
+        grouped += [call for call in section if call.group is not None]
+    if grouped:
+        _run_groups(grouped, cmd, log_stem)
+
+
+def _run_here(words: list[str]) -> bool:
+    """Run a command; return False if it was up to date."""
+    if words[0].startswith("steps/"):
+        reason = pending(words)
+        if not reason:
+            return False
+        _say_why(words, reason)
+        if run_step(words):
+            raise Failed(words)
+        return True
+    program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
+    process = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program)
+    try:
+        status = process.wait()
+    except Interrupted as interrupted:
+        process.send_signal(interrupted.number)
+        process.wait()
+        raise
+    if status:
+        raise Failed(words)
+    return True
+
+
+def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
+    """Run the groups that are not up to date, as the jobs of one array."""
+    wanted, reasons = [], 0
+    for group in groups_of(calls):
+        found = [(call.words, reason) for call in group if (reason := pending(call.words))]
+        reasons += len(found)
+        for words, reason in found:
+            _say_why(words, reason)
+        if found:
+            wanted.append([call.words for call in group])
+    if reasons < len(calls):
+        log(f"{', '.join(dict.fromkeys(call.words[0] for call in calls))}: {len(calls) - reasons} of {len(calls)} up to date")
+    if not wanted:
+        return
+    groups = Path(f"{log_stem}.json")
+    write_json(groups, wanted)
+    submit(cmd, f"{log_stem}.JOB.log", [*RUN_STEPS, str(groups), "JOB"], jobs=len(wanted))
+    for number in range(1, len(wanted) + 1):
+        _show(Path(f"{log_stem}.{number}.log"))
+
+
+def _say_why(words: list[str], reason: str) -> None:
+    if reason != "not done yet":
+        log(f"{words[0]} {words[-1]}: to be run again: {reason}")
+
+
+def _show(path: Path) -> None:
+    """Show what a job has said."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for line in lines:
+        if not line.startswith("#"):
+            print(line, file=sys.stderr)
