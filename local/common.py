@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from pydino.base import UserError, force_token, is_forced, log, set_program, warn, write_text
+from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
 from pydino.cli import Parser  # knows the nearest option of a misspelt one
 from pydino.cli.make_trials import make_trials
 from pydino.kaldi import validate, write_table
@@ -221,7 +221,7 @@ def forced(folder: Path) -> bool:
     yet done so in ``folder``.
     """
     noted = folder / ".forced"
-    return is_forced(noted.read_text(encoding="utf-8") if noted.exists() else None)
+    return is_forced(read_text(noted) if noted.exists() else None)
 
 
 def note_force(folder: Path) -> None:

@@ -28,7 +28,7 @@ import re
 from pathlib import Path
 
 from local.common import add_trial_arguments, audio_path, check_audio, corpus_root, main, write_set
-from pydino.base import UserError, log, nearest
+from pydino.base import UserError, log, nearest, read_lines
 from pydino.kaldi.data_dir import named
 
 CORPUS = "LibriSpeech"
@@ -164,7 +164,7 @@ def read_speakers(path: Path) -> dict[str, str]:
     if not os.path.exists(path):
         return {}
     gender_of = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path, latin1=True), 1):
         if line.startswith(";") or not line.strip():
             continue
         fields = [field.strip() for field in line.split("|")]

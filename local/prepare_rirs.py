@@ -19,7 +19,7 @@ What lies there of the four lists is what is listed.
 from pathlib import Path, PurePosixPath
 
 from local.common import audio_path, corpus_root, main, write_list
-from pydino.base import UserError, log
+from pydino.base import UserError, log, read_lines, split_fields
 
 CORPUS = "RIRS_NOISES"
 SIMULATED = ("smallroom", "mediumroom", "largeroom")
@@ -71,8 +71,8 @@ def measured(folder: Path) -> dict[str, str]:
             f"no {table}, which tells the responses from the noises beside them; unpack the corpus again"
         )
     responses = {}
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
-        fields = line.split()
+    for number, line in enumerate(read_lines(table, latin1=True), 1):
+        fields = split_fields(line)
         if not fields:
             continue
         path = PurePosixPath(fields[-1])

@@ -29,7 +29,7 @@ import re
 from pathlib import Path
 
 from local.common import audio_path, check_audio, main, write_set
-from pydino.base import UserError, log, nearest, warn, write_text
+from pydino.base import UserError, log, nearest, read_lines, warn, write_text
 from pydino.kaldi.data_dir import named
 
 UTTERANCES = 1_092_009  # of VoxCeleb2, development part
@@ -248,7 +248,7 @@ def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
         UserError: a line of another form, or one that says of a pair what another denies.
     """
     trials: dict[tuple[str, str], str] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path)
     for number, line in enumerate(lines, 1):
         match = TRIAL.fullmatch(line.strip())
         if not match:

@@ -18,6 +18,11 @@ from pydino.base import (
     keyed_uniform,
     load_config,
     purpose,
+    read_json,
+    read_lines,
+    read_text,
+    read_yaml,
+    split_fields,
     utterance_hash,
     why_not_done,
     write_mark,
@@ -84,6 +89,126 @@ def test_mistakes_name_file_and_key(tmp_path, text, said):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert said in str(caught.value) and "c.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("epochs: 1\ntag: a\nepochs: 2\n", "line 3: key 'epochs' is there twice, first in line 1"),
+        ("optimiser: {lr: 1}\noptimiser: {name: sgd}\n", "line 2: key 'optimiser' is there twice"),
+        (
+            "epochs: 1\noptimiser:\n  lr: 1\n  name: sgd\n  lr: 2\n",
+            "line 5: key 'lr' is there twice, first in line 3",
+        ),
+        ("scales: [1]\n'scales': [2]\n", "line 2: key 'scales' is there twice"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_an_error_with_key_and_line(tmp_path, text, said):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert f"{tmp_path}/c.yaml, {said}" in str(caught.value)
+
+
+def test_a_key_twice_in_an_override_is_an_error():
+    with pytest.raises(ConfigError, match="key 'lr' is there twice"):
+        load_config(Config, None, ["optimiser={lr: 1, lr: 2}"])
+
+
+def test_merge_keys_may_be_overridden(tmp_path):
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\nd: {<<: *b}\n"
+    (tmp_path / "c.yaml").write_text(text)
+    mapping = read_yaml(tmp_path / "c.yaml")
+    assert mapping["c"] == {"x": 3, "y": 4} and mapping["d"] == {"x": 3, "y": 2}
+
+
+def test_extends_leaves_what_differs(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "first.yaml").write_text(
+        "epochs: 3\ntag: a\nscales: [1, 2]\noptimiser: {lr: 0.5, name: sgd}\n"
+    )
+    (tmp_path / "sub/second.yaml").write_text("extends: ../first.yaml\ntag: null\nscales: [3]\n")
+    (tmp_path / "third.yaml").write_text("extends: sub/second.yaml\noptimiser: {lr: 0.25}\n")
+    expected = Config(3, None, [3.0], Optimiser(0.25, "sgd"))
+    assert load_config(Config, tmp_path / "third.yaml") == expected
+    assert load_config(Config, tmp_path / "third.yaml", ["epochs=4"]).epochs == 4
+    assert "extends" not in read_yaml(tmp_path / "third.yaml")
+
+
+def test_options_of_one_encoder_are_not_those_of_another(tmp_path):
+    (tmp_path / "base.yaml").write_text("encoder: {name: tdnn, channels: 32}\nhead: {dim: 1}\n")
+    (tmp_path / "same.yaml").write_text("extends: base.yaml\nencoder: {name: tdnn, dim: 8}\n")
+    (tmp_path / "other.yaml").write_text("extends: base.yaml\nencoder: {name: ecapa}\n")
+    assert read_yaml(tmp_path / "same.yaml")["encoder"] == {"name": "tdnn", "channels": 32, "dim": 8}
+    assert read_yaml(tmp_path / "other.yaml") == {"encoder": {"name": "ecapa"}, "head": {"dim": 1}}
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("extends: c.yaml\n", "extend each other"),
+        ("extends: d.yaml\n", "extend each other"),
+        ("extends: no.yaml\n", "c.yaml: extends no.yaml, but there is no "),
+        ("extends: [d.yaml]\n", "extends must be the name of one YAML file"),
+        ("extends:\n", "extends must be the name of one YAML file"),
+        ("extends: e.yaml\n", "e.yaml, line 2: key 'epochs' is there twice"),
+    ],
+)
+def test_mistakes_in_extends(tmp_path, text, said):
+    (tmp_path / "d.yaml").write_text("extends: c.yaml\n")
+    (tmp_path / "e.yaml").write_text("epochs: 1\nepochs: 2\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_marks_compare_what_a_configuration_resolves_to(tmp_path):
+    (tmp_path / "base.yaml").write_text("epochs: 3\ntag: a\n")
+    path = tmp_path / "c.yaml"
+    path.write_text("epochs: 3\ntag: b\n")
+    before = ingredients(configs=[path])
+    path.write_text("extends: base.yaml\ntag: b\n")
+    assert ingredients(configs=[path]) == before
+    (tmp_path / "base.yaml").write_text("epochs: 4\ntag: a\n")
+    assert ingredients(configs=[path]) != before
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfepochs: 3\ntag: b\n", b"epochs: 3\r\ntag: b\r\n", b"epochs: 3\rtag: b\r"]
+)
+def test_byte_order_marks_and_line_ends_do_not_matter(tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content)
+    assert load_config(Config, tmp_path / "c.yaml") == Config(3, "b")
+    (tmp_path / "c.json").write_bytes(b"\xef\xbb\xbf{}")
+    assert read_json(tmp_path / "c.json") == {}
+
+
+@pytest.mark.parametrize("read", [read_text, read_lines, read_yaml, read_json])
+def test_what_is_not_utf8_is_named_with_line_and_byte(tmp_path, read):
+    path = tmp_path / "c.yaml"
+    path.write_bytes("epochs: 1\ntag: Zoë # x\n".encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        read(path)
+    said = f"{path} is not UTF-8 text: byte 8 of line 2, 'tag: Zoë # x', is 0xEB; convert the file: iconv -f latin1"
+    assert said in str(caught.value)
+    path.write_bytes("epochs: 1\n".encode("utf-16"))
+    with pytest.raises(UserError, match="iconv -f utf-16"):
+        read(path)
+    with pytest.raises(UserError, match="cannot read .*nosuch"):
+        read(tmp_path / "nosuch")
+
+
+def test_lines_and_fields_are_those_that_kaldi_sees(tmp_path):
+    path = tmp_path / "list"
+    path.write_bytes(b"\xef\xbb\xbfa\xc2\xa0b \tc\r\n\r\nd\xe2\x80\xa8e\x1cf")
+    assert read_lines(path) == ["a\xa0b \tc", "", "d\u2028e\x1cf"]
+    assert [split_fields(line) for line in read_lines(path)] == [["a\xa0b", "c"], [], ["d\u2028e\x1cf"]]
+    assert split_fields(" a\tb c ", 1) == ["a", "b c "]
+    path.write_bytes(b"a\rb\r")
+    assert read_lines(path) == ["a", "b"]
+    path.write_bytes("é\n".encode("latin-1"))
+    assert read_text(path, latin1=True) == "é\n"
+    path.write_bytes(b"")
+    assert read_lines(path) == []
 
 
 def test_atomic_write_keeps_the_old_file_when_writing_fails(tmp_path):

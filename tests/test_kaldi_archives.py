@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from pydino.base import UserError
-from pydino.kaldi import ArchiveWriter, read_ark, read_object, read_scp_objects
+from pydino.kaldi import (
+    ArchiveWriter,
+    ObjectReader,
+    archives,
+    read_ark,
+    read_object,
+    read_scp_objects,
+    read_table,
+)
 from pydino.kaldi.archive_writer import encode_object
 from pydino.kaldi.objects import read_object_at
 
@@ -332,3 +340,24 @@ def test_killed_between_the_renames_no_script_points_into_another_archive(tmp_pa
     with pytest.raises(KeyboardInterrupt), ArchiveWriter(ark, scp) as out:
         out.write("longer-key", np.ones(30))
     assert not scp.exists() and [key for key, _ in read_ark(ark)] == ["longer-key"]
+
+
+def test_consecutive_entries_open_their_archive_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    matrices = {f"{name}{n}": rng.random((n + 1, 3), dtype=np.float32) for name in "ab" for n in range(5)}
+    table = {}
+    for name in "ab":
+        with ArchiveWriter(tmp_path / f"{name}.ark", tmp_path / f"{name}.scp") as archive:
+            for n in range(5):
+                archive.write(f"{name}{n}", matrices[f"{name}{n}"])
+        table |= read_table(tmp_path / f"{name}.scp")
+    opened = []
+    monkeypatch.setattr(archives, "_open_file", lambda path, *more: opened.append(path) or open(path, "rb"))
+    with ObjectReader() as reader:
+        for key, rxfilename in table.items():
+            assert reader.shape(rxfilename) == matrices[key].shape
+            same(reader.read(rxfilename, key), matrices[key])
+        assert len(opened) == 2
+        same(pickle.loads(pickle.dumps(reader)).read(table["b3"]), matrices["b3"])
+    with pytest.raises(UserError, match=r"byte 99 \(x\)"), ObjectReader() as reader:
+        reader.read(f"{tmp_path}/a.ark:99", "x")

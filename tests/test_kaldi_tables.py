@@ -38,6 +38,21 @@ def test_the_order_is_that_of_bytes_and_tabs_and_blanks_separate(tmp_path):
         read_table(tmp_path / "nosuch")
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_byte_order_marks_and_line_ends_do_not_matter(tmp_path, mark, end):
+    path = written(tmp_path, mark + b"a 1" + end + b"b  x y " + end)
+    assert read_table(path) == {"a": "1", "b": "x y"}
+
+
+def test_the_first_ascii_blanks_separate_and_others_are_kept(tmp_path):
+    content = b"a /x\ty z.wav\nb \t /x\xc2\xa0.wav\nc\xc2\xa0d\te\xe2\x80\xa8f\n"
+    table = {"a": "/x\ty z.wav", "b": "/x\xa0.wav", "c\xa0d": "e\u2028f"}
+    assert read_table(written(tmp_path, content)) == table
+    write_table(tmp_path / "again", table)
+    assert read_table(tmp_path / "again") == table
+
+
 names = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from local.mini.chance import Chance
+from pydino.base import read_lines
 
 ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
 NUM_FORMANTS = 9  # espeak-ng's 0 (below the first) to 8
@@ -133,7 +134,7 @@ def words_per_minute(speaker: Speaker, emotion: Emotion, chance: Chance) -> int:
 def read_words(path: Path) -> dict[str, list[str]]:
     """Read the word list: ``kind: word word_word ...`` a line."""
     kinds = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         kind, colon, words = line.partition(":")
         if colon and not line.startswith("#"):
             kinds[kind] = [word.replace("_", " ") for word in words.split()]

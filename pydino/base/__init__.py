@@ -16,6 +16,7 @@ from .randomness import (
     purpose,
     utterance_hash,
 )
+from .text import decode, read_bytes, read_lines, read_text, split_fields
 
 __all__ = [
     "ConfigError",
@@ -23,6 +24,7 @@ __all__ = [
     "atomic_open",
     "config_from_dict",
     "config_to_dict",
+    "decode",
     "digest_of",
     "dump_config",
     "end_with_parent",
@@ -39,9 +41,13 @@ __all__ = [
     "nearest",
     "out_of_date",
     "purpose",
+    "read_bytes",
     "read_json",
+    "read_lines",
+    "read_text",
     "read_yaml",
     "set_program",
+    "split_fields",
     "utterance_hash",
     "warn",
     "why_not_done",

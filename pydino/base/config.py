@@ -1,5 +1,5 @@
-"""Configuration: YAML checked against typed dataclasses, so that a misspelt key or an impossible value stops
-at once.
+"""Configuration: YAML checked against typed dataclasses, so that a misspelt key or an impossible value is an
+error at once.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import yaml
 
 from .files import write_text
 from .messages import UserError, nearest
+from .text import read_text
 
 
 class ConfigError(UserError):
@@ -20,16 +21,51 @@ class ConfigError(UserError):
 def read_yaml(path) -> dict:
     """Read a YAML mapping (an empty file is an empty mapping).
 
+    With ``extends: other.yaml``, relative to the file's folder, the file holds only what differs from that
+    one. Groups are merged key by key; lists and plain values are replaced, and so is a group whose ``name``
+    differs (an encoder's options mean nothing to another). ``extends`` itself is not part of the result.
+
     Raises:
-        ConfigError: missing file, bad syntax, or not a mapping.
+        ConfigError: missing file, text that is not UTF-8, bad syntax, a key that is there twice, no mapping,
+            or files that extend each other.
     """
+    return _read_extended(Path(path), ())
+
+
+def _read_extended(path: Path, readers: tuple[Path, ...]) -> dict:
+    if path.resolve() in (reader.resolve() for reader in readers):
+        chain = " extends ".join(map(str, (*readers, path)))
+        raise ConfigError(f"{chain}: files that extend each other have no end; remove one 'extends'")
+    mapping = _read_one(path)
+    if "extends" not in mapping:
+        return mapping
+    parent = mapping.pop("extends")
+    if not isinstance(parent, str) or not parent:
+        raise ConfigError(f"{path}: extends must be the name of one YAML file, got {parent!r}")
+    if not (path.parent / parent).is_file():
+        raise ConfigError(f"{path}: extends {parent}, but there is no {path.parent / parent}")
+    return _merge(_read_extended(path.parent / parent, (*readers, path)), mapping)
+
+
+def _merge(base: dict, changes: dict) -> dict:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in (None, old.get("name")):
+            value = _merge(old, value)
+        merged[key] = value
+    return merged
+
+
+def _read_one(path: Path) -> dict:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        value = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+        value = yaml.load(read_text(path), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
+    except _DuplicateKey as error:
+        raise ConfigError(f"{path}, {error}") from error
+    except UserError as error:
+        raise ConfigError(str(error)) from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -37,9 +73,32 @@ def read_yaml(path) -> dict:
     return value
 
 
+class _DuplicateKey(Exception):
+    pass
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as ``safe_load`` reads it, but a key that is there twice is an error, as the standard says."""
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in lines:
+                raise _DuplicateKey(
+                    f"line {line}: key '{key.value}' is there twice, first in line {lines[name]}; keep one"
+                )
+            lines[name] = line
+        return node
+
+
 def load_config(cls, path=None, overrides=()):
-    """Return an instance of dataclass ``cls`` from a YAML file and overrides such as ``"optimiser.lr=0.001"``
-    (these win).
+    """Return an instance of dataclass ``cls`` from a YAML file (see :func:`read_yaml`) and overrides such as
+    ``"optimiser.lr=0.001"`` (these win).
+
+    Raises:
+        ConfigError: as :func:`read_yaml` and :func:`config_from_dict`, or an override of another form.
     """
     mapping = {} if path is None else read_yaml(path)
     for override in overrides:
@@ -53,9 +112,11 @@ def load_config(cls, path=None, overrides=()):
             if not isinstance(target, dict):
                 raise ConfigError(f"override '{override}': '{parent}' is not a group of options")
         try:
-            target[last] = yaml.safe_load(text)
+            target[last] = yaml.load(text, Loader=_UniqueKeys)
         except yaml.YAMLError as error:
             raise ConfigError(f"override '{override}': {text!r} is not YAML") from error
+        except _DuplicateKey as error:
+            raise ConfigError(f"override '{override}', {error}") from error
     return config_from_dict(cls, mapping, where=str(path) if path is not None else "options")
 
 

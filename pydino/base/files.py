@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .messages import UserError
+from .text import read_text
 
 
 @contextmanager
@@ -68,10 +69,7 @@ def read_json(path):
         UserError: the file is missing or not JSON; the message names it.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        return json.loads(read_text(path))
     except ValueError as error:
         raise UserError(
             f"{path} is not JSON ({error}); remove it and run the step that writes it again"

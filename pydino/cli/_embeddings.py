@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from pydino.base import UserError, nearest, read_yaml
+from pydino.base import UserError, nearest, read_yaml, split_fields
 from pydino.kaldi import read_scp_objects
 
 
@@ -85,9 +85,9 @@ def read_grouping(path) -> dict[str, str]:
 
     table = read_table(path)
     for key, value in table.items():
-        if len(value.split()) != 1:
+        if len(split_fields(value)) != 1:
             raise UserError(
-                f"{path}: {key} has {len(value.split())} fields beside it ('{value}'), expected one"
+                f"{path}: {key} has {len(split_fields(value))} fields beside it ('{value}'), expected one"
             )
     return {key: value.strip() for key, value in table.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pydino.audio import KINDS, check_rate, num_frames, read_audio, resample
-from pydino.base import UserError, load_config, log, read_json, utterance_hash, write_json
+from pydino.base import UserError, load_config, log, read_json, split_fields, utterance_hash, write_json
 from pydino.cli import boolean
 from pydino.kaldi import ArchiveWriter, read_table
 
@@ -107,7 +107,7 @@ def _utterances(data) -> list[Utterance]:
     found = []
     for key, line in read_table(f"{data}/segments").items():
         try:
-            recording, start, end = line.split()
+            recording, start, end = split_fields(line)
             found.append(Utterance(key, recordings[recording], float(start), float(end)))
         except ValueError as error:
             raise UserError(

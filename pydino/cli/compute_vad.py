@@ -13,7 +13,7 @@ import torch
 from pydino.audio import KINDS, VadConfig, energy_vad
 from pydino.base import UserError, load_config, log, warn
 from pydino.cli._features import Report, file_stem, part, report_path, take
-from pydino.kaldi import ArchiveWriter, read_object, read_table
+from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
 
 
 def add_arguments(parser):
@@ -35,15 +35,15 @@ def run(args):
     config = load_config(VadConfig, args.config)
     table, column = energy_source(args.data)
     index, count = args.part
-    todo = take(list(read_table(table).items()), args.part)
+    todo = dict(take(list(read_table(table).items()), args.part))
     stem = f"{args.vad_dir}/{file_stem('vad', args.data)}.{index}"
     report = Report(utterances=len(todo))
     with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as out:
-        for key, rxfilename in todo:
-            energy = np.asarray(read_object(rxfilename), dtype=np.float32)
+        for key, stored in read_scp_objects(todo):
+            energy = np.asarray(stored, dtype=np.float32)
             energy = energy if column is None or energy.size == 0 else energy[:, column]
             if energy.size == 0:
-                report.dropped[key] = f"{rxfilename}: no frames"
+                report.dropped[key] = f"{todo[key]}: no frames"
                 continue
             voiced = energy_vad(torch.from_numpy(energy), config)
             out.write(key, voiced.float().numpy())

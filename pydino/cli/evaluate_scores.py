@@ -11,7 +11,7 @@ import numpy as np
 
 from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, thin_curve
 from pydino.backend.metrics import equal_error_rate_of, min_dcf_of
-from pydino.base import UserError, log, read_yaml, warn, write_json
+from pydino.base import UserError, log, read_yaml, split_fields, warn, write_json
 from pydino.cli._embeddings import read_grouping
 from pydino.cli._results import value_text, write_results
 from pydino.kaldi import read_table
@@ -123,7 +123,7 @@ def _units(args, trials) -> tuple[np.ndarray, np.ndarray, str, int]:
     else:
         speaker_of = read_grouping(args.utt2spk)
         members = (
-            {model: text.split() for model, text in read_table(args.enroll_spk2utt).items()}
+            {model: split_fields(text) for model, text in read_table(args.enroll_spk2utt).items()}
             if args.enroll_spk2utt
             else {}
         )

@@ -8,9 +8,9 @@ wav.scp and segments of the utterances that are kept go along, for training that
 import shutil
 from pathlib import Path
 
-from pydino.base import UserError, log, utterance_hash, warn, write_text
+from pydino.base import UserError, log, read_text, utterance_hash, warn, write_text
 from pydino.cli import boolean
-from pydino.kaldi import read_object, read_table, write_table
+from pydino.kaldi import ObjectReader, read_table, write_table
 
 
 def add_arguments(parser):
@@ -43,13 +43,14 @@ def run(args):
     conf = common_configuration(sources, keep_silence=args.keep_silence)
     refuse_to_overwrite(target, sources)
     features, vad, frames, durations, dropped, origins = {}, {}, {}, {}, {}, {}
+    reader = ObjectReader()
     for source in sources:
         source_features, source_frames = (
             read_table(source / "feats.scp"),
             read_table(source / "utt2num_frames"),
         )
         source_vad = {} if args.keep_silence else read_table(source / "vad.scp")
-        shift = float((source / "frame_shift").read_text()) if (source / "frame_shift").exists() else 0.01
+        shift = float(read_text(source / "frame_shift")) if (source / "frame_shift").exists() else 0.01
         for key, location in source_features.items():
             if key in features:
                 raise UserError(
@@ -60,7 +61,7 @@ def run(args):
                 raise UserError(f"{source}/vad.scp: '{key}' is not in it; run steps/compute_vad.sh {source}")
             left = int(source_frames[key])
             if not args.keep_silence:
-                left = int((read_object(source_vad[key], key=key) > 0.5).sum())
+                left = int((reader.read(source_vad[key], key) > 0.5).sum())
             if left == 0 or left * shift < args.min_duration:
                 dropped[key] = f"{left * shift:.2f} s left of {int(source_frames[key]) * shift:.2f} s"
                 continue
@@ -119,7 +120,7 @@ def common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, s
             raise UserError(f"no {source}/feats.scp: run steps/make_fbank.sh {source}")
         names = ["fbank.yaml", "mfcc.yaml"] if keep_silence else ["fbank.yaml", "mfcc.yaml", "vad.yaml"]
         here = {
-            name: (source / "conf" / name).read_text() for name in names if (source / "conf" / name).exists()
+            name: read_text(source / "conf" / name) for name in names if (source / "conf" / name).exists()
         }
         if not keep_silence and "vad.yaml" not in here:
             raise UserError(
@@ -184,7 +185,7 @@ def write_directory(target: Path, tables, conf, sources, name) -> None:
     for file, text in conf.items():
         write_text(target / "conf" / file, text)
     if (sources[0] / "frame_shift").exists():
-        write_text(target / "frame_shift", (sources[0] / "frame_shift").read_text())
+        write_text(target / "frame_shift", read_text(sources[0] / "frame_shift"))
     write_text(target / "name", f"{name or target.resolve().name}\n")
     for file, table in tables.items():
         if table:

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from pydino import __version__
-from pydino.base import UserError, log, write_text
+from pydino.base import UserError, log, read_text, write_text
 
 
 def add_arguments(parser):
@@ -67,9 +67,4 @@ def run(args):
 
 
 def _read_commands(path) -> str:
-    if not path:
-        return ""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--commands {path}: {error.strerror}") from None
+    return read_text(path) if path else ""

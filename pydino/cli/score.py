@@ -21,7 +21,7 @@ from pydino.backend import (
     normalise_length,
     score_pairs,
 )
-from pydino.base import UserError, log, nearest
+from pydino.base import UserError, log, nearest, split_fields
 from pydino.cli._embeddings import read_embeddings
 from pydino.kaldi import read_object, read_table
 from pydino.kaldi.plda_file import read_plda
@@ -96,7 +96,7 @@ def _models(enroll, trials, trials_path) -> tuple[np.ndarray, np.ndarray]:
         return enroll.vectors[enroll.places(trials.models, trials_path)], np.ones(
             len(trials.models), dtype=np.int64
         )
-    utterances = {model: text.split() for model, text in read_table(table).items()}
+    utterances = {model: split_fields(text) for model, text in read_table(table).items()}
     unknown = [model for model in trials.models if not utterances.get(model)]
     if unknown:
         raise UserError(

@@ -4,9 +4,9 @@ input by default).
 
 import sys
 
-from pydino.base import UserError
+from pydino.base import UserError, split_fields
 
-from .utt2spk_to_spk2utt import read_lines
+from .utt2spk_to_spk2utt import lines_of
 
 
 def add_arguments(parser):
@@ -16,8 +16,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    for number, line in enumerate(read_lines(args.spk2utt), 1):
-        speaker, *utterances = line.split() or [""]
+    for number, line in enumerate(lines_of(args.spk2utt), 1):
+        speaker, *utterances = split_fields(line) or [""]
         if not utterances:
             raise UserError(
                 f"{args.spk2utt}, line {number}: expected <speaker-id> <utterance-id> ..., got "

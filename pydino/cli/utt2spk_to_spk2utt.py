@@ -4,7 +4,7 @@ input by default).
 
 import sys
 
-from pydino.base import UserError
+from pydino.base import UserError, decode, read_lines, split_fields
 
 
 def add_arguments(parser):
@@ -15,8 +15,8 @@ def add_arguments(parser):
 
 def run(args):
     members: dict[str, list[str]] = {}
-    for number, line in enumerate(read_lines(args.utt2spk), 1):
-        fields = line.split()
+    for number, line in enumerate(lines_of(args.utt2spk), 1):
+        fields = split_fields(line)
         if len(fields) != 2:
             raise UserError(
                 f"{args.utt2spk}, line {number}: expected <utterance-id> <speaker-id>, got '{line.strip()}'"
@@ -25,12 +25,9 @@ def run(args):
     sys.stdout.writelines(f"{speaker} {' '.join(utterances)}\n" for speaker, utterances in members.items())
 
 
-def read_lines(name: str) -> list[str]:
+def lines_of(name: str) -> list[str]:
     """Return the lines of a file, or of standard input if it is called ``-``."""
-    try:
-        if name == "-":
-            return sys.stdin.readlines()
-        with open(name, encoding="utf-8") as stream:
-            return stream.readlines()
-    except OSError as error:
-        raise UserError(f"cannot read {name}: {error.strerror}") from error
+    if name != "-":
+        return read_lines(name)
+    text = decode(sys.stdin.buffer.read(), "standard input")
+    return text.removesuffix("\n").split("\n") if text else []

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pydino.audio import check_rate, needed_samples, num_frames, read_parts, resample, span_of
-from pydino.base import UserError
+from pydino.base import UserError, split_fields
 from pydino.kaldi import read_scp_objects, read_table
 
 from .training_dir import check_current, read_hashes
@@ -73,7 +73,7 @@ class AudioSet:
             )
         self._segments = None  # (N, 2) seconds
         if (data / "segments").exists():
-            fields = [line.split() for line in _entries(data / "segments", keys)]
+            fields = [split_fields(line) for line in _entries(data / "segments", keys)]
             try:
                 self._segments = np.array([times for _, *times in fields], dtype=np.float64).reshape(
                     len(keys), 2

@@ -8,7 +8,7 @@ import torch
 
 from pydino.audio import KINDS, NormalisationConfig, VadConfig
 from pydino.base import UserError, config_to_dict, load_config
-from pydino.kaldi import read_object, read_table
+from pydino.kaldi import ObjectReader, read_table
 
 from .front_end import STORED_SCALE, FrontEnd, FrontEndConfig
 
@@ -45,7 +45,7 @@ class StoredFeatures:
     Args:
         data: data directory.
         front_end: of the model.
-        keep_silence: pass over vad.scp.
+        keep_silence: ignore vad.scp.
 
     Raises:
         UserError: features or VAD are missing, or were made with other options than the model's; names the
@@ -57,6 +57,7 @@ class StoredFeatures:
         if not (self.data / "feats.scp").is_file():
             raise UserError(f"no {self.data}/feats.scp: run steps/make_fbank.sh {self.data}")
         self._check_features()
+        self._feature_reader, self._vad_reader = ObjectReader(), ObjectReader()
         self._features = read_table(self.data / "feats.scp")
         utt2spk = self.data / "utt2spk"
         self.utterances = list(read_table(utt2spk) if utt2spk.is_file() else self._features)
@@ -75,7 +76,7 @@ class StoredFeatures:
         """Return the encoder's input (T, F) of an utterance, and whether any of its frames is voiced (see
         FrontEnd.prepare).
         """
-        features = torch.from_numpy(read_object(self._features[key], key=key)).float()
+        features = torch.from_numpy(self._feature_reader.read(self._features[key], key)).float()
         if features.ndim != 2 or features.shape[1] != self.front_end.dim or len(features) == 0:
             raise UserError(
                 f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected "
@@ -89,7 +90,7 @@ class StoredFeatures:
                 f"{self.data}/vad.scp: {key} is not in it; run steps/compute_vad.sh {self.data} again"
             )
         try:
-            return self.front_end.prepare(features, read_object(self._vad[key], key=key))
+            return self.front_end.prepare(features, self._vad_reader.read(self._vad[key], key))
         except ValueError as error:
             raise UserError(f"{self.data}: {key}: {error}") from error
 
@@ -138,6 +139,6 @@ class StoredFeatures:
             if name not in NEUTRAL_OPTIONS and stored[name] != value:
                 raise UserError(
                     f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; "
-                    "make the features anew with "
+                    "make the features again with "
                     f"{remedy} YAML {self.data}, where YAML says {name}: {value}"
                 )

@@ -1,7 +1,7 @@
 """Kaldi's files: text tables, archives and scripts, data directories. No torch."""
 
 from .archive_writer import ArchiveWriter
-from .archives import read_ark, read_object, read_scp_objects
+from .archives import ObjectReader, read_ark, read_object, read_scp_objects
 from .chunks import ChunkReader
 from .combine import combine
 from .copy import copy
@@ -16,6 +16,7 @@ __all__ = [
     "ArchiveWriter",
     "ChunkReader",
     "DataDir",
+    "ObjectReader",
     "combine",
     "copy",
     "fix",

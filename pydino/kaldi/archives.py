@@ -1,16 +1,17 @@
-"""Reading archives and scripts: one object by its extended file name, those of a script, those of an archive
+"""Reading archives and scripts: objects by their extended file names, those of a script, those of an archive
 in order.
 """
 
 import io
+import os
 import sys
 
 import numpy as np
 
 from pydino.base import UserError
 
-from .objects import read_object_at
-from .rxfilename import Location, parse_rxfilename, run_pipe, select
+from .objects import read_header, read_object_at
+from .rxfilename import Location, clip_rows, parse_rxfilename, run_pipe, select
 from .tables import read_table
 
 
@@ -31,9 +32,74 @@ def read_object(rxfilename: str, allow_pipes: bool = False, key: str = "") -> np
         UserError: missing, truncated or corrupt file; range outside the object; a command that is not allowed
             or fails.
     """
-    location = _locate(rxfilename, key)
-    with _open_file(location.path, allow_pipes, key) as stream:
-        return _read_at(stream, location, key)
+    with ObjectReader(allow_pipes) as reader:
+        return reader.read(rxfilename, key)
+
+
+class ObjectReader:
+    """Reads objects by their extended file names; the file that was read last stays open.
+
+    Entries of a script that follow each other mostly lie in one archive, which is opened once, not once an
+    entry. A copy that is pickled opens its own. Use as a context, or close it.
+    """
+
+    def __init__(self, allow_pipes: bool = False):
+        self._allow_pipes = allow_pipes
+        self._path, self._stream = None, None
+
+    def read(self, rxfilename: str, key: str = "") -> np.ndarray:
+        """Read one object: arguments, result and errors are those of :func:`read_object`."""
+        location = self._go_to(rxfilename, key)
+        of = f"{location} ({key})" if key else str(location)
+        return select(read_object_at(self._stream, of, alone=location.offset == 0), location, of)
+
+    def shape(self, rxfilename: str) -> tuple[int, ...]:
+        """Return the shape of a matrix or vector from its header, with the range in ``rxfilename`` applied.
+
+        Raises:
+            UserError: missing, no such object there, or the file ends before the object does.
+        """
+        location = self._go_to(rxfilename)
+        if self._stream.read(2) != b"\0B":  # a text archive has no header
+            return self.read(rxfilename).shape
+        header = read_header(self._stream, str(location))
+        lacking = header.start + header.size - os.fstat(self._stream.fileno()).st_size
+        if lacking > 0:
+            raise UserError(f"{location}: truncated, {lacking} bytes are missing at the end; make it again")
+        shape = list(header.shape)
+        if location.rows:
+            first, end = clip_rows(location.rows, shape[0], str(location))
+            shape[0] = end - first
+        if location.columns and len(shape) == 2:
+            shape[1] = location.columns[1] - location.columns[0] + 1
+        return tuple(shape)
+
+    def _go_to(self, rxfilename: str, key: str = "") -> Location:
+        location = _locate(rxfilename, key)
+        if location.path != self._path:
+            self.close()
+            self._stream = _open_file(location.path, self._allow_pipes, key)
+            self._path = location.path
+        self._stream.seek(location.offset)
+        return location
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        if self._stream is not None:
+            self._stream.close()
+        self._path, self._stream = None, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def __del__(self):
+        self.close()
+
+    def __getstate__(self):
+        return {**self.__dict__, "_path": None, "_stream": None}
 
 
 def read_scp_objects(scp, allow_pipes: bool = False):
@@ -44,16 +110,9 @@ def read_scp_objects(scp, allow_pipes: bool = False):
     :func:`read_object`; messages name the key.
     """
     table = read_table(scp, check_sorted=False) if not hasattr(scp, "items") else scp
-    path, stream = None, io.BytesIO()
-    try:
+    with ObjectReader(allow_pipes) as reader:
         for key, rxfilename in table.items():
-            location = _locate(rxfilename, key)
-            if location.path != path:
-                stream.close()
-                stream, path = _open_file(location.path, allow_pipes, key), location.path
-            yield key, _read_at(stream, location, key)
-    finally:
-        stream.close()
+            yield key, reader.read(rxfilename, key)
 
 
 def read_ark(path, allow_pipes: bool = False):
@@ -114,12 +173,6 @@ def _locate(rxfilename: str, key: str) -> Location:
         return parse_rxfilename(rxfilename)
     except UserError as error:
         raise UserError(f"{key}: {error}" if key else str(error)) from None
-
-
-def _read_at(stream, location: Location, key: str) -> np.ndarray:
-    of = f"{location} ({key})" if key else str(location)
-    stream.seek(location.offset)
-    return select(read_object_at(stream, of, alone=location.offset == 0), location, of)
 
 
 def _open_file(path: str, allow_pipes: bool, key: str = ""):

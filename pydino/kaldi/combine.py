@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydino.base import UserError, log
+from pydino.base import UserError, log, read_text
 
 from .data_dir import FEATURE_FACTS, Tables, kind_of, load, named, store
 from .fix import consistent
@@ -94,10 +94,7 @@ def _without(name: str, parts: list[Tables], sources: list[Path]) -> str:
 def _check_features(sources: list[Path]) -> None:
     """Features of two kinds must not come to lie in one ``feats.scp``."""
     for fact in FEATURE_FACTS:
-        texts = [
-            (source / fact).read_text(encoding="utf-8") if (source / fact).exists() else None
-            for source in sources
-        ]
+        texts = [read_text(source / fact) if (source / fact).exists() else None for source in sources]
         for source, text in zip(sources, texts, strict=True):
             if text != texts[0]:
                 raise UserError(

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from pydino.base import UserError, warn
 
-from .archives import read_object
+from .archives import ObjectReader
 from .data_dir import Tables, named
-from .objects import read_header
-from .rxfilename import clip_rows, parse_rxfilename
 
 _SECONDS_TOLERANCE = 0.1  # of utt2dur and reco2dur, which frames may have rounded
 # seconds a segment may pass the end of its recording; Kaldi's extract-segments cuts those off
@@ -119,42 +117,15 @@ def _check_recordings(path: Path, tables: Tables) -> list[str]:
     return errors
 
 
-def object_shape(rxfilename: str) -> tuple[int, ...]:
-    """Return the shape of an archived matrix or vector from its head, with the range in ``rxfilename`` taken
-    off.
-
-    Raises:
-        UserError: missing, no such object there, or the file ends before the object does.
-    """
-    location = parse_rxfilename(rxfilename)
-    try:
-        with open(location.path, "rb") as stream:
-            stream.seek(location.offset)
-            if stream.read(2) != b"\0B":  # a text archive has no head
-                return read_object(rxfilename).shape
-            header = read_header(stream, str(location))
-            lacking = header.start + header.size - os.fstat(stream.fileno()).st_size
-    except OSError as error:
-        raise UserError(f"cannot read {location.path}: {error.strerror}") from error
-    if lacking > 0:
-        raise UserError(f"{location}: truncated, {lacking} bytes are missing at the end; make it again")
-    shape = list(header.shape)
-    if location.rows:
-        first, end = clip_rows(location.rows, shape[0], str(location))
-        shape[0] = end - first
-    if location.columns and len(shape) == 2:
-        shape[1] = location.columns[1] - location.columns[0] + 1
-    return tuple(shape)
-
-
 def _check_archives(path: Path, tables: Tables) -> list[str]:
     errors: list[str] = []
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    reader = ObjectReader()
     for name, axes in (("feats.scp", 2), ("vad.scp", 1), ("energy.scp", 1)):
         shapes[name] = {}
         for key, rxfilename in tables.get(name, {}).items():
             try:
-                shape = object_shape(rxfilename)
+                shape = reader.shape(rxfilename)
             except UserError as error:
                 errors.append(f"{path}/{name}: {key}: {error}")
                 continue

@@ -4,7 +4,7 @@ in sorted order.
 
 from pathlib import Path
 
-from pydino.base import UserError, keyed_permutation, utterance_hash, warn
+from pydino.base import UserError, keyed_permutation, read_lines, split_fields, utterance_hash, warn
 
 from .data_dir import Tables, invert, load, named, restrict, store
 
@@ -63,12 +63,7 @@ def shortest(tables: Tables, count: int) -> list[str]:
 
 def listed(keys, path) -> set[str]:
     """The keys that the file ``path`` lists in its first field; names it lists in vain are warned of."""
-    try:
-        wanted = {
-            line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()
-        }
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    wanted = {fields[0] for fields in map(split_fields, read_lines(path)) if fields}
     unknown = sorted(wanted - set(keys))
     if unknown:
         warn(f"{len(unknown)} of {len(wanted)} names in {path} are not there: {named(unknown)}")

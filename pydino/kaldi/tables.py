@@ -2,16 +2,19 @@
 once.
 """
 
-from pathlib import Path
+from pydino.base import UserError, decode, read_bytes, split_fields, write_text
 
-from pydino.base import UserError, write_text
+_BLANKS = b" \t\r\v\f"
 
 
 def read_table(path, check_sorted: bool = True) -> dict[str, str]:
     """Read a text table such as ``wav.scp`` or ``utt2spk``.
 
+    A byte order mark and Windows' or old Macs' line ends are passed over.
+
     Args:
-        path: the file. Blanks or tabs separate the key from the rest of the line, which may be empty.
+        path: the file. ASCII blanks separate the key from the rest of the line, which may be empty and may
+            hold more blanks, tabs among them.
         check_sorted: raise on keys that are not in C order (bytes of their UTF-8).
 
     Returns:
@@ -21,33 +24,29 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
         UserError: the file is missing, not UTF-8, lacks its last newline, has an empty line, or keys out of
             order or twice.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); convert it with iconv") from error
-    if text and not text.endswith("\n"):
+    # Split as bytes, because str.split takes a no-break space, a part of a name, for a blank.
+    *lines, last = decode(read_bytes(path), path).encode("utf-8").split(b"\n")
+    if last:
         raise UserError(f"{path}: the last line has no newline: is the file cut short?")
     table: dict[str, str] = {}
     before = b""
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        key, _, rest = line.strip("\r").replace("\t", " ", 1).partition(" ")
-        if not key:
+    for number, line in enumerate(lines, 1):
+        if not line or line[:1] in _BLANKS:
             raise UserError(
                 f"{path}, line {number}: no key at the beginning of the line; utils/fix_data_dir.sh may help"
             )
+        encoded, *rest = line.split(None, 1)
+        key = encoded.decode("utf-8")
         if key in table:
             raise UserError(f"{path}, line {number}: '{key}' is there twice; keep one of its lines")
         if check_sorted:
-            encoded = key.encode("utf-8")
             if encoded < before:
                 raise UserError(
                     f"{path}, line {number}: '{key}' is not in sorted order; sort with: LC_ALL=C sort -k1,1 "
                     "(utils/fix_data_dir.sh does)"
                 )
             before = encoded
-        table[key] = rest.strip()
+        table[key] = rest[0].rstrip().decode("utf-8") if rest else ""
     return table
 
 
@@ -58,7 +57,7 @@ def write_table(path, table: dict[str, object]) -> None:
         UserError: a key is empty or has white space in it, or a value has a line break.
     """
     for key, value in table.items():
-        if not key or key.split() != [key]:
+        if split_fields(key) != [key]:
             raise UserError(f"{path}: '{key}' cannot be a key: keys are not empty and have no white space")
         if "\n" in str(value):
             raise UserError(f"{path}: the value of '{key}' has a line break")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from pydino.base import UserError, warn
+from pydino.base import UserError, read_text, warn
 
 from .data_dir import COMPLETE_FILES, Tables, invert, kind_of, named, table_names
 from .fix import read_loosely
@@ -53,9 +53,7 @@ def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, 
     if "text" in tables:
         errors += _check_text(path / "text", tables["text"], non_print)
     errors += _compare_keys(path, tables)
-    if (path / "frame_shift").exists() and not _is_positive(
-        (path / "frame_shift").read_text(encoding="utf-8").strip()
-    ):
+    if (path / "frame_shift").exists() and not _is_positive(read_text(path / "frame_shift").strip()):
         errors.append(f"{path}/frame_shift should hold one positive number, the seconds from frame to frame")
     if deep and not errors:
         from .deep import deep_errors

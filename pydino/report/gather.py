@@ -5,9 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from pydino.base import UserError, nearest, read_json, warn
+from pydino.base import UserError, nearest, read_json, read_lines, read_yaml, warn
 
 # What every result says about itself; the order is the order of results.json.
 RESULT_KEYS = (
@@ -119,7 +117,7 @@ def gather_training_runs(root) -> list[TrainingRun]:
     runs = []
     for path in sorted(Path(root).rglob("log.jsonl")):
         epochs = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             try:
                 epochs.append(json.loads(line))
             except json.JSONDecodeError:
@@ -135,7 +133,5 @@ def gather_embedding_folders(root) -> list[dict]:
     for scp in sorted(Path(root).rglob("xvector.scp")):
         meta_path = scp.parent / "meta.yaml"
         if meta_path.exists():
-            folders.append(
-                yaml.safe_load(meta_path.read_text(encoding="utf-8")) | {"folder": str(scp.parent)}
-            )
+            folders.append(read_yaml(meta_path) | {"folder": str(scp.parent)})
     return folders
