@@ -3,7 +3,7 @@
 # error rates, in numbered stages. Without options: the synthetic corpus of egs/mini, in under 20 minutes on two cores.
 # Usage: ./run.sh [options]              ./run.sh --list    the stages of the recipe
 #        egs/CORPUS/run.sh [options]     the same for another corpus
-# shellcheck disable=SC2034   # the options are read by what is sourced below
+# shellcheck disable=SC2034,SC1083   # the options are read by what is sourced below; {placeholders} are for for_each
 # Begin configuration.
 # What runs:
 stage=0              # first stage

@@ -11,8 +11,8 @@ import pytest
 
 from local import prepare_voxceleb
 from pydino.base import UserError, load_config
-from pydino.recipe import Recipe
 from pydino.kaldi import read_table
+from pydino.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 # Test part, then development part, of VoxCeleb1; a video's name may begin with a hyphen.

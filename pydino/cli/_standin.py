@@ -1,5 +1,5 @@
-"""Stands in for pydino/cli/_steps.py, pydino/jobs/submit.py, the verb run-steps and the new calls of the steps, until
-they are there. To be deleted with the lines of for_each.py that import it.
+"""Stands in for pydino/cli/_steps.py, pydino/jobs/submit.py, the verb run-steps and the new calls of the
+steps, until they are there. To be deleted with the lines of for_each.py that import it.
 """
 
 import json

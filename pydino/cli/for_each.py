@@ -4,22 +4,25 @@ pydino for-each --context JSON --stage 6 --cmd run_local.sh -- \\
     plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \\
     -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 
-The first word is the kind of rows (pydino/recipe/rows.py); in the others, {placeholders} stand for a row's values, of
-which some are lists that may be empty. What is up to date is not run. The steps of one system that submit no jobs
-themselves (without --cmd) are run by one process, one after another, and the processes of all systems at once as the
-jobs of one array; everything else is run here, row by row. The first failure ends it.
+The first word is the kind of rows (pydino/recipe/rows.py); in the others, {placeholders} stand for a row's
+values, of which some are lists that may be empty. What is up to date is not run. The steps of one system
+that submit no jobs themselves (without --cmd) are run by one process, one after another, and the processes
+of all systems at once as the jobs of one array; everything else is run here, row by row. The first failure
+ends it.
 """
 
 import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import UserError, config_from_dict, log, set_program, write_json
-from pydino.jobs.interruption import Interrupted, signals_raised
+from pydino.jobs.interruption import Interrupted
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
 
 try:
@@ -42,7 +45,9 @@ class Failed(UserError):
 
 
 def add_arguments(parser):
-    parser.add_argument("--context", required=True, metavar="JSON", help="what pydino recipe made of the options")
+    parser.add_argument(
+        "--context", required=True, metavar="JSON", help="what pydino recipe made of the options"
+    )
     parser.add_argument("--stage", type=int, required=True, choices=STAGES, help="stage whose rows are meant")
     parser.add_argument(
         "--cmd", default="run_local.sh", help="how the jobs of the systems are run (default: %(default)s)"
@@ -67,8 +72,8 @@ def run(args):
             print(f"  {shlex.join(call.words)}")
         return 0
     try:
-        with signals_raised():
-            _run_all(sections, args.cmd, f"exp/log/{STAGES[args.stage]}")
+        with _signals_passed_on() as received:
+            _run_all(sections, args.cmd, f"exp/log/{STAGES[args.stage]}", received)
     except Failed as failed:
         print(failed, file=sys.stderr)
         return 1
@@ -77,14 +82,39 @@ def run(args):
     return 0
 
 
-def _run_all(sections: list[list[Call]], cmd: str, log_stem: str) -> None:
+@contextmanager
+def _signals_passed_on():
+    """Leave a signal to the program that is running, which run.sh or the terminal has sent it too, and wait
+    until it has ended; without one raise Interrupted. Yields the list of the signals that have arrived.
+    """
+    received: list[int] = []
+
+    def handler(number, _frame):
+        received.append(number)
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            raise Interrupted(number) from None
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # what the caller ignores stays ignored (nohup)
+            before[number] = signal.signal(number, handler)
+    try:
+        yield received
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _run_all(sections: list[list[Call]], cmd: str, log_stem: str, received: list[int]) -> None:
     grouped: list[Call] = []
     for section in sections:
         here = [call for call in section if call.group is None]
         if here and grouped:
             _run_groups(grouped, cmd, log_stem)
             grouped = []
-        done = [call for call in here if not _run_here(call.words)]
+        done = [call for call in here if not _run_here(call.words, received)]
         if done:
             log(f"{done[0].words[0]}: {len(done)} of {len(here)} up to date")
         grouped += [call for call in section if call.group is not None]
@@ -92,24 +122,20 @@ def _run_all(sections: list[list[Call]], cmd: str, log_stem: str) -> None:
         _run_groups(grouped, cmd, log_stem)
 
 
-def _run_here(words: list[str]) -> bool:
+def _run_here(words: list[str], received: list[int]) -> bool:
     """Run a command; return False if it was up to date."""
     if words[0].startswith("steps/"):
         reason = pending(words)
         if not reason:
             return False
         _say_why(words, reason)
-        if run_step(words):
-            raise Failed(words)
-        return True
-    program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
-    process = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program)
-    try:
-        status = process.wait()
-    except Interrupted as interrupted:
-        process.send_signal(interrupted.number)
-        process.wait()
-        raise
+        status = run_step(words)
+        set_program("run.sh")
+    else:
+        program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
+        status = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program).wait()
+    if received:
+        raise Interrupted(received[0])
     if status:
         raise Failed(words)
     return True
@@ -126,7 +152,10 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
         if found:
             wanted.append([call.words for call in group])
     if reasons < len(calls):
-        log(f"{', '.join(dict.fromkeys(call.words[0] for call in calls))}: {len(calls) - reasons} of {len(calls)} up to date")
+        log(
+            f"{', '.join(dict.fromkeys(call.words[0] for call in calls))}: {len(calls) - reasons} of "
+            f"{len(calls)} up to date"
+        )
     if not wanted:
         return
     groups = Path(f"{log_stem}.json")

@@ -1,4 +1,5 @@
-"""Check the options of run.sh and its recipe (conf/recipe.yaml), and print them resolved, as assignments for bash.
+"""Check the options of run.sh and its recipe (conf/recipe.yaml), and print them resolved, as assignments
+for bash.
 
 The context that pydino for-each takes is one of them.
 """
@@ -33,7 +34,9 @@ def add_arguments(parser):
 
 def run(args):
     set_program("run.sh")
-    options = RunOptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(RunOptions)})
+    options = RunOptions(
+        **{field.name: getattr(args, field.name) for field in dataclasses.fields(RunOptions)}
+    )
     try:
         wanted = resolve(options, several_machines=not _is_local(args.cuda_cmd))
         work = os.path.abspath(options.work_dir or options.corpus_dir)
@@ -42,7 +45,8 @@ def run(args):
             os.chdir(work)
         except OSError as error:
             raise UserError(
-                f"cannot make the folder {work}: {error.strerror}; give --work-dir a place where you may write"
+                f"cannot make the folder {work}: {error.strerror}; give --work-dir a place where you may "
+                "write"
             ) from None
         check_in_place(wanted)
     except UserError as error:
@@ -78,13 +82,17 @@ def _is_local(wrapper: str) -> bool:
 
 
 def _gpus(backend: str) -> int:
-    """How many GPUs to use where the user does not say: those of this machine, or one of a cluster that has some."""
+    """How many GPUs to use where the user does not say: those of this machine, or one of a cluster that has
+    some.
+    """
     if backend != "slurm":
         from pydino.jobs.gpus import visible_gpus
 
         return len(visible_gpus())
     try:
-        listing = subprocess.run(["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, timeout=60).stdout
+        listing = subprocess.run(
+            ["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, timeout=60
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return int("gpu" in listing)

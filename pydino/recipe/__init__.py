@@ -1,4 +1,6 @@
-"""What a recipe is (conf/recipe.yaml), the systems that a run of it compares, and the rows of each stage. No torch."""
+"""What a recipe is (conf/recipe.yaml), the systems that a run of it compares, and the rows of each stage.
+No torch.
+"""
 
 from .calls import Call, calls_of, groups_of
 from .options import RunOptions, resolve

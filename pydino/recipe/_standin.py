@@ -1,4 +1,6 @@
-"""Stands in for pydino/train/methods until it is there. To be deleted with the lines of methods.py that import it."""
+"""Stands in for pydino/train/methods until it is there. To be deleted with the lines of methods.py that
+import it.
+"""
 
 ROLES = {"dino": ("teacher", "student"), "xvector": ("model",)}
 

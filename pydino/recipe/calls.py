@@ -1,5 +1,5 @@
-"""Templates of commands, such as ``steps/score.sh {options} {trials} {enroll} {test} {scores}``, made into commands
-for each row.
+"""Templates of commands, such as ``steps/score.sh {options} {trials} {enroll} {test} {scores}``, made into
+commands for each row.
 """
 
 import re
@@ -23,7 +23,8 @@ def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
     """Return the calls of ``ROWS TEMPLATE... [-- ROWS TEMPLATE...]``, a list for each template.
 
     Raises:
-        ValueError: a template without words, rows of no such kind, or a placeholder that the rows do not have.
+        ValueError: a template without words, rows of no such kind, or a placeholder that the rows do not
+            have.
     """
     sections: list[list[str]] = [[]]
     for word in words:
@@ -38,10 +39,7 @@ def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
         # A step that submits its own jobs (--cmd) is not made part of another job.
         grouped = "--cmd" not in template
         found.append(
-            [
-                Call(expand(template, row), row.group if grouped else None)
-                for row in rows(run, kind, stage)
-            ]
+            [Call(expand(template, row), row.group if grouped else None) for row in rows(run, kind, stage)]
         )
     return found
 

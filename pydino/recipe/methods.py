@@ -37,7 +37,8 @@ def method_of(config: str) -> Method:
     known = sorted(path.stem for path in _METHODS.glob("[!_]*.py"))
     if name not in known:
         raise ConfigError(
-            f"{config}: the key 'method' must be one of {', '.join(known)}, got {name!r}{nearest(name, known)}"
+            f"{config}: the key 'method' must be one of {', '.join(known)}, got "
+            f"{name!r}{nearest(name, known)}"
         )
     literals = _literals(_METHODS / f"{name}.py")
     return Method(name, tuple(literals["ROLES"]), literals["READS_LABELS"])
@@ -65,5 +66,7 @@ def _literals(path: Path) -> dict:
                 continue
     missing = [name for name in ("ROLES", "READS_LABELS") if name not in found]
     if missing:
-        raise ConfigError(f"{path}: no literal {missing[0]} at the top; docs/training.md says how a method is added")
+        raise ConfigError(
+            f"{path}: no literal {missing[0]} at the top; docs/training.md says how a method is added"
+        )
     return found

@@ -1,4 +1,6 @@
-"""The options of run.sh: checked before the first stage, so that a mistake does not wait for the stage that uses it."""
+"""The options of run.sh: checked before the first stage, so that a mistake does not wait for the stage that
+uses it.
+"""
 
 import os
 import re
@@ -96,8 +98,8 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
 
 
 def check_in_place(run: Run) -> None:
-    """Check what can only be checked in the work folder, which must be the current one: the systems' names, and
-    the label maps where the data are there already.
+    """Check what can only be checked in the work folder, which must be the current one: the systems' names,
+    and the label maps where the data are there already.
     """
     systems(run)
     if run.stage > 1 and (run.runs(3) or run.runs(4)):
@@ -117,7 +119,8 @@ def _check_machines(options: RunOptions, several_machines: bool) -> None:
         raise UserError("--num-nodes needs one machine or more")
     if int(options.num_nodes) > 1 and not several_machines:
         raise UserError(
-            f"--num-nodes {options.num_nodes} is for a scheduler that has several machines: choose the back-end slurm "
+            f"--num-nodes {options.num_nodes} is for a scheduler that has several machines: choose the "
+            "back-end slurm "
             "in cmd.sh, or omit --num-nodes"
         )
 
@@ -125,7 +128,8 @@ def _check_machines(options: RunOptions, several_machines: bool) -> None:
 def _stage(word: str, recipe: Recipe) -> int:
     if word not in map(str, recipe.stages):
         raise UserError(
-            f"--skip-stages: the recipe has no stage '{word}'; it has {' '.join(map(str, recipe.stages))} (separate "
+            f"--skip-stages: the recipe has no stage '{word}'; it has {' '.join(map(str, recipe.stages))} "
+            "(separate "
             'several by blanks: "4 10")'
         )
     return int(word)
@@ -137,15 +141,20 @@ def _corpora(options: RunOptions, recipe: Recipe) -> dict[str, str]:
     if options.root:
         if len(recipe.corpora) != 1:
             several = " ".join(f"--corpus {name}=DIR" for name in recipe.corpora)
-            raise UserError(f"--root is for a recipe of one corpus; the {recipe.name} recipe has several: {several}")
+            raise UserError(
+                f"--root is for a recipe of one corpus; the {recipe.name} recipe has several: {several}"
+            )
         found[recipe.corpora[0]] = os.path.abspath(options.root)
     for pair in options.corpus:
         name, equals, folder = pair.partition("=")
         if not equals or not name or not folder:
-            raise UserError(f"--corpus '{pair}' is not of the form NAME=DIR, such as {known[0]}=/corpora/{known[0]}")
+            raise UserError(
+                f"--corpus '{pair}' is not of the form NAME=DIR, such as {known[0]}=/corpora/{known[0]}"
+            )
         if name not in known:
             raise UserError(
-                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; it has "
+                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; "
+                "it has "
                 f"{', '.join(known)}"
             )
         if name in found:
@@ -161,17 +170,21 @@ def _check_models(run: Run, options: RunOptions) -> None:
     for model in (*run.models, *recipe.supervised.models):
         if not Path(run.conf, f"{model}.yaml").is_file():
             raise UserError(
-                f"no {run.conf}/{model}.yaml, which the recipe or --models names; a model is a file there, named "
+                f"no {run.conf}/{model}.yaml, which the recipe or --models names; a model is a file there, "
+                "named "
                 "without its .yaml"
             )
     for model in run.models:
         if method_of(run.config(model)).reads_labels:
             raise UserError(
-                f"--models: {model} is trained with labels: stage 9 does so, if the recipe's supervised.models names it"
+                f"--models: {model} is trained with labels: stage 9 does so, if the recipe's "
+                "supervised.models names it"
             )
     for model in recipe.supervised.models:
         if not method_of(run.config(model)).reads_labels:
-            raise UserError(f"supervised.models: {model} is trained without labels: it belongs in the recipe's models")
+            raise UserError(
+                f"supervised.models: {model} is trained without labels: it belongs in the recipe's models"
+            )
     for folder in run.given:
         if not Path(folder, "config.yaml").is_file():
             raise UserError(
@@ -180,5 +193,6 @@ def _check_models(run: Run, options: RunOptions) -> None:
     if not run.models and not run.given and not options.list and run.stop_stage >= 5:
         raise UserError(
             f"the {recipe.name} recipe trains no model: name one with --model FOLDER (such as "
-            "../speechocean762/exp/dino-koleo_speechocean762/seed0/teacher), or stop before stage 5 with --stop-stage 4"
+            "../speechocean762/exp/dino-koleo_speechocean762/seed0/teacher), or stop before stage 5 with "
+            "--stop-stage 4"
         )

@@ -1,8 +1,9 @@
-"""The rows of each stage: what the call of a step in run.sh is repeated for, and what its {placeholders} are."""
+"""The rows of each stage: what the call of a step in run.sh is repeated for, and what its {placeholders}
+are.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydino.base import log, nearest
 
@@ -40,9 +41,11 @@ def _corpora(run: Run) -> list[str]:
 
 
 def _check(run: Run, stage: int) -> list[Row]:
-    names = [] if run.download else [
-        name for name in _corpora(run) if name not in run.recipe.corpora or not run.recipe.generated
-    ]
+    names = (
+        []
+        if run.download
+        else [name for name in _corpora(run) if name not in run.recipe.corpora or not run.recipe.generated]
+    )
     folders = [word for name in names for word in (name, folder_of(run, name))]
     return [
         Row(
@@ -60,7 +63,13 @@ def _downloads(run: Run, stage: int) -> list[Row]:
     if run.train_sets or run.test_sets:  # LibriSpeech's
         parts = ["--parts", f"{run.train_sets or 'train-clean-100'} {run.test_sets or 'test-other'}"]
     return [
-        Row({"corpus": name, "folder": folder_of(run, name), "options": parts if name in run.recipe.corpora else []})
+        Row(
+            {
+                "corpus": name,
+                "folder": folder_of(run, name),
+                "options": parts if name in run.recipe.corpora else [],
+            }
+        )
         for name in (_corpora(run) if run.download else ())
         if name not in run.recipe.corpora or not run.recipe.generated
     ]
@@ -99,7 +108,12 @@ def _sets(run: Run, stage: int) -> list[Row]:
 def _train_set(run: Run, stage: int) -> list[Row]:
     run.check_labels()
     wanted = run.recipe.train_set
-    options = ["--min-duration", f"{wanted.min_duration:g}", "--keep-silence", str(wanted.keep_silence).lower()]
+    options = [
+        "--min-duration",
+        f"{wanted.min_duration:g}",
+        "--keep-silence",
+        str(wanted.keep_silence).lower(),
+    ]
     options += ["--name", f"{run.recipe.name}/{'+'.join(wanted.sets)}"]
     return [Row({"options": options, "data": [f"data/{name}" for name in wanted.sets]})]
 
@@ -133,7 +147,12 @@ def _extraction(run: Run, stage: int) -> list[Row]:
     found = []
     for system in systems_of(run, stage):
         sets = system.needs(run.recipe)
-        plain = [word for name, silence in sets if not silence for word in (f"data/{name}", system.embeddings(name))]
+        plain = [
+            word
+            for name, silence in sets
+            if not silence
+            for word in (f"data/{name}", system.embeddings(name))
+        ]
         paused = [
             word
             for name, silence in sets
@@ -168,7 +187,8 @@ def _scoring(run: Run, stage: int) -> list[Row]:
     scorers = [scorer for scorer in recipe.scorers if scorer.centring == "raw" or recipe.training_sets]
     if recipe.trials and len(scorers) < len(recipe.scorers):
         log(
-            f"no training set ({' '.join(recipe.train_set.sets)}) among the recipe's sets: embeddings are scored raw, "
+            f"no training set ({' '.join(recipe.train_set.sets)}) among the recipe's sets: embeddings are "
+            "scored raw, "
             "neither centred nor whitened"
         )
     for system in systems_of(run, stage):

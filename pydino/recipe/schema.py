@@ -1,5 +1,5 @@
-"""What a recipe is: the schema of ``conf/recipe.yaml``. What runs is options of run.sh, and the science of each
-step is in its own YAML.
+"""What a recipe is: the schema of ``conf/recipe.yaml``. What runs is options of run.sh, and the science of
+each step is in its own YAML.
 """
 
 import re
@@ -74,7 +74,9 @@ class Scorer:
         own = "train" if self.backend == "plda" else "none"
         self.labels = self.labels or own
         if self.normalisation != "none":
-            raise ValueError(_not_built("scorers", "normalisation", self.normalisation, "score normalisation"))
+            raise ValueError(
+                _not_built("scorers", "normalisation", self.normalisation, "score normalisation")
+            )
         if self.labels != own:
             raise ValueError(f"scorers: labels of {self.backend} are '{own}', got '{self.labels}'")
         if self.backend == "plda" and self.centring != "raw":
@@ -117,7 +119,9 @@ class Task:
             if sets := getattr(self, key):
                 raise ValueError(_not_built("tasks", key, " ".join(sets), "a fixed division; give 'set'"))
         if not self.set:
-            raise ValueError(f"tasks: '{self.name}' has no 'set', the data directory that it is cross-validated on")
+            raise ValueError(
+                f"tasks: '{self.name}' has no 'set', the data directory that it is cross-validated on"
+            )
         if self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
             raise ValueError(f"tasks: folds must be 'speaker' or a number from 2 on, got '{self.folds}'")
         if self.average_over != "utterance":
@@ -136,18 +140,24 @@ class Recipe:
     sets: list[str]
     prepare: str = ""  # program in local/, without .py; default: prepare_NAME
     prepare_options: dict[str, str] = field(default_factory=dict)
-    corpora: list[str] = field(default_factory=list)  # whose folders the program gets; default: that of prepare
+    corpora: list[str] = field(
+        default_factory=list
+    )  # whose folders the program gets; default: that of prepare
     generated: bool = False  # stage 1 makes the recordings itself
     noises: list[str] = field(default_factory=lambda: ["musan", "rirs"])  # local/prepare_NAME.py lists them
     programs: list[str] = field(default_factory=list)  # programs of the system that are needed
     disk_gb: float = 1.0  # disk space that all stages take
     compress: bool = False  # features of one byte a value: a quarter of the disk, a little slower to read
     train_set: TrainSet = field(default_factory=TrainSet)
-    models: list[str] = field(default_factory=list)  # trained by default; MODEL is configured by conf/MODEL.yaml
+    models: list[str] = field(
+        default_factory=list
+    )  # trained by default; MODEL is configured by conf/MODEL.yaml
     supervised: Supervised = field(default_factory=Supervised)
     embed: list[str] = field(default_factory=list)  # sets to embed though no trials and no task need them
     trials: list[Trials] = field(default_factory=list)
-    scorers: list[Scorer] = field(default_factory=list)  # default: cosine three ways, and PLDA where 'plda' is
+    scorers: list[Scorer] = field(
+        default_factory=list
+    )  # default: cosine three ways, and PLDA where 'plda' is
     plda: Plda | None = None
     tasks: list[Task] = field(default_factory=list)
 

@@ -1,5 +1,5 @@
-"""Systems: what turns utterances into embeddings, and is compared in the tables. Their names are made here, and
-nowhere taken apart.
+"""Systems: what turns utterances into embeddings, and is compared in the tables. Their names are made here,
+and nowhere taken apart.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ STATISTICS = ("fbank-stats", "fbank-stats-cmn")
 
 @dataclass
 class Run:
-    """One call of run.sh: its recipe, and the options that decide what the rows of its stages are. All paths but
-    those below the work folder are absolute.
+    """One call of run.sh: its recipe, and the options that decide what the rows of its stages are. All
+    paths but those below the work folder are absolute.
     """
 
     recipe: Recipe
@@ -120,14 +120,16 @@ class System:
 
 
 def systems(run: Run) -> list[System]:
-    """Return the systems of a run: those trained without labels, those given, the baselines, those trained with
-    labels.
+    """Return the systems of a run: those trained without labels, those given, the baselines, those trained
+    with labels.
 
     Raises:
         UserError: one name would stand for two systems.
     """
     trained = [_trained(run, model, seed, 4) for model in run.models for seed in run.seeds]
-    supervised = [_trained(run, model, seed, 9) for model in run.recipe.supervised.models for seed in run.seeds]
+    supervised = [
+        _trained(run, model, seed, 9) for model in run.recipe.supervised.models for seed in run.seeds
+    ]
     here = {os.path.realpath(system.model_dir) for system in (*trained, *supervised)}
     given = [_given(folder) for folder in dict.fromkeys(run.given) if os.path.realpath(folder) not in here]
     baselines = _baselines(run, [*trained, *given])
@@ -136,25 +138,22 @@ def systems(run: Run) -> list[System]:
         other = names.setdefault(system.name, system)
         if other != system:
             raise UserError(
-                f"{system.model_dir} and {other.model_dir} would both be called {system.name}: give another --tag"
+                f"{system.model_dir} and {other.model_dir} would both be called {system.name}: give "
+                "another --tag"
             )
     return list(names.values())
 
 
 def systems_of(run: Run, stage: int) -> list[System]:
-    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 9 in stages 9 and
-    10 alone, all others in every stage but 9.
+    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 9 in stages 9
+    and 10 alone, all others in every stage but 9.
     """
-    return [
-        system for system in systems(run) if stage == 10 or (system.stage == 9) == (stage == 9)
-    ]
+    return [system for system in systems(run) if stage == 10 or (system.stage == 9) == (stage == 9)]
 
 
 def is_extracted(system: System, recipe: Recipe) -> bool:
     """Whether all the embeddings that are needed of a system are there."""
-    return all(
-        Path(system.embeddings(*needed), ".done").exists() for needed in system.needs(recipe)
-    )
+    return all(Path(system.embeddings(*needed), ".done").exists() for needed in system.needs(recipe))
 
 
 def _trained(run: Run, model: str, seed: int, stage: int) -> System:
@@ -176,8 +175,8 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
 
 
 def _given(folder: str) -> System:
-    """A model folder from elsewhere, or another role of a run: named by what it says of itself and a digest of
-    its place, for others may say the same.
+    """A model folder from elsewhere, or another role of a run: named by what it says of itself and a digest
+    of its place, for others may say the same.
     """
     config = f"{folder}/config.yaml"
     mapping = read_yaml(config)
@@ -199,12 +198,12 @@ def _given(folder: str) -> System:
 
 
 def _baselines(run: Run, models: list[System]) -> list[System]:
-    """Statistics of the features, and each encoder of the models with random weights: one a kind of encoder."""
+    """Statistics of the features, and each encoder of the models with random weights: one a kind of
+    encoder.
+    """
 
     def baseline(kind: str, name: str, encoder: str, like: str | None) -> System:
-        return System(
-            "baseline", name, kind, encoder, 0, kind, "none", like, 5, f"exp/{name}/model"
-        )
+        return System("baseline", name, kind, encoder, 0, kind, "none", like, 5, f"exp/{name}/model")
 
     found = [baseline(kind, f"{kind}_{run.tag}/seed0", "statistics", None) for kind in STATISTICS]
     for system in models:
