@@ -72,7 +72,7 @@ fi
 if stage 5 extract "teachers and baselines" "embeddings of the sets that something needs"; then
   for_each baselines steps/make_baseline.sh {options} {data} {model} \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
-      {model} {sets} {with_silence}
+      --system {system} {model} {sets} {with_silence}
 fi
 
 if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
@@ -84,7 +84,7 @@ if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${r
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
-      {model} {sets} {with_silence} \
+      --system {system} {model} {sets} {with_silence} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
     -- scoring steps/score.sh {options} --utt2spk data/{set}/utt2spk {trials} {enroll} {test} {scores}
 fi

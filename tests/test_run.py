@@ -269,7 +269,8 @@ def test_pipes_are_allowed_to_features_and_training_alone_where_the_user_says_so
 
 def test_a_recipes_own_front_end_goes_before_the_projects(tmp_path):
     asked = ["--dry-run", "--stage", 2, "--stop-stage", 2, "--work-dir", tmp_path]
-    assert f"--fbank-config {ROOT}/conf/fbank.yaml" in run(*asked).stdout
+    said = run(*asked, "--corpus-dir", "egs/librispeech").stdout
+    assert f"--fbank-config {ROOT}/conf/fbank.yaml" in said and f"--vad-config {ROOT}/conf/vad.yaml" in said
     said = run(*asked, "--corpus-dir", "egs/wavdir").stdout
     assert (
         f"--fbank-config {ROOT}/egs/wavdir/conf/fbank.yaml" in said

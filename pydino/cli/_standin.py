@@ -14,6 +14,10 @@ def root() -> str:
     return os.environ["PYDINO_ROOT"]
 
 
+def job_command(verb: str, *words) -> list[str]:
+    return ["python3", "-m", "pydino.cli._standin", *map(str, words)]
+
+
 def pending(argv: list[str]) -> str:
     return "not done yet"
 
@@ -45,6 +49,8 @@ def _old_calls(argv: list[str]) -> list[list[str]]:
     if step == "steps/extract_embeddings.sh":
         start = next(i for i in range(0, len(words), 2) if not words[i].startswith("--"))
         options, model, rest, calls = words[:start], words[start], words[start + 1 :], []
+        place = options.index("--system")
+        del options[place : place + 2]
         while rest:
             silence = ["--keep-silence", "true"] if rest[0] == "--with-silence" else []
             rest = rest[1:] if silence else rest

@@ -22,19 +22,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import UserError, config_from_dict, log, set_program, write_json
-from pydino.jobs.interruption import Interrupted
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
 
 try:
     from pydino.jobs.submit import submit
 
-    from ._steps import pending, run_step
-
-    RUN_STEPS = ["pydino", "run-steps"]
+    from ._steps import job_command, pending, run_step
 except ImportError:  # until they are there
-    from ._standin import pending, run_step, submit
+    from ._standin import job_command, pending, run_step, submit
 
-    RUN_STEPS = ["python3", "-m", "pydino.cli._standin"]
+
+_EXPECTED = ("not done yet", "its script decides")  # reasons to run a step that need no line
+
+
+class Interrupted(BaseException):
+    """INT, TERM or HUP has arrived."""
+
+    def __init__(self, number: int):
+        self.number = number
 
 
 class Failed(UserError):
@@ -160,13 +165,13 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
         return
     groups = Path(f"{log_stem}.json")
     write_json(groups, wanted)
-    submit(cmd, f"{log_stem}.JOB.log", [*RUN_STEPS, str(groups), "JOB"], jobs=len(wanted))
+    submit(cmd, f"{log_stem}.JOB.log", job_command("run-steps", groups, "JOB"), jobs=len(wanted))
     for number in range(1, len(wanted) + 1):
         _show(Path(f"{log_stem}.{number}.log"))
 
 
 def _say_why(words: list[str], reason: str) -> None:
-    if reason != "not done yet":
+    if reason not in _EXPECTED:
         log(f"{words[0]} {words[-1]}: to be run again: {reason}")
 
 

@@ -34,13 +34,13 @@ def method_of(config: str) -> Method:
         read_yaml(config)
         return Method(*method_before(config))
     name = read_yaml(config).get("method")
-    known = sorted(path.stem for path in _METHODS.glob("[!_]*.py"))
+    known = sorted(path.stem.replace("_", "-") for path in _METHODS.glob("[!_]*.py"))
     if name not in known:
         raise ConfigError(
             f"{config}: the key 'method' must be one of {', '.join(known)}, got "
             f"{name!r}{nearest(name, known)}"
         )
-    literals = _literals(_METHODS / f"{name}.py")
+    literals = _literals(_METHODS / f"{name.replace('-', '_')}.py")
     return Method(name, tuple(literals["ROLES"]), literals["READS_LABELS"])
 
 
@@ -59,9 +59,10 @@ def _literals(path: Path) -> dict:
     """Return the literal constants at the top level of a Python file."""
     found = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
+                found[ast.unparse(target)] = ast.literal_eval(node.value)
             except ValueError:
                 continue
     missing = [name for name in ("ROLES", "READS_LABELS") if name not in found]

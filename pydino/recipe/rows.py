@@ -160,7 +160,8 @@ def _extraction(run: Run, stage: int) -> list[Row]:
             for word in ("--with-silence", f"data/{name}", system.embeddings(name, with_silence=True))
         ]
         if sets:
-            found.append(Row({"model": system.model_dir, "sets": plain, "with_silence": paused}))
+            values = {"system": system.name, "model": system.model_dir, "sets": plain, "with_silence": paused}
+            found.append(Row(values))
     return found
 
 
