@@ -1,4 +1,6 @@
-"""pydino/recipe: what a recipe may ask for, which systems it has, what each needs; calls made from rows, and run."""
+"""pydino/recipe: what a recipe may ask for, which systems it has, what each needs; calls made from rows,
+and run.
+"""
 
 import dataclasses
 import json
@@ -230,7 +232,9 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     assert all(words[0] == "steps/score.sh" and "dino-koleo" in words[1] for words in groups[0][1:])
     said = capfd.readouterr().err
     assert "5 of 20 up to date" in said
-    assert "steps/train_plda.sh exp/dino-koleo_mini/seed0/plda: to be run again: it changed" in said
+    assert (
+        "steps/train_plda.sh: exp/dino-koleo_mini/seed0/plda and 2 more to be made again: it changed" in said
+    )
     done |= {"dino", "fbank"}
     assert call(*words, stage=6) == 0 and len(submitted) == 1
     assert "steps/train_plda.sh, steps/score.sh: 20 of 20 up to date" in capfd.readouterr().err

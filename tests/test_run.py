@@ -108,14 +108,22 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
             "[xvector], labels: utt2speaker}",
             "no data/train/utt2speaker, which supervised.labels",
         ),
+        ("- {set: test}", "- {set: test, file: data/train/pairs}", "no data/train/pairs, which trials"),
+        (
+            "set: test, labels: utt2e",
+            "set: train, labels: utt2E",
+            "no data/train/utt2Emotion, which task 'emotion'",
+        ),
+        ("name: mini", "name: other", "local/prepare_other.py, which stage 1 runs"),
     ],
 )
-def test_mistakes_in_what_is_trained_with_labels_do_not_wait_for_stage_9(tmp_path, old, new, said):
+def test_mistakes_in_what_late_stages_read_are_found_before_the_training(tmp_path, old, new, said):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text((ROOT / "egs/mini/conf/recipe.yaml").read_text().replace(old, new))
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "data/train/utt2spk").touch()
-    done = run("--stage", 3, "--stop-stage", 4, "--recipe-file", recipe, "--work-dir", tmp_path)
+    stage = 1 if "stage 1" in said else 3
+    done = run("--stage", stage, "--stop-stage", 4, "--recipe-file", recipe, "--work-dir", tmp_path)
     assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
@@ -205,7 +213,8 @@ def test_given_models_never_share_a_folder(tmp_path):
     done = run("--dry-run", "--stage", 6, "--stop-stage", 6, "--work-dir", tmp_path / "work", *options)
     assert done.returncode == 0, done.stderr
     scores = [line.split()[-1] for line in done.stdout.splitlines() if ".cosine.raw.txt" in line]
-    # The teacher of the work folder is what is trained there; beside the models, three baselines of the recipe's
+    # The teacher of the work folder is what is trained there; beside the models, three baselines of the
+    # recipe's
     # encoder or the given ones', and an untrained one of the other.
     assert len(scores) == len(set(scores)) == 6 + 4
     assert sum("/dino-koleo_mini/" in path for path in scores) == 1

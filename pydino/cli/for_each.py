@@ -133,7 +133,7 @@ def _run_here(words: list[str], received: list[int]) -> bool:
         reason = pending(words)
         if not reason:
             return False
-        _say_why(words, reason)
+        _say_why([(words, reason)])
         status = run_step(words)
         set_program("run.sh")
     else:
@@ -148,19 +148,16 @@ def _run_here(words: list[str], received: list[int]) -> bool:
 
 def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
     """Run the groups that are not up to date, as the jobs of one array."""
-    wanted, reasons = [], 0
+    wanted, reasons = [], []
     for group in groups_of(calls):
         found = [(call.words, reason) for call in group if (reason := pending(call.words))]
-        reasons += len(found)
-        for words, reason in found:
-            _say_why(words, reason)
+        reasons += found
         if found:
             wanted.append([call.words for call in group])
-    if reasons < len(calls):
-        log(
-            f"{', '.join(dict.fromkeys(call.words[0] for call in calls))}: {len(calls) - reasons} of "
-            f"{len(calls)} up to date"
-        )
+    _say_why(reasons)
+    if len(reasons) < len(calls):
+        steps = ", ".join(dict.fromkeys(call.words[0] for call in calls))
+        log(f"{steps}: {len(calls) - len(reasons)} of {len(calls)} up to date")
     if not wanted:
         return
     groups = Path(f"{log_stem}.json")
@@ -170,9 +167,15 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
         _show(Path(f"{log_stem}.{number}.log"))
 
 
-def _say_why(words: list[str], reason: str) -> None:
-    if reason not in _EXPECTED:
-        log(f"{words[0]} {words[-1]}: to be run again: {reason}")
+def _say_why(pending_steps: list[tuple[list[str], str]]) -> None:
+    """Log why steps are run again, a line for each reason."""
+    outputs: dict[tuple[str, str], list[str]] = {}
+    for words, reason in pending_steps:
+        if reason not in _EXPECTED:
+            outputs.setdefault((words[0], reason), []).append(words[-1])
+    for (step, reason), found in outputs.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        log(f"{step}: {found[0]}{more} to be made again: {reason}")
 
 
 def _show(path: Path) -> None:

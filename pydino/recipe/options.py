@@ -93,17 +93,18 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
         skip_stages=[_stage(word, recipe) for word in options.skip_stages.split()],
         dry_run=options.dry_run,
     )
+    _check_preparation(run)
     _check_models(run, options)
     return run
 
 
 def check_in_place(run: Run) -> None:
-    """Check what can only be checked in the work folder, which must be the current one: the systems' names,
-    and the label maps where the data are there already.
+    """Check what can only be checked in the work folder, which must be the current one: the systems' names
+    and, where the data are there already, the tables that late stages read.
     """
     systems(run)
-    if run.stage > 1 and (run.runs(3) or run.runs(4)):
-        run.check_labels()
+    if run.stage > 1:  # else stage 1 may still write them, and stage 3 checks
+        run.check_tables()
 
 
 def _whole_number(name: str, text: str) -> int:
@@ -161,6 +162,16 @@ def _corpora(options: RunOptions, recipe: Recipe) -> dict[str, str]:
             raise UserError(f"--corpus {name}: its folder is given twice, {found[name]} and {folder}")
         found[name] = os.path.abspath(folder)
     return found
+
+
+def _check_preparation(run: Run) -> None:
+    program = Path(run.default_conf).parent / "local" / f"{run.recipe.prepare}.py"
+    if run.runs(1) and not program.is_file():
+        raise UserError(
+            f"no {program}, which stage 1 runs (prepare in the recipe); utils/new_recipe.sh starts one, "
+            "and data "
+            "directories that are there already need none: --stage 2"
+        )
 
 
 def _check_models(run: Run, options: RunOptions) -> None:

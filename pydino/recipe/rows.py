@@ -106,7 +106,7 @@ def _sets(run: Run, stage: int) -> list[Row]:
 
 
 def _train_set(run: Run, stage: int) -> list[Row]:
-    run.check_labels()
+    run.check_tables()
     wanted = run.recipe.train_set
     options = [
         "--min-duration",

@@ -55,12 +55,24 @@ class Run:
         """Return the tables that supervised training reads, one a training set."""
         return [f"data/{name}/{self.recipe.supervised.labels}" for name in self.recipe.training_sets]
 
-    def check_labels(self) -> None:
-        """Raise UserError where a label map of stage 9 is missing: before stage 4 has trained for days."""
-        for path in map(Path, self.label_maps() if self.wants(9) and not self.dry_run else ()):
+    def check_tables(self) -> None:
+        """Raise UserError where data directories lack a table that a later stage reads, before stage 4 has
+        trained for days. Directories that are not there yet are not looked at.
+        """
+        wanted = []
+        if self.wants(6) or self.wants(9):
+            wanted += [(trials.file, "trials") for trials in self.recipe.trials]
+        if self.wants(9):
+            wanted += [(path, "supervised.labels") for path in self.label_maps()]
+        if self.wants(10):
+            wanted += [
+                (f"data/{task.set}/{task.labels}", f"task '{task.name}'") for task in self.recipe.tasks
+            ]
+        for name, whose in wanted if not self.dry_run else ():
+            path = Path(name)
             if path.parent.is_dir() and not path.is_file():
-                there = " ".join(sorted(file.name for file in path.parent.glob("utt2*")))
-                raise UserError(f"no {path}, which supervised.labels of the recipe names; there are {there}")
+                there = " ".join(sorted(file.name for file in path.parent.glob("[ut]*") if file.is_file()))
+                raise UserError(f"no {path}, which {whose} of the recipe names; there are {there}")
 
 
 @dataclass(frozen=True)
