@@ -39,7 +39,7 @@ def recipe_of(**changes):
     [
         ({"trials": [{"set": "tests"}]}, "'tests' is used but not listed"),
         ({"trials": [{"set": "test", "enroll": "dv"}]}, "'dv' is used but not listed"),
-        ({"trials": [{"set": "test", "cohort": "dv"}]}, "'dv' is used but not listed"),
+        ({"trials": [{"set": "test", "cohort": "dev"}]}, "not built yet (score normalisation)"),
         ({"trials": [{"set": "test"}, {"set": "test"}]}, "trials: 'test' is there twice"),
         ({"trials": [{"set": "test", "development": "dev"}]}, "not built yet (calibration)"),
         ({"scorers": [{"backend": "plda"}]}, "plda needs the key 'plda'"),

@@ -4,7 +4,6 @@ No torch.
 
 from .calls import Call, calls_of, groups_of
 from .options import RunOptions, resolve
-from .rows import folder_of
 from .schema import STAGES, Recipe
 from .systems import Run, System, systems, systems_of
 
@@ -16,7 +15,6 @@ __all__ = [
     "RunOptions",
     "System",
     "calls_of",
-    "folder_of",
     "groups_of",
     "resolve",
     "systems",

@@ -44,6 +44,7 @@ def method_of(config: str) -> Method:
     return Method(name, tuple(literals["ROLES"]), literals["READS_LABELS"])
 
 
+@cache
 def encoder_of(config: str) -> tuple[str, str]:
     """Return the name of the encoder in a training configuration or a model folder's ``config.yaml``, and a
     digest of all that makes an untrained one differ: its options and its front end.

@@ -40,10 +40,10 @@ class RunOptions:
     models: str = ""
     model: list[str] = field(default_factory=list)
     tag: str = ""
-    list: bool = False
     dry_run: bool = False
     detach: bool = False
     chain: bool = False
+    list: bool = False  # the last, for it hides the type
 
 
 def resolve(options: RunOptions, several_machines: bool) -> Run:

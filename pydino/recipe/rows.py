@@ -189,8 +189,7 @@ def _scoring(run: Run, stage: int) -> list[Row]:
     if recipe.trials and len(scorers) < len(recipe.scorers):
         log(
             f"no training set ({' '.join(recipe.train_set.sets)}) among the recipe's sets: embeddings are "
-            "scored raw, "
-            "neither centred nor whitened"
+            "scored raw, neither centred nor whitened"
         )
     for system in systems_of(run, stage):
         for trials in recipe.trials:

@@ -57,6 +57,8 @@ class Trials:
         self.name = self.name or self.set
         self.file = self.file or f"data/{self.set}/trials"
         _check_name("trials", self.name)
+        if self.cohort:
+            raise ValueError(_not_built("trials", "cohort", self.cohort, "score normalisation"))
         if self.development:
             raise ValueError(_not_built("trials", "development", self.development, "calibration"))
 
@@ -188,7 +190,6 @@ class Recipe:
 
     def _sets_used(self):
         yield from (name for trials in self.trials for name in (trials.set, trials.enroll))
-        yield from (trials.cohort for trials in self.trials if trials.cohort)
         yield from (task.set for task in self.tasks)
         yield from self.embed
         yield from [self.plda.set] if self.plda else []

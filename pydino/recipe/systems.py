@@ -4,6 +4,7 @@ and nowhere taken apart.
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -192,8 +193,10 @@ def _given(folder: str) -> System:
     """
     config = f"{folder}/config.yaml"
     mapping = read_yaml(config)
-    method, role = (str(mapping.get(key) or "unknown") for key in ("method", "role"))
-    seed = mapping.get("seed") or 0
+    method, role = (
+        re.sub(r"[^\w.+-]", "_", str(mapping.get(key) or "unknown")) for key in ("method", "role")
+    )
+    seed = int(mapping.get("seed") or 0)
     place = hashlib.sha256(folder.encode()).hexdigest()[:6]
     return System(
         "given",
