@@ -18,6 +18,6 @@ case $backend in
   *) echo "cmd.sh: the backend is 'local' or 'slurm', not '$backend' (cmd.sh, or PYDINO_BACKEND)" >&2; return 1 ;;
 esac
 # A recipe's conf/slurm.conf goes before the project's: that of the folder whose cmd.sh sources this one.
-recipe_conf=$(cd "$(dirname "${BASH_SOURCE[1]:-.}")" && pwd -P)/conf/slurm.conf
+recipe_conf=$(realpath -- "$(dirname -- "${BASH_SOURCE[1]:-.}")")/conf/slurm.conf
 if [ -f "$recipe_conf" ]; then export PYDINO_RECIPE_SLURM_CONF=$recipe_conf; else unset PYDINO_RECIPE_SLURM_CONF; fi
 unset recipe_conf

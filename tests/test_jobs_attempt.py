@@ -7,7 +7,7 @@ import pytest
 
 from pydino.base import UserError
 from pydino.jobs import parse_request, run_slurm
-from pydino.jobs.attempt import Attempt
+from pydino.jobs.wrapper.attempt import Attempt
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def request_of(tmp_path, monkeypatch):
 def test_a_second_run_of_the_same_jobs_is_kept_out_while_the_first_lives(request_of, tmp_path):
     with Attempt(request_of()):
         with (
-            pytest.raises(UserError, match=r"process \d+ on \S+ is at the jobs of log/a.JOB.log"),
+            pytest.raises(UserError, match=r"process \d+ on \S+ is running the jobs of log/a.JOB.log"),
             Attempt(request_of()),
         ):
             pass
@@ -41,9 +41,9 @@ def test_all_may_write_to_a_device_and_nothing_lies_beside_it(request_of, tmp_pa
     monkeypatch.setenv("PYDINO_MADE_FROM", "x")
     os.mkfifo(tmp_path / "sink")
     with Attempt(parse_request(["sink", "true"])) as one, Attempt(parse_request(["sink", "true"])):
-        one.begin()
+        one.start()
         assert os.listdir() == ["sink"]
-    with pytest.raises(UserError, match="sink is no file"):
+    with pytest.raises(UserError, match="the log sink has to be a file"):
         run_slurm(parse_request(["sink", "true"]))
 
 
@@ -54,17 +54,17 @@ def test_a_forced_attempt_goes_on_under_its_own_token_and_without_force(request_
             return attempt.resumed
 
     with Attempt(request_of()) as attempt:
-        attempt.begin()
+        attempt.start()
     assert resumed() and not resumed("one")
     monkeypatch.setenv("PYDINO_FORCE", "one")
     with Attempt(request_of()) as attempt:
-        attempt.begin()
+        attempt.start()
     assert resumed("one") and resumed() and not resumed("two") and not resumed("true")
 
 
 def test_a_record_that_cannot_be_read_tells_nothing(request_of, tmp_path):
     with Attempt(request_of()) as attempt:
-        attempt.begin()
+        attempt.start()
         attempt.path.write_text("")
     with Attempt(request_of()) as attempt:
         assert not attempt.resumed and attempt.jobs == []

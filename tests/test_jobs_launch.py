@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pydino.base import UserError
-from pydino.jobs import launch, slurm_launch
-from pydino.jobs.addresses import address_towards, free_port, interface_towards, own_address
-from pydino.jobs.launch import FAILED, trainer
+from pydino.jobs.launch import batch, node
+from pydino.jobs.launch.addresses import address_towards, free_port, interface_towards, own_address
+from pydino.jobs.launch.node import FAILED, trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,7 +40,7 @@ def test_two_jobs_on_a_node_do_not_share_a_port():
 
 
 def test_one_process_needs_no_torchrun():
-    assert trainer(["train-dino"], 1) == [sys.executable, "-m", "pydino", "train-dino"]
+    assert trainer(["train-dino"], 1) == [sys.executable, "-P", "-m", "pydino", "train-dino"]
     words = trainer(["train-dino"], 4, 2, 1, "10.0.0.1:20007")
     assert "10.0.0.1" in words and "20007" in words and words[-3:] == ["-m", "pydino", "train-dino"]
 
@@ -57,7 +57,7 @@ time.sleep(30)
 @pytest.mark.parametrize("number, heard", [(signal.SIGUSR1, 7), (signal.SIGTERM, 8), (signal.SIGHUP, 8)])
 def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_path):
     code = (
-        "import sys; from pydino.jobs import launch\n"
+        "import sys; from pydino.jobs.launch import node as launch\n"
         f"launch.trainer = lambda *_: [sys.executable, '-c', {HEARS!r}]\n"
         "wait = launch.Supervision.run\n"
         "def run(*a, **k):\n    code = wait(*a, **k); print('ended', code); return code\n"
@@ -73,23 +73,23 @@ def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_pa
 
 def test_a_trainer_that_was_killed_is_said_to_have_been(capfd):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "trainer", lambda *_: ["bash", "-c", "kill -9 $$"])
-        assert launch.launch_here([], 1) == 128 + signal.SIGKILL
-    assert "a process that trains was killed (signal 9): often" in capfd.readouterr().err
+        patch.setattr(node, "trainer", lambda *_: ["bash", "-c", "kill -9 $$"])
+        assert node.launch_here([], 1) == 128 + signal.SIGKILL
+    assert "a training process was killed (signal 9): often" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("node, returned", [(0, 138), (1, 0)])
-def test_only_the_first_node_ends_the_others_when_it_was_warned(node, returned, tmp_path):
+@pytest.mark.parametrize("rank, returned", [(0, 138), (1, 0)])
+def test_only_the_first_node_ends_the_others_when_it_was_warned(rank, returned, tmp_path):
     code = (
-        "import sys; from pydino.jobs import launch\n"
+        "import sys; from pydino.jobs.launch import node as launch\n"
         f"launch.trainer = lambda *_: [sys.executable, '-c', {HEARS!r}]\n"
-        f"sys.exit(launch.launch_node([], 1, 2, {node}, '127.0.0.1:1', {str(tmp_path / 'told')!r}))"
+        f"sys.exit(launch.launch_node([], 1, 2, {rank}, '127.0.0.1:1', {str(tmp_path / 'told')!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=20) == returned
-    assert (tmp_path / "told").exists() == (node == 0) and (node or (tmp_path / "told").read_text() == "10")
+    assert (tmp_path / "told").exists() == (rank == 0) and (rank or (tmp_path / "told").read_text() == "10")
 
 
 def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
@@ -135,7 +135,9 @@ def test_what_torchrun_started_saves_in_its_own_time(tmp_path):
 )
 def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, tmp_path, monkeypatch):
     srun, _, warned = str(srun).partition(" ")
-    tell = f"while [ $1 != --told ]; do shift; done; echo {int(signal.SIGUSR1)} > $2; " if warned else ""
+    tell = (
+        f"while [ $1 != --signal-file ]; do shift; done; echo {int(signal.SIGUSR1)} > $2; " if warned else ""
+    )
     (tmp_path / "srun").write_text(f"#!/bin/sh\n{tell}exit {srun}\n")
     (tmp_path / "scontrol").write_text(
         f"#!/bin/sh\ncase $1 in requeue) touch {tmp_path}/queued ;; *) echo JobId=7 JobState={state} "
@@ -147,8 +149,8 @@ def test_which_ends_go_back_into_the_queue(srun, state, restarts, code, queued, 
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
-    monkeypatch.setattr(slurm_launch.time, "sleep", lambda _: None)
-    assert slurm_launch.launch_job(["train-dino"], 1, 1, max_restarts=2) == code
+    monkeypatch.setattr(batch.time, "sleep", lambda _: None)
+    assert batch.launch_job(["train-dino"], 1, 1, max_restarts=2) == code
     assert (tmp_path / "queued").exists() == queued
 
 
@@ -160,4 +162,4 @@ def test_a_job_without_the_nodes_that_were_asked_for_says_what_is_missing(monkey
         UserError,
         match=r"--num-nodes 2, but job 7 has 1; .*\n  option num_nodes=\* --nodes=\$0 --ntasks-per-node=1",
     ):
-        slurm_launch.launch_job(["train-dino"], 1, 2, 20)
+        batch.launch_job(["train-dino"], 1, 2, 20)

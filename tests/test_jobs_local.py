@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from pydino.base import UserError
-from pydino.jobs.gpus import GpuSlots, visible_gpus
-from pydino.jobs.log import ended_with
-from pydino.jobs.machine import available_memory, num_bytes, num_cores
+from pydino.jobs.machine import available_memory, num_bytes, num_cores, visible_gpus
+from pydino.jobs.wrapper.gpus import GpuSlots
+from pydino.jobs.wrapper.log import ended_with
 
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPER = ROOT / "utils/run_local.sh"
@@ -45,10 +45,10 @@ def test_log_has_the_head_and_the_foot_of_run_pl(folder):
     assert done.returncode == 0, done.stderr
     date = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
     assert re.fullmatch(
-        rf"""# echo 'two words' x\\"y
+        rf"""# echo 'two words' 'x\\"y'
 # Started at {date}
 #
-two words x"y
+two words x\\"y
 # Accounting: time=\d+ threads=1
 # Ended \(code 0\) at {date}, elapsed time \d+ seconds
 """,
@@ -79,7 +79,7 @@ def test_single_failure_names_the_log_and_shows_its_last_20_lines(folder):
 
 
 def test_pipes_and_redirections_and_pipefail(folder):
-    assert call(folder, "a.log", "printf", r"b\\na\\n", "|", "sort", ">", "out").returncode == 0
+    assert call(folder, "a.log", "printf", r"b\na\n", "|", "sort", ">", "out").returncode == 0
     assert (folder / "out").read_text() == "a\nb\n"
     assert call(folder, "a.log", "false", "|", "true").returncode == 1  # Kaldi's wrappers let this pass
 
@@ -95,14 +95,14 @@ def test_the_number_replaces_the_word_only(folder):
         "out_JOB",
         "JOBS",
         "myJOB",
-        "$JOB_ID",
+        "$JOB_ID",  # not replaced, and not expanded
         f"ark:{folder}/a.JOB.ark",
         "scp with JOB",
         JOB_ID="id",
     )
     assert done.returncode == 0, done.stderr
     assert (
-        f"x.3.ark split4/3/feats out_3 JOBS myJOB id ark:{folder}/a.3.ark scp with 3\n"
+        f"x.3.ark split4/3/feats out_3 JOBS myJOB $JOB_ID ark:{folder}/a.3.ark scp with 3\n"
         in (folder / "log.3").read_text()
     )
 
@@ -500,7 +500,7 @@ def test_all_commands_of_a_job_are_let_end(folder):
 def impatient(settings, *arguments):
     """A command that is the wrapper with other delays than a person would wait for."""
     code = (
-        f"from pydino.jobs import local, parse_request; {settings}; "
+        f"from pydino.jobs import parse_request; from pydino.jobs.wrapper import local; {settings}; "
         f"local.run_local(parse_request({list(map(str, arguments))}))"
     )
     return [sys.executable, "-c", code]

@@ -9,11 +9,11 @@ import pytest
 
 from pydino.base import UserError
 from pydino.jobs import parse_request
-from pydino.jobs.attempt import Attempt, beside_log
-from pydino.jobs.slurm import _Submission
-from pydino.jobs.slurm_config import find_config, read_slurm_config
-from pydino.jobs.slurm_endings import MEANING
-from pydino.jobs.slurm_queries import FINAL, Ending, Slurm, Unreachable, compress, expand
+from pydino.jobs.slurm.backend import _Submission
+from pydino.jobs.slurm.config import find_config, read_slurm_config
+from pydino.jobs.slurm.endings import MEANING
+from pydino.jobs.slurm.scheduler import FINAL, Ending, Slurm, Unreachable, compress, expand
+from pydino.jobs.wrapper.attempt import Attempt, beside_log
 
 # The default of Kaldi's slurm.pl, as sites have copied it.
 KALDI = """\
@@ -221,7 +221,7 @@ def test_what_an_earlier_run_left_is_known_or_refused(programs, monkeypatch):
     assert Slurm().left_by(["12", "15"], "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
     programs(squeue=(1, "slurm_load_jobs error: Socket timed out on send/recv operation\n"))
     with pytest.raises(
-        UserError, match="Slurm job 12 15, of which nothing can be learnt here .*, then remove r.json"
+        UserError, match="Slurm job 12 15, whose state cannot be found out here .*, then remove r.json"
     ):
         Slurm().left_by(["12", "15"], "r.json")
 

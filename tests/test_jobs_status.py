@@ -15,9 +15,9 @@ import pytest
 
 from pydino.cli.detach import without
 from pydino.cli.status import duration
-from pydino.jobs import status as reading
-from pydino.jobs.slurm_launch import fate
-from pydino.jobs.status import group_name, read_groups
+from pydino.jobs.launch.batch import fate
+from pydino.jobs.pipeline import status as reading
+from pydino.jobs.pipeline.status import group_name, read_groups
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,14 +97,14 @@ def test_what_cannot_be_read_is_named_and_passed_over(tmp_path):
 def test_a_log_that_is_renamed_meanwhile_is_passed_over(tmp_path, monkeypatch):
     for name in ("a", "b"):
         write_log(tmp_path / f"x/{name}.log", ended=30)
-    read = reading._read_log
+    read = reading.read_log
 
     def renamed(path):
-        if path.name == "a.log":
-            path.rename(f"{path}.1")
+        if path.endswith("/a.log"):
+            os.rename(path, f"{path}.1")
         return read(path)
 
-    monkeypatch.setattr(reading, "_read_log", renamed)
+    monkeypatch.setattr(reading, "read_log", renamed)
     groups, remarks = read_groups(tmp_path)
     assert [group.name for group in groups] == [f"{tmp_path}/x/b.log"] and remarks == []
 
@@ -217,7 +217,7 @@ def test_one_controller_a_folder_and_its_end_is_that_of_all_it_started(work):
     assert detach(work, "bash", "-c", "echo up; sleep 61 & sleep 62; echo never").returncode == 0
     until(lambda: log.exists() and "up" in log.read_text())
     second = detach(work, "true")
-    assert second.returncode == 1 and "is at work in" in second.stderr and "running, process" in second.stderr
+    assert second.returncode == 1 and "is running in" in second.stderr and "running, process" in second.stderr
     pid = json.loads((work / "exp/run.json").read_text())["pid"]
     assert os.getsid(pid) != os.getsid(0)
     os.kill(pid, signal.SIGHUP)  # the terminal has gone
@@ -234,11 +234,8 @@ def test_what_a_killed_controller_left_keeps_the_folder(work):
     until(lambda: log.exists() and re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE))
     os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGKILL)
     group = re.search(r"^\d+$", log.read_text(), flags=re.MULTILINE)[0]
-    until(lambda: "is gone, without a word" in "\n".join(status(work)[0]))
-    line = (
-        f"what the controller started is still at work (kill -- -{group} ends it); the controller itself is "
-        "gone"
-    )
+    until(lambda: "is gone without an end in its log" in "\n".join(status(work)[0]))
+    line = f"what the controller started still runs (kill -- -{group} ends it); the controller itself is gone"
     assert line in "\n".join(status(work)[0])
     second = detach(work, "true")
     assert second.returncode == 1 and line in second.stderr
@@ -258,7 +255,7 @@ def test_a_record_that_cannot_be_read(work):
         (note,) = status(work)[0]
         assert (
             note.startswith("note ")
-            and "run.json, which tells of a detached pipeline, cannot be read" in note
+            and "run.json, the record of a detached pipeline, cannot be read" in note
             and "remove it" in note
         )
         done = detach(work, "true")
@@ -323,10 +320,10 @@ def test_nothing_runs_beside_a_detached_pipeline(work):
     assert detach(work, "sleep", "60").returncode == 0
     refused = run_sh(work, "--stage", "1", "--stop-stage", "1")
     assert (
-        refused.returncode == 1 and "is at work in" in refused.stderr and "running, process" in refused.stderr
+        refused.returncode == 1 and "is running in" in refused.stderr and "running, process" in refused.stderr
     )
     for options in (["--list"], ["--dry-run"], ["--stage", "0", "--stop-stage", "0"]):
-        assert "is at work in" not in run_sh(work, *options).stderr
+        assert "is running in" not in run_sh(work, *options).stderr
     os.kill(json.loads((work / "exp/run.json").read_text())["pid"], signal.SIGTERM)
     until(lambda: "# Ended (code 143)" in (work / "exp/run.log").read_text())
     assert "stage 1: data" in run_sh(work, "--stage", "1", "--stop-stage", "1").stderr
@@ -404,9 +401,7 @@ def test_a_job_whose_number_is_lost_keeps_the_folder(tmp_path, slurm):
     assert done.returncode == 1 and "controller, Slurm job 7: running (n1)" in done.stderr
     (slurm / "squeue").write_text("#!/bin/bash\necho slurm_load_jobs error: Socket timed out >&2; exit 1\n")
     done = detach(tmp_path, "true")
-    assert (
-        done.returncode == 1 and "nothing can be learnt here" in done.stderr and "then remove" in done.stderr
-    )
+    assert done.returncode == 1 and "cannot be found out here" in done.stderr and "then remove" in done.stderr
     (slurm / "squeue").write_text("#!/bin/bash\n")
     assert detach(tmp_path, "true").returncode == 0
 
@@ -431,7 +426,7 @@ def test_where_slurm_is_not_a_pipeline_that_ended_keeps_nobody_out(tmp_path, slu
         done = subprocess.run(
             ["pydino", "detach", "--check", tmp_path / "exp"], capture_output=True, text=True, timeout=30
         )
-        assert (done.returncode, "nothing can be learnt here" in done.stderr) == (int(kept_out), kept_out)
+        assert (done.returncode, "cannot be found out here" in done.stderr) == (int(kept_out), kept_out)
 
 
 def test_what_slurm_means_with_a_controller(slurm, monkeypatch):

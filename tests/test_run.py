@@ -359,7 +359,7 @@ def test_gpus_are_those_that_jobs_may_have(tmp_path, two_gpus):
     )
     assert (
         done.returncode == 1
-        and "jobs can have 1 here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
+        and "1 can be used here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
     )
 
 

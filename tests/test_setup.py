@@ -13,11 +13,11 @@ ROOT = Path(__file__).parent.parent
 # Python of the environment: what pip is asked for goes to asked.txt; no PyTorch is there, and no index can be
 # reached.
 PYTHON = """#!/bin/bash
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(realpath "$(dirname "$0")/../..")
 case $1 in
-  -m) shift 2; echo "$*" >> "$root/asked.txt" ;;
-  -) exec {python} "$@" ;;
-  -c) exit 1 ;;
+  -Im) shift 2; echo "$*" >> "$root/asked.txt" ;;
+  -I) exec {python} "$@" ;;
+  -Ic) exit 1 ;;
 esac
 """
 

@@ -50,7 +50,7 @@ def test_two_machines_meet_without_names_and_train_as_one(data, machines, tmp_pa
     dump_config(CONFIG, tmp_path / "two.yaml")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("GLOO_SOCKET_IFNAME", None)
-    ask = "from pydino.jobs.addresses import address_towards; print(address_towards(['node2', '10.9.0.2']))"
+    ask = "from pydino.jobs.launch.addresses import address_towards; print(address_towards(['node2', '10.9.0.2']))"
     here = subprocess.check_output(
         [*machines[0], sys.executable, "-c", ask], env=environment, text=True
     ).strip()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check that this machine has what a recipe needs; ends with "ready", or with the exact line that mends it.
+# Check that this machine has what a recipe needs; ends with "ready", or with the command or edit that fixes it.
 # Usage: utils/check_system.sh [options] [CORPUS FOLDER]...
 #  e.g.: utils/check_system.sh --disk-gb 5 librispeech /corpora/LibriSpeech
 # Each CORPUS has its FOLDER by the option --corpus CORPUS=FOLDER of run.sh.
@@ -20,22 +20,22 @@ read -ra wanted <<< "$programs"
 [ ${#wanted[@]} -eq 0 ] || bash "$PYDINO_ROOT/utils/install_system_packages.sh" "${wanted[@]}"
 free_kb=$(df -Pk . | awk 'NR == 2 { print $4 }')
 free_gb=$(awk -v free="$free_kb" 'BEGIN { printf "%.1f", free / 1048576 }')
-# What an earlier run has made already needs no room again.
+# What an earlier run has made needs no more room.
 made_kb=$(du -skc downloads data feats exp 2>/dev/null | awk 'END { print $1 + 0 }' || true)
 awk -v free="$free_kb" -v made="$made_kb" -v need="$disk_gb" 'BEGIN { exit !(free + made >= need * 1048576) }' ||
   fail "$PWD has $free_gb GB free, the recipe needs $disk_gb GB; make room, or give run.sh --work-dir another disk"
 if [ "$backend" = slurm ]; then
-  said=$(sinfo -s 2>&1) || fail "jobs are to go to Slurm, which does not answer here: $(tail -n 1 <<< "$said"). Log in where sbatch works, or \
-have them run on this machine: backend=local in cmd.sh"
+  said=$(sinfo -s 2>&1) || fail "cmd.sh sends jobs to Slurm, which does not answer here: $(tail -n 1 <<< "$said"). Log in where sbatch works, or \
+run them on this machine: backend=local in cmd.sh"
 fi
-found=$(python3 -c 'from pydino.jobs.gpus import visible_gpus; print(len(visible_gpus()))')
+read -r cores found < <(pydino resources cores gpus)
 why=nvidia-smi
 [ -z "${CUDA_VISIBLE_DEVICES+set}" ] || why="CUDA_VISIBLE_DEVICES is '$CUDA_VISIBLE_DEVICES'"
 [ "$found" -ge "$ngpu" ] || [ "$backend" = slurm ] ||
-  fail "--ngpu $ngpu was asked for, but jobs can have $found here ($why); run with --ngpu $found"
+  fail "--ngpu $ngpu was asked for, but $found can be used here ($why); run with --ngpu $found"
 while (($# >= 2)); do
   [ -d "$2" ] || fail "no corpus at $(realpath -m -- "$2"); give its folder with --corpus $1=DIR (the README of the recipe says how to get it)"
   shift 2
 done
 pydino versions --ngpu "$ngpu"
-echo "$0: ready: $(env -u OMP_NUM_THREADS nproc) cores, $found GPUs, $free_gb GB free" >&2
+echo "$0: ready: $cores cores, $found GPUs, $free_gb GB free" >&2

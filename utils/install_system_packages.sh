@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Install packages of the system (Debian, Ubuntu) if they are missing and it may; else stop with the one line to run.
+# Install missing system packages (Debian, Ubuntu) if run as root; else stop with the command to run.
 # Usage: utils/install_system_packages.sh PROGRAM...     program names: sox espeak-ng python3-venv shellcheck slurm
 set -Eeuo pipefail
 
 missing=()
 for name in "$@"; do
   case $name in
-    python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("$name") ;;
+    python3-venv) python3 -Ic 'import ensurepip, venv' 2>/dev/null || missing+=("$name") ;;
     slurm) (PATH=$PATH:/usr/sbin:/sbin; command -v slurmctld slurmd sbatch munged | wc -l | grep -q 4) >/dev/null ||
       missing+=(slurmctld slurmd slurm-client munge) ;;
     *) command -v "$name" >/dev/null || missing+=("$name") ;;
@@ -25,7 +25,7 @@ log=$(mktemp)
 if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
        --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2
-  echo "$0: '$line' failed (above); mend that and start again" >&2
+  echo "$0: '$line' failed (above); fix that and start again" >&2
   exit 1
 fi
 rm -f "$log"

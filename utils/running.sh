@@ -66,7 +66,7 @@ on_interrupt() {
   number=$(kill -l "$1")
   trap - ERR
   trap '' INT TERM HUP
-  python3 -c "from pydino.jobs.interruption import hand_on; hand_on($number)" || true
+  python3 -P -m pydino.jobs.signals "$number" || true
   [ -z "${!:-}" ] || wait "$!" || true
   [ -z "$current_stage" ] || {
     echo

@@ -2,16 +2,16 @@
 # Make the Python environment .venv in the tree: once, pinned by constraints.txt. path.sh calls this on first use.
 # Usage: utils/setup.sh [EXTRA...]      EXTRA: an optional group of pyproject.toml, such as dev (what the tests need)
 # PYDINO_TORCH chooses PyTorch's build: auto (default: cuda where nvidia-smi finds a GPU, else cpu), cpu, cuda, or anything
-# pip understands, such as a wheel of your own. Given where the other build is installed, it takes its place.
+# pip understands, such as a wheel of your own. Where another build is installed, it is replaced.
 set -Eeuo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")/..")
 venv=$root/.venv
 cpu_index=https://download.pytorch.org/whl/cpu
 torch=$(grep '^torch==' "$root/constraints.txt")
 
 say() { echo "utils/setup.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check install -q "$@" 2> >(grep -v '^WARNING: Location' >&2); }
+pip() { "$venv/bin/python" -Im pip --disable-pip-version-check install -q "$@" 2> >(grep -v '^WARNING: Location' >&2); }
 
 # Print why the plain index will not do: the names of the CUDA packages it would bring, if any.
 cuda_packages() {
@@ -22,7 +22,7 @@ cuda_packages() {
 }
 
 # Print which build of PyTorch is installed: cpu, cuda, or nothing.
-build_of_torch() { "$venv/bin/python" -c 'import torch; print("cuda" if torch.version.cuda or torch.version.hip else "cpu")' 2>/dev/null; }
+build_of_torch() { "$venv/bin/python" -Ic 'import torch; print("cuda" if torch.version.cuda or torch.version.hip else "cpu")' 2>/dev/null; }
 
 install_torch() {
   local choice=${PYDINO_TORCH:-auto}
@@ -32,7 +32,7 @@ install_torch() {
   case $choice in
     cuda) say "installing $torch with CUDA (an NVIDIA GPU is here, or PYDINO_TORCH=cuda); several GB"; pip "$torch" ;;
     cpu)
-      if "$venv/bin/python" -c "import urllib.request as u; u.urlopen('$cpu_index/', timeout=10)" 2>/dev/null; then
+      if "$venv/bin/python" -Ic "import urllib.request as u; u.urlopen('$cpu_index/', timeout=10)" 2>/dev/null; then
         say "installing $torch for CPU from PyTorch's own index (about 200 MB)"
         pip --no-deps --index-url "$cpu_index" "$torch"
         return
@@ -47,22 +47,22 @@ install_torch() {
 }
 
 bash "$root/utils/install_system_packages.sh" python3-venv
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed; python3 is $(python3 --version 2>&1)"
+python3 -Ic 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed; python3 is $(python3 --version 2>&1)"
 [ -z "${PYDINO_SETUP_LOCKED:-}" ] && command -v flock >/dev/null && PYDINO_SETUP_LOCKED=1 exec flock "$root/pyproject.toml" bash "$0" "$@"
 if [ ! -e "$venv/.ready" ]; then
   say "setting up $venv: PyTorch and the libraries of pyproject.toml (once; a few minutes; needs the package index)"
 fi
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+[ -x "$venv/bin/python" ] || python3 -Im venv "$venv"
 build=$(build_of_torch) || install_torch
 case ${PYDINO_TORCH:-auto}:$build in
   cuda:cpu | cpu:cuda)
-    say "PyTorch here is built for $build: another build takes its place"
-    "$venv/bin/python" -m pip --disable-pip-version-check uninstall -q -y torch
+    say "PyTorch here is built for $build: it is replaced"
+    "$venv/bin/python" -Im pip --disable-pip-version-check uninstall -q -y torch
     install_torch ;;
 esac
 [ "${PYDINO_TORCH:-auto}" != cuda ] || [ "$(build_of_torch)" = cuda ] || die "the package index gave a PyTorch without CUDA;" \
   "PYDINO_TORCH may also be a wheel, or a requirement as pip reads it: see https://pytorch.org/get-started/locally"
-"$venv/bin/python" - "$root/pyproject.toml" "$@" > "$venv/requirements.txt" <<'PYTHON'
+"$venv/bin/python" -I - "$root/pyproject.toml" "$@" > "$venv/requirements.txt" <<'PYTHON'
 import sys, tomllib
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]
 print(*project["dependencies"], *(line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]), sep="\n")

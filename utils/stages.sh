@@ -21,7 +21,7 @@ start_recipe() {
       seeds models tag list dry_run detach chain; do
     options+=("--${name//_/-}=${!name}")
   done
-  resolved=$(pydino recipe --default-conf "$PYDINO_ROOT/conf" --backend "${backend:-local}" --cuda-cmd "$cuda_cmd" \
+  resolved=$(pydino recipe --default-conf "$PYDINO_ROOT/conf" --cuda-cmd "$cuda_cmd" \
     "${corpus[@]/#/--corpus=}" "${model[@]/#/--model=}" "${options[@]}") || exit 1
   eval "$resolved"   # quoted by Python
   cd "$work_dir" || exit 1

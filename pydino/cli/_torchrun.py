@@ -1,9 +1,9 @@
-"""torchrun that leaves its end to what it started: ``python3 -m pydino.cli._torchrun``, with torchrun's
-arguments.
+"""torchrun that waits for its processes to end by themselves: ``python3 -P -m pydino.cli._torchrun``, with
+torchrun's arguments.
 
-By itself torchrun passes SIGTERM on and kills what has not ended 30 s later (fixed before PyTorch 2.12), and
-SIGUSR1 ends it and leaves its processes behind. Here both go on to the processes, who save and end in their
-own time. The exit status is that of the process that ended first otherwise than well.
+Plain torchrun forwards SIGTERM and kills what has not ended 30 s later (not configurable before PyTorch
+2.12), and SIGUSR1 ends it and leaves its processes behind. Here both are forwarded to the processes, which
+save and end in their own time. The exit status is that of the first process that failed.
 """
 
 import os
@@ -14,12 +14,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 from pydino.base import log, set_program
-from pydino.jobs.launch import SAVE_AND_END
+from pydino.jobs.launch.node import SAVE_AND_END
 from pydino.jobs.processes import processes
 
 
-def hand_on(number: int, _) -> None:
-    """Pass a signal on to the processes; where there are none yet, end."""
+def forward(number: int, _) -> None:
+    """Forward a signal to the processes; where there are none yet, end."""
     children = [found.pid for found in processes() if found.parent == os.getpid()]
     for child in children:
         try:
@@ -33,8 +33,8 @@ def hand_on(number: int, _) -> None:
 if __name__ == "__main__":
     set_program("pydino launch")
     for number in SAVE_AND_END:
-        signal.signal(number, hand_on)
-    # torchrun's own; it would take SIGTERM back
+        signal.signal(number, forward)
+    # torchrun's own handlers, without SIGTERM
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
     try:
         main()

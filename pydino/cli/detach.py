@@ -1,5 +1,5 @@
-"""Have a pipeline go on when its terminal is gone (./run.sh --detach): a controller on this machine, a Slurm
-job, or a chain of them.
+"""Run a pipeline that goes on when its terminal is closed (./run.sh --detach): by a controller on this
+machine, a Slurm job, or a chain of them.
 
 pydino detach --wrapper "run_slurm.sh --mem 2G" exp -- ./run.sh --stage 2
 pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G" --cuda-cmd "run_slurm.sh
@@ -13,11 +13,11 @@ import shutil
 from pathlib import Path
 
 from pydino.base import UserError, warn
-from pydino.jobs.controller import control, detach_as_chain, detach_here, detach_to_slurm
-from pydino.jobs.detached import LOG, refuse_if_at_work
-from pydino.jobs.interruption import Interrupted
+from pydino.jobs.pipeline.controller import control, detach_as_chain, detach_here, detach_to_slurm
+from pydino.jobs.pipeline.record import LOG, refuse_if_running
+from pydino.jobs.signals import Interrupted
 
-# Options of run.sh that the controller's call of it must not have; these have values, but the first.
+# Options of run.sh that the controller's call of it must not have.
 _OURS = ("--detach", "--chain")
 _STAGES = ("--stage", "--stop-stage")
 
@@ -55,7 +55,7 @@ def add_arguments(parser):
 
 def run(args):
     if args.check:
-        refuse_if_at_work(Path(args.exp))
+        refuse_if_running(Path(args.exp))
         return 0
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
@@ -75,40 +75,34 @@ def run(args):
 
 
 def _detach(args, exp: Path, command: list[str]) -> str:
-    """Hand the command over and return what to say."""
-    status = "./run.sh --status tells how it is"
+    """Detach the command and return what to say."""
+    status = "./run.sh --status shows its state"
     if args.chain is not None:
-        _on_slurm(args.train_cmd), _on_slurm(args.cuda_cmd)
+        for wrapper in (args.train_cmd, args.cuda_cmd):
+            if not _is_run_slurm(wrapper):
+                advice = "choose backend=slurm there, or omit --chain"
+                raise UserError(f"--chain is for Slurm, and cmd.sh has '{wrapper}'; {advice}")
         stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
         jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
-        return (
-            f"submitted {len(jobs)} jobs, one a stage: {' '.join(jobs)}; logs are {exp}/run.stageN.log; "
-            f"{status}"
-        )
-    if os.path.basename(args.wrapper.split()[0]) == "run_slurm.sh":
-        job = detach_to_slurm(exp, command, args.wrapper)
-        return (
-            f"submitted Slurm job {job}, which runs the pipeline; log is in {exp / LOG}; {status}; scancel "
-            f"{job} ends it and its jobs"
-        )
+        numbers = " ".join(jobs)
+        return f"submitted {len(jobs)} jobs, one a stage: {numbers}; logs are {exp}/run.stageN.log; {status}"
+    if _is_run_slurm(args.wrapper):
+        job = detach_to_slurm(exp, command, args.wrapper.split()[1:])
+        return f"submitted Slurm job {job}, {_runs(exp)}; {status}; scancel {job} ends it and its jobs"
     pid = detach_here(exp, command)
-    return (
-        f"process {pid} runs the pipeline; log is in {exp / LOG}; {status}; kill {pid} ends it and its jobs"
-    )
+    return f"process {pid}, {_runs(exp)}; {status}; kill {pid} ends it and its jobs"
 
 
-def _on_slurm(wrapper: str) -> None:
-    if os.path.basename((wrapper.split() or [""])[0]) != "run_slurm.sh":
-        raise UserError(
-            f"--chain is for Slurm, and cmd.sh has '{wrapper}'; choose backend=slurm there, or leave "
-            "--chain away"
-        )
+def _runs(exp: Path) -> str:
+    return f"which runs the pipeline; log is in {exp / LOG}"
+
+
+def _is_run_slurm(wrapper: str) -> bool:
+    return os.path.basename((wrapper.split() or [""])[0]) == "run_slurm.sh"
 
 
 def _resources(args, gpu: bool) -> list[str]:
-    """Return the wrapper's options for a job that does a whole stage: all that its jobs would get
-    together.
-    """
+    """Return the wrapper's options for a job that does a whole stage: what its jobs would get together."""
     words = (args.cuda_cmd if gpu else args.train_cmd).split()[1:]
     words += ["--num-threads", str(args.nj)]
     if gpu and args.ngpu:
@@ -129,7 +123,7 @@ def without(command: list[str], names: tuple[str, ...], bare: bool = False) -> l
 
     Args:
         command: program and options, ``--name value`` or ``--name=value``.
-        names: of the options to leave away.
+        names: of the options to remove.
         bare: they are true or false, and may stand without a value.
     """
     kept, words = [], list(command)

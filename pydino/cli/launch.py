@@ -13,8 +13,8 @@ import argparse
 import os
 
 from pydino.base import UserError
-from pydino.jobs.launch import launch_here, launch_node
-from pydino.jobs.slurm_launch import launch_job
+from pydino.jobs.launch.batch import launch_job
+from pydino.jobs.launch.node import launch_here, launch_node
 
 
 def add_arguments(parser):
@@ -35,8 +35,8 @@ def add_arguments(parser):
     )
     # of the first node: this is one node's launcher
     parser.add_argument("--meet", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)
-    # where the first node tells of a signal
-    parser.add_argument("--told", metavar="FILE", help=argparse.SUPPRESS)
+    # where the first node records a signal
+    parser.add_argument("--signal-file", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="VERB ...", help="the command that trains"
     )
@@ -49,9 +49,8 @@ def run(args):
     if args.processes < 1 or args.num_nodes < 1 or args.max_restarts < 0:
         raise UserError("--processes and --num-nodes begin with 1, --max-restarts with 0")
     if args.meet:
-        return launch_node(
-            command, args.processes, args.num_nodes, int(os.environ["SLURM_NODEID"]), args.meet, args.told
-        )
+        node = int(os.environ["SLURM_NODEID"])
+        return launch_node(command, args.processes, args.num_nodes, node, args.meet, args.signal_file)
     if args.scheduler == "auto" and "SLURM_JOB_ID" in os.environ:
         return launch_job(command, args.processes, args.num_nodes, args.max_restarts)
     if args.num_nodes > 1:

@@ -8,10 +8,10 @@ import dataclasses
 import json
 import os
 import shlex
-import subprocess
 import sys
 
 from pydino.base import UserError, set_program
+from pydino.jobs.resources import num_gpus, runs_here
 from pydino.recipe import Run, RunOptions, resolve
 from pydino.recipe.options import check_in_place
 
@@ -28,7 +28,6 @@ def add_arguments(parser):
             parser.add_argument(name, default=default, required=default is None)
         else:
             parser.add_argument(name, action="append", default=[])
-    parser.add_argument("--backend", default="local", help="of cmd.sh: local or slurm (default: %(default)s)")
     parser.add_argument("--cuda-cmd", default="run_local.sh", help="of cmd.sh: how training is run")
 
 
@@ -38,7 +37,7 @@ def run(args):
         **{field.name: getattr(args, field.name) for field in dataclasses.fields(RunOptions)}
     )
     try:
-        wanted = resolve(options, several_machines=not _is_local(args.cuda_cmd))
+        wanted = resolve(options, several_machines=not runs_here(args.cuda_cmd))
         work = os.path.abspath(options.work_dir or options.corpus_dir)
         try:
             os.makedirs(work, exist_ok=True)
@@ -54,7 +53,7 @@ def run(args):
         return 1
     values = {
         "work_dir": work,
-        "ngpu": options.ngpu if options.ngpu != "-1" else str(_gpus(args.backend)),
+        "ngpu": options.ngpu if options.ngpu != "-1" else str(num_gpus(args.cuda_cmd)),
         **{f"recipe[{name}]": value for name, value in _summary(wanted).items()},
     }
     for name, value in values.items():
@@ -75,24 +74,3 @@ def _summary(wanted: Run) -> dict[str, str]:
         "supervised": ",".join(recipe.supervised.models),
         "context": json.dumps(dataclasses.asdict(wanted), ensure_ascii=False),
     }
-
-
-def _is_local(wrapper: str) -> bool:
-    return os.path.basename((wrapper.split() or [""])[0]) in ("run_local.sh", "run.pl")
-
-
-def _gpus(backend: str) -> int:
-    """How many GPUs to use where the user does not say: those of this machine, or one of a cluster that has
-    some.
-    """
-    if backend != "slurm":
-        from pydino.jobs.gpus import visible_gpus
-
-        return len(visible_gpus())
-    try:
-        listing = subprocess.run(
-            ["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, timeout=60
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return int("gpu" in listing)

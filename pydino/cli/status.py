@@ -1,5 +1,5 @@
-"""Tell what runs, waits or failed in a recipe folder, for how long, where the logs are, and how far the
-trainings are. Touches nothing.
+"""Print what runs, waits or failed in a recipe folder, for how long, where the logs are, and the progress
+of the trainings. Changes nothing.
 
 pydino status [WORK_DIR]        (./run.sh --status)
 """
@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 from pydino.base import UserError
-from pydino.jobs.detached import describe_controller
-from pydino.jobs.status import Group, Log, group_name, read_groups
+from pydino.jobs.pipeline.record import describe_controller
+from pydino.jobs.pipeline.status import Group, Log, group_name, read_groups
+from pydino.jobs.wrapper.log import last_bytes
 
 
 def add_arguments(parser):
@@ -30,7 +31,7 @@ def run(args):
     if not os.path.isdir(folder):
         what = "no folder" if os.path.exists(folder) else "not there"
         raise UserError(
-            f"{folder.absolute()} is {what}; --work-dir names a folder with data, feats and exp in it"
+            f"{folder.absolute()} is {what}; --work-dir is a folder with data, feats and exp in it"
         )
     lines = describe_controller(folder / "exp")
     groups, remarks = read_groups(folder / "exp")
@@ -43,59 +44,46 @@ def run(args):
                 lines += _progress(Path(group.name).parent.parent, shown)
     done = [log for group in groups for log in group.of("done")]
     if done:
-        last = max(done, key=lambda log: log.ended or 0)
-        lines.append(f"done     {len(done)} jobs; the last {_ago(last.ended)}: {group_name(last.path)}")
+        last = max(done, key=lambda log: log.said.ended or 0)
+        when = _ago(last.said.ended)
+        lines.append(f"done     {len(done)} jobs; the last {when}: {group_name(last.path)}")
     print("\n".join(lines) or f"nothing has run in {folder.resolve()} yet")
 
 
 def _lines(group: Group, state: str) -> list[str]:
+    """Return the line about the logs of a group that are in this state; none if there are none."""
     logs = group.of(state)
-    lines = []
     if state == "waiting" and group.waiting:
-        why = ", ".join(
-            f"Slurm job {job}{f' ({reason})' if reason else ''}" for job, reason in group.waiting.items()
+        whys = [f"Slurm job {job}{f' ({why})' if why else ''}" for job, why in group.waiting.items()]
+        return [f"waiting  {group.name}   {', '.join(whys)}"]
+    if not logs:
+        return []
+    job = f"Slurm job {logs[0].said.slurm_job}"
+    if state == "waiting":
+        text = f"{job} ({logs[0].reason}), to go on"
+    elif state == "running":
+        where = f", {job} on {logs[0].reason}" if logs[0].said.slurm_job and logs[0].reason else ""
+        start = min(log.said.started or time.time() for log in logs)
+        text = f"{_count(logs, group)}for {duration(time.time() - start)}{where}"
+    elif state == "failed":
+        codes = ", ".join(map(str, sorted({log.said.code for log in logs})))
+        text = f"{_count(logs, group)}code {codes}, {_ago(max(log.said.ended or 0 for log in logs))}"
+    else:
+        text = (
+            f"{_count(logs, group)}the log has no end, and no process here writes to it: killed, or elsewhere"
         )
-        lines.append(f"waiting  {group.name}   {why}")
-    elif logs and state == "waiting":
-        lines.append(f"waiting  {group.name}   Slurm job {logs[0].slurm_job} ({logs[0].reason}), to go on")
-    elif logs and state == "running":
-        where = (
-            f", Slurm job {logs[0].slurm_job} on {logs[0].reason}"
-            if logs[0].slurm_job and logs[0].reason
-            else ""
-        )
-        lines.append(f"running  {group.name}   {_count(logs, group)}for {duration(_age(logs))}{where}")
-    elif logs and state == "failed":
-        codes = ", ".join(map(str, sorted({log.code for log in logs if log.code is not None})))
-        lines.append(
-            f"failed   {group.name}   {_count(logs, group)}code {codes}, "
-            f"{_ago(max(log.ended or 0 for log in logs))}"
-        )
-    elif logs and state == "died":
-        lines.append(
-            f"died     {group.name}   {_count(logs, group)}the log has no end, and nobody here writes to "
-            "it: killed, or elsewhere"
-        )
-    return lines
+    return [f"{state:8s} {group.name}   {text}"]
 
 
 def _count(logs: list[Log], group: Group) -> str:
     if len(group.logs) == 1:
         return ""
-    numbers = sorted(
-        int(log.path.name.split(".")[-2]) for log in logs if log.path.name.split(".")[-2].isdigit()
-    )
-    which = (
-        f" (jobs {' '.join(map(str, numbers[:10]))}{' ...' if len(numbers) > 10 else ''})"
-        if logs[0].state != "running"
-        else ""
-    )
-    done = f", {len(group.of('done'))} done" if logs[0].state == "running" else ""
-    return f"{len(logs)} of {len(group.logs)}{done}{which}, "
-
-
-def _age(logs: list[Log]) -> float:
-    return time.time() - min(log.started or time.time() for log in logs)
+    if logs[0].state == "running":
+        return f"{len(logs)} of {len(group.logs)}, {len(group.of('done'))} done, "
+    jobs = [log.path.name.split(".")[-2] for log in logs]
+    numbers = sorted(map(int, filter(str.isdigit, jobs)))
+    listed = f"{' '.join(map(str, numbers[:10]))}{' ...' if len(numbers) > 10 else ''}"
+    return f"{len(logs)} of {len(group.logs)} (jobs {listed}), "
 
 
 def _ago(moment: float | None) -> str:
@@ -114,26 +102,22 @@ def duration(seconds: float) -> str:
 
 
 def _progress(exp: Path, shown: set[Path]) -> list[str]:
-    """Return a line about a training, from its log and its checkpoints; none if nothing trains there."""
+    """Return a line about a training, from log.jsonl and checkpoints; none if nothing trains there."""
     line = _last_line(exp / "log.jsonl")
     if exp in shown or not (line or (exp / "checkpoints").is_dir()):
         return []
     shown.add(exp)
     words = []
     if line:
-        total = _total_steps(exp, line)
-        words.append(
-            f"step {line['step']}" + (f" of {total} ({100 * line['step'] // total} %)" if total else "")
-        )
-        words.append(f"epoch {line['epoch']:g}")
-        speed = line.get("utterances_per_second") or 0
+        step, epoch, epochs = line["step"], line["epoch"], _of_config(exp, "epochs")
+        total = round(epochs * step / epoch) if epochs and epoch else None
+        words.append(f"step {step}" + (f" of {total} ({100 * step // total} %)" if total else ""))
+        words.append(f"epoch {epoch:g}")
+        speed, batch = line.get("utterances_per_second") or 0, _of_config(exp, "batch_size")
         words.append(f"{speed:.0f} utt/s")
-        batch = _of_config(exp, "batch_size")
         if total and speed and batch:
-            left = (total - line["step"]) * batch / speed - (
-                time.time() - (_time_of(exp / "log.jsonl") or time.time())
-            )
-            words.append(f"about {duration(left)} left")
+            since = time.time() - (_time_of(exp / "log.jsonl") or time.time())
+            words.append(f"about {duration((total - step) * batch / speed - since)} left")
     saved = sorted((exp / "checkpoints").glob("step*.pt"))
     if saved and (when := _time_of(saved[-1])):
         words.append(f"saved at step {saved[-1].stem[4:].lstrip('0') or 0}, {_ago(when)}")
@@ -143,15 +127,13 @@ def _progress(exp: Path, shown: set[Path]) -> list[str]:
 def _time_of(path: Path) -> float | None:
     try:
         return path.stat().st_mtime
-    except OSError:  # replaced, or put aside, meanwhile
+    except OSError:  # replaced meanwhile
         return None
 
 
 def _last_line(path: Path) -> dict | None:
     try:
-        with open(path, "rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 8000))
-            lines = stream.read().splitlines()
+        lines = last_bytes(path).splitlines()
     except OSError:
         return None
     for text in reversed(lines):
@@ -163,26 +145,13 @@ def _last_line(path: Path) -> dict | None:
     return None
 
 
-def _total_steps(exp: Path, line: dict) -> int | None:
-    try:
-        with open(exp / "log" / "train.log", "rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 8000))
-            if said := re.findall(rb"\(step \d+ of (\d+)\)", stream.read()):
-                return int(said[-1])
-    except OSError:
-        pass
-    epochs = _of_config(exp, "epochs")
-    return round(epochs * line["step"] / line["epoch"]) if epochs and line["epoch"] else None
-
-
 def _of_config(exp: Path, name: str) -> float | None:
-    """Return a number at the top of EXP/config.yaml; reading the whole of it would cost more time than all
-    the rest.
+    """Return a number at the top of EXP/config.yaml; parsing all of it would take longer than everything
+    else.
     """
     try:
-        match = re.search(
-            rf"^{name}: ([\d.]+)\s*$", (exp / "config.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE
-        )
+        text = (exp / "config.yaml").read_text(encoding="utf-8")
     except OSError:
         return None
+    match = re.search(rf"^{name}: ([\d.]+)\s*$", text, flags=re.MULTILINE)
     return float(match[1]) if match else None

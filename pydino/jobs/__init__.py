@@ -1,22 +1,16 @@
 """Run commands: many at once, each with a log, behind the command line of Kaldi's ``run.pl``.
 
-:mod:`.options` reads that command line, :mod:`.script` makes one job's shell command of it, :mod:`.log`
-writes what stands at the head and the foot of a log, :mod:`.attempt` knows what an earlier run has done
-already, :mod:`.report` names what failed. Two back-ends stand on these: :mod:`.local` runs the jobs on this
-machine, :mod:`.slurm` submits them. No torch here: a wrapper has to start at once.
+* ``wrapper/``: that command line, logs, the record of an unfinished attempt, and the local back-end;
+* ``slurm/``: the Slurm back-end;
+* ``launch/``: the processes of a distributed training, on one machine or every node of a job;
+* ``pipeline/``: a recipe that runs detached from the terminal, and the status of its jobs.
+
+Beside them: what this machine has (``machine``), which of it a wrapper's jobs can have (``resources``), its
+processes, and signals. No torch here: a wrapper has to start at once.
 """
 
-from .local import run_local
-from .options import JobRequest, parse_request
-from .script import shell_command, substitute
-from .slurm import run_slurm, site_names
+from .slurm.backend import run_slurm, site_names
+from .wrapper.local import run_local
+from .wrapper.request import JobRequest, parse_request
 
-__all__ = [
-    "JobRequest",
-    "parse_request",
-    "run_local",
-    "run_slurm",
-    "shell_command",
-    "site_names",
-    "substitute",
-]
+__all__ = ["JobRequest", "parse_request", "run_local", "run_slurm", "site_names"]

@@ -1,12 +1,13 @@
-"""What this machine has for jobs: cores and memory, within the limits of a container or a batch job that we
-are in.
-"""
+"""What this machine has for jobs: cores, memory and GPUs, within the limits of a container or a batch job."""
 
+import glob
 import os
 import re
+import subprocess
 from pathlib import Path
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_CGROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def num_bytes(text: str) -> int:
@@ -17,29 +18,24 @@ def num_bytes(text: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def num_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Return the cores that we may use: those of our affinity, or the part of them that a cgroup allows."""
+def num_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """Return the cores that this process may use: those of its affinity, or the share of a cgroup."""
     cores = len(os.sched_getaffinity(0))
     for folder in _own_cgroups("cpu", cgroups, membership):
-        quota, period = _read(folder, "cpu.max").split() or [
-            _read(folder, "cpu.cfs_quota_us"),
-            _read(folder, "cpu.cfs_period_us"),
-        ]
+        limits = _read(folder, "cpu.max").split()
+        quota, period = limits or (_read(folder, "cpu.cfs_quota_us"), _read(folder, "cpu.cfs_period_us"))
         if quota.isdigit() and period.isdigit():
             cores = min(cores, max(1, round(int(quota) / int(period))))
     return cores
 
 
 def available_memory(
-    meminfo: Path = Path("/proc/meminfo"),
-    cgroups: Path = Path("/sys/fs/cgroup"),
-    membership: Path = Path("/proc/self/cgroup"),
+    meminfo: Path = Path("/proc/meminfo"), cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP
 ) -> int | None:
-    """Return the bytes that new processes can have without swapping, or None where the system does not tell.
+    """Return the bytes that new processes can have without swapping, or None where the system does not say.
 
-    That is ``MemAvailable``, or less where a cgroup has a limit: the limit without what is in use, save files
-        read
-    (``inactive_file``), which the kernel drops when room is wanted.
+    That is ``MemAvailable``, or less where a cgroup has a limit: the limit minus what is in use, apart from
+    cached files (``inactive_file``), which the kernel drops when memory is needed.
     """
     found = re.search(r"^MemAvailable:\s*(\d+) kB", _read(meminfo), flags=re.MULTILINE)
     available = [int(found[1]) * 1024] if found else []
@@ -54,10 +50,33 @@ def available_memory(
     return min(available, default=None)
 
 
-def _own_cgroups(controller: str, cgroups: Path, membership: Path) -> list[Path]:
-    """Return the folders of the cgroups that we are in and of those around them, of version 2 and of version
-    1.
+def visible_gpus() -> list[str]:
+    """Return the GPUs that jobs may use: what the machine has, restricted by ``CUDA_VISIBLE_DEVICES``.
+
+    A GPU goes by its number in ``nvidia-smi`` (``CUDA_DEVICE_ORDER=PCI_BUS_ID``), a MIG slice by its UUID.
     """
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout
+        rows = re.finditer(r"^GPU (\d+): .*?\(UUID: ([^)]+)\)", listing, flags=re.MULTILINE)
+        number = {row[2]: row[1] for row in rows}
+    except (OSError, subprocess.TimeoutExpired):
+        number = {path: path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*")}
+    number |= {n: n for n in number.values()}
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return sorted(set(number.values()), key=int)
+    chosen = []
+    for name in filter(None, map(str.strip, wanted.split(","))):
+        longer = [uuid for uuid in number if name.startswith("GPU-") and uuid.startswith(name)]
+        name = longer[0] if len(longer) == 1 else name  # as in CUDA, a UUID may be abbreviated
+        if name not in number and not (number and name.startswith("MIG-")):
+            break  # CUDA itself stops at the first name it does not know
+        chosen.append(number.get(name, name))
+    return list(dict.fromkeys(chosen))
+
+
+def _own_cgroups(controller: str, cgroups: Path, membership: Path) -> list[Path]:
+    """Return the folders of this process's cgroups and of those around them, of versions 1 and 2."""
     folders = []
     for line in _read(membership).splitlines():
         number, names, path = (*line.split(":", 2), "", "")[:3]
@@ -69,9 +88,7 @@ def _own_cgroups(controller: str, cgroups: Path, membership: Path) -> list[Path]
 
 
 def _read(folder: Path, *names: str) -> str:
-    """Return the text of the first of the files that is there, or of ``folder`` itself; an empty one if none
-    is.
-    """
+    """Return the text of the first of the files that exists, or of ``folder`` itself; "" if none does."""
     for path in [folder / name for name in names] or [folder]:
         try:
             return path.read_text().strip()

@@ -1,4 +1,4 @@
-"""The processes of this machine, as /proc has them."""
+"""The processes of this machine, from /proc."""
 
 import os
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """One process. ``birth`` is when it began, in the kernel's ticks: a number that is given again belongs to
-    one that began later.
+    """One process. ``birth`` is its start time in the kernel's ticks: a process id that is reused belongs
+    to a process that started later.
     """
 
     pid: int
     parent: int
     group: int
     birth: int
-    ended: bool  # a zombie: nobody may ever ask for its status
+    ended: bool  # a zombie that nobody has reaped
 
 
 def processes() -> Iterator[Process]:
-    """Yield all processes, those that have ended too as long as nobody has asked for their status."""
+    """Yield all processes, zombies included."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if found := find_process(int(pid)):
             yield found
@@ -45,7 +45,7 @@ def living_groups() -> set[int]:
 
 
 def ignores(pid: int, number: int) -> bool:
-    """Tell whether a process is deaf to a signal."""
+    """Return whether a process ignores a signal."""
     try:
         with open(f"/proc/{pid}/status") as stream:
             ignored = next(line for line in stream if line.startswith("SigIgn:")).split()[1]
@@ -55,7 +55,7 @@ def ignores(pid: int, number: int) -> bool:
 
 
 def open_files() -> Iterator[tuple[int, str]]:
-    """Yield process and path of what is open, of those processes that one may look into."""
+    """Yield process and path of every open file, of those processes that the user may inspect."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             for number in os.listdir(f"/proc/{pid}/fd"):

@@ -55,7 +55,7 @@ def test_a_controller_that_is_queued_again_finds_its_jobs(work, cluster):
     assert done.returncode == 0, done.stderr
     cluster.until(lambda: (work / "begun").exists())
     second = detach(work, "true")
-    assert second.returncode == 1 and "is at work in" in second.stderr
+    assert second.returncode == 1 and "is running in" in second.stderr
     assert "controller, Slurm job" in status(work) and ": running" in status(work)
     (job,) = jobs(work)
     cluster.ask("scancel", "--batch", "--signal", "USR1", job)  # as before its time limit
@@ -115,7 +115,7 @@ def test_a_controller_whose_number_got_lost_is_found_by_its_script(work, cluster
     done = detach(work, "sleep", "60")
     assert done.returncode == 0, done.stderr
     assert jobs(work) == cluster.queue()
-    assert "is at work in" in detach(work, "true").stderr
+    assert "is running in" in detach(work, "true").stderr
 
 
 def test_a_chain_ends_where_a_stage_fails(work, cluster):

@@ -349,7 +349,7 @@ def test_a_submission_whose_wrapper_was_killed_keeps_others_away_until_it_is_ans
     assert (
         done.returncode == 1
         and f"process {process.pid} on " in done.stderr
-        and "is at the jobs of a.JOB.log" in done.stderr
+        and "is running the jobs of a.JOB.log" in done.stderr
     )
     cluster.until(lambda: len(list(folder.glob("begun.*"))) == 2)
     process = begin(folder, *ARRAY, count=2)
@@ -482,7 +482,7 @@ def test_jobs_that_can_never_start_are_replaced_when_the_configuration_is_mended
     done = call(folder, "--config", "site.conf", "JOB=1:2", "a.JOB.log", "true")
     assert (
         done.returncode == 0
-        and f"cancelling Slurm job {job}, which waits, and was asked for otherwise than site.conf"
+        and f"cancelling Slurm job {job}, which waits and was submitted with other options than site.conf"
         in done.stderr
     )
 

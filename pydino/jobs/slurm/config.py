@@ -1,22 +1,22 @@
-"""``conf/slurm.conf``: how a site's ``sbatch`` wants to be asked, in the format of Kaldi's ``slurm.pl``.
+"""``conf/slurm.conf``: the options that a site's ``sbatch`` needs, in the format of Kaldi's ``slurm.pl``.
 
 ::
 
     command sbatch --account=speech     # the program and what every job gets
     option mem=* --mem=$0               # --mem 4G becomes --mem=4G
-    option gpu=0 --partition=cpu        # a value of its own: it goes before *
+    option gpu=0 --partition=cpu        # for one value; it takes precedence over *
     option gpu=* --partition=gpu --gres=gpu:$0
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
 
-Names may be spelt with - or _. For ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` there are
-lines built in (below); a file that says anything of a name replaces all that is built in for it.
-``max_jobs_run``, ``retries`` and ``config`` are the wrapper's own.
+Names may be spelt with - or _. ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` have built-in
+lines (below); a file with any line for a name replaces all built-in lines for it. ``max_jobs_run``,
+``retries`` and ``config`` are the wrapper's own.
 
-sbatch takes the last of two options that contradict. The order is fixed, from what is common to what was
-asked for: the command; defaults, in the order of the file; then what was given: ``gpu``, ``num_nodes``,
-``num_threads``, ``mem``, ``time``, and the site's own, in the order of the file. So a ``--time 2-0`` that was
-given beats a ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random order.)
+sbatch takes the last of two options that contradict. The order is fixed, from general to specific: the
+command; defaults, in the order of the file; then the options given: ``gpu``, ``num_nodes``,
+``num_threads``, ``mem``, ``time``, and the site's own, in the order of the file. So ``--time 2-0`` as given
+takes precedence over ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random order.)
 """
 
 import os
@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydino.base import UserError, nearest
+
+from ..machine import num_bytes
 
 _BUILT_IN = """\
 command sbatch
@@ -43,9 +45,7 @@ _OF_THE_WRAPPER = ("max_jobs_run", "retries", "config")
 
 @dataclass
 class SlurmConfig:
-    """A configuration that was read. ``options`` maps a name and a value, or ``*``, to the text for
-    sbatch.
-    """
+    """A configuration. ``options`` maps a name and a value, or ``*``, to the text for sbatch."""
 
     command: list[str] = field(default_factory=list)
     options: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -53,20 +53,18 @@ class SlurmConfig:
     place: str = "the built-in configuration"
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
-        """Return what follows the command on sbatch's line, for the options as given (names with ``_``).
+        """Return the words for sbatch that the given options (names with ``_``) and the defaults stand for.
 
         Raises:
-            UserError: no line of the file is about an option or its value.
+            UserError: no line of the file describes an option or its value.
         """
         given = {name: value for name, value in given.items() if name not in _OF_THE_WRAPPER}
         texts = [self._text(name, value) for name, value in self.defaults.items() if name not in given]
         order = [*_ORDER, *(name for name in self.options if name not in _ORDER)]
         for name in given:
             if name not in order:
-                raise UserError(
-                    f"--{name} is not described in {self.place}{nearest(name, order)}; add 'option {name}=* "
-                    "...' there"
-                )
+                advice = f"{nearest(name, order)}; add 'option {name}=* ...' there"
+                raise UserError(f"--{name} is not described in {self.place}{advice}")
         texts += [self._text(name, given[name]) for name in order if name in given]
         return [word for text in texts for word in shlex.split(text)]
 
@@ -74,38 +72,27 @@ class SlurmConfig:
         values = self.options.get(name, {})
         text = values.get(value, values.get("*"))
         if text is None:
-            raise UserError(
-                f"the value '{value}' of --{name.replace('_', '-')} is not described in {self.place}; add "
-                f"'option {name}={value} ...' there"
-            )
+            what = f"the value '{value}' of --{name.replace('_', '-')}"
+            raise UserError(f"{what} is not described in {self.place}; add 'option {name}={value} ...' there")
         return text.replace("$0", shlex.quote(_whole(value) if name == "mem" else value))
 
 
 def _whole(mem: str) -> str:
-    """sbatch reads no fractions: 1.5G is 1536M."""
+    """Return a size without a fraction, which sbatch does not read: ``1.5G`` is ``1536M``."""
     if "." not in mem:
         return mem.upper()
-    units = "KMGT"
-    unit = mem[-1].upper() if mem[-1].isalpha() else "M"
-    return (
-        f"{round(float(mem.rstrip('KMGTkmgt')) * 1024)}{units[units.index(unit) - 1]}"
-        if unit != "K"
-        else f"{round(float(mem[:-1]))}K"
-    )
+    return f"{num_bytes(mem) // 1024}K" if num_bytes(mem) % 2**20 else f"{num_bytes(mem) // 2**20}M"
 
 
 def find_config(given: str | None) -> str | None:
-    """Return the file to read: ``--config``, or the user's ``PYDINO_SLURM_CONF``; else the recipe's (cmd.sh
-    tells which), that of this folder, the project's, or None.
+    """Return the file to read: ``--config``, or the user's ``PYDINO_SLURM_CONF``; else the recipe's (set by
+    cmd.sh), that of this folder, the project's, or None.
     """
     if given := given or os.environ.get("PYDINO_SLURM_CONF"):
         return given
-    places = [
-        os.environ.get("PYDINO_RECIPE_SLURM_CONF"),
-        "conf/slurm.conf",
-        Path(__file__).parents[2] / "conf/slurm.conf",
-    ]
-    return next((str(place) for place in places if place and os.path.isfile(place)), None)
+    recipes = os.environ.get("PYDINO_RECIPE_SLURM_CONF", "")
+    places = [recipes, "conf/slurm.conf", Path(__file__).parents[3] / "conf/slurm.conf"]
+    return next((str(place) for place in places if os.path.isfile(place)), None)
 
 
 def read_slurm_config(path: str | None) -> SlurmConfig:
@@ -125,14 +112,11 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
             "Kaldi's slurm.conf"
         ) from error
     own = _parse(text, SlurmConfig(place=path))
-    options = own.options | {
-        name: values for name, values in config.options.items() if name not in own.options
-    }
+    options = own.options | {n: values for n, values in config.options.items() if n not in own.options}
     for name in own.defaults:
         if name not in options:
-            raise UserError(
-                f"{path}: 'default {name}=...' has no 'option {name}=...'{nearest(name, options)}"
-            )
+            hint = nearest(name, options)
+            raise UserError(f"{path}: 'default {name}=...' has no 'option {name}=...'{hint}")
     return SlurmConfig(own.command or config.command, options, own.defaults, path)
 
 
@@ -149,11 +133,10 @@ def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
         elif match := re.fullmatch(r"default\s+([\w-]+)=(\S+)", line):
             config.defaults[match[1].replace("-", "_")] = match[2]
         else:
-            raise UserError(
-                f"{config.place}:{number}: '{line}' is none of 'command sbatch ...', 'option NAME=* ... "
-                "$0', 'option NAME=VALUE ...', "
-                "'default NAME=VALUE'"
+            forms = (
+                "'command sbatch ...', 'option NAME=* ... $0', 'option NAME=VALUE ...', 'default NAME=VALUE'"
             )
+            raise UserError(f"{config.place}:{number}: '{line}' is none of {forms}")
     return config
 
 

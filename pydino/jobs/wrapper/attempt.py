@@ -1,23 +1,22 @@
-"""What is known of an earlier, unfinished attempt at the same jobs, so that a rerun does only those that
-failed or are missing.
+"""The record of an unfinished attempt at some jobs, so that a rerun does only those that failed or are
+missing.
 
-A record beside the log (``log/make.JOB.log``: ``log/make.jobs.json``) exists while an attempt has begun and
-not ended well: it is written before the first job starts and removed after the last has succeeded. It holds a
-digest of all that makes the jobs what they are. A job of the same attempt whose log ends well is done; this
-is how it cannot be mistaken:
+The record lies beside the log (``log/make.JOB.log``: ``log/make.jobs.json``) from before the first job
+starts until the last has succeeded. It holds a digest of everything that determines the jobs. A job of the
+same attempt whose log ends well is done, for these reasons:
 
-* The logs of all jobs are moved aside (``.1``) before the record is written, so a log that lies there is of
-  this attempt.
-* The digest holds the command as it was given, the range, the log, the folder, and ``PYDINO_MADE_FROM``, in
-  which a step passes on the digest of everything its output is made from (``pydino mark check`` prints it):
-  other inputs or options are another attempt.
-* Without ``PYDINO_MADE_FROM`` nobody knows whether the inputs are the same, and no job counts as done. With
-  ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token does.
+* The logs of all jobs are moved aside (``.1``) before the record is written, so a log found there belongs
+  to this attempt.
+* The digest covers the command as given, the range, the log, the folder, and ``PYDINO_MADE_FROM``: the
+  digest of everything that a step makes its output from (``pydino mark check`` prints it). Other inputs or
+  options are another attempt.
+* Without ``PYDINO_MADE_FROM`` it is unknown whether the inputs are the same, and no job counts as done. With
+  ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token counts.
 * After the last job has succeeded the record is gone: a step calls its wrapper again only if its done-mark is
   stale or its output lost.
 
-A lock beside the record keeps a second run from the same jobs and logs as long as the first is alive.
-(``x.JOB.log`` and ``x.log`` have one record, and one lock.)
+A lock beside the record keeps a second run from the same jobs and logs while the first lives.
+(``x.JOB.log`` and ``x.log`` share a record, and a lock.)
 """
 
 import fcntl
@@ -29,9 +28,9 @@ from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, read_json, write_json
 
-from .log import ended_well, is_device, put_aside
-from .options import JobRequest
-from .script import substitute
+from .command import substitute
+from .log import cannot_write, ended_with, is_device, put_aside
+from .request import JobRequest
 
 
 def beside_log(request: JobRequest, ending: str) -> Path:
@@ -52,23 +51,16 @@ class Attempt:
     """The record of one attempt, for as long as the ``with`` block lasts.
 
     Attributes:
-        jobs: the back-end's own part of it, kept as it is: for Slurm, what was submitted.
-        resumed: the record is of an earlier, unfinished run of the same.
+        jobs: the back-end's own part of the record: for Slurm, what was submitted.
+        resumed: the record is that of an earlier, unfinished run of the same jobs.
     """
 
     def __init__(self, request: JobRequest):
         self.request = request
         self.path = beside_log(request, ".jobs.json")
         self.known_inputs = os.environ.get("PYDINO_MADE_FROM", "")
-        what = [
-            request.command,
-            request.variable,
-            request.first,
-            request.last,
-            request.log,
-            os.getcwd(),
-            self.known_inputs,
-        ]
+        numbers = (request.first, request.last)
+        what = [request.command, request.variable, *numbers, request.log, os.getcwd(), self.known_inputs]
         self.digest = hashlib.sha256(json.dumps(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.jobs: list[dict] = []
         self.resumed = False
@@ -78,13 +70,17 @@ class Attempt:
         if is_device(self.request.log):
             return self  # nothing lies beside /dev/null, and all may write to it
         self._lock = self._take_lock(self.path.with_name(f".{self.path.name.removesuffix('.json')}.lock"))
-        if self.path.exists():
-            self._read()
+        try:
+            record = read_json(self.path)
+            same = record["digest"] == self.digest and not is_forced(record.get("forced"))
+            self.jobs, self.resumed = list(record["jobs"]), same
+        except (UserError, KeyError, TypeError, AttributeError):
+            pass  # missing or unreadable: nothing is known
         return self
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The lock, for those who are to hold it beside us."""
+        """The lock, for processes that are to hold it as well."""
         return (self._lock.fileno(),) if self._lock else ()
 
     def __exit__(self, *_):
@@ -93,7 +89,7 @@ class Attempt:
             self._lock.close()
 
     def _take_lock(self, path: Path):
-        """Return an open file whose lock keeps others away.
+        """Return an open file with a lock on it.
 
         Raises:
             UserError: another run has it, or the folder cannot be written.
@@ -103,15 +99,14 @@ class Attempt:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 held = open(path, "a+")
             except OSError as error:
-                where = f"cannot write the log {self.request.log}: {error.strerror}"
-                raise UserError(f"{where}; free some space or choose another place") from error
+                raise cannot_write(self.request.log, error) from error
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 held.seek(0)
                 who = held.read().strip() or "another process"
                 raise UserError(
-                    f"{who} is at the jobs of {self.request.log}: wait for it, or end it"
+                    f"{who} is running the jobs of {self.request.log}: wait for it, or end it"
                 ) from None
             except OSError:
                 pass  # a filesystem without locks
@@ -120,30 +115,20 @@ class Attempt:
                     break
             except FileNotFoundError:
                 pass
-            held.close()  # the one before was just removing it
+            held.close()  # its former owner was just removing it
         held.truncate(0)
         held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         held.flush()
         return held
 
-    def _read(self) -> None:
-        try:
-            record = read_json(self.path)
-            self.jobs, self.resumed = (
-                list(record["jobs"]),
-                record["digest"] == self.digest and not is_forced(record.get("forced")),
-            )
-        except (UserError, KeyError, TypeError, AttributeError):
-            pass  # it cannot be read: nothing is known
-
     def todo(self) -> list[int]:
         """Return the jobs that are not known to be done."""
         if not (self.resumed and self.known_inputs):
             return list(self.request.numbers)
-        return [number for number in self.request.numbers if not ended_well(self.request.log_of(number))]
+        return [number for number in self.request.numbers if ended_with(self.request.log_of(number)) != 0]
 
-    def begin(self) -> None:
-        """Begin afresh: put the logs aside, then write the record."""
+    def start(self) -> None:
+        """Start over: put the logs aside, then write the record."""
         for number in self.request.numbers:
             put_aside(self.request.log_of(number))
         self.jobs, self.resumed = [], True
@@ -153,13 +138,10 @@ class Attempt:
         """Write the record as it is now."""
         if is_device(self.request.log):
             return
-        numbers = [self.request.first, self.request.last]
         command = " ".join(self.request.command).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        forced = {"forced": force_token()} if force_token() else {}
-        write_json(
-            self.path,
-            {"digest": self.digest, "command": command, "range": numbers, "jobs": self.jobs, **forced},
-        )
+        record = {"digest": self.digest, "command": command}
+        record |= {"range": [self.request.first, self.request.last], "jobs": self.jobs}
+        write_json(self.path, record | ({"forced": force_token()} if force_token() else {}))
 
     def close(self) -> None:
         """All jobs have succeeded: the next call is another attempt."""

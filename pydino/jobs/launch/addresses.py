@@ -1,11 +1,12 @@
-"""Where processes of several machines meet: an address that the others can reach, a port of its own, and the
-interface between them.
+"""How processes of several machines connect: an address that the others can reach, a free port, and the
+network interface between them.
 
-Nothing here needs a name that resolves: a machine's own address is that of the interface by which the others
-are reached, as the routing table tells it.
+No name has to resolve: a machine's own address is that of the interface by which the others are reached,
+according to the routing table.
 """
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -34,9 +35,8 @@ def address_towards(others: list[str]) -> str:
             except OSError:
                 continue
     raise UserError(
-        f"cannot find the way to {' or '.join(others)}: no such name resolves here, or no network leads "
-        "there; "
-        "set PYDINO_MASTER_ADDR to an address of the first node that the other nodes reach"
+        f"cannot find a route to {' or '.join(others)}: the name does not resolve here, or no network leads "
+        "there; set PYDINO_MASTER_ADDR to an address of the first node that the other nodes can reach"
     )
 
 
@@ -48,10 +48,10 @@ def own_address(destination: tuple, family: int = socket.AF_INET) -> str:
 
 
 def free_port(start: int) -> int:
-    """Return a port that nobody here listens on, looking from ``start`` (modulo their number) on.
+    """Return a port that nothing here listens on, the first from ``start`` (modulo their number) on.
 
-    Two jobs that start in the same moment look from different places if ``start`` is something of their own,
-    such as a job's number.
+    Two jobs that start at the same moment search from different ports if ``start`` is their own, such as a
+    job's number.
     """
     for offset in range(_PORTS):
         port = _FIRST_PORT + (start + offset) % _PORTS
@@ -68,10 +68,8 @@ def free_port(start: int) -> int:
 
 def interface_towards(address: str) -> str | None:
     """Return the name of the network interface that ``address`` is reached by, such as ``eth0``; None where
-    it cannot be told (IPv6).
+    that is unknown (IPv6).
     """
-    import fcntl
-
     try:
         mine = own_address((socket.gethostbyname(address), 9))
     except OSError:

@@ -1,28 +1,19 @@
-"""What is asked of Slurm, in as few questions as can be: one ``squeue`` for all tasks of all jobs that are
-waited for, and once some have left the queue, one ``sacct``, or where there is no accounting one
-``scontrol``, for how they ended.
+"""Queries to Slurm, as few as possible: one ``squeue`` for all tasks of all jobs that are waited for, and
+once some have left the queue, one ``sacct``, or without accounting one ``scontrol``, for how they ended.
 """
 
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydino.base import UserError
 
-FINAL = {
-    "COMPLETED",
-    "FAILED",
-    "CANCELLED",
-    "TIMEOUT",
-    "NODE_FAIL",
-    "PREEMPTED",
-    "OUT_OF_MEMORY",
-    "BOOT_FAIL",
-    "DEADLINE",
-    "REVOKED",
-}
+FINAL = set(
+    "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL PREEMPTED OUT_OF_MEMORY BOOT_FAIL DEADLINE REVOKED".split()
+)
 _TRANSIENT = (
     "Unable to contact slurm controller",
     "Socket timed out",
@@ -36,11 +27,12 @@ _TRANSIENT = (
     "System not yet initialized",
     "Slurm controller is in standby",
 )
-
-
-# What a user's own commands are to show, or ask for, by these variables is not what we have to know.
-_OF_QUESTIONS = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_")
+# Variables by which users change the output of their own commands.
+_OF_THE_USER = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_")
 _OF_THE_SITE = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS")
+# Not for jobs submitted from here: what concerns this step or its GPUs, or makes sbatch wait or any job an
+# array.
+_OF_THIS_JOB = ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM", "SBATCH_WAIT", "SBATCH_ARRAY_INX")
 
 
 class Unreachable(Exception):
@@ -49,8 +41,8 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a task ended: a state's name as Slurm has it, and the exit code of its script (128 + signal for one
-    that a signal ended).
+    """How a task ended: Slurm's name of its state, and the exit code of its script, 128 + signal if a signal
+    ended it.
     """
 
     state: str
@@ -66,7 +58,7 @@ class Slurm:
 
     Args:
         patience: seconds for an answer.
-        inherited: descriptors of locks, which sbatch keeps up should we be killed before it has answered.
+        inherited: descriptors of locks, which sbatch holds too: this process may be killed before it answers.
     """
 
     def __init__(self, patience: float = 120.0, inherited: tuple[int, ...] = ()):
@@ -80,8 +72,7 @@ class Slurm:
             Unreachable: the controller did not answer; the job may have been taken all the same.
             UserError: sbatch refused.
         """
-        environment = {name: value for name, value in os.environ.items() if not _is_of_a_job(name)}
-        done = self._run(command, environment, self.inherited)
+        done = self._run(command, submitting=True)
         found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
         if done.returncode != 0 or not found:
             said = _said(done)
@@ -91,8 +82,7 @@ class Slurm:
         return found[1] + (found[2] or "")
 
     def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
-        """Return the state of every task that waits, runs or is being ended, and why it waits or on which
-        nodes it is.
+        """Return the state of every task that waits, runs or is being ended, and why it waits, or its nodes.
 
         Raises:
             Unreachable: the controller did not answer.
@@ -113,20 +103,25 @@ class Slurm:
         """Return those jobs of a record that have not ended.
 
         Raises:
-            UserError: nobody can tell; the record may be removed by hand.
+            UserError: that cannot be found out; the record may be removed by hand.
         """
         try:
-            return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
+            return self.jobs_in_queue(jobs)
         except (UserError, Unreachable) as error:
             raise UserError(
-                f"an earlier run left Slurm job {' '.join(jobs)}, of which nothing can be learnt here "
-                f"({error}): see that it "
-                f"has ended, then remove {record}"
+                f"an earlier run left Slurm job {' '.join(jobs)}, whose state cannot be found out here "
+                f"({error}): make sure that it has ended, then remove {record}"
             ) from error
 
+    def jobs_in_queue(self, jobs: list[str]) -> list[str]:
+        """Return those of the jobs that have a task which waits, runs or is being ended; raises as
+        :meth:`live`.
+        """
+        return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
+
     def endings(self, tasks: list[Task]) -> dict[Task, Ending]:
-        """Return how tasks ended that are not in the queue, of those that Slurm still remembers; the state
-        may turn out not to be final.
+        """Return how tasks that are not in the queue ended, as far as Slurm remembers; a state need not be
+        final.
 
         Raises:
             Unreachable: the controller did not answer.
@@ -137,22 +132,17 @@ class Slurm:
             found |= {(names[job], index): ending for job, index, ending in rows}
             # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which
             # forgets after some minutes.
-            if any(
-                found.get(task, Ending("")).state != "COMPLETED"
-                for task in tasks
-                if task[0] in names.values()
-            ):
+            asked = [task for task in tasks if task[0] in names.values()]
+            if any(task not in found or found[task].state != "COMPLETED" for task in asked):
                 found |= {(name, index): ending for name, index, ending in self._controller(cluster, names)}
         return {task: ending for task, ending in found.items() if task in tasks}
 
     def _accounting(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
-        done = self._run(
-            ["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), "-o", "JobID,State,ExitCode"]
-        )
+        fields = ["-o", "JobID,State,ExitCode"]
+        done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), *fields])
         if done.returncode != 0:
-            self.has_accounting = (
-                "accounting storage is disabled" not in done.stderr and done.returncode != 127
-            )
+            disabled = "accounting storage is disabled" in done.stderr or done.returncode == 127
+            self.has_accounting = not disabled
             return []
         rows = []
         for line in done.stdout.splitlines():
@@ -165,7 +155,7 @@ class Slurm:
 
     def _controller(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
         rows = []
-        for name in names:  # scontrol takes one at a time; it answers for the whole array
+        for name in names:  # scontrol takes one job at a time, and answers for its whole array
             done = self._run(["scontrol", *cluster, "-o", "show", "job", name])
             if done.returncode != 0 and "Invalid job id" not in done.stderr + done.stdout:
                 raise Unreachable(_said(done))
@@ -174,14 +164,14 @@ class Slurm:
                 state, code = re.search(r" JobState=(\S+)", line), re.search(r" ExitCode=(\S+)", line)
                 array = re.match(r"JobId=\d+ ArrayJobId=\d+ ArrayTaskId=([\d,:%-]+)", line)
                 if state:
-                    ending = Ending(state[1], _code(code[1] if code else ""))
+                    ending, indices = Ending(state[1], _code(code[1] if code else "")), [None]
                     rows += [
-                        (names[name], index, ending) for index in (expand(array[1]) if array else [None])
+                        (names[name], index, ending) for index in (expand(array[1]) if array else indices)
                     ]
         return rows
 
     def cancel(self, jobs: list[str]) -> None:
-        """Cancel what is left of the jobs; those that have ended are no mistake.
+        """Cancel what is left of the jobs; some may have ended.
 
         Raises:
             Unreachable: the controller did not answer.
@@ -198,25 +188,22 @@ class Slurm:
         Raises:
             Unreachable: the controller did not answer.
         """
-        done = self._run(
-            ["squeue", "-h", *(["-t", "all"] if ended else []), "-u", str(os.getuid()), "-o", "%F|%o"]
-        )
+        states = ["-t", "all"] if ended else []
+        done = self._run(["squeue", "-h", *states, "-u", str(os.getuid()), "-o", "%F|%o"])
         if done.returncode != 0:
             raise Unreachable(_said(done))
         lines = (line.partition("|") for line in done.stdout.splitlines())
         return list(dict.fromkeys(job for job, _, command in lines if command == script))
 
-    def _run(
-        self, command: list[str], environment: dict[str, str] | None = None, inherited=()
-    ) -> subprocess.CompletedProcess:
+    def _run(self, command: list[str], submitting: bool = False) -> subprocess.CompletedProcess:
         environment = {
             name: value
-            for name, value in (environment or os.environ).items()
-            if not name.startswith(_OF_QUESTIONS)
+            for name, value in os.environ.items()
+            if not name.startswith(_OF_THE_USER) and not (submitting and _is_of_a_job(name))
         }
         environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
         try:
-            # In a group of its own: a Ctrl-C is ours, to be acted on when the answer is there.
+            # In a group of its own: Ctrl-C is for this process, to be acted on when the answer is there.
             return subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -226,7 +213,7 @@ class Slurm:
                 timeout=self.patience,
                 env=environment,
                 process_group=0,
-                pass_fds=inherited,
+                pass_fds=self.inherited if submitting else (),
             )
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{command[0]} gave no answer in {self.patience:.0f} s") from error
@@ -235,8 +222,7 @@ class Slurm:
                 return subprocess.CompletedProcess(command, 127, "", "")
             raise UserError(
                 f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are "
-                "submitted? "
-                "With backend=local in cmd.sh, jobs run here"
+                "submitted? With backend=local in cmd.sh, jobs run here"
             ) from error
 
 
@@ -280,14 +266,20 @@ def _code(text: str) -> int:
 
 
 def _is_of_a_job(name: str) -> bool:
-    """Tell what no job that we submit is to have: what we have from one that we may be in ourselves, what is
-    about our own GPUs, and what would make sbatch wait, or an array of any job.
-    """
-    ours = ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM", "SBATCH_WAIT", "SBATCH_ARRAY_INX")
-    return name.startswith("SLURM_") and name not in _OF_THE_SITE or name in ours
+    """Return whether a variable belongs to a job that this process may itself be in."""
+    return name.startswith("SLURM_") and name not in _OF_THE_SITE or name in _OF_THIS_JOB
+
+
+def short_name(job: str) -> str:
+    """``12;cluster`` without the cluster."""
+    return job.partition(";")[0]
+
+
+def short_names(jobs: Iterable[str]) -> str:
+    """Several of them, each once, as ``scancel`` takes them."""
+    return " ".join(dict.fromkeys(map(short_name, jobs)))
 
 
 def _said(done: subprocess.CompletedProcess) -> str:
-    return (
-        done.stderr.strip() or done.stdout.strip() or f"{done.args[0]} ended with {done.returncode}"
-    ).replace("\n", "; ")
+    said = done.stderr.strip() or done.stdout.strip() or f"{done.args[0]} ended with {done.returncode}"
+    return said.replace("\n", "; ")

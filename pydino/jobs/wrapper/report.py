@@ -1,10 +1,10 @@
-"""What a wrapper says of failed jobs, in the words of ``run.pl``."""
+"""What a wrapper says about failed jobs, in the words of ``run.pl``."""
 
 import os
 import sys
 
-from .log import tail
-from .options import JobRequest
+from .log import is_device, tail
+from .request import JobRequest
 
 _WIDTH = 400  # characters of a line that are shown
 
@@ -15,21 +15,19 @@ def say(program: str, text: str) -> None:
 
 
 def _print(text: str) -> None:
-    """Write to standard error; where its reader has gone (``2>&1 | tee``), the jobs matter more than the
-    words.
-    """
+    """Write to standard error. Where its reader has gone (``2>&1 | tee``), the jobs go on all the same."""
     if sys.stderr is None:
         return
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        # or Python fails once more when it flushes at its end
+        # or Python fails once more when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
 
 
 def report_failures(request: JobRequest, failed: list[int], program: str, remarks: list[str]) -> None:
-    """Name the failed jobs and their logs, give the reasons that are known, and show the first one's last
-    words.
+    """Name the failed jobs and their logs, give the reasons that are known, and show the end of the first
+    one's log.
     """
     log = request.log_of(failed[0])
     if len(request.numbers) == 1:
@@ -39,12 +37,12 @@ def report_failures(request: JobRequest, failed: list[int], program: str, remark
         say(program, f"failed jobs: {' '.join(map(str, failed))}")
     for remark in remarks:
         say(program, remark)
-    if os.path.exists(log) and not os.path.isfile(log):
-        return  # a device keeps no words
+    if is_device(log):
+        return
     try:
         lines = tail(log).splitlines()
     except OSError:
-        say(program, f"there is no {log}: the job did not come to write one")
+        say(program, f"there is no {log}: the job ended before it could write one")
         return
     say(program, f"the end of {log}:")
     for line in lines:

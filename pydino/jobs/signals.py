@@ -1,9 +1,10 @@
-"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and handed on to
-who may not have heard.
+"""Ctrl-C, TERM, HUP and USR1 as an exception, so that jobs are ended, or left, in one place; and forwarding
+to processes that may have missed a signal.
 """
 
 import os
 import signal
+import sys
 import time
 from contextlib import contextmanager
 
@@ -22,12 +23,11 @@ class Interrupted(BaseException):
 
 @contextmanager
 def signals_raised():
-    """Turn the first of the signals into :class:`Interrupted`, and be deaf to others from then on; else
+    """Turn the first of the signals into :class:`Interrupted` and ignore others from then on; without one,
     restore the handlers.
 
-    Signals come in twos: one to the group of processes, and one that the step in front of us hands on. The
-        second must not interrupt
-    the ending of jobs that the first began.
+    Signals come in pairs: one to the process group, and one that the step in front forwards. The second must
+    not interrupt the ending of jobs that the first started.
     """
     ending = False
 
@@ -49,7 +49,7 @@ def signals_raised():
 
 @contextmanager
 def signals_held():
-    """Let the signals wait until the block has ended: for what must not be done by half."""
+    """Block the signals until the end of the block: for what must not be left half done."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -63,38 +63,39 @@ def unblock_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """Once ending, a second Ctrl-C must not leave half of the jobs alive."""
+    """While jobs are ended, a second Ctrl-C must not leave half of them alive."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def hand_on(number: int) -> None:
-    """Send a signal to all that our parent has started in our group of processes, and return when all of it
-    has ended.
+def forward(number: int) -> None:
+    """Send a signal to all processes of this group that descend from the parent, and return when all have
+    ended.
 
-    Jobs have groups of their own: the wrapper that started them hears it, and ends them. What our parent has
-        just started may not hear
-    Ctrl-C yet, and gets SIGTERM instead.
+    Jobs have groups of their own: the wrapper that started them gets the signal, and ends them. A process
+    that the parent has just started may still ignore Ctrl-C, and gets SIGTERM instead.
     """
-    group, told, parents, deaf = os.getpgrp(), [], [os.getppid()], set()
+    group, parents, found_at = os.getpgrp(), [os.getppid()], {}
     while parents:
         parent = parents.pop()
         for pid in [found.pid for found in living() if found.parent == parent and found.group == group]:
             if pid != os.getpid():
-                _tell(pid, signal.SIGSTOP)  # or it might start something while we look
-                told.append(pid)
+                _send(pid, signal.SIGSTOP)  # or it might start others meanwhile
                 parents.append(pid)
-                if parent == os.getppid() and ignores(pid, number):
-                    deaf.add(pid)
-    for pid in told:
-        _tell(pid, signal.SIGTERM if pid in deaf else number)
-        _tell(pid, signal.SIGCONT)
-    while {found.pid for found in living()}.intersection(told):
+                found_at[pid] = signal.SIGTERM if parent == os.getppid() and ignores(pid, number) else number
+    for pid, wanted in found_at.items():
+        _send(pid, wanted)
+        _send(pid, signal.SIGCONT)
+    while {found.pid for found in living()} & found_at.keys():
         time.sleep(0.1)
 
 
-def _tell(pid: int, number: int) -> None:
+def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+if __name__ == "__main__":  # run.sh: python3 -P -m pydino.jobs.signals NUMBER
+    forward(int(sys.argv[1]))

@@ -9,24 +9,22 @@ from dataclasses import dataclass
 
 from pydino.base import UserError
 
+from ..machine import available_memory, num_bytes, num_cores
+from ..processes import living_groups
+from ..signals import Interrupted, ignore_signals, signals_held, signals_raised, unblock_signals
+from ..slurm.scheduler import Slurm
 from .attempt import Attempt
 from .gpus import GpuSlots
-from .interruption import Interrupted, ignore_signals, signals_held, signals_raised, unblock_signals
 from .log import check_log, close_log, open_log
-from .machine import available_memory, num_bytes, num_cores
-from .options import JobRequest
-from .processes import living_groups
 from .report import report_failures, say
-from .slurm_queries import Slurm
+from .request import JobRequest
 
-_GRACE_SECONDS = 20.0  # between asking the jobs to end and making them: training saves first
-_LOOK_AGAIN_SECONDS = 0.5  # for GPUs or memory that others hold
-# of waiting for GPUs, before a line says so, and before it does again
-_QUIET_SECONDS, _REMIND_SECONDS = 10.0, 1800.0
+_GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL: training saves first
+_POLL_SECONDS = 0.5  # for GPUs or memory that others hold
+_QUIET_SECONDS, _REMIND_SECONDS = 10.0, 1800.0  # of waiting for GPUs, before the first message and the next
 
-# Ends the process groups of the jobs when this process has gone without doing so itself (kill -9): it reads
-# "+GROUP" and "-GROUP" from a pipe whose other end only we hold, and what is left at the end of the file is
-# killed.
+# Kills the process groups of the jobs when the wrapper has gone without doing so itself (kill -9). It reads
+# "+GROUP" and "-GROUP" from a pipe that only the wrapper writes to; groups left at its end are killed.
 _REAPER = """
 declare -A groups
 while read -r line; do
@@ -48,17 +46,17 @@ class _Running:
 def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
     """Run the jobs and wait for all of them, also when some have failed.
 
-    At most ``max_jobs_run`` run at once; by default as many as the CPU cores, shared out by ``num_threads``,
-    and the GPUs allow. The ``mem`` of all that run at once stays below what was free when they began, and a
-    further one waits while less than its own is free; a job that asks for more than there is runs alone, with
-    a warning. Every job is a ``bash`` with ``pipefail``, standard input from /dev/null, output and errors in
-    its log, ``OMP_NUM_THREADS=num_threads`` and, with ``gpu``, its own ``CUDA_VISIBLE_DEVICES``. Where a step
-    passes on what its output is made from, only the jobs that failed or are missing are run again
+    At most ``max_jobs_run`` run at once; by default as many as the CPU cores, divided by ``num_threads``,
+    and the GPUs allow. The ``mem`` of all that run at once stays below what was free at the start, and a
+    further job waits while less than its own is free; one that asks for more than there is runs alone, with
+    a warning. Every job is a ``bash`` with ``pipefail``, standard input from /dev/null, output and errors
+    in its log, ``OMP_NUM_THREADS=num_threads`` and, with ``gpu``, its own ``CUDA_VISIBLE_DEVICES``. Where a
+    step passes on what its output is made from, only the jobs that failed or are missing run again
     (:mod:`.attempt`).
 
     Returns:
-        0 if all went well; 1 if not, after naming the failed jobs and the first one's last words on standard
-        error; 128 + signal after an interruption, when all jobs have been ended.
+        0 if all succeeded; 1 if not, after naming the failed jobs and showing the end of the first one's log;
+        128 + signal after an interruption, when all jobs have been ended.
     """
     with Attempt(request) as attempt:
         return _run_attempt(attempt, request, program)
@@ -70,13 +68,10 @@ def _run_attempt(attempt: Attempt, request: JobRequest, program: str) -> int:
     for number in numbers:  # not when others run already
         check_log(request.log_of(number))
     if len(numbers) < len(request.numbers):
-        say(
-            program,
-            f"{len(request.numbers) - len(numbers)} of {len(request.numbers)} jobs are done by an earlier "
-            f"run; {request.logs}",
-        )
+        done, all_jobs = len(request.numbers) - len(numbers), len(request.numbers)
+        say(program, f"{done} of {all_jobs} jobs are done by an earlier run; {request.logs}")
     elif attempt.known_inputs:
-        attempt.begin()
+        attempt.start()
     try:
         with signals_raised(), _Pool(request, program) as pool:
             failed = pool.run(numbers)
@@ -92,28 +87,26 @@ def _run_attempt(attempt: Attempt, request: JobRequest, program: str) -> int:
 
 
 def _refuse_if_in_slurm(attempt: Attempt) -> None:
-    """Raise where a run that went through Slurm has left jobs there, which write what these would write."""
+    """Raise where a run through Slurm has left jobs in its queue, which write what these would write."""
     live = Slurm().left_by([entry["job"] for entry in attempt.jobs if entry.get("job")], attempt.path)
     if live:
         names = " ".join(job.partition(";")[0] for job in live)
         raise UserError(
-            f"Slurm job {names} of an earlier run is at this: PYDINO_BACKEND=slurm waits for it, 'scancel "
-            f"{names}' ends it"
+            f"Slurm job {names} of an earlier run is doing the same: PYDINO_BACKEND=slurm waits for it, "
+            f"'scancel {names}' ends it"
         )
 
 
 def _remarks(failed: dict[int, int]) -> list[str]:
-    killed = [number for number, code in failed.items() if code in (-signal.SIGKILL, 128 + signal.SIGKILL)]
-    text = (
-        "killed (signal 9): often the machine was short of memory; fewer at once with --max-jobs-run, or a "
-        "larger --mem"
-    )
-    return [f"jobs {' '.join(map(str, killed))}: {text}"] if killed else []
+    killed = [str(number) for number, code in failed.items() if code in (-signal.SIGKILL, 137)]
+    reason = "killed (signal 9): often the machine was short of memory"
+    advice = "fewer at once with --max-jobs-run, or a larger --mem"
+    return [f"jobs {' '.join(killed)}: {reason}; {advice}"] if killed else []
 
 
 class _Pool:
-    """The jobs of one request. Leaving the ``with`` block by an exception ends whatever still runs, of jobs
-    that have ended too.
+    """The jobs of one request. Leaving the ``with`` block by an exception ends every process that they
+    started and that still runs.
     """
 
     def __init__(self, request: JobRequest, program: str):
@@ -127,16 +120,12 @@ class _Pool:
         if free is not None:
             self.max_jobs = min(self.max_jobs, max(1, free // self.memory))
             if self.memory > free:
-                say(
-                    program,
-                    f"warning: --mem {request.mem} asked for, {free / 2**30:.1f}G free: one job at a time, "
-                    "which may fail",
-                )
+                found = f"--mem {request.mem} asked for, {free / 2**30:.1f}G free"
+                say(program, f"warning: {found}: one job at a time, which may fail")
         self.running: dict[int, _Running] = {}  # by process id
-        # process groups of the jobs that run, and of those that left something behind
-        self.groups: set[int] = set()
+        self.groups: set[int] = set()  # of the jobs that run, and of those that left processes behind
         self.exit_codes: dict[int, int] = {}  # by job number
-        self.remind_at: float | None = None  # when a line says that we wait for GPUs
+        self.remind_at: float | None = None  # when to say that jobs wait for GPUs
 
     def __enter__(self):
         self.reaper = subprocess.Popen(
@@ -150,7 +139,7 @@ class _Pool:
 
     def __exit__(self, kind, *_):
         if kind is None:
-            self._forget(self.groups)  # what a finished job has left behind is its own affair
+            self._forget(self.groups)  # what a finished job has left behind may run on
         else:
             self._end_all()
         self.reaper.stdin.close()
@@ -159,8 +148,7 @@ class _Pool:
     def _end_all(self) -> None:
         """End every process of the jobs: ``a | b`` is several, and the shell above them dies first.
 
-        The shells are collected last. Until then their numbers, which are those of the groups, cannot be
-        given to others.
+        The shells are reaped last: until then their process ids, those of the groups, cannot be reused.
         """
         ignore_signals()
         self._forget_the_empty()
@@ -176,37 +164,32 @@ class _Pool:
         """Return the exit codes of the failed jobs by number.
 
         Raises:
-            UserError: a job could not be begun; those that ran have been let end.
+            UserError: a job could not be started; those that ran were allowed to finish.
         """
         waiting, tries, refused = list(numbers), Counter(), None
         while waiting or self.running:
-            short = False
-            while waiting and len(self.running) < self.max_jobs:
+            short = False  # of GPUs or memory, which others hold
+            while waiting and not short and len(self.running) < self.max_jobs:
                 try:
                     gpus = self._take_room()
-                    if gpus is None:
-                        short = True
-                        break
-                    self._start(waiting[0], gpus)
+                    short = gpus is None
+                    if not short:
+                        self._start(waiting[0], gpus)
+                        waiting.pop(0)
                 except UserError as error:
                     if not self.running:
                         raise
-                    say(self.program, f"job {waiting[0]} cannot begin: {error}; those that run are let end")
+                    say(self.program, f"job {waiting[0]} cannot start: {error}; those that run may finish")
                     refused = UserError(f"jobs {' '.join(map(str, sorted(waiting)))} have not run: {error}")
                     waiting.clear()
-                    break
-                waiting.pop(0)
-            if short:  # others hold what we want: look again now and then
-                time.sleep(_LOOK_AGAIN_SECONDS)
+            if short:
+                time.sleep(_POLL_SECONDS)
             for number in self._collect(block=bool(self.running) and not short):
                 tries[number] += 1
                 if self.exit_codes[number] != 0 and tries[number] <= self.request.retries:
                     code, log = self.exit_codes.pop(number), self.request.log_of(number)
-                    say(
-                        self.program,
-                        f"job {number} failed (code {code}), again ({tries[number]} of "
-                        f"{self.request.retries}); {log}.1",
-                    )
+                    again = f"again ({tries[number]} of {self.request.retries})"
+                    say(self.program, f"job {number} failed (code {code}), {again}; {log}.1")
                     waiting.append(number)
         if refused:
             raise refused
@@ -240,8 +223,9 @@ class _Pool:
                 self.slots.give_back(gpus)
             raise
         environment = {**os.environ, "OMP_NUM_THREADS": str(request.num_threads)}
-        # it is about these jobs, not about those that one of them may run
-        environment.pop("PYDINO_MADE_FROM", None)
+        environment.pop(
+            "PYDINO_MADE_FROM", None
+        )  # holds for these jobs, not for those that one may run itself
         if self.slots:
             environment |= self.slots.environment(gpus)
         # A signal that arrives before the job is on both lists must not miss it.
@@ -264,9 +248,7 @@ class _Pool:
             self._tell_reaper(f"+{process.pid}")
 
     def _collect(self, block: bool) -> list[int]:
-        """Take note of the jobs that have ended, and return their numbers; with ``block``, wait for one at
-        least.
-        """
+        """Reap the jobs that have ended, and return their numbers; with ``block``, wait for one at least."""
         ended = []
         while self.running:
             try:
@@ -290,7 +272,7 @@ class _Pool:
         return ended
 
     def _forget_the_empty(self) -> None:
-        """Forget the groups that have no member any more, as their numbers may be given to others."""
+        """Forget the groups that have no member any more, as their numbers may be reused."""
         left = self.groups - self.running.keys()
         self._forget({group for group in left if not self._signal(group, 0)})
         if self.groups - self.running.keys():  # members, or zombies that nobody collects
@@ -306,7 +288,7 @@ class _Pool:
             self.reaper.stdin.write(line + "\n")
             self.reaper.stdin.flush()
         except OSError:
-            pass  # somebody killed the reaper; the jobs are none the worse
+            pass  # somebody killed the reaper; the jobs do not need it
 
     def _signal_groups(self, number: int) -> None:
         for group in self.groups:
@@ -314,7 +296,7 @@ class _Pool:
 
     @staticmethod
     def _signal(group: int, number: int) -> bool:
-        """Send a signal, and tell whether the group has members."""
+        """Send a signal, and return whether the group has members."""
         try:
             os.killpg(group, number)
         except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""Training as a Slurm job: a step on every node of it, and, when the job is to end before its work is done,
-its way back into the queue.
+"""Training as a Slurm job: a step on every node of it, and, when the job has to end before its work is
+done, its way back into the queue.
 
-Run in the batch script of a job, by whatever wrapper submitted it. ``SLURM_RESTART_COUNT`` is how often the
+Runs in the batch script of a job, whatever wrapper submitted it. ``SLURM_RESTART_COUNT`` is how often the
 job has been queued again, by itself or by Slurm (a dead node, a pre-emption).
 """
 
@@ -16,28 +16,23 @@ from pathlib import Path
 from pydino.base import UserError, log, warn
 
 from .addresses import address_towards, free_port
-from .launch import FAILED, Supervision
-
-# srun's exit status where tasks were asked to end
-_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1, 128 + signal.SIGHUP)
+from .node import ASKED_TO_END, FAILED, Supervision
 
 
 def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int) -> int:
-    """Train on every node of this job: 0 when it is done, 1 when it failed, 128 and the signal's number when
-    it was interrupted.
+    """Train on every node of this job: 0 when it is done, 1 when it failed, 128 and the signal's number
+    when it was interrupted.
 
-    An interrupted job goes back into the queue, unless it was cancelled, if it was so fewer than
-    ``max_restarts`` times.
+    An interrupted job goes back into the queue, unless it was cancelled or has been there ``max_restarts``
+    times.
 
     Raises:
-        UserError: the job has not the nodes that were asked for, or was started too often.
+        UserError: the job does not have the nodes that were asked for, or was restarted too often.
     """
     job, restarts = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", 0))
     if restarts > max_restarts:
-        raise UserError(
-            f"job {job} was started again {restarts} times, and --max-restarts is {max_restarts}; submit it "
-            "again to go on"
-        )
+        limit = f"--max-restarts is {max_restarts}; submit it again to go on"
+        raise UserError(f"job {job} was started again {restarts} times, and {limit}")
     here = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
     if here != nodes:
         raise UserError(
@@ -47,58 +42,40 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
     if restarts:
         log(f"job {job}: start {restarts + 1} of at most {max_restarts + 1}")
     supervision = Supervision("srun")
-    with tempfile.NamedTemporaryFile(mode="r", prefix=f"pydino-job{job}-") as told:
-        code = supervision.run(_step(command, processes, nodes, int(job), told.name))
-        number = int(Path(told.name).read_text() or 0)
+    with tempfile.NamedTemporaryFile(mode="r", prefix=f"pydino-job{job}-") as signal_file:
+        code = supervision.run(_step(command, processes, nodes, int(job), signal_file.name))
+        number = int(Path(signal_file.name).read_text() or 0)
     if code == 0 and not number:
         return 0
-    if code == FAILED or (code not in _INTERRUPTED and not supervision.heard):
+    interrupted = code - 128 in ASKED_TO_END  # srun's exit status where tasks were asked to end
+    if code == FAILED or not (interrupted or supervision.received):
         return 1
-    number = number or supervision.heard or code - 128
+    number = number or supervision.received or code - 128
     if goes_back(fate(job), number == signal.SIGUSR1):
         queue_again(job, restarts, max_restarts)
     return 128 + number
 
 
-def _step(command: list[str], processes: int, nodes: int, job: int, told: str) -> list[str]:
+def _step(command: list[str], processes: int, nodes: int, job: int, signal_file: str) -> list[str]:
     """Return srun's command line: one launcher a node, each with all that the job has there."""
     meet = f"127.0.0.1:{free_port(job)}"
     if nodes > 1:
         address = address_towards(addresses_of_others())
         meet = f"{f'[{address}]' if ':' in address else address}:{free_port(job)}"
         log(f"job {job}: {nodes} nodes ({os.environ.get('SLURM_JOB_NODELIST')}) meet at {meet}")
-    step = [
-        "srun",
-        "--nodes",
-        str(nodes),
-        "--ntasks",
-        str(nodes),
-        "--ntasks-per-node",
-        "1",
-        "--kill-on-bad-exit=1",
-        "--wait=0",
-    ]
-    step += ["--input=none", "--export=ALL", "--mpi=none"]
+    srun = f"srun --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --kill-on-bad-exit=1 --wait=0"
+    srun += " --input=none --export=ALL --mpi=none"
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
-        step += ["--cpus-per-task", cpus]  # srun does not take it over from sbatch
-    launcher = [
-        "pydino",
-        "launch",
-        "--processes",
-        str(processes),
-        "--num-nodes",
-        str(nodes),
-        "--meet",
-        meet,
-        "--told",
-        told,
-    ]
-    return [*step, *launcher, "--", *command]
+        srun += f" --cpus-per-task {cpus}"  # srun does not inherit it from sbatch
+    launcher = (
+        f"pydino launch --processes {processes} --num-nodes {nodes} --meet {meet} --signal-file".split()
+    )
+    return [*srun.split(), *launcher, signal_file, "--", *command]
 
 
 def addresses_of_others() -> list[str]:
-    """Return the addresses of the job's nodes but the first (on which the batch script runs), as Slurm itself
-    reaches them.
+    """Return the addresses of the job's nodes except the first (on which the batch script runs), as Slurm
+    itself reaches them.
     """
     names = _ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
     found = []
@@ -117,11 +94,11 @@ def _ask(*command: str) -> str:
 
 
 def fate(job: str) -> str:
-    """Return what Slurm means with the job of this process, which was sent a signal: ``cancelled``; ``queued
-    again``, by Slurm itself; ``ended early``, by the time limit, a pre-emption or its node; or ``unknown``.
+    """Return why the job of this process was sent a signal: ``cancelled``; ``queued again``, by Slurm itself;
+    ``ended early``, by the time limit, a pre-emption or its node; or ``unknown``.
 
-    A job that is being ended is COMPLETING, for whatever reason. One that Slurm queues again has one restart
-    more than this one knows of.
+    A job that is being ended is COMPLETING, for whatever reason. One that Slurm queues again has one
+    restart more than its environment says.
     """
     fields = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job)))
     state = fields.get("JobState", "")
@@ -134,30 +111,26 @@ def fate(job: str) -> str:
 
 
 def goes_back(what: str, warned: bool) -> bool:
-    """Tell whether a job of that :func:`fate` is to be queued again by itself.
+    """Return whether a job of that :func:`fate` has to queue itself again.
 
     Args:
-        warned: it heard SIGUSR1, the warning before its end.
+        warned: it got SIGUSR1, the warning before its end.
     """
     return what == "ended early" or (what == "unknown" and warned)
 
 
 def queue_again(job: str, restarts: int, max_restarts: int) -> None:
-    """Put the job that this process runs in back into the queue, and wait to be ended; return where that
-    cannot be.
+    """Put the job that this process runs in back into the queue, and wait to be ended; return where that is
+    not possible.
     """
     if restarts >= max_restarts:
-        warn(
-            f"job {job} was started again {restarts} times, as often as --max-restarts allows; start the "
-            "step again and it goes on"
-        )
+        limit = f"started again {restarts} times, as often as --max-restarts allows"
+        warn(f"job {job} was {limit}; start the step again and it goes on")
         return
     log(f"job {job} goes back into the queue (restart {restarts + 1} of at most {max_restarts})")
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     if done.returncode:
-        warn(
-            f"job {job} could not be queued again ({done.stderr.strip()}); start the step again and it goes "
-            "on"
-        )
+        reason = done.stderr.strip()
+        warn(f"job {job} could not be queued again ({reason}); start the step again and it goes on")
         return
     time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure

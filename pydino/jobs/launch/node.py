@@ -1,0 +1,164 @@
+"""Start the training processes of one machine, and forward the signals that ask them to end.
+
+A job that has to end early (a time limit, a pre-emption) gets a signal. The trainers save and end on
+SIGTERM and SIGUSR1, but what stands between them and the scheduler may not forward these:
+
+* Slurm (``--signal=USR1@120``, ``scancel --signal``) signals every process of a job's steps, but not its
+  batch script.
+* torchrun takes SIGTERM, SIGINT, SIGHUP, SIGQUIT, and what ``--signals-to-handle`` adds, forwards them to the
+  process groups of the trainers, and kills those 30 s later; any other signal ends it and leaves the trainers
+  behind. It exits with 1 whatever they exit with. So it is started with handlers of ours
+  (``pydino/cli/_torchrun.py``).
+* A shell that waits for a command forwards nothing.
+
+A launcher runs on each node above torchrun. It forwards every signal, and remembers that there was one: its
+exit status distinguishes a run that was saved from one that failed. A trainer may get the same request
+several times.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydino.base import end_with_parent, warn
+
+from .addresses import free_port, interface_towards
+
+SAVE_AND_END = (signal.SIGTERM, signal.SIGUSR1)  # what a trainer understands
+ASKED_TO_END = (*SAVE_AND_END, signal.SIGHUP)
+# Exit status of one node's launcher. srun's own is the highest of all nodes: a failure has to outweigh the
+# signals (128 + number) by which srun then ends the other nodes.
+FAILED = 200
+# -P: modules in the current folder, such as random.py, are not imported in the place of others
+_PYTHON = [sys.executable, "-P", "-m"]
+
+
+def trainer(
+    command: list[str], processes: int, nodes: int = 1, node: int = 0, meet: str | None = None
+) -> list[str]:
+    """Return the command line that starts ``processes`` of ``pydino COMMAND`` on this machine.
+
+    Args:
+        command: verb and arguments.
+        processes: on each node.
+        nodes, node: how many nodes there are, and the rank of this one.
+        meet: ADDRESS:PORT of the first node, where there are several.
+    """
+    if processes * nodes == 1:
+        return [*_PYTHON, "pydino", *command]
+    address, _, port = (meet if nodes > 1 else f"127.0.0.1:{free_port(os.getpid())}").rpartition(":")
+    options = {
+        "nproc-per-node": processes,
+        "nnodes": nodes,
+        "node-rank": node,
+        "master-addr": address,
+        "master-port": port,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [*_PYTHON, "pydino.cli._torchrun", *words, "-m", "pydino", *command]
+
+
+def trainer_environment(meet: str | None = None) -> dict[str, str]:
+    """Return the variables for :func:`trainer`.
+
+    gloo gets the interface by which the first node is reached, unless one is set: by default it takes the
+    one that the machine's name resolves to, which may be the loopback. The Python of torchrun's processes
+    does not import from the current folder.
+    """
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    address = meet.rpartition(":")[0].strip("[]") if meet else "127.0.0.1"
+    if "GLOO_SOCKET_IFNAME" not in environment and (interface := interface_towards(address)):
+        environment["GLOO_SOCKET_IFNAME"] = interface
+    return environment
+
+
+class Supervision:
+    """Runs a command and forwards signals. ``received`` is the first signal that asked it to end; 0: none."""
+
+    def __init__(self, what: str = "a training process"):
+        self.what = what  # names the command in messages
+        self.received = 0
+        self._process = None
+
+    def run(self, command: list[str], environment: dict[str, str] | None = None) -> int:
+        """Run it to its end and return its exit status; negative if a signal ended it.
+
+        Args:
+            command: program and arguments.
+            environment: of the command; default: this one's.
+        """
+        with self._forwarding():
+            self._process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
+            if self.received:  # between the handler's installation and the start
+                self._send(self.received)
+            code = self._process.wait()
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            reason = "often the machine, or the job, was short of memory (--mem)"
+            warn(f"{self.what} was killed (signal 9): {reason}")
+        return code
+
+    @contextmanager
+    def _forwarding(self):
+        def forward(number, _):
+            self.received = self.received or number
+            self._send(number)
+
+        # A signal that the caller ignores stays ignored (nohup). Ctrl-C reaches every process of a
+        # terminal; there is only to wait.
+        wanted = {
+            number: forward for number in ASKED_TO_END if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        wanted[signal.SIGINT] = lambda number, _: setattr(self, "received", self.received or number)
+        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _send(self, number: int) -> None:
+        if self._process is None:
+            return
+        try:
+            self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        except ProcessLookupError:
+            pass
+
+
+def launch_here(command: list[str], processes: int) -> int:
+    """Train on this machine. Return the exit status: 128 and the signal's number for a run that was asked
+    to end, whatever it then exited with.
+    """
+    supervision = Supervision()
+    code = supervision.run(trainer(command, processes), trainer_environment())
+    if code and supervision.received:
+        return 128 + supervision.received
+    return code if code >= 0 else 128 - code
+
+
+def launch_node(
+    command: list[str], processes: int, nodes: int, node: int, meet: str, signal_file: str
+) -> int:
+    """Train on one node of a job. Return 0, FAILED or, on the first node, 128 and the number of the signal
+    that asked it to end.
+
+    srun ends the other nodes when one returns anything but 0: only the first may, whose trainer has saved
+    by then. srun returns the highest status of all nodes, which may be of the signal by which it ended
+    another. So the first node, on which the job's batch script runs too, also writes the number to a file.
+
+    Args:
+        signal_file: the file.
+    """
+    supervision = Supervision()
+    code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet))
+    code = 128 - code if code < 0 else code
+    number = supervision.received or next((number for number in ASKED_TO_END if code == 128 + number), 0)
+    if code and not number:
+        return FAILED
+    if code and node == 0:
+        Path(signal_file).write_text(str(int(number)))
+        return 128 + number
+    return 0

@@ -1,0 +1,1 @@
+"""A whole recipe as a job: detached from the terminal, and its status."""

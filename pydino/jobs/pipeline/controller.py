@@ -1,0 +1,283 @@
+"""The controller of ``./run.sh --detach``: the pipeline of a recipe folder, which goes on after logout.
+
+On this machine it is a process with a session of its own. On Slurm it is one small job that runs
+``run.sh``, which submits the rest; or, where jobs may not submit jobs, a chain: one job a stage, each of
+which waits for the one before and does all of its work itself. Its output is ``exp/run.log``;
+:mod:`.record` reads what it records.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydino.base import UserError, read_json, warn, write_json, write_text
+
+from ..launch.batch import fate, goes_back, queue_again
+from ..processes import find_process
+from ..signals import signals_raised
+from ..slurm.backend import site_names
+from ..slurm.config import find_config, read_slurm_config
+from ..slurm.scheduler import Slurm, Unreachable, short_names
+from ..slurm.script import exports
+from ..slurm.submit import submit
+from ..wrapper.log import foot, head, put_aside
+from ..wrapper.request import parse_request
+from .record import LOG, RECORD, claim, find_lost, new_record
+from .status import job_records
+
+MAX_RESTARTS = 100  # of a controller's job: it only waits, so each of its time limits is one restart
+OWN_FOLDER = "PYDINO_DETACHED"  # variable with the folder exp of the controller, for its pipeline
+_END_SECONDS = 120.0  # for a pipeline that was asked to end: training saves first
+_LEAVE_SECONDS = 10.0  # for one that leaves its jobs; Slurm may kill after 30
+
+
+def detach_here(exp: Path, command: list[str]) -> int:
+    """Start the controller on this machine and return its process id.
+
+    Raises:
+        UserError: one runs in this folder already, or it cannot be started.
+    """
+    lock = claim(exp)
+    put_aside(str(exp / LOG))
+    reading, writing = os.pipe()
+    if child := os.fork():
+        os.close(writing)
+        with os.fdopen(reading, "r") as stream:  # until the controller has started
+            answer = stream.read()
+        os.waitpid(child, 0)
+        if not answer.isdigit():
+            raise UserError(f"the controller could not be started: {answer}")
+        return int(answer)
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts ignores it too
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        log = os.open(exp / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        process = {"pid": os.getpid(), "since": find_process(os.getpid()).birth}
+        write_json(exp / RECORD, new_record("local", command) | process)
+        for target, source in enumerate((nothing, log, log)):
+            os.dup2(source, target)
+    except BaseException as error:
+        reason = f"cannot write {error.filename} ({error.strerror})" if isinstance(error, OSError) else error
+        os.write(writing, str(reason).encode())
+        os._exit(1)
+    try:
+        os.write(writing, str(os.getpid()).encode())
+        os.close(writing)
+        code = control(exp, command, "local", lock)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    os._exit(code)
+
+
+def detach_to_slurm(exp: Path, command: list[str], options: list[str]) -> str:
+    """Submit the controller and return its job.
+
+    Args:
+        options: of ``run_slurm.sh``, for the controller's job.
+
+    Raises:
+        UserError: one runs in this folder already, or sbatch refused.
+        Interrupted: by a signal; then no job is left.
+    """
+    job = {"name": "controller", "stem": "run", "command": command, "options": options}
+    return _submit_all(exp, "slurm", command, [job])[0]
+
+
+def detach_as_chain(
+    exp: Path, command_of: Callable[[str], list[str]], stages: dict[str, list[str]]
+) -> list[str]:
+    """Submit a job a stage, each to start when the one before has succeeded, and return them.
+
+    Args:
+        command_of: the command of a stage.
+        stages: by number, the options of ``run_slurm.sh`` for a job that does the whole stage.
+
+    Raises:
+        UserError: a pipeline runs in this folder already, or sbatch refused; then no job is left.
+        Interrupted: by a signal; then no job is left either.
+    """
+    jobs = [
+        {"name": f"stage {n}", "stem": f"run.stage{n}", "command": command_of(n), "options": options}
+        for n, options in stages.items()
+    ]
+    return _submit_all(exp, "chain", command_of("N"), jobs)
+
+
+def _submit_all(exp: Path, kind: str, command: list[str], jobs: list[dict]) -> list[str]:
+    """Submit jobs, each after the one before. The record names each before it is submitted, so that none is
+    lost whatever happens.
+    """
+    slurm = Slurm(inherited=(claim(exp),))
+    entries: list[dict] = []
+    record = {**new_record(kind, command), "jobs": entries}
+    try:
+        with signals_raised():
+            for job in jobs:
+                put_aside(str(exp / f"{job['stem']}.log"))
+                after = entries[-1]["job"] if entries else None
+                script = str((exp / f"{job['stem']}.slurm.sh").absolute())
+                entry = {"name": job["name"], "script": script, "job": None}
+                entries.append(entry)
+                write_json(exp / RECORD, record)
+
+                def taken(number: str, entry=entry) -> None:
+                    entry["job"] = number
+                    write_json(exp / RECORD, record)
+
+                _submit(slurm, exp, job, kind, script, after, taken)
+    except BaseException:
+        _take_back(exp, record)
+        raise
+    return [entry["job"] for entry in entries]
+
+
+def _submit(
+    slurm: Slurm, exp: Path, job: dict, kind: str, script: str, after: str | None, taken: Callable
+) -> None:
+    """Write the script of one job and submit it."""
+    config = read_slurm_config(find_config(None))
+    given = parse_request([*job["options"], "LOG", "COMMAND"], site_names).given
+    role = "stage" if kind == "chain" else kind
+    words = shlex.join(["pydino", "detach", "--control", role, str(exp.absolute()), "--", *job["command"]])
+    backend = "export PYDINO_BACKEND=local\n" if kind == "chain" else ""  # the job does all by itself
+    folder = shlex.quote(os.getcwd())
+    write_text(script, f"#!/usr/bin/env bash\n{exports()}{backend}cd {folder} || exit 1\nexec {words}\n")
+    log = str((exp / f"{job['stem']}.log").absolute()).replace("%", "%%")
+    ours = ["--parsable", "--requeue", "--signal=B:USR1@120", "--open-mode=append", f"--output={log}"]
+    if after:
+        ours += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
+    sbatch = [*config.command, *config.sbatch_options(given), f"--job-name={job['stem']}", *ours, script]
+    try:
+        submit(slurm, sbatch, script, warn, taken)
+    except Unreachable as error:
+        raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
+    except UserError as error:
+        place = f"the site's options are set in {config.place}"
+        raise UserError(f"sbatch refused: {error}\n{place}. The command was: {shlex.join(sbatch)}") from error
+
+
+def _take_back(exp: Path, record: dict) -> None:
+    """Cancel the jobs of a pipeline that was not submitted completely. The record keeps them, as they may
+    take a while to end.
+    """
+    slurm, entries = Slurm(), record["jobs"]
+    try:
+        find_lost(entries, slurm)
+        entries[:] = [entry | {"cancelled": True} for entry in entries if entry["job"]]
+        jobs = [entry["job"] for entry in entries]
+        if jobs:
+            slurm.cancel(jobs)
+            write_json(exp / RECORD, record)
+            warn(f"cancelled what was submitted so far: Slurm job {short_names(jobs)}")
+        else:
+            (exp / RECORD).unlink(missing_ok=True)
+    except (Unreachable, UserError) as error:
+        known = short_names(entry["job"] for entry in entries if entry["job"]) or "(squeue --me shows it)"
+        warn(f"what was submitted so far could not be cancelled ({error}); do so yourself: scancel {known}")
+
+
+def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -> int:
+    """Run the pipeline to its end, with the head and the foot of a log around its output; return its exit
+    status.
+
+    INT and TERM end it with all its jobs (``kind`` local), or save and end it (stage). On Slurm, where TERM
+    comes with a cancellation as well as with a pre-emption or ``scontrol requeue``, and SIGUSR1 before the
+    time limit, the pipeline gets HUP, by which it leaves its jobs to be found again; if the controller's
+    own job was cancelled, its jobs then are too. (Slurm sends TERM to all processes of a job; wrappers in
+    it ignore that.) A job that is to go on, and that Slurm does not queue again, goes back into the queue.
+    """
+    received: list[int] = []
+    job, start = os.environ.get("SLURM_JOB_ID"), time.monotonic()
+    leaves = kind == "slurm"
+    print(
+        head(shlex.join(command), socket.gethostname() + (f", Slurm job {job}" if job else "")),
+        end="",
+        flush=True,
+    )
+
+    def handler(number, _):
+        received.append(number)
+        _signal_group(process.pid, signal.SIGHUP if leaves else signal.SIGTERM)
+
+    def set_hup():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if kind == "local" else signal.SIG_DFL)
+
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            pass_fds=() if lock is None else (lock,),
+            preexec_fn=set_hup,
+            env={**os.environ, OWN_FOLDER: str(exp.absolute())},
+        )
+    except OSError as error:
+        print(f"cannot run {command[0]}: {error.strerror}")
+        code = 127
+    else:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, handler)
+        code = process.wait()
+    code = 128 - code if code < 0 else code
+    reason = fate(job) if received and job and kind != "local" else ""
+    if received:
+        _wait_for_group(process.pid, _LEAVE_SECONDS if leaves else _END_SECONDS)
+        code = code or 128 + received[0]
+    if reason == "cancelled" and leaves:
+        _cancel_jobs_of(exp)
+    print(foot(code, time.monotonic() - start), end="", flush=True)
+    if goes_back(reason, signal.SIGUSR1 in received):
+        queue_again(job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), MAX_RESTARTS)
+    return code
+
+
+def _cancel_jobs_of(exp: Path) -> None:
+    """Cancel all jobs in the records below ``exp``, and mark them as cancelled."""
+    slurm, jobs = Slurm(), []
+    try:
+        for path in job_records(exp):
+            jobs += slurm.find(os.path.abspath(path.removesuffix(".jobs.json") + ".slurm.sh"))
+            try:
+                record = read_json(path)
+                for entry in record["jobs"]:
+                    jobs += [entry["job"]] if entry["job"] and ";" in entry["job"] else []
+                    entry["cancelled"] = True
+                write_json(path, record)
+            except (UserError, KeyError, TypeError) as error:
+                print(f"cannot mark the jobs of {path} as cancelled ({error})")
+        if jobs:
+            slurm.cancel(jobs)
+    except (UserError, Unreachable) as error:
+        print(f"could not cancel all jobs ({error}); do so yourself: squeue --me, scancel JOB")
+        return
+    print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal, and return whether the group has members."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_for_group(group: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not _signal_group(group, 0):
+            return
+        time.sleep(0.1)
+    print("not all processes that were asked to end have ended; they are left behind", file=sys.stderr)

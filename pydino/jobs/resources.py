@@ -1,0 +1,39 @@
+"""What the jobs of a wrapper can have: on this machine, or on the nodes of a cluster.
+
+``cmd`` is a wrapper with its options, as in ``cmd.sh``.
+"""
+
+import subprocess
+
+from .machine import num_cores, visible_gpus
+
+
+def runs_here(cmd: str) -> bool:
+    """Return whether a wrapper runs its jobs on this machine: ``run_local.sh``, or Kaldi's ``run.pl``."""
+    program = (cmd.split() or [""])[0].rpartition("/")[2]
+    return program in ("run_local.sh", "run.pl")
+
+
+def num_gpus(cmd: str = "run_local.sh") -> int:
+    """Return the GPUs to use by default: those that this machine's jobs may use, or one of a cluster that
+    has any.
+    """
+    return len(visible_gpus()) if runs_here(cmd) else int(any("gpu" in row for row in _sinfo("%G")))
+
+
+def num_threads(cmd: str, processes: int = 1) -> int:
+    """Return the threads to use by default in a job of so many processes: the cores of this machine, or
+    eight a process of a cluster, at most the cores of its largest node.
+    """
+    if runs_here(cmd):
+        return num_cores()
+    nodes = [int(row.rstrip("+")) for row in _sinfo("%c") if row.rstrip("+").isdigit()]
+    return min(8 * processes, max(nodes, default=8 * processes))
+
+
+def _sinfo(column: str) -> list[str]:
+    try:
+        done = subprocess.run(["sinfo", "-h", "-o", column], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.split()

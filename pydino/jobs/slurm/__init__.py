@@ -1,0 +1,1 @@
+"""Jobs on a Slurm cluster: configuration, submission, waiting, and how they ended."""

@@ -1,0 +1,350 @@
+"""The Slurm back-end: one array job for ``JOB=1:N``, waited for until its last task has ended."""
+
+import os
+import re
+import shlex
+import time
+
+from pydino.base import UserError, write_text
+
+from ..signals import Interrupted, ignore_signals, signals_raised
+from ..wrapper.attempt import Attempt, beside_log
+from ..wrapper.command import substitute
+from ..wrapper.log import ended_with, is_device, put_aside
+from ..wrapper.report import report_failures, say
+from ..wrapper.request import JobRequest
+from .config import SlurmConfig, find_config, read_slurm_config
+from .endings import remarks
+from .scheduler import FINAL, Ending, Slurm, Task, Unreachable, compress, short_name, short_names
+from .script import job_script
+from .submit import submit
+
+# seconds between two queries: a tenth of what the jobs have taken so far, within these bounds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_PATIENCE = 60.0  # seconds until a task that has left the queue must be accounted for
+_CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills the others later
+_REPLACE_SECONDS = (
+    120.0  # how long cancelled tasks of an earlier run are waited for, as others take their place
+)
+_QUIET = 60.0  # seconds in the queue before a message says why
+
+_INDEX = "\0"  # stands for an array's index until the path around it is quoted for Slurm
+
+
+def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
+    """Submit the jobs and wait for all of them, also when some have failed.
+
+    The script of the job lies beside the log, which has the head and the foot of a local one. An earlier
+    attempt
+    is resumed: tasks that wait or run are waited for instead of submitted again, and where a step passes on
+    what its output is made from, tasks that are done are skipped (:mod:`..wrapper.attempt`). Tasks of a
+    different attempt are cancelled first.
+
+    Returns: 0 if all succeeded; 1 if not, after naming the failed jobs, their states, and showing the end
+        of the first one's log; 128 + signal after an interruption: INT and TERM cancel the job, HUP (the
+        terminal is closed) and USR1 leave it to be found again.
+    """
+    config = read_slurm_config(find_config(request.config))
+    if is_device(request.log):
+        raise UserError(
+            f"the log {request.log} has to be a file: the state of a Slurm job is kept in and beside it"
+        )
+    if "num_threads" not in request.given and (threads := config.defaults.get("num_threads", "")).isdigit():
+        request.num_threads = int(threads)
+    with Attempt(request) as attempt:
+        submission = _Submission(request, program, config, attempt)
+        try:
+            with signals_raised():
+                failed = submission.run()
+        except Interrupted as interrupted:
+            ignore_signals()
+            submission.leave(interrupted.name)
+            return 128 + interrupted.number
+        if failed:
+            report_failures(request, sorted(failed), program, remarks(failed, submission.task_of))
+            return 1
+        attempt.close()
+    return 0
+
+
+def site_names(config: str | None) -> list[str]:
+    """Return the options that the configuration describes; for :func:`parse_request`."""
+    return list(read_slurm_config(find_config(config)).options)
+
+
+class _Submission:
+    """The jobs of one request. ``waiting`` maps each task that has not ended to the number of its job."""
+
+    def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
+        self.request, self.program, self.config = request, program, config
+        self.site = [*config.command, *config.sbatch_options(request.given)]
+        self.limit = f"%{request.max_jobs_run}" if request.max_jobs_run else ""
+        self.options = shlex.join([*self.site, *([self.limit] if self.limit else [])])
+        self.slurm = Slurm(inherited=attempt.descriptors)
+        self.attempt = attempt
+        self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
+        self.waiting: dict[Task, int] = {}
+        self.task_of: dict[int, Task] = {}  # the latest, by job number
+        self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
+        self.silent = False  # the controller does not answer
+
+    def say(self, text: str) -> None:
+        say(self.program, text)
+
+    def run(self) -> dict[int, Ending]:
+        """Return the endings of the failed jobs."""
+        todo = self._resume()
+        failed = {}
+        if todo and self.request.max_jobs_run and self.waiting:
+            failed = self._wait()  # the limit of an array holds for its own tasks only
+        if todo:
+            self._submit(todo)
+        failed |= self._wait()
+        for attempt in range(1, self.request.retries + 1):
+            again = sorted(n for n, ending in failed.items() if ending.state not in ("CANCELLED", "GONE"))
+            if not again:
+                break
+            states = ", ".join(sorted({failed[n].state for n in again}))
+            self.say(
+                f"jobs {compress(again)} ended with {states}, again ({attempt} of {self.request.retries})"
+            )
+            self._submit(again)
+            failed = {n: ending for n, ending in failed.items() if n not in again} | self._wait()
+        return failed
+
+    def _resume(self) -> list[int]:
+        """Wait for what the same attempt has in the queue, or cancel what another has; return the jobs to
+        submit.
+        """
+        jobs = self._ask(self._recorded)
+        live = self._ask(self.slurm.live, jobs) if jobs else {}
+        if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
+            why = "which an earlier run left: it is of other inputs or options, was cancelled, or is unknown"
+            live = self._clear(live, jobs, why)
+        else:
+            why = f"which waits and was submitted with other options than {self.config.place} gives now"
+            live = self._clear(live, self._outdated(live), why)
+        if not self.attempt.resumed:
+            self.attempt.start()
+            return list(self.request.numbers)
+        for job, index in live:
+            self._expect((job, index), self.request.first if index is None else index)
+        # Entries that are no longer in the queue are not needed any more.
+        options = {entry["job"]: entry.get("options", self.options) for entry in self.attempt.jobs}
+        self.attempt.jobs = []
+        for job in dict.fromkeys(job for job, _ in live):
+            numbers = compress(sorted(number for task, number in self.waiting.items() if task[0] == job))
+            self.attempt.jobs.append(
+                {"job": job, "numbers": numbers, "options": options.get(job, self.options)}
+            )
+        todo = [number for number in self.attempt.todo() if number not in self.task_of]
+        of_all = f"of {len(self.request.numbers)} jobs are"
+        if done := len(self.request.numbers) - len(todo) - len(live):
+            self.say(f"{done} {of_all} done by an earlier run; {self.request.logs}")
+        if live:
+            names = short_names(job for job, _ in live)
+            self.say(f"{len(live)} {of_all} in the queue, from an earlier run: Slurm job {names}")
+        self.attempt.write()
+        return todo
+
+    def _clear(self, live: dict, jobs: list[str], why: str) -> dict:
+        """Cancel jobs of an earlier run, wait until they are gone, and return what else of it is in the
+        queue.
+        """
+        jobs = [job for job in dict.fromkeys(job for job, _ in live) if job in jobs]
+        if not jobs:
+            return live
+        self.say(f"cancelling Slurm job {short_names(jobs)}, {why}")
+        if left := self._ask(self._cancel, jobs, _REPLACE_SECONDS):
+            raise UserError(
+                f"Slurm job {short_names(left)} does not end, and others are to take its place; look at "
+                "squeue --me, and try again later"
+            )
+        return {task: state for task, state in live.items() if task[0] not in jobs}
+
+    def _outdated(self, live: dict) -> list[str]:
+        """Return the jobs that only wait, and were submitted with other options: these may be why they
+        wait.
+        """
+        started = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
+        entries = [entry for entry in self.attempt.jobs if entry["job"] not in started]
+        return [entry["job"] for entry in entries if entry.get("options", self.options) != self.options]
+
+    def _recorded(self) -> list[str]:
+        """Return the jobs in the queue that have our script: those of the record, and others (after a kill
+        between sbatch and the record, or with a record that was removed or cannot be read). A number of the
+        record that is not among them has ended; another job may have it by now. Of other clusters only the
+        record knows.
+        """
+        elsewhere = [entry["job"] for entry in self.attempt.jobs if entry["job"] and ";" in entry["job"]]
+        known = set(map(short_name, elsewhere))
+        return elsewhere + [job for job in self.slurm.find(self.script) if job not in known]
+
+    def _submit(self, numbers: list[int]) -> None:
+        for number in numbers:
+            put_aside(self.request.log_of(number))
+        command = self._sbatch(numbers)
+        write_text(self.script, job_script(self.request, numbers, command))
+        entry = {"job": None, "numbers": compress(numbers), "options": self.options}
+        self.attempt.jobs.append(entry)
+        self.attempt.write()
+        try:
+            submit(self.slurm, command, self.script, self.say, lambda job: self._note(entry, job))
+        except Unreachable as error:
+            raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
+        except UserError as error:
+            self.attempt.jobs.remove(entry)
+            if self.attempt.jobs or len(numbers) < len(self.request.numbers):
+                self.attempt.write()
+            else:
+                self.attempt.close()  # nothing of it has started
+            raise UserError(self._refused(str(error), command)) from error
+        for number in numbers:
+            self._expect((entry["job"], number if self.request.variable else None), number)
+        many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
+        self.say(f"Slurm job {short_name(entry['job'])}{many}, log is in {self.request.logs}")
+
+    def _note(self, entry: dict, job: str) -> None:
+        entry["job"] = job
+        try:
+            self.attempt.write()
+        except UserError as error:  # the entry without a job is on disk, and the job is found by its script
+            self.say(f"warning: Slurm job {short_name(job)} is in the queue, but {error}")
+
+    def _sbatch(self, numbers: list[int]) -> list[str]:
+        """Return the command that submits. What the wrapper itself relies on comes last: no site's option can
+        replace it.
+        """
+        log = os.path.abspath(self.request.log)
+        if "\\" in log:
+            raise UserError(f"Slurm cannot write to a path with a backslash ({log}); choose another name")
+        array = []
+        if self.request.variable:
+            log = substitute(log, self.request.variable, _INDEX)
+            array = [f"--array={compress(numbers)}{self.limit}"]
+        name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
+        named = any(word.startswith(("--job-name", "-J")) for word in self.site)
+        output = log.replace("%", "%%").replace(_INDEX, "%a")
+        name_option = [] if named else [f"--job-name={name}"]
+        ours = ["--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
+        return [*self.site, *name_option, *ours]
+
+    def _refused(self, said: str, command: list[str]) -> str:
+        hint = f"The site's partition, account and limits are set in {self.config.place}"
+        size = os.path.getsize(self.script)
+        if self.config.place == "the built-in configuration":
+            hint = "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
+        if size > 4_000_000:
+            limit = "sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
+            hint = f"{self.script} has {size / 1e6:.0f} MB, and {limit}"
+        if "array" in said.lower():
+            hint = (
+                "The site may limit arrays, their highest number too (scontrol show config | grep -i array): "
+                "try fewer jobs, with --nj"
+            )
+        return f"sbatch refused: {said}\n{hint}. The command was: {shlex.join(command)}"
+
+    def _expect(self, task: Task, number: int) -> None:
+        self.waiting[task] = number
+        self.task_of[number] = task
+
+    def _wait(self) -> dict[int, Ending]:
+        """Wait until every task has ended; return the endings of those that failed."""
+        failed, missing, start = {}, {}, time.monotonic()
+        said = (start, "")
+        while self.waiting:
+            live = self._ask(self.slurm.live, list(dict.fromkeys(job for job, _ in self.waiting)))
+            gone = [task for task in self.waiting if task not in live]
+            endings = self._ask(self.slurm.endings, gone) if gone else {}
+            for task in gone:
+                since = missing.setdefault(task, time.monotonic())
+                ending = self._judge(task, endings.get(task), time.monotonic() - since)
+                if ending:
+                    number = self.waiting.pop(task)
+                    if ending.state != "COMPLETED":
+                        failed[number] = ending
+            for task in live:
+                missing.pop(task, None)
+                self.seen[task] = live[task][0]
+            said = self._say_waiting(live, said)
+            if self.waiting:
+                time.sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (time.monotonic() - start) / 10)))
+        return failed
+
+    def _judge(self, task: Task, ending: Ending | None, seconds: float) -> Ending | None:
+        """Return how a task ended that has left the queue, or None while that is not known. The log decides
+        where Slurm has forgotten the task, or reports it as running though its queue does not have it (an
+        accounting that missed the end does so for ever).
+        """
+        if ending and ending.state in FINAL:
+            return ending
+        if seconds < _PATIENCE / 10:
+            return None
+        log = self.request.log_of(self.waiting[task])
+        code = ended_with(log)
+        if code is not None:
+            return Ending("FAILED" if code else "COMPLETED", code)
+        # the controller keeps nothing about tasks that were cancelled while they waited
+        if self.seen.get(task) == "PENDING" and not os.path.exists(log):
+            return Ending("GONE")
+        return Ending("UNKNOWN") if seconds > _PATIENCE else None
+
+    def _ask(self, question, *arguments):
+        """Return the scheduler's answer, however long it takes: jobs run on while the controller is away."""
+        while True:
+            try:
+                answer = question(*arguments)
+            except Unreachable as error:
+                if not self.silent:
+                    self.say(
+                        f"Slurm does not answer ({error}); jobs that run are not affected, waiting for it"
+                    )
+                self.silent = True
+                time.sleep(2)
+                continue
+            if self.silent:
+                self.say("Slurm answers again")
+                self.silent = False
+            return answer
+
+    def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:
+        """Say now and then why nothing runs: a job that can never start looks like one that runs."""
+        all_wait = live and all(state == "PENDING" for state, _ in live.values())
+        text = ", ".join(sorted({reason for _, reason in live.values()}))
+        if not all_wait or time.monotonic() - said[0] < _QUIET or text == said[1]:
+            return said
+        self.say(f"{len(live)} jobs wait in the queue, none runs: {text} (squeue --me; docs/slurm.md)")
+        return time.monotonic(), text
+
+    def _cancel(self, jobs: list[str], seconds: float) -> list[str]:
+        """Cancel jobs, wait, for a time, until they are gone, and return those that are not."""
+        end = time.monotonic() + seconds
+        while True:
+            self.slurm.cancel(jobs)
+            for _ in range(10):
+                left = self.slurm.jobs_in_queue(jobs)
+                if not left or time.monotonic() > end:
+                    return left
+                time.sleep(_SHORTEST_PAUSE)
+
+    def leave(self, signal_name: str) -> None:
+        """End after a signal."""
+        names = short_names(entry["job"] for entry in self.attempt.jobs if entry["job"])
+        if signal_name in ("SIGHUP", "SIGUSR1"):
+            jobs = f"Slurm job {names} goes on" if names else "ending"
+            self.say(f"{signal_name} received: {jobs}; the same command finds it again")
+            return
+        for entry in self.attempt.jobs:
+            entry["cancelled"] = True
+        try:
+            self.attempt.write()
+            jobs = self.slurm.jobs_in_queue(self._recorded())
+            left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
+        except (Unreachable, UserError) as error:
+            advice = f"cancel yourself: scancel {names or '(see squeue --me)'}"
+            self.say(f"{signal_name} received, but could not cancel ({error}); {advice}")
+            return
+        what = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
+        self.say(
+            f"{signal_name} received: {what}{', which has not ended yet: see squeue --me' if left else ''}"
+        )

@@ -1,0 +1,1 @@
+"""A job wrapper: its command line, logs, attempts, and the back-end that runs jobs on this machine."""
