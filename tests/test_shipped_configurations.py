@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pydino.base import load_config
+from pydino.base import config_to_dict, load_config
 from pydino.models import DinoHead, build_encoder
-from pydino.train import DinoConfig
+from pydino.train import DinoConfig, XvectorConfig
+from pydino.train.config import TrainingConfig
 
 EGS = Path(__file__).parent.parent / "egs"
 PATHS = sorted(EGS.glob("*/conf/dino*.yaml"))
@@ -67,3 +68,150 @@ def test_the_successors_systems(name, expected):
         student.reverberation_probability == 0.45 and teacher.noise_probability == student.noise_probability
     )
     assert config.optimiser.schedule == "exponential" and config.batch_size == 256
+
+
+VALUES = {
+    "voxceleb/common.yaml": {"input": "audio", "encoder.name": "lresnet34", "compute.precision": "bf16"},
+    "voxceleb/dino.yaml": {
+        "epochs": 70,
+        "batch_size": 128,
+        "encoder.name": "lresnet34",
+        "encoder.embedding_dim": 256,
+        "crops.placement": "independent",
+        "augment.noise_probability": 0,
+        "augment.time_mask_frames": 0,
+        "waveform.noise_snr_db": [0, 18],
+        "augmentation_data.rirs.realroom": "data/rirs/realroom.scp",
+        "normalisation.cmn_window": 301,
+        "loss.teacher_temperature": 0.04,
+        "teacher.momentum_steps": 0,
+        "optimiser.name": "adam",
+        "optimiser.betas": [0.9, 0.95],
+        "optimiser.lr": 0.0025,
+        "optimiser.final_lr": 1e-6,
+        "optimiser.weight_decay": 1e-4,
+        "optimiser.warmup_epochs": 10,
+        "freeze_last_layer_epochs": 1,
+        "snapshot_epochs": 1,
+        "koleo_weight": 0,
+    },
+    "voxceleb/dino-small-memory.yaml": {
+        "batch_size": 128,
+        "compute.precision": "fp16",
+        "compute.channels_last": True,
+        "compute.accumulation": 4,
+        "augmentation_data.gigabytes": 1,
+        "optimiser.lr": 0.0025,
+    },
+    "voxceleb/dino-lresnet34.yaml": {
+        "epochs": 100,
+        "head.output_dim": 65536,
+        "head.hidden_dim": 768,
+        "head.dropout": 0.01,
+        "encoder.pooling": "attentive",
+        "crops.num_local": 4,
+        "crops.window_seconds": [6, 12],
+        "augment.gain_db": 0,
+        "augment.time_mask_frames": 5,
+        "optimiser.name": "adamw",
+        "optimiser.lr": 0.0025,
+        "optimiser.betas": [0.9, 0.99],
+        "optimiser.clip": 15,
+        "optimiser.warmup_epochs": 5,
+        "optimiser.warmup_steps": 15000,
+        "teacher.momentum": 0.996,
+        "teacher.momentum_steps": 500000,
+        "freeze_last_layer_steps": 1500,
+        "compute.precision": "bf16",
+        "snapshot_epochs": 5,
+        "log_steps": 100,
+    },
+    "voxceleb/dino-ecapa.yaml": {
+        "epochs": 120,
+        "encoder.name": "ecapa-tdnn",
+        "encoder.dropout": 0.002,
+        "head.hidden_dim": 768,
+        "head.dropout": 0,
+        "optimiser.lr": 0.005,
+        "optimiser.final_lr": 1e-5,
+        "optimiser.clip": 15,
+        "compute.precision": "fp32",
+        "compute.channels_last": False,
+        "compute.accumulation": 1,
+        "cosine_weight": 0,
+    },
+    "voxceleb/dino-fwse-resnet34.yaml": {
+        "epochs": 100,
+        "encoder.name": "fwse-resnet34",
+        "head.dropout": 0.01,
+        "cosine_weight": 0.1,
+        "optimiser.lr": 0.005,
+        "optimiser.final_lr": 1e-4,
+        "optimiser.clip": 5,
+        "optimiser.half_life_steps": 60000,
+        "compute.accumulation": 4,
+        "compute.channels_last": True,
+    },
+    "voxceleb/xvector.yaml": {
+        "epochs": 70,
+        "batch_size": 512,
+        "crops.num_global": 1,
+        "crops.num_local": 0,
+        "crops.global_seconds": [4, 4],
+        "scale": 30,
+        "margin": 0.3,
+        "margin_warmup_epochs": 20,
+        "optimiser.name": "adam",
+        "optimiser.lr": 0.05,
+        "optimiser.final_lr": 1e-5,
+        "optimiser.warmup_steps": 1000,
+        "optimiser.weight_decay": 1e-5,
+        "optimiser.clip": 0,
+        "compute.precision": "bf16",
+        "compute.accumulation": 4,
+        "snapshot_epochs": 1,
+    },
+    "librispeech/dino-koleo.yaml": {"koleo_weight": 0.1, "epochs": 150},
+    "librispeech/dino.yaml": {
+        "epochs": 150,
+        "batch_size": 64,
+        "koleo_weight": 0,
+        "optimiser.warmup_epochs": 15,
+        "freeze_last_layer_epochs": 5,
+    },
+    "mini/dino-koleo.yaml": {"koleo_weight": 0.1, "epochs": 48},
+    "mini/dino.yaml": {"epochs": 48, "batch_size": 64, "koleo_weight": 0, "compute.precision": "auto"},
+    "speechocean762/dino-koleo.yaml": {
+        "epochs": 30,
+        "koleo_weight": 0.1,
+        "crops.num_global": 2,
+        "crops.num_local": 4,
+        "crops.global_seconds": [1.5, 2.0],
+        "crops.local_seconds": [0.6, 1.0],
+        "augment.noise_snr_db": [12, 30],
+        "augment.babble_probability": 0,
+    },
+    "speechocean762/dino.yaml": {"koleo_weight": 0, "crops.local_seconds": [0.6, 1.0], "epochs": 30},
+    "speechocean762/xvector.yaml": {
+        "epochs": 30,
+        "batch_size": 64,
+        "margin_warmup_epochs": 10,
+        "crops.num_global": 1,
+        "crops.num_local": 0,
+        "crops.global_seconds": [1.5, 2.0],
+        "augment.reverberation_probability": 0.2,
+        "augment.frequency_mask_bands": 5,
+    },
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_what_the_configurations_resolve_to(name):
+    path = EGS / name.replace("/", "/conf/")
+    kind = {"common": TrainingConfig, "xvector": XvectorConfig}.get(path.stem, DinoConfig)
+    resolved = config_to_dict(load_config(kind, path))
+    for key, value in VALUES[name].items():
+        found = resolved
+        for part in key.split("."):
+            found = found[part]
+        assert found == value, key
