@@ -373,14 +373,14 @@ CONTEXT = {
 }
 
 
-def pipeline_of(tmp_path, step, call="run steps/slow.sh"):
+def pipeline_of(tmp_path, step, call="run local/slow.sh"):
     """Start a run.sh of one stage with one step."""
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils/pydino").write_text('#!/bin/bash\nexec python3 -m pydino "$@"\n')
     (tmp_path / "utils/pydino").chmod(0o755)
-    (tmp_path / "steps").mkdir()
-    (tmp_path / "steps/slow.sh").write_text(f"#!/usr/bin/env bash\n{step}\n")
-    (tmp_path / "steps/slow.sh").chmod(0o755)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/slow.sh").write_text(f"#!/usr/bin/env bash\n{step}\n")
+    (tmp_path / "local/slow.sh").chmod(0o755)
     (tmp_path / "run.sh").write_text(f"""#!/usr/bin/env bash
 stage=1 stop_stage=1 list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1) train_cmd=run_local.sh
 set -Eeuo pipefail
@@ -402,7 +402,7 @@ finish
     )
 
 
-@pytest.mark.parametrize("call", ["run steps/slow.sh", "for_each sets steps/slow.sh {set}"])
+@pytest.mark.parametrize("call", ["run local/slow.sh", "for_each sets local/slow.sh {set}"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number, call):
     """TERM and HUP go to run.sh alone, Ctrl-C to all of a terminal."""
