@@ -13,6 +13,7 @@ import pytest
 
 from pydino.base import ConfigError, UserError, config_from_dict, load_config
 from pydino.cli import for_each, main
+from pydino.cli._embeddings import configuration_name
 from pydino.recipe import Recipe, Run, calls_of, systems, systems_of
 from pydino.recipe.calls import expand
 from pydino.recipe.methods import method_of
@@ -135,6 +136,20 @@ def test_one_name_never_stands_for_two_systems(tmp_path):
     tag = given.name.removeprefix("dino_").removesuffix("/seed0")
     with pytest.raises(UserError, match="would both be called dino_teacher-.*: give another --tag"):
         systems(run_of(models=["dino"], tag=tag, given=[str(folder)]))
+
+
+def test_the_tables_keep_given_models_apart_whose_paths_end_alike():
+    """`config` in the results tells the rows of the tables apart."""
+    trained = {"model_dir": "exp/dino_x/seed1/teacher", "system": "dino_x/seed1"}
+    assert configuration_name(trained) == "dino_x/teacher"
+    given = [
+        {"model_dir": f"/{place}/exp/dino_x/seed0/teacher", "system": f"dino_teacher-{place}/seed0"}
+        for place in ("a1", "b2")
+    ]
+    assert [configuration_name(meta) for meta in given] == [
+        "dino_x/teacher (dino_teacher-a1)",
+        "dino_x/teacher (dino_teacher-b2)",
+    ]
 
 
 def test_methods_are_read_without_importing_them():
