@@ -133,7 +133,7 @@ def existing(path: str, corpus: str) -> Path:
     """
     root = Path(os.path.abspath(path))
     if not root.is_dir():
-        option = f"--{corpus.lower()}-root"
+        option = f"--corpus {corpus.lower()}=DIR"
         raise UserError(
             f"{corpus} not found: no folder {root}. Request it at {PAGE} and give the folder with {option}"
         )

@@ -11,8 +11,8 @@ import pytest
 
 from local import prepare_voxceleb
 from pydino.base import UserError, load_config
-from pydino.cli.recipe import Recipe
 from pydino.kaldi import read_table
+from pydino.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 # Test part, then development part, of VoxCeleb1; a video's name may begin with a hyphen.
@@ -145,7 +145,7 @@ def test_m4a_is_refused_with_the_line_that_converts_it(roots, tmp_path):
 
 def test_mistakes_speak(roots, tmp_path, capsys):
     two, one = roots
-    with pytest.raises(UserError, match="VoxCeleb2 not found: no folder .*--voxceleb2-root"):
+    with pytest.raises(UserError, match="VoxCeleb2 not found: no folder .*--corpus voxceleb2=DIR"):
         prepare(tmp_path / "nowhere", one, tmp_path / "data")
     with pytest.raises(UserError, match="does not look like VoxCeleb2"):
         (tmp_path / "empty").mkdir()
@@ -175,14 +175,12 @@ def test_the_recipe_hands_both_roots_and_the_noises_to_stage_1(tmp_path):
     recipe = recipe.replace("disk_gb: 120", "disk_gb: 0.01")
     (tmp_path / "recipe.yaml").write_text(recipe)
     roots = [
-        "--voxceleb1-root",
-        "/v 1",
-        "--voxceleb2-root",
-        "/v2",
-        "--musan-root",
-        "/musan",
-        "--rirs-root",
-        "/rirs",
+        "--corpus",
+        "voxceleb1=/v 1",
+        "--corpus",
+        "voxceleb2=/v2",
+        "--corpus=musan=/musan",
+        "--corpus=rirs=/rirs",
     ]
     command = [
         ROOT / "egs/voxceleb/run.sh",
@@ -206,4 +204,4 @@ def test_the_recipe_hands_both_roots_and_the_noises_to_stage_1(tmp_path):
     ]
     assert load_config(Recipe, ROOT / "egs/voxceleb/conf/recipe.yaml").train_set.min_duration == 4.0
     done = subprocess.run([*command, "--stop-stage", "0"], capture_output=True, text=True)
-    assert done.returncode != 0 and "no corpus at" in done.stderr and "--voxceleb2-root" in done.stderr
+    assert done.returncode != 0 and "no corpus at" in done.stderr and "--corpus voxceleb2=DIR" in done.stderr

@@ -1,8 +1,10 @@
-"""run.sh as a user meets it: its table of contents, its options, what it says of mistakes and how to go
-on.
+"""run.sh as a user meets it: its table of contents, its options, what it says of mistakes and how to
+continue.
 """
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -50,7 +52,7 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
     assert list(work.iterdir()) == []
 
 
-def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_left_away(tmp_path):
+def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_skipped(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     text = (ROOT / "egs/mini/conf/recipe.yaml").read_text().replace("{sets: [train]", "{sets: [train, test]")
     recipe.write_text(text.replace("{models: [xvector]}", "{models: [xvector], labels: utt2emotion}"))
@@ -66,11 +68,12 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
         tmp_path / "work",
     ]
     said = run(*asked).stdout
-    assert (
-        "--labels=data/train/utt2emotion --labels=data/test/utt2emotion data/train_ssl exp/xvector_mini/seed0\n"
-        in said
-    )
-    assert "exp/xvector_mini/seed0/model data/test exp/xvector_mini/seed0/xvectors_test\n" in said
+    labels = "--labels data/train/utt2emotion --labels data/test/utt2emotion"
+    assert f"{labels} data/train_ssl exp/xvector_mini/seed0\n" in said
+    extraction = next(line for line in said.splitlines() if "steps/extract_embeddings.sh" in line)
+    exp = "exp/xvector_mini/seed0"
+    sets = f"data/train {exp}/xvectors_train data/test {exp}/xvectors_test"
+    assert f"{exp}/model {sets} --with-silence data/test {exp}/xvectors_test_with_silence" in extraction
     assert "exp/xvector_mini/seed0/transfer/emotion\n" in said and "dino-koleo_mini/seed0/scores" not in said
     assert "xvector_mini" not in run(*asked, "--skip-stages", 9).stdout
 
@@ -96,22 +99,31 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
     [
         ("supervised:", "# supervised:", "9 trains what supervised.models names"),
         ("models: [dino-koleo]", "models: []", "models: none, but"),
-        ("[xvector]}", "[speaker-net]}", "speaker-net: those of supervised.models"),
-        ("[xvector]}", "[xvector-big]}", "/xvector-big.yaml"),
+        ("[xvector]}", "[speaker-net]}", "/speaker-net.yaml"),
+        ("[xvector]}", "[dino]}", "dino is trained without labels"),
+        ("[dino-koleo]", "[xvector]", "xvector is trained with labels"),
         ("[xvector]}", "[xvector], labels: ''}", "'' is not the name of a file"),
         (
             "[xvector]}",
             "[xvector], labels: utt2speaker}",
             "no data/train/utt2speaker, which supervised.labels",
         ),
+        ("- {set: test}", "- {set: test, file: data/train/pairs}", "no data/train/pairs, which trials"),
+        (
+            "set: test, labels: utt2e",
+            "set: train, labels: utt2E",
+            "no data/train/utt2Emotion, which task 'emotion'",
+        ),
+        ("name: mini", "name: other", "local/prepare_other.py, which stage 1 runs"),
     ],
 )
-def test_mistakes_in_what_is_trained_with_labels_do_not_wait_for_stage_9(tmp_path, old, new, said):
+def test_mistakes_in_what_late_stages_read_are_found_before_the_training(tmp_path, old, new, said):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text((ROOT / "egs/mini/conf/recipe.yaml").read_text().replace(old, new))
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "data/train/utt2spk").touch()
-    done = run("--stage", 3, "--stop-stage", 4, "--recipe-file", recipe, "--work-dir", tmp_path)
+    stage = 1 if "stage 1" in said else 3
+    done = run("--stage", stage, "--stop-stage", 4, "--recipe-file", recipe, "--work-dir", tmp_path)
     assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
@@ -147,6 +159,17 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
         (["--model", "nosuch"], "is no model folder"),
         (["--tag", "a b"], "--tag may hold letters"),
         (["--max-drop", "0.5x"], "--max-drop is a share between 0 and 1"),
+        (["--chain"], "--chain goes with --detach"),
+        (
+            ["--corpus", "/corpora/mini"],
+            "--corpus '/corpora/mini' is not of the form NAME=DIR, such as mini=",
+        ),
+        (["--corpus", "minni=/x"], "has no corpus 'minni' (did you mean 'mini'?); it has mini, musan, rirs"),
+        (["--root", "/x", "--corpus", "mini=/y"], "its folder is given twice, /x and /y"),
+        (
+            ["--corpus-dir", "egs/voxceleb", "--root", "/x"],
+            "several: --corpus voxceleb2=DIR --corpus voxceleb1=DIR",
+        ),
     ],
 )
 def test_mistakes_stop_at_once_and_say_what_is_wrong(arguments, said, tmp_path):
@@ -171,16 +194,97 @@ def test_a_recipe_without_training_asks_for_a_model(tmp_path):
     assert done.returncode == 1 and "name one with --model FOLDER" in done.stderr
 
 
-def test_a_given_model_is_not_taken_for_one_that_is_trained_here(tmp_path):
-    for given in ("elsewhere", "work"):
-        model = tmp_path / given / "exp/xvector_mini/seed0/model"
-        model.mkdir(parents=True)
-        (model / "config.yaml").touch()
-        done = run("--dry-run", "--stage", 9, "--work-dir", tmp_path / "work", "--model", model)
-        assert (done.returncode, "would be called xvector_mini/seed0" in done.stderr) == (
-            (1, True) if given == "elsewhere" else (0, False)
-        )
-    assert done.stdout.count("exp/xvector_mini/seed0/transfer/emotion") == 1
+def model_folder(path, method="dino", role="teacher", seed=0):
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text(
+        f"method: {method}\nrole: {role}\nseed: {seed}\nencoder: {{name: tdnn}}\nfront_end: {{}}\n"
+    )
+    return path
+
+
+def test_given_models_never_share_a_folder(tmp_path):
+    """Neither those whose paths end alike, nor the roles of one run, nor what is trained here."""
+    given = [
+        model_folder(tmp_path / place / f"exp/dino-koleo_mini/seed0/{role}", role=role)
+        for place in ("here", "there", "work")
+        for role in ("student", "teacher")
+    ]
+    options = [word for folder in given for word in ("--model", folder)]
+    done = run("--dry-run", "--stage", 6, "--stop-stage", 6, "--work-dir", tmp_path / "work", *options)
+    assert done.returncode == 0, done.stderr
+    scores = [line.split()[-1] for line in done.stdout.splitlines() if ".cosine.raw.txt" in line]
+    # The teacher of the work folder is what is trained there; beside the models, three baselines of the
+    # recipe's
+    # encoder or the given ones', and an untrained one of the other.
+    assert len(scores) == len(set(scores)) == 6 + 4
+    assert sum("/dino-koleo_mini/" in path for path in scores) == 1
+
+
+def test_a_model_of_stage_9_may_be_given_by_its_folder(tmp_path):
+    model = model_folder(tmp_path / "exp/xvector_mini/seed0/model", "xvector", "model")
+    done = run("--dry-run", "--stage", 9, "--work-dir", tmp_path, "--model", model)
+    assert done.returncode == 0 and done.stdout.count("exp/xvector_mini/seed0/transfer/emotion") == 1
+
+
+def test_baselines_belong_to_an_encoder(tmp_path):
+    """Other --models have another untrained encoder, in another folder; the statistics serve all."""
+    shutil.copytree(ROOT / "egs/mini/conf", tmp_path / "conf")
+    (tmp_path / "cmd.sh").write_text(f". '{ROOT}/cmd.sh'\n")
+    (tmp_path / "conf/wide.yaml").write_text("extends: dino.yaml\nencoder: {channels: 48}\n")
+    (tmp_path / "conf/long.yaml").write_text("extends: dino.yaml\nepochs: 99\n")
+
+    def baselines(models):
+        done = run("--dry-run", "--stage", 5, "--stop-stage", 5, "--corpus-dir", tmp_path, "--models", models)
+        assert done.returncode == 0, done.stderr
+        return {line.split()[-1] for line in done.stdout.splitlines() if "make_baseline" in line}
+
+    assert baselines("dino") == baselines("dino long") == baselines("long")
+    assert len(baselines("dino") & baselines("wide")) == 2 and len(baselines("dino wide")) == 4
+    assert baselines("dino wide") == baselines("dino") | baselines("wide")
+
+
+def test_a_given_model_is_scored_raw_where_there_is_no_training_set(tmp_path):
+    model = model_folder(tmp_path / "teacher")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: emodb\nstages: [5, 6]\nsets: [emodb]\ntrials: [{set: emodb}]\n")
+    done = run("--dry-run", "--recipe-file", recipe, "--work-dir", tmp_path / "work", "--model", model)
+    assert done.returncode == 0, done.stderr
+    scoring = [line for line in done.stdout.splitlines() if "steps/score.sh" in line]
+    assert len(scoring) == 4 and all("--centring raw" in line for line in scoring)
+    assert "no training set (train)" in done.stderr and "scored raw" in done.stderr
+
+
+def test_what_nothing_needs_is_not_embedded(tmp_path):
+    """Without trials and tasks, the model's embeddings are the result and baselines have no use."""
+    done = run("--dry-run", "--stage", 5, "--corpus-dir", "egs/wavdir", "--work-dir", tmp_path)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "steps/extract_embeddings.sh",
+        "steps/report.sh",
+    ]
+    model = model_folder(tmp_path / "teacher")
+    done = run(
+        "--dry-run", "--stage", 5, "--corpus-dir", "egs/emodb", "--work-dir", tmp_path, "--model", model
+    )
+    assert "train" not in "".join(line for line in done.stdout.splitlines() if "extract_emb" in line).replace(
+        "untrained", ""
+    )
+
+
+def test_pipes_are_allowed_to_features_and_training_alone_where_the_user_says_so(tmp_path):
+    for given, value in (([], "false"), (["--allow-pipes"], "true")):
+        said = run("--dry-run", "--work-dir", tmp_path, *given).stdout
+        assert said.count(f"--allow-pipes {value}") == 4, said
+
+
+def test_a_recipes_own_front_end_goes_before_the_projects(tmp_path):
+    asked = ["--dry-run", "--stage", 2, "--stop-stage", 2, "--work-dir", tmp_path]
+    said = run(*asked, "--corpus-dir", "egs/librispeech").stdout
+    assert f"--fbank-config {ROOT}/conf/fbank.yaml" in said and f"--vad-config {ROOT}/conf/vad.yaml" in said
+    said = run(*asked, "--corpus-dir", "egs/wavdir").stdout
+    assert (
+        f"--fbank-config {ROOT}/egs/wavdir/conf/fbank.yaml" in said
+        and f"--vad-config {ROOT}/conf/vad.yaml" in said
+    )
 
 
 def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
@@ -192,14 +296,14 @@ def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
         "--stage",
         "1",
         "--stop-stage=1",
-        "--emodb-root",
+        "--root",
         "no where",
     )
     assert done.returncode == 1
     assert (
         "stage 1: data failed" in done.stderr and "no where" in done.stderr and "Traceback" not in done.stderr
     )
-    assert "--stage 1 --corpus-dir egs/emodb" in done.stderr and "--emodb-root 'no where'" in done.stderr
+    assert "--stage 1 --corpus-dir egs/emodb" in done.stderr and "--root 'no where'" in done.stderr
 
 
 @pytest.mark.parametrize("corpus", ["speechocean762", "librispeech", "wavdir"])
@@ -211,11 +315,11 @@ def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path
         tmp_path,
         "--stop-stage",
         1,
-        f"--{corpus}-root",
+        "--root",
         tmp_path / "no where",
     )
     assert done.returncode == 1 and "stage 0: check failed" in done.stderr
-    assert f"no corpus at {tmp_path}/no where" in done.stderr and f"--{corpus}-root" in done.stderr
+    assert f"no corpus at {tmp_path}/no where" in done.stderr and f"--corpus {corpus}=DIR" in done.stderr
     assert f"in {tmp_path}, was:" in done.stderr and not (tmp_path / "data").exists()
 
 
@@ -259,20 +363,33 @@ def test_gpus_are_those_that_jobs_may_have(tmp_path, two_gpus):
     )
 
 
-def pipeline_of(tmp_path, step):
+CONTEXT = {
+    "recipe": {"name": "x", "stages": [1], "sets": ["a"]},
+    "conf": "conf",
+    "default_conf": "conf",
+    "models": [],
+    "seeds": [0],
+    "tag": "x",
+}
+
+
+def pipeline_of(tmp_path, step, call="run local/slow.sh"):
     """Start a run.sh of one stage with one step."""
-    (tmp_path / "steps").mkdir()
-    (tmp_path / "steps/slow.sh").write_text(f"#!/usr/bin/env bash\n{step}\n")
-    (tmp_path / "steps/slow.sh").chmod(0o755)
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils/pydino").write_text('#!/bin/bash\nexec python3 -m pydino "$@"\n')
+    (tmp_path / "utils/pydino").chmod(0o755)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/slow.sh").write_text(f"#!/usr/bin/env bash\n{step}\n")
+    (tmp_path / "local/slow.sh").chmod(0o755)
     (tmp_path / "run.sh").write_text(f"""#!/usr/bin/env bash
-stage=1 stop_stage=1 skip_stages= list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1)
-declare -A recipe=([stages]=1)
+stage=1 stop_stage=1 list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1) train_cmd=run_local.sh
 set -Eeuo pipefail
 . '{ROOT}/path.sh'
 . stages.sh
+recipe=([stages]=1 [to_run]=1 [context]='{json.dumps(CONTEXT)}')
+trap_signals
 PYDINO_ROOT=$PWD
-{"".join(line for line in (ROOT / "run.sh").read_text().splitlines(True) if line.startswith("trap "))}
-if stage 1 slow in out; then run steps/slow.sh; fi
+if stage 1 slow in out; then {call}; fi
 finish
 """)
     return subprocess.Popen(
@@ -285,11 +402,14 @@ finish
     )
 
 
+@pytest.mark.parametrize("call", ["run local/slow.sh", "for_each sets local/slow.sh {set}"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number):
+def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number, call):
     """TERM and HUP go to run.sh alone, Ctrl-C to all of a terminal."""
     trainer = 'trap "sleep 1; touch saved; exit 3" TERM; echo $$ > pid; while :; do sleep 0.1; done'
-    process = pipeline_of(tmp_path, f"if run_local.sh a.log bash -c '{trainer}'; then :; fi\ntouch after")
+    process = pipeline_of(
+        tmp_path, f"if run_local.sh a.log bash -c '{trainer}'; then :; fi\ntouch after", call
+    )
     end = time.monotonic() + 30
     while not (tmp_path / "pid").exists():
         assert time.monotonic() < end and process.poll() is None
@@ -303,7 +423,7 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
 
 
 @pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.02, 0.04])
-def test_ctrl_c_is_heard_by_a_step_that_has_just_begun(tmp_path, seconds):
+def test_ctrl_c_reaches_a_step_that_has_just_started(tmp_path, seconds):
     process = pipeline_of(tmp_path, "sleep 300")
     assert "stage 1: slow" in process.stderr.readline()
     time.sleep(seconds)

@@ -106,3 +106,21 @@ def test_config_is_not_sourced(call, tmp_path):
     (tmp_path / "conf").write_text("touch bomb\n")
     assert call("--config", "conf").returncode == 1
     assert not (tmp_path / "bomb").exists()
+
+
+def test_an_array_may_be_given_several_times(tmp_path):
+    script = tmp_path / "several.sh"
+    script.write_text(
+        f"""#!/usr/bin/env bash
+# Begin configuration.
+corpus=()   # NAME=DIR
+# End configuration.
+set -Eeuo pipefail
+. "{ROOT}/utils/parse_options.sh"
+for word in "${{corpus[@]}}"; do echo "<$word>"; done
+"""
+    )
+    call = ["bash", str(script), "--corpus", "a=/x y", "--corpus=b=/z=1"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0 and done.stdout == "<a=/x y>\n<b=/z=1>\n", done.stderr
+    assert subprocess.run(call[:2], capture_output=True, text=True, timeout=10).stdout == ""

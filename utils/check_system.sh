@@ -2,7 +2,7 @@
 # Check that this machine has what a recipe needs; ends with "ready", or with the command or edit that fixes it.
 # Usage: utils/check_system.sh [options] [CORPUS FOLDER]...
 #  e.g.: utils/check_system.sh --disk-gb 5 librispeech /corpora/LibriSpeech
-# Each CORPUS has its FOLDER by the option --CORPUS-root of run.sh.
+# Each CORPUS has its FOLDER by the option --corpus CORPUS=FOLDER of run.sh.
 # Begin configuration.
 programs=      # programs of the system that are needed, such as "espeak-ng sox"
 disk_gb=1      # free room needed in the current folder
@@ -34,7 +34,7 @@ why=nvidia-smi
 [ "$found" -ge "$ngpu" ] || [ "$backend" = slurm ] ||
   fail "--ngpu $ngpu was asked for, but $found can be used here ($why); run with --ngpu $found"
 while (($# >= 2)); do
-  [ -d "$2" ] || fail "no corpus at $(realpath -m -- "$2"); give its folder with --$1-root (the README of the recipe says how to get it)"
+  [ -d "$2" ] || fail "no corpus at $(realpath -m -- "$2"); give its folder with --corpus $1=DIR (the README of the recipe says how to get it)"
   shift 2
 done
 pydino versions --ngpu "$ngpu"

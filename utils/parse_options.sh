@@ -11,7 +11,8 @@
 #     # End configuration.
 #
 # `--num-jobs 8`, `--num-jobs=8` and `--num_jobs 8` set num_jobs. Where the default is true or false the value has
-# to be too, and a bare `--compress` means true. `--help` prints the script's header comment and a table of its
+# to be too, and a bare `--compress` means true. An option declared as an array, `corpus=()`, may be given several
+# times. `--help` prints the script's header comment and a table of its
 # options. `--` ends the options; what is left stays in "$@". As in Kaldi, `--config FILE` is no business of this
 # file unless the script declares an option of that name, and options come before the other arguments.
 #
@@ -38,6 +39,7 @@ _po_read_declarations() {
         rest=''
       fi
       _po_names+=("$name") _po_help[$name]=$rest _po_default[$name]=${!name-}
+      if [[ $line == "$name=()"* ]]; then _po_is_array[$name]=true; fi
     elif [[ $line =~ ^[[:space:]]+\#[[:space:]]*(.*)$ && -n $name ]]; then
       _po_help[$name]+=$'\n'${BASH_REMATCH[1]}
     elif [[ $line =~ ^\#[[:space:]]*(.*)$ ]]; then
@@ -100,11 +102,16 @@ _po_set() { # NAME VALUE
   if _po_is_boolean "$1" && [[ $2 != true && $2 != false ]]; then
     _po_fail "expected \"true\" or \"false\": $option $2"
   fi
-  printf -v "$1" '%s' "$2"
+  if [[ -n ${_po_is_array[$1]-} ]]; then
+    local -n _po_array=$1
+    _po_array+=("$2")
+  else
+    printf -v "$1" '%s' "$2"
+  fi
 }
 
 declare -a _po_names=() _po_heading=()
-declare -A _po_help=() _po_default=()
+declare -A _po_help=() _po_default=() _po_is_array=()
 _po_read_declarations "${BASH_SOURCE[1]}"
 
 while (($# > 0)); do
@@ -142,5 +149,5 @@ else
     fi
   done
 fi
-unset -v _po_names _po_heading _po_help _po_default _po_name
+unset -v _po_names _po_heading _po_help _po_default _po_is_array _po_name
 unset -f _po_fail _po_read_declarations _po_print_help _po_nearest _po_is_option _po_is_boolean _po_set

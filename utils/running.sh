@@ -1,28 +1,47 @@
-# How run.sh runs a step, and what it says when one fails or is interrupted. Sourced by stages.sh, whose variables it reads.
+# How run.sh runs a program, and what it says when one fails or is interrupted. Sourced by stages.sh, whose variables it reads.
 # shellcheck shell=bash disable=SC2154
 
-last_command=()
-listen=()   # the words before a step's, as long as Ctrl-C is not ignored (nohup)
+last_command=()   # what a failure is blamed on; empty where the program names it itself
+ctrl_c=()         # the words before a program's, unless Ctrl-C is ignored (nohup)
 
 { true <&0; } 2>/dev/null || exec < /dev/null   # no standard input at all: what is started in the background is to have one
 
-# What bash starts in the background is deaf to Ctrl-C, and older ones let no trap mend that.
-hear_ctrl_c='
+# What bash starts in the background ignores Ctrl-C, and in older versions no trap changes that.
+restore_ctrl_c='
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])'
-if [[ $(trap -p INT) != "trap -- '' "* ]]; then listen=(python3 -ISc "$hear_ctrl_c"); fi
+if [[ $(trap -p INT) != "trap -- '' "* ]]; then ctrl_c=(python3 -ISc "$restore_ctrl_c"); fi
 
-# run PROGRAM ARGUMENTS...: PROGRAM is a path in the tree, such as steps/make_fbank.sh. With --dry-run it is only printed.
-# No $(...) here: Ctrl-C that comes when one is just over is taken by bash to have been meant for it.
+# run PROGRAM ARGUMENTS...: PROGRAM is a path in the tree, such as steps/report.sh. With --dry-run it is only printed.
 run() {
   last_command=("$@")
   if [ "$dry_run" = true ]; then echo "  $(quote "$@")"; return 0; fi
-  local program=("$PYDINO_ROOT/$1" "${@:2}")
-  if [[ $1 == *.py ]]; then program=(python3 "${program[@]}"); fi
-  "${listen[@]}" "${program[@]}" <&0 &   # in the background: before the end of a command in front, bash would run no trap
+  start "$PYDINO_ROOT/$1" "${@:2}"
+}
+
+# start PROGRAM ARGUMENTS...: run it so that a trap is run before it ends.
+# No $(...) here: Ctrl-C that comes when one is just over is taken by bash to have been meant for it.
+start() {
+  "${ctrl_c[@]}" "$@" <&0 &   # in the background: bash runs no trap before the end of a command in front
   wait "$!"
+}
+
+trap_signals() {
+  trap on_failure ERR
+  trap 'on_interrupt INT' INT
+  trap 'on_interrupt TERM' TERM
+  trap 'on_interrupt HUP' HUP
+}
+
+# quote WORDS...: the words as a shell reads them back, quoted only where they need it.
+quote() {
+  local word quoted=()
+  for word in "$@"; do
+    case $word in '' | *[!A-Za-z0-9_./:=,+@%-]*) quoted+=("'${word//\'/\'\\\'\'}'") ;; *) quoted+=("$word") ;; esac
+  done
+  echo "${quoted[*]}"
 }
 
 # Called when a command fails. The wrapper or step that failed has already named its log and shown its end.
@@ -31,18 +50,17 @@ on_failure() {
   trap - ERR
   [ -n "$current_stage" ] || exit "$status"
   {
+    [ ${#last_command[@]} -eq 0 ] || printf '%s\n' "The command, in $PWD, was:" "  $(quote "${last_command[@]}")"
     echo
     say "stage ${current_stage/ /: } failed"
-    echo "The command, in $PWD, was:"
-    echo "  $(quote "${last_command[@]}")"
-    echo "What went wrong is said above, and in the log it names. When it is mended, go on with:"
+    echo "What went wrong is said above, and in the log it names. When it is fixed, go on with:"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2
   exit "$status"
 }
 
-# on_interrupt INT|TERM|HUP: hand it on, as it may have reached this process alone, or come before a step that has just begun could hear;
-# wait until what was running has ended, and say how to go on.
+# on_interrupt INT|TERM|HUP: pass the signal on, as it may have reached this process alone, or come before a step that has just started
+# could receive it; wait until what was running has ended, and say how to go on.
 on_interrupt() {
   local number
   number=$(kill -l "$1")

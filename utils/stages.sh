@@ -1,13 +1,41 @@
-# The machinery of run.sh, sourced by it: which stages run, what a person sees of them, and what is said when one fails.
-# Reads stage, stop_stage, skip_stages, list, dry_run and the array `recipe`; gives the functions stage, run (running.sh) and
-# finish, and what run.sh does before the first stage: read_recipe, check_options, mistake.
-# shellcheck shell=bash disable=SC2154
+# The machinery of run.sh, sourced by it: start_recipe, and then stage, for_each and run (running.sh), and finish.
+# shellcheck shell=bash disable=SC2154   # the options of run.sh
 . running.sh
 
 current_stage=    # "2 features" while it runs
 stage_began=0
+declare -A recipe=()   # what `pydino recipe` says of it
 
 say() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
+
+mistake() { echo "run.sh: $*" >&2; exit 1; }
+
+# What comes before the first stage: the options and the recipe are checked, and made the context of every for_each.
+start_recipe() {
+  local name options=() resolved
+  corpus_dir=$(realpath -m -- "${corpus_dir:-$PYDINO_ROOT/egs/mini}")
+  [ "$status" = false ] || exec pydino status "${work_dir:-$corpus_dir}"
+  [ -f "$corpus_dir/cmd.sh" ] || mistake "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
+  . "$corpus_dir/cmd.sh"
+  for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages root train_sets test_sets download nj ngpu num_nodes max_drop \
+      seeds models tag list dry_run detach chain; do
+    options+=("--${name//_/-}=${!name}")
+  done
+  resolved=$(pydino recipe --default-conf "$PYDINO_ROOT/conf" --cuda-cmd "$cuda_cmd" \
+    "${corpus[@]/#/--corpus=}" "${model[@]/#/--model=}" "${options[@]}") || exit 1
+  eval "$resolved"   # quoted by Python
+  cd "$work_dir" || exit 1
+  [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # marks hold it: nothing is redone twice
+  if [ "$list" = false ] && [ "$dry_run" = false ]; then
+    . detach.sh
+    [ "$detach" = false ] || detach_pipeline
+    [ "$stop_stage" -eq 0 ] || refuse_beside_detached
+  fi
+  trap_signals
+}
+
+# to_run N: whether the recipe has stage N, and this call runs it.
+to_run() { [[ " ${recipe[to_run]} " == *" $1 "* ]]; }
 
 # stage N NAME IN OUT: end the stage before, and be true if this one is to run. With --list, print its row instead.
 stage() {
@@ -15,22 +43,18 @@ stage() {
   case " ${recipe[stages]} " in *" $1 "*) ;; *) return 1 ;; esac
   if [ "$list" = true ]; then printf '%3d  %-10s %s -> %s\n' "$1" "$2" "$3" "$4"; return 1; fi
   if [ "$1" -lt "$stage" ] || [ "$1" -gt "$stop_stage" ]; then return 1; fi
-  case " $skip_stages " in *" $1 "*) say "stage $1: $2: skipped, as --skip-stages says"; return 1 ;; esac
+  to_run "$1" || { say "stage $1: $2: skipped, as --skip-stages says"; return 1; }
   current_stage="$1 $2" stage_began=$SECONDS
   say "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
-# wanted N: whether the recipe has stage N, and the user does not skip it; to_run N: whether it is to run in this call, too.
-wanted() { [[ " ${recipe[stages]} " == *" $1 "* && " $skip_stages " != *" $1 "* ]]; }
-to_run() { wanted "$1" && [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ]; }
-
-# quote WORDS...: the words as a shell reads them back, quoted only where they need it.
-quote() {
-  local word quoted=()
-  for word in "$@"; do
-    case $word in '' | *[!A-Za-z0-9_./:=,+@%-]*) quoted+=("'${word//\'/\'\\\'\'}'") ;; *) quoted+=("$word") ;; esac
-  done
-  echo "${quoted[*]}"
+# for_each ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that kind, whose
+# values stand for {placeholders} (pydino for-each --help). With --dry-run the commands are printed.
+for_each() {
+  local options=(--context "${recipe[context]}" --stage "${current_stage%% *}" --cmd "$train_cmd")
+  last_command=()   # it names the one that failed itself
+  if [ "$dry_run" = true ]; then pydino for-each --dry-run "${options[@]}" -- "$@"; return; fi
+  start "$PYDINO_ROOT/utils/pydino" for-each "${options[@]}" -- "$@"
 }
 
 end_stage() {
@@ -50,68 +74,4 @@ finish() {
     say "results: $PWD/exp/RESULTS.md; with figures: $PWD/exp/report.html"
   fi
   say "finished in $SECONDS s"
-}
-
-# Read the checked recipe into the array `recipe`: entries of trials and tasks are lines.
-read_recipe() {
-  local text key value
-  text=$(pydino recipe "$1") || return 1
-  while IFS=$'\t' read -r key value; do
-    # shellcheck disable=SC2004
-    recipe[$key]+="${recipe[$key]:+$'\n'}$value"
-  done <<< "$text"
-}
-
-# folder_of CORPUS: print where it is.
-folder_of() {
-  local option=${1}_root
-  echo "${!option:-downloads/$1}"
-}
-
-# Print the recipe's corpora that have an option --CORPUS-root; one that is made on the spot has none.
-corpora_with_option() {
-  local name
-  for name in ${recipe[corpora]}; do
-    case " ${roots[*]} " in *" ${name}_root "*) echo "$name" ;; esac
-  done
-}
-
-# Print which collections of noises and room responses were given.
-noises() {
-  [ -z "$musan_root" ] || echo musan
-  [ -z "$rirs_root" ] || echo rirs
-}
-
-mistake() { echo "run.sh: $*" >&2; exit 1; }
-
-check_number() {
-  case $2 in '' | *[!0-9]*) mistake "--$1 needs a whole number, got '$2'" ;; esac
-}
-
-# Check the options of run.sh, so that a mistake does not wait for the stage that uses it.
-check_options() {
-  local name word
-  for name in stage stop_stage nj ngpu num_nodes; do check_number "${name//_/-}" "${!name}"; done
-  [ "$nj" -gt 0 ] || mistake "--nj needs one job or more"
-  [ "$num_nodes" -gt 0 ] || mistake "--num-nodes needs one machine or more"
-  if [ "$num_nodes" -gt 1 ] && [ "$(pydino resources --cmd "$cuda_cmd" local)" = true ]; then
-    mistake "--num-nodes $num_nodes is for a scheduler that has several machines: choose the back-end slurm in cmd.sh, or leave it away"
-  fi
-  [ "$stage" -le "$stop_stage" ] || mistake "--stage $stage comes after --stop-stage $stop_stage: there is nothing to run"
-  [[ $max_drop =~ ^(0|1|0?\.[0-9]+)$ ]] || mistake "--max-drop is a share between 0 and 1, got '$max_drop'"
-  case $tag in '' | *[!A-Za-z0-9_.-]*) mistake "--tag may hold letters, digits and ._- (it becomes part of folder names), got '$tag'" ;; esac
-  for word in $seeds; do check_number seeds "$word"; done
-  for word in $skip_stages; do
-    case " ${recipe[stages]} " in
-      *" $word "*) ;;
-      *) mistake "--skip-stages: the recipe has no stage '$word'; it has ${recipe[stages]} (separate several by blanks: \"4 10\")" ;;
-    esac
-  done
-  for word in $models; do
-    [[ $word != xvector && $word != xvector-* ]] || mistake "--models: $word is trained with labels: stage 9 does so, if the recipe's supervised.models names it"
-  done
-  for word in $models ${recipe[supervised]}; do
-    [ -f "$conf/$word.yaml" ] || mistake "no $conf/$word.yaml, which the recipe or --models names; a model is a file there, named without its .yaml"
-  done
-  [ -z "$model" ] || [ -f "$model/config.yaml" ] || mistake "--model $model is no model folder; a trained one is exp/METHOD_TAG/seedN/teacher"
 }

@@ -125,4 +125,7 @@ def configuration_name(meta: dict) -> str:
         if not re.fullmatch(r"seed\d+", part)
     ]
     name = "/".join(parts[-2:]) or "unknown"
+    system = PurePath(str(meta.get("system") or "")).parent.name
+    if system and system not in parts:  # a model from elsewhere, where another may be called alike
+        name += f" ({system})"
     return f"{name}, silence kept" if meta.get("keep_silence") else name

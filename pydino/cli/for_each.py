@@ -1,0 +1,181 @@
+"""Run a step for each row of a recipe: each system, each set, each trial list.
+
+pydino for-each --context JSON --stage 6 --cmd run_local.sh -- \\
+    plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \\
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+
+The first word is the kind of rows (pydino/recipe/rows.py); in the others, {placeholders} stand for a row's
+values, of which some are lists that may be empty. What is up to date is not run. The steps of one system
+that submit no jobs themselves (without --cmd) are run by one process, one after another, and the processes
+of all systems at once as the jobs of one array; everything else is run here, row by row. The first failure
+ends it.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydino.base import UserError, config_from_dict, log, set_program, write_json
+from pydino.jobs.submit import submit
+from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
+
+from ._steps import job_command, pending, run_step
+
+_EXPECTED = ("not done yet", "its script decides")  # reasons to run a step that need no line
+
+
+class Interrupted(BaseException):
+    """INT, TERM or HUP has arrived."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+class Failed(UserError):
+    """A command has failed, and said why."""
+
+    def __init__(self, words: list[str]):
+        super().__init__(f"The command, in {os.getcwd()}, was:\n  {shlex.join(words)}")
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        "--context", required=True, metavar="JSON", help="what pydino recipe made of the options"
+    )
+    parser.add_argument("--stage", type=int, required=True, choices=STAGES, help="stage whose rows are meant")
+    parser.add_argument(
+        "--cmd", default="run_local.sh", help="how the jobs of the systems are run (default: %(default)s)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
+    parser.add_argument(
+        "calls", nargs=argparse.REMAINDER, metavar="-- ROWS COMMAND...", help="several are separated by --"
+    )
+
+
+def run(args):
+    set_program("run.sh")
+    words = args.calls[1:] if args.calls[:1] == ["--"] else args.calls
+    if not words:
+        raise UserError("expected ROWS COMMAND... after the options")
+    try:
+        sections = calls_of(config_from_dict(Run, json.loads(args.context), "--context"), args.stage, words)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if args.dry_run:
+        for call in (call for section in sections for call in section):
+            print(f"  {shlex.join(call.words)}")
+        return 0
+    try:
+        with _signals_passed_on() as received:
+            _run_all(sections, args.cmd, f"exp/log/{STAGES[args.stage]}", received)
+    except Failed as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        return 128 + interrupted.number
+    return 0
+
+
+@contextmanager
+def _signals_passed_on():
+    """Leave a signal to the program that is running, which run.sh or the terminal has sent it too, and wait
+    until it has ended; without one raise Interrupted. Yields the list of the signals that have arrived.
+    """
+    received: list[int] = []
+
+    def handler(number, _frame):
+        received.append(number)
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            raise Interrupted(number) from None
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # what the caller ignores stays ignored (nohup)
+            before[number] = signal.signal(number, handler)
+    try:
+        yield received
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _run_all(sections: list[list[Call]], cmd: str, log_stem: str, received: list[int]) -> None:
+    grouped: list[Call] = []
+    for section in sections:
+        here = [call for call in section if call.group is None]
+        if here and grouped:
+            _run_groups(grouped, cmd, log_stem)
+            grouped = []
+        done = [call for call in here if not _run_here(call.words, received)]
+        if done:
+            log(f"{done[0].words[0]}: {len(done)} of {len(here)} up to date")
+        grouped += [call for call in section if call.group is not None]
+    if grouped:
+        _run_groups(grouped, cmd, log_stem)
+
+
+def _run_here(words: list[str], received: list[int]) -> bool:
+    """Run a command; return False if it was up to date."""
+    if words[0].startswith("steps/"):
+        reason = pending(words)
+        if not reason:
+            return False
+        _say_why([(words, reason)])
+        status = run_step(words)
+        set_program("run.sh")
+    else:
+        program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
+        status = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program).wait()
+    if received:
+        raise Interrupted(received[0])
+    if status:
+        raise Failed(words)
+    return True
+
+
+def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
+    """Run the groups that are not up to date, as the jobs of one array."""
+    wanted, reasons = [], []
+    for group in groups_of(calls):
+        found = [(call.words, reason) for call in group if (reason := pending(call.words))]
+        reasons += found
+        if found:
+            wanted.append([call.words for call in group])
+    _say_why(reasons)
+    if len(reasons) < len(calls):
+        steps = ", ".join(dict.fromkeys(call.words[0] for call in calls))
+        log(f"{steps}: {len(calls) - len(reasons)} of {len(calls)} up to date")
+    if not wanted:
+        return
+    groups = Path(f"{log_stem}.json")
+    write_json(groups, wanted)
+    submit(cmd, f"{log_stem}.JOB.log", job_command("run-steps", groups, "JOB"), jobs=len(wanted))
+    for number in range(1, len(wanted) + 1):
+        _show(Path(f"{log_stem}.{number}.log"))
+
+
+def _say_why(pending_steps: list[tuple[list[str], str]]) -> None:
+    """Log why steps are run again, a line for each reason."""
+    outputs: dict[tuple[str, str], list[str]] = {}
+    for words, reason in pending_steps:
+        if reason not in _EXPECTED:
+            outputs.setdefault((words[0], reason), []).append(words[-1])
+    for (step, reason), found in outputs.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        log(f"{step}: {found[0]}{more} to be made again: {reason}")
+
+
+def _show(path: Path) -> None:
+    """Show what a job has said."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for line in lines:
+        if not line.startswith("#"):
+            print(line, file=sys.stderr)

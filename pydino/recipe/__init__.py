@@ -1,0 +1,22 @@
+"""What a recipe is (conf/recipe.yaml), the systems that a run of it compares, and the rows of each stage.
+No torch.
+"""
+
+from .calls import Call, calls_of, groups_of
+from .options import RunOptions, resolve
+from .schema import STAGES, Recipe
+from .systems import Run, System, systems, systems_of
+
+__all__ = [
+    "STAGES",
+    "Call",
+    "Recipe",
+    "Run",
+    "RunOptions",
+    "System",
+    "calls_of",
+    "groups_of",
+    "resolve",
+    "systems",
+    "systems_of",
+]

@@ -1,0 +1,209 @@
+"""The options of run.sh: checked before the first stage, so that a mistake does not wait for the stage that
+uses it.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydino.base import UserError, load_config, nearest
+
+from .methods import method_of
+from .schema import Recipe
+from .systems import Run, systems
+
+_SHARE = re.compile(r"0|1|0?\.\d+|1\.0+|0\.")
+
+
+@dataclass
+class RunOptions:
+    """The options of run.sh as they were given."""
+
+    corpus_dir: str
+    default_conf: str
+    recipe_file: str = ""
+    work_dir: str = ""
+    stage: str = "0"
+    stop_stage: str = "11"
+    skip_stages: str = ""
+    corpus: list[str] = field(default_factory=list)  # NAME=DIR
+    root: str = ""
+    train_sets: str = ""
+    test_sets: str = ""
+    download: bool = False
+    nj: str = "1"
+    ngpu: str = "-1"
+    num_nodes: str = "1"
+    max_drop: str = "0"
+    seeds: str = "0"
+    models: str = ""
+    model: list[str] = field(default_factory=list)
+    tag: str = ""
+    dry_run: bool = False
+    detach: bool = False
+    chain: bool = False
+    list: bool = False  # the last, for it hides the type
+
+
+def resolve(options: RunOptions, several_machines: bool) -> Run:
+    """Check the options and the recipe, and return the run that they ask for.
+
+    Relative paths are relative to the current folder.
+
+    Args:
+        several_machines: whether jobs that train may have several machines (a scheduler).
+
+    Raises:
+        UserError: naming the first mistake and what to give instead.
+    """
+    conf = os.path.join(os.path.abspath(options.corpus_dir), "conf")
+    recipe = load_config(Recipe, options.recipe_file or os.path.join(conf, "recipe.yaml"))
+    for name in ("stage", "stop_stage", "nj", "num_nodes"):
+        _whole_number(name, getattr(options, name))
+    if options.ngpu != "-1":
+        _whole_number("ngpu", options.ngpu)
+    _check_machines(options, several_machines)
+    if int(options.stage) > int(options.stop_stage):
+        raise UserError(
+            f"--stage {options.stage} comes after --stop-stage {options.stop_stage}: there is nothing to run"
+        )
+    if not _SHARE.fullmatch(options.max_drop):
+        raise UserError(f"--max-drop is a share between 0 and 1, got '{options.max_drop}'")
+    if options.chain and not options.detach:
+        raise UserError("--chain goes with --detach")
+    if options.tag and not re.fullmatch(r"[A-Za-z0-9_.-]+", options.tag):
+        raise UserError(
+            f"--tag may hold letters, digits and ._- (it becomes part of folder names), got '{options.tag}'"
+        )
+    run = Run(
+        recipe,
+        conf,
+        options.default_conf,
+        models=list(dict.fromkeys(options.models.split())) or recipe.models,
+        seeds=list(dict.fromkeys(_whole_number("seeds", word) for word in options.seeds.split())),
+        tag=options.tag or recipe.name,
+        given=[os.path.realpath(folder) for folder in options.model],
+        corpora=_corpora(options, recipe),
+        download=options.download,
+        train_sets=options.train_sets,
+        test_sets=options.test_sets,
+        stage=int(options.stage),
+        stop_stage=int(options.stop_stage),
+        skip_stages=[_stage(word, recipe) for word in options.skip_stages.split()],
+        dry_run=options.dry_run,
+    )
+    _check_preparation(run)
+    _check_models(run, options)
+    return run
+
+
+def check_in_place(run: Run) -> None:
+    """Check what can only be checked in the work folder, which must be the current one: the systems' names
+    and, where the data are there already, the tables that late stages read.
+    """
+    systems(run)
+    if run.stage > 1:  # else stage 1 may still write them, and stage 3 checks
+        run.check_tables()
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text):
+        raise UserError(f"--{name.replace('_', '-')} needs a whole number, got '{text}'")
+    return int(text)
+
+
+def _check_machines(options: RunOptions, several_machines: bool) -> None:
+    if int(options.nj) == 0:
+        raise UserError("--nj needs one job or more")
+    if int(options.num_nodes) == 0:
+        raise UserError("--num-nodes needs one machine or more")
+    if int(options.num_nodes) > 1 and not several_machines:
+        raise UserError(
+            f"--num-nodes {options.num_nodes} is for a scheduler that has several machines: choose the "
+            "back-end slurm "
+            "in cmd.sh, or omit --num-nodes"
+        )
+
+
+def _stage(word: str, recipe: Recipe) -> int:
+    if word not in map(str, recipe.stages):
+        raise UserError(
+            f"--skip-stages: the recipe has no stage '{word}'; it has {' '.join(map(str, recipe.stages))} "
+            "(separate "
+            'several by blanks: "4 10")'
+        )
+    return int(word)
+
+
+def _corpora(options: RunOptions, recipe: Recipe) -> dict[str, str]:
+    """Return corpus -> absolute folder, of ``--corpus`` and ``--root``."""
+    known, found = [*recipe.corpora, *recipe.noises], {}
+    if options.root:
+        if len(recipe.corpora) != 1:
+            several = " ".join(f"--corpus {name}=DIR" for name in recipe.corpora)
+            raise UserError(
+                f"--root is for a recipe of one corpus; the {recipe.name} recipe has several: {several}"
+            )
+        found[recipe.corpora[0]] = os.path.abspath(options.root)
+    for pair in options.corpus:
+        name, equals, folder = pair.partition("=")
+        if not equals or not name or not folder:
+            raise UserError(
+                f"--corpus '{pair}' is not of the form NAME=DIR, such as {known[0]}=/corpora/{known[0]}"
+            )
+        if name not in known:
+            raise UserError(
+                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; "
+                "it has "
+                f"{', '.join(known)}"
+            )
+        if name in found:
+            raise UserError(f"--corpus {name}: its folder is given twice, {found[name]} and {folder}")
+        found[name] = os.path.abspath(folder)
+    return found
+
+
+def _check_preparation(run: Run) -> None:
+    program = Path(run.default_conf).parent / "local" / f"{run.recipe.prepare}.py"
+    if run.runs(1) and not program.is_file():
+        raise UserError(
+            f"no {program}, which stage 1 runs (prepare in the recipe); utils/new_recipe.sh starts one, "
+            "and data "
+            "directories that are there already need none: --stage 2"
+        )
+
+
+def _check_models(run: Run, options: RunOptions) -> None:
+    recipe = run.recipe
+    if not run.seeds:
+        raise UserError("--seeds needs a whole number, got ''")
+    for model in (*run.models, *recipe.supervised.models):
+        if not Path(run.conf, f"{model}.yaml").is_file():
+            raise UserError(
+                f"no {run.conf}/{model}.yaml, which the recipe or --models names; a model is a file there, "
+                "named "
+                "without its .yaml"
+            )
+    for model in run.models:
+        if method_of(run.config(model)).reads_labels:
+            raise UserError(
+                f"--models: {model} is trained with labels: stage 9 does so, if the recipe's "
+                "supervised.models names it"
+            )
+    for model in recipe.supervised.models:
+        if not method_of(run.config(model)).reads_labels:
+            raise UserError(
+                f"supervised.models: {model} is trained without labels: it belongs in the recipe's models"
+            )
+    for folder in run.given:
+        if not Path(folder, "config.yaml").is_file():
+            raise UserError(
+                f"--model {folder} is no model folder; a trained one is exp/METHOD_TAG/seedN/teacher"
+            )
+    if not run.models and not run.given and not options.list and run.stop_stage >= 5:
+        raise UserError(
+            f"the {recipe.name} recipe trains no model: name one with --model FOLDER (such as "
+            "../speechocean762/exp/dino-koleo_speechocean762/seed0/teacher), or stop before stage 5 with "
+            "--stop-stage 4"
+        )

@@ -1,0 +1,260 @@
+"""The rows of each stage: what the call of a step in run.sh is repeated for, and what its {placeholders}
+are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydino.base import log, nearest
+
+from .schema import Recipe
+from .systems import Run, System, is_extracted, systems_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run by one process."""
+
+    values: dict[str, str | list[str]]
+    group: str | None = None
+
+
+def rows(run: Run, kind: str, stage: int) -> list[Row]:
+    """Return the rows of a kind, as a stage has them.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no rows '{kind}'{nearest(kind, KINDS)}; there are {', '.join(KINDS)}")
+    return KINDS[kind](run, stage)
+
+
+def folder_of(run: Run, corpus: str) -> str:
+    """Return where a corpus is, or is downloaded to."""
+    return run.corpora.get(corpus, f"downloads/{corpus}")
+
+
+def _corpora(run: Run) -> list[str]:
+    """The recipe's corpora, and the noises that were given."""
+    return [*run.recipe.corpora, *(name for name in run.recipe.noises if name in run.corpora)]
+
+
+def _check(run: Run, stage: int) -> list[Row]:
+    names = (
+        []
+        if run.download
+        else [name for name in _corpora(run) if name not in run.recipe.corpora or not run.recipe.generated]
+    )
+    folders = [word for name in names for word in (name, folder_of(run, name))]
+    return [
+        Row(
+            {
+                "disk_gb": f"{run.recipe.disk_gb:g}",
+                "programs": " ".join(run.recipe.programs),
+                "corpora": folders,
+            }
+        )
+    ]
+
+
+def _downloads(run: Run, stage: int) -> list[Row]:
+    parts = []
+    if run.train_sets or run.test_sets:  # LibriSpeech's
+        parts = ["--parts", f"{run.train_sets or 'train-clean-100'} {run.test_sets or 'test-other'}"]
+    return [
+        Row(
+            {
+                "corpus": name,
+                "folder": folder_of(run, name),
+                "options": parts if name in run.recipe.corpora else [],
+            }
+        )
+        for name in (_corpora(run) if run.download else ())
+        if name not in run.recipe.corpora or not run.recipe.generated
+    ]
+
+
+def _preparation(run: Run, stage: int) -> list[Row]:
+    options = [word for key, value in run.recipe.prepare_options.items() for word in (f"--{key}", value)]
+    for name, value in (("train-sets", run.train_sets), ("test-sets", run.test_sets)):
+        options += [f"--{name}", value] if value else []
+    folders = [folder_of(run, name) for name in run.recipe.corpora]
+    return [Row({"program": f"{run.recipe.prepare}.py", "options": options, "corpora": folders})]
+
+
+def _noises(run: Run, stage: int) -> list[Row]:
+    return [
+        Row({"program": f"prepare_{name}.py", "corpus": name, "folder": folder_of(run, name)})
+        for name in run.recipe.noises
+        if name in run.corpora
+    ]
+
+
+def _sets(run: Run, stage: int) -> list[Row]:
+    return [
+        Row(
+            {
+                "set": name,
+                "compress": str(run.recipe.compress).lower(),
+                "fbank": run.config("fbank"),
+                "vad": run.config("vad"),
+            }
+        )
+        for name in run.recipe.sets
+    ]
+
+
+def _train_set(run: Run, stage: int) -> list[Row]:
+    run.check_tables()
+    wanted = run.recipe.train_set
+    options = [
+        "--min-duration",
+        f"{wanted.min_duration:g}",
+        "--keep-silence",
+        str(wanted.keep_silence).lower(),
+    ]
+    options += ["--name", f"{run.recipe.name}/{'+'.join(wanted.sets)}"]
+    return [Row({"options": options, "data": [f"data/{name}" for name in wanted.sets]})]
+
+
+def _training(run: Run, stage: int) -> list[Row]:
+    found = []
+    for system in systems_of(run, stage):
+        if system.kind == "trained":
+            labels = run.label_maps() if system.labels == "train" else []
+            options = ["--config", system.config, "--seed", str(system.seed)]
+            options += [word for path in labels for word in ("--labels", path)]
+            found.append(Row({"options": options, "exp": system.exp}))
+    return found
+
+
+def _baselines(run: Run, stage: int) -> list[Row]:
+    return [
+        Row(
+            {
+                "options": ["--kind", system.method, *(["--like", system.config] if system.config else [])],
+                "data": f"data/{run.recipe.sets[0]}",
+                "model": system.model_dir,
+            }
+        )
+        for system in systems_of(run, stage)
+        if system.kind == "baseline" and system.needs(run.recipe)
+    ]
+
+
+def _extraction(run: Run, stage: int) -> list[Row]:
+    found = []
+    for system in systems_of(run, stage):
+        sets = system.needs(run.recipe)
+        plain = [
+            word
+            for name, silence in sets
+            if not silence
+            for word in (f"data/{name}", system.embeddings(name))
+        ]
+        paused = [
+            word
+            for name, silence in sets
+            if silence
+            for word in ("--with-silence", f"data/{name}", system.embeddings(name, with_silence=True))
+        ]
+        if sets:
+            values = {"system": system.name, "model": system.model_dir, "sets": plain, "with_silence": paused}
+            found.append(Row(values))
+    return found
+
+
+def _plda(run: Run, stage: int) -> list[Row]:
+    plda = run.recipe.plda
+    if not plda or not run.recipe.trials or all(scorer.backend != "plda" for scorer in run.recipe.scorers):
+        return []
+    return [
+        Row(
+            {
+                "options": ["--lda-dim", str(plda.lda_dim)],
+                "labels": f"data/{plda.set}/utt2spk",
+                "embeddings": system.embeddings(plda.set),
+                "plda": f"{system.exp}/plda",
+            },
+            group=system.name,
+        )
+        for system in systems_of(run, stage)
+    ]
+
+
+def _scoring(run: Run, stage: int) -> list[Row]:
+    recipe, found = run.recipe, []
+    scorers = [scorer for scorer in recipe.scorers if scorer.centring == "raw" or recipe.training_sets]
+    if recipe.trials and len(scorers) < len(recipe.scorers):
+        log(
+            f"no training set ({' '.join(recipe.train_set.sets)}) among the recipe's sets: embeddings are "
+            "scored raw, neither centred nor whitened"
+        )
+    for system in systems_of(run, stage):
+        for trials in recipe.trials:
+            for scorer in scorers:
+                found.append(
+                    Row(
+                        {
+                            "options": [*_options_of(recipe, system, scorer), "--trials-name", trials.name],
+                            "set": trials.set,
+                            "trials": trials.file,
+                            "enroll": system.embeddings(trials.enroll),
+                            "test": system.embeddings(trials.set),
+                            "scores": f"{system.exp}/scores/{trials.name}.{scorer.name}.txt",
+                        },
+                        group=system.name,
+                    )
+                )
+    return found
+
+
+def _options_of(recipe: Recipe, system: System, scorer) -> list[str]:
+    options = ["--backend", scorer.backend]
+    if scorer.backend == "plda":
+        return [*options, "--plda-dir", f"{system.exp}/plda"]
+    options += ["--centring", scorer.centring]
+    for name in recipe.training_sets if scorer.centring != "raw" else ():
+        options += ["--train-dir", system.embeddings(name)]
+    return options
+
+
+def _tasks(run: Run, stage: int) -> list[Row]:
+    found = []
+    for system in systems_of(run, stage):
+        if system.stage == 9 and not run.runs(9) and not is_extracted(system, run.recipe):
+            log(f"without {system.name}, which stage 9 has not made: ./run.sh --stage 9 makes it")
+            continue
+        for task in run.recipe.tasks:
+            options = ["--task", task.name, "--kind", task.kind]
+            options += ["--folds", task.folds] if task.folds != "speaker" else []
+            found.append(
+                Row(
+                    {
+                        "options": options,
+                        "set": task.set,
+                        "embeddings": system.embeddings(task.set, task.keep_silence),
+                        "labels": f"data/{task.set}/{task.labels}",
+                        "transfer": f"{system.exp}/transfer/{task.name}",
+                    },
+                    group=system.name,
+                )
+            )
+    return found
+
+
+KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
+    "check": _check,
+    "downloads": _downloads,
+    "preparation": _preparation,
+    "noises": _noises,
+    "sets": _sets,
+    "train_set": _train_set,
+    "training": _training,
+    "baselines": _baselines,
+    "extraction": _extraction,
+    "plda": _plda,
+    "scoring": _scoring,
+    "tasks": _tasks,
+}

@@ -1,0 +1,215 @@
+"""What a recipe is: the schema of ``conf/recipe.yaml``. What runs is options of run.sh, and the science of
+each step is in its own YAML.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+STAGES = {
+    0: "check",
+    1: "data",
+    2: "features",
+    3: "train-set",
+    4: "pretrain",
+    5: "extract",
+    6: "score",
+    9: "baseline",
+    10: "transfer",
+    11: "report",
+}
+_FOLDER_NAME = re.compile(r"[\w.+-]+", re.ASCII)
+
+
+@dataclass
+class TrainSet:
+    """The pre-training directory, made by stage 3. Centring and whitening are estimated on its sets, too."""
+
+    sets: list[str] = field(default_factory=lambda: ["train"])
+    min_duration: float = 2.0  # seconds of speech (or of all, with keep_silence)
+    keep_silence: bool = False
+
+
+@dataclass
+class Supervised:
+    """Models trained with labels, for comparison."""
+
+    models: list[str] = field(default_factory=list)  # MODEL is configured by conf/MODEL.yaml
+    labels: str = "utt2spk"  # a file in each directory of train_set
+
+    def __post_init__(self):
+        _check_file_name("supervised.labels", self.labels, "utt2spk")
+
+
+@dataclass
+class Trials:
+    """A verification test."""
+
+    set: str  # of the test utterances
+    enroll: str = ""  # set of the enrolment utterances; default: set
+    name: str = ""  # in the results; default: set
+    file: str = ""  # default: data/SET/trials
+    cohort: str = ""  # set that score normalisation draws impostors from
+    development: str = ""  # name of the trials that calibration is trained on
+
+    def __post_init__(self):
+        self.enroll = self.enroll or self.set
+        self.name = self.name or self.set
+        self.file = self.file or f"data/{self.set}/trials"
+        _check_name("trials", self.name)
+        if self.cohort:
+            raise ValueError(_not_built("trials", "cohort", self.cohort, "score normalisation"))
+        if self.development:
+            raise ValueError(_not_built("trials", "development", self.development, "calibration"))
+
+
+@dataclass
+class Scorer:
+    """One way to score every trial list."""
+
+    backend: Literal["cosine", "plda"] = "cosine"
+    centring: Literal["raw", "centred", "whitened"] = "raw"
+    normalisation: str = "none"
+    labels: str = ""  # that the back-end is trained on; default: train for plda, none for cosine
+
+    def __post_init__(self):
+        own = "train" if self.backend == "plda" else "none"
+        self.labels = self.labels or own
+        if self.normalisation != "none":
+            raise ValueError(
+                _not_built("scorers", "normalisation", self.normalisation, "score normalisation")
+            )
+        if self.labels != own:
+            raise ValueError(f"scorers: labels of {self.backend} are '{own}', got '{self.labels}'")
+        if self.backend == "plda" and self.centring != "raw":
+            raise ValueError("scorers: PLDA centres embeddings itself; remove 'centring' from its row")
+
+    @property
+    def name(self) -> str:
+        """The part of a score file's name that says how it was scored."""
+        return self.backend if self.backend == "plda" else f"{self.backend}.{self.centring}"
+
+
+@dataclass
+class Plda:
+    """PLDA trained on the labels of a set, for comparison."""
+
+    set: str = "train"
+    lda_dim: int = 64
+
+
+@dataclass
+class Task:
+    """A property of the utterance, predicted from the frozen embedding by cross-validation over speakers."""
+
+    name: str
+    labels: str  # a file in data/SET, such as utt2emotion
+    set: str = ""
+    kind: Literal["class", "number"] = "class"
+    keep_silence: bool = False  # the pauses are the signal
+    folds: str = "speaker"  # speaker (leave one out up to 10, else 10 folds), or a number of folds
+    average_over: str = "utterance"
+    modes: list[str] = field(default_factory=lambda: ["frozen"])
+    train: list[str] = field(default_factory=list)
+    dev: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        _check_name("tasks", self.name)
+        _check_file_name("tasks.labels", self.labels, "utt2emotion")
+        for key in ("train", "dev", "test"):
+            if sets := getattr(self, key):
+                raise ValueError(_not_built("tasks", key, " ".join(sets), "a fixed division; give 'set'"))
+        if not self.set:
+            raise ValueError(
+                f"tasks: '{self.name}' has no 'set', the data directory that it is cross-validated on"
+            )
+        if self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
+            raise ValueError(f"tasks: folds must be 'speaker' or a number from 2 on, got '{self.folds}'")
+        if self.average_over != "utterance":
+            raise ValueError(_not_built("tasks", "average_over", self.average_over, "averaging"))
+        for mode in self.modes:
+            if mode != "frozen":
+                raise ValueError(_not_built("tasks", "modes", mode, "fine-tuning; only 'frozen' is"))
+
+
+@dataclass
+class Recipe:
+    """A recipe: its sets, what is trained on which of them, and what the embeddings are tested with."""
+
+    name: str
+    stages: list[int]
+    sets: list[str]
+    prepare: str = ""  # program in local/, without .py; default: prepare_NAME
+    prepare_options: dict[str, str] = field(default_factory=dict)
+    corpora: list[str] = field(
+        default_factory=list
+    )  # whose folders the program gets; default: that of prepare
+    generated: bool = False  # stage 1 makes the recordings itself
+    noises: list[str] = field(default_factory=lambda: ["musan", "rirs"])  # local/prepare_NAME.py lists them
+    programs: list[str] = field(default_factory=list)  # programs of the system that are needed
+    disk_gb: float = 1.0  # disk space that all stages take
+    compress: bool = False  # features of one byte a value: a quarter of the disk, a little slower to read
+    train_set: TrainSet = field(default_factory=TrainSet)
+    models: list[str] = field(
+        default_factory=list
+    )  # trained by default; MODEL is configured by conf/MODEL.yaml
+    supervised: Supervised = field(default_factory=Supervised)
+    embed: list[str] = field(default_factory=list)  # sets to embed though no trials and no task need them
+    trials: list[Trials] = field(default_factory=list)
+    scorers: list[Scorer] = field(
+        default_factory=list
+    )  # default: cosine three ways, and PLDA where 'plda' is
+    plda: Plda | None = None
+    tasks: list[Task] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.prepare = self.prepare or f"prepare_{self.name}"
+        self.corpora = self.corpora or [self.prepare.removeprefix("prepare_")]
+        self.scorers = self.scorers or [
+            *(Scorer(centring=centring) for centring in ("raw", "centred", "whitened")),
+            *([Scorer("plda")] if self.plda else []),
+        ]
+        self.stages = sorted(set(self.stages))
+        _check_name("name", self.name)
+        if unknown := sorted(set(self.stages) - set(STAGES)):
+            raise ValueError(f"stages: {unknown} do not exist; there are {sorted(STAGES)}")
+        if (9 in self.stages) != bool(self.supervised.models):
+            raise ValueError("stages: 9 trains what supervised.models names: a recipe has both or neither")
+        if self.supervised.models and not self.models:
+            raise ValueError("models: none, but supervised.models has some to compare them with")
+        if any(scorer.backend == "plda" for scorer in self.scorers) and not self.plda:
+            raise ValueError("scorers: plda needs the key 'plda', which names the set it is trained on")
+        for kind in ("trials", "tasks", "scorers"):
+            names = [entry.name for entry in getattr(self, kind)]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{kind}: '{twice[0]}' is there twice; give each entry its own name")
+        for name in self._sets_used():
+            if name not in self.sets:
+                raise ValueError(f"sets: '{name}' is used but not listed in sets ({', '.join(self.sets)})")
+
+    def _sets_used(self):
+        yield from (name for trials in self.trials for name in (trials.set, trials.enroll))
+        yield from (task.set for task in self.tasks)
+        yield from self.embed
+        yield from [self.plda.set] if self.plda else []
+        yield from self.train_set.sets if self.models else []
+
+    @property
+    def training_sets(self) -> list[str]:
+        """The sets that are trained on without labels; none in a recipe that only tests."""
+        return self.train_set.sets if set(self.train_set.sets) <= set(self.sets) else []
+
+
+def _check_name(key: str, name: str) -> None:
+    if not _FOLDER_NAME.fullmatch(name):
+        raise ValueError(f"{key}: '{name}' becomes part of file names: letters, digits and ._+- only")
+
+
+def _check_file_name(key: str, name: str, example: str) -> None:
+    if not re.fullmatch(r"[^\s/]+", name):
+        raise ValueError(f"{key}: '{name}' is not the name of a file in data/SET, such as {example}")
+
+
+def _not_built(group: str, key: str, value: str, what: str) -> str:
+    return f"{group}: {key} '{value}' asks for something that is not built yet ({what}); remove the key"

@@ -1,0 +1,230 @@
+"""Systems: what turns utterances into embeddings, and is compared in the tables. Their names are made here,
+and nowhere taken apart.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydino.base import UserError, read_yaml
+
+from .methods import encoder_of, method_of
+from .schema import Recipe
+
+STATISTICS = ("fbank-stats", "fbank-stats-cmn")
+
+
+@dataclass
+class Run:
+    """One call of run.sh: its recipe, and the options that decide what the rows of its stages are. All
+    paths but those below the work folder are absolute.
+    """
+
+    recipe: Recipe
+    conf: str  # folder of the model configurations
+    default_conf: str  # the project's
+    models: list[str]
+    seeds: list[int]
+    tag: str
+    given: list[str] = field(default_factory=list)  # model folders
+    corpora: dict[str, str] = field(default_factory=dict)  # name -> folder
+    download: bool = False
+    train_sets: str = ""
+    test_sets: str = ""
+    stage: int = 0
+    stop_stage: int = 11
+    skip_stages: list[int] = field(default_factory=list)
+    dry_run: bool = False
+
+    def wants(self, stage: int) -> bool:
+        """Whether the recipe has a stage, and the user does not skip it."""
+        return stage in self.recipe.stages and stage not in self.skip_stages
+
+    def runs(self, stage: int) -> bool:
+        """Whether a stage is run by this call."""
+        return self.wants(stage) and self.stage <= stage <= self.stop_stage
+
+    def config(self, name: str) -> str:
+        """Return the path of a configuration: the recipe's, or else the project's."""
+        own = Path(self.conf) / f"{name}.yaml"
+        return str(own if own.exists() else Path(self.default_conf) / own.name)
+
+    def label_maps(self) -> list[str]:
+        """Return the tables that supervised training reads, one a training set."""
+        return [f"data/{name}/{self.recipe.supervised.labels}" for name in self.recipe.training_sets]
+
+    def check_tables(self) -> None:
+        """Raise UserError where data directories lack a table that a later stage reads, before stage 4 has
+        trained for days. Directories that are not there yet are not looked at.
+        """
+        wanted = []
+        if self.wants(6) or self.wants(9):
+            wanted += [(trials.file, "trials") for trials in self.recipe.trials]
+        if self.wants(9):
+            wanted += [(path, "supervised.labels") for path in self.label_maps()]
+        if self.wants(10):
+            wanted += [
+                (f"data/{task.set}/{task.labels}", f"task '{task.name}'") for task in self.recipe.tasks
+            ]
+        for name, whose in wanted if not self.dry_run else ():
+            path = Path(name)
+            if path.parent.is_dir() and not path.is_file():
+                there = " ".join(sorted(file.name for file in path.parent.glob("[ut]*") if file.is_file()))
+                raise UserError(f"no {path}, which {whose} of the recipe names; there are {there}")
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that turns utterances into embeddings: one row of the tables.
+
+    ``name`` is its folder below ``exp/``, which holds all that is made with it; ``config`` the training
+    configuration, or for a baseline what its encoder is like (a configuration or a model folder; None: none).
+    """
+
+    kind: Literal["trained", "given", "baseline"]
+    name: str
+    method: str
+    encoder: str
+    seed: int
+    role: str
+    labels: Literal["none", "train"]  # what its weights have seen
+    config: str | None
+    stage: int  # that makes it
+    model_dir: str
+
+    @property
+    def exp(self) -> str:
+        """The system's folder."""
+        return f"exp/{self.name}"
+
+    def embeddings(self, data_set: str, with_silence: bool = False) -> str:
+        """The folder of a set's embeddings."""
+        return f"{self.exp}/xvectors_{data_set}{'_with_silence' if with_silence else ''}"
+
+    def needs(self, recipe: Recipe) -> dict[tuple[str, bool], list[str]]:
+        """Return (set, with silence) -> who needs its embeddings, in the order of the recipe's sets.
+
+        Where nothing is tested, every set is embedded by the models and none by the baselines.
+        """
+        needed: dict[tuple[str, bool], list[str]] = {}
+
+        def need(name: str, whose: str, with_silence: bool = False) -> None:
+            needed.setdefault((name, with_silence), []).append(whose)
+
+        scored = recipe.trials if {6, 9} & set(recipe.stages) else []
+        for trials in scored:
+            for name in dict.fromkeys([trials.set, trials.enroll]):
+                need(name, f"trials {trials.name}")
+        for name in recipe.training_sets if scored else ():
+            for scorer in recipe.scorers:
+                if scorer.centring != "raw":
+                    need(name, scorer.name)
+        if scored and any(scorer.backend == "plda" for scorer in recipe.scorers):
+            need(recipe.plda.set, "plda")
+        for task in recipe.tasks if 10 in recipe.stages else ():
+            need(task.set, f"task {task.name}", task.keep_silence)
+        if self.kind != "baseline":
+            for name in recipe.embed or ([] if needed else recipe.sets):
+                need(name, "embed")
+        return dict(sorted(needed.items(), key=lambda item: (item[0][1], recipe.sets.index(item[0][0]))))
+
+
+def systems(run: Run) -> list[System]:
+    """Return the systems of a run: those trained without labels, those given, the baselines, those trained
+    with labels.
+
+    Raises:
+        UserError: one name would stand for two systems.
+    """
+    trained = [_trained(run, model, seed, 4) for model in run.models for seed in run.seeds]
+    supervised = [
+        _trained(run, model, seed, 9) for model in run.recipe.supervised.models for seed in run.seeds
+    ]
+    here = {os.path.realpath(system.model_dir) for system in (*trained, *supervised)}
+    given = [_given(folder) for folder in dict.fromkeys(run.given) if os.path.realpath(folder) not in here]
+    baselines = _baselines(run, [*trained, *given])
+    names: dict[str, System] = {}
+    for system in (*trained, *given, *baselines, *supervised):
+        other = names.setdefault(system.name, system)
+        if other != system:
+            raise UserError(
+                f"{system.model_dir} and {other.model_dir} would both be called {system.name}: give "
+                "another --tag"
+            )
+    return list(names.values())
+
+
+def systems_of(run: Run, stage: int) -> list[System]:
+    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 9 in stages 9
+    and 10 alone, all others in every stage but 9.
+    """
+    return [system for system in systems(run) if stage == 10 or (system.stage == 9) == (stage == 9)]
+
+
+def is_extracted(system: System, recipe: Recipe) -> bool:
+    """Whether all the embeddings that are needed of a system are there."""
+    return all(Path(system.embeddings(*needed), ".done").exists() for needed in system.needs(recipe))
+
+
+def _trained(run: Run, model: str, seed: int, stage: int) -> System:
+    config = run.config(model)
+    method = method_of(config)
+    name = f"{model}_{run.tag}/seed{seed}"
+    return System(
+        "trained",
+        name,
+        method=model,
+        encoder=encoder_of(config)[0],
+        seed=seed,
+        role=method.roles[0],
+        labels="train" if method.reads_labels else "none",
+        config=config,
+        stage=stage,
+        model_dir=f"exp/{name}/{method.roles[0]}",
+    )
+
+
+def _given(folder: str) -> System:
+    """A model folder from elsewhere, or another role of a run: named by what it says of itself and a digest
+    of its place, for others may say the same.
+    """
+    config = f"{folder}/config.yaml"
+    mapping = read_yaml(config)
+    method, role = (
+        re.sub(r"[^\w.+-]", "_", str(mapping.get(key) or "unknown")) for key in ("method", "role")
+    )
+    seed = int(mapping.get("seed") or 0)
+    place = hashlib.sha256(folder.encode()).hexdigest()[:6]
+    return System(
+        "given",
+        f"{method}_{role}-{place}/seed{seed}",
+        method=method,
+        encoder=encoder_of(config)[0],
+        seed=seed,
+        role=role,
+        labels="train" if mapping.get("model_labels") == "train" else "none",
+        config=None,
+        stage=5,
+        model_dir=folder,
+    )
+
+
+def _baselines(run: Run, models: list[System]) -> list[System]:
+    """Statistics of the features, and each encoder of the models with random weights: one a kind of
+    encoder.
+    """
+
+    def baseline(kind: str, name: str, encoder: str, like: str | None) -> System:
+        return System("baseline", name, kind, encoder, 0, kind, "none", like, 5, f"exp/{name}/model")
+
+    found = [baseline(kind, f"{kind}_{run.tag}/seed0", "statistics", None) for kind in STATISTICS]
+    for system in models:
+        like = system.config or system.model_dir
+        encoder, digest = encoder_of(like if system.config else f"{like}/config.yaml")
+        name = f"untrained-{digest}_{run.tag}/seed0"
+        if all(name != other.name for other in found):
+            found.append(baseline("untrained", name, encoder, like))
+    return found if models else []

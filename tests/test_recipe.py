@@ -1,0 +1,300 @@
+"""pydino/recipe: what a recipe may ask for, which systems it has, what each needs; calls made from rows,
+and run.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pydino.base import ConfigError, UserError, config_from_dict, load_config
+from pydino.cli import for_each, main
+from pydino.cli._embeddings import configuration_name
+from pydino.recipe import Recipe, Run, calls_of, systems, systems_of
+from pydino.recipe.calls import expand
+from pydino.recipe.methods import method_of
+from pydino.recipe.rows import KINDS, Row, rows
+
+ROOT = Path(__file__).resolve().parent.parent
+MINI = load_config(Recipe, ROOT / "egs/mini/conf/recipe.yaml")
+
+
+def run_of(recipe=MINI, **options):
+    conf = str(ROOT / "egs/mini/conf")
+    wanted = {"models": recipe.models, "seeds": [0], "tag": recipe.name} | options
+    return Run(recipe, conf, str(ROOT / "conf"), **wanted)
+
+
+def recipe_of(**changes):
+    return config_from_dict(
+        Recipe, {"name": "x", "stages": [5, 6, 10], "sets": ["train", "dev", "test"]} | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trials": [{"set": "tests"}]}, "'tests' is used but not listed"),
+        ({"trials": [{"set": "test", "enroll": "dv"}]}, "'dv' is used but not listed"),
+        ({"trials": [{"set": "test", "cohort": "dev"}]}, "not built yet (score normalisation)"),
+        ({"trials": [{"set": "test"}, {"set": "test"}]}, "trials: 'test' is there twice"),
+        ({"trials": [{"set": "test", "development": "dev"}]}, "not built yet (calibration)"),
+        ({"scorers": [{"backend": "plda"}]}, "plda needs the key 'plda'"),
+        ({"scorers": [{"normalisation": "asnorm"}]}, "not built yet (score normalisation)"),
+        ({"scorers": [{"labels": "train"}]}, "labels of cosine are 'none'"),
+        ({"scorers": [{"centring": "centered"}]}, "did you mean 'centred'?"),
+        ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "'a' has no 'set'"),
+        ({"tasks": [{"name": "a/b", "labels": "utt2a", "set": "test"}]}, "becomes part of file names"),
+        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "test", "modes": ["all"]}]}, "only 'frozen' is"),
+        ({"tasks": [{"name": "a", "labels": "utt2a", "train": ["dev"]}]}, "a fixed division; give 'set'"),
+        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "dev", "folds": "0"}]}, "folds must be"),
+        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "dev", "average_over": "subject"}]}, "averaging"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_key(changes, said):
+    with pytest.raises(ConfigError) as caught:
+        recipe_of(**changes)
+    assert said in str(caught.value)
+
+
+def test_a_run_is_the_same_after_its_way_through_json():
+    run = run_of(
+        recipe_of(trials=[{"set": "test"}], plda={"set": "dev"}), corpora={"a": "/b"}, skip_stages=[9]
+    )
+    assert config_from_dict(Run, json.loads(json.dumps(dataclasses.asdict(run)))) == run
+
+
+def test_systems_have_parts_and_what_they_need():
+    found = {system.method: system for system in systems(run_of())}
+    assert list(found) == ["dino-koleo", "fbank-stats", "fbank-stats-cmn", "untrained", "xvector"]
+    dino, untrained, xvector = found["dino-koleo"], found["untrained"], found["xvector"]
+    assert (dino.kind, dino.role, dino.labels, dino.stage) == ("trained", "teacher", "none", 4)
+    assert (xvector.kind, xvector.role, xvector.labels, xvector.stage) == ("trained", "model", "train", 9)
+    assert dino.model_dir == "exp/dino-koleo_mini/seed0/teacher" and untrained.encoder == dino.encoder
+    assert dino.needs(MINI) == {
+        ("train", False): ["cosine.centred", "cosine.whitened", "plda"],
+        ("test", False): ["trials test", "task emotion"],
+        ("test", True): ["task impairment"],
+    }
+    assert [system.method for system in systems_of(run_of(), 9)] == ["xvector"]
+    assert "xvector" not in {system.method for system in systems_of(run_of(), 6)}
+    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 2 + 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"trials": [{"set": "test", "enroll": "dev"}]}, {("dev", False), ("test", False), ("train", False)}),
+        ({"trials": [{"set": "test"}], "scorers": [{}]}, {("test", False)}),
+        ({"trials": [{"set": "test"}], "stages": [5, 10]}, set()),
+        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "dev", "keep_silence": True}]}, {("dev", True)}),
+        ({}, set()),
+    ],
+)
+def test_baselines_are_embedded_where_something_is_tested(changes, needed):
+    recipe = recipe_of(**changes)
+    dino, *_, untrained = (s for s in systems(run_of(recipe, models=["dino-koleo"])) if s.stage != 9)
+    assert set(untrained.needs(recipe)) == needed
+    everything = {(name, False) for name in recipe.sets}
+    assert set(dino.needs(recipe)) == (needed or everything)
+
+
+def test_sets_may_be_embedded_though_nothing_is_tested_with_them():
+    recipe = recipe_of(trials=[{"set": "test"}], scorers=[{}], embed=["dev"])
+    dino, *baselines = systems(run_of(recipe, models=["dino-koleo"]))
+    assert list(dino.needs(recipe)) == [("dev", False), ("test", False)]
+    assert all(list(system.needs(recipe)) == [("test", False)] for system in baselines)
+
+
+def test_centring_is_estimated_on_all_training_sets():
+    recipe = recipe_of(train_set={"sets": ["train", "dev"]}, trials=[{"set": "test"}])
+    scoring = rows(run_of(recipe, models=["dino-koleo"]), "scoring", 6)
+    centred = next(row.values for row in scoring if "centred" in row.values["options"])
+    exp = "exp/dino-koleo_x/seed0"
+    assert [word for word in centred["options"] if "xvectors" in word] == [
+        f"{exp}/xvectors_train",
+        f"{exp}/xvectors_dev",
+    ]
+
+
+def test_enrolment_may_have_a_set_of_its_own():
+    recipe = recipe_of(trials=[{"set": "test", "enroll": "dev", "name": "x-dev"}])
+    values = rows(run_of(recipe, models=["dino-koleo"]), "scoring", 6)[0].values
+    assert values["enroll"].endswith("xvectors_dev") and values["test"].endswith("xvectors_test")
+    assert values["trials"] == "data/test/trials" and values["scores"].endswith("/x-dev.cosine.raw.txt")
+
+
+def test_one_name_never_stands_for_two_systems(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("method: dino\nrole: teacher\nseed: 0\n")
+    given = next(system for system in systems(run_of(given=[str(folder)])) if system.kind == "given")
+    tag = given.name.removeprefix("dino_").removesuffix("/seed0")
+    with pytest.raises(UserError, match="would both be called dino_teacher-.*: give another --tag"):
+        systems(run_of(models=["dino"], tag=tag, given=[str(folder)]))
+
+
+def test_the_tables_keep_given_models_apart_whose_paths_end_alike():
+    """`config` in the results tells the rows of the tables apart."""
+    trained = {"model_dir": "exp/dino_x/seed1/teacher", "system": "dino_x/seed1"}
+    assert configuration_name(trained) == "dino_x/teacher"
+    given = [
+        {"model_dir": f"/{place}/exp/dino_x/seed0/teacher", "system": f"dino_teacher-{place}/seed0"}
+        for place in ("a1", "b2")
+    ]
+    assert [configuration_name(meta) for meta in given] == [
+        "dino_x/teacher (dino_teacher-a1)",
+        "dino_x/teacher (dino_teacher-b2)",
+    ]
+
+
+def test_methods_are_read_without_importing_them():
+    for name, labels in (("dino-koleo", False), ("xvector", True)):
+        method = method_of(str(ROOT / f"egs/mini/conf/{name}.yaml"))
+        assert method.reads_labels == labels and method.roles[0] == ("model" if labels else "teacher")
+
+
+def test_templates_take_words_lists_and_empty_lists():
+    row = Row({"set": "a b", "options": ["--x", "1 2"], "none": []})
+    assert expand(["s", "{options}", "data/{set}", "{none}", "{set}"], row) == [
+        "s",
+        "--x",
+        "1 2",
+        "data/a b",
+        "a b",
+    ]
+    for word, said in (
+        ("{sets}", "have no {sets}; they have set, options, none"),
+        ("x{options}", "is a list"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            expand([word], row)
+        assert said in str(caught.value)
+    for words, said in ((["set", "x"], "did you mean 'sets'?"), (["sets"], "has no command")):
+        with pytest.raises(ValueError) as caught:
+            calls_of(run_of(), 2, words)
+        assert said in str(caught.value)
+
+
+def test_every_kind_of_row_is_called_by_run_sh_with_all_that_it_has():
+    """A row's value that no call uses, or a call of rows that are not there, is a mistake of ours."""
+    text = (ROOT / "run.sh").read_text().replace("\\\n", " ")
+    calls = {}
+    for line in text.splitlines():
+        if line.strip().startswith("for_each "):
+            for section in line.split("for_each ", 1)[1].split(" -- "):
+                kind, *words = section.split()
+                calls.setdefault(kind, []).append(" ".join(words))
+    assert set(calls) == set(KINDS)
+    run = run_of(corpora={"musan": "/m"}, download=True)
+    for kind, templates in calls.items():
+        used = "".join(templates)
+        for row in rows(run, kind, 9 if kind == "training" else 10 if kind == "tasks" else 5):
+            assert all(f"{{{name}}}" in used for name in row.values if name != "corpus"), kind
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A work folder whose program local/note.py writes what it is called with, and fails if it is `bad`."""
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/note.py").write_text(
+        "import sys\nopen('said', 'a').write(' '.join(sys.argv[1:]) + '\\n')\nsys.exit('bad' in sys.argv)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYDINO_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def call(*words, run=None, stage=2, options=()):
+    context = json.dumps(dataclasses.asdict(run or run_of()))
+    return main(["for-each", "--context", context, "--stage", str(stage), *options, "--", *words])
+
+
+def test_rows_are_run_in_order_and_the_first_failure_ends_it(work, capfd):
+    assert call("sets", "local/note.py", "{set}", "--", "sets", "local/note.py", "x y", "{set}") == 0
+    assert (work / "said").read_text() == "train\ntest\nx y train\nx y test\n"
+    assert call("sets", "local/note.py", "bad", "a b", "{set}", "--", "sets", "local/note.py", "never") == 1
+    assert (work / "said").read_text().count("bad") == 1 and "never" not in (work / "said").read_text()
+    assert f"The command, in {work}, was:\n  local/note.py bad 'a b' train\n" in capfd.readouterr().err
+
+
+def test_dry_run_prints_what_would_be_run(work, capfd):
+    assert call("sets", "local/note.py", "a b", "{set}", options=["--dry-run"]) == 0
+    assert capfd.readouterr().out == "  local/note.py 'a b' train\n  local/note.py 'a b' test\n"
+    assert not (work / "said").exists()
+    assert call("sets", "local/note.py", "{nothing}", options=["--dry-run"]) == 1
+    assert "the rows have no {nothing}" in capfd.readouterr().err
+
+
+def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monkeypatch):
+    """The steps of a system that has something to do are one job, in the order of the calls."""
+    submitted, done = [], {"untrained"}
+    monkeypatch.setattr(
+        for_each, "pending", lambda words: "" if any(name in words[-1] for name in done) else "it changed"
+    )
+    monkeypatch.setattr(for_each, "submit", lambda cmd, log, argv, jobs: submitted.append((cmd, log, jobs)))
+    monkeypatch.setattr(for_each, "run_step", lambda words: pytest.fail(f"{words} is run here"))
+    words = ["plda", "steps/train_plda.sh", "{plda}", "--", "scoring", "steps/score.sh", "{scores}"]
+    assert call(*words, stage=6, options=["--cmd", "wrapper.sh --mem 1G"]) == 0
+    assert submitted == [("wrapper.sh --mem 1G", "exp/log/score.JOB.log", 3)]
+    groups = json.loads((work / "exp/log/score.json").read_text())
+    assert [len(group) for group in groups] == [5, 5, 5]
+    assert groups[0][0] == ["steps/train_plda.sh", "exp/dino-koleo_mini/seed0/plda"]
+    assert all(words[0] == "steps/score.sh" and "dino-koleo" in words[1] for words in groups[0][1:])
+    said = capfd.readouterr().err
+    assert "5 of 20 up to date" in said
+    assert (
+        "steps/train_plda.sh: exp/dino-koleo_mini/seed0/plda and 2 more to be made again: it changed" in said
+    )
+    done |= {"dino", "fbank"}
+    assert call(*words, stage=6) == 0 and len(submitted) == 1
+    assert "steps/train_plda.sh, steps/score.sh: 20 of 20 up to date" in capfd.readouterr().err
+
+
+def test_a_step_that_submits_its_own_jobs_is_run_here(work, monkeypatch):
+    ran = []
+    monkeypatch.setattr(for_each, "pending", lambda words: "not done yet")
+    monkeypatch.setattr(for_each, "run_step", lambda words: ran.append(words) or 0)
+    assert call("scoring", "steps/score.sh", "--cmd", "x", "{scores}", stage=9) == 0
+    assert len(ran) == 4 and all(words[:3] == ["steps/score.sh", "--cmd", "x"] for words in ran)
+
+
+def test_a_new_recipe_runs_as_it_is(tmp_path):
+    """Whatever the corpus is, the folders that utils/new_recipe.sh makes prepare, list and plan."""
+    project = tmp_path / "project"
+    for name in ("utils", "local", "pydino", "conf", "egs/mini", "egs/speechocean762/conf"):
+        ignore = shutil.ignore_patterns("data", "feats", "exp", "downloads", "__pycache__")
+        shutil.copytree(ROOT / name, project / name, ignore=ignore)
+    for name in ("path.sh", "cmd.sh", "run.sh"):
+        shutil.copy(ROOT / name, project)
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("PYDINO_ROOT", "PYTHONPATH")
+    }
+    environment |= {"PYDINO_NO_VENV": "true"}
+
+    def ask(*words):
+        return subprocess.run(
+            [*map(str, words)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    made = ask(project / "utils/new_recipe.sh", "mycorpus")
+    assert made.returncode == 0, made.stderr
+    for speaker in ("ann", "bob", "cid", "dee"):
+        (tmp_path / "wavs" / speaker).mkdir(parents=True)
+        for number in range(2):
+            shutil.copy(next(ROOT.glob("tests/fixtures/**/*.wav")), tmp_path / f"wavs/{speaker}/{number}.wav")
+    recipe = project / "egs/mycorpus/run.sh"
+    done = ask(recipe, "--root", "wavs", "--stage", 1, "--stop-stage", 1)
+    assert done.returncode == 0, done.stderr
+    trials = (project / "egs/mycorpus/data/test/trials").read_text().splitlines()
+    assert len((project / "egs/mycorpus/data/train/wav.scp").read_text().splitlines()) == 4 and trials
+    planned = ask(recipe, "--dry-run")
+    assert planned.returncode == 0 and "--config " in planned.stdout, planned.stderr
+    assert "steps/score.sh" in planned.stdout
+    for name, said in (("mycorpus", "is there already"), ("My Corpus", "becomes part of file names")):
+        again = ask(project / "utils/new_recipe.sh", name)
+        assert again.returncode == 1 and said in again.stderr
