@@ -65,9 +65,7 @@ def load_agreed(folder, distributed: DistributedContext) -> dict | None:
     if distributed.first or step is None:
         return state
     path, deadline = folder / f"step{step:09d}.pt", time.monotonic() + _PATIENCE_SECONDS
-    while not any(
-        folder.glob(path.name)
-    ):  # listing the folder refreshes what the network file system knows of it
+    while not any(folder.glob(path.name)):  # listing a folder refreshes a network file system
         if time.monotonic() > deadline:
             raise UserError(
                 f"{path} is not here; the folder of a run has to lie where all its machines see it"

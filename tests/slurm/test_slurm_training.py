@@ -200,4 +200,4 @@ def test_a_failure_is_not_queued_again(data, site, cluster):
 
 def test_several_nodes_need_a_scheduler(data, site):
     said = start(data, site / "two", "--num-nodes", "2", cmd="run_local.sh").communicate(timeout=30)[1]
-    assert "--num-nodes 2 is for a scheduler" in said
+    assert "--num-nodes 2 needs a scheduler" in said
