@@ -237,7 +237,7 @@ class UnitMean(Method):
 
 
 def test_a_method_is_one_file(data, tmp_path, monkeypatch):
-    """The example of docs/training.md."""
+    """It is found by its name, and nothing else is edited."""
     (tmp_path / "unit_mean.py").write_text(NEW_METHOD)
     monkeypatch.setattr(registry, "_FOLDER", tmp_path)
     monkeypatch.setattr(registry, "__path__", [str(tmp_path)])

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Start a recipe for a corpus: egs/NAME and local/prepare_NAME.py, which run as they are on folders of recordings, one a speaker.
+# Start a recipe for a corpus: egs/NAME and local/prepare_NAME.py, which run as they are on a folder with one
+# folder of recordings per speaker. docs/recipes.md says how to adapt them, with an example.
 # Usage: utils/new_recipe.sh NAME
 #  e.g.: utils/new_recipe.sh mycorpus; egs/mycorpus/run.sh --root /corpora/mycorpus
 set -Eeuo pipefail
@@ -18,7 +19,8 @@ cp "$PYDINO_ROOT"/egs/mini/{path.sh,cmd.sh} "$recipe"
 sed "s/^# Every stage on .*/# Every stage on $name. Options are those of ..\/..\/run.sh./" "$PYDINO_ROOT/egs/mini/run.sh" >"$recipe/run.sh"
 chmod +x "$recipe/run.sh"
 cat >"$recipe/conf/recipe.yaml" <<END
-# $name: every key is described in docs/recipes.md. Features and VAD are those of the project's conf/, unless conf/ here has its own.
+# $name: docs/recipes.md describes every key. Features and VAD are configured by the project's conf/,
+# unless conf/ here has fbank.yaml and vad.yaml.
 name: $name
 stages: [0, 1, 2, 3, 4, 5, 6, 11]
 disk_gb: 5
@@ -30,13 +32,13 @@ trials:
 plda: {set: train, lda_dim: 64}
 END
 cat >"$recipe/conf/dino-koleo.yaml" <<END
-# DINO with the KoLeo term, as in the speechocean762 recipe; what differs stands below extends.
+# DINO with the KoLeo term, as in the speechocean762 recipe. Add below what differs.
 extends: ../../speechocean762/conf/dino-koleo.yaml
 END
 cat >"$recipe/README.md" <<END
 # $name
 
-What the corpus is, how to get it, and what one must get.
+Describe the corpus, how to get it, and the numbers of speakers and utterances to expect.
 
 \`\`\`bash
 ./run.sh --root /corpora/$name
@@ -86,5 +88,5 @@ if __name__ == "__main__":
     main(__doc__, add_arguments, prepare)
 END
 chmod +x "$program"
-echo "$0: made egs/$name and local/prepare_$name.py. Next: say in egs/$name/conf/recipe.yaml what it is (docs/recipes.md), and" >&2
+echo "$0: made egs/$name and local/prepare_$name.py. Next: adapt them (docs/recipes.md, 'Add your corpus'), then" >&2
 echo "  egs/$name/run.sh --list; egs/$name/run.sh --root FOLDER --stop-stage 1" >&2

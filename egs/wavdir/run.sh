@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Learn an embedding from your own folder of recordings, no labels needed. Options are those of ../../run.sh.
-# Usage: ./run.sh [options]        ./run.sh --help tells them, README.md what to expect
+# Train an embedding on your own folder of recordings, no labels needed. Options are those of ../../run.sh.
+# Usage: ./run.sh [options]        ./run.sh --help lists them, README.md says what to expect
 here=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")") || exit 1
 exec "${here%/*/*}/run.sh" --corpus-dir "$here" "$@"
