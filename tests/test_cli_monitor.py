@@ -138,7 +138,7 @@ def test_nothing_is_measured_twice_unless_something_changed(data, tmp_path, caps
     assert json.loads(good[-1]) == json.loads(text.splitlines()[-1]) and len(good) == 9
 
 
-def test_half_written_and_damaged_snapshots_are_named_and_passed_over(data, tmp_path, capsys):
+def test_half_written_and_damaged_snapshots_are_named_and_skipped(data, tmp_path, capsys):
     exp = snapshot(tmp_path / "exp", 10, seed=1)
     (exp / "snapshots/epoch0010/student/config.yaml").unlink()  # it is written last
     snapshot(exp, 20, seed=2)
@@ -203,7 +203,7 @@ def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):
     for _ in range(2):
         assert "epoch 10" in watching.stderr.readline()
     (exp / ".lock").touch()  # a training was there, and has died
-    assert "no training is at work" in watching.stderr.readline()
+    assert "no training is running" in watching.stderr.readline()
     watching.kill()
     watching.wait()
     at_work = lock(exp)

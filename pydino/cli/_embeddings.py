@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from pydino.base import UserError, nearest, read_yaml, split_fields
+from pydino.base import UserError, nearest, read_yaml
 from pydino.kaldi import read_scp_objects
 
 
@@ -100,19 +100,6 @@ def _read_embeddings(scp) -> EmbeddingSet:
         )
     meta = folder / "meta.yaml"
     return EmbeddingSet(folder, keys, stacked, (read_yaml(meta) or {}) if meta.exists() else {})
-
-
-def read_grouping(path) -> dict[str, str]:
-    """Read ``utt2spk`` or the like: utterance to the one name that stands beside it."""
-    from pydino.kaldi import read_table
-
-    table = read_table(path)
-    for key, value in table.items():
-        if len(split_fields(value)) != 1:
-            raise UserError(
-                f"{path}: {key} has {len(split_fields(value))} fields beside it ('{value}'), expected one"
-            )
-    return {key: value.strip() for key, value in table.items()}
 
 
 def configuration_name(meta: dict) -> str:

@@ -10,10 +10,8 @@ import numpy as np
 
 from pydino import __version__
 from pydino.base import UserError, dump_config, log, read_yaml, warn, write_text
-from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
+from pydino.kaldi import ArchiveWriter, read_scp_objects
 
-# features held in memory at a time: 64 MB of 80 columns, enough to find equal lengths for a GPU's batches
-_BLOCK_FRAMES = 200_000
 _TYPICAL_FRAMES = 500  # of an utterance whose number of frames is not known
 
 
@@ -30,9 +28,11 @@ def embed_part(model_dir, sets, which: tuple[int, int], device: str) -> None:
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
     model = load(model_dir, device)
     stored = [StoredFeatures(one.data, model.front_end, one.keep_silence) for one in sets]
-    parts = part_of_each(
-        [_frames(one.data, source.utterances) for one, source in zip(sets, stored, strict=True)], which
-    )
+    frames = []
+    for source in stored:
+        known = source.num_frames()
+        frames.append({key: known.get(key, _TYPICAL_FRAMES) for key in source.utterances})
+    parts = part_of_each(frames, which)
     for one, source, keys in zip(sets, stored, parts, strict=True):
         _embed(model, one, source, keys, which)
 
@@ -56,17 +56,13 @@ def part_of_each(frames: list[dict[str, int]], which: tuple[int, int]) -> list[l
     return parts
 
 
-def _frames(data, utterances: list[str]) -> dict[str, int]:
-    path = Path(data) / "utt2num_frames"
-    known = read_table(path) if path.is_file() else {}
-    return {key: int(known.get(key, _TYPICAL_FRAMES)) for key in utterances}
-
-
 def _embed(model, one, stored, keys: list[str], which: tuple[int, int]) -> None:
     stem = f"{one.out}/xvector.{which[0]}"
-    dropped, unvoiced, done = {}, [], 0
+    kept, unvoiced = [key for key in keys if stored.has(key)], []
+    dropped = [key for key in keys if not stored.has(key)]
     with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as archive:
-        for names, features in _blocks(stored, keys, dropped, unvoiced):
+        for names, features, without_speech in stored.blocks(kept):
+            unvoiced += without_speech
             for key, vector in zip(names, model.embed_features(features), strict=True):
                 if not np.isfinite(vector).all():
                     raise UserError(
@@ -74,36 +70,13 @@ def _embed(model, one, stored, keys: list[str], which: tuple[int, int]) -> None:
                         "or in the model"
                     )
                 archive.write(key, vector)
-            done += len(names)
-    write_text(f"{stem}.dropped", "".join(f"{key} {reason}\n" for key, reason in dropped.items()))
+    write_text(f"{stem}.dropped", "".join(f"{key} has no features\n" for key in dropped))
     if unvoiced:
         warn(f"{len(unvoiced)} utterances without a voiced frame, embedded as a whole: {' '.join(unvoiced)}")
     log(
-        f"{one.data}: part {which[0]} of {which[1]}: {len(keys)} utterances in, {done} out, "
+        f"{one.data}: part {which[0]} of {which[1]}: {len(keys)} utterances in, {len(kept)} out, "
         f"{len(dropped)} dropped"
     )
-
-
-def _blocks(stored, keys: list[str], dropped: dict, unvoiced: list):
-    """Yield (keys, encoder inputs) of up to _BLOCK_FRAMES frames, in order; fill in what is dropped and what
-    has no voiced frame.
-    """
-    names, block, frames = [], [], 0
-    for key in keys:
-        if not stored.has(key):
-            dropped[key] = "has no features"
-            continue
-        features, any_voiced = stored.read(key)
-        if not any_voiced:
-            unvoiced.append(key)
-        names.append(key)
-        block.append(features)
-        frames += len(features)
-        if frames >= _BLOCK_FRAMES:
-            yield names, block
-            names, block, frames = [], [], 0
-    if names:
-        yield names, block
 
 
 def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str) -> None:

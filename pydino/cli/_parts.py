@@ -5,19 +5,10 @@ leaves a small report of what came in, went out and was dropped. The step then p
 counts.
 """
 
-import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydino.base import read_json, write_json
-
-
-def part(text: str) -> tuple[int, int]:
-    """Parse ``I/N``, job I of N (for ``type=`` of an argument)."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"expected I/N, such as 1/4, got '{text}'")
-    return int(index), int(count)
 
 
 def take(items: list, which: tuple[int, int]) -> list:

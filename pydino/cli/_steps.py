@@ -5,7 +5,6 @@
 so that a caller of many can ask which are out of date, and run those in one process.
 """
 
-import argparse
 import importlib
 import os
 import shlex
@@ -66,41 +65,6 @@ def run_step(argv: list[str]) -> int:
 
 def _verb(script: str) -> str:
     return Path(script).stem.replace("_", "-")
-
-
-def add_cmd(parser, default: str = "") -> None:
-    """Declare ``--cmd``."""
-    alone = f"default: {default}" if default else "default: run in this process"
-    parser.add_argument(
-        "--cmd",
-        default=default,
-        help=f"run_local.sh, run_slurm.sh, or any wrapper with the interface of Kaldi's run.pl ({alone})",
-    )
-
-
-def positive(text: str) -> int:
-    """Parse a positive whole number (for ``type=`` of an argument)."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive number, got '{text}'")
-    return int(text)
-
-
-def natural(text: str) -> int:
-    """Parse a whole number from 0 (for ``type=`` of an argument)."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """Parse a number from 0 to 1 (for ``type=`` of an argument)."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got '{text}'")
-    return value
 
 
 def check_files(*paths) -> None:

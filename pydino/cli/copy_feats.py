@@ -10,7 +10,7 @@ input or output.
 import sys
 
 from pydino.base import UserError, log, nearest
-from pydino.cli import boolean
+from pydino.cli._arguments import option
 from pydino.kaldi import ArchiveWriter, read_ark, read_scp_objects
 from pydino.kaldi.archive_writer import encode_object
 
@@ -22,23 +22,9 @@ _READ_MODIFIERS = {"t", "b", "o", "no", "s", "ns", "cs", "ncs", "bg"}
 def add_arguments(parser):
     parser.add_argument("source", metavar="RSPECIFIER", help="ark:FILE or scp:FILE")
     parser.add_argument("destination", metavar="WSPECIFIER", help="ark:FILE, ark,t:FILE or ark,scp:FILE,FILE")
-    parser.add_argument(
-        "--compress",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="compress matrices (default: false)",
-    )
-    parser.add_argument(
-        "--compression-method", type=int, default=1, metavar="N", help="Kaldi's method, 1 to 7 (default: 1)"
-    )
-    parser.add_argument(
-        "--allow-pipes",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="run commands in an scp (default: false)",
-    )
+    option(parser, "--compress", False, "compress matrices")
+    option(parser, "--compression-method", 1, "Kaldi's method, 1 to 7", metavar="N")
+    option(parser, "--allow-pipes", False, "run commands in an scp")
 
 
 def run(args):

@@ -20,31 +20,17 @@ from pydino.base import (
     warn,
     write_text,
 )
-from pydino.cli import boolean
+from pydino.cli._arguments import option
 from pydino.kaldi import ObjectReader, read_table, write_table
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "sources",
-        metavar="DATA",
-        nargs="+",
-        help="data directories with features and, unless silence is kept, vad.scp",
-    )
+    text = "data directories with features and, unless silence is kept, vad.scp"
+    parser.add_argument("sources", metavar="DATA", nargs="+", help=text)
     parser.add_argument("target", metavar="TRAIN_DIR", help="pre-training directory to make")
-    parser.add_argument(
-        "--min-duration",
-        type=float,
-        default=2.0,
-        metavar="S",
-        help="seconds left after silence (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--keep-silence", type=boolean, default=False, help="train on the pauses too (default: false)"
-    )
-    parser.add_argument(
-        "--name", default="", help="name of the training set in results (default: the folder's name)"
-    )
+    option(parser, "--min-duration", 2.0, "seconds left after silence", metavar="S")
+    option(parser, "--keep-silence", False, "train on the pauses too")
+    option(parser, "--name", "", "name of the training set in results (default: the folder's name)")
 
 
 def run(args):
@@ -71,7 +57,7 @@ def steps(args) -> list[Step]:
             args.target,
             version=2,
             options={
-                "min_duration": f"{args.min_duration:g}",
+                "min_duration": args.min_duration,
                 "keep_silence": args.keep_silence,
                 "name": args.name,
             },

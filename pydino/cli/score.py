@@ -26,38 +26,25 @@ from pydino.backend import (
 )
 from pydino.base import Step, UserError, log, nearest, split_fields
 from pydino.cli import evaluate_scores
+from pydino.cli._arguments import add_cmd, option
 from pydino.cli._embeddings import cached, read_embeddings
-from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import read_object, read_table
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--backend", choices=["cosine", "plda"], default="cosine", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--plda-dir", metavar="DIR", help="mean.vec, transform.mat and plda, from steps/train_plda.sh"
-    )
-    parser.add_argument(
-        "--centring",
-        choices=["raw", "centred", "whitened"],
-        default="raw",
-        help="of embeddings, before a cosine (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--train-dir",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="unlabelled embeddings for centring and whitening; may be given several times",
-    )
+    option(parser, "--backend", "cosine", choices=["cosine", "plda"])
+    text = "mean.vec, transform.mat and plda, from steps/train_plda.sh"
+    option(parser, "--plda-dir", None, text, metavar="DIR")
+    text = "of embeddings, before a cosine"
+    option(parser, "--centring", "raw", text, choices=["raw", "centred", "whitened"])
+    text = "unlabelled embeddings for centring and whitening; may be given several times"
+    option(parser, "--train-dir", [], text, metavar="DIR")
     evaluate_scores.add_measuring_arguments(parser)
     add_cmd(parser)
-    parser.add_argument("trials", metavar="TRIALS")
-    parser.add_argument("enroll_dir", metavar="ENROLL_DIR")
-    parser.add_argument("test_dir", metavar="TEST_DIR")
-    parser.add_argument("scores", metavar="SCORES")
+    for name in ("trials", "enroll_dir", "test_dir", "scores"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):

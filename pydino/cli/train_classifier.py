@@ -16,10 +16,12 @@ import numpy as np
 
 from pydino.backend import percentile_interval
 from pydino.base import Step, UserError, log, nearest, warn, write_text
-from pydino.cli._embeddings import read_embeddings, read_grouping
+from pydino.cli._arguments import add_cmd, add_max_drop, option
+from pydino.cli._embeddings import read_embeddings
 from pydino.cli._results import value_text, write_results
-from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.cli.train_plda import labelled_places
+from pydino.kaldi import read_utt2label
 
 # Units of numbers by the name of the task.
 UNITS = {"age": "years"}
@@ -27,28 +29,17 @@ UNITS = {"age": "years"}
 
 def add_arguments(parser):
     parser.add_argument("--task", required=True, help="name in the results, such as emotion")
-    parser.add_argument("--kind", choices=["class", "number"], default="class", help="(default: %(default)s)")
-    parser.add_argument(
-        "--folds",
-        default="speaker",
-        help="a number, or speaker: one out up to 10, else 10 folds (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--utt2spk", metavar="FILE", help="without it, every utterance counts as a speaker of its own"
-    )
-    parser.add_argument("--unit", help="of a number (default: years for age)")
-    parser.add_argument(
-        "--max-drop",
-        type=float,
-        default=0.05,
-        help="part that may lack a label or an embedding (default: %(default)s)",
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of folds and bootstrap (default: %(default)s)")
+    option(parser, "--kind", "class", choices=["class", "number"])
+    option(parser, "--folds", "speaker", "a number, or speaker: one out up to 10, else 10 folds")
+    text = "without it, every utterance counts as a speaker of its own"
+    option(parser, "--utt2spk", None, text, metavar="FILE")
+    option(parser, "--unit", None, "of a number (default: years for age)")
+    add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
+    option(parser, "--resamples", 1000, "of the bootstrap")
+    option(parser, "--seed", 0, "of folds and bootstrap")
     add_cmd(parser)
-    parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
-    parser.add_argument("labels", metavar="LABELS")
-    parser.add_argument("out_dir", metavar="OUT_DIR")
+    for name in ("xvector_dir", "labels", "out_dir"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):
@@ -72,7 +63,7 @@ def steps(args) -> list[Step]:
                 "kind": args.kind,
                 "folds": args.folds,
                 "unit": args.unit,
-                "max_drop": f"{args.max_drop:g}",
+                "max_drop": args.max_drop,
                 "resamples": args.resamples,
                 "seed": args.seed,
             },
@@ -166,7 +157,7 @@ def _speakers(args, embeddings) -> dict[str, str]:
             "sides of a fold"
         )
         return {key: key for key in embeddings.keys}
-    speaker_of = read_grouping(args.utt2spk)
+    speaker_of = read_utt2label(args.utt2spk)
     unknown = [key for key in embeddings.keys if key not in speaker_of]
     if unknown:
         raise UserError(
@@ -178,7 +169,7 @@ def _speakers(args, embeddings) -> dict[str, str]:
 
 def _utterance_labels(args, embeddings, speaker_of) -> dict[str, str]:
     """Labels by utterance; a table keyed by speaker is spread over the speaker's utterances."""
-    table = read_grouping(args.labels)
+    table = read_utt2label(args.labels)
     utterances, speakers = set(embeddings.keys), {speaker_of[key] for key in embeddings.keys}
     if any(key in utterances for key in table) or not any(key in speakers for key in table):
         if not any(key in utterances for key in table):

@@ -15,31 +15,22 @@ import numpy as np
 
 from pydino.backend import apply_affine, estimate_lda, normalise_length, train_plda
 from pydino.base import Step, UserError, log, warn, write_text
-from pydino.cli._embeddings import read_embeddings, read_grouping
-from pydino.cli._steps import add_cmd, check_files, marks_of, run_or_submit
+from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
+from pydino.cli._embeddings import read_embeddings
+from pydino.cli._steps import check_files, marks_of, run_or_submit
+from pydino.kaldi import read_utt2label
 from pydino.kaldi.plda_file import write_matrix, write_plda, write_vector
 
 FILES = ("mean.vec", "transform.mat", "plda")
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--lda-dim",
-        type=int,
-        default=100,
-        help="at most the embedding's, and speakers - 1 (default: %(default)s)",
-    )
-    parser.add_argument("--num-em-iters", type=int, default=10, help="(default: %(default)s)")
-    parser.add_argument(
-        "--max-drop",
-        type=float,
-        default=0.05,
-        help="part that may lack a label or an embedding (default: %(default)s)",
-    )
+    option(parser, "--lda-dim", 100, "at most the embedding's, and speakers - 1", type=integer(1))
+    option(parser, "--num-em-iters", 10, type=integer(1))
+    add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
     add_cmd(parser)
-    parser.add_argument("utt2spk", metavar="UTT2SPK")
-    parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
-    parser.add_argument("out_dir", metavar="OUT_DIR")
+    for name in ("utt2spk", "xvector_dir", "out_dir"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):
@@ -50,8 +41,6 @@ def run(args):
 
 def steps(args) -> list[Step]:
     """Return the step."""
-    if args.lda_dim < 1 or args.num_em_iters < 1:
-        raise UserError("--lda-dim and --num-em-iters must be 1 or more")
     xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
     check_files(args.utt2spk, xvectors / "xvector.scp")
     return [
@@ -61,7 +50,7 @@ def steps(args) -> list[Step]:
             options={
                 "lda_dim": args.lda_dim,
                 "num_em_iters": args.num_em_iters,
-                "max_drop": f"{args.max_drop:g}",
+                "max_drop": args.max_drop,
             },
             reads=[args.utt2spk, xvectors / "xvector.scp"],
             after=marks_of(xvectors),
@@ -71,7 +60,7 @@ def steps(args) -> list[Step]:
 
 def _train(args, step) -> None:
     out = Path(args.out_dir)
-    embeddings, speaker_of = read_embeddings(args.xvector_dir), read_grouping(args.utt2spk)
+    embeddings, speaker_of = read_embeddings(args.xvector_dir), read_utt2label(args.utt2spk)
     kept = labelled_places(embeddings, speaker_of, args.utt2spk, args.max_drop)
     vectors = embeddings.vectors[kept].astype(np.float64)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydino import __version__
 from pydino.base import UserError
+from pydino.cli._arguments import option
 
 NEEDED = [
     "torch",
@@ -26,13 +27,7 @@ NEEDED = [
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--ngpu",
-        type=int,
-        default=0,
-        metavar="N",
-        help="fail if PyTorch could not use GPUs that jobs are to have",
-    )
+    option(parser, "--ngpu", 0, "fail if PyTorch could not use GPUs that jobs are to have", metavar="N")
 
 
 def run(args):
