@@ -123,6 +123,11 @@ def command_line(verb: str, args) -> str:
     return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *_without_cmd(args.arguments)])
 
 
+def options_of(args, *names: str) -> dict:
+    """Return some of the arguments, by name, for the mark of a step."""
+    return {name: getattr(args, name) for name in names}
+
+
 def marks_of(*folders) -> list[str]:
     """Return the marks that lie in folders, sorted."""
     return [str(path) for folder in folders for path in sorted(Path(folder).glob(".done*"))]

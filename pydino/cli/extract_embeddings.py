@@ -16,7 +16,7 @@ from pathlib import Path
 from pydino.base import Step, UserError
 from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part
 from pydino.cli._extraction import embed_part, gather
-from pydino.cli._steps import check_files, job_command
+from pydino.cli._steps import check_files, job_command, options_of
 from pydino.jobs.submit import submit
 
 
@@ -96,11 +96,7 @@ def _step(args, one: Embedded) -> Step:
         out / ".done",
         one.out,
         version=2,
-        options={
-            "keep_silence": one.keep_silence,
-            "max_drop": args.max_drop,
-            "system": args.system,
-        },
+        options={"keep_silence": one.keep_silence, **options_of(args, "max_drop", "system")},
         configs=[Path(args.model) / "config.yaml"],
         reads=[Path(args.model) / "model.safetensors", data / "feats.scp"],
         optional=[data / "utt2spk", *([] if one.keep_silence else [data / "vad.scp"])],

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydino.base import Step, UserError, config_to_dict, log
 
 from ._arguments import option
+from ._steps import options_of
 
 KINDS = {
     "untrained": "The encoder with random weights (batch normalisation with mean 0 and variance 1, so it "
@@ -53,7 +54,7 @@ def steps(args) -> list[Step]:
         Step(
             folder / ".done",
             args.folder,
-            options={"kind": args.kind, "seed": args.seed},
+            options=options_of(args, "kind", "seed"),
             configs=[*configs, *(path for path in conf if path.is_file())],
             outputs=[folder / "config.yaml", folder / "model.safetensors"],
         )

@@ -21,6 +21,7 @@ from pydino.base import (
     write_text,
 )
 from pydino.cli._arguments import option
+from pydino.cli._steps import options_of
 from pydino.kaldi import ObjectReader, read_table, write_table
 
 
@@ -56,11 +57,7 @@ def steps(args) -> list[Step]:
             target / ".done",
             args.target,
             version=2,
-            options={
-                "min_duration": args.min_duration,
-                "keep_silence": args.keep_silence,
-                "name": args.name,
-            },
+            options=options_of(args, "min_duration", "keep_silence", "name"),
             optional=reads,  # what must be there, the work checks
             after=after,
             outputs=[target / name for name in ("feats.scp", "utt2spk", "utt2hash")],

@@ -28,7 +28,7 @@ from pydino.base import Step, UserError, log, nearest, split_fields
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
 from pydino.cli._embeddings import cached, read_embeddings
-from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_object, read_table
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
@@ -68,14 +68,13 @@ def steps(args) -> list[Step]:
     given = [args.utt2spk] if args.utt2spk else []
     scp = [folder / "xvector.scp" for folder in (enroll, test, *train)]
     check_files(args.trials, *scp, *given)
-    names = ("backend", "centring", "task", "trials_name", "resamples", "seed")
     result, det, mark = _beside(scores)
     return [
         Step(
             mark,
             args.scores,
             version=2,
-            options={name: getattr(args, name) for name in names},
+            options=options_of(args, "backend", "centring", "task", "trials_name", "resamples", "seed"),
             reads=[args.trials, *scp, *given],
             optional=[enroll / "spk2utt", test / "meta.yaml"],
             after=marks_of(enroll, test, *train, *([args.plda_dir] if args.plda_dir else [])),

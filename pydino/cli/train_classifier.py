@@ -9,18 +9,15 @@ speaker of --utt2spk. OUT_DIR gets predictions.txt (`utt label prediction`), utt
 Intervals are 95 %, by bootstrap over speakers.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
 
-from pydino.backend import percentile_interval
 from pydino.base import Step, UserError, log, nearest, warn, write_text
 from pydino.cli._arguments import add_cmd, add_max_drop, option
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._results import value_text, write_results
-from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
-from pydino.cli.train_plda import labelled_places
+from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_utt2label
 
 # Units of numbers by the name of the task.
@@ -58,15 +55,7 @@ def steps(args) -> list[Step]:
             out / ".done",
             args.out_dir,
             version=2,
-            options={
-                "task": args.task,
-                "kind": args.kind,
-                "folds": args.folds,
-                "unit": args.unit,
-                "max_drop": args.max_drop,
-                "resamples": args.resamples,
-                "seed": args.seed,
-            },
+            options=options_of(args, "task", "kind", "folds", "unit", "max_drop", "resamples", "seed"),
             reads=reads,
             optional=[xvectors / "meta.yaml"],
             after=marks_of(xvectors),
@@ -77,55 +66,39 @@ def steps(args) -> list[Step]:
 
 def _make(args) -> None:
     from pydino.downstream import (
-        assign_folds,
-        bootstrap_classes,
-        bootstrap_error,
-        class_measures,
+        LabelledEmbeddings,
+        cross_validate_classes,
+        cross_validate_numbers,
         default_fold_count,
-        predict_classes,
-        predict_numbers,
-        speaker_confusions,
     )
 
     embeddings = read_embeddings(args.xvector_dir)
     speaker_of = _speakers(args, embeddings)
     label_of = _utterance_labels(args, embeddings, speaker_of)
-    kept = labelled_places(embeddings, label_of, args.labels, args.max_drop)
-    keys, vectors = [embeddings.keys[i] for i in kept], embeddings.vectors[kept]
-    texts = [label_of[key] for key in keys]
-    speaker_names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
-    if len(speaker_names) < 2:
+    kept = embeddings.labelled(label_of, args.labels, args.max_drop)
+    keys = [embeddings.keys[i] for i in kept]
+    names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
+    if len(names) < 2:
         raise UserError(
-            f"{args.labels}: all {len(keys)} utterances are of the single speaker {speaker_names[0]}; folds "
-            "need two or more"
+            f"{args.labels}: all {len(keys)} utterances are of the single speaker {names[0]}; folds need two "
+            "or more"
         )
-    folds = _fold_count(args, default_fold_count(len(speaker_names)), len(speaker_names))
+    folds = _fold_count(args, default_fold_count(len(names)), len(names))
+    texts = [label_of[key] for key in keys]
+    data = LabelledEmbeddings(keys, embeddings.vectors[kept], texts, speakers, names, args.labels)
     if args.kind == "class":
-        classes, labels = np.unique(texts, return_inverse=True)
-        _check_classes(args.labels, classes, labels, speaker_names, speakers)
-        fold_of = assign_folds(speakers, folds, labels, args.seed)
-        _check_folds(args, classes, labels, fold_of)
-        predicted = predict_classes(vectors, labels, speakers, fold_of, args.seed)
-        confusions = speaker_confusions(labels, predicted, speakers, len(classes))
-        resampled = bootstrap_classes(confusions, args.resamples, args.seed)
-        measures = [
-            (name, 100 * value, "percent", percentile_interval(100 * resampled[name]))
-            for name, value in class_measures(confusions.sum(axis=0)).items()
-        ]
-        predictions, said = classes[predicted], f"{len(classes)} classes"
+        done = cross_validate_classes(data, folds, args.resamples, args.seed)
     else:
-        values = _numbers(args.labels, keys, texts)
-        fold_of = assign_folds(speakers, folds, None, args.seed)
-        predicted = predict_numbers(vectors, values, speakers, fold_of, args.seed)
-        errors = np.abs(values - predicted)
-        interval = percentile_interval(bootstrap_error(errors, speakers, args.resamples, args.seed))
         unit = args.unit if args.unit is not None else UNITS.get(args.task, "")
-        measures = [("mae", errors.mean(), unit, interval)]
-        predictions, said = [f"{value:.4f}" for value in predicted], f"standard deviation {values.std():.2f}"
+        done = cross_validate_numbers(data, folds, args.resamples, args.seed, unit)
     out = Path(args.out_dir)
-    lines = (f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, predictions, strict=True))
+    lines = (
+        f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, done.predictions, strict=True)
+    )
     write_text(out / "predictions.txt", "".join(lines))
-    write_text(out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, fold_of, strict=True)))
+    write_text(
+        out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, done.fold_of, strict=True))
+    )
     common = {
         "task": args.task,
         "backend": "logreg" if args.kind == "class" else "ridge",
@@ -134,19 +107,14 @@ def _make(args) -> None:
         "test_set": embeddings.meta.get("data") or str(args.xvector_dir),
         "n": len(keys),
         "folds": folds,
-        "interval": f"95 %, {args.resamples} resamples of {len(speaker_names)} speakers, seed {args.seed}",
+        "interval": f"95 %, {args.resamples} resamples of {len(names)} speakers, seed {args.seed}",
     }
-    write_results(
-        out / f"{args.task}.result.json",
-        embeddings.meta,
-        common,
-        measures,
-        command_line("train-classifier", args),
-    )
+    path, command = out / f"{args.task}.result.json", command_line("train-classifier", args)
+    write_results(path, embeddings.meta, common, done.measures, command)
     log(
         f"{args.task}: "
-        + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in measures)
-        + f" ({len(keys)} utterances of {len(speaker_names)} speakers, {folds} folds, {said})"
+        + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in done.measures)
+        + f" ({len(keys)} utterances of {len(names)} speakers, {folds} folds, {done.about})"
     )
 
 
@@ -197,41 +165,3 @@ def _fold_count(args, default: int, speakers: int) -> int:
             f"--folds {args.folds}: give speaker, or a number from 2 to the number of speakers, {speakers}"
         )
     return int(args.folds)
-
-
-def _check_classes(path, classes, labels, speaker_names, speakers) -> None:
-    if len(classes) < 2:
-        raise UserError(
-            f"{path}: every utterance has the label {classes[0]}; a classifier needs two classes or more"
-        )
-    for number, name in enumerate(classes):
-        holders = np.unique(speakers[labels == number])
-        if len(holders) == 1:
-            raise UserError(
-                f"{path}: only the speaker {speaker_names[holders[0]]} has the class {name}: it cannot be "
-                "learnt from other speakers; merge the class, or take it out of the labels"
-            )
-
-
-def _check_folds(args, classes, labels, fold_of) -> None:
-    for fold in np.unique(fold_of):
-        absent = np.setdiff1d(np.arange(len(classes)), labels[fold_of != fold])
-        if len(absent):
-            raise UserError(
-                f"{args.labels}: all speakers of the class {classes[absent[0]]} fell into one of the folds, "
-                "so it cannot be learnt for it; give more --folds, or another --seed"
-            )
-
-
-def _numbers(path, keys, texts) -> np.ndarray:
-    values = np.empty(len(texts))
-    for i, text in enumerate(texts):
-        try:
-            values[i] = float(text)
-        except ValueError:
-            values[i] = math.nan
-        if not math.isfinite(values[i]):
-            raise UserError(
-                f"{path}: the label of {keys[i]} is '{text}', not a number; correct it, or use --kind class"
-            )
-    return values

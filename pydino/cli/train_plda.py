@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import apply_affine, estimate_lda, normalise_length, train_plda
-from pydino.base import Step, UserError, log, warn, write_text
+from pydino.base import Step, log, write_text
 from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
 from pydino.cli._embeddings import read_embeddings
-from pydino.cli._steps import check_files, marks_of, run_or_submit
+from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.plda_file import write_matrix, write_plda, write_vector
 
@@ -47,11 +47,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out_dir,
-            options={
-                "lda_dim": args.lda_dim,
-                "num_em_iters": args.num_em_iters,
-                "max_drop": args.max_drop,
-            },
+            options=options_of(args, "lda_dim", "num_em_iters", "max_drop"),
             reads=[args.utt2spk, xvectors / "xvector.scp"],
             after=marks_of(xvectors),
         )
@@ -61,7 +57,7 @@ def steps(args) -> list[Step]:
 def _train(args, step) -> None:
     out = Path(args.out_dir)
     embeddings, speaker_of = read_embeddings(args.xvector_dir), read_utt2label(args.utt2spk)
-    kept = labelled_places(embeddings, speaker_of, args.utt2spk, args.max_drop)
+    kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
     vectors = embeddings.vectors[kept].astype(np.float64)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
     reason = why_not(vectors, speakers, len(names))
@@ -87,35 +83,6 @@ def _train(args, step) -> None:
         f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
         f"between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}"
     )
-
-
-def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.ndarray:
-    """Places of the embeddings that have a label; names what is dropped on either side, and refuses to drop
-    too much.
-
-    Raises:
-        UserError: more than ``max_drop`` of the utterances lack a label or an embedding.
-    """
-    present = set(embeddings.keys)
-    without_label = [key for key in embeddings.keys if key not in label_of]
-    without_embedding = [key for key in label_of if key not in present]
-    dropped = len(without_label) + len(without_embedding)
-    if dropped:
-        parts = [
-            f"{len(keys)} utterances have no {what} (first: {keys[0]})"
-            for what, keys in (
-                (f"label in {path}", without_label),
-                (f"embedding in {embeddings.folder}", without_embedding),
-            )
-            if keys
-        ]
-        total = len(present | set(label_of))
-        if dropped > max_drop * total:
-            raise UserError(
-                f"{' and '.join(parts)}, of {total}; complete them, or allow more with --max-drop"
-            )
-        warn(f"dropped {dropped} of {total}: {' and '.join(parts)}")
-    return np.array([i for i, key in enumerate(embeddings.keys) if key in label_of], dtype=np.int64)
 
 
 def why_not(vectors: np.ndarray, speakers: np.ndarray, count: int) -> str:
