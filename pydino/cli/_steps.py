@@ -93,7 +93,7 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
     step.begin()
     submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
     if not step.mark.exists():
-        raise UserError(f"the job ended well but wrote no {step.mark}; see {log_file}, or run the step again")
+        raise UserError(f"the job succeeded but wrote no {step.mark}; see {log_file}, or run the step again")
     log(last_message(log_file, verb))
 
 
@@ -109,7 +109,7 @@ def _without_cmd(arguments: list[str]) -> list[str]:
 
 
 def last_message(log_file, verb: str) -> str:
-    """Return the last line that a job of ``verb`` logged, for the user to see."""
+    """Return the last line that a job of ``verb`` logged, to show it."""
     try:
         lines = Path(log_file).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

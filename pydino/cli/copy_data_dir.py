@@ -1,8 +1,8 @@
-"""Copy a Kaldi data directory, with affixes for the names of utterances and speakers if wanted; then check
-the copy.
+"""Copy a Kaldi data directory, optionally with affixes for the names of utterances and speakers; then
+check the copy.
 
-Recordings keep their names where there are segments. Where utterances get other names, utt2uniq says what
-they were.
+Recordings keep their names where there are segments. Where utterances get other names, utt2uniq has
+the former ones.
 """
 
 import shlex

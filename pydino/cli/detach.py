@@ -1,4 +1,4 @@
-"""Run a pipeline that goes on when its terminal is closed (./run.sh --detach): by a controller on this
+"""Run a pipeline that survives the closing of its terminal (./run.sh --detach): by a controller on this
 machine, a Slurm job, or a chain of them.
 
 pydino detach --wrapper "run_slurm.sh --mem 2G" exp -- ./run.sh --stage 2
@@ -61,7 +61,7 @@ def run(args):
 
 
 def _detach(args, exp: Path, command: list[str]) -> str:
-    """Detach the command and return what to say."""
+    """Detach the command and return a message."""
     status = "./run.sh --status shows its state"
     if args.chain is not None:
         for wrapper in (args.train_cmd, args.cuda_cmd):

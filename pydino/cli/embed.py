@@ -63,14 +63,14 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _writer(output: str | None):
-    """The function that puts vectors where they are wanted; an unknown ending stops here, before any work."""
+    """Return the function that writes vectors; an unknown ending is refused here, before any work."""
     if output is None:
         return _print
     writers = {".ark": _write_archive, ".txt": _write_archive, ".npz": _write_npz}
     suffix = Path(output).suffix
     if suffix not in writers:
         raise UserError(
-            f"--output {output}: its ending says the format, and must be one of {', '.join(writers)}"
+            f"--output {output}: its ending, which selects the format, must be one of {', '.join(writers)}"
         )
     return lambda vectors: writers[suffix](output, vectors)
 

@@ -130,7 +130,7 @@ def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, 
 
 
 def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, int]:
-    """Number what is drawn on either side of each trial; say what it is and how many there are."""
+    """Return the numbers of what is drawn for either side of each trial, its name, and how many there are."""
     if args.utt2spk is None:
         log("without --utt2spk, intervals are over utterances, as if no two came from one speaker")
         models, tests, drawn = trials.models, trials.tests, "utterances"

@@ -38,7 +38,7 @@ class Interrupted(BaseException):
 
 
 class Failed(UserError):
-    """A command has failed, and said why."""
+    """A command has failed; it has reported why."""
 
     def __init__(self, words: list[str]):
         super().__init__(f"The command, in {os.getcwd()}, was:\n  {shlex.join(words)}")
@@ -170,7 +170,7 @@ def _say_why(pending_steps: list[tuple[list[str], str]]) -> None:
 
 
 def _show(path: Path) -> None:
-    """Show what a job has said."""
+    """Show what a job has logged."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for line in lines:
         if not line.startswith("#"):

@@ -59,7 +59,7 @@ def run(args):
 
 
 def _summary(wanted: Run) -> dict[str, str]:
-    """What run.sh itself says or asks for."""
+    """What run.sh itself uses."""
     recipe = wanted.recipe
     return {
         "name": recipe.name,

@@ -52,9 +52,7 @@ def run(args):
 
 
 def _is_for_gpus() -> bool:
-    """Tell whether PyTorch is a build for GPUs, by what it writes of itself; loading it would take
-    seconds.
-    """
+    """Return whether PyTorch is built for GPUs, from its version.py; importing it would take seconds."""
     folder = importlib.util.find_spec("torch").submodule_search_locations[0]
     return (
         re.search(r"^(cuda|hip)\b[^=]*= *'", (Path(folder) / "version.py").read_text(), flags=re.MULTILINE)

@@ -11,15 +11,15 @@ from .methods import find_method, method_names
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The models of one moment, a folder each."""
+    """The models of one epoch, a folder each."""
 
     folder: Path
     epoch: int
 
 
 def snapshots(exp: Path, final: bool) -> list[Snapshot]:
-    """Return the snapshots of a run, earliest first; with ``final`` also the models that it ended with,
-    unless a snapshot is of then.
+    """Return the snapshots of a run, earliest first; with ``final`` also the final models, unless a
+    snapshot is of the same epoch.
     """
     found = []
     for folder in (exp / "snapshots").glob("epoch*"):
@@ -35,9 +35,7 @@ def snapshots(exp: Path, final: bool) -> list[Snapshot]:
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """Return the model folders of one moment, complete or not, the model itself first; averages are not among
-    them.
-    """
+    """Return the model folders of one snapshot, complete or not, the model itself first, without averages."""
     exp = folder.parents[1] if folder.parent.name == "snapshots" else folder
     config = exp / "config.yaml"
     method = str(read_yaml(config).get("method", "")) if config.exists() else ""
