@@ -10,7 +10,9 @@ import numpy as np
 
 from pydino import __version__
 from pydino.base import UserError, dump_config, log, read_yaml, warn, write_text
-from pydino.kaldi import ArchiveWriter, read_scp_objects
+from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
+
+from ._parts import check_drops
 
 _TYPICAL_FRAMES = 500  # of an utterance whose number of frames is not known
 
@@ -91,7 +93,9 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     missing = [part for part in parts if not Path(f"{part}.dropped").is_file()]
     if missing:
         raise UserError(f"no {missing[0]}.dropped: that job did not finish; run the step again")
-    dropped = "".join(Path(f"{part}.dropped").read_text(encoding="utf-8") for part in parts)
+    dropped: dict[str, str] = {}
+    for part in parts:
+        dropped |= read_table(f"{part}.dropped", check_sorted=False)
     kept = 0
     # The parts are consecutive runs of sorted utterances: one after another they are in order.
     with ArchiveWriter(str(out / "xvector.ark"), str(out / "xvector.scp")) as archive:
@@ -99,7 +103,8 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
             for key, vector in read_scp_objects(f"{part}.scp"):
                 archive.write(key, vector)
                 kept += 1
-    _check_drops(out, dropped, kept, one.data, max_drop)
+    total = kept + len(dropped)
+    check_drops(dropped, total, one.data, out / "dropped.txt", max_drop)
     # The jobs have checked it, with all that a model needs; loading it again would take longer than all of
     # this.
     config = read_yaml(Path(model_dir) / "config.yaml")
@@ -124,24 +129,7 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     )
     for path in out.glob("xvector.[0-9]*"):  # also of an attempt with another number of jobs
         path.unlink()
-    lost = dropped.count("\n")
     log(
-        f"{one.data}: {kept + lost} utterances in, {kept} out, {lost} dropped; {config['embedding_dim']} "
-        f"dimensions -> {out}/xvector.scp"
+        f"{one.data}: {total} utterances in, {kept} out, {len(dropped)} dropped; "
+        f"{config['embedding_dim']} dimensions -> {out}/xvector.scp"
     )
-
-
-def _check_drops(out: Path, dropped: str, kept: int, data: str, max_drop: float) -> None:
-    path, lost = out / "dropped.txt", dropped.count("\n")
-    if not dropped:
-        path.unlink(missing_ok=True)
-        return
-    write_text(path, dropped)
-    first = dropped.splitlines()[0]
-    if lost > max_drop * (kept + lost):
-        raise UserError(
-            f"{lost} of {kept + lost} utterances of {data} dropped, more than --max-drop {max_drop:g} "
-            f"allows; {path} names all, beginning with: {first}\nutils/fix_data_dir.sh {data} removes them "
-            "from the data directory"
-        )
-    warn(f"{lost} of {kept + lost} utterances dropped, named in {path}")

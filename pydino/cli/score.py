@@ -16,20 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.backend import (
-    apply_affine,
-    cosine_features,
-    fit_centring,
-    group_means,
-    normalise_length,
-    score_pairs,
-)
+from pydino.backend import Plda, PldaChain, cosine_features, fit_centring, group_means, score_pairs
 from pydino.base import Step, UserError, log, nearest, split_fields
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
 from pydino.cli._embeddings import cached, read_embeddings
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_object, read_table
+from pydino.kaldi.plda_file import read_plda
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
 
@@ -157,7 +151,8 @@ def _score(args, trials, test) -> np.ndarray:
     began = time.perf_counter()
     try:
         if args.backend == "plda":
-            left, right = _plda_features(args.plda_dir, models, num_utts, tests)
+            chain = _read_plda(args.plda_dir, test.dim)
+            left, right = chain.comparison_features(models, num_utts, tests)
         else:
             left, right = _cosine_features(args, models, tests)
     except ValueError as error:
@@ -214,28 +209,15 @@ def _stacked(folders, vectors) -> np.ndarray:
     return np.concatenate(vectors)
 
 
-def _plda_features(folder, models, num_utts, tests):
-    """Kaldi's chain: subtract the mean, LDA, length normalisation, PLDA with the number of enrolment
-    utterances.
-    """
-    from pydino.backend import Plda
-    from pydino.kaldi.plda_file import read_plda
-
+def _read_plda(folder, dim: int) -> PldaChain:
     folder = Path(folder)
     for name in ("mean.vec", "transform.mat", "plda"):
         if not (folder / name).exists():
             raise UserError(f"no {folder / name}: run steps/train_plda.sh UTT2SPK XVECTOR_DIR {folder}")
-    mean, transform = read_object(str(folder / "mean.vec")), read_object(str(folder / "transform.mat"))
-    model = Plda(*read_plda(folder / "plda"))
-    if len(mean) != models.shape[1]:
+    mean, transform = (read_object(str(folder / name)) for name in ("mean.vec", "transform.mat"))
+    if len(mean) != dim:
         raise UserError(
-            f"{folder} was trained in dimension {len(mean)}, these embeddings have {models.shape[1]}: use "
-            "one model for both"
+            f"{folder} was trained in dimension {len(mean)}, these embeddings have {dim}: use one model for "
+            "both"
         )
-
-    def prepare(vectors):
-        return normalise_length(apply_affine(transform, vectors - mean))
-
-    return model.comparison_features(
-        model.project(prepare(models), num_utts), num_utts, model.project(prepare(tests))
-    )
+    return PldaChain(mean, transform, Plda(*read_plda(folder / "plda")))

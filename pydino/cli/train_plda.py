@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.backend import apply_affine, estimate_lda, normalise_length, train_plda
+from pydino.backend import train_plda_chain, why_no_plda
 from pydino.base import Step, log, write_text
 from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
 from pydino.cli._embeddings import read_embeddings
@@ -60,7 +60,7 @@ def _train(args, step) -> None:
     kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
     vectors = embeddings.vectors[kept].astype(np.float64)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
-    reason = why_not(vectors, speakers, len(names))
+    reason = why_no_plda(vectors, speakers)
     for name in (*FILES, "skipped"):  # a folder never holds both a model and a reason for having none
         (out / name).unlink(missing_ok=True)
     if reason:
@@ -72,41 +72,13 @@ def _train(args, step) -> None:
     if lda_dim < args.lda_dim:
         reason = f"embeddings have {embeddings.dim}, {len(names)} speakers span {len(names) - 1}"
         log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: {reason}")
-    mean = vectors.mean(axis=0)
-    transform = estimate_lda(vectors - mean, speakers, lda_dim)
-    model = train_plda(normalise_length(apply_affine(transform, vectors - mean)), speakers, args.num_em_iters)
-    write_vector(out / "mean.vec", mean)
-    write_matrix(out / "transform.mat", transform)
-    write_plda(out / "plda", model.mean, model.transform, model.psi)
+    chain = train_plda_chain(vectors, speakers, lda_dim, args.num_em_iters)
+    plda = chain.plda
+    write_vector(out / "mean.vec", chain.mean)
+    write_matrix(out / "transform.mat", chain.transform)
+    write_plda(out / "plda", plda.mean, plda.transform, plda.psi)
     step.outputs = [out / name for name in FILES]
     log(
         f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
-        f"between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}"
+        f"between-class variances {plda.psi[0]:.2f} to {plda.psi[-1]:.2f}"
     )
-
-
-def why_not(vectors: np.ndarray, speakers: np.ndarray, count: int) -> str:
-    """Say why PLDA cannot be trained on these embeddings (N, D) and labels, or return an empty string."""
-    dim = vectors.shape[1]
-    if count < 2:
-        return (
-            f"there is a single speaker ({len(speakers)} utterances); between-speaker variance needs two or "
-            "more"
-        )
-    if np.bincount(speakers).max() < 2:
-        return (
-            f"each of the {count} speakers has one utterance; within-speaker variance needs some with two "
-            "or more"
-        )
-    if len(speakers) - count < dim:
-        return (
-            f"{len(speakers)} utterances of {count} speakers are too few for {dim} dimensions: the "
-            "within-speaker covariance needs "
-            f"at least {dim + count} of them"
-        )
-    if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
-        return (
-            "the embeddings do not differ; a collapsed training does that, look at the spread in its "
-            "log.jsonl"
-        )
-    return ""
