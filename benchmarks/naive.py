@@ -103,9 +103,11 @@ class NaiveDino:
             group["lr"] = learning_rate(step, self.total_steps, self.steps_per_epoch, self.config.optimiser)
         views = [view.to(self.device, non_blocking=True) for view in views]
         with torch.no_grad():
-            taught = [self._through(self.teacher, view) for view in views[: self.config.crops.num_global]]
-        learnt = [self._through(self.student, view) for view in views]
-        loss = self._loss(learnt, taught, step)
+            teacher_outputs = [
+                self._through(self.teacher, view) for view in views[: self.config.crops.num_global]
+            ]
+        student_outputs = [self._through(self.student, view) for view in views]
+        loss = self._loss(student_outputs, teacher_outputs, step)
         value = loss.item()
         if not math.isfinite(value):
             sys.exit(f"the loss is {value}")
@@ -115,7 +117,7 @@ class NaiveDino:
         if step < self.frozen_steps:
             self.student.head.prototypes.grad = None
         self.optimiser.step()
-        self._follow([logits for _, logits in taught], step)
+        self._follow([logits for _, logits in teacher_outputs], step)
         return value
 
     @staticmethod
@@ -123,16 +125,23 @@ class NaiveDino:
         embedding = network.encoder(view)
         return embedding, network.head(embedding)
 
-    def _loss(self, learnt, taught, step: int) -> torch.Tensor:
+    def _loss(self, student_outputs, teacher_outputs, step: int) -> torch.Tensor:
         config = self.config
         loss = naive_loss(
-            [logits for _, logits in learnt], [logits for _, logits in taught], self.centre, config.loss
+            [logits for _, logits in student_outputs],
+            [logits for _, logits in teacher_outputs],
+            self.centre,
+            config.loss,
         )
         if config.cosine_weight:
             weight = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
-            loss = loss + weight * naive_cosine([e for e, _ in learnt], [e for e, _ in taught])
+            loss = loss + weight * naive_cosine(
+                [e for e, _ in student_outputs], [e for e, _ in teacher_outputs]
+            )
         if config.koleo_weight:
-            loss = loss + config.koleo_weight * sum(koleo(e) for e, _ in learnt[: config.crops.num_global])
+            loss = loss + config.koleo_weight * sum(
+                koleo(e) for e, _ in student_outputs[: config.crops.num_global]
+            )
         return loss
 
     def _clip(self) -> None:

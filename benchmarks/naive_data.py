@@ -116,8 +116,8 @@ class NaiveViews(Dataset):
         visits, indices = self._order(step)
         hashes, sizes = self._order.hashes[indices], self._place.sizes(step)
         factors = drawn_factors(self._config.speed_factors, self._seed, visits, hashes)
-        heard = np.maximum(1, np.floor(self._lengths[indices] / factors)).astype(np.int64)
-        starts = np.floor(self._place.starts(visits, hashes, heard, sizes) * factors[:, None]).astype(
+        lengths = np.maximum(1, np.floor(self._lengths[indices] / factors)).astype(np.int64)
+        starts = np.floor(self._place.starts(visits, hashes, lengths, sizes) * factors[:, None]).astype(
             np.int64
         )
         views = []

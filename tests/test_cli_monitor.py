@@ -125,7 +125,7 @@ def test_nothing_is_measured_twice_unless_something_changed(data, tmp_path, caps
     capsys.readouterr()
     labels = tmp_path / "labels"
     write_table(labels, {key: str(number % 2) for number, key in enumerate(KEYS)})
-    snapshot(exp, 20, seed=3, roles=("student",))  # trained anew
+    snapshot(exp, 20, seed=3, roles=("student",))  # trained again
     assert monitor(exp, data) == 0
     assert [line["model"] for line in lines(exp)[4:]] == ["snapshots/epoch0020/student"]
     assert monitor(exp, data, "--labels", str(labels)) == 0
@@ -290,7 +290,7 @@ def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     opened = [
         path for path in json.loads((tmp_path / "opened.json").read_text()) if path.startswith(str(exp))
     ]
-    assert str(exp / "log.jsonl") in opened  # so the hook hears
+    assert str(exp / "log.jsonl") in opened  # so the hook works
     assert not [path for path in opened if "monitor" in path.removeprefix(str(exp))]
     again = load_file(exp / "teacher/model.safetensors")
     assert (exp / "monitor.jsonl").read_text() == written and all(

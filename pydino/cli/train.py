@@ -11,8 +11,7 @@ different one in EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
 
 With --cmd, as steps/train.sh calls it, the training is a job of that wrapper, one process a GPU, whose log is
 EXP/log/train.log; a scheduler's job that receives SIGUSR1 queues itself again. Without --cmd it runs in this
-process,
-of which torchrun may start several: torchrun --nproc-per-node N -m pydino train --ngpu N ...
+process, of which torchrun may start several: torchrun --nproc-per-node N -m pydino train --ngpu N ...
 """
 
 from pathlib import Path
