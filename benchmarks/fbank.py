@@ -25,8 +25,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from pydino.audio import Fbank, FbankConfig, read_audio  # noqa: E402
+from pydino.audio.utterances import Utterance, extract  # noqa: E402
 from pydino.base import write_json  # noqa: E402
-from pydino.cli._features import Report, Utterance, extract  # noqa: E402
 from pydino.kaldi import ArchiveWriter  # noqa: E402
 
 RATE, BINS = 16000, 80
@@ -55,13 +55,16 @@ def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
 
 def run_ours(todo, folder: Path) -> int:
     """Compute and write all utterances; return the number of frames."""
-    report = Report()
+    frames, dropped = 0, {}
     with (
         ArchiveWriter(f"{folder}/ours.ark", f"{folder}/ours.scp") as out,
         ArchiveWriter(f"{folder}/energy.ark") as energies,
     ):
-        extract(todo, Fbank(FbankConfig(dither=0.0, num_mel_bins=BINS)), out, energies, report)
-    return sum(report.frames.values())
+        for made in extract(todo, Fbank(FbankConfig(dither=0.0, num_mel_bins=BINS)), dropped):
+            out.write(made.key, made.features.numpy())
+            energies.write(made.key, made.energy.numpy())
+            frames += len(made.features)
+    return frames
 
 
 def run_peer(todo, folder: Path) -> int:

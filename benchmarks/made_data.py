@@ -2,8 +2,8 @@
 they are augmented with.
 
 Lengths are spread as those of the synthetic corpus (egs/mini), silence comes in stretches, levels go up and
-down as syllables do, so that reading, cutting and augmenting have as much to do as with speech. There is
-nothing to be learnt from them.
+down as syllables do, so that reading, cutting and augmenting have as much to do as with speech. They train
+nothing useful.
 """
 
 import dataclasses

@@ -25,10 +25,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
-from naive import NaiveDino, NaiveLoader, NaiveViews, Recordings, StoredFeatures  # noqa: E402
+from naive import NaiveDino  # noqa: E402
+from naive_data import NaiveLoader, NaiveViews, Recordings, StoredFeatures  # noqa: E402
 from report import ROOT, finish, machine, show  # noqa: E402
-from roofline import roofline  # noqa: E402
+from roofline import roofline, wait  # noqa: E402
 from runs import prepare, shipped  # noqa: E402
+from stopwatch import Stopwatch  # noqa: E402
 
 from pydino.cli import boolean  # noqa: E402
 from pydino.data import AugmentationData, batches  # noqa: E402
@@ -134,12 +136,6 @@ def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device
     return time.perf_counter() - began
 
 
-def wait(device: torch.device) -> None:
-    """Wait until the device is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def compare(ours: Ours, naive: Naive | None, steps: int, uncounted: int) -> dict:
     """Return utterances per second and, beside ``naive``, of both and their ratio, from alternating blocks of
     the same steps.
@@ -164,42 +160,6 @@ def compare(ours: Ours, naive: Naive | None, steps: int, uncounted: int) -> dict
         ratios = [slow / fast for fast, slow in zip(times["ours"], times["naive"], strict=True)]
         figures |= {"ratio": statistics.median(ratios), "ratios": [round(ratio, 3) for ratio in ratios]}
     return figures
-
-
-class Stopwatch:
-    """Times between marks: of the host on a CPU, of the stream on a GPU, where marking does not wait."""
-
-    def __init__(self, device: torch.device):
-        self._device, self._marks = device, []
-
-    def mark(self, name: str) -> None:
-        """Attribute the time since the last mark to ``name``."""
-        if self._device.type == "cuda":
-            now = torch.cuda.Event(enable_timing=True)
-            now.record()
-        else:
-            now = time.perf_counter()
-        self._marks.append((name, now))
-
-    def milliseconds(self) -> dict[str, float]:
-        """Return the time of each part since the first mark, and reset."""
-        wait(self._device)
-        parts: dict[str, float] = {}
-        for (_, before), (name, now) in zip(self._marks, self._marks[1:], strict=False):
-            took = before.elapsed_time(now) if self._device.type == "cuda" else 1000 * (now - before)
-            parts[name] = parts.get(name, 0.0) + took
-        self._marks = []
-        return parts
-
-    def after(self, name: str, function):
-        """Return ``function`` with a mark after each call."""
-
-        def marked(*arguments):
-            result = function(*arguments)
-            self.mark(name)
-            return result
-
-        return marked
 
 
 def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
 from pydino.cli import Parser  # knows the nearest option of a misspelt one
-from pydino.cli.make_trials import make_trials
 from pydino.kaldi import validate, write_table
 from pydino.kaldi.data_dir import invert, named
+from pydino.kaldi.trial_sampling import make_trials
 
 MAX_TRIALS = 500_000
 

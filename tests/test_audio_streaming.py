@@ -18,10 +18,10 @@ from pydino.audio import (
     open_channel,
     resample,
     select_voiced,
+    utterances,
     vad,
 )
 from pydino.base import UserError, utterance_hash
-from pydino.cli import _features
 from pydino.kaldi import ArchiveWriter, compressed, read_scp_objects
 
 normalisation = sys.modules["pydino.audio.normalise"]  # the function hides the module of its name
@@ -66,28 +66,31 @@ def test_long_utterances_of_a_data_directory_are_those_of_short_ones(
     """Long and short, whole and segments, written as one after another asks for."""
     for name, seconds in (("a", 3), ("b", 14), ("c", 2)):
         soundfile.write(tmp_path / name, noise(seconds * rate) / 32768, rate, format=form, subtype=codec)
-    todo = [_features.Utterance(name, str(tmp_path / name)) for name in "abc"]
-    todo.append(_features.Utterance("d", str(tmp_path / "b"), 0.5, 13.1))
+    todo = [utterances.Utterance(name, str(tmp_path / name)) for name in "abc"]
+    todo.append(utterances.Utterance("d", str(tmp_path / "b"), 0.5, 13.1))
     config = FbankConfig(allow_upsample=True, allow_downsample=True)
 
     def extracted(name):
-        report = _features.Report()
+        dropped, seconds = {}, {}
         with (
             ArchiveWriter(tmp_path / f"{name}.ark", tmp_path / f"{name}.scp", compression=1) as features,
             ArchiveWriter(tmp_path / f"{name}.e.ark", tmp_path / f"{name}.e.scp") as energies,
         ):
             compute = KINDS["fbank"][1](config)
-            _features.extract(todo, compute, features, energies, report, hashes=utterance_hash)
-        return report, [
+            for made in utterances.extract(todo, compute, dropped, hashes=utterance_hash):
+                features.write(made.key, made.features.numpy())
+                energies.write(made.key, made.energy.numpy())
+                seconds[made.key] = made.seconds, made.rate, len(made.features)
+        return (seconds, dropped), [
             dict(read_scp_objects(tmp_path / f"{name}.scp")),
             dict(read_scp_objects(tmp_path / f"{name}.e.scp")),
         ]
 
-    report, whole = extracted("whole")
-    monkeypatch.setattr(_features, "_LONG", 10 * RATE)
+    about, whole = extracted("whole")
+    monkeypatch.setattr(utterances, "_LONG", 10 * RATE)
     monkeypatch.setattr(extractor, "_PART", 512)
     again, in_parts = extracted("parts")
-    assert vars(again) == vars(report) and not report.dropped
+    assert again == about and not about[1]
     for one, other in zip(whole, in_parts, strict=True):
         assert list(one) == list("abcd")
         for key in one:

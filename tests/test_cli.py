@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pydino.cli import Parser, boolean, main, verbs
+from pydino.cli._arguments import integer, option, share
 
 
 # which reads its options itself
@@ -76,6 +77,54 @@ def test_mistakes_in_options_are_named(parser, capsys, words, said):
     assert stopped.value.code == 1 and f"make-things: {said}" in capsys.readouterr().err.replace(
         "argument --compress: ", ""
     )
+
+
+def test_an_option_has_the_type_of_its_default_and_shows_it():
+    parser = Parser(prog="make-things", allow_abbrev=False)
+    option(parser, "--rate", 0.5, "of change")
+    option(parser, "--deep", False, "look closer")
+    option(parser, "--name", "", "of the thing (default: none)")
+    option(parser, "--file", [], "to read")
+    option(parser, "--channel", None, "to take", type=int)
+    args = parser.parse_args(["--rate", "2", "--deep", "--file", "a", "--file", "b", "--channel", "1"])
+    assert (args.rate, args.deep, args.name, args.file, args.channel) == (2.0, True, "", ["a", "b"], 1)
+    assert parser.parse_args([]).file == [] and parser.parse_args([]).channel is None
+    said = parser.format_help()
+    assert "of change (default: 0.5)" in said and "look closer (default: false)" in said
+    assert said.count("(default") == 3
+
+
+@pytest.mark.parametrize(
+    "kind, good, bad",
+    [
+        (integer(0), ["0", "7"], ["-1", "1.5", "", "²", "10000000000"]),
+        (integer(1), ["1"], ["0", "one"]),
+        (share, ["0", "0.5", "1"], ["1.1", "-0.1", "nan", "half"]),
+    ],
+)
+def test_kinds_of_values(kind, good, bad, capsys):
+    parser = Parser(prog="make-things", allow_abbrev=False)
+    option(parser, "--value", None, type=kind)
+    for text in good:
+        assert parser.parse_args([f"--value={text}"]).value == float(text)
+    for text in bad:
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--value={text}"])
+        assert f"--value: {'must' if kind is share else 'should'} be a" in capsys.readouterr().err
+
+
+def test_the_options_of_the_command_that_a_verb_runs_are_left_to_it():
+    parser = Parser(prog="pydino launch", allow_abbrev=False)
+    option(parser, "--num-nodes", 1)
+    parser.add_argument("command", nargs="...")
+    for words in (
+        ["--num_nodes", "2", "train", "--seed", "1"],
+        ["--num-nodes=2", "--", "train", "--seed", "1"],
+    ):
+        args = parser.parse_args(words)
+        assert args.num_nodes == 2 and args.command[-3:] == ["train", "--seed", "1"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--nodes", "2", "train", "--seed", "1"])
 
 
 def test_after_two_dashes_nothing_is_an_option(capsys):

@@ -125,7 +125,7 @@ def test_nothing_is_measured_twice_unless_something_changed(data, tmp_path, caps
     capsys.readouterr()
     labels = tmp_path / "labels"
     write_table(labels, {key: str(number % 2) for number, key in enumerate(KEYS)})
-    snapshot(exp, 20, seed=3, roles=("student",))  # trained anew
+    snapshot(exp, 20, seed=3, roles=("student",))  # trained again
     assert monitor(exp, data) == 0
     assert [line["model"] for line in lines(exp)[4:]] == ["snapshots/epoch0020/student"]
     assert monitor(exp, data, "--labels", str(labels)) == 0
@@ -138,7 +138,7 @@ def test_nothing_is_measured_twice_unless_something_changed(data, tmp_path, caps
     assert json.loads(good[-1]) == json.loads(text.splitlines()[-1]) and len(good) == 9
 
 
-def test_half_written_and_damaged_snapshots_are_named_and_passed_over(data, tmp_path, capsys):
+def test_half_written_and_damaged_snapshots_are_named_and_skipped(data, tmp_path, capsys):
     exp = snapshot(tmp_path / "exp", 10, seed=1)
     (exp / "snapshots/epoch0010/student/config.yaml").unlink()  # it is written last
     snapshot(exp, 20, seed=2)
@@ -203,7 +203,7 @@ def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):
     for _ in range(2):
         assert "epoch 10" in watching.stderr.readline()
     (exp / ".lock").touch()  # a training was there, and has died
-    assert "no training is at work" in watching.stderr.readline()
+    assert "no training is running" in watching.stderr.readline()
     watching.kill()
     watching.wait()
     at_work = lock(exp)
@@ -290,7 +290,7 @@ def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     opened = [
         path for path in json.loads((tmp_path / "opened.json").read_text()) if path.startswith(str(exp))
     ]
-    assert str(exp / "log.jsonl") in opened  # so the hook hears
+    assert str(exp / "log.jsonl") in opened  # so the hook works
     assert not [path for path in opened if "monitor" in path.removeprefix(str(exp))]
     again = load_file(exp / "teacher/model.safetensors")
     assert (exp / "monitor.jsonl").read_text() == written and all(

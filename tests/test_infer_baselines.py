@@ -1,4 +1,4 @@
-"""Baselines that learnt nothing: the same encoder with random weights, and statistics of the filter banks."""
+"""Untrained baselines: the same encoder with random weights, and statistics of the filter banks."""
 
 import subprocess
 
@@ -35,14 +35,17 @@ def training(tmp_path_factory):
     path = tmp_path_factory.mktemp("conf") / "dino.yaml"
     path.write_text(
         yaml.safe_dump(
-            {"encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 12}}
+            {
+                "method": "dino",
+                "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 12},
+            }
         )
     )
     return path
 
 
 def make(kind, data, folder, *options):
-    assert main(["init-model", "--kind", kind, *map(str, options), str(data), str(folder)]) == 0
+    assert main(["make-baseline", "--kind", kind, *map(str, options), str(data), str(folder)]) == 0
     return pydino.load(folder)
 
 
@@ -119,9 +122,9 @@ def test_silence_is_kept_where_the_data_keeps_it(data, tmp_path):
     ],
 )
 def test_mistakes_are_named(data, tmp_path, capsys, arguments, said):
-    assert main(["init-model", *arguments, str(data), str(tmp_path / "model")]) == 1
+    assert main(["make-baseline", *arguments, str(data), str(tmp_path / "model")]) == 1
     assert said in capsys.readouterr().err
-    assert main(["init-model", "--kind", "fbank-stats", str(tmp_path), str(tmp_path / "model")]) == 1
+    assert main(["make-baseline", "--kind", "fbank-stats", str(tmp_path), str(tmp_path / "model")]) == 1
     assert "run steps/make_fbank.sh" in capsys.readouterr().err
 
 

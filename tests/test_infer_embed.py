@@ -245,7 +245,7 @@ def test_mistakes_of_the_command_are_named(folder, tmp_path, capsys):
         ((tmp_path / "a.wav", tmp_path / "a.flac"), "would both be called a"),
         ((tmp_path / "none.wav",), "none.wav"),
         ((tmp_path / "wide.wav",), "wide.wav: 2 channels"),
-        ((tmp_path / "a.wav", "--output", "x.mat"), "its ending says the format"),
+        ((tmp_path / "a.wav", "--output", "x.mat"), "its ending, which selects the format"),
     ):
         status, captured = run(capsys, "embed", folder, *arguments)
         assert status == 1 and said in captured.err and "Traceback" not in captured.err

@@ -271,7 +271,7 @@ def test_mistakes_of_the_call_are_named(place):
         (("nowhere", "data/test", "exp/x"), "no such file: nowhere/config.yaml"),
         (("teacher", "nowhere", "exp/x"), "no such file: nowhere/feats.scp"),
         (("teacher", *2 * ("data/test", "exp/x")), "exp/x is given for two sets"),
-        (("--nj", "0", "teacher", "data/test", "exp/x"), "--nj: must be a positive number"),
+        (("--nj", "0", "teacher", "data/test", "exp/x"), "--nj: should be a whole number from 1 on"),
         (("--keep-silences", "true", "teacher", "data/test", "exp/x"), "keep-silence"),
     ):
         done = step(place, *arguments)

@@ -106,7 +106,7 @@ def test_two_processes_train_as_one(data, tmp_path, micro_batches):
     if micro_batches == 2:  # synchronised norms that are computed again on the way back
         config["compute"] = {"accumulation": micro_batches, "activation_checkpointing": True}
     output = train(data, tmp_path / "two", 2, config=config)
-    assert output.count("epoch 4 (step 5 of 5)") == 1  # one of the processes speaks
+    assert output.count("epoch 4 (step 5 of 5)") == 1  # only one of the processes logs
     (one, one_lines), (two, two_lines) = outcome(tmp_path / "one"), outcome(tmp_path / "two")
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), atol=5e-5), name

@@ -352,7 +352,7 @@ def test_alarms_sound_where_something_begins_and_stop_what_is_lost(capsys):
         Alarms(collapse_reason, "stop", 128, "audio")(NO_CENTRE | line)
     with pytest.raises(UserError, match="kl: not a number any more"):
         alarms(KOLEO | line | {"kl": math.nan})
-    Alarms(collapse_reason, "warn", 128, "audio", speaks=False)(NO_CENTRE | line)
+    Alarms(collapse_reason, "warn", 128, "audio", warns=False)(NO_CENTRE | line)
     assert said() == ""
 
 

@@ -8,12 +8,14 @@ from .lda import estimate_lda
 from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
 from .neighbours import knn_accuracy
 from .plda import Plda, train_plda
+from .plda_chain import PldaChain, train_plda_chain, why_no_plda
 from .vectors import apply_affine, group_means, normalise_length
 
 __all__ = [
     "CENTRINGS",
     "Centring",
     "Plda",
+    "PldaChain",
     "TrialCurve",
     "apply_affine",
     "bootstrap_trials",
@@ -32,4 +34,6 @@ __all__ = [
     "score_pairs",
     "thin_curve",
     "train_plda",
+    "train_plda_chain",
+    "why_no_plda",
 ]

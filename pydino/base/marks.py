@@ -106,6 +106,8 @@ class Step:
 
 def _text(value) -> str:
     """An option's value as it is spelt on the command line."""
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 

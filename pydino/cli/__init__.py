@@ -11,67 +11,11 @@ from pathlib import Path
 
 from pydino.base import UserError, nearest, set_program
 
+from ._arguments import Parser, boolean
+
+__all__ = ["Parser", "boolean", "main", "parser_of", "verbs"]
+
 _FOLDER = Path(__file__).parent
-
-
-def boolean(text: str) -> bool:
-    """Parse ``true`` or ``false``, as Kaldi's scripts spell them (for ``type=`` of an argument)."""
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
-    return text == "true"
-
-
-class Parser(argparse.ArgumentParser):
-    """Options as Kaldi's scripts take them: ``--num-jobs 8``, ``--num-jobs=8`` or ``--num_jobs 8``; a bare
-    ``--flag`` is ``--flag true``. It names the nearest option when one is misspelt, and never guesses from a
-    prefix. The namespace has ``arguments``, the words as they were given.
-    """
-
-    def add_argument(self, *names, **keywords):
-        if keywords.get("type") is boolean:
-            keywords = {"nargs": "?", "const": True, "metavar": "true|false", **keywords}
-        return super().add_argument(*names, **keywords)
-
-    def parse_args(self, args=None, namespace=None):
-        given = sys.argv[1:] if args is None else list(args)
-        args = self._spelt(given)
-        namespace, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            kind = "unknown option" if unknown[0].startswith("-") else "extra argument"
-            self.error(f"{kind} '{unknown[0]}'")
-        namespace.arguments = given
-        return namespace
-
-    def _spelt(self, args: list[str]) -> list[str]:
-        """Return the words with option names as they are declared; ends with a message at an unknown option.
-
-        A misspelt option is named first: arguments often seem to be missing only because it took one.
-        """
-        if any(action.nargs == argparse.REMAINDER for action in self._actions):
-            return args  # they hold the options of another command
-        known = {option: action for action in self._actions for option in action.option_strings}
-        end = args.index("--") if "--" in args else len(args)
-        spelt = list(args)
-        for place, word in enumerate(args[:end]):
-            if not word.startswith("--"):
-                continue
-            name, equals, value = word.partition("=")
-            name = name if name in known else name.replace("_", "-")
-            if name not in known:
-                self.error(f"unknown option '{word}'{nearest(name, known)}")
-            if name.endswith("cmd") and "" in ([value] if equals else args[place + 1 : place + 2]):
-                self.error(f"empty argument to {name} option")
-            following = args[place + 1] if place + 1 < end else None
-            takes_value = known[name].nargs is None and known[name].const is None
-            if takes_value and not equals and (following is None or following.split("=")[0] in known):
-                follows = f", but the option {following} follows" if following else ""
-                self.error(f"option {name} needs a value{follows}")
-            spelt[place] = name + equals + value
-        return spelt
-
-    def error(self, message):
-        print(f"{self.prog}: {message}\n{self.prog}: see '{self.prog} --help'", file=sys.stderr)
-        raise SystemExit(1)
 
 
 def parser_of(verb: str, module) -> Parser:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from pydino.base import UserError, nearest, read_yaml, split_fields
+from pydino.base import UserError, nearest, read_yaml, warn
 from pydino.kaldi import read_scp_objects
 
 
@@ -43,6 +43,33 @@ class EmbeddingSet:
                 f"{what}"
             )
         return np.array([place[name] for name in names], dtype=np.int64)
+
+    def labelled(self, label_of: dict, source, max_drop: float) -> np.ndarray:
+        """Return the places of the embeddings that have a label; warns of those that have none, and of labels
+        without an embedding.
+
+        Args:
+            label_of: utterance -> label, read from ``source``.
+
+        Raises:
+            UserError: more than ``max_drop`` of the utterances lack a label or an embedding.
+        """
+        present = set(self.keys)
+        lacking = {
+            f"label in {source}": [key for key in self.keys if key not in label_of],
+            f"embedding in {self.folder}": [key for key in label_of if key not in present],
+        }
+        dropped, total = sum(map(len, lacking.values())), len(present | set(label_of))
+        said = " and ".join(
+            f"{len(keys)} utterances have no {what} (first: {keys[0]})"
+            for what, keys in lacking.items()
+            if keys
+        )
+        if dropped > max_drop * total:
+            raise UserError(f"{said}, of {total}; complete them, or allow more with --max-drop")
+        if dropped:
+            warn(f"dropped {dropped} of {total}: {said}")
+        return np.array([i for i, key in enumerate(self.keys) if key in label_of], dtype=np.int64)
 
 
 @lru_cache(maxsize=6)
@@ -100,19 +127,6 @@ def _read_embeddings(scp) -> EmbeddingSet:
         )
     meta = folder / "meta.yaml"
     return EmbeddingSet(folder, keys, stacked, (read_yaml(meta) or {}) if meta.exists() else {})
-
-
-def read_grouping(path) -> dict[str, str]:
-    """Read ``utt2spk`` or the like: utterance to the one name that stands beside it."""
-    from pydino.kaldi import read_table
-
-    table = read_table(path)
-    for key, value in table.items():
-        if len(split_fields(value)) != 1:
-            raise UserError(
-                f"{path}: {key} has {len(split_fields(value))} fields beside it ('{value}'), expected one"
-            )
-    return {key: value.strip() for key, value in table.items()}
 
 
 def configuration_name(meta: dict) -> str:

@@ -12,8 +12,8 @@ from pydino import __version__
 from pydino.base import UserError, dump_config, log, read_yaml, warn, write_text
 from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
 
-# features held in memory at a time: 64 MB of 80 columns, enough to find equal lengths for a GPU's batches
-_BLOCK_FRAMES = 200_000
+from ._parts import check_drops
+
 _TYPICAL_FRAMES = 500  # of an utterance whose number of frames is not known
 
 
@@ -30,9 +30,11 @@ def embed_part(model_dir, sets, which: tuple[int, int], device: str) -> None:
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
     model = load(model_dir, device)
     stored = [StoredFeatures(one.data, model.front_end, one.keep_silence) for one in sets]
-    parts = part_of_each(
-        [_frames(one.data, source.utterances) for one, source in zip(sets, stored, strict=True)], which
-    )
+    frames = []
+    for source in stored:
+        known = source.num_frames()
+        frames.append({key: known.get(key, _TYPICAL_FRAMES) for key in source.utterances})
+    parts = part_of_each(frames, which)
     for one, source, keys in zip(sets, stored, parts, strict=True):
         _embed(model, one, source, keys, which)
 
@@ -56,17 +58,13 @@ def part_of_each(frames: list[dict[str, int]], which: tuple[int, int]) -> list[l
     return parts
 
 
-def _frames(data, utterances: list[str]) -> dict[str, int]:
-    path = Path(data) / "utt2num_frames"
-    known = read_table(path) if path.is_file() else {}
-    return {key: int(known.get(key, _TYPICAL_FRAMES)) for key in utterances}
-
-
 def _embed(model, one, stored, keys: list[str], which: tuple[int, int]) -> None:
     stem = f"{one.out}/xvector.{which[0]}"
-    dropped, unvoiced, done = {}, [], 0
+    kept, unvoiced = [key for key in keys if stored.has(key)], []
+    dropped = [key for key in keys if not stored.has(key)]
     with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as archive:
-        for names, features in _blocks(stored, keys, dropped, unvoiced):
+        for names, features, without_speech in stored.blocks(kept):
+            unvoiced += without_speech
             for key, vector in zip(names, model.embed_features(features), strict=True):
                 if not np.isfinite(vector).all():
                     raise UserError(
@@ -74,36 +72,13 @@ def _embed(model, one, stored, keys: list[str], which: tuple[int, int]) -> None:
                         "or in the model"
                     )
                 archive.write(key, vector)
-            done += len(names)
-    write_text(f"{stem}.dropped", "".join(f"{key} {reason}\n" for key, reason in dropped.items()))
+    write_text(f"{stem}.dropped", "".join(f"{key} has no features\n" for key in dropped))
     if unvoiced:
         warn(f"{len(unvoiced)} utterances without a voiced frame, embedded as a whole: {' '.join(unvoiced)}")
     log(
-        f"{one.data}: part {which[0]} of {which[1]}: {len(keys)} utterances in, {done} out, "
+        f"{one.data}: part {which[0]} of {which[1]}: {len(keys)} utterances in, {len(kept)} out, "
         f"{len(dropped)} dropped"
     )
-
-
-def _blocks(stored, keys: list[str], dropped: dict, unvoiced: list):
-    """Yield (keys, encoder inputs) of up to _BLOCK_FRAMES frames, in order; fill in what is dropped and what
-    has no voiced frame.
-    """
-    names, block, frames = [], [], 0
-    for key in keys:
-        if not stored.has(key):
-            dropped[key] = "has no features"
-            continue
-        features, any_voiced = stored.read(key)
-        if not any_voiced:
-            unvoiced.append(key)
-        names.append(key)
-        block.append(features)
-        frames += len(features)
-        if frames >= _BLOCK_FRAMES:
-            yield names, block
-            names, block, frames = [], [], 0
-    if names:
-        yield names, block
 
 
 def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str) -> None:
@@ -118,7 +93,9 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     missing = [part for part in parts if not Path(f"{part}.dropped").is_file()]
     if missing:
         raise UserError(f"no {missing[0]}.dropped: that job did not finish; run the step again")
-    dropped = "".join(Path(f"{part}.dropped").read_text(encoding="utf-8") for part in parts)
+    dropped: dict[str, str] = {}
+    for part in parts:
+        dropped |= read_table(f"{part}.dropped", check_sorted=False)
     kept = 0
     # The parts are consecutive runs of sorted utterances: one after another they are in order.
     with ArchiveWriter(str(out / "xvector.ark"), str(out / "xvector.scp")) as archive:
@@ -126,7 +103,8 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
             for key, vector in read_scp_objects(f"{part}.scp"):
                 archive.write(key, vector)
                 kept += 1
-    _check_drops(out, dropped, kept, one.data, max_drop)
+    total = kept + len(dropped)
+    check_drops(dropped, total, one.data, out / "dropped.txt", max_drop)
     # The jobs have checked it, with all that a model needs; loading it again would take longer than all of
     # this.
     config = read_yaml(Path(model_dir) / "config.yaml")
@@ -151,24 +129,7 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     )
     for path in out.glob("xvector.[0-9]*"):  # also of an attempt with another number of jobs
         path.unlink()
-    lost = dropped.count("\n")
     log(
-        f"{one.data}: {kept + lost} utterances in, {kept} out, {lost} dropped; {config['embedding_dim']} "
-        f"dimensions -> {out}/xvector.scp"
+        f"{one.data}: {total} utterances in, {kept} out, {len(dropped)} dropped; "
+        f"{config['embedding_dim']} dimensions -> {out}/xvector.scp"
     )
-
-
-def _check_drops(out: Path, dropped: str, kept: int, data: str, max_drop: float) -> None:
-    path, lost = out / "dropped.txt", dropped.count("\n")
-    if not dropped:
-        path.unlink(missing_ok=True)
-        return
-    write_text(path, dropped)
-    first = dropped.splitlines()[0]
-    if lost > max_drop * (kept + lost):
-        raise UserError(
-            f"{lost} of {kept + lost} utterances of {data} dropped, more than --max-drop {max_drop:g} "
-            f"allows; {path} names all, beginning with: {first}\nutils/fix_data_dir.sh {data} removes them "
-            "from the data directory"
-        )
-    warn(f"{lost} of {kept + lost} utterances dropped, named in {path}")

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from pydino.base import UserError, dump_config, log, warn, write_text
-from pydino.cli._parts import Report, file_stem, report_path
+from pydino.cli._parts import Report, check_drops, file_stem, report_path
 from pydino.kaldi import read_table
 from pydino.kaldi.objects import read_header
 
@@ -23,8 +23,11 @@ def gather(args, kind: str) -> None:
     numbers = range(1, args.nj + 1)
     reports = [Report.read(report_path(args.log_dir, kind, args.data, n)) for n in numbers]
     total, kept = sum(r.utterances for r in reports), sum(len(r.frames) for r in reports)
-    _check_drops(args, kind, reports, total)
     stem = file_stem(kind, args.data)
+    dropped = {key: reason for report in reports for key, reason in report.dropped.items()}
+    if total == 0:
+        raise UserError(f"{args.data} holds no utterance; is wav.scp (or segments) empty?")
+    check_drops(dropped, total, args.data, f"{args.log_dir}/{stem}.dropped", args.max_drop)
     for stem_of_part in (stem,) if kind == "vad" else (f"energy_{stem.removeprefix('raw_')}", stem):
         for number, report in zip(numbers, reports, strict=True):
             _check_part(f"{args.ark_dir}/{stem_of_part}.{number}", report, number)
@@ -47,35 +50,6 @@ def gather(args, kind: str) -> None:
         outcome = f"{sum(sum(r.frames.values()) for r in reports)} frames"
     dump_config(config, f"{args.data}/conf/{kind}.yaml")
     log(f"{args.data}: {total} utterances in, {kept} out, {total - kept} dropped; {outcome}")
-
-
-def _check_drops(args, kind, reports, total):
-    dropped = {key: reason for report in reports for key, reason in report.dropped.items()}
-    path = f"{args.log_dir}/{file_stem(kind, args.data)}.dropped"
-    if not dropped:
-        Path(path).unlink(missing_ok=True)
-    else:
-        write_text(path, "".join(f"{key} {reason}\n" for key, reason in dropped.items()))
-    if total == 0:
-        raise UserError(f"{args.data} holds no utterance; is wav.scp (or segments) empty?")
-    first = "".join(f"\n  {key}: {reason}" for key, reason in list(dropped.items())[:3])
-    if len(dropped) == total:
-        raise UserError(
-            f"none of the {total} utterances of {args.data} could be used; {path} says why, beginning "
-            f"with{first}"
-        )
-    if len(dropped) > args.max_drop * total:
-        raise UserError(
-            f"{len(dropped)} of {total} utterances of {args.data} dropped, more than --max-drop "
-            f"{args.max_drop:g} allows; {path} names "
-            f"all, beginning with{first}\nRepair or remove them, or rerun with --max-drop "
-            f"{_round_up(len(dropped) / total)}"
-        )
-    if dropped:
-        warn(
-            f"{len(dropped)} of {total} utterances dropped, named in {path}; utils/fix_data_dir.sh "
-            f"{args.data} removes them everywhere"
-        )
 
 
 def _check_part(path: str, report: Report, number: int) -> None:
@@ -106,10 +80,6 @@ def _end_of_last(archive, places) -> int:
     archive.seek(max(offsets) + len(b"\0B"))
     header = read_header(archive, archive.name)
     return header.start + header.size
-
-
-def _round_up(share: float) -> float:
-    return min(1.0, int(share * 1000 + 1) / 1000)
 
 
 def _log_resampled(reports, total, data, rate):

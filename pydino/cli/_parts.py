@@ -5,19 +5,10 @@ leaves a small report of what came in, went out and was dropped. The step then p
 counts.
 """
 
-import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import read_json, write_json
-
-
-def part(text: str) -> tuple[int, int]:
-    """Parse ``I/N``, job I of N (for ``type=`` of an argument)."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"expected I/N, such as 1/4, got '{text}'")
-    return int(index), int(count)
+from pydino.base import UserError, read_json, warn, write_json, write_text
 
 
 def take(items: list, which: tuple[int, int]) -> list:
@@ -35,6 +26,33 @@ def file_stem(kind: str, data) -> str:
 def report_path(log_dir, kind: str, data, index: int) -> Path:
     """Return where part ``index`` leaves its report."""
     return Path(log_dir) / f"{file_stem(kind, data)}.{index}.json"
+
+
+def check_drops(dropped: dict[str, str], total: int, data, path, max_drop: float) -> None:
+    """Write the dropped utterances and the reasons to ``path``, or remove it if there are none; warn.
+
+    Raises:
+        UserError: they are all, or more than ``max_drop`` of ``total``.
+    """
+    if not dropped:
+        Path(path).unlink(missing_ok=True)
+        return
+    write_text(path, "".join(f"{key} {reason}\n" for key, reason in dropped.items()))
+    first = "".join(f"\n  {key} {reason}" for key, reason in list(dropped.items())[:3])
+    if len(dropped) == total:
+        raise UserError(
+            f"none of the {total} utterances of {data} could be used; {path} has the reasons, beginning "
+            f"with{first}"
+        )
+    count = f"{len(dropped)} of {total} utterances"
+    remedy = f"utils/fix_data_dir.sh {data} removes them everywhere"
+    if len(dropped) > max_drop * total:
+        enough = min(1.0, int(1000 * len(dropped) / total + 1) / 1000)
+        raise UserError(
+            f"{count} of {data} dropped, more than --max-drop {max_drop:g} allows; {path} names all, "
+            f"beginning with{first}\nRepair them, remove them ({remedy}), or rerun with --max-drop {enough}"
+        )
+    warn(f"{count} dropped, named in {path}; {remedy}")
 
 
 @dataclass

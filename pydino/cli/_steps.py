@@ -5,7 +5,6 @@
 so that a caller of many can ask which are out of date, and run those in one process.
 """
 
-import argparse
 import importlib
 import os
 import shlex
@@ -68,41 +67,6 @@ def _verb(script: str) -> str:
     return Path(script).stem.replace("_", "-")
 
 
-def add_cmd(parser, default: str = "") -> None:
-    """Declare ``--cmd``."""
-    alone = f"default: {default}" if default else "default: run in this process"
-    parser.add_argument(
-        "--cmd",
-        default=default,
-        help=f"run_local.sh, run_slurm.sh, or any wrapper with the interface of Kaldi's run.pl ({alone})",
-    )
-
-
-def positive(text: str) -> int:
-    """Parse a positive whole number (for ``type=`` of an argument)."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive number, got '{text}'")
-    return int(text)
-
-
-def natural(text: str) -> int:
-    """Parse a whole number from 0 (for ``type=`` of an argument)."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """Parse a number from 0 to 1 (for ``type=`` of an argument)."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got '{text}'")
-    return value
-
-
 def check_files(*paths) -> None:
     """Raise UserError for the first of the files that does not exist."""
     for path in paths:
@@ -129,7 +93,7 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
     step.begin()
     submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
     if not step.mark.exists():
-        raise UserError(f"the job ended well but wrote no {step.mark}; see {log_file}, or run the step again")
+        raise UserError(f"the job succeeded but wrote no {step.mark}; see {log_file}, or run the step again")
     log(last_message(log_file, verb))
 
 
@@ -145,7 +109,7 @@ def _without_cmd(arguments: list[str]) -> list[str]:
 
 
 def last_message(log_file, verb: str) -> str:
-    """Return the last line that a job of ``verb`` logged, for the user to see."""
+    """Return the last line that a job of ``verb`` logged, to show it."""
     try:
         lines = Path(log_file).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -157,6 +121,11 @@ def last_message(log_file, verb: str) -> str:
 def command_line(verb: str, args) -> str:
     """The call of a step as a person would type it."""
     return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *_without_cmd(args.arguments)])
+
+
+def options_of(args, *names: str) -> dict:
+    """Return some of the arguments, by name, for the mark of a step."""
+    return {name: getattr(args, name) for name in names}
 
 
 def marks_of(*folders) -> list[str]:

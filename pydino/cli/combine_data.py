@@ -4,7 +4,7 @@ A file that some sources lack is left out, with a line that says so. An utteranc
 """
 
 from pydino.base import log, warn
-from pydino.cli import boolean
+from pydino.cli._arguments import option
 from pydino.kaldi import combine
 from pydino.kaldi.data_dir import named
 
@@ -12,9 +12,7 @@ from pydino.kaldi.data_dir import named
 def add_arguments(parser):
     parser.add_argument("destination", metavar="DESTINATION", help="data directory to be written")
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="data directories")
-    parser.add_argument(
-        "--skip-fix", type=boolean, default=False, metavar="true|false", help="keep what is not in every file"
-    )
+    option(parser, "--skip-fix", False, "keep what is not in every file")
 
 
 def run(args):

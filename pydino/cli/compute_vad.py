@@ -6,22 +6,6 @@ Reads DATA/energy.scp, or the energy column of DATA/feats.scp if DATA/conf says 
 DATA/vad.scp (one 0.0 or 1.0 a frame) and DATA/conf/vad.yaml (every option as it was used).
 """
 
-from pydino.cli import _feature_step
+from pydino.cli._feature_step import verb_of
 
-
-def add_arguments(parser):
-    _feature_step.add_arguments(parser, "vad")
-
-
-def run(args):
-    _feature_step.run(args, "vad", lambda: _compute(args))
-
-
-def steps(args):
-    return _feature_step.steps(args, "vad")
-
-
-def _compute(args):
-    from pydino.cli._vad import compute
-
-    compute(args)
+add_arguments, run, steps = verb_of("vad")

@@ -10,35 +10,21 @@ input or output.
 import sys
 
 from pydino.base import UserError, log, nearest
-from pydino.cli import boolean
+from pydino.cli._arguments import option
 from pydino.kaldi import ArchiveWriter, read_ark, read_scp_objects
 from pydino.kaldi.archive_writer import encode_object
 
-# Modifiers of Kaldi's that change nothing here: objects are read in order, text and binary are told apart
-# when read.
+# Modifiers of Kaldi's that change nothing here: objects are read in order, and text or binary is
+# detected.
 _READ_MODIFIERS = {"t", "b", "o", "no", "s", "ns", "cs", "ncs", "bg"}
 
 
 def add_arguments(parser):
     parser.add_argument("source", metavar="RSPECIFIER", help="ark:FILE or scp:FILE")
     parser.add_argument("destination", metavar="WSPECIFIER", help="ark:FILE, ark,t:FILE or ark,scp:FILE,FILE")
-    parser.add_argument(
-        "--compress",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="compress matrices (default: false)",
-    )
-    parser.add_argument(
-        "--compression-method", type=int, default=1, metavar="N", help="Kaldi's method, 1 to 7 (default: 1)"
-    )
-    parser.add_argument(
-        "--allow-pipes",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="run commands in an scp (default: false)",
-    )
+    option(parser, "--compress", False, "compress matrices")
+    option(parser, "--compression-method", 1, "Kaldi's method, 1 to 7", metavar="N")
+    option(parser, "--allow-pipes", False, "run commands in an scp")
 
 
 def run(args):
@@ -71,20 +57,18 @@ def _objects(specifier: str, allow_pipes: bool):
     kind, *modifiers = kinds.split(",")
     readers = {"ark": read_ark, "scp": read_scp_objects}
     if not colon or not name or kind not in readers:
-        raise UserError(
-            f"'{specifier}' does not say where from; write ark:FILE or scp:FILE{nearest(kind, readers)}"
-        )
+        raise UserError(f"'{specifier}' is no source; write ark:FILE or scp:FILE{nearest(kind, readers)}")
     unknown = sorted(set(modifiers) - _READ_MODIFIERS)
     if unknown:
         raise UserError(
-            f"'{specifier}': '{unknown[0]}' is not done here; nothing is left out silently, so there is no "
+            f"'{specifier}': '{unknown[0]}' is not supported; nothing is skipped silently, so there is no "
             "permissive mode"
         )
     return readers[kind](name, allow_pipes)
 
 
 def _destination(specifier: str) -> tuple[str, str | None, bool]:
-    """Return archive, script or None, and whether text is wanted."""
+    """Return archive, script or None, and whether it is text."""
     kinds, _, names = specifier.partition(":")
     kinds = kinds.split(",")
     text, files = "t" in kinds, [kind for kind in kinds if kind not in ("t", "b", "f", "nf")]
@@ -96,7 +80,5 @@ def _destination(specifier: str) -> tuple[str, str | None, bool]:
         or names[0] == "-"
         and len(names) > 1
     ):
-        raise UserError(
-            f"'{specifier}' does not say where to; write ark:FILE, ark,t:FILE or ark,scp:FILE,FILE"
-        )
+        raise UserError(f"'{specifier}' is no destination; write ark:FILE, ark,t:FILE or ark,scp:FILE,FILE")
     return names[0], names[1] if len(names) > 1 else None, text

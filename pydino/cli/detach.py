@@ -1,4 +1,4 @@
-"""Run a pipeline that goes on when its terminal is closed (./run.sh --detach): by a controller on this
+"""Run a pipeline that survives the closing of its terminal (./run.sh --detach): by a controller on this
 machine, a Slurm job, or a chain of them.
 
 pydino detach --wrapper "run_slurm.sh --mem 2G" exp -- ./run.sh --stage 2
@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from pydino.base import UserError, warn
+from pydino.cli._arguments import option, remainder
 from pydino.jobs.pipeline.controller import control, detach_as_chain, detach_here, detach_to_slurm
 from pydino.jobs.pipeline.record import LOG, refuse_if_running
 from pydino.jobs.signals import Interrupted
@@ -23,41 +24,26 @@ _STAGES = ("--stage", "--stop-stage")
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--wrapper",
-        default="run_local.sh",
-        metavar="CMD",
-        help="how the controller runs (default: %(default)s)",
-    )
-    parser.add_argument("--chain", metavar="STAGES", help="one Slurm job a stage instead of a controller")
-    parser.add_argument(
-        "--gpu-stages", default="", metavar="STAGES", help="those of --chain that get --ngpu GPUs"
-    )
-    parser.add_argument(
-        "--train-cmd", default="", metavar="CMD", help="for --chain: what a job of the other stages asks for"
-    )
-    parser.add_argument(
-        "--cuda-cmd", default="", metavar="CMD", help="for --chain: what a job of --gpu-stages asks for"
-    )
-    parser.add_argument(
-        "--nj", type=int, default=1, help="for --chain: cores of each job (default: %(default)s)"
-    )
-    parser.add_argument("--ngpu", type=int, default=0, help="for --chain (default: %(default)s)")
+    option(parser, "--wrapper", "run_local.sh", "how the controller runs", metavar="CMD")
+    option(parser, "--chain", None, "one Slurm job a stage instead of a controller", metavar="STAGES")
+    option(parser, "--gpu-stages", "", "those of --chain that get --ngpu GPUs", metavar="STAGES")
+    option(parser, "--train-cmd", "", "for --chain: what a job of the other stages asks for", metavar="CMD")
+    option(parser, "--cuda-cmd", "", "for --chain: what a job of --gpu-stages asks for", metavar="CMD")
+    option(parser, "--nj", 1, "for --chain: cores of each job")
+    option(parser, "--ngpu", 0, "for --chain: GPUs of each job")
     # this is the controller
     parser.add_argument("--control", choices=["local", "slurm", "stage"], help=argparse.SUPPRESS)
     # whether a run in the foreground may start
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("exp", metavar="EXP", help="the folder exp of the recipe")
-    parser.add_argument(
-        "command", nargs=argparse.REMAINDER, metavar="COMMAND", help="run.sh, with its options"
-    )
+    parser.add_argument("command", nargs="...", metavar="COMMAND", help="run.sh, with its options")
 
 
 def run(args):
     if args.check:
         refuse_if_running(Path(args.exp))
         return 0
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command = remainder(args.command)
     if not command:
         raise UserError("there is no command to run")
     if args.control:
@@ -75,7 +61,7 @@ def run(args):
 
 
 def _detach(args, exp: Path, command: list[str]) -> str:
-    """Detach the command and return what to say."""
+    """Detach the command and return a message."""
     status = "./run.sh --status shows its state"
     if args.chain is not None:
         for wrapper in (args.train_cmd, args.cuda_cmd):

@@ -17,30 +17,18 @@ import numpy as np
 
 from pydino.audio import open_channel
 from pydino.base import UserError, atomic_open, log
-from pydino.cli import boolean
+from pydino.cli._arguments import add_device, option
 from pydino.infer import load
 
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="model folder")
     parser.add_argument("audio", metavar="AUDIO", nargs="+", help="wav, flac, ogg, ...; of any length")
-    parser.add_argument(
-        "--output", metavar="FILE", help="write to FILE (.ark, .txt or .npz) and print nothing"
-    )
-    parser.add_argument(
-        "--keep-silence",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="skip the VAD (default: false)",
-    )
-    parser.add_argument(
-        "--channel",
-        type=int,
-        metavar="N",
-        help="which channel of recordings with many, from 0 (default: the model's)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    option(parser, "--output", None, "write to FILE (.ark, .txt or .npz) and print nothing", metavar="FILE")
+    option(parser, "--keep-silence", False, "skip the VAD")
+    text = "which channel of recordings with many, from 0 (default: the model's)"
+    option(parser, "--channel", None, text, type=int, metavar="N")
+    add_device(parser)
 
 
 def run(args):
@@ -75,14 +63,14 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _writer(output: str | None):
-    """The function that puts vectors where they are wanted; an unknown ending stops here, before any work."""
+    """Return the function that writes vectors; an unknown ending is refused here, before any work."""
     if output is None:
         return _print
     writers = {".ark": _write_archive, ".txt": _write_archive, ".npz": _write_npz}
     suffix = Path(output).suffix
     if suffix not in writers:
         raise UserError(
-            f"--output {output}: its ending says the format, and must be one of {', '.join(writers)}"
+            f"--output {output}: its ending, which selects the format, must be one of {', '.join(writers)}"
         )
     return lambda vectors: writers[suffix](output, vectors)
 

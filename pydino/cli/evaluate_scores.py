@@ -14,9 +14,9 @@ import numpy as np
 from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, thin_curve
 from pydino.backend.metrics import equal_error_rate_of, min_dcf_of
 from pydino.base import UserError, log, read_yaml, split_fields, warn, write_json
-from pydino.cli._embeddings import read_grouping
+from pydino.cli._arguments import option
 from pydino.cli._results import value_text, write_results
-from pydino.kaldi import read_table
+from pydino.kaldi import read_table, read_utt2label
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
 
 P_TARGETS = (0.01, 0.05)
@@ -24,36 +24,25 @@ P_TARGETS = (0.01, 0.05)
 
 def add_measuring_arguments(parser):
     """Declare what scoring and measuring have in common."""
-    parser.add_argument(
-        "--utt2spk",
-        metavar="FILE",
-        help="speakers to draw for the intervals; without it, utterances are drawn",
-    )
-    parser.add_argument("--trials-name", help="test_set of the results (default: data in meta.yaml)")
-    parser.add_argument("--task", default="sv", help="task of the results (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    text = "speakers to draw for the intervals; without it, utterances are drawn"
+    option(parser, "--utt2spk", None, text, metavar="FILE")
+    option(parser, "--trials-name", None, "test_set of the results (default: data in meta.yaml)")
+    option(parser, "--task", "sv", "task of the results")
+    option(parser, "--resamples", 1000, "of the bootstrap")
+    option(parser, "--seed", 0, "of the bootstrap")
 
 
 def add_arguments(parser):
     add_measuring_arguments(parser)
-    parser.add_argument(
-        "--enroll-spk2utt", metavar="FILE", help="utterances of models that are not utterances themselves"
-    )
-    parser.add_argument(
-        "--meta", metavar="YAML", help="meta.yaml of the test embeddings: model, seed, train_set"
-    )
-    parser.add_argument("--det", metavar="JSON", help="write the points of the DET curve")
-    parser.add_argument("--backend", default="cosine", help="recorded in the results (default: %(default)s)")
-    parser.add_argument("--centring", default="raw", help="recorded in the results (default: %(default)s)")
-    parser.add_argument(
-        "--labels",
-        default="none",
-        help="labels the back-end was trained on: none, pseudo, train (default: %(default)s)",
-    )
-    parser.add_argument("trials", metavar="TRIALS")
-    parser.add_argument("scores", metavar="SCORES")
-    parser.add_argument("result", metavar="RESULT")
+    text = "utterances of models that are not utterances themselves"
+    option(parser, "--enroll-spk2utt", None, text, metavar="FILE")
+    option(parser, "--meta", None, "meta.yaml of the test embeddings: model, seed, train_set", metavar="YAML")
+    option(parser, "--det", None, "write the points of the DET curve", metavar="JSON")
+    option(parser, "--backend", "cosine", "recorded in the results")
+    option(parser, "--centring", "raw", "recorded in the results")
+    option(parser, "--labels", "none", "labels the back-end was trained on: none, pseudo, train")
+    for name in ("trials", "scores", "result"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):
@@ -141,12 +130,12 @@ def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, 
 
 
 def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, int]:
-    """Number what is drawn on either side of each trial; say what it is and how many there are."""
+    """Return the numbers of what is drawn for either side of each trial, its name, and how many there are."""
     if args.utt2spk is None:
         log("without --utt2spk, intervals are over utterances, as if no two came from one speaker")
         models, tests, drawn = trials.models, trials.tests, "utterances"
     else:
-        speaker_of = read_grouping(args.utt2spk)
+        speaker_of = read_utt2label(args.utt2spk)
         members = (
             {model: split_fields(text) for model, text in read_table(enroll_spk2utt).items()}
             if enroll_spk2utt

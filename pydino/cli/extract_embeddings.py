@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydino.base import Step, UserError
-from pydino.cli import boolean
+from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part
 from pydino.cli._extraction import embed_part, gather
-from pydino.cli._parts import part
-from pydino.cli._steps import add_cmd, check_files, job_command, natural, positive, share
+from pydino.cli._steps import check_files, job_command, options_of
 from pydino.jobs.submit import submit
 
 
@@ -31,38 +30,17 @@ class Embedded:
 
 
 def add_arguments(parser):
-    parser.add_argument("--nj", type=positive, default=4, metavar="N", help="parallel jobs (default: 4)")
-    parser.add_argument(
-        "--gpu",
-        type=natural,
-        default=0,
-        metavar="N",
-        help="GPUs; with any, each runs one job and --nj is not used (default: 0)",
-    )
+    option(parser, "--nj", 4, "parallel jobs", type=integer(1), metavar="N")
+    text = "GPUs; with any, each runs one job and --nj is not used"
+    option(parser, "--gpu", 0, text, type=integer(0), metavar="N")
     add_cmd(parser, "run_local.sh")
-    parser.add_argument(
-        "--with-silence",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("DATA", "XVECTOR_DIR"),
-        help="embed this set with every frame, where the pauses are the signal; vad.scp is then not read",
-    )
-    parser.add_argument(
-        "--keep-silence", type=boolean, default=False, help="the same for all sets (default: false)"
-    )
-    parser.add_argument(
-        "--max-drop",
-        type=share,
-        default=0.0,
-        metavar="SHARE",
-        help="share of a set that may be dropped (without features); all are named (default: 0)",
-    )
-    parser.add_argument(
-        "--system", default="", help="system of the results (default: the folder of XVECTOR_DIR)"
-    )
-    parser.add_argument("--part", type=part, metavar="I/N", help="only embed part I of N, as the jobs do")
-    parser.add_argument("--device", default="cpu", help="(with --part) cpu, cuda or cuda:N")
+    text = "embed this set with every frame, where the pauses are the signal; vad.scp is then not read"
+    option(parser, "--with-silence", [], text, nargs=2, metavar=("DATA", "XVECTOR_DIR"))
+    option(parser, "--keep-silence", False, "the same for all sets")
+    add_max_drop(parser, 0.0, "a set that may be dropped (without features); all are named")
+    option(parser, "--system", "", "system of the results (default: the folder of XVECTOR_DIR)")
+    option(parser, "--part", None, "only embed part I of N, as the jobs do", type=part, metavar="I/N")
+    add_device(parser, "(with --part) ")
     parser.add_argument("model", metavar="MODEL_DIR", help="model folder")
     parser.add_argument("sets", nargs="*", metavar="DATA XVECTOR_DIR")
 
@@ -118,11 +96,7 @@ def _step(args, one: Embedded) -> Step:
         out / ".done",
         one.out,
         version=2,
-        options={
-            "keep_silence": one.keep_silence,
-            "max_drop": f"{args.max_drop:g}",
-            "system": args.system,
-        },
+        options={"keep_silence": one.keep_silence, **options_of(args, "max_drop", "system")},
         configs=[Path(args.model) / "config.yaml"],
         reads=[Path(args.model) / "model.safetensors", data / "feats.scp"],
         optional=[data / "utt2spk", *([] if one.keep_silence else [data / "vad.scp"])],

@@ -6,23 +6,15 @@ you decide.
 
 import sys
 
+from pydino.cli._arguments import option
 from pydino.kaldi.fix import describe, fix
 
 
 def add_arguments(parser):
     parser.add_argument("data", metavar="DATA", help="data directory")
-    parser.add_argument(
-        "--utt-extra-files",
-        default="",
-        metavar="'F ...'",
-        help="label maps of utterances that every utterance must be in",
-    )
-    parser.add_argument(
-        "--spk-extra-files",
-        default="",
-        metavar="'F ...'",
-        help="label maps of speakers that every speaker must be in",
-    )
+    for unit, name in (("utt", "utterance"), ("spk", "speaker")):
+        text = f"label maps of {name}s that every {name} must be in"
+        option(parser, f"--{unit}-extra-files", "", text, metavar="'F ...'")
 
 
 def run(args):

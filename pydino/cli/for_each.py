@@ -11,7 +11,6 @@ of all systems at once as the jobs of one array; everything else is run here, ro
 ends it.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -25,6 +24,7 @@ from pydino.base import UserError, config_from_dict, log, set_program, write_jso
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
 
+from ._arguments import option, remainder
 from ._steps import job_command, pending, run_step
 
 _EXPECTED = ("not done yet", "its script decides")  # reasons to run a step that need no line
@@ -38,29 +38,25 @@ class Interrupted(BaseException):
 
 
 class Failed(UserError):
-    """A command has failed, and said why."""
+    """A command has failed; it has reported why."""
 
     def __init__(self, words: list[str]):
         super().__init__(f"The command, in {os.getcwd()}, was:\n  {shlex.join(words)}")
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--context", required=True, metavar="JSON", help="what pydino recipe made of the options"
-    )
+    text = "what pydino recipe made of the options"
+    parser.add_argument("--context", required=True, metavar="JSON", help=text)
     parser.add_argument("--stage", type=int, required=True, choices=STAGES, help="stage whose rows are meant")
-    parser.add_argument(
-        "--cmd", default="run_local.sh", help="how the jobs of the systems are run (default: %(default)s)"
-    )
+    option(parser, "--cmd", "run_local.sh", "how the jobs of the systems are run")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
-    parser.add_argument(
-        "calls", nargs=argparse.REMAINDER, metavar="-- ROWS COMMAND...", help="several are separated by --"
-    )
+    text = "several are separated by --"
+    parser.add_argument("calls", nargs="...", metavar="-- ROWS COMMAND...", help=text)
 
 
 def run(args):
     set_program("run.sh")
-    words = args.calls[1:] if args.calls[:1] == ["--"] else args.calls
+    words = remainder(args.calls)
     if not words:
         raise UserError("expected ROWS COMMAND... after the options")
     try:
@@ -174,7 +170,7 @@ def _say_why(pending_steps: list[tuple[list[str], str]]) -> None:
 
 
 def _show(path: Path) -> None:
-    """Show what a job has said."""
+    """Show what a job has logged."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for line in lines:
         if not line.startswith("#"):

@@ -13,41 +13,27 @@ import argparse
 import os
 
 from pydino.base import UserError
+from pydino.cli._arguments import integer, option, remainder
 from pydino.jobs.launch.batch import launch_job
 from pydino.jobs.launch.node import launch_here, launch_node
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--processes", type=int, default=1, metavar="P", help="on each node (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--num-nodes", type=int, default=1, metavar="N", help="of the job (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-restarts", type=int, default=50, metavar="R", help="of the job, at most (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--scheduler",
-        choices=["auto", "none"],
-        default="auto",
-        help="auto: Slurm, in a job of it (default: %(default)s)",
-    )
+    option(parser, "--processes", 1, "on each node", type=integer(1), metavar="P")
+    option(parser, "--num-nodes", 1, "of the job", type=integer(1), metavar="N")
+    option(parser, "--max-restarts", 50, "of the job, at most", type=integer(0), metavar="R")
+    option(parser, "--scheduler", "auto", "auto: Slurm, in a job of it", choices=["auto", "none"])
     # of the first node: this is one node's launcher
     parser.add_argument("--meet", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)
     # where the first node records a signal
     parser.add_argument("--signal-file", metavar="FILE", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "command", nargs=argparse.REMAINDER, metavar="VERB ...", help="the command that trains"
-    )
+    parser.add_argument("command", nargs="...", metavar="VERB ...", help="the command that trains")
 
 
 def run(args):
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command = remainder(args.command)
     if not command:
         raise UserError("there is no command to start; pydino launch --help shows how")
-    if args.processes < 1 or args.num_nodes < 1 or args.max_restarts < 0:
-        raise UserError("--processes and --num-nodes are at least 1, --max-restarts at least 0")
     if args.meet:
         node = int(os.environ["SLURM_NODEID"])
         return launch_node(command, args.processes, args.num_nodes, node, args.meet, args.signal_file)

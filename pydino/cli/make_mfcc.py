@@ -7,22 +7,6 @@ Reads DATA/wav.scp and, where there is one, DATA/segments. Writes DATA/feats.scp
 utt2dur, frame_shift and conf/mfcc.yaml (every option as it was used).
 """
 
-from pydino.cli import _feature_step
+from pydino.cli._feature_step import verb_of
 
-
-def add_arguments(parser):
-    _feature_step.add_arguments(parser, "mfcc")
-
-
-def run(args):
-    _feature_step.run(args, "mfcc", lambda: _compute(args))
-
-
-def steps(args):
-    return _feature_step.steps(args, "mfcc")
-
-
-def _compute(args):
-    from pydino.cli._features import compute
-
-    compute(args, "mfcc")
+add_arguments, run, steps = verb_of("mfcc")

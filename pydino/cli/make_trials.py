@@ -6,102 +6,21 @@ N, else N/2 of them, and nontarget pairs for the rest. The sample depends on the
 seed alone, not on what else is in the set.
 """
 
-import numpy as np
-
-from pydino.base import UserError, keyed_bits, log, purpose, utterance_hash
-from pydino.cli._embeddings import read_grouping
-from pydino.kaldi.trials import write_trials
-
-_CELLS = 1 << 22  # pairs looked at together
+from pydino.base import log
+from pydino.cli._arguments import option
+from pydino.kaldi import read_utt2label
+from pydino.kaldi.trial_sampling import make_trials
 
 
 def add_arguments(parser):
-    parser.add_argument("--max-trials", type=int, default=0, help="0 for all pairs (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    option(parser, "--max-trials", 0, "0 for all pairs")
+    option(parser, "--seed", 0, "of the sample")
     parser.add_argument("utt2spk", metavar="UTT2SPK")
     parser.add_argument("trials", metavar="TRIALS")
 
 
 def run(args):
     said = make_trials(
-        read_grouping(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
+        read_utt2label(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
     )
     log(f"{said} -> {args.trials}")
-
-
-def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, where) -> str:
-    """Write the trials of a set to ``path``; return in words how many there are.
-
-    Args:
-        speaker_of: utterance -> speaker.
-        max_trials, seed: as the options.
-        where: names the set in messages.
-
-    Raises:
-        UserError: no target or no nontarget pair is possible, or ``max_trials`` is too small.
-    """
-    utterances = list(speaker_of)
-    _, speakers, sizes = np.unique(
-        [speaker_of[u] for u in utterances], return_inverse=True, return_counts=True
-    )
-    if len(sizes) < 2:
-        raise UserError(
-            f"{where} has a single speaker ({len(utterances)} utterances), so no nontarget pair; "
-            "verification needs two speakers or more"
-        )
-    if sizes.max() < 2:
-        raise UserError(
-            f"{where}: each of the {len(sizes)} speakers has one utterance, so no target pair; "
-            "verification needs speakers with two utterances or more"
-        )
-    if max_trials < 0 or max_trials == 1:
-        raise UserError(f"--max-trials {max_trials}: give 0 for all pairs, or 2 or more")
-    pairs = len(utterances) * (len(utterances) - 1) // 2
-    targets = int((sizes * (sizes - 1) // 2).sum())
-    wanted_targets, wanted_nontargets = targets, pairs - targets
-    if 0 < max_trials < pairs:
-        wanted_targets = min(targets, max(max_trials // 2, max_trials - (pairs - targets)))
-        wanted_nontargets = max_trials - wanted_targets
-    hashes = np.array([utterance_hash(u) for u in utterances], dtype=np.uint64)
-    rows, columns = select_pairs(hashes, speakers, wanted_targets, wanted_nontargets, seed)
-    write_trials(path, utterances, rows, columns, speakers[rows] == speakers[columns])
-    return (
-        f"{len(rows)} trials of {pairs} pairs of {len(utterances)} utterances, {wanted_targets} of "
-        f"{targets} target pairs"
-    )
-
-
-def select_pairs(
-    hashes, speakers, wanted_targets: int, wanted_nontargets: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs (i < j) whose keyed number is lowest, as many of either kind as wanted, in the order
-    of i and j.
-    """
-    count = len(hashes)
-    found = {True: [np.zeros((0, 3), dtype=np.uint64)], False: [np.zeros((0, 3), dtype=np.uint64)]}
-    wanted = {True: wanted_targets, False: wanted_nontargets}
-    step = max(1, _CELLS // count)
-    for start in range(0, count, step):
-        i, j = np.meshgrid(
-            np.arange(start, min(start + step, count)), np.arange(start + 1, count), indexing="ij"
-        )
-        above = j > i
-        i, j = i[above], j[above]
-        draw = keyed_bits(
-            seed, purpose("trials"), np.minimum(hashes[i], hashes[j]), np.maximum(hashes[i], hashes[j])
-        )
-        same = speakers[i] == speakers[j]
-        for kind in (True, False):
-            part = np.stack([draw, i.astype(np.uint64), j.astype(np.uint64)], axis=1)[same == kind]
-            kept = np.concatenate([*found[kind], part])
-            # Only the lowest so far can stay: memory is bounded by what is wanted.
-            if len(kept) > wanted[kind]:
-                kept = (
-                    kept[np.argpartition(kept[:, 0], wanted[kind] - 1)[: wanted[kind]]]
-                    if wanted[kind]
-                    else kept[:0]
-                )
-            found[kind] = [kept]
-    chosen = np.concatenate([found[True][0], found[False][0]])[:, 1:].astype(np.int64)
-    chosen = chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
-    return chosen[:, 0], chosen[:, 1]

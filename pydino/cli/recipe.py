@@ -15,20 +15,17 @@ from pydino.jobs.resources import num_gpus, runs_here
 from pydino.recipe import Run, RunOptions, resolve
 from pydino.recipe.options import check_in_place
 
-from . import boolean
+from ._arguments import option
 
 
 def add_arguments(parser):
-    for option in dataclasses.fields(RunOptions):
-        name = f"--{option.name.replace('_', '-')}"
-        if option.type is bool:
-            parser.add_argument(name, type=boolean, default=False)
-        elif option.type is str:
-            default = None if option.default is dataclasses.MISSING else option.default
-            parser.add_argument(name, default=default, required=default is None)
+    for field in dataclasses.fields(RunOptions):
+        name = f"--{field.name.replace('_', '-')}"
+        if field.type is str and field.default is dataclasses.MISSING:
+            parser.add_argument(name, required=True)
         else:
-            parser.add_argument(name, action="append", default=[])
-    parser.add_argument("--cuda-cmd", default="run_local.sh", help="of cmd.sh: how training is run")
+            option(parser, name, {bool: False, str: field.default}.get(field.type, []))
+    option(parser, "--cuda-cmd", "run_local.sh", "of cmd.sh: how training is run")
 
 
 def run(args):
@@ -62,7 +59,7 @@ def run(args):
 
 
 def _summary(wanted: Run) -> dict[str, str]:
-    """What run.sh itself says or asks for."""
+    """What run.sh itself uses."""
     recipe = wanted.recipe
     return {
         "name": recipe.name,

@@ -13,18 +13,15 @@ from pathlib import Path
 
 from pydino import __version__
 from pydino.base import UserError, log, read_text, write_text
+from pydino.cli._arguments import option
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "exp_root", metavar="EXP_ROOT", help="folder of the experiments; the report is written there"
-    )
-    parser.add_argument(
-        "--title", default="", help="heading of the report (default: the name of the recipe's folder)"
-    )
-    parser.add_argument(
-        "--commands", metavar="FILE", help="text file with the commands that made the results, shown as it is"
-    )
+    text = "folder of the experiments; the report is written there"
+    parser.add_argument("exp_root", metavar="EXP_ROOT", help=text)
+    option(parser, "--title", "", "heading of the report (default: the name of the recipe's folder)")
+    text = "text file with the commands that made the results, shown as it is"
+    option(parser, "--commands", None, text, metavar="FILE")
 
 
 def run(args):

@@ -9,6 +9,7 @@ pydino resources [--cmd CMD] [--processes P] local|cores|gpus|threads ...
   threads  threads to use by default in a job of P processes
 """
 
+from pydino.cli._arguments import option
 from pydino.jobs.machine import num_cores
 from pydino.jobs.resources import num_gpus, num_threads, runs_here
 
@@ -21,15 +22,9 @@ _VALUES = {
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--cmd", default="run_local.sh", help="a wrapper, with its options (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=1, metavar="P", help="of the job (default: %(default)s)"
-    )
-    parser.add_argument(
-        "names", nargs="+", choices=_VALUES, metavar="NAME", help="local, cores, gpus or threads"
-    )
+    option(parser, "--cmd", "run_local.sh", "a wrapper, with its options")
+    option(parser, "--processes", 1, "of the job", metavar="P")
+    parser.add_argument("names", nargs="+", choices=_VALUES, metavar="NAME", help=", ".join(_VALUES))
 
 
 def run(args):

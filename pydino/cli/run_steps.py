@@ -5,12 +5,13 @@ One interpreter, one import of the libraries and one reading of the embeddings s
 """
 
 from pydino.base import UserError, read_json
-from pydino.cli._steps import positive, run_step
+from pydino.cli._arguments import integer
+from pydino.cli._steps import run_step
 
 
 def add_arguments(parser):
     parser.add_argument("groups", metavar="GROUPS", help="JSON file")
-    parser.add_argument("number", metavar="N", type=positive, help="which group, from 1")
+    parser.add_argument("number", metavar="N", type=integer(1), help="which group, from 1")
 
 
 def run(args):

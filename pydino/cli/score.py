@@ -16,48 +16,29 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.backend import (
-    apply_affine,
-    cosine_features,
-    fit_centring,
-    group_means,
-    normalise_length,
-    score_pairs,
-)
+from pydino.backend import Plda, PldaChain, cosine_features, fit_centring, group_means, score_pairs
 from pydino.base import Step, UserError, log, nearest, split_fields
 from pydino.cli import evaluate_scores
+from pydino.cli._arguments import add_cmd, option
 from pydino.cli._embeddings import cached, read_embeddings
-from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_object, read_table
+from pydino.kaldi.plda_file import read_plda
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--backend", choices=["cosine", "plda"], default="cosine", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--plda-dir", metavar="DIR", help="mean.vec, transform.mat and plda, from steps/train_plda.sh"
-    )
-    parser.add_argument(
-        "--centring",
-        choices=["raw", "centred", "whitened"],
-        default="raw",
-        help="of embeddings, before a cosine (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--train-dir",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="unlabelled embeddings for centring and whitening; may be given several times",
-    )
+    option(parser, "--backend", "cosine", choices=["cosine", "plda"])
+    text = "mean.vec, transform.mat and plda, from steps/train_plda.sh"
+    option(parser, "--plda-dir", None, text, metavar="DIR")
+    text = "of embeddings, before a cosine"
+    option(parser, "--centring", "raw", text, choices=["raw", "centred", "whitened"])
+    text = "unlabelled embeddings for centring and whitening; may be given several times"
+    option(parser, "--train-dir", [], text, metavar="DIR")
     evaluate_scores.add_measuring_arguments(parser)
     add_cmd(parser)
-    parser.add_argument("trials", metavar="TRIALS")
-    parser.add_argument("enroll_dir", metavar="ENROLL_DIR")
-    parser.add_argument("test_dir", metavar="TEST_DIR")
-    parser.add_argument("scores", metavar="SCORES")
+    for name in ("trials", "enroll_dir", "test_dir", "scores"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):
@@ -81,14 +62,13 @@ def steps(args) -> list[Step]:
     given = [args.utt2spk] if args.utt2spk else []
     scp = [folder / "xvector.scp" for folder in (enroll, test, *train)]
     check_files(args.trials, *scp, *given)
-    names = ("backend", "centring", "task", "trials_name", "resamples", "seed")
     result, det, mark = _beside(scores)
     return [
         Step(
             mark,
             args.scores,
             version=2,
-            options={name: getattr(args, name) for name in names},
+            options=options_of(args, "backend", "centring", "task", "trials_name", "resamples", "seed"),
             reads=[args.trials, *scp, *given],
             optional=[enroll / "spk2utt", test / "meta.yaml"],
             after=marks_of(enroll, test, *train, *([args.plda_dir] if args.plda_dir else [])),
@@ -171,7 +151,8 @@ def _score(args, trials, test) -> np.ndarray:
     began = time.perf_counter()
     try:
         if args.backend == "plda":
-            left, right = _plda_features(args.plda_dir, models, num_utts, tests)
+            chain = _read_plda(args.plda_dir, test.dim)
+            left, right = chain.comparison_features(models, num_utts, tests)
         else:
             left, right = _cosine_features(args, models, tests)
     except ValueError as error:
@@ -228,28 +209,15 @@ def _stacked(folders, vectors) -> np.ndarray:
     return np.concatenate(vectors)
 
 
-def _plda_features(folder, models, num_utts, tests):
-    """Kaldi's chain: subtract the mean, LDA, length normalisation, PLDA with the number of enrolment
-    utterances.
-    """
-    from pydino.backend import Plda
-    from pydino.kaldi.plda_file import read_plda
-
+def _read_plda(folder, dim: int) -> PldaChain:
     folder = Path(folder)
     for name in ("mean.vec", "transform.mat", "plda"):
         if not (folder / name).exists():
             raise UserError(f"no {folder / name}: run steps/train_plda.sh UTT2SPK XVECTOR_DIR {folder}")
-    mean, transform = read_object(str(folder / "mean.vec")), read_object(str(folder / "transform.mat"))
-    model = Plda(*read_plda(folder / "plda"))
-    if len(mean) != models.shape[1]:
+    mean, transform = (read_object(str(folder / name)) for name in ("mean.vec", "transform.mat"))
+    if len(mean) != dim:
         raise UserError(
-            f"{folder} was trained in dimension {len(mean)}, these embeddings have {models.shape[1]}: use "
-            "one model for both"
+            f"{folder} was trained in dimension {len(mean)}, these embeddings have {dim}: use one model for "
+            "both"
         )
-
-    def prepare(vectors):
-        return normalise_length(apply_affine(transform, vectors - mean))
-
-    return model.comparison_features(
-        model.project(prepare(models), num_utts), num_utts, model.project(prepare(tests))
-    )
+    return PldaChain(mean, transform, Plda(*read_plda(folder / "plda")))

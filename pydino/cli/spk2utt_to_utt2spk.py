@@ -10,9 +10,8 @@ from .utt2spk_to_spk2utt import lines_of
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "spk2utt", metavar="SPK2UTT", nargs="?", default="-", help="file, - for standard input"
-    )
+    text = "file, - for standard input"
+    parser.add_argument("spk2utt", metavar="SPK2UTT", nargs="?", default="-", help=text)
 
 
 def run(args):

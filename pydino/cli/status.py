@@ -17,13 +17,8 @@ from pydino.jobs.wrapper.log import last_bytes
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "work_dir",
-        nargs="?",
-        default=".",
-        metavar="WORK_DIR",
-        help="with data, feats and exp in it (default: here)",
-    )
+    text = "with data, feats and exp in it (default: here)"
+    parser.add_argument("work_dir", nargs="?", default=".", metavar="WORK_DIR", help=text)
 
 
 def run(args):

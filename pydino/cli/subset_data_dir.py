@@ -21,9 +21,8 @@ def add_arguments(parser):
         "per-spk": "N of each speaker, or as many as there are",
     }.items():
         way.add_argument(f"--{by}", dest="by", action="store_const", const=by, help=text)
-    way.add_argument(
-        "--spk-list", metavar="FILE", help="utterances of the speakers that FILE lists in its first field"
-    )
+    text = "utterances of the speakers that FILE lists in its first field"
+    way.add_argument("--spk-list", metavar="FILE", help=text)
     way.add_argument("--utt-list", metavar="FILE", help="utterances that FILE lists in its first field")
     parser.add_argument("arguments", nargs="+", metavar="SOURCE [N] DESTINATION")
 

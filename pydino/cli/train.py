@@ -11,99 +11,41 @@ different one in EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
 
 With --cmd, as steps/train.sh calls it, the training is a job of that wrapper, one process a GPU, whose log is
 EXP/log/train.log; a scheduler's job that receives SIGUSR1 queues itself again. Without --cmd it runs in this
-process,
-of which torchrun may start several: torchrun --nproc-per-node N -m pydino train --ngpu N ...
+process, of which torchrun may start several: torchrun --nproc-per-node N -m pydino train --ngpu N ...
 """
 
-import argparse
 from pathlib import Path
 
 from pydino.base import UserError
-from pydino.cli import boolean
-
-
-def number(least: int):
-    """Return a parser of whole numbers from ``least`` on."""
-
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least or len(text) > 9:
-            raise argparse.ArgumentTypeError(f"should be a whole number from {least} on, got '{text}'")
-        return int(text)
-
-    return parse
+from pydino.cli._arguments import WRAPPERS, integer, option
 
 
 def add_arguments(parser):
-    true_false = {"type": boolean, "metavar": "true|false"}
-    parser.add_argument(
-        "data", metavar="DATA", help="pre-training directory, made by steps/make_train_set.sh"
-    )
+    text = "pre-training directory, made by steps/make_train_set.sh"
+    parser.add_argument("data", metavar="DATA", help=text)
     parser.add_argument("exp", metavar="EXP", help="folder of the run, such as exp/dino-koleo_mini/seed0")
-    parser.add_argument("--config", metavar="YAML", help="what defines the run; begins with `method: NAME`")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key, such as optimiser.lr=0.002; may be repeated",
-    )
-    parser.add_argument(
-        "--seed",
-        type=number(0),
-        default=0,
-        help="of weights, order, crops and augmentation (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--labels",
-        action="append",
-        default=[],
-        metavar="UTT2LABEL",
-        help="labels of the utterances, for a method that reads them; may be repeated",
-    )
-    parser.add_argument(
-        "--init", metavar="MODEL_DIR", help="model folder whose weights the encoder starts from"
-    )
-    parser.add_argument(
-        "--ngpu", type=number(0), default=0, help="GPUs of each node; 0: the CPU (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--num-threads",
-        type=number(1),
-        help="CPU threads of each node (default: all of this machine; of a scheduler's job eight a process)",
-    )
-    parser.add_argument(
-        "--data-workers",
-        type=number(0),
-        help="processes that read ahead for each that trains; 0: a thread (default: 0, or up to 8 a GPU)",
-    )
-    parser.add_argument(
-        "--allow-pipes",
-        default=False,
-        help="run the commands in wav.scp (input: audio); they come with the data",
-        **true_false,
-    )
-    parser.add_argument("--force", default=False, help="discard what is in EXP and start again", **true_false)
+    option(parser, "--config", None, "what defines the run; begins with `method: NAME`", metavar="YAML")
+    text = "override a key, such as optimiser.lr=0.002; may be repeated"
+    option(parser, "--set", [], text, metavar="KEY=VALUE")
+    option(parser, "--seed", 0, "of weights, order, crops and augmentation", type=integer(0))
+    text = "labels of the utterances, for a method that reads them; may be repeated"
+    option(parser, "--labels", [], text, metavar="UTT2LABEL")
+    option(parser, "--init", None, "model folder whose weights the encoder starts from", metavar="MODEL_DIR")
+    option(parser, "--ngpu", 0, "GPUs of each node; 0: the CPU", type=integer(0))
+    text = "CPU threads of each node (default: all of this machine; of a scheduler's job eight a process)"
+    option(parser, "--num-threads", None, text, type=integer(1))
+    text = "processes that read ahead for each that trains; 0: a thread (default: 0, or up to 8 a GPU)"
+    option(parser, "--data-workers", None, text, type=integer(0))
+    text = "run the commands in wav.scp (input: audio); they come with the data"
+    option(parser, "--allow-pipes", False, text)
+    option(parser, "--force", False, "discard what is in EXP and start again")
     job = parser.add_argument_group("as a job")
-    job.add_argument("--cmd", help="run_local.sh, or any wrapper with the interface of Kaldi's run.pl")
-    job.add_argument(
-        "--num-nodes",
-        type=number(1),
-        default=1,
-        help="machines, each with its ngpu; more than one need a scheduler (default: %(default)s)",
-    )
-    job.add_argument(
-        "--num-processes",
-        type=number(1),
-        default=1,
-        help="of each node on the CPU (default: %(default)s)",
-    )
-    job.add_argument(
-        "--max-restarts",
-        type=number(0),
-        default=50,
-        help="times that a scheduler may queue the job again: after a time limit, a pre-emption, a dead node "
-        "(default: %(default)s)",
-    )
+    option(job, "--cmd", None, WRAPPERS)
+    text = "machines, each with its ngpu; more than one need a scheduler"
+    option(job, "--num-nodes", 1, text, type=integer(1))
+    option(job, "--num-processes", 1, "of each node on the CPU", type=integer(1))
+    text = "times that a scheduler may queue the job again: after a time limit, a pre-emption, a dead node"
+    option(job, "--max-restarts", 50, text, type=integer(0))
 
 
 def run(args):

@@ -9,17 +9,16 @@ speaker of --utt2spk. OUT_DIR gets predictions.txt (`utt label prediction`), utt
 Intervals are 95 %, by bootstrap over speakers.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
 
-from pydino.backend import percentile_interval
 from pydino.base import Step, UserError, log, nearest, warn, write_text
-from pydino.cli._embeddings import read_embeddings, read_grouping
+from pydino.cli._arguments import add_cmd, add_max_drop, option
+from pydino.cli._embeddings import read_embeddings
 from pydino.cli._results import value_text, write_results
-from pydino.cli._steps import add_cmd, check_files, command_line, marks_of, run_or_submit
-from pydino.cli.train_plda import labelled_places
+from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
+from pydino.kaldi import read_utt2label
 
 # Units of numbers by the name of the task.
 UNITS = {"age": "years"}
@@ -27,28 +26,17 @@ UNITS = {"age": "years"}
 
 def add_arguments(parser):
     parser.add_argument("--task", required=True, help="name in the results, such as emotion")
-    parser.add_argument("--kind", choices=["class", "number"], default="class", help="(default: %(default)s)")
-    parser.add_argument(
-        "--folds",
-        default="speaker",
-        help="a number, or speaker: one out up to 10, else 10 folds (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--utt2spk", metavar="FILE", help="without it, every utterance counts as a speaker of its own"
-    )
-    parser.add_argument("--unit", help="of a number (default: years for age)")
-    parser.add_argument(
-        "--max-drop",
-        type=float,
-        default=0.05,
-        help="part that may lack a label or an embedding (default: %(default)s)",
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of folds and bootstrap (default: %(default)s)")
+    option(parser, "--kind", "class", choices=["class", "number"])
+    option(parser, "--folds", "speaker", "a number, or speaker: one out up to 10, else 10 folds")
+    text = "without it, every utterance counts as a speaker of its own"
+    option(parser, "--utt2spk", None, text, metavar="FILE")
+    option(parser, "--unit", None, "of a number (default: years for age)")
+    add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
+    option(parser, "--resamples", 1000, "of the bootstrap")
+    option(parser, "--seed", 0, "of folds and bootstrap")
     add_cmd(parser)
-    parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
-    parser.add_argument("labels", metavar="LABELS")
-    parser.add_argument("out_dir", metavar="OUT_DIR")
+    for name in ("xvector_dir", "labels", "out_dir"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):
@@ -67,15 +55,7 @@ def steps(args) -> list[Step]:
             out / ".done",
             args.out_dir,
             version=2,
-            options={
-                "task": args.task,
-                "kind": args.kind,
-                "folds": args.folds,
-                "unit": args.unit,
-                "max_drop": f"{args.max_drop:g}",
-                "resamples": args.resamples,
-                "seed": args.seed,
-            },
+            options=options_of(args, "task", "kind", "folds", "unit", "max_drop", "resamples", "seed"),
             reads=reads,
             optional=[xvectors / "meta.yaml"],
             after=marks_of(xvectors),
@@ -86,55 +66,39 @@ def steps(args) -> list[Step]:
 
 def _make(args) -> None:
     from pydino.downstream import (
-        assign_folds,
-        bootstrap_classes,
-        bootstrap_error,
-        class_measures,
+        LabelledEmbeddings,
+        cross_validate_classes,
+        cross_validate_numbers,
         default_fold_count,
-        predict_classes,
-        predict_numbers,
-        speaker_confusions,
     )
 
     embeddings = read_embeddings(args.xvector_dir)
     speaker_of = _speakers(args, embeddings)
     label_of = _utterance_labels(args, embeddings, speaker_of)
-    kept = labelled_places(embeddings, label_of, args.labels, args.max_drop)
-    keys, vectors = [embeddings.keys[i] for i in kept], embeddings.vectors[kept]
-    texts = [label_of[key] for key in keys]
-    speaker_names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
-    if len(speaker_names) < 2:
+    kept = embeddings.labelled(label_of, args.labels, args.max_drop)
+    keys = [embeddings.keys[i] for i in kept]
+    names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
+    if len(names) < 2:
         raise UserError(
-            f"{args.labels}: all {len(keys)} utterances are of the single speaker {speaker_names[0]}; folds "
-            "need two or more"
+            f"{args.labels}: all {len(keys)} utterances are of the single speaker {names[0]}; folds need two "
+            "or more"
         )
-    folds = _fold_count(args, default_fold_count(len(speaker_names)), len(speaker_names))
+    folds = _fold_count(args, default_fold_count(len(names)), len(names))
+    texts = [label_of[key] for key in keys]
+    data = LabelledEmbeddings(keys, embeddings.vectors[kept], texts, speakers, names, args.labels)
     if args.kind == "class":
-        classes, labels = np.unique(texts, return_inverse=True)
-        _check_classes(args.labels, classes, labels, speaker_names, speakers)
-        fold_of = assign_folds(speakers, folds, labels, args.seed)
-        _check_folds(args, classes, labels, fold_of)
-        predicted = predict_classes(vectors, labels, speakers, fold_of, args.seed)
-        confusions = speaker_confusions(labels, predicted, speakers, len(classes))
-        resampled = bootstrap_classes(confusions, args.resamples, args.seed)
-        measures = [
-            (name, 100 * value, "percent", percentile_interval(100 * resampled[name]))
-            for name, value in class_measures(confusions.sum(axis=0)).items()
-        ]
-        predictions, said = classes[predicted], f"{len(classes)} classes"
+        done = cross_validate_classes(data, folds, args.resamples, args.seed)
     else:
-        values = _numbers(args.labels, keys, texts)
-        fold_of = assign_folds(speakers, folds, None, args.seed)
-        predicted = predict_numbers(vectors, values, speakers, fold_of, args.seed)
-        errors = np.abs(values - predicted)
-        interval = percentile_interval(bootstrap_error(errors, speakers, args.resamples, args.seed))
         unit = args.unit if args.unit is not None else UNITS.get(args.task, "")
-        measures = [("mae", errors.mean(), unit, interval)]
-        predictions, said = [f"{value:.4f}" for value in predicted], f"standard deviation {values.std():.2f}"
+        done = cross_validate_numbers(data, folds, args.resamples, args.seed, unit)
     out = Path(args.out_dir)
-    lines = (f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, predictions, strict=True))
+    lines = (
+        f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, done.predictions, strict=True)
+    )
     write_text(out / "predictions.txt", "".join(lines))
-    write_text(out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, fold_of, strict=True)))
+    write_text(
+        out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, done.fold_of, strict=True))
+    )
     common = {
         "task": args.task,
         "backend": "logreg" if args.kind == "class" else "ridge",
@@ -143,19 +107,14 @@ def _make(args) -> None:
         "test_set": embeddings.meta.get("data") or str(args.xvector_dir),
         "n": len(keys),
         "folds": folds,
-        "interval": f"95 %, {args.resamples} resamples of {len(speaker_names)} speakers, seed {args.seed}",
+        "interval": f"95 %, {args.resamples} resamples of {len(names)} speakers, seed {args.seed}",
     }
-    write_results(
-        out / f"{args.task}.result.json",
-        embeddings.meta,
-        common,
-        measures,
-        command_line("train-classifier", args),
-    )
+    path, command = out / f"{args.task}.result.json", command_line("train-classifier", args)
+    write_results(path, embeddings.meta, common, done.measures, command)
     log(
         f"{args.task}: "
-        + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in measures)
-        + f" ({len(keys)} utterances of {len(speaker_names)} speakers, {folds} folds, {said})"
+        + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in done.measures)
+        + f" ({len(keys)} utterances of {len(names)} speakers, {folds} folds, {done.about})"
     )
 
 
@@ -166,7 +125,7 @@ def _speakers(args, embeddings) -> dict[str, str]:
             "sides of a fold"
         )
         return {key: key for key in embeddings.keys}
-    speaker_of = read_grouping(args.utt2spk)
+    speaker_of = read_utt2label(args.utt2spk)
     unknown = [key for key in embeddings.keys if key not in speaker_of]
     if unknown:
         raise UserError(
@@ -178,7 +137,7 @@ def _speakers(args, embeddings) -> dict[str, str]:
 
 def _utterance_labels(args, embeddings, speaker_of) -> dict[str, str]:
     """Labels by utterance; a table keyed by speaker is spread over the speaker's utterances."""
-    table = read_grouping(args.labels)
+    table = read_utt2label(args.labels)
     utterances, speakers = set(embeddings.keys), {speaker_of[key] for key in embeddings.keys}
     if any(key in utterances for key in table) or not any(key in speakers for key in table):
         if not any(key in utterances for key in table):
@@ -206,41 +165,3 @@ def _fold_count(args, default: int, speakers: int) -> int:
             f"--folds {args.folds}: give speaker, or a number from 2 to the number of speakers, {speakers}"
         )
     return int(args.folds)
-
-
-def _check_classes(path, classes, labels, speaker_names, speakers) -> None:
-    if len(classes) < 2:
-        raise UserError(
-            f"{path}: every utterance has the label {classes[0]}; a classifier needs two classes or more"
-        )
-    for number, name in enumerate(classes):
-        holders = np.unique(speakers[labels == number])
-        if len(holders) == 1:
-            raise UserError(
-                f"{path}: only the speaker {speaker_names[holders[0]]} has the class {name}: it cannot be "
-                "learnt from other speakers; merge the class, or take it out of the labels"
-            )
-
-
-def _check_folds(args, classes, labels, fold_of) -> None:
-    for fold in np.unique(fold_of):
-        absent = np.setdiff1d(np.arange(len(classes)), labels[fold_of != fold])
-        if len(absent):
-            raise UserError(
-                f"{args.labels}: all speakers of the class {classes[absent[0]]} fell into one of the folds, "
-                "so it cannot be learnt for it; give more --folds, or another --seed"
-            )
-
-
-def _numbers(path, keys, texts) -> np.ndarray:
-    values = np.empty(len(texts))
-    for i, text in enumerate(texts):
-        try:
-            values[i] = float(text)
-        except ValueError:
-            values[i] = math.nan
-        if not math.isfinite(values[i]):
-            raise UserError(
-                f"{path}: the label of {keys[i]} is '{text}', not a number; correct it, or use --kind class"
-            )
-    return values

@@ -13,33 +13,24 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.backend import apply_affine, estimate_lda, normalise_length, train_plda
-from pydino.base import Step, UserError, log, warn, write_text
-from pydino.cli._embeddings import read_embeddings, read_grouping
-from pydino.cli._steps import add_cmd, check_files, marks_of, run_or_submit
+from pydino.backend import train_plda_chain, why_no_plda
+from pydino.base import Step, log, write_text
+from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
+from pydino.cli._embeddings import read_embeddings
+from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit
+from pydino.kaldi import read_utt2label
 from pydino.kaldi.plda_file import write_matrix, write_plda, write_vector
 
 FILES = ("mean.vec", "transform.mat", "plda")
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--lda-dim",
-        type=int,
-        default=100,
-        help="at most the embedding's, and speakers - 1 (default: %(default)s)",
-    )
-    parser.add_argument("--num-em-iters", type=int, default=10, help="(default: %(default)s)")
-    parser.add_argument(
-        "--max-drop",
-        type=float,
-        default=0.05,
-        help="part that may lack a label or an embedding (default: %(default)s)",
-    )
+    option(parser, "--lda-dim", 100, "at most the embedding's, and speakers - 1", type=integer(1))
+    option(parser, "--num-em-iters", 10, type=integer(1))
+    add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
     add_cmd(parser)
-    parser.add_argument("utt2spk", metavar="UTT2SPK")
-    parser.add_argument("xvector_dir", metavar="XVECTOR_DIR")
-    parser.add_argument("out_dir", metavar="OUT_DIR")
+    for name in ("utt2spk", "xvector_dir", "out_dir"):
+        parser.add_argument(name, metavar=name.upper())
 
 
 def run(args):
@@ -50,19 +41,13 @@ def run(args):
 
 def steps(args) -> list[Step]:
     """Return the step."""
-    if args.lda_dim < 1 or args.num_em_iters < 1:
-        raise UserError("--lda-dim and --num-em-iters must be 1 or more")
     xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
     check_files(args.utt2spk, xvectors / "xvector.scp")
     return [
         Step(
             out / ".done",
             args.out_dir,
-            options={
-                "lda_dim": args.lda_dim,
-                "num_em_iters": args.num_em_iters,
-                "max_drop": f"{args.max_drop:g}",
-            },
+            options=options_of(args, "lda_dim", "num_em_iters", "max_drop"),
             reads=[args.utt2spk, xvectors / "xvector.scp"],
             after=marks_of(xvectors),
         )
@@ -71,11 +56,11 @@ def steps(args) -> list[Step]:
 
 def _train(args, step) -> None:
     out = Path(args.out_dir)
-    embeddings, speaker_of = read_embeddings(args.xvector_dir), read_grouping(args.utt2spk)
-    kept = labelled_places(embeddings, speaker_of, args.utt2spk, args.max_drop)
+    embeddings, speaker_of = read_embeddings(args.xvector_dir), read_utt2label(args.utt2spk)
+    kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
     vectors = embeddings.vectors[kept].astype(np.float64)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
-    reason = why_not(vectors, speakers, len(names))
+    reason = why_no_plda(vectors, speakers)
     for name in (*FILES, "skipped"):  # a folder never holds both a model and a reason for having none
         (out / name).unlink(missing_ok=True)
     if reason:
@@ -87,70 +72,13 @@ def _train(args, step) -> None:
     if lda_dim < args.lda_dim:
         reason = f"embeddings have {embeddings.dim}, {len(names)} speakers span {len(names) - 1}"
         log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: {reason}")
-    mean = vectors.mean(axis=0)
-    transform = estimate_lda(vectors - mean, speakers, lda_dim)
-    model = train_plda(normalise_length(apply_affine(transform, vectors - mean)), speakers, args.num_em_iters)
-    write_vector(out / "mean.vec", mean)
-    write_matrix(out / "transform.mat", transform)
-    write_plda(out / "plda", model.mean, model.transform, model.psi)
+    chain = train_plda_chain(vectors, speakers, lda_dim, args.num_em_iters)
+    plda = chain.plda
+    write_vector(out / "mean.vec", chain.mean)
+    write_matrix(out / "transform.mat", chain.transform)
+    write_plda(out / "plda", plda.mean, plda.transform, plda.psi)
     step.outputs = [out / name for name in FILES]
     log(
         f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
-        f"between-class variances {model.psi[0]:.2f} to {model.psi[-1]:.2f}"
+        f"between-class variances {plda.psi[0]:.2f} to {plda.psi[-1]:.2f}"
     )
-
-
-def labelled_places(embeddings, label_of: dict, path, max_drop: float) -> np.ndarray:
-    """Places of the embeddings that have a label; names what is dropped on either side, and refuses to drop
-    too much.
-
-    Raises:
-        UserError: more than ``max_drop`` of the utterances lack a label or an embedding.
-    """
-    present = set(embeddings.keys)
-    without_label = [key for key in embeddings.keys if key not in label_of]
-    without_embedding = [key for key in label_of if key not in present]
-    dropped = len(without_label) + len(without_embedding)
-    if dropped:
-        parts = [
-            f"{len(keys)} utterances have no {what} (first: {keys[0]})"
-            for what, keys in (
-                (f"label in {path}", without_label),
-                (f"embedding in {embeddings.folder}", without_embedding),
-            )
-            if keys
-        ]
-        total = len(present | set(label_of))
-        if dropped > max_drop * total:
-            raise UserError(
-                f"{' and '.join(parts)}, of {total}; complete them, or allow more with --max-drop"
-            )
-        warn(f"dropped {dropped} of {total}: {' and '.join(parts)}")
-    return np.array([i for i, key in enumerate(embeddings.keys) if key in label_of], dtype=np.int64)
-
-
-def why_not(vectors: np.ndarray, speakers: np.ndarray, count: int) -> str:
-    """Say why PLDA cannot be trained on these embeddings (N, D) and labels, or return an empty string."""
-    dim = vectors.shape[1]
-    if count < 2:
-        return (
-            f"there is a single speaker ({len(speakers)} utterances); between-speaker variance needs two or "
-            "more"
-        )
-    if np.bincount(speakers).max() < 2:
-        return (
-            f"each of the {count} speakers has one utterance; within-speaker variance needs some with two "
-            "or more"
-        )
-    if len(speakers) - count < dim:
-        return (
-            f"{len(speakers)} utterances of {count} speakers are too few for {dim} dimensions: the "
-            "within-speaker covariance needs "
-            f"at least {dim + count} of them"
-        )
-    if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
-        return (
-            "the embeddings do not differ; a collapsed training does that, look at the spread in its "
-            "log.jsonl"
-        )
-    return ""

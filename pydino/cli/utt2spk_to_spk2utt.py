@@ -8,9 +8,8 @@ from pydino.base import UserError, decode, read_lines, split_fields
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "utt2spk", metavar="UTT2SPK", nargs="?", default="-", help="file, - for standard input"
-    )
+    text = "file, - for standard input"
+    parser.add_argument("utt2spk", metavar="UTT2SPK", nargs="?", default="-", help=text)
 
 
 def run(args):

@@ -13,18 +13,15 @@ _MAX_SHOWN = 50
 
 def add_arguments(parser):
     parser.add_argument("data", metavar="DATA", help="data directory")
-    parser.add_argument("--no-feats", action="store_true", help="feats.scp need not be there")
-    parser.add_argument("--no-text", action="store_true", help="text need not be there")
-    parser.add_argument("--no-wav", action="store_true", help="wav.scp need not be there")
-    parser.add_argument("--no-spk-sort", action="store_true", help="utt2spk need not be sorted by speaker")
-    parser.add_argument(
-        "--non-print", action="store_true", help="text may hold characters that cannot be printed"
-    )
-    parser.add_argument(
-        "--deep",
-        action="store_true",
-        help="also open the heads of recordings and archives: rates, channels, lengths",
-    )
+    for name, text in {
+        "no-feats": "feats.scp need not be there",
+        "no-text": "text need not be there",
+        "no-wav": "wav.scp need not be there",
+        "no-spk-sort": "utt2spk need not be sorted by speaker",
+        "non-print": "text may hold characters that cannot be printed",
+        "deep": "also open the heads of recordings and archives: rates, channels, lengths",
+    }.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
 
 
 def run(args):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydino import __version__
 from pydino.base import UserError
+from pydino.cli._arguments import option
 
 NEEDED = [
     "torch",
@@ -26,13 +27,7 @@ NEEDED = [
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--ngpu",
-        type=int,
-        default=0,
-        metavar="N",
-        help="fail if PyTorch could not use GPUs that jobs are to have",
-    )
+    option(parser, "--ngpu", 0, "fail if PyTorch could not use GPUs that jobs are to have", metavar="N")
 
 
 def run(args):
@@ -57,9 +52,7 @@ def run(args):
 
 
 def _is_for_gpus() -> bool:
-    """Tell whether PyTorch is a build for GPUs, by what it writes of itself; loading it would take
-    seconds.
-    """
+    """Return whether PyTorch is built for GPUs, from its version.py; importing it would take seconds."""
     folder = importlib.util.find_spec("torch").submodule_search_locations[0]
     return (
         re.search(r"^(cuda|hip)\b[^=]*= *'", (Path(folder) / "version.py").read_text(), flags=re.MULTILINE)

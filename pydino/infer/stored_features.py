@@ -15,6 +15,9 @@ from .front_end import STORED_SCALE, FrontEnd, FrontEndConfig
 # Options that choose or prepare recordings, or only log: features of the same samples do not depend on them.
 NEUTRAL_OPTIONS = ("allow_downsample", "allow_upsample", "channel", "min_duration", "debug_mel")
 
+# Features held in memory at a time: 64 MB of 80 columns, enough to find equal lengths for a GPU's batches.
+BLOCK_FRAMES = 200_000
+
 
 def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
     """Return the front end that made the features of a data directory, with a normalisation; no ``vad.scp``:
@@ -93,6 +96,28 @@ class StoredFeatures:
             return self.front_end.prepare(features, self._vad_reader.read(self._vad[key], key))
         except ValueError as error:
             raise UserError(f"{self.data}: {key}: {error}") from error
+
+    def num_frames(self) -> dict[str, int]:
+        """Return the numbers of frames by utterance in ``utt2num_frames``; nothing if it is not there."""
+        path = self.data / "utt2num_frames"
+        return {key: int(value) for key, value in read_table(path).items()} if path.is_file() else {}
+
+    def blocks(self, keys):
+        """Yield utterances in the order of ``keys``, which have features, BLOCK_FRAMES frames or a few more
+        at a time: (keys, encoder inputs, the keys among them without a voiced frame).
+        """
+        names, inputs, unvoiced, frames = [], [], [], 0
+        for key in keys:
+            features, any_voiced = self.read(key)
+            names.append(key)
+            inputs.append(features)
+            unvoiced += [] if any_voiced else [key]
+            frames += len(features)
+            if frames >= BLOCK_FRAMES:
+                yield names, inputs, unvoiced
+                names, inputs, unvoiced, frames = [], [], [], 0
+        if names:
+            yield names, inputs, unvoiced
 
     def _check_features(self):
         kind = self.front_end.config.features["kind"]

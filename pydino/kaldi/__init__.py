@@ -5,7 +5,7 @@ from .archives import ObjectReader, read_ark, read_object, read_scp_objects
 from .chunks import ChunkReader
 from .combine import combine
 from .copy import copy
-from .data_dir import DataDir, invert, read_utt2spk
+from .data_dir import DataDir, invert, read_utt2label
 from .fix import fix
 from .split import split
 from .subset import subset
@@ -25,7 +25,7 @@ __all__ = [
     "read_object",
     "read_scp_objects",
     "read_table",
-    "read_utt2spk",
+    "read_utt2label",
     "split",
     "subset",
     "validate",

@@ -206,19 +206,16 @@ def invert(utt2spk: dict[str, str]) -> dict[str, str]:
     return {speaker: " ".join(utterances) for speaker, utterances in members.items()}
 
 
-def read_utt2spk(path) -> dict[str, str]:
-    """Read ``utt2spk`` (a file, or the directory that holds it), checking that each line has two fields.
+def read_utt2label(path) -> dict[str, str]:
+    """Read ``utt2spk``, ``utt2emotion`` or the like: utterance -> the one label beside it.
 
     Raises:
-        UserError: a line without speaker or with more than one, besides what ``read_table`` raises.
+        UserError: a line without a label or with more than one, besides what ``read_table`` raises.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "utt2spk"
     table = read_table(path)
-    for utterance, speaker in table.items():
-        if len(fields := split_fields(speaker)) != 1:
-            raise UserError(_wrong_speakers(path, utterance, len(fields)))
+    for key, label in table.items():
+        if len(fields := split_fields(label)) != 1:
+            raise UserError(f"{path}: {key} has {len(fields)} fields beside it ('{label}'), expected one")
     return table
 
 
@@ -247,7 +244,7 @@ class DataDir:
         if name not in self._tables:
             file = self.path / name
             if name == "utt2spk" and file.exists():
-                self._tables[name] = read_utt2spk(file)
+                self._tables[name] = read_utt2label(file)
             else:
                 self._tables[name] = read_table(file) if file.exists() else None
         return self._tables[name]

@@ -6,11 +6,11 @@ import torch
 def average_states(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return the mean of several state dicts, entry by entry, in the type of the first; summed in float64.
 
-    Parameters and running statistics are averaged alike. For the batch norms that is an approximation: the
-        mean of the snapshots' running
-    means and variances is not what activations of the averaged network measure. Snapshots of one run that lie
-    near each other, as teachers at the end of a schedule do, make it a good one; exact statistics would need
-    another pass over the training data. Whole numbers (counts of batches) are those of the last.
+    Parameters and running statistics are averaged alike. For batch norms that is an approximation: the mean
+    of the snapshots' running means and variances differs from the statistics of the averaged network's
+    activations. It is a good one for snapshots that are close to each other, as teachers are at the end of a
+    schedule; exact statistics would need another pass over the training data. Integers (counts of batches)
+    are those of the last.
 
     Args:
         states: one or more, of the same names, shapes and types; later snapshots later.

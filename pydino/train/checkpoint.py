@@ -12,7 +12,7 @@ from pydino.base import UserError, atomic_open, warn
 from .distributed import DistributedContext
 
 KEPT = 2
-_PATIENCE_SECONDS = 60  # until what one machine wrote is seen on another: network filesystems take their time
+_PATIENCE_SECONDS = 60  # network file systems show one machine's files to the others with a delay
 
 
 def save_checkpoint(folder, state: dict) -> None:
@@ -34,7 +34,7 @@ def save_checkpoint(folder, state: dict) -> None:
 def load_checkpoint(folder, device) -> dict | None:
     """Return the newest checkpoint that can be read, or None where there is none.
 
-    A damaged one (the disk was full, the machine died) is passed over for the one before, with a warning.
+    A damaged one (the disk was full, the machine died) is skipped for the one before, with a warning.
 
     Raises:
         UserError: there are checkpoints, and none can be read.
@@ -43,7 +43,7 @@ def load_checkpoint(folder, device) -> dict | None:
     for path in paths:
         try:
             return torch.load(path, map_location=device, weights_only=True)
-        # whatever torch makes of a damaged file: it has no error of its own for that
+        # torch has no error of its own for a damaged file
         except Exception as error:
             warn(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
     if paths:

@@ -1,5 +1,5 @@
-"""What every training run is configured by, with the defaults of the small-scale recipes; the resolved
-configuration is kept beside the models. Each method adds its own (methods/NAME.py).
+"""The configuration that all methods share, with the defaults of the small-scale recipes; the resolved
+configuration is stored beside the models. Each method adds its own options (methods/NAME.py).
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from pydino.models import resolve_encoder
 
 
 def check_not_negative(config, *names: str) -> None:
-    """Raise ValueError for a value that is negative, infinite or no number."""
+    """Raise ValueError for a value that is negative, infinite or NaN."""
     for name in names:
         if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{name} must not be negative, got {getattr(config, name)}")
 
 
 def check_positive(config, *names: str) -> None:
-    """Raise ValueError for a value that is not above 0, infinite or no number."""
+    """Raise ValueError for a value that is not above 0, infinite or NaN."""
     for name in names:
         if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
@@ -105,8 +105,8 @@ class TrainingConfig:
     order: Literal["shuffled", "with_replacement"] = "shuffled"
     input: Literal["features", "audio"] = "features"
     encoder: dict[str, Any] = field(default_factory=lambda: {"name": "tdnn"})
-    # parts of the encoder that learn: all, or some of frames, pooling, embedding; the others keep their
-    # weights and running statistics. What a method adds to the encoder always learns.
+    # parts of the encoder that are trained: all, or some of frames, pooling, embedding; the others keep their
+    # weights and running statistics. What a method adds to the encoder is always trained.
     trainable: Literal["all"] | list[str] = "all"
     crops: CropConfig = field(
         default_factory=lambda: CropConfig(global_seconds=[2.0, 3.0], local_seconds=[0.8, 1.5])
@@ -130,7 +130,7 @@ class TrainingConfig:
     log_steps: int = 0  # steps between lines of the log, besides one an epoch; 0: none between
     # epochs between snapshots of the encoders, for pydino monitor and for averages; 0: none
     snapshot_epochs: int = 0
-    average_snapshots: int = 0  # the mean of the last so many teachers becomes a model of its own; 0: none
+    average_snapshots: int = 0  # the mean of this many last teachers is one more model; 0: none
 
     def __post_init__(self):
         self.encoder = resolve_encoder(self.encoder)

@@ -60,14 +60,14 @@ class DistributedContext:
             torch.cuda.set_device(self.device)
         self._signals = None
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            end_with_parent()  # a torchrun that is killed leaves no process behind that goes on writing
+            end_with_parent()  # no process goes on writing after torchrun was killed
         if self.size > 1:
             dist.init_process_group("nccl" if ngpu else "gloo", device_id=self.device if ngpu else None)
             self._signals = dist.new_group(backend="gloo")
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes the files: that of rank 0."""
         return self.rank == 0
 
     def close(self) -> None:
@@ -110,8 +110,8 @@ class DistributedContext:
         return items
 
     def any_process(self, flag: bool) -> "PendingFlag":
-        """Return whether the flag is set in any process, as an answer that arrives while other work goes
-        on.
+        """Return whether the flag is set in any process, as a result that is computed while other work
+        goes on.
         """
         if self.size == 1:
             return PendingFlag(flag)
@@ -122,7 +122,7 @@ class DistributedContext:
 
 
 class PendingFlag:
-    """An answer that may still be on its way."""
+    """The result of an asynchronous all-reduce, which may be pending."""
 
     def __init__(self, value, work=None):
         self._value, self._work = value, work

@@ -1,5 +1,5 @@
-"""The folder of a run (EXP): locked while somebody trains there, marked with what the run depends on, never
-overwritten by another run.
+"""The folder of a run (EXP): locked during training, marked with what the run depends on, never overwritten
+by another run.
 """
 
 import fcntl
@@ -16,8 +16,8 @@ MADE = ("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl",
 
 
 def lock(exp: Path):
-    """Return an open file whose lock keeps others out of EXP until it is closed, or the process ends in any
-    way; None where the file system has no locks, or cannot be written.
+    """Return an open file whose lock excludes other processes from EXP until it is closed or the process
+    ends; None where the file system has no locks, or cannot be written.
 
     Raises:
         UserError: another process trains there.

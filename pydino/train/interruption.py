@@ -17,8 +17,7 @@ class Interruption:
     whichever received the signal.
 
     Args:
-        distributed: this process among others; agreeing costs a message of one number a step, whose answer is
-            read a step later.
+        distributed: this process among others; they exchange one number a step, which is read a step later.
     """
 
     def __init__(self, distributed: DistributedContext):
@@ -45,7 +44,7 @@ class Interruption:
         return asked
 
     def leave(self, exp: Path, step: int, saved: bool) -> None:
-        """Say so and exit with 128 and the signal's number, as a program that the signal ended does."""
+        """Log it and exit with 128 and the signal's number, as a program that the signal ended does."""
         name = signal.Signals(self._signal).name if self._signal else "a signal to another process"
         if self._distributed.first:
             again = (

@@ -1,11 +1,11 @@
-"""The training loop: set up, resume, step, watch, save. One file to read through.
+"""The training loop: set up, resume, step, monitor, save.
 
     pydino train --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 
-It knows no method: what the networks and the loss are is the method's (method.py is the seam, methods/ has
-them). The loop makes the views of each micro-batch, averages the loss over micro-batches, and leaves it to
-DistributedDataParallel to average gradients over processes. Inside a step nothing waits for the device:
-scalars are summed there and read once an interval.
+Networks and loss are the method's (method.py has the interface, methods/ the methods). The loop makes the
+views of each micro-batch, averages the loss over micro-batches, and leaves it to DistributedDataParallel to
+average gradients over processes. Inside a step nothing waits for the device: scalars are summed there and
+read once an interval.
 """
 
 import math
@@ -99,7 +99,7 @@ def train(
         config.on_collapse,
         method.max_effective_rank,
         config.input,
-        speaks=distributed.first,
+        warns=distributed.first,
     )
     read = batches(
         sampler,
@@ -177,7 +177,7 @@ def update(
     lr: float,
     clip: float,
 ) -> Metrics:
-    """Make one update of the weights from the micro-batches of a step; return what to watch."""
+    """Make one update of the weights from the micro-batches of a step; return the metrics."""
     for group in optimiser.param_groups:
         group["lr"] = lr * group["lr_scale"]
     scaler, watched, number = method.precision.scaler, [], len(micro_batches)
@@ -232,8 +232,8 @@ def resume(method, optimiser, averages: Averages, exp: Path, distributed: Distri
 
 
 def attempt(otherwise: str, write, *arguments) -> bool:
-    """Write something; where that is impossible, say so and return False: what was written before is still
-    there, and the disk may have space again later.
+    """Call a function that writes; if it fails, warn and return False: earlier files are still there, and the
+    disk may have space again later.
     """
     try:
         write(*arguments)
@@ -257,7 +257,7 @@ def completes(step: int, steps: float) -> bool:
 
 
 def say(line: dict, described: str, total_steps: int) -> None:
-    """Say in one line how the interval went."""
+    """Log one line about the interval."""
     log(
         f"epoch {line['epoch']:g} (step {line['step']} of {total_steps}): {described}, rank "
         f"{line['effective_rank']:.1f}, "

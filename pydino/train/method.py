@@ -1,7 +1,7 @@
-"""What the training loop asks of a method. The loop knows no method, and a method knows nothing of the loop.
+"""The interface between the training loop and the methods, which do not depend on each other otherwise.
 
 A method is one file in ``methods/``: its configuration, a subclass of :class:`Method`, and the literals
-``ROLES`` and ``READS_LABELS``, which programs that have no time to import PyTorch read from the file.
+``ROLES`` and ``READS_LABELS``, which programs read from the file without importing PyTorch.
 """
 
 from collections.abc import Iterable
@@ -188,7 +188,7 @@ class Method(nn.Module):
         return {}
 
     def collapse_reason(self, means: dict[str, float]) -> str | None:
-        """Return why a run whose scalars have these means has collapsed, in plain words, or None."""
+        """Return why a run whose scalars have these means has collapsed, as a sentence, or None."""
         return None
 
     @property

@@ -18,7 +18,7 @@ def write_model(
         encoder: its network.
         description: of :class:`pydino.infer.ModelConfig`.
         epochs: trained so far.
-        reads_labels: the method learnt from labels.
+        reads_labels: whether the method was trained on labels.
         made_by: the command.
     """
     name, role, train_set = (description[key] for key in ("method", "role", "train_set"))

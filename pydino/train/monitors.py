@@ -1,5 +1,5 @@
-"""Is the run healthy? Figures that show what the loss does not, summed on the device, read once an interval,
-and explained in words.
+"""Monitors of a run: figures that show what the loss does not, summed on the device, read once an interval,
+and warnings that explain them.
 
     averages.add({"loss": loss.detach(), MOMENTS: moments(embeddings)})  # every step; nothing waits
     means = averages.read(all_reduce)                                    # every interval
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 
 from pydino.base import UserError, warn
 
-MOMENTS = "embedding_moments"  # the one entry of a step's metrics that is no scalar; read as effective_rank
+MOMENTS = (
+    "embedding_moments"  # the only entry of a step's metrics that is not a scalar; read as effective_rank
+)
 # Embeddings whose covariance has a smaller trace than this are one point, but for rounding.
 NO_VARIANCE = 1e-6
 SMALL_RANK = 4.0  # directions; see partial_collapse
@@ -142,7 +144,7 @@ class Averages:
 
 
 def collapse(means: dict[str, float], output_dim: int) -> str | None:
-    """Return which collapse a run of DINO shows, in plain words, or None.
+    """Return a sentence on the collapse that a run of DINO shows, or None.
 
     Args:
         means: of an interval: loss, teacher_entropy, mean_teacher_entropy, kl, embedding_spread.
@@ -167,14 +169,12 @@ def collapse(means: dict[str, float], output_dim: int) -> str | None:
 
 
 def partial_collapse(means: dict[str, float], max_rank: int) -> str:
-    """Return what is lost though the loss may look well, in plain words, or an empty string.
+    """Return a sentence on a partial collapse, which the loss may not show, or an empty string.
 
     Two signs. The embeddings use few directions: ``effective_rank`` is below SMALL_RANK (or a quarter of what
-        so few dimensions or
-    embeddings could have). The outputs tell utterances apart no more: the entropy of the mean output less the
-        mean entropy of the outputs,
-    which is how many nats an output says about which utterance of the batch it is of, is below
-    SMALL_INFORMATION.
+    so few dimensions or embeddings could have). The outputs no longer distinguish utterances: the entropy of
+    the mean output less the mean entropy of the outputs, which is the mutual information in nats between
+    output and utterance of the batch, is below SMALL_INFORMATION.
 
     The thresholds stand between runs of the TDNN on synthetic speech (D of 32, 128 and 512) that were made to
     collapse and sound ones (docs/monitoring.md). A hot teacher, one that follows almost at once, or a
@@ -210,7 +210,7 @@ def partial_collapse(means: dict[str, float], max_rank: int) -> str:
 
 
 def not_finite(means: dict[str, float]) -> str:
-    """Return which means are no numbers any more, in plain words, or an empty string."""
+    """Return a sentence on the means that are not finite, or an empty string."""
     bad = [name for name, value in means.items() if not math.isfinite(value)]
     if not bad:
         return ""
@@ -221,7 +221,7 @@ def not_finite(means: dict[str, float]) -> str:
 
 
 def starved(share: float, source: str) -> str:
-    """Return what to do about a device that waits for data, in plain words, or an empty string.
+    """Return a sentence on what to do about a device that waits for data, or an empty string.
 
     Args:
         share: of the time that is spent waiting, 0 to 1.
@@ -242,23 +242,23 @@ def starved(share: float, source: str) -> str:
 
 
 class Alarms:
-    """Warns of what is wrong with a run when it begins, not at every interval, and stops a run that is lost.
+    """Warns when something begins to go wrong, not at every interval, and stops a run that cannot recover.
 
-    Not a number stops always; a collapse where ``on_collapse`` is stop. A partial collapse or a starved
-    device only warns: a run may recover from the one, and the other costs time alone.
+    A mean that is not finite always stops it; a collapse does where ``on_collapse`` is stop. A partial
+    collapse or a starved device only warns: a run may recover from the first, and the second costs only time.
 
     Args:
         collapse_reason: of the method, from means to what is wrong (a whole collapse) or None.
         on_collapse: stop or warn.
         max_rank: effective rank that embeddings may have at best.
         source: ``features`` or ``audio``, where batches come from.
-        speaks: False in all processes but the first. Those are given the same means, so they stop alike.
+        warns: False in all processes but the first. All are given the same means, so they stop together.
     """
 
-    def __init__(self, collapse_reason, on_collapse: str, max_rank: int, source: str, speaks: bool = True):
+    def __init__(self, collapse_reason, on_collapse: str, max_rank: int, source: str, warns: bool = True):
         self._collapse_reason, self._on_collapse = collapse_reason, on_collapse
-        self._max_rank, self._source, self._speaks = max_rank, source, speaks
-        self._sounding: dict[str, bool] = {}
+        self._max_rank, self._source, self._warns = max_rank, source, warns
+        self._active: dict[str, bool] = {}
         self._waited = False
 
     def __call__(self, means: dict[str, float]) -> None:
@@ -281,6 +281,6 @@ class Alarms:
         self._waited = bool(waits)
 
     def _warn(self, kind: str, what: str) -> None:
-        if what and self._speaks and not self._sounding.get(kind):
+        if what and self._warns and not self._active.get(kind):
             warn(what)
-        self._sounding[kind] = bool(what)
+        self._active[kind] = bool(what)

@@ -69,7 +69,7 @@ def prepare(
 
     Args:
         network: on the device.
-        config: what is wanted.
+        config: of the run.
         distributed: of processes.
         one_length: crops of a kind have one length all through training, so that compiled code may count on
             it.
@@ -85,7 +85,7 @@ def prepare(
 
 
 def no_compiler(device: torch.device) -> str:
-    """Return why torch.compile cannot work here, in plain words, or an empty string."""
+    """Return why torch.compile cannot work here, or an empty string."""
     compiler = shlex.split(os.environ.get("CXX", "")) or ["g++"]
     if shutil.which(compiler[0]) is None:
         return f"no C++ compiler '{compiler[0]}' is found; install g++, or name one in CXX"
@@ -110,8 +110,8 @@ def distribute(network: nn.Module, distributed: DistributedContext) -> nn.Module
     )
 
 
-def no_sync(network: nn.Module, wanted: bool):
-    """Return the context of a backward pass; with ``wanted`` its gradients are kept in this process, as those
-    of all micro-batches of a step but the last are.
+def no_sync(network: nn.Module, enabled: bool):
+    """Return the context of a backward pass; if ``enabled``, gradients are not averaged over processes, as in
+    all micro-batches of a step but the last.
     """
-    return network.no_sync() if wanted and isinstance(network, DistributedDataParallel) else nullcontext()
+    return network.no_sync() if enabled and isinstance(network, DistributedDataParallel) else nullcontext()

@@ -49,7 +49,7 @@ class Recorder:
             self._try(write_curves, self._curves, PAGES, line)
 
     def close(self) -> None:
-        """Write out what TensorBoard still holds back."""
+        """Flush the curves of TensorBoard."""
         if self._curves is not None:
             self._try(self._curves.close)
 
@@ -63,7 +63,7 @@ class Recorder:
 
     def _append(self, line: dict[str, float]) -> None:
         text = json.dumps({name: value if is_finite(value) else None for name, value in line.items()}) + "\n"
-        # One write of the whole line, past any buffer of ours: whoever reads along finds no half line.
+        # One unbuffered write of the whole line, so that concurrent readers find no part of one.
         with open(self._path, "ab", buffering=0) as stream:
             size = os.fstat(stream.fileno()).st_size
             if stream.write(text.encode()) < len(text.encode()):  # the disk took a part
@@ -71,10 +71,10 @@ class Recorder:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _try(self, action, *arguments) -> None:
-        """A log is no reason to lose a run: a disk that is full is said once."""
+        """A failing log does not end the run: warn once."""
         try:
             action(*arguments)
-        except Exception as error:  # TensorBoard's writer has errors of its own, from a thread of its own
+        except Exception as error:  # TensorBoard's writer raises its own errors, from its own thread
             if not self._failed:
                 warn(
                     f"cannot write the log of the run ({error}); training goes on, and what cannot be "
@@ -118,13 +118,13 @@ def write_curves(writer, pages: dict, line: dict) -> None:
 
 
 def is_finite(value) -> bool:
-    """Whether it is no float, or a finite one: JSON has no word for the others."""
+    """Whether it is no float, or a finite one: JSON cannot represent the others."""
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def logged_step(line: str) -> int:
-    """Return the step that a line of the log was written after; 0 if a kill or a full disk cut the line
-    short.
+    """Return the step that a line of the log was written after; 0 if a kill or a full disk truncated the
+    line.
     """
     try:
         step = json.loads(line)["step"]

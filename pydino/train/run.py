@@ -115,7 +115,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that makes the run, for people."""
+        """The command that makes the run, for READMEs."""
         labels = [word for path in self.labels for word in ("--labels", path)]
         init = ["--init", self.init] if self.init is not None else []
         words = ["steps/train.sh", "--seed", self.seed, *labels, *init, self.data, self.exp]
@@ -245,7 +245,7 @@ def check_lengths(pipeline: Pipeline, method: Method) -> None:
 
 
 def announce(run: Run, pipeline: Pipeline, method: Method, distributed: DistributedContext) -> None:
-    """Say in one line what is trained on what."""
+    """Log one line about what is trained on what."""
     shift = run.front_end.feature_options().frame_shift / 1000
     hours = pipeline.source.lengths.sum() * shift / 3600
     trained = sum(p.numel() for group in method.parameter_groups() for p in group.parameters)
@@ -268,12 +268,12 @@ def write_models(run: Run, method: Method, folder: Path, epochs: float) -> None:
 
 
 def finish(run: Run, method: Method, wanted: dict[str, str]) -> None:
-    """Write the final models, their mean where it is wanted, and the mark."""
+    """Write the final models, their mean if configured, and the mark."""
     write_models(run, method, run.exp, run.config.epochs)
     written = [run.exp / role for role in method.roles]
     if run.config.average_snapshots:
         role = method.roles[0]
-        # config.yaml is written last: a snapshot without one was cut short.
+        # config.yaml is written last: a snapshot without one is incomplete.
         whole = sorted(path.parent for path in (run.exp / "snapshots").glob(f"epoch*/{role}/{CONFIG}"))
         written.append(run.exp / f"{role}_average")
         average_models(written[-1], whole[-run.config.average_snapshots :] or [run.exp / role])

@@ -1,4 +1,4 @@
-"""Schedules: pure functions of the step, so that where a run stands is one number."""
+"""Schedules: pure functions of the step, so that one number is their state."""
 
 import math
 

@@ -1,5 +1,5 @@
-"""The methods that can be trained: a file each in this folder, found by its name and imported when it is
-asked for.
+"""The methods that can be trained: a file each in this folder, found by its name and imported on
+demand.
 
 A training configuration begins with ``method: NAME``.
 """

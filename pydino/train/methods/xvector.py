@@ -1,4 +1,4 @@
-"""The supervised x-vector: an encoder learns to tell labels apart, and the layer that classifies is
+"""The supervised x-vector: an encoder is trained to classify labels, and the classification layer is
 discarded.
 
 Snyder et al. 2018, "X-vectors: robust DNN embeddings for speaker recognition"; with the additive angular
@@ -86,7 +86,7 @@ class Xvector(Method):
 
     def loss(self, batch: Batch, views: Views, micro_step: int) -> tuple[torch.Tensor, Metrics]:
         """The mean over crops of the cross-entropy. ``accuracy`` is the share of the crops that the output
-        layer puts in the right class, without a margin.
+        layer assigns to the right class, without a margin.
         """
         labels = self._labels_of(batch, views)
         with self.precision():
