@@ -87,8 +87,16 @@ def test_our_own_wrapper_gets_its_options_and_what_the_output_is_made_from(folde
         "--gpu",
         "1",
         "a.log",
+        "--",
         "x y",
     ]
+
+
+@pytest.mark.parametrize("wrapper", ["run_local.sh", "run.pl"])
+def test_a_name_that_is_an_operator_stays_a_name(folder, wrapper):
+    names = [";", "|", "&&", ">", "2>&1", "(", "--", "X=1", ">file"]
+    submit(wrapper, "log/names.log", [*SHOW, *names])
+    assert f"{names}\n" in (folder / "log/names.log").read_text() and not (folder / "file").exists()
 
 
 def test_a_failed_job_and_a_missing_wrapper_are_named(folder):

@@ -7,7 +7,6 @@ pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G"
 """
 
 import argparse
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from pydino.base import UserError, warn
 from pydino.jobs.pipeline.controller import control, detach_as_chain, detach_here, detach_to_slurm
 from pydino.jobs.pipeline.record import LOG, refuse_if_running
+from pydino.jobs.resources import program_of
 from pydino.jobs.signals import Interrupted
 
 # Options of run.sh that the controller's call of it must not have.
@@ -98,7 +98,7 @@ def _runs(exp: Path) -> str:
 
 
 def _is_run_slurm(wrapper: str) -> bool:
-    return os.path.basename((wrapper.split() or [""])[0]) == "run_slurm.sh"
+    return program_of(wrapper) == "run_slurm.sh"
 
 
 def _resources(args, gpu: bool) -> list[str]:

@@ -3,15 +3,20 @@
 ``cmd`` is a wrapper with its options, as in ``cmd.sh``.
 """
 
+import os
 import subprocess
 
 from .machine import num_cores, visible_gpus
 
 
+def program_of(cmd: str) -> str:
+    """Return the name of a wrapper's program, without its folder and options."""
+    return os.path.basename((cmd.split() or [""])[0])
+
+
 def runs_here(cmd: str) -> bool:
     """Return whether a wrapper runs its jobs on this machine: ``run_local.sh``, or Kaldi's ``run.pl``."""
-    program = (cmd.split() or [""])[0].rpartition("/")[2]
-    return program in ("run_local.sh", "run.pl")
+    return program_of(cmd) in ("run_local.sh", "run.pl")
 
 
 def num_gpus(cmd: str = "run_local.sh") -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydino.base import UserError, log, warn
 
 from .addresses import address_towards, free_port
-from .node import ASKED_TO_END, FAILED, Supervision
+from .node import ASKED_TO_END, FAILED, supervise
 
 
 def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int) -> int:
@@ -41,16 +41,15 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
         )
     if restarts:
         log(f"job {job}: start {restarts + 1} of at most {max_restarts + 1}")
-    supervision = Supervision("srun")
     with tempfile.NamedTemporaryFile(mode="r", prefix=f"pydino-job{job}-") as signal_file:
-        code = supervision.run(_step(command, processes, nodes, int(job), signal_file.name))
+        code, received = supervise(_step(command, processes, nodes, int(job), signal_file.name), "srun")
         number = int(Path(signal_file.name).read_text() or 0)
     if code == 0 and not number:
         return 0
     interrupted = code - 128 in ASKED_TO_END  # srun's exit status where tasks were asked to end
-    if code == FAILED or not (interrupted or supervision.received):
+    if code == FAILED or not (interrupted or received):
         return 1
-    number = number or supervision.received or code - 128
+    number = number or received or code - 128
     if goes_back(fate(job), number == signal.SIGUSR1):
         queue_again(job, restarts, max_restarts)
     return 128 + number

@@ -18,13 +18,12 @@ several times.
 
 import os
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import end_with_parent, warn
 
+from ..signals import run_forwarding
 from .addresses import free_port, interface_towards
 
 SAVE_AND_END = (signal.SIGTERM, signal.SIGUSR1)  # what a trainer understands
@@ -75,68 +74,33 @@ def trainer_environment(meet: str | None = None) -> dict[str, str]:
     return environment
 
 
-class Supervision:
-    """Runs a command and forwards signals. ``received`` is the first signal that asked it to end; 0: none."""
+def supervise(
+    command: list[str], what: str = "a training process", environment: dict[str, str] | None = None
+) -> tuple[int, int]:
+    """Run a command and forward the signals that ask it to end; return its exit status and the first of
+    them, or 0.
 
-    def __init__(self, what: str = "a training process"):
-        self.what = what  # names the command in messages
-        self.received = 0
-        self._process = None
-
-    def run(self, command: list[str], environment: dict[str, str] | None = None) -> int:
-        """Run it to its end and return its exit status; negative if a signal ended it.
-
-        Args:
-            command: program and arguments.
-            environment: of the command; default: this one's.
-        """
-        with self._forwarding():
-            self._process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
-            if self.received:  # between the handler's installation and the start
-                self._send(self.received)
-            code = self._process.wait()
-        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-            reason = "often the machine, or the job, was short of memory (--mem)"
-            warn(f"{self.what} was killed (signal 9): {reason}")
-        return code
-
-    @contextmanager
-    def _forwarding(self):
-        def forward(number, _):
-            self.received = self.received or number
-            self._send(number)
-
-        # A signal that the caller ignores stays ignored (nohup). Ctrl-C reaches every process of a
-        # terminal; there is only to wait.
-        wanted = {
-            number: forward for number in ASKED_TO_END if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        wanted[signal.SIGINT] = lambda number, _: setattr(self, "received", self.received or number)
-        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _send(self, number: int) -> None:
-        if self._process is None:
-            return
-        try:
-            self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
-        except ProcessLookupError:
-            pass
+    Args:
+        command: program and arguments.
+        what: the command in messages.
+        environment: of the command; default: this one's.
+    """
+    # Ctrl-C reaches every process of a terminal: there is only to wait.
+    signals = {number: number for number in SAVE_AND_END}
+    signals |= {signal.SIGHUP: signal.SIGTERM, signal.SIGINT: None}
+    code, received = run_forwarding(command, signals, env=environment, preexec_fn=end_with_parent)
+    if code == 128 + signal.SIGKILL:
+        reason = "often the machine, or the job, was short of memory (--mem)"
+        warn(f"{what} was killed (signal 9): {reason}")
+    return code, received
 
 
 def launch_here(command: list[str], processes: int) -> int:
     """Train on this machine. Return the exit status: 128 and the signal's number for a run that was asked
     to end, whatever it then exited with.
     """
-    supervision = Supervision()
-    code = supervision.run(trainer(command, processes), trainer_environment())
-    if code and supervision.received:
-        return 128 + supervision.received
-    return code if code >= 0 else 128 - code
+    code, received = supervise(trainer(command, processes), environment=trainer_environment())
+    return 128 + received if code and received else code
 
 
 def launch_node(
@@ -152,10 +116,9 @@ def launch_node(
     Args:
         signal_file: the file.
     """
-    supervision = Supervision()
-    code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet))
-    code = 128 - code if code < 0 else code
-    number = supervision.received or next((number for number in ASKED_TO_END if code == 128 + number), 0)
+    command = trainer(command, processes, nodes, node, meet)
+    code, received = supervise(command, environment=trainer_environment(meet))
+    number = received or next((number for number in ASKED_TO_END if code == 128 + number), 0)
     if code and not number:
         return FAILED
     if code and node == 0:

@@ -67,9 +67,9 @@ class JobRequest:
 def parse_request(
     arguments: list[str], site_names: Callable[[str | None], Iterable[str]] | None = None
 ) -> JobRequest:
-    """Read ``[options] [JOB=1:N] [options] LOG COMMAND [argument ...]``.
+    """Read ``[options] [JOB=1:N] [options] LOG [--] COMMAND [argument ...]``.
 
-    Any name may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last
+    After ``--`` no word of the command is an operator of the shell (:func:`.command.shell_command`). Any name may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last
     counts. ``site_names`` returns the names of a site's own options, given the value of ``--config``.
 
     Raises:
@@ -88,7 +88,7 @@ def parse_request(
     fields = _checked(given, site)
     if rest and not rest[0].strip():
         raise UserError("the name of the log is empty")
-    if len(rest) < 2:
+    if rest[1:] in ([], ["--"]):
         missing = "there is no command" if rest else "there is neither log nor command"
         raise UserError(f"expected [options] [JOB=1:N] LOG COMMAND ..., but {missing}")
     request = JobRequest(log=rest[0], command=rest[1:], given=given, **job_range, **fields)
