@@ -1,4 +1,4 @@
-"""Submit a training as a job, show its lines, and forward signals to it. No torch: this process only waits."""
+"""Submit a training as a job, show its lines, and forward signals to it. No torch: it only waits."""
 
 import hashlib
 import os

@@ -20,13 +20,13 @@ from pydino.base import UserError, read_json, warn, write_json, write_text
 
 from ..launch.batch import fate, goes_back, queue_again
 from ..processes import find_process
-from ..signals import signals_raised
+from ..signals import send_to_group, signals_raised
 from ..slurm.backend import site_names
 from ..slurm.config import find_config, read_slurm_config
 from ..slurm.scheduler import Slurm, Unreachable, short_names
 from ..slurm.script import exports
 from ..slurm.submit import submit
-from ..wrapper.log import foot, head, put_aside
+from ..wrapper.log import cannot_write, foot, head, put_aside
 from ..wrapper.request import parse_request
 from .record import LOG, RECORD, claim, find_lost, new_record
 from .status import job_records
@@ -45,40 +45,27 @@ def detach_here(exp: Path, command: list[str]) -> int:
     """
     lock = claim(exp)
     put_aside(str(exp / LOG))
-    reading, writing = os.pipe()
-    if child := os.fork():
-        os.close(writing)
-        with os.fdopen(reading, "r") as stream:  # until the controller has started
-            answer = stream.read()
-        os.waitpid(child, 0)
-        if not answer.isdigit():
-            raise UserError(f"the controller could not be started: {answer}")
-        return int(answer)
     try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts ignores it too
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        log = os.open(exp / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        process = {"pid": os.getpid(), "since": find_process(os.getpid()).birth}
-        write_json(exp / RECORD, new_record("local", command) | process)
-        for target, source in enumerate((nothing, log, log)):
-            os.dup2(source, target)
-    except BaseException as error:
-        reason = f"cannot write {error.filename} ({error.strerror})" if isinstance(error, OSError) else error
-        os.write(writing, str(reason).encode())
-        os._exit(1)
+        with open(exp / LOG, "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pydino", "detach", "--control", "local", exp, "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock,),
+                # what it starts ignores it too
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+            )
+    except OSError as error:
+        raise cannot_write(str(exp / LOG), error) from error
     try:
-        os.write(writing, str(os.getpid()).encode())
-        os.close(writing)
-        code = control(exp, command, "local", lock)
+        of_process = {"pid": process.pid, "since": find_process(process.pid).birth}
+        write_json(exp / RECORD, new_record("local", command) | of_process)
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        code = 1
-    os._exit(code)
+        process.kill()
+        raise
+    return process.pid
 
 
 def detach_to_slurm(exp: Path, command: list[str], options: list[str]) -> str:
@@ -159,13 +146,7 @@ def _submit(
     if after:
         ours += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
     sbatch = [*config.command, *config.sbatch_options(given), f"--job-name={job['stem']}", *ours, script]
-    try:
-        submit(slurm, sbatch, script, warn, taken)
-    except Unreachable as error:
-        raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
-    except UserError as error:
-        place = f"the site's options are set in {config.place}"
-        raise UserError(f"sbatch refused: {error}\n{place}. The command was: {shlex.join(sbatch)}") from error
+    submit(slurm, config, sbatch, warn, taken)
 
 
 def _take_back(exp: Path, record: dict) -> None:
@@ -188,7 +169,7 @@ def _take_back(exp: Path, record: dict) -> None:
         warn(f"what was submitted so far could not be cancelled ({error}); do so yourself: scancel {known}")
 
 
-def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -> int:
+def control(exp: Path, command: list[str], kind: str) -> int:
     """Run the pipeline to its end, with the head and the foot of a log around its output; return its exit
     status.
 
@@ -201,26 +182,20 @@ def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -
     received: list[int] = []
     job, start = os.environ.get("SLURM_JOB_ID"), time.monotonic()
     leaves = kind == "slurm"
-    print(
-        head(shlex.join(command), socket.gethostname() + (f", Slurm job {job}" if job else "")),
-        end="",
-        flush=True,
-    )
+    where = socket.gethostname() + (f", Slurm job {job}" if job else "")
+    print(head(shlex.join(command), where), end="", flush=True)
 
     def handler(number, _):
         received.append(number)
-        _signal_group(process.pid, signal.SIGHUP if leaves else signal.SIGTERM)
-
-    def set_hup():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if kind == "local" else signal.SIG_DFL)
+        send_to_group(process.pid, signal.SIGHUP if leaves else signal.SIGTERM)
 
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             process_group=0,
-            pass_fds=() if lock is None else (lock,),
-            preexec_fn=set_hup,
+            close_fds=False,  # the lock of the folder
+            preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)) if kind != "local" else None,
             env={**os.environ, OWN_FOLDER: str(exp.absolute())},
         )
     except OSError as error:
@@ -267,19 +242,10 @@ def _cancel_jobs_of(exp: Path) -> None:
     print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
 
 
-def _signal_group(group: int, number: int) -> bool:
-    """Send a signal, and return whether the group has members."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def _wait_for_group(group: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not _signal_group(group, 0):
+        if not send_to_group(group, 0):
             return
         time.sleep(0.1)
     print("not all processes that were asked to end have ended; they are left behind", file=sys.stderr)

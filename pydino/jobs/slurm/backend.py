@@ -17,7 +17,7 @@ from .config import SlurmConfig, find_config, read_slurm_config
 from .endings import remarks
 from .scheduler import FINAL, Ending, Slurm, Task, Unreachable, compress, short_name, short_names
 from .script import job_script
-from .submit import submit
+from .submit import Refused, submit
 
 # seconds between two queries: a tenth of what the jobs have taken so far, within these bounds
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
@@ -189,16 +189,14 @@ class _Submission:
         self.attempt.jobs.append(entry)
         self.attempt.write()
         try:
-            submit(self.slurm, command, self.script, self.say, lambda job: self._note(entry, job))
-        except Unreachable as error:
-            raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
-        except UserError as error:
+            submit(self.slurm, self.config, command, self.say, lambda job: self._note(entry, job))
+        except Refused:
             self.attempt.jobs.remove(entry)
             if self.attempt.jobs or len(numbers) < len(self.request.numbers):
                 self.attempt.write()
             else:
                 self.attempt.close()  # nothing of it has started
-            raise UserError(self._refused(str(error), command)) from error
+            raise
         for number in numbers:
             self._expect((entry["job"], number if self.request.variable else None), number)
         many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
@@ -228,21 +226,6 @@ class _Submission:
         name_option = [] if named else [f"--job-name={name}"]
         ours = ["--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
         return [*self.site, *name_option, *ours]
-
-    def _refused(self, said: str, command: list[str]) -> str:
-        hint = f"The site's partition, account and limits are set in {self.config.place}"
-        size = os.path.getsize(self.script)
-        if self.config.place == "the built-in configuration":
-            hint = "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
-        if size > 4_000_000:
-            limit = "sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
-            hint = f"{self.script} has {size / 1e6:.0f} MB, and {limit}"
-        if "array" in said.lower():
-            hint = (
-                "The site may limit arrays, their highest number too (scontrol show config | grep -i array): "
-                "try fewer jobs, with --nj"
-            )
-        return f"sbatch refused: {said}\n{hint}. The command was: {shlex.join(command)}"
 
     def _expect(self, task: Task, number: int) -> None:
         self.waiting[task] = number

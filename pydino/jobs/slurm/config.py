@@ -29,7 +29,8 @@ from pydino.base import UserError, nearest
 
 from ..machine import num_bytes
 
-_BUILT_IN = """\
+BUILT_IN = "the built-in configuration"
+_TEXT = """\
 command sbatch
 option num_threads=* --cpus-per-task=$0
 option mem=* --mem=$0
@@ -50,7 +51,7 @@ class SlurmConfig:
     command: list[str] = field(default_factory=list)
     options: dict[str, dict[str, str]] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
-    place: str = "the built-in configuration"
+    place: str = BUILT_IN
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
         """Return the words for sbatch that the given options (names with ``_``) and the defaults stand for.
@@ -101,7 +102,7 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
     Raises:
         UserError: the file cannot be read, a line is not understood, or a default has no option.
     """
-    config = _parse(_BUILT_IN, SlurmConfig())
+    config = _parse(_TEXT, SlurmConfig())
     if path is None:
         return config
     try:

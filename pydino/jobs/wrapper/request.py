@@ -69,8 +69,9 @@ def parse_request(
 ) -> JobRequest:
     """Read ``[options] [JOB=1:N] [options] LOG [--] COMMAND [argument ...]``.
 
-    After ``--`` no word of the command is an operator of the shell (:func:`.command.shell_command`). Any name may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last
-    counts. ``site_names`` returns the names of a site's own options, given the value of ``--config``.
+    After ``--`` no word of the command is an operator of the shell (:func:`.command.shell_command`). Any name
+    may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last counts.
+    ``site_names`` returns the names of a site's own options, given the value of ``--config``.
 
     Raises:
         UserError: an unknown option, a missing or invalid value, a bad range, no log or command, or one log
