@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import time
+from functools import partial
 
 from pydino.base import UserError, write_text
 
@@ -76,26 +77,22 @@ class _Submission:
     """The jobs of one request. ``waiting`` maps each task that has not ended to the number of its job."""
 
     def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
-        self.request, self.program, self.config = request, program, config
+        self.request, self.config, self.attempt = request, config, attempt
+        self.say = partial(say, program)
         self.site = [*config.command, *config.sbatch_options(request.given)]
         self.limit = f"%{request.max_jobs_run}" if request.max_jobs_run else ""
-        self.options = shlex.join([*self.site, *([self.limit] if self.limit else [])])
+        self.options = shlex.join(filter(None, [*self.site, self.limit]))
         self.slurm = Slurm(inherited=attempt.descriptors)
-        self.attempt = attempt
         self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
         self.waiting: dict[Task, int] = {}
         self.task_of: dict[int, Task] = {}  # the latest, by job number
         self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
-        self.silent = False  # the controller does not answer
-
-    def say(self, text: str) -> None:
-        say(self.program, text)
 
     def run(self) -> dict[int, Ending]:
         """Return the endings of the failed jobs."""
         todo = self._resume()
         failed = {}
-        if todo and self.request.max_jobs_run and self.waiting:
+        if todo and self.limit and self.waiting:
             failed = self._wait()  # the limit of an array holds for its own tasks only
         if todo:
             self._submit(todo)
@@ -104,12 +101,11 @@ class _Submission:
             again = sorted(n for n, ending in failed.items() if ending.state not in ("CANCELLED", "GONE"))
             if not again:
                 break
-            states = ", ".join(sorted({failed[n].state for n in again}))
-            self.say(
-                f"jobs {compress(again)} ended with {states}, again ({attempt} of {self.request.retries})"
-            )
+            states = ", ".join(sorted({failed.pop(n).state for n in again}))
+            which = f"again ({attempt} of {self.request.retries})"
+            self.say(f"jobs {compress(again)} ended with {states}, {which}")
             self._submit(again)
-            failed = {n: ending for n, ending in failed.items() if n not in again} | self._wait()
+            failed |= self._wait()
         return failed
 
     def _resume(self) -> list[int]:
@@ -118,33 +114,31 @@ class _Submission:
         """
         jobs = self._ask(self._recorded)
         live = self._ask(self.slurm.live, jobs) if jobs else {}
+        options = {entry["job"]: entry.get("options", self.options) for entry in self.attempt.jobs}
         if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
             why = "which an earlier run left: it is of other inputs or options, was cancelled, or is unknown"
             live = self._clear(live, jobs, why)
-        else:
+        else:  # with other options, it may be these that a job waits for
+            started = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
+            outdated = [job for job, used in options.items() if job not in started and used != self.options]
             why = f"which waits and was submitted with other options than {self.config.place} gives now"
-            live = self._clear(live, self._outdated(live), why)
+            live = self._clear(live, outdated, why)
         if not self.attempt.resumed:
             self.attempt.start()
             return list(self.request.numbers)
         for job, index in live:
             self._expect((job, index), self.request.first if index is None else index)
-        # Entries that are no longer in the queue are not needed any more.
-        options = {entry["job"]: entry.get("options", self.options) for entry in self.attempt.jobs}
-        self.attempt.jobs = []
-        for job in dict.fromkeys(job for job, _ in live):
-            numbers = compress(sorted(number for task, number in self.waiting.items() if task[0] == job))
-            self.attempt.jobs.append(
-                {"job": job, "numbers": numbers, "options": options.get(job, self.options)}
-            )
+        names = dict.fromkeys(job for job, _ in live)
+        self.attempt.jobs = [{"job": job, "options": options.get(job, self.options)} for job in names]
+        self.attempt.write()
         todo = [number for number in self.attempt.todo() if number not in self.task_of]
         of_all = f"of {len(self.request.numbers)} jobs are"
         if done := len(self.request.numbers) - len(todo) - len(live):
             self.say(f"{done} {of_all} done by an earlier run; {self.request.logs}")
         if live:
-            names = short_names(job for job, _ in live)
-            self.say(f"{len(live)} {of_all} in the queue, from an earlier run: Slurm job {names}")
-        self.attempt.write()
+            self.say(
+                f"{len(live)} {of_all} in the queue, from an earlier run: Slurm job {short_names(names)}"
+            )
         return todo
 
     def _clear(self, live: dict, jobs: list[str], why: str) -> dict:
@@ -162,14 +156,6 @@ class _Submission:
             )
         return {task: state for task, state in live.items() if task[0] not in jobs}
 
-    def _outdated(self, live: dict) -> list[str]:
-        """Return the jobs that only wait, and were submitted with other options: these may be why they
-        wait.
-        """
-        started = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
-        entries = [entry for entry in self.attempt.jobs if entry["job"] not in started]
-        return [entry["job"] for entry in entries if entry.get("options", self.options) != self.options]
-
     def _recorded(self) -> list[str]:
         """Return the jobs in the queue that have our script: those of the record, and others (after a kill
         between sbatch and the record, or with a record that was removed or cannot be read). A number of the
@@ -185,7 +171,7 @@ class _Submission:
             put_aside(self.request.log_of(number))
         command = self._sbatch(numbers)
         write_text(self.script, job_script(self.request, numbers, command))
-        entry = {"job": None, "numbers": compress(numbers), "options": self.options}
+        entry = {"job": None, "options": self.options}
         self.attempt.jobs.append(entry)
         self.attempt.write()
         try:
@@ -274,20 +260,20 @@ class _Submission:
 
     def _ask(self, question, *arguments):
         """Return the scheduler's answer, however long it takes: jobs run on while the controller is away."""
+        silent = False
         while True:
             try:
                 answer = question(*arguments)
             except Unreachable as error:
-                if not self.silent:
+                if not silent:
                     self.say(
                         f"Slurm does not answer ({error}); jobs that run are not affected, waiting for it"
                     )
-                self.silent = True
+                silent = True
                 time.sleep(2)
                 continue
-            if self.silent:
+            if silent:
                 self.say("Slurm answers again")
-                self.silent = False
             return answer
 
     def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:

@@ -46,7 +46,7 @@ def submit(
             found = slurm.find(command[-1], ended=True)
             known = set(found) if known is None else known
             with signals_held():
-                taken(next((job for job in found if job not in known), None) or slurm.submit(command))
+                taken(next((job for job in found if job not in known), None) or _ask(slurm, config, command))
             return
         except Unreachable as error:
             if time.monotonic() > patience:
@@ -55,11 +55,14 @@ def submit(
                 say(f"Slurm takes no jobs ({error}); trying again for {_PATIENCE_SECONDS / 60:.0f} minutes")
                 silent = True
             time.sleep(_PAUSE_SECONDS)
-        except UserError as error:
-            advice = _advice(str(error), config, command[-1])
-            raise Refused(
-                f"sbatch refused: {error}\n{advice}. The command was: {shlex.join(command)}"
-            ) from error
+
+
+def _ask(slurm: Slurm, config: SlurmConfig, command: list[str]) -> str:
+    try:
+        return slurm.submit(command)
+    except UserError as error:
+        advice = _advice(str(error), config, command[-1])
+        raise Refused(f"sbatch refused: {error}\n{advice}. The command was: {shlex.join(command)}") from error
 
 
 def _advice(said: str, config: SlurmConfig, script: str) -> str:
