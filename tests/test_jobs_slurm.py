@@ -220,12 +220,13 @@ def test_the_queue(programs):
 
 def test_what_an_earlier_run_left_is_known_or_refused(programs, monkeypatch):
     programs(squeue=(0, "12|1|RUNNING|n1\n12|2|PENDING|(Priority)\n"))
-    assert Slurm().left_by(["12", "15"], "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
+    entries = [{"job": "12"}, {"job": "15"}]
+    assert Slurm().left_by(entries, "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
     programs(squeue=(1, "slurm_load_jobs error: Socket timed out on send/recv operation\n"))
     with pytest.raises(
         UserError, match="Slurm job 12 15, whose state cannot be found out here .*, then remove r.json"
     ):
-        Slurm().left_by(["12", "15"], "r.json")
+        Slurm().left_by(entries, "r.json")
 
 
 def test_variables_of_the_users_own_commands_change_no_answer(tmp_path, monkeypatch):

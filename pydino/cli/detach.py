@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from pydino.base import UserError, warn
-from pydino.jobs.pipeline.controller import control, detach_as_chain, detach_here, detach_to_slurm
+from pydino.jobs.pipeline.controller import SlurmJob, control, detach_here, detach_to_slurm
 from pydino.jobs.pipeline.record import LOG, refuse_if_running
 from pydino.jobs.resources import program_of
 from pydino.jobs.signals import Interrupted
@@ -82,12 +82,17 @@ def _detach(args, exp: Path, command: list[str]) -> str:
             if not _is_run_slurm(wrapper):
                 advice = "choose backend=slurm there, or omit --chain"
                 raise UserError(f"--chain is for Slurm, and cmd.sh has '{wrapper}'; {advice}")
-        stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
-        jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
+        stages = [
+            SlurmJob(
+                f"stage {n}", _of_stage(args, command, n), _resources(args, n in args.gpu_stages.split())
+            )
+            for n in args.chain.split()
+        ]
+        jobs = detach_to_slurm(exp, command, stages, chain=True)
         numbers = " ".join(jobs)
         return f"submitted {len(jobs)} jobs, one a stage: {numbers}; logs are {exp}/run.stageN.log; {status}"
     if _is_run_slurm(args.wrapper):
-        job = detach_to_slurm(exp, command, args.wrapper.split()[1:])
+        (job,) = detach_to_slurm(exp, command, [SlurmJob("controller", command, args.wrapper.split()[1:])])
         return f"submitted Slurm job {job}, {_runs(exp)}; {status}; scancel {job} ends it and its jobs"
     pid = detach_here(exp, command)
     return f"process {pid}, {_runs(exp)}; {status}; kill {pid} ends it and its jobs"

@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from pydino.base import UserError, read_json, warn, write_json, write_text
 
@@ -28,13 +28,21 @@ from ..slurm.script import exports
 from ..slurm.submit import submit
 from ..wrapper.log import cannot_write, foot, head, put_aside
 from ..wrapper.request import parse_request
-from .record import LOG, RECORD, claim, find_lost, new_record
+from .record import LOG, RECORD, claim, log_of, new_record
 from .status import job_records
 
 MAX_RESTARTS = 100  # of a controller's job: it only waits, so each of its time limits is one restart
 OWN_FOLDER = "PYDINO_DETACHED"  # variable with the folder exp of the controller, for its pipeline
 _END_SECONDS = 120.0  # for a pipeline that was asked to end: training saves first
 _LEAVE_SECONDS = 10.0  # for one that leaves its jobs; Slurm may kill after 30
+
+
+class SlurmJob(NamedTuple):
+    """What to submit: ``controller``, or ``stage N`` of a chain, which does the whole stage itself."""
+
+    name: str
+    command: list[str]
+    options: list[str]  # of run_slurm.sh
 
 
 def detach_here(exp: Path, command: list[str]) -> int:
@@ -68,85 +76,55 @@ def detach_here(exp: Path, command: list[str]) -> int:
     return process.pid
 
 
-def detach_to_slurm(exp: Path, command: list[str], options: list[str]) -> str:
-    """Submit the controller and return its job.
+def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: bool = False) -> list[str]:
+    """Submit the controller, or the jobs of a chain, each to start when the one before has succeeded; return
+    their numbers.
+
+    Each job is in the record before it is submitted, so that none is lost whatever happens.
 
     Args:
-        options: of ``run_slurm.sh``, for the controller's job.
-
-    Raises:
-        UserError: one runs in this folder already, or sbatch refused.
-        Interrupted: by a signal; then no job is left.
-    """
-    job = {"name": "controller", "stem": "run", "command": command, "options": options}
-    return _submit_all(exp, "slurm", command, [job])[0]
-
-
-def detach_as_chain(
-    exp: Path, command_of: Callable[[str], list[str]], stages: dict[str, list[str]]
-) -> list[str]:
-    """Submit a job a stage, each to start when the one before has succeeded, and return them.
-
-    Args:
-        command_of: the command of a stage.
-        stages: by number, the options of ``run_slurm.sh`` for a job that does the whole stage.
+        command: for the record.
 
     Raises:
         UserError: a pipeline runs in this folder already, or sbatch refused; then no job is left.
         Interrupted: by a signal; then no job is left either.
     """
-    jobs = [
-        {"name": f"stage {n}", "stem": f"run.stage{n}", "command": command_of(n), "options": options}
-        for n, options in stages.items()
-    ]
-    return _submit_all(exp, "chain", command_of("N"), jobs)
-
-
-def _submit_all(exp: Path, kind: str, command: list[str], jobs: list[dict]) -> list[str]:
-    """Submit jobs, each after the one before. The record names each before it is submitted, so that none is
-    lost whatever happens.
-    """
     slurm = Slurm(inherited=(claim(exp),))
     entries: list[dict] = []
-    record = {**new_record(kind, command), "jobs": entries}
+    record = {**new_record("chain" if chain else "slurm", command), "jobs": entries}
+    config = read_slurm_config(find_config(None))
+
+    def taken(number: str) -> None:
+        entries[-1]["job"] = number
+        write_json(exp / RECORD, record)
+
     try:
         with signals_raised():
             for job in jobs:
-                put_aside(str(exp / f"{job['stem']}.log"))
-                after = entries[-1]["job"] if entries else None
-                script = str((exp / f"{job['stem']}.slurm.sh").absolute())
-                entry = {"name": job["name"], "script": script, "job": None}
-                entries.append(entry)
+                log = log_of(exp, job.name).absolute()
+                put_aside(str(log))
+                script = str(log.with_suffix(".slurm.sh"))
+                write_text(script, _script(exp, job, chain))
+                ours = ["--parsable", "--requeue", "--signal=B:USR1@120", "--open-mode=append"]
+                ours += [f"--job-name={log.stem}", f"--output={str(log).replace('%', '%%')}"]
+                if entries:
+                    ours += [f"--dependency=afterok:{entries[-1]['job']}", "--kill-on-invalid-dep=yes"]
+                given = parse_request([*job.options, "LOG", "COMMAND"], site_names).given
+                sbatch = [*config.command, *config.sbatch_options(given), *ours, script]
+                entries.append({"name": job.name, "script": script, "job": None})
                 write_json(exp / RECORD, record)
-
-                def taken(number: str, entry=entry) -> None:
-                    entry["job"] = number
-                    write_json(exp / RECORD, record)
-
-                _submit(slurm, exp, job, kind, script, after, taken)
+                submit(slurm, config, sbatch, warn, taken)
     except BaseException:
         _take_back(exp, record)
         raise
     return [entry["job"] for entry in entries]
 
 
-def _submit(
-    slurm: Slurm, exp: Path, job: dict, kind: str, script: str, after: str | None, taken: Callable
-) -> None:
-    """Write the script of one job and submit it."""
-    config = read_slurm_config(find_config(None))
-    given = parse_request([*job["options"], "LOG", "COMMAND"], site_names).given
-    role = "stage" if kind == "chain" else kind
-    words = shlex.join(["pydino", "detach", "--control", role, str(exp.absolute()), "--", *job["command"]])
-    backend = "export PYDINO_BACKEND=local\n" if kind == "chain" else ""  # the job does all by itself
+def _script(exp: Path, job: SlurmJob, chain: bool) -> str:
+    role, backend = ("stage", "export PYDINO_BACKEND=local\n") if chain else ("slurm", "")
+    words = shlex.join(["pydino", "detach", "--control", role, str(exp.absolute()), "--", *job.command])
     folder = shlex.quote(os.getcwd())
-    write_text(script, f"#!/usr/bin/env bash\n{exports()}{backend}cd {folder} || exit 1\nexec {words}\n")
-    log = str((exp / f"{job['stem']}.log").absolute()).replace("%", "%%")
-    ours = ["--parsable", "--requeue", "--signal=B:USR1@120", "--open-mode=append", f"--output={log}"]
-    if after:
-        ours += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
-    sbatch = [*config.command, *config.sbatch_options(given), f"--job-name={job['stem']}", *ours, script]
-    submit(slurm, config, sbatch, warn, taken)
+    return f"#!/usr/bin/env bash\n{exports()}{backend}cd {folder} || exit 1\nexec {words}\n"
 
 
 def _take_back(exp: Path, record: dict) -> None:
@@ -155,7 +133,7 @@ def _take_back(exp: Path, record: dict) -> None:
     """
     slurm, entries = Slurm(), record["jobs"]
     try:
-        find_lost(entries, slurm)
+        slurm.find_lost(entries)
         entries[:] = [entry | {"cancelled": True} for entry in entries if entry["job"]]
         jobs = [entry["job"] for entry in entries]
         if jobs:

@@ -99,19 +99,29 @@ class Slurm:
                     found[names[job], int(index) if index.isdigit() else None] = (state, reason)
         return found
 
-    def left_by(self, jobs: list[str], record: Path) -> list[str]:
-        """Return those jobs of a record that have not ended.
+    def left_by(self, entries: list[dict], record: Path) -> list[str]:
+        """Return those jobs of a record's entries that have not ended.
 
         Raises:
             UserError: that cannot be found out; the record may be removed by hand.
         """
         try:
-            return self.jobs_in_queue(jobs)
+            self.find_lost(entries)
+            return self.jobs_in_queue([entry["job"] for entry in entries if entry["job"]])
         except (UserError, Unreachable) as error:
+            jobs = " ".join(str(entry["job"] or "(not known)") for entry in entries)
             raise UserError(
-                f"an earlier run left Slurm job {' '.join(jobs)}, whose state cannot be found out here "
-                f"({error}): make sure that it has ended, then remove {record}"
+                f"an earlier run left Slurm job {jobs}, whose state cannot be found out here "
+                f"({error}): make sure that it has ended (squeue --me), then remove {record}"
             ) from error
+
+    def find_lost(self, entries: list[dict]) -> None:
+        """Complete those entries that have a script and no job: the process that submitted it was killed
+        before the answer came. Raises as :meth:`find`.
+        """
+        for entry in entries:
+            if not entry["job"] and "script" in entry and (found := self.find(entry["script"])):
+                entry["job"] = found[-1]
 
     def jobs_in_queue(self, jobs: list[str]) -> list[str]:
         """Return those of the jobs that have a task which waits, runs or is being ended; raises as
