@@ -1,7 +1,6 @@
 """The Slurm back-end: one array job for ``JOB=1:N``, waited for until its last task has ended."""
 
 import os
-import re
 import shlex
 import time
 from functools import partial
@@ -36,16 +35,15 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
     """Submit the jobs and wait for all of them, also when some have failed.
 
     The script of the job lies beside the log, which has the head and the foot of a local one. An earlier
-    attempt
-    is resumed: tasks that wait or run are waited for instead of submitted again, and where a step passes on
-    what its output is made from, tasks that are done are skipped (:mod:`..wrapper.attempt`). Tasks of a
+    attempt is resumed (:mod:`..wrapper.attempt`): tasks in the queue are waited for instead of submitted
+    again, and where it is known what the output is made from, tasks that are done are skipped. Tasks of a
     different attempt are cancelled first.
 
     Returns: 0 if all succeeded; 1 if not, after naming the failed jobs, their states, and showing the end
         of the first one's log; 128 + signal after an interruption: INT and TERM cancel the job, HUP (the
         terminal is closed) and USR1 leave it to be found again.
     """
-    config = read_slurm_config(find_config(request.config))
+    config = read_slurm_config(find_config(request.given.get("config")))
     if is_device(request.log):
         raise UserError(
             f"the log {request.log} has to be a file: the state of a Slurm job is kept in and beside it"
@@ -206,12 +204,9 @@ class _Submission:
         if self.request.variable:
             log = substitute(log, self.request.variable, _INDEX)
             array = [f"--array={compress(numbers)}{self.limit}"]
-        name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
-        named = any(word.startswith(("--job-name", "-J")) for word in self.site)
         output = log.replace("%", "%%").replace(_INDEX, "%a")
-        name_option = [] if named else [f"--job-name={name}"]
         ours = ["--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
-        return [*self.site, *name_option, *ours]
+        return [*self.site, *ours]
 
     def _expect(self, task: Task, number: int) -> None:
         self.waiting[task] = number
@@ -309,11 +304,8 @@ class _Submission:
             self.attempt.write()
             jobs = self.slurm.jobs_in_queue(self._recorded())
             left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
+            said = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
+            said += ", which has not ended yet: see squeue --me" if left else ""
         except (Unreachable, UserError) as error:
-            advice = f"cancel yourself: scancel {names or '(see squeue --me)'}"
-            self.say(f"{signal_name} received, but could not cancel ({error}); {advice}")
-            return
-        what = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
-        self.say(
-            f"{signal_name} received: {what}{', which has not ended yet: see squeue --me' if left else ''}"
-        )
+            said = f"could not cancel ({error}); do so yourself: scancel {names or '(see squeue --me)'}"
+        self.say(f"{signal_name} received: {said}")

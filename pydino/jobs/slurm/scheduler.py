@@ -138,33 +138,32 @@ class Slurm:
         """
         found = {}
         for cluster, names in _by_cluster([job for job, _ in tasks]).items():
-            rows = self._accounting(cluster, names) if self.has_accounting else []
-            found |= {(names[job], index): ending for job, index, ending in rows}
+            found |= self._accounting(cluster, names) if self.has_accounting else {}
             # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which
             # forgets after some minutes.
             asked = [task for task in tasks if task[0] in names.values()]
             if any(task not in found or found[task].state != "COMPLETED" for task in asked):
-                found |= {(name, index): ending for name, index, ending in self._controller(cluster, names)}
+                found |= self._controller(cluster, names)
         return {task: ending for task, ending in found.items() if task in tasks}
 
-    def _accounting(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
+    def _accounting(self, cluster, names) -> dict[Task, Ending]:
         fields = ["-o", "JobID,State,ExitCode"]
         done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), *fields])
         if done.returncode != 0:
             disabled = "accounting storage is disabled" in done.stderr or done.returncode == 127
             self.has_accounting = not disabled
-            return []
-        rows = []
+            return {}
+        found = {}
         for line in done.stdout.splitlines():
             name, state, code = (*line.split("|"), "", "")[:3]
             match = re.fullmatch(r"(\d+)(?:_\[?([\d,:%-]+)\]?)?", name)
             if match and match[1] in names:
                 ending = Ending(state.split(" ")[0].rstrip("+"), _code(code))
-                rows += [(match[1], index, ending) for index in (expand(match[2]) if match[2] else [None])]
-        return rows
+                found |= {(names[match[1]], index): ending for index in expand(match[2])}
+        return found
 
-    def _controller(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
-        rows = []
+    def _controller(self, cluster, names) -> dict[Task, Ending]:
+        found = {}
         for name in names:  # scontrol takes one job at a time, and answers for its whole array
             done = self._run(["scontrol", *cluster, "-o", "show", "job", name])
             if done.returncode != 0 and "Invalid job id" not in done.stderr + done.stdout:
@@ -174,11 +173,9 @@ class Slurm:
                 state, code = re.search(r" JobState=(\S+)", line), re.search(r" ExitCode=(\S+)", line)
                 array = re.match(r"JobId=\d+ ArrayJobId=\d+ ArrayTaskId=([\d,:%-]+)", line)
                 if state:
-                    ending, indices = Ending(state[1], _code(code[1] if code else "")), [None]
-                    rows += [
-                        (names[name], index, ending) for index in (expand(array[1]) if array else indices)
-                    ]
-        return rows
+                    ending = Ending(state[1], _code(code[1] if code else ""))
+                    found |= {(names[name], index): ending for index in expand(array and array[1])}
+        return found
 
     def cancel(self, jobs: list[str]) -> None:
         """Cancel what is left of the jobs; some may have ended.
@@ -236,8 +233,10 @@ class Slurm:
             ) from error
 
 
-def expand(indices: str) -> list[int]:
-    """Return the indices that ``1,4-8:2%3`` stands for."""
+def expand(indices: str | None) -> list[int | None]:
+    """Return the indices that ``1,4-8:2%3`` stands for; of a job that is no array, the index None."""
+    if indices is None:
+        return [None]
     found = []
     for part in filter(None, indices.partition("%")[0].split(",")):
         ends, _, step = part.partition(":")

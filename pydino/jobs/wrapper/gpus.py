@@ -6,10 +6,12 @@ import fcntl
 import os
 import pwd
 import tempfile
+from contextlib import suppress
 
 from pydino.base import UserError
 
 from ..machine import visible_gpus
+from ..processes import try_lock
 
 
 class GpuSlots:
@@ -48,17 +50,13 @@ class GpuSlots:
             if len(taken) == self.per_job:
                 break
             descriptor = self._open_lock(gpu)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(descriptor):
                 os.close(descriptor)
                 continue
             taken[gpu] = descriptor
-            try:
+            with suppress(OSError):  # a full disk: those who wait do not see who has it
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"pid {os.getpid()} of {_name_of(os.getuid())}\n".encode(), 0)
-            except OSError:
-                pass  # a full disk: those who wait do not see who has it
         if len(taken) < self.per_job:
             self.give_back(taken)
             return None
@@ -80,13 +78,10 @@ class GpuSlots:
         lent = {}
         for gpu in self.gpus:
             descriptor = self._open_lock(gpu)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(descriptor, shared=True):
                 who = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
                 lent[gpu] = who or "of another program"
-            finally:
-                os.close(descriptor)
+            os.close(descriptor)
         holders = f" ({', '.join(dict.fromkeys(lent.values()))})" if lent else ""
         names = " and ".join(lent) or "none any more"
         return f"{names} {'are' if len(lent) > 1 else 'is'} lent{holders}"
@@ -97,10 +92,8 @@ class GpuSlots:
         # process killed in between leaves none that others cannot open.
         umask = os.umask(0)
         try:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(self.folder, 0o1777)
-            except FileExistsError:
-                pass
             # Another user's file in such a folder must not be opened with O_CREAT (fs.protected_regular, on
             # by default with systemd).
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
