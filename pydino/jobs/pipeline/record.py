@@ -16,7 +16,7 @@ from pydino.base import UserError, read_json
 
 from ..processes import find_process, open_files, try_lock
 from ..slurm.scheduler import Slurm, Unreachable, short_name
-from ..wrapper.log import LogState, last_bytes, read_log
+from ..wrapper.log import last_bytes, read_log
 from .status import PATIENCE, queue
 
 RECORD, LOG, _LOCK = "run.json", "run.log", ".run.lock"
@@ -97,7 +97,7 @@ def _in_queue(exp: Path, record: dict) -> list[str]:
     try:
         return Slurm().left_by(entries, exp / RECORD)
     except UserError:
-        codes = [_read(log_of(exp, entry["name"])).code for entry in entries]
+        codes = [_code(log_of(exp, entry["name"])) for entry in entries]
         if all(code is not None and code < 100 for code in codes):
             return []  # all have ended; one that is to go on ends with 128 and a signal's number
         raise
@@ -175,20 +175,19 @@ def _alive(record: dict) -> bool:
     return found is not None and not found.ended and found.birth == record["since"]
 
 
-def _read(log: Path) -> LogState:
+def _code(log: Path) -> int | None:
     try:
-        return read_log(log)
+        return read_log(log).code
     except OSError:
-        return LogState()
+        return None
 
 
 def _ending(log: Path) -> str:
     try:
         state = read_log(log)
-    except FileNotFoundError:
-        return "did not start"
     except OSError as error:
-        return f"has a log that cannot be read ({error.strerror})"
+        gone = isinstance(error, FileNotFoundError)
+        return "did not start" if gone else f"has a log that cannot be read ({error.strerror})"
     if state.code is None:
         return "is gone without an end in its log: killed?"
     when = time.strftime(", %Y-%m-%d %H:%M:%S", time.localtime(state.ended)) if state.ended else ""

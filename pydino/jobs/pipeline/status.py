@@ -63,10 +63,9 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
         except OSError:
             unreadable.append(path)
     unfinished = [log for log in logs if log.said.code is None]
-    named = {
-        short_name(job): job for jobs in records.values() for job in jobs
-    }  # with the cluster, if several
-    wanted = {*named.values()} | {named.get(job, job) for log in unfinished if (job := log.said.slurm_job)}
+    # by number: a record has the cluster as well, where there are several
+    named = {log.said.slurm_job: log.said.slurm_job for log in unfinished if log.said.slurm_job}
+    wanted = {*(named | {short_name(job): job for jobs in records.values() for job in jobs}).values()}
     live, remarks = queue(sorted(wanted)) if wanted else ({}, [])
     held = {path for _, path in open_files() if path.endswith(".log")} if unfinished else set()
     groups: dict[str, Group] = {}
