@@ -83,18 +83,13 @@ def run_forwarding(
     while_it_runs: Callable[[], None] | None = None,
     **options,
 ) -> tuple[int, int]:
-    """Run a command to its end, and forward signals to it.
+    """Run a command to its end, and forward signals to it. Return its exit status, 128 + signal where a
+    signal ended it, and the first signal that arrived, or 0.
 
     Args:
         signals: the signals to handle, and what the command is sent for each (None: nothing).
         while_it_runs: called five times a second, and once at the end.
         options: of :class:`subprocess.Popen`.
-
-    Returns:
-        the exit status, 128 + signal where a signal ended it, and the first signal that arrived, or 0.
-
-    Raises:
-        OSError: the command cannot be started.
     """
     received, started = [], []
 

@@ -22,13 +22,10 @@ def submit(cmd: str, log, argv: list[str], jobs: int = 1, options=(), made_from:
     way.
 
     Args:
-        cmd: the wrapper and its options, separated by blanks: ``run_slurm.sh --mem 4G``, or a site's
-            ``queue.pl``.
+        cmd: the wrapper and its options: ``run_slurm.sh --mem 4G``, or a site's ``queue.pl``.
         log: log file; ``JOB`` in its name stands for the number of the job.
         argv: the command and its arguments, in which ``JOB`` as a word of its own does too. No word is read
             by a shell, whatever it holds.
-        jobs: number of jobs.
-        options: further options of the wrapper.
         made_from: digest of all that the output is made from, by which our wrappers recognise the finished
             jobs of an interrupted run.
 
@@ -62,7 +59,9 @@ def run_wrapper(cmd: str, options: list[str], log, argv: list[str], signals, **f
     """
     wrapper = (cmd.split() or [""])[0]
     if not shutil.which(wrapper):
-        raise UserError(f"cannot run '{wrapper}', the wrapper that --cmd names; it must be on PATH")
+        raise UserError(
+            f"cannot run '{wrapper}', the wrapper that --cmd names; it must be on PATH, and executable"
+        )
     own = program_of(cmd) in OWN_WRAPPERS
     words = ["--", *map(str, argv)] if own else [quoted(str(word)) for word in argv]
     Path(log).parent.mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,8 @@ def _step(command: list[str], processes: int, nodes: int, job: int, signal_file:
     srun += " --input=none --export=ALL --mpi=none"
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
         srun += f" --cpus-per-task {cpus}"  # srun does not inherit it from sbatch
-    launcher = (
-        f"pydino launch --processes {processes} --num-nodes {nodes} --meet {meet} --signal-file".split()
-    )
-    return [*srun.split(), *launcher, signal_file, "--", *command]
+    launcher = f"pydino launch --processes {processes} --num-nodes {nodes} --meet {meet} --signal-file"
+    return [*srun.split(), *launcher.split(), signal_file, "--", *command]
 
 
 def addresses_of_others() -> list[str]:
@@ -110,10 +108,8 @@ def fate(job: str) -> str:
 
 
 def goes_back(what: str, warned: bool) -> bool:
-    """Return whether a job of that :func:`fate` has to queue itself again.
-
-    Args:
-        warned: it got SIGUSR1, the warning before its end.
+    """Return whether a job of that :func:`fate` has to queue itself again; ``warned``: it got SIGUSR1, the
+    warning before its end.
     """
     return what == "ended early" or (what == "unknown" and warned)
 
@@ -128,8 +124,8 @@ def queue_again(job: str, restarts: int, max_restarts: int) -> None:
         return
     log(f"job {job} goes back into the queue (restart {restarts + 1} of at most {max_restarts})")
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode == 0:
+        time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure
+    else:
         reason = done.stderr.strip()
         warn(f"job {job} could not be queued again ({reason}); start the step again and it goes on")
-        return
-    time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure

@@ -1,19 +1,10 @@
 """Start the training processes of one machine, and forward the signals that ask them to end.
 
-A job that has to end early (a time limit, a pre-emption) gets a signal. The trainers save and end on
-SIGTERM and SIGUSR1, but what stands between them and the scheduler may not forward these:
-
-* Slurm (``--signal=USR1@120``, ``scancel --signal``) signals every process of a job's steps, but not its
-  batch script.
-* torchrun takes SIGTERM, SIGINT, SIGHUP, SIGQUIT, and what ``--signals-to-handle`` adds, forwards them to the
-  process groups of the trainers, and kills those 30 s later; any other signal ends it and leaves the trainers
-  behind. It exits with 1 whatever they exit with. So it is started with handlers of ours
-  (``pydino/cli/_torchrun.py``).
-* A shell that waits for a command forwards nothing.
-
-A launcher runs on each node above torchrun. It forwards every signal, and remembers that there was one: its
-exit status distinguishes a run that was saved from one that failed. A trainer may get the same request
-several times.
+A job that has to end early (a time limit, a pre-emption) gets a signal, on which the trainers save and end.
+Slurm signals every process of a job's steps, but not its batch script; torchrun forwards some signals, and
+kills 30 s later, so it is started with handlers of ours (``pydino/cli/_torchrun.py``); docs/nodes.md has the
+table. A launcher runs on each node above torchrun. It forwards every signal, and its exit status
+distinguishes a run that was saved from one that failed. A trainer may get the same request several times.
 """
 
 import os
@@ -38,26 +29,15 @@ _PYTHON = [sys.executable, "-P", "-m"]
 def trainer(
     command: list[str], processes: int, nodes: int = 1, node: int = 0, meet: str | None = None
 ) -> list[str]:
-    """Return the command line that starts ``processes`` of ``pydino COMMAND`` on this machine.
-
-    Args:
-        command: verb and arguments.
-        processes: on each node.
-        nodes, node: how many nodes there are, and the rank of this one.
-        meet: ADDRESS:PORT of the first node, where there are several.
+    """Return the command line that starts ``processes`` of ``pydino COMMAND`` on this machine, which is
+    number ``node`` of ``nodes``; ``meet`` is ADDRESS:PORT of the first, where there are several.
     """
     if processes * nodes == 1:
         return [*_PYTHON, "pydino", *command]
     address, _, port = (meet if nodes > 1 else f"127.0.0.1:{free_port(os.getpid())}").rpartition(":")
-    options = {
-        "nproc-per-node": processes,
-        "nnodes": nodes,
-        "node-rank": node,
-        "master-addr": address,
-        "master-port": port,
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [*_PYTHON, "pydino.cli._torchrun", *words, "-m", "pydino", *command]
+    options = f"--nproc-per-node {processes} --nnodes {nodes} --node-rank {node}".split()
+    options += ["--master-addr", address, "--master-port", port, "-m"]
+    return [*_PYTHON, "pydino.cli._torchrun", *options, "pydino", *command]
 
 
 def trainer_environment(meet: str | None = None) -> dict[str, str]:
@@ -77,13 +57,8 @@ def trainer_environment(meet: str | None = None) -> dict[str, str]:
 def supervise(
     command: list[str], what: str = "a training process", environment: dict[str, str] | None = None
 ) -> tuple[int, int]:
-    """Run a command and forward the signals that ask it to end; return its exit status and the first of
-    them, or 0.
-
-    Args:
-        command: program and arguments.
-        what: the command in messages.
-        environment: of the command; default: this one's.
+    """Run a command, ``what`` in messages, and forward the signals that ask it to end; return its exit
+    status and the first of them, or 0.
     """
     # Ctrl-C reaches every process of a terminal: there is only to wait.
     signals = {number: number for number in SAVE_AND_END}
@@ -111,10 +86,8 @@ def launch_node(
 
     srun ends the other nodes when one returns anything but 0: only the first may, whose trainer has saved
     by then. srun returns the highest status of all nodes, which may be of the signal by which it ended
-    another. So the first node, on which the job's batch script runs too, also writes the number to a file.
-
-    Args:
-        signal_file: the file.
+    another. So the first node, on which the job's batch script runs too, also writes the number to
+    ``signal_file``.
     """
     command = trainer(command, processes, nodes, node, meet)
     code, received = supervise(command, environment=trainer_environment(meet))

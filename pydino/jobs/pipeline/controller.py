@@ -207,17 +207,15 @@ def _cancel_jobs_of(exp: Path) -> None:
             try:
                 record = read_json(path)
                 for entry in record["jobs"]:
-                    jobs += [entry["job"]] if entry["job"] and ";" in entry["job"] else []
+                    jobs += [entry["job"]] if ";" in (entry["job"] or "") else []  # of another cluster
                     entry["cancelled"] = True
                 write_json(path, record)
             except (UserError, KeyError, TypeError) as error:
                 print(f"cannot mark the jobs of {path} as cancelled ({error})")
-        if jobs:
-            slurm.cancel(jobs)
+        slurm.cancel(jobs)
+        print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
     except (UserError, Unreachable) as error:
         print(f"could not cancel all jobs ({error}); do so yourself: squeue --me, scancel JOB")
-        return
-    print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
 
 
 def _wait_for_group(group: int, seconds: float) -> None:

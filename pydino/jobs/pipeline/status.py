@@ -5,13 +5,15 @@ A log without a foot is still being written if Slurm has its job or a process of
 else its job died.
 """
 
+import json
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError, read_json
+from pydino.base import UserError
 
 from ..processes import open_files
 from ..slurm.scheduler import Slurm, Unreachable, short_name
@@ -117,12 +119,9 @@ def _files(top: str, unreadable: list[str]):
 
 
 def _jobs_of(path: str) -> list[str]:
-    try:
-        return [str(entry["job"]) for entry in read_json(path)["jobs"] if entry.get("job")]
-    except (UserError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        return []
+    with open(path, "rb") as stream, suppress(ValueError, KeyError, TypeError, AttributeError):
+        return [str(entry["job"]) for entry in json.load(stream)["jobs"] if entry["job"]]
+    return []
 
 
 def _state(log: Log, live: dict, held: set[str], unknown: bool) -> str:

@@ -9,14 +9,12 @@
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
 
-Names may be spelt with - or _. ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` have built-in
-lines (below); a file with any line for a name replaces all built-in lines for it. ``max_jobs_run``,
-``retries`` and ``config`` are the wrapper's own.
+Names may be spelt with - or _. A file with any line for a name replaces all built-in lines (below) for it.
 
-sbatch takes the last of two options that contradict. The order is fixed, from general to specific: the
-command; defaults, in the order of the file; then the options given: ``gpu``, ``num_nodes``,
-``num_threads``, ``mem``, ``time``, and the site's own, in the order of the file. So ``--time 2-0`` as given
-takes precedence over ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random order.)
+sbatch takes the last of two options that contradict, so the order is fixed: the command; defaults, in the
+order of the file; then the options given, in the order of ``_ORDER``, and the site's own, in the order of the
+file. So ``--time 2-0`` as given takes precedence over ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl``
+has them in random order.)
 """
 
 import os

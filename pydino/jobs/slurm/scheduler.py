@@ -14,18 +14,10 @@ from pydino.base import UserError
 FINAL = set(
     "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL PREEMPTED OUT_OF_MEMORY BOOT_FAIL DEADLINE REVOKED".split()
 )
-_TRANSIENT = (
-    "Unable to contact slurm controller",
-    "Socket timed out",
-    "temporarily unable",
-    "Connection refused",
-    "Connection timed out",
-    "Zero Bytes were transmitted",
-    "Unexpected message received",
-    "Communication connection failure",
-    "Transport endpoint",
-    "System not yet initialized",
-    "Slurm controller is in standby",
+_TRANSIENT = re.compile(
+    "Unable to contact slurm controller|Socket timed out|temporarily unable|Connection (refused|timed out)|"
+    "Zero Bytes were transmitted|Unexpected message received|Communication connection failure|"
+    "Transport endpoint|System not yet initialized|Slurm controller is in standby"
 )
 # Variables by which users change the output of their own commands.
 _OF_THE_USER = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_")
@@ -54,7 +46,7 @@ Task = tuple[str, int | None]  # job, index in the array; None for a job that is
 
 class Slurm:
     """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints
-    it.
+    it. Every method raises :class:`Unreachable` where the controller does not answer.
 
     Args:
         patience: seconds for an answer.
@@ -66,27 +58,20 @@ class Slurm:
         self.has_accounting = True  # until it says otherwise
 
     def submit(self, command: list[str]) -> str:
-        """Submit and return the job.
-
-        Raises:
-            Unreachable: the controller did not answer; the job may have been taken all the same.
-            UserError: sbatch refused.
+        """Submit and return the job. Raises UserError if sbatch refused; the job may have been taken even if
+        the controller did not answer.
         """
         done = self._run(command, submitting=True)
         found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
         if done.returncode != 0 or not found:
             said = _said(done)
-            if any(text in said for text in _TRANSIENT):
+            if _TRANSIENT.search(said):
                 raise Unreachable(said)
             raise UserError(said)
         return found[1] + (found[2] or "")
 
     def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
-        """Return the state of every task that waits, runs or is being ended, and why it waits, or its nodes.
-
-        Raises:
-            Unreachable: the controller did not answer.
-        """
+        """Return the state of every task that waits, runs or is being ended, and its reason, or its nodes."""
         found = {}
         for cluster, names in _by_cluster(jobs).items():
             done = self._run(["squeue", *cluster, "-h", "-r", "-j", ",".join(names), "-o", "%F|%K|%T|%R"])
@@ -117,24 +102,19 @@ class Slurm:
 
     def find_lost(self, entries: list[dict]) -> None:
         """Complete those entries that have a script and no job: the process that submitted it was killed
-        before the answer came. Raises as :meth:`find`.
+        before the answer came.
         """
         for entry in entries:
             if not entry["job"] and "script" in entry and (found := self.find(entry["script"])):
                 entry["job"] = found[-1]
 
     def jobs_in_queue(self, jobs: list[str]) -> list[str]:
-        """Return those of the jobs that have a task which waits, runs or is being ended; raises as
-        :meth:`live`.
-        """
+        """Return those of the jobs that have a task which waits, runs or is being ended."""
         return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
 
     def endings(self, tasks: list[Task]) -> dict[Task, Ending]:
         """Return how tasks that are not in the queue ended, as far as Slurm remembers; a state need not be
         final.
-
-        Raises:
-            Unreachable: the controller did not answer.
         """
         found = {}
         for cluster, names in _by_cluster([job for job, _ in tasks]).items():
@@ -178,22 +158,15 @@ class Slurm:
         return found
 
     def cancel(self, jobs: list[str]) -> None:
-        """Cancel what is left of the jobs; some may have ended.
-
-        Raises:
-            Unreachable: the controller did not answer.
-        """
+        """Cancel what is left of the jobs; some may have ended."""
         for cluster, names in _by_cluster(jobs).items():
             done = self._run(["scancel", *cluster, *names])
-            if any(text in _said(done) for text in _TRANSIENT):
+            if _TRANSIENT.search(_said(done)):
                 raise Unreachable(_said(done))
 
     def find(self, script: str, ended: bool = False) -> list[str]:
         """Return the user's jobs in the queue that were submitted with a script at this path; with ``ended``
         also those no longer there, as far as the controller remembers (minutes).
-
-        Raises:
-            Unreachable: the controller did not answer.
         """
         states = ["-t", "all"] if ended else []
         done = self._run(["squeue", "-h", *states, "-u", str(os.getuid()), "-o", "%F|%o"])

@@ -15,11 +15,7 @@ from ..processes import try_lock
 
 
 class GpuSlots:
-    """Lend ``per_job`` GPUs at a time.
-
-    Raises:
-        UserError: the machine has fewer than one job asks for.
-    """
+    """Lend ``per_job`` GPUs at a time. Raises UserError where the machine has fewer."""
 
     def __init__(self, per_job: int, lock_folder: str | None = None):
         self.per_job = per_job
@@ -40,10 +36,8 @@ class GpuSlots:
         return len(self.gpus) // self.per_job
 
     def take(self) -> dict[str, int] | None:
-        """Return free GPUs with the descriptors of their locks, or None while too few are free.
-
-        The job is to inherit the descriptors: if this process is killed, a GPU stays taken as long as its job
-        lives.
+        """Return free GPUs with the descriptors of their locks, or None while too few are free. The job is to
+        inherit the descriptors: if this process is killed, a GPU stays taken as long as its job lives.
         """
         taken = {}
         for gpu in self.gpus:

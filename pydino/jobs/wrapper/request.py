@@ -66,9 +66,7 @@ def parse_request(
     may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last counts.
     ``site_names`` returns the names of a site's own options, given the value of ``--config``.
 
-    Raises:
-        UserError: an unknown option, a missing or invalid value, a bad range, no log or command, or one log
-            for several jobs.
+    Raises UserError for any mistake in it.
     """
     rest = list(arguments)
     given = _take_options(rest)
