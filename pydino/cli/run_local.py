@@ -5,7 +5,7 @@ utils/run_local.sh [options] [JOB=1:N] LOG [--] COMMAND [argument ...]
   --num-threads N    threads of each job (default 1), its OMP_NUM_THREADS: at most cores / N jobs run at once
   --mem 4G           memory of each job: no more run at once than there is room for
   --max-jobs-run N   at most N jobs at once, whatever the cores
-  --gpu N            GPUs of each job (default 0), lent under a lock, its CUDA_VISIBLE_DEVICES
+  --gpu N            GPUs of each job (default 0), locked for it, its CUDA_VISIBLE_DEVICES
   --retries N        run a failed job again, up to N times (default 0)
   --time 2:00:00  --config FILE   for queueing systems; checked, and without effect here
 

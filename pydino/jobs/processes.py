@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """One process. ``birth`` is its start time in the kernel's ticks: a process id that is reused belongs
-    to a process that started later.
+    """One process. ``birth`` is its start time in the kernel's ticks, which tells it from a later one of the
+    same number.
     """
 
     pid: int

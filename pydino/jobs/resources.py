@@ -20,15 +20,13 @@ def runs_here(cmd: str) -> bool:
 
 
 def num_gpus(cmd: str = "run_local.sh") -> int:
-    """Return the GPUs to use by default: those that this machine's jobs may use, or one of a cluster that
-    has any.
-    """
+    """Return the GPUs to use by default: all that jobs here may use; of a cluster one, if it has any."""
     return len(visible_gpus()) if runs_here(cmd) else int(any("gpu" in row for row in _sinfo("%G")))
 
 
 def num_threads(cmd: str, processes: int = 1) -> int:
-    """Return the threads to use by default in a job of so many processes: the cores of this machine, or
-    eight a process of a cluster, at most the cores of its largest node.
+    """Return the threads to use by default in a job of so many processes: the cores of this machine; on a
+    cluster eight a process, at most the cores of its largest node.
     """
     if runs_here(cmd):
         return num_cores()

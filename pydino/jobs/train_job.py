@@ -25,12 +25,8 @@ _SIGNALS = {
 
 
 def submit_training(args) -> int:
-    """Run ``pydino train`` with ``args`` (of its command line) as a job of ``args.cmd``, until it has ended.
-
-    SIGINT and SIGTERM reach the job as SIGTERM, SIGUSR1 as SIGUSR1; the run is saved before it ends.
-
-    Returns:
-        exit status: of the job, or 128 and the number of the signal.
+    """Run ``pydino train`` with ``args`` (of its command line) as a job of ``args.cmd`` until it has ended;
+    return its exit status, or 128 and the number of a signal. The run is saved before it ends.
 
     Raises:
         UserError: there is no such wrapper, or several nodes are wanted without a scheduler.

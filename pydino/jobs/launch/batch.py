@@ -71,9 +71,7 @@ def _step(command: list[str], processes: int, nodes: int, job: int, signal_file:
 
 
 def addresses_of_others() -> list[str]:
-    """Return the addresses of the job's nodes except the first (on which the batch script runs), as Slurm
-    itself reaches them.
-    """
+    """Return the addresses of the job's nodes except the first, this one, as Slurm itself reaches them."""
     names = _ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
     found = []
     for name in names[1:]:
@@ -115,9 +113,7 @@ def goes_back(what: str, warned: bool) -> bool:
 
 
 def queue_again(job: str, restarts: int, max_restarts: int) -> None:
-    """Put the job that this process runs in back into the queue, and wait to be ended; return where that is
-    not possible.
-    """
+    """Put this process's job back into the queue and wait to be ended; return where that is not possible."""
     if restarts >= max_restarts:
         limit = f"started again {restarts} times, as often as --max-restarts allows"
         warn(f"job {job} was {limit}; start the step again and it goes on")

@@ -46,10 +46,8 @@ class SlurmJob(NamedTuple):
 
 
 def detach_here(exp: Path, command: list[str]) -> int:
-    """Start the controller on this machine and return its process id.
-
-    Raises:
-        UserError: one runs in this folder already, or it cannot be started.
+    """Start the controller on this machine and return its process id. Raises UserError where one runs in this
+    folder already, or it cannot be started.
     """
     lock = claim(exp)
     put_aside(str(exp / LOG))
@@ -78,16 +76,11 @@ def detach_here(exp: Path, command: list[str]) -> int:
 
 def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: bool = False) -> list[str]:
     """Submit the controller, or the jobs of a chain, each to start when the one before has succeeded; return
-    their numbers.
-
-    Each job is in the record before it is submitted, so that none is lost whatever happens.
-
-    Args:
-        command: for the record.
+    their numbers. Each is in the record before it is submitted, so that none is lost whatever happens.
 
     Raises:
-        UserError: a pipeline runs in this folder already, or sbatch refused; then no job is left.
-        Interrupted: by a signal; then no job is left either.
+        UserError: a pipeline runs in this folder already, or sbatch refused.
+        Interrupted: by a signal. In each case no job is left.
     """
     slurm = Slurm(inherited=(claim(exp),))
     entries: list[dict] = []

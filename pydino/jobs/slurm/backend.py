@@ -23,9 +23,7 @@ from .submit import Refused, submit
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _PATIENCE = 60.0  # seconds until a task that has left the queue must be accounted for
 _CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills the others later
-_REPLACE_SECONDS = (
-    120.0  # how long cancelled tasks of an earlier run are waited for, as others take their place
-)
+_REPLACE_SECONDS = 120.0  # how long those of an earlier run are waited for, as others take their place
 _QUIET = 60.0  # seconds in the queue before a message says why
 
 _INDEX = "\0"  # stands for an array's index until the path around it is quoted for Slurm
@@ -124,8 +122,8 @@ class _Submission:
         if not self.attempt.resumed:
             self.attempt.start()
             return list(self.request.numbers)
-        for job, index in live:
-            self._expect((job, index), self.request.first if index is None else index)
+        self.waiting = {task: self.request.first if task[1] is None else task[1] for task in live}
+        self.task_of = {number: task for task, number in self.waiting.items()}
         names = dict.fromkeys(job for job, _ in live)
         self.attempt.jobs = [{"job": job, "options": options.get(job, self.options)} for job in names]
         self.attempt.write()
@@ -140,9 +138,7 @@ class _Submission:
         return todo
 
     def _clear(self, live: dict, jobs: list[str], why: str) -> dict:
-        """Cancel jobs of an earlier run, wait until they are gone, and return what else of it is in the
-        queue.
-        """
+        """Cancel jobs of an earlier run until they are gone; return what else of it is in the queue."""
         jobs = [job for job in dict.fromkeys(job for job, _ in live) if job in jobs]
         if not jobs:
             return live
@@ -155,10 +151,9 @@ class _Submission:
         return {task: state for task, state in live.items() if task[0] not in jobs}
 
     def _recorded(self) -> list[str]:
-        """Return the jobs in the queue that have our script: those of the record, and others (after a kill
-        between sbatch and the record, or with a record that was removed or cannot be read). A number of the
-        record that is not among them has ended; another job may have it by now. Of other clusters only the
-        record knows.
+        """Return the jobs in the queue that have our script, also where the record was lost or has no number
+        yet. A number in it that is not among them has ended, and may be another job's by now. Of jobs on
+        other clusters there is the record alone.
         """
         elsewhere = [entry["job"] for entry in self.attempt.jobs if entry["job"] and ";" in entry["job"]]
         known = set(map(short_name, elsewhere))
@@ -182,7 +177,8 @@ class _Submission:
                 self.attempt.close()  # nothing of it has started
             raise
         for number in numbers:
-            self._expect((entry["job"], number if self.request.variable else None), number)
+            task = (entry["job"], number if self.request.variable else None)
+            self.waiting[task], self.task_of[number] = number, task
         many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
         self.say(f"Slurm job {short_name(entry['job'])}{many}, log is in {self.request.logs}")
 
@@ -200,17 +196,11 @@ class _Submission:
         log = os.path.abspath(self.request.log)
         if "\\" in log:
             raise UserError(f"Slurm cannot write to a path with a backslash ({log}); choose another name")
-        array = []
         if self.request.variable:
             log = substitute(log, self.request.variable, _INDEX)
-            array = [f"--array={compress(numbers)}{self.limit}"]
         output = log.replace("%", "%%").replace(_INDEX, "%a")
-        ours = ["--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
-        return [*self.site, *ours]
-
-    def _expect(self, task: Task, number: int) -> None:
-        self.waiting[task] = number
-        self.task_of[number] = task
+        array = [f"--array={compress(numbers)}{self.limit}"] if self.request.variable else []
+        return [*self.site, "--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
 
     def _wait(self) -> dict[int, Ending]:
         """Wait until every task has ended; return the endings of those that failed."""
@@ -266,10 +256,10 @@ class _Submission:
                     )
                 silent = True
                 time.sleep(2)
-                continue
-            if silent:
-                self.say("Slurm answers again")
-            return answer
+            else:
+                if silent:
+                    self.say("Slurm answers again")
+                return answer
 
     def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:
         """Say now and then why nothing runs: a job that can never start looks like one that runs."""

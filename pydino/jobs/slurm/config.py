@@ -52,10 +52,8 @@ class SlurmConfig:
     place: str = BUILT_IN
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
-        """Return the words for sbatch that the given options (names with ``_``) and the defaults stand for.
-
-        Raises:
-            UserError: no line of the file describes an option or its value.
+        """Return the words for sbatch that the given options (names with ``_``) and the defaults become.
+        Raises UserError where no line of the file describes one.
         """
         given = {name: value for name, value in given.items() if name not in _OF_THE_WRAPPER}
         texts = [self._text(name, value) for name, value in self.defaults.items() if name not in given]
@@ -95,11 +93,7 @@ def find_config(given: str | None) -> str | None:
 
 
 def read_slurm_config(path: str | None) -> SlurmConfig:
-    """Read a configuration; with None, the built-in one.
-
-    Raises:
-        UserError: the file cannot be read, a line is not understood, or a default has no option.
-    """
+    """Read a configuration; with None, the built-in one. Raises UserError for any mistake in the file."""
     config = _parse(_TEXT, SlurmConfig())
     if path is None:
         return config

@@ -27,7 +27,7 @@ def submit(
     say: Callable[[str], None],
     taken: Callable[[str], None],
 ) -> None:
-    """Submit a job.
+    """Submit a job. Raises UserError where the controller does not answer for five minutes.
 
     Args:
         config: named in the message where sbatch refuses.
@@ -35,10 +35,6 @@ def submit(
             lost, the job is found by it, even if it has ended meanwhile.
         say: is given a line when the controller has to be asked again.
         taken: is given the job, before any signal can come between.
-
-    Raises:
-        Refused: by sbatch.
-        UserError: the controller did not answer for five minutes.
     """
     known, silent, patience = None, False, time.monotonic() + _PATIENCE_SECONDS
     while True:

@@ -1,5 +1,5 @@
-"""GPUs of this machine, lent to one job at a time. A file lock stands for each, so that separate runs share
-them without a daemon.
+"""GPUs of this machine, each used by one job at a time, under a file lock, so that separate runs share them
+without a daemon.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from ..processes import try_lock
 
 
 class GpuSlots:
-    """Lend ``per_job`` GPUs at a time. Raises UserError where the machine has fewer."""
+    """The locks of the GPUs, ``per_job`` at a time. Raises UserError where the machine has fewer."""
 
     def __init__(self, per_job: int, lock_folder: str | None = None):
         self.per_job = per_job
@@ -67,18 +67,18 @@ class GpuSlots:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
-    def lent(self) -> str:
-        """Return which GPUs others have, and who: ``0 and 1 are lent (pid 12 of anna, pid 34 of bert)``."""
-        lent = {}
+    def held(self) -> str:
+        """Return which GPUs others use, and who: ``0 and 1 are in use (pid 12 of anna, pid 34 of bert)``."""
+        held = {}
         for gpu in self.gpus:
             descriptor = self._open_lock(gpu)
             if not try_lock(descriptor, shared=True):
                 who = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                lent[gpu] = who or "of another program"
+                held[gpu] = who or "of another program"
             os.close(descriptor)
-        holders = f" ({', '.join(dict.fromkeys(lent.values()))})" if lent else ""
-        names = " and ".join(lent) or "none any more"
-        return f"{names} {'are' if len(lent) > 1 else 'is'} lent{holders}"
+        holders = f" ({', '.join(dict.fromkeys(held.values()))})" if held else ""
+        names = " and ".join(held) or "none any more"
+        return f"{names} {'are' if len(held) > 1 else 'is'} in use{holders}"
 
     def _open_lock(self, gpu: str) -> int:
         path = os.path.join(self.folder, f"{gpu.replace('/', '_')}.lock")
@@ -105,7 +105,7 @@ class GpuSlots:
         closed, mode = (path, "666") if os.path.exists(path) else (self.folder, "1777")
         return (
             f"; its owner, {_name_of(os.stat(closed).st_uid)}, or root can open it to all: chmod "
-            f"{mode} {closed} (do not set another TMPDIR: GPUs with separate locks are lent twice)"
+            f"{mode} {closed} (do not set another TMPDIR: GPUs with separate locks are used twice)"
         )
 
 

@@ -204,7 +204,7 @@ class _Pool:
         elif now > self.remind_at:
             self.remind_at = now + _REMIND_SECONDS
             noun = "a GPU" if self.slots.per_job == 1 else f"{self.slots.per_job} GPUs"
-            say(self.program, f"waiting for {noun}; {self.slots.lent()}")
+            say(self.program, f"waiting for {noun}; {self.slots.held()}")
         return gpus
 
     def _start(self, number: int, gpus: dict[str, int]) -> None:
