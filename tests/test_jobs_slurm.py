@@ -302,7 +302,7 @@ def test_the_script_of_a_job_quotes_every_word_and_folder(tmp_path, monkeypatch,
     ]
     request = parse_request(words)
     script = job_script(request, [1, 2], ["sbatch", f"--output={name}"])
-    assert "\r" not in script
+    assert "\r" not in script and script.startswith("#!/usr/bin/env bash\n#SBATCH --job-name=a\n")
     environment = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     log = tmp_path.with_suffix(".log")
     with open(log, "ab") as stream:
