@@ -29,7 +29,7 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
     Raises:
         UserError: the job does not have the nodes that were asked for, or was restarted too often.
     """
-    job, restarts = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    job, restarts = os.environ["SLURM_JOB_ID"], num_restarts()
     if restarts > max_restarts:
         limit = f"--max-restarts is {max_restarts}; submit it again to go on"
         raise UserError(f"job {job} was started again {restarts} times, and {limit}")
@@ -51,7 +51,7 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
         return 1
     number = number or received or code - 128
     if goes_back(fate(job), number == signal.SIGUSR1):
-        queue_again(job, restarts, max_restarts)
+        queue_again(job, max_restarts)
     return 128 + number
 
 
@@ -97,7 +97,7 @@ def fate(job: str) -> str:
     """
     fields = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job)))
     state = fields.get("JobState", "")
-    if int(fields.get("Restarts", 0)) > int(os.environ.get("SLURM_RESTART_COUNT", 0)):
+    if int(fields.get("Restarts", 0)) > num_restarts():
         return "queued again"
     early = fields.get("Reason") in ("TimeLimit", "NodeDown") or fields.get("PreemptTime", "None") != "None"
     if early or state in ("TIMEOUT", "PREEMPTED", "NODE_FAIL"):
@@ -112,9 +112,14 @@ def goes_back(what: str, warned: bool) -> bool:
     return what == "ended early" or (what == "unknown" and warned)
 
 
-def queue_again(job: str, restarts: int, max_restarts: int) -> None:
+def num_restarts() -> int:
+    """Return how often the job of this process was queued again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def queue_again(job: str, max_restarts: int) -> None:
     """Put this process's job back into the queue and wait to be ended; return where that is not possible."""
-    if restarts >= max_restarts:
+    if (restarts := num_restarts()) >= max_restarts:
         limit = f"started again {restarts} times, as often as --max-restarts allows"
         warn(f"job {job} was {limit}; start the step again and it goes on")
         return

@@ -85,7 +85,6 @@ def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: 
     slurm = Slurm(inherited=(claim(exp),))
     entries: list[dict] = []
     record = {**new_record("chain" if chain else "slurm", command), "jobs": entries}
-    config = read_slurm_config(find_config(None))
 
     def taken(number: str) -> None:
         entries[-1]["job"] = number
@@ -103,6 +102,7 @@ def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: 
                 if entries:
                     ours += [f"--dependency=afterok:{entries[-1]['job']}", "--kill-on-invalid-dep=yes"]
                 given = parse_request([*job.options, "LOG", "COMMAND"], site_names).given
+                config = read_slurm_config(find_config(given.get("config")))
                 sbatch = [*config.command, *config.sbatch_options(given), *ours, script]
                 entries.append({"name": job.name, "script": script, "job": None})
                 write_json(exp / RECORD, record)
@@ -187,7 +187,7 @@ def control(exp: Path, command: list[str], kind: str) -> int:
         _cancel_jobs_of(exp)
     print(foot(code, time.monotonic() - start), end="", flush=True)
     if goes_back(reason, signal.SIGUSR1 in received):
-        queue_again(job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), MAX_RESTARTS)
+        queue_again(job, MAX_RESTARTS)
     return code
 
 

@@ -23,7 +23,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError, nearest
+from pydino.base import UserError, nearest, read_text
 
 from ..machine import num_bytes
 
@@ -53,15 +53,11 @@ class SlurmConfig:
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
         """Return the words for sbatch that the given options (names with ``_``) and the defaults become.
-        Raises UserError where no line of the file describes one.
+        Raises UserError where no line of the file describes a value; ``parse_request`` has checked the names.
         """
         given = {name: value for name, value in given.items() if name not in _OF_THE_WRAPPER}
         texts = [self._text(name, value) for name, value in self.defaults.items() if name not in given]
         order = [*_ORDER, *(name for name in self.options if name not in _ORDER)]
-        for name in given:
-            if name not in order:
-                advice = f"{nearest(name, order)}; add 'option {name}=* ...' there"
-                raise UserError(f"--{name} is not described in {self.place}{advice}")
         texts += [self._text(name, given[name]) for name in order if name in given]
         return [word for text in texts for word in shlex.split(text)]
 
@@ -97,14 +93,7 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
     config = _parse(_TEXT, SlurmConfig())
     if path is None:
         return config
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}; --config, or PYDINO_SLURM_CONF, is a file in the format of "
-            "Kaldi's slurm.conf"
-        ) from error
-    own = _parse(text, SlurmConfig(place=path))
+    own = _parse(read_text(path), SlurmConfig(place=path))
     options = own.options | {n: values for n, values in config.options.items() if n not in own.options}
     for name in own.defaults:
         if name not in options:
@@ -126,9 +115,7 @@ def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
         elif match := re.fullmatch(r"default\s+([\w-]+)=(\S+)", line):
             config.defaults[match[1].replace("-", "_")] = match[2]
         else:
-            forms = (
-                "'command sbatch ...', 'option NAME=* ... $0', 'option NAME=VALUE ...', 'default NAME=VALUE'"
-            )
+            forms = "'command sbatch ...', 'option NAME=VALUE ...' (or NAME=*) and 'default NAME=VALUE'"
             raise UserError(f"{config.place}:{number}: '{line}' is none of {forms}")
     return config
 

@@ -22,11 +22,11 @@ class GpuSlots:
         self.gpus = visible_gpus() if per_job else []
         if per_job > len(self.gpus):
             here = f"{len(self.gpus)} of them" if self.gpus else "none"
-            wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+            if (wanted := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+                here += f" (CUDA_VISIBLE_DEVICES is '{wanted}')"
             raise UserError(
-                f"--gpu {per_job} was asked for, but this machine has {here}"
-                + (f" (CUDA_VISIBLE_DEVICES is '{wanted}')" if wanted is not None else "")
-                + "; look at nvidia-smi, or ask for fewer: --gpu N, for run.sh --ngpu N (0: none)"
+                f"--gpu {per_job} was asked for, but this machine has {here}; look at nvidia-smi, or ask for "
+                "fewer: --gpu N, for run.sh --ngpu N (0: none)"
             )
         self.folder = lock_folder or os.path.join(tempfile.gettempdir(), "pydino-gpu-locks")
 
@@ -76,9 +76,10 @@ class GpuSlots:
                 who = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
                 held[gpu] = who or "of another program"
             os.close(descriptor)
-        holders = f" ({', '.join(dict.fromkeys(held.values()))})" if held else ""
-        names = " and ".join(held) or "none any more"
-        return f"{names} {'are' if len(held) > 1 else 'is'} in use{holders}"
+        if not held:
+            return "none is in use any more"
+        verb = "are" if len(held) > 1 else "is"
+        return f"{' and '.join(held)} {verb} in use ({', '.join(dict.fromkeys(held.values()))})"
 
     def _open_lock(self, gpu: str) -> int:
         path = os.path.join(self.folder, f"{gpu.replace('/', '_')}.lock")
