@@ -7,7 +7,7 @@ from functools import partial
 
 from pydino.base import UserError, write_text
 
-from ..signals import Interrupted, ignore_signals, signals_raised
+from ..signals import Interrupted, signals_raised
 from ..wrapper.attempt import Attempt, beside_log
 from ..wrapper.command import substitute
 from ..wrapper.log import ended_with, is_device, put_aside
@@ -54,7 +54,6 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
             with signals_raised():
                 failed = submission.run()
         except Interrupted as interrupted:
-            ignore_signals()
             submission.leave(interrupted.name)
             return 128 + interrupted.number
         if failed:

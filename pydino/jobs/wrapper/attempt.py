@@ -124,10 +124,8 @@ class Attempt:
         """Write the record as it is now."""
         if is_device(self.request.log):
             return
-        command = " ".join(self.request.command).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        record = {"digest": self.digest, "command": command}
-        record |= {"range": [self.request.first, self.request.last], "jobs": self.jobs}
-        write_json(self.path, record | ({"forced": force_token()} if force_token() else {}))
+        forced = {"forced": force_token()} if force_token() else {}
+        write_json(self.path, {"digest": self.digest, "jobs": self.jobs, **forced})
 
     def close(self) -> None:
         """All jobs have succeeded: the next call is another attempt."""
