@@ -93,17 +93,20 @@ def run_forwarding(
     """
     received, started = [], []
 
+    def forward(numbers: list[int]) -> None:
+        for number in filter(None, map(signals.get, numbers)):
+            for process in started:
+                process.send_signal(number)  # unless it has ended
+
     def handler(number, _frame):
         received.append(number)
-        for process in started:
-            send(process.pid, signals[number])
+        forward([number])
 
     with handling(signals, handler):
         process = subprocess.Popen(command, **options)
         early = list(received)
         started.append(process)
-        for number in early:
-            send(process.pid, signals[number])
+        forward(early)
         while while_it_runs:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.2)
@@ -114,11 +117,10 @@ def run_forwarding(
     return (code if code >= 0 else 128 - code), (received[0] if received else 0)
 
 
-def send(pid: int, number: int | None) -> None:
+def send(pid: int, number: int) -> None:
     """Send a signal to a process, if it is still there and ours."""
-    if number is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def send_to_group(group: int, number: int) -> bool:
