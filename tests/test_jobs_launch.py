@@ -59,9 +59,9 @@ def test_a_signal_is_handed_on_and_told_in_the_exit_status(number, heard, tmp_pa
     code = (
         "import sys; from pydino.jobs.launch import node as launch\n"
         f"launch.trainer = lambda *_: [sys.executable, '-c', {HEARS!r}]\n"
-        "wait = launch.Supervision.run\n"
-        "def run(*a, **k):\n    code = wait(*a, **k); print('ended', code); return code\n"
-        "launch.Supervision.run = run\n"
+        "run = launch.run_forwarding\n"
+        "def loud(*a, **k):\n    ended = run(*a, **k); print('ended', ended[0]); return ended\n"
+        "launch.run_forwarding = loud\n"
         "sys.exit(launch.launch_here([], 1))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)

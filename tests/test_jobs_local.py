@@ -632,7 +632,7 @@ def test_waiting_for_gpus_says_who_has_them(folder, fake_gpus, monkeypatch):
     try:
         until(
             lambda: (
-                f"run_local.sh: waiting for 2 GPUs; 0 and 1 are lent (pid {os.getpid()} of "
+                f"run_local.sh: waiting for 2 GPUs; 0 and 1 are in use (pid {os.getpid()} of "
                 in (folder / "said").read_text()
             )
         )

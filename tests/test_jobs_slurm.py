@@ -220,12 +220,13 @@ def test_the_queue(programs):
 
 def test_what_an_earlier_run_left_is_known_or_refused(programs, monkeypatch):
     programs(squeue=(0, "12|1|RUNNING|n1\n12|2|PENDING|(Priority)\n"))
-    assert Slurm().left_by(["12", "15"], "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
+    entries = [{"job": "12"}, {"job": "15"}]
+    assert Slurm().left_by(entries, "r.json") == ["12"] and Slurm().left_by([], "r.json") == []
     programs(squeue=(1, "slurm_load_jobs error: Socket timed out on send/recv operation\n"))
     with pytest.raises(
         UserError, match="Slurm job 12 15, whose state cannot be found out here .*, then remove r.json"
     ):
-        Slurm().left_by(["12", "15"], "r.json")
+        Slurm().left_by(entries, "r.json")
 
 
 def test_variables_of_the_users_own_commands_change_no_answer(tmp_path, monkeypatch):
@@ -301,7 +302,7 @@ def test_the_script_of_a_job_quotes_every_word_and_folder(tmp_path, monkeypatch,
     ]
     request = parse_request(words)
     script = job_script(request, [1, 2], ["sbatch", f"--output={name}"])
-    assert "\r" not in script
+    assert "\r" not in script and script.startswith("#!/usr/bin/env bash\n#SBATCH --job-name=a\n")
     environment = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     log = tmp_path.with_suffix(".log")
     with open(log, "ab") as stream:

@@ -414,6 +414,16 @@ def test_a_controller_that_sbatch_refuses_is_not_on_record(tmp_path, slurm):
     assert not (tmp_path / "exp/run.json").exists()
 
 
+def test_a_controllers_own_configuration_is_used(tmp_path, slurm):
+    (tmp_path / "own.conf").write_text("command sbatch --partition=small\n")
+    (slurm / "sbatch").write_text('#!/bin/bash\necho "$@" > $0.asked; echo 41\n')
+    wrapper = f"run_slurm.sh --config {tmp_path}/own.conf"
+    call = ["pydino", "detach", "--wrapper", wrapper, tmp_path / "exp", "--", "true"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and "submitted Slurm job 41" in done.stdout, done.stderr
+    assert (slurm / "sbatch.asked").read_text().startswith("--partition=small --parsable --requeue ")
+
+
 def test_where_slurm_is_not_a_pipeline_that_ended_keeps_nobody_out(tmp_path, slurm):
     for name in ("squeue", "sbatch"):
         (slurm / name).write_text("#!/bin/bash\necho Unable to contact slurm controller >&2; exit 1\n")

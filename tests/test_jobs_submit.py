@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pydino.base import UserError
+from pydino.jobs.signals import handling
 from pydino.jobs.submit import quoted, submit
+from pydino.jobs.train_job import _Follower
 
 ROOT = Path(__file__).parent.parent
 WORDS = [
@@ -87,8 +89,16 @@ def test_our_own_wrapper_gets_its_options_and_what_the_output_is_made_from(folde
         "--gpu",
         "1",
         "a.log",
+        "--",
         "x y",
     ]
+
+
+@pytest.mark.parametrize("wrapper", ["run_local.sh", "run.pl"])
+def test_a_name_that_is_an_operator_stays_a_name(folder, wrapper):
+    names = [";", "|", "&&", ">", "2>&1", "(", "--", "X=1", ">file"]
+    submit(wrapper, "log/names.log", [*SHOW, *names])
+    assert f"{names}\n" in (folder / "log/names.log").read_text() and not (folder / "file").exists()
 
 
 def test_a_failed_job_and_a_missing_wrapper_are_named(folder):
@@ -123,3 +133,40 @@ def test_a_signal_reaches_the_wrapper_and_is_waited_for(folder, number, status):
     process.send_signal(number)
     assert process.wait(30) == status
     assert (folder / "ended").read_text().strip() == signal.Signals(number).name[3:]
+
+
+def test_lines_of_a_training_are_shown_also_when_its_log_is_replaced_or_cut_short(tmp_path, capsys):
+    log = tmp_path / "train.log"
+    log.write_text("pydino train: of an earlier run\n")
+    follower = _Follower(log)
+
+    def shown():
+        follower.show()
+        return capsys.readouterr().err
+
+    with open(log, "a") as stream:
+        stream.write("pydino train: one\na line of a library\n2026-01-01 00:00:00 pydino launch: t")
+    assert shown() == "pydino train: one\n"
+    with open(log, "a") as stream:
+        stream.write("wo\n")
+    log.rename(tmp_path / "train.log.1")
+    log.write_text("pydino train: three\n")
+    assert shown() == "2026-01-01 00:00:00 pydino launch: two\npydino train: three\n"
+    log.write_text("pydino train: 4\n")
+    assert shown() == "pydino train: 4\n" and shown() == ""
+    log.unlink()
+    assert shown() == ""
+
+
+def test_handlers_are_restored_and_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(signal.SIGUSR1)
+    try:
+        with handling((signal.SIGHUP, signal.SIGUSR1), lambda *_: received.append(1)):
+            received = []
+            for number in (signal.SIGHUP, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+            assert received == [1]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGUSR1) == before[1]
+    finally:
+        signal.signal(signal.SIGHUP, before[0])

@@ -143,7 +143,7 @@ def test_a_sites_wrapper_gets_every_word_as_it_is(site, tmp_path, capsys, monkey
     "options, complaint",
     [
         (["--cmd", "run.pl", "--num-nodes", "2"], "--num-nodes 2 needs a scheduler"),
-        (["--cmd", ""], "--cmd is empty"),
+        (["--cmd", " "], "cannot run ''"),
         (["--num-processes", "2"], "are for jobs (steps/train.sh); here, use torchrun"),
         (["--cmd", "run.pl", "--labels", "nowhere"], "no such file: nowhere"),
         (["--cmd", "no-such-wrapper"], "cannot run 'no-such-wrapper'"),

@@ -8,7 +8,7 @@ from pydino.base import UserError
 
 def add_arguments(parser, program: str) -> None:
     """Pass all arguments to the parser of the wrapper."""
-    parser.usage = f"{program} [options] [JOB=1:N] LOG COMMAND [argument ...]"
+    parser.usage = f"{program} [options] [JOB=1:N] LOG [--] COMMAND [argument ...]"
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 

@@ -7,15 +7,15 @@ pydino detach --chain "2 3 4" --gpu-stages 4 --train-cmd "run_slurm.sh --mem 2G"
 """
 
 import argparse
-import os
 import re
 import shutil
 from pathlib import Path
 
 from pydino.base import UserError, warn
 from pydino.cli._arguments import option, remainder
-from pydino.jobs.pipeline.controller import control, detach_as_chain, detach_here, detach_to_slurm
+from pydino.jobs.pipeline.controller import SlurmJob, control, detach_here, detach_to_slurm
 from pydino.jobs.pipeline.record import LOG, refuse_if_running
+from pydino.jobs.resources import program_of
 from pydino.jobs.signals import Interrupted
 
 # Options of run.sh that the controller's call of it must not have.
@@ -68,12 +68,17 @@ def _detach(args, exp: Path, command: list[str]) -> str:
             if not _is_run_slurm(wrapper):
                 advice = "choose backend=slurm there, or omit --chain"
                 raise UserError(f"--chain is for Slurm, and cmd.sh has '{wrapper}'; {advice}")
-        stages = {stage: _resources(args, stage in args.gpu_stages.split()) for stage in args.chain.split()}
-        jobs = detach_as_chain(exp, lambda stage: _of_stage(args, command, stage), stages)
+        stages = [
+            SlurmJob(
+                f"stage {n}", _of_stage(args, command, n), _resources(args, n in args.gpu_stages.split())
+            )
+            for n in args.chain.split()
+        ]
+        jobs = detach_to_slurm(exp, command, stages, chain=True)
         numbers = " ".join(jobs)
         return f"submitted {len(jobs)} jobs, one a stage: {numbers}; logs are {exp}/run.stageN.log; {status}"
     if _is_run_slurm(args.wrapper):
-        job = detach_to_slurm(exp, command, args.wrapper.split()[1:])
+        (job,) = detach_to_slurm(exp, command, [SlurmJob("controller", command, args.wrapper.split()[1:])])
         return f"submitted Slurm job {job}, {_runs(exp)}; {status}; scancel {job} ends it and its jobs"
     pid = detach_here(exp, command)
     return f"process {pid}, {_runs(exp)}; {status}; kill {pid} ends it and its jobs"
@@ -84,7 +89,7 @@ def _runs(exp: Path) -> str:
 
 
 def _is_run_slurm(wrapper: str) -> bool:
-    return os.path.basename((wrapper.split() or [""])[0]) == "run_slurm.sh"
+    return program_of(wrapper) == "run_slurm.sh"
 
 
 def _resources(args, gpu: bool) -> list[str]:

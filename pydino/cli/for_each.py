@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import UserError, config_from_dict, log, set_program, write_json
+from pydino.jobs.signals import Interrupted, handling
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
 
@@ -28,13 +29,6 @@ from ._arguments import option, remainder
 from ._steps import job_command, pending, run_step
 
 _EXPECTED = ("not done yet", "its script decides")  # reasons to run a step that need no line
-
-
-class Interrupted(BaseException):
-    """INT, TERM or HUP has arrived."""
-
-    def __init__(self, number: int):
-        self.number = number
 
 
 class Failed(UserError):
@@ -92,15 +86,8 @@ def _signals_passed_on():
         except ChildProcessError:
             raise Interrupted(number) from None
 
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # what the caller ignores stays ignored (nohup)
-            before[number] = signal.signal(number, handler)
-    try:
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), handler):
         yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _run_all(sections: list[list[Call]], cmd: str, log_stem: str, received: list[int]) -> None:

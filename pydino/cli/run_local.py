@@ -1,6 +1,6 @@
 """Run commands on this machine, each with a log, behind the command line of Kaldi's run.pl.
 
-utils/run_local.sh [options] [JOB=1:N] LOG COMMAND [argument ...]
+utils/run_local.sh [options] [JOB=1:N] LOG [--] COMMAND [argument ...]
 
   --num-threads N    threads of each job (default 1), its OMP_NUM_THREADS: at most cores / N jobs run at once
   --mem 4G           memory of each job: no more run at once than there is room for
@@ -13,7 +13,7 @@ JOB (any name will do) is replaced by the job's number in LOG and COMMAND where 
 x.JOB.ark, split4/JOB/, x_JOB.log; not in JOBS or MYJOB, and not in the name of a folder that exists as it
 is written (/data/my JOB dir/).
 
-An argument that is exactly an operator of the shell is one in the job:
+An argument that is exactly an operator of the shell is one in the job, unless -- stands before COMMAND:
   \\| \\|\\| \\&\\& \\; \\& \\> \\>\\> \\< 2\\> 2\\>\\&1 \\>/dev/null \\( \\)
 Every other argument reaches the program as it is, whatever it holds: '$x', '*', 'a;b', '>file' and 'a | b'
 are plain text. (run.pl has the shell read arguments without blanks.) For shell text, use bash -c 'TEXT'. A

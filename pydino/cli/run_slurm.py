@@ -1,6 +1,6 @@
 """Run commands as Slurm jobs, each with a log, behind the command line of Kaldi's slurm.pl.
 
-utils/run_slurm.sh [options] [JOB=1:N] LOG COMMAND [argument ...]
+utils/run_slurm.sh [options] [JOB=1:N] LOG [--] COMMAND [argument ...]
 
   --mem 4G           memory of each job
   --time 2:00:00     time limit of each job (also minutes, or days-hours)

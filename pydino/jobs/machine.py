@@ -11,9 +11,7 @@ _CGROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def num_bytes(text: str) -> int:
-    """Return the bytes of a size such as ``4G`` or ``0.5g``; a number alone counts megabytes, as with
-    Slurm.
-    """
+    """Return the bytes of a size such as ``4G`` or ``0.5g``; a number alone is megabytes, as in Slurm."""
     number, unit = (text[:-1], text[-1].upper()) if text[-1].isalpha() else (text, "M")
     return int(float(number) * _UNITS[unit])
 
@@ -32,10 +30,9 @@ def num_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
 def available_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP
 ) -> int | None:
-    """Return the bytes that new processes can have without swapping, or None where the system does not say.
-
-    That is ``MemAvailable``, or less where a cgroup has a limit: the limit minus what is in use, apart from
-    cached files (``inactive_file``), which the kernel drops when memory is needed.
+    """Return the bytes that new processes can have without swapping, or None where the system does not say:
+    ``MemAvailable``, or less where a cgroup has a limit: that minus what is in use, apart from cached files
+    (``inactive_file``), which the kernel drops when memory is needed.
     """
     found = re.search(r"^MemAvailable:\s*(\d+) kB", _read(meminfo), flags=re.MULTILINE)
     available = [int(found[1]) * 1024] if found else []

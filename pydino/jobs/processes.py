@@ -1,13 +1,15 @@
-"""The processes of this machine, from /proc."""
+"""The processes of this machine, from /proc, and locks between them."""
 
+import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """One process. ``birth`` is its start time in the kernel's ticks: a process id that is reused belongs
-    to a process that started later.
+    """One process. ``birth`` is its start time in the kernel's ticks, which tells it from a later one of the
+    same number.
     """
 
     pid: int
@@ -19,9 +21,7 @@ class Process(NamedTuple):
 
 def processes() -> Iterator[Process]:
     """Yield all processes, zombies included."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        if found := find_process(int(pid)):
-            yield found
+    yield from filter(None, map(find_process, _pids()))
 
 
 def find_process(pid: int) -> Process | None:
@@ -39,11 +39,6 @@ def living() -> list[Process]:
     return [found for found in processes() if not found.ended]
 
 
-def living_groups() -> set[int]:
-    """Return the process groups that have a member which has not ended."""
-    return {found.group for found in living()}
-
-
 def ignores(pid: int, number: int) -> bool:
     """Return whether a process ignores a signal."""
     try:
@@ -56,9 +51,25 @@ def ignores(pid: int, number: int) -> bool:
 
 def open_files() -> Iterator[tuple[int, str]]:
     """Yield process and path of every open file, of those processes that the user may inspect."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
+    for pid in _pids():
+        with suppress(OSError):
             for number in os.listdir(f"/proc/{pid}/fd"):
-                yield int(pid), os.readlink(f"/proc/{pid}/fd/{number}")
-        except OSError:
-            continue
+                yield pid, os.readlink(f"/proc/{pid}/fd/{number}")
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def try_lock(descriptor: int, shared: bool = False) -> bool:
+    """Lock an open file until it is closed everywhere; return False where another process has it locked.
+
+    On a filesystem without locks every attempt succeeds.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -2,16 +2,16 @@
 
 import os
 import re
+import shutil
 import signal
-import subprocess
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import UserError
 
+from .resources import program_of
+from .signals import run_forwarding
+
 OWN_WRAPPERS = ("run_local.sh", "run_slurm.sh")
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_./:=,+@%-]")
 
 
@@ -22,12 +22,10 @@ def submit(cmd: str, log, argv: list[str], jobs: int = 1, options=(), made_from:
     way.
 
     Args:
-        cmd: the wrapper and its options, separated by blanks: ``run_slurm.sh --mem 4G``, or a site's
-            ``queue.pl``.
+        cmd: the wrapper and its options: ``run_slurm.sh --mem 4G``, or a site's ``queue.pl``.
         log: log file; ``JOB`` in its name stands for the number of the job.
-        argv: the command and its arguments, in which ``JOB`` as a word of its own does too.
-        jobs: number of jobs.
-        options: further options of the wrapper.
+        argv: the command and its arguments, in which ``JOB`` as a word of its own does too. No word is read
+            by a shell, whatever it holds.
         made_from: digest of all that the output is made from, by which our wrappers recognise the finished
             jobs of an interrupted run.
 
@@ -35,32 +33,48 @@ def submit(cmd: str, log, argv: list[str], jobs: int = 1, options=(), made_from:
         UserError: the wrapper cannot be started, or reports a failure.
         KeyboardInterrupt, SystemExit: after a signal, when the wrapper has ended.
     """
-    wrapper, *rest = cmd.split() or [""]
     array = [f"JOB=1:{jobs}"] if jobs > 1 or re.search(r"(?<![^\W_])JOB(?!\w)", Path(log).name) else []
-    words = [str(word) for word in argv]
-    if os.path.basename(wrapper) not in OWN_WRAPPERS:
-        words = [quoted(word) for word in words]
-    environment = {name: value for name, value in os.environ.items() if name != "PYDINO_MADE_FROM"}
-    if made_from:
-        environment["PYDINO_MADE_FROM"] = made_from
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with _forwarding() as forward:
-        try:
-            process = subprocess.Popen(
-                [wrapper, *rest, *map(str, options), *array, str(log), *words], env=environment
-            )
-        except OSError as error:
-            raise UserError(
-                f"cannot run '{wrapper}', the wrapper that --cmd names: {error.strerror}; it must be on PATH"
-            ) from error
-        received = forward(process)
-        status = process.wait()
+    status, received = run_wrapper(
+        cmd,
+        [*map(str, options), *array],
+        log,
+        argv,
+        {number: number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)},
+        env=environment(made_from),
+    )
+    if received == signal.SIGINT:
+        raise KeyboardInterrupt
     if received:
-        if received[0] == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + received[0])
+        raise SystemExit(128 + received)
     if status:
-        raise UserError(f"failed: {os.path.basename(wrapper)} ended with status {status}; log: {log}")
+        raise UserError(f"failed: {program_of(cmd)} ended with status {status}; log: {log}")
+
+
+def run_wrapper(cmd: str, options: list[str], log, argv: list[str], signals, **further) -> tuple[int, int]:
+    """Run ``CMD OPTIONS LOG ARGV`` with every word of ``argv`` literal; the rest is as for
+    :func:`~.signals.run_forwarding`.
+
+    Raises:
+        UserError: the wrapper cannot be started.
+    """
+    wrapper = (cmd.split() or [""])[0]
+    if not shutil.which(wrapper):
+        raise UserError(
+            f"cannot run '{wrapper}', the wrapper that --cmd names; it must be on PATH, and executable"
+        )
+    own = program_of(cmd) in OWN_WRAPPERS
+    words = ["--", *map(str, argv)] if own else [quoted(str(word)) for word in argv]
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return run_forwarding([*cmd.split(), *options, str(log), *words], signals, **further)
+    except OSError as error:
+        raise UserError(f"cannot run '{wrapper}', the wrapper that --cmd names: {error.strerror}") from error
+
+
+def environment(made_from: str) -> dict[str, str]:
+    """Return the variables of a wrapper whose jobs make something from what has this digest."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYDINO_MADE_FROM"}
+    return kept | ({"PYDINO_MADE_FROM": made_from} if made_from else {})
 
 
 def quoted(word: str) -> str:
@@ -73,33 +87,3 @@ def quoted(word: str) -> str:
     if data and not _UNSAFE.search(data):
         return word
     return "$'" + _UNSAFE.sub(lambda match: b"\\x%02x" % match[0][0], data).decode("ascii") + "'"
-
-
-@contextmanager
-def _forwarding():
-    """Forward signals to a process: yields a function that takes the process and returns the list of the
-    signals that arrive. What the caller ignores (nohup) stays ignored.
-    """
-    received, started = [], []
-
-    def handler(number, _frame):
-        received.append(number)
-        for process in started:
-            process.send_signal(number)
-
-    def forward(process):
-        for number in received:
-            process.send_signal(number)
-        started.append(process)
-        return received
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in _FORWARDED:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, handler)
-    try:
-        yield forward
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

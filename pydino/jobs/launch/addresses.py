@@ -1,5 +1,4 @@
-"""How processes of several machines connect: an address that the others can reach, a free port, and the
-network interface between them.
+"""How processes of several machines connect: an address, a free port, and a network interface.
 
 No name has to resolve: a machine's own address is that of the interface by which the others are reached,
 according to the routing table.
@@ -18,10 +17,8 @@ _FIRST_PORT, _PORTS = 20000, 10000
 
 
 def address_towards(others: list[str]) -> str:
-    """Return this machine's address as the ``others`` see it: that of the interface by which the first of
-    them is reached.
-
-    Nothing is sent. ``PYDINO_MASTER_ADDR`` overrides it.
+    """Return this machine's address as the ``others`` see it: ``PYDINO_MASTER_ADDR``, or that of the
+    interface by which the first of them is reached. Nothing is sent.
 
     Raises:
         UserError: none of them can be resolved, or there is no way to them.
@@ -48,10 +45,8 @@ def own_address(destination: tuple, family: int = socket.AF_INET) -> str:
 
 
 def free_port(start: int) -> int:
-    """Return a port that nothing here listens on, the first from ``start`` (modulo their number) on.
-
-    Two jobs that start at the same moment search from different ports if ``start`` is their own, such as a
-    job's number.
+    """Return a port that nothing here listens on, the first from ``start`` (modulo their number) on. Two jobs
+    that start at the same moment search from different ports if ``start`` is their own number.
     """
     for offset in range(_PORTS):
         port = _FIRST_PORT + (start + offset) % _PORTS

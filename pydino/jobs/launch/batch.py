@@ -16,7 +16,7 @@ from pathlib import Path
 from pydino.base import UserError, log, warn
 
 from .addresses import address_towards, free_port
-from .node import ASKED_TO_END, FAILED, Supervision
+from .node import ASKED_TO_END, FAILED, supervise
 
 
 def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int) -> int:
@@ -29,7 +29,7 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
     Raises:
         UserError: the job does not have the nodes that were asked for, or was restarted too often.
     """
-    job, restarts = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    job, restarts = os.environ["SLURM_JOB_ID"], num_restarts()
     if restarts > max_restarts:
         limit = f"--max-restarts is {max_restarts}; submit it again to go on"
         raise UserError(f"job {job} was started again {restarts} times, and {limit}")
@@ -41,18 +41,17 @@ def launch_job(command: list[str], processes: int, nodes: int, max_restarts: int
         )
     if restarts:
         log(f"job {job}: start {restarts + 1} of at most {max_restarts + 1}")
-    supervision = Supervision("srun")
     with tempfile.NamedTemporaryFile(mode="r", prefix=f"pydino-job{job}-") as signal_file:
-        code = supervision.run(_step(command, processes, nodes, int(job), signal_file.name))
+        code, received = supervise(_step(command, processes, nodes, int(job), signal_file.name), "srun")
         number = int(Path(signal_file.name).read_text() or 0)
     if code == 0 and not number:
         return 0
     interrupted = code - 128 in ASKED_TO_END  # srun's exit status where tasks were asked to end
-    if code == FAILED or not (interrupted or supervision.received):
+    if code == FAILED or not (interrupted or received):
         return 1
-    number = number or supervision.received or code - 128
+    number = number or received or code - 128
     if goes_back(fate(job), number == signal.SIGUSR1):
-        queue_again(job, restarts, max_restarts)
+        queue_again(job, max_restarts)
     return 128 + number
 
 
@@ -67,16 +66,12 @@ def _step(command: list[str], processes: int, nodes: int, job: int, signal_file:
     srun += " --input=none --export=ALL --mpi=none"
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
         srun += f" --cpus-per-task {cpus}"  # srun does not inherit it from sbatch
-    launcher = (
-        f"pydino launch --processes {processes} --num-nodes {nodes} --meet {meet} --signal-file".split()
-    )
-    return [*srun.split(), *launcher, signal_file, "--", *command]
+    launcher = f"pydino launch --processes {processes} --num-nodes {nodes} --meet {meet} --signal-file"
+    return [*srun.split(), *launcher.split(), signal_file, "--", *command]
 
 
 def addresses_of_others() -> list[str]:
-    """Return the addresses of the job's nodes except the first (on which the batch script runs), as Slurm
-    itself reaches them.
-    """
+    """Return the addresses of the job's nodes except the first, this one, as Slurm itself reaches them."""
     names = _ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
     found = []
     for name in names[1:]:
@@ -102,7 +97,7 @@ def fate(job: str) -> str:
     """
     fields = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job)))
     state = fields.get("JobState", "")
-    if int(fields.get("Restarts", 0)) > int(os.environ.get("SLURM_RESTART_COUNT", 0)):
+    if int(fields.get("Restarts", 0)) > num_restarts():
         return "queued again"
     early = fields.get("Reason") in ("TimeLimit", "NodeDown") or fields.get("PreemptTime", "None") != "None"
     if early or state in ("TIMEOUT", "PREEMPTED", "NODE_FAIL"):
@@ -111,26 +106,27 @@ def fate(job: str) -> str:
 
 
 def goes_back(what: str, warned: bool) -> bool:
-    """Return whether a job of that :func:`fate` has to queue itself again.
-
-    Args:
-        warned: it got SIGUSR1, the warning before its end.
+    """Return whether a job of that :func:`fate` has to queue itself again; ``warned``: it got SIGUSR1, the
+    warning before its end.
     """
     return what == "ended early" or (what == "unknown" and warned)
 
 
-def queue_again(job: str, restarts: int, max_restarts: int) -> None:
-    """Put the job that this process runs in back into the queue, and wait to be ended; return where that is
-    not possible.
-    """
-    if restarts >= max_restarts:
+def num_restarts() -> int:
+    """Return how often the job of this process was queued again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def queue_again(job: str, max_restarts: int) -> None:
+    """Put this process's job back into the queue and wait to be ended; return where that is not possible."""
+    if (restarts := num_restarts()) >= max_restarts:
         limit = f"started again {restarts} times, as often as --max-restarts allows"
         warn(f"job {job} was {limit}; start the step again and it goes on")
         return
     log(f"job {job} goes back into the queue (restart {restarts + 1} of at most {max_restarts})")
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode == 0:
+        time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure
+    else:
         reason = done.stderr.strip()
         warn(f"job {job} could not be queued again ({reason}); start the step again and it goes on")
-        return
-    time.sleep(60)  # Slurm ends this process; one that ended by itself might look like a failure

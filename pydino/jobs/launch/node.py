@@ -1,30 +1,20 @@
 """Start the training processes of one machine, and forward the signals that ask them to end.
 
-A job that has to end early (a time limit, a pre-emption) gets a signal. The trainers save and end on
-SIGTERM and SIGUSR1, but what stands between them and the scheduler may not forward these:
-
-* Slurm (``--signal=USR1@120``, ``scancel --signal``) signals every process of a job's steps, but not its
-  batch script.
-* torchrun takes SIGTERM, SIGINT, SIGHUP, SIGQUIT, and what ``--signals-to-handle`` adds, forwards them to the
-  process groups of the trainers, and kills those 30 s later; any other signal ends it and leaves the trainers
-  behind. It exits with 1 whatever they exit with. So it is started with handlers of ours
-  (``pydino/cli/_torchrun.py``).
-* A shell that waits for a command forwards nothing.
-
-A launcher runs on each node above torchrun. It forwards every signal, and remembers that there was one: its
-exit status distinguishes a run that was saved from one that failed. A trainer may get the same request
-several times.
+A job that has to end early (a time limit, a pre-emption) gets a signal, on which the trainers save and end.
+Slurm signals every process of a job's steps, but not its batch script; torchrun forwards some signals, and
+kills 30 s later, so it is started with handlers of ours (``pydino/cli/_torchrun.py``); docs/nodes.md has the
+table. A launcher runs on each node above torchrun. It forwards every signal, and its exit status
+distinguishes a run that was saved from one that failed. A trainer may get the same request several times.
 """
 
 import os
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import end_with_parent, warn
 
+from ..signals import run_forwarding
 from .addresses import free_port, interface_towards
 
 SAVE_AND_END = (signal.SIGTERM, signal.SIGUSR1)  # what a trainer understands
@@ -39,26 +29,15 @@ _PYTHON = [sys.executable, "-P", "-m"]
 def trainer(
     command: list[str], processes: int, nodes: int = 1, node: int = 0, meet: str | None = None
 ) -> list[str]:
-    """Return the command line that starts ``processes`` of ``pydino COMMAND`` on this machine.
-
-    Args:
-        command: verb and arguments.
-        processes: on each node.
-        nodes, node: how many nodes there are, and the rank of this one.
-        meet: ADDRESS:PORT of the first node, where there are several.
+    """Return the command line that starts ``processes`` of ``pydino COMMAND`` on this machine, which is
+    number ``node`` of ``nodes``; ``meet`` is ADDRESS:PORT of the first, where there are several.
     """
     if processes * nodes == 1:
         return [*_PYTHON, "pydino", *command]
     address, _, port = (meet if nodes > 1 else f"127.0.0.1:{free_port(os.getpid())}").rpartition(":")
-    options = {
-        "nproc-per-node": processes,
-        "nnodes": nodes,
-        "node-rank": node,
-        "master-addr": address,
-        "master-port": port,
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [*_PYTHON, "pydino.cli._torchrun", *words, "-m", "pydino", *command]
+    options = f"--nproc-per-node {processes} --nnodes {nodes} --node-rank {node}".split()
+    options += ["--master-addr", address, "--master-port", port, "-m"]
+    return [*_PYTHON, "pydino.cli._torchrun", *options, "pydino", *command]
 
 
 def trainer_environment(meet: str | None = None) -> dict[str, str]:
@@ -75,68 +54,28 @@ def trainer_environment(meet: str | None = None) -> dict[str, str]:
     return environment
 
 
-class Supervision:
-    """Runs a command and forwards signals. ``received`` is the first signal that asked it to end; 0: none."""
-
-    def __init__(self, what: str = "a training process"):
-        self.what = what  # names the command in messages
-        self.received = 0
-        self._process = None
-
-    def run(self, command: list[str], environment: dict[str, str] | None = None) -> int:
-        """Run it to its end and return its exit status; negative if a signal ended it.
-
-        Args:
-            command: program and arguments.
-            environment: of the command; default: this one's.
-        """
-        with self._forwarding():
-            self._process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
-            if self.received:  # between the handler's installation and the start
-                self._send(self.received)
-            code = self._process.wait()
-        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-            reason = "often the machine, or the job, was short of memory (--mem)"
-            warn(f"{self.what} was killed (signal 9): {reason}")
-        return code
-
-    @contextmanager
-    def _forwarding(self):
-        def forward(number, _):
-            self.received = self.received or number
-            self._send(number)
-
-        # A signal that the caller ignores stays ignored (nohup). Ctrl-C reaches every process of a
-        # terminal; there is only to wait.
-        wanted = {
-            number: forward for number in ASKED_TO_END if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        wanted[signal.SIGINT] = lambda number, _: setattr(self, "received", self.received or number)
-        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _send(self, number: int) -> None:
-        if self._process is None:
-            return
-        try:
-            self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
-        except ProcessLookupError:
-            pass
+def supervise(
+    command: list[str], what: str = "a training process", environment: dict[str, str] | None = None
+) -> tuple[int, int]:
+    """Run a command, ``what`` in messages, and forward the signals that ask it to end; return its exit
+    status and the first of them, or 0.
+    """
+    # Ctrl-C reaches every process of a terminal: there is only to wait.
+    signals = {number: number for number in SAVE_AND_END}
+    signals |= {signal.SIGHUP: signal.SIGTERM, signal.SIGINT: None}
+    code, received = run_forwarding(command, signals, env=environment, preexec_fn=end_with_parent)
+    if code == 128 + signal.SIGKILL:
+        reason = "often the machine, or the job, was short of memory (--mem)"
+        warn(f"{what} was killed (signal 9): {reason}")
+    return code, received
 
 
 def launch_here(command: list[str], processes: int) -> int:
     """Train on this machine. Return the exit status: 128 and the signal's number for a run that was asked
     to end, whatever it then exited with.
     """
-    supervision = Supervision()
-    code = supervision.run(trainer(command, processes), trainer_environment())
-    if code and supervision.received:
-        return 128 + supervision.received
-    return code if code >= 0 else 128 - code
+    code, received = supervise(trainer(command, processes), environment=trainer_environment())
+    return 128 + received if code and received else code
 
 
 def launch_node(
@@ -147,15 +86,12 @@ def launch_node(
 
     srun ends the other nodes when one returns anything but 0: only the first may, whose trainer has saved
     by then. srun returns the highest status of all nodes, which may be of the signal by which it ended
-    another. So the first node, on which the job's batch script runs too, also writes the number to a file.
-
-    Args:
-        signal_file: the file.
+    another. So the first node, on which the job's batch script runs too, also writes the number to
+    ``signal_file``.
     """
-    supervision = Supervision()
-    code = supervision.run(trainer(command, processes, nodes, node, meet), trainer_environment(meet))
-    code = 128 - code if code < 0 else code
-    number = supervision.received or next((number for number in ASKED_TO_END if code == 128 + number), 0)
+    command = trainer(command, processes, nodes, node, meet)
+    code, received = supervise(command, environment=trainer_environment(meet))
+    number = received or next((number for number in ASKED_TO_END if code == 128 + number), 0)
     if code and not number:
         return FAILED
     if code and node == 0:

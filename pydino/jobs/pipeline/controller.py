@@ -13,22 +13,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from pydino.base import UserError, read_json, warn, write_json, write_text
 
 from ..launch.batch import fate, goes_back, queue_again
 from ..processes import find_process
-from ..signals import signals_raised
+from ..signals import send_to_group, signals_raised
 from ..slurm.backend import site_names
 from ..slurm.config import find_config, read_slurm_config
 from ..slurm.scheduler import Slurm, Unreachable, short_names
 from ..slurm.script import exports
 from ..slurm.submit import submit
-from ..wrapper.log import foot, head, put_aside
+from ..wrapper.log import cannot_write, foot, head, put_aside
 from ..wrapper.request import parse_request
-from .record import LOG, RECORD, claim, find_lost, new_record
+from .record import LOG, RECORD, claim, log_of, new_record
 from .status import job_records
 
 MAX_RESTARTS = 100  # of a controller's job: it only waits, so each of its time limits is one restart
@@ -37,135 +37,87 @@ _END_SECONDS = 120.0  # for a pipeline that was asked to end: training saves fir
 _LEAVE_SECONDS = 10.0  # for one that leaves its jobs; Slurm may kill after 30
 
 
-def detach_here(exp: Path, command: list[str]) -> int:
-    """Start the controller on this machine and return its process id.
+class SlurmJob(NamedTuple):
+    """What to submit: ``controller``, or ``stage N`` of a chain, which does the whole stage itself."""
 
-    Raises:
-        UserError: one runs in this folder already, or it cannot be started.
+    name: str
+    command: list[str]
+    options: list[str]  # of run_slurm.sh
+
+
+def detach_here(exp: Path, command: list[str]) -> int:
+    """Start the controller on this machine and return its process id. Raises UserError where one runs in this
+    folder already, or it cannot be started.
     """
     lock = claim(exp)
     put_aside(str(exp / LOG))
-    reading, writing = os.pipe()
-    if child := os.fork():
-        os.close(writing)
-        with os.fdopen(reading, "r") as stream:  # until the controller has started
-            answer = stream.read()
-        os.waitpid(child, 0)
-        if not answer.isdigit():
-            raise UserError(f"the controller could not be started: {answer}")
-        return int(answer)
     try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts ignores it too
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        log = os.open(exp / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        process = {"pid": os.getpid(), "since": find_process(os.getpid()).birth}
-        write_json(exp / RECORD, new_record("local", command) | process)
-        for target, source in enumerate((nothing, log, log)):
-            os.dup2(source, target)
-    except BaseException as error:
-        reason = f"cannot write {error.filename} ({error.strerror})" if isinstance(error, OSError) else error
-        os.write(writing, str(reason).encode())
-        os._exit(1)
+        with open(exp / LOG, "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pydino", "detach", "--control", "local", exp, "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock,),
+                # what it starts ignores it too
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+            )
+    except OSError as error:
+        raise cannot_write(str(exp / LOG), error) from error
     try:
-        os.write(writing, str(os.getpid()).encode())
-        os.close(writing)
-        code = control(exp, command, "local", lock)
+        of_process = {"pid": process.pid, "since": find_process(process.pid).birth}
+        write_json(exp / RECORD, new_record("local", command) | of_process)
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        code = 1
-    os._exit(code)
+        process.kill()
+        raise
+    return process.pid
 
 
-def detach_to_slurm(exp: Path, command: list[str], options: list[str]) -> str:
-    """Submit the controller and return its job.
-
-    Args:
-        options: of ``run_slurm.sh``, for the controller's job.
+def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: bool = False) -> list[str]:
+    """Submit the controller, or the jobs of a chain, each to start when the one before has succeeded; return
+    their numbers. Each is in the record before it is submitted, so that none is lost whatever happens.
 
     Raises:
-        UserError: one runs in this folder already, or sbatch refused.
-        Interrupted: by a signal; then no job is left.
-    """
-    job = {"name": "controller", "stem": "run", "command": command, "options": options}
-    return _submit_all(exp, "slurm", command, [job])[0]
-
-
-def detach_as_chain(
-    exp: Path, command_of: Callable[[str], list[str]], stages: dict[str, list[str]]
-) -> list[str]:
-    """Submit a job a stage, each to start when the one before has succeeded, and return them.
-
-    Args:
-        command_of: the command of a stage.
-        stages: by number, the options of ``run_slurm.sh`` for a job that does the whole stage.
-
-    Raises:
-        UserError: a pipeline runs in this folder already, or sbatch refused; then no job is left.
-        Interrupted: by a signal; then no job is left either.
-    """
-    jobs = [
-        {"name": f"stage {n}", "stem": f"run.stage{n}", "command": command_of(n), "options": options}
-        for n, options in stages.items()
-    ]
-    return _submit_all(exp, "chain", command_of("N"), jobs)
-
-
-def _submit_all(exp: Path, kind: str, command: list[str], jobs: list[dict]) -> list[str]:
-    """Submit jobs, each after the one before. The record names each before it is submitted, so that none is
-    lost whatever happens.
+        UserError: a pipeline runs in this folder already, or sbatch refused.
+        Interrupted: by a signal. In each case no job is left.
     """
     slurm = Slurm(inherited=(claim(exp),))
     entries: list[dict] = []
-    record = {**new_record(kind, command), "jobs": entries}
+    record = {**new_record("chain" if chain else "slurm", command), "jobs": entries}
+
+    def taken(number: str) -> None:
+        entries[-1]["job"] = number
+        write_json(exp / RECORD, record)
+
     try:
         with signals_raised():
             for job in jobs:
-                put_aside(str(exp / f"{job['stem']}.log"))
-                after = entries[-1]["job"] if entries else None
-                script = str((exp / f"{job['stem']}.slurm.sh").absolute())
-                entry = {"name": job["name"], "script": script, "job": None}
-                entries.append(entry)
+                log = log_of(exp, job.name).absolute()
+                put_aside(str(log))
+                script = str(log.with_suffix(".slurm.sh"))
+                write_text(script, _script(exp, job, chain))
+                ours = ["--parsable", "--requeue", "--signal=B:USR1@120", "--open-mode=append"]
+                ours += [f"--job-name={log.stem}", f"--output={str(log).replace('%', '%%')}"]
+                if entries:
+                    ours += [f"--dependency=afterok:{entries[-1]['job']}", "--kill-on-invalid-dep=yes"]
+                given = parse_request([*job.options, "LOG", "COMMAND"], site_names).given
+                config = read_slurm_config(find_config(given.get("config")))
+                sbatch = [*config.command, *config.sbatch_options(given), *ours, script]
+                entries.append({"name": job.name, "script": script, "job": None})
                 write_json(exp / RECORD, record)
-
-                def taken(number: str, entry=entry) -> None:
-                    entry["job"] = number
-                    write_json(exp / RECORD, record)
-
-                _submit(slurm, exp, job, kind, script, after, taken)
+                submit(slurm, config, sbatch, warn, taken)
     except BaseException:
         _take_back(exp, record)
         raise
     return [entry["job"] for entry in entries]
 
 
-def _submit(
-    slurm: Slurm, exp: Path, job: dict, kind: str, script: str, after: str | None, taken: Callable
-) -> None:
-    """Write the script of one job and submit it."""
-    config = read_slurm_config(find_config(None))
-    given = parse_request([*job["options"], "LOG", "COMMAND"], site_names).given
-    role = "stage" if kind == "chain" else kind
-    words = shlex.join(["pydino", "detach", "--control", role, str(exp.absolute()), "--", *job["command"]])
-    backend = "export PYDINO_BACKEND=local\n" if kind == "chain" else ""  # the job does all by itself
+def _script(exp: Path, job: SlurmJob, chain: bool) -> str:
+    role, backend = ("stage", "export PYDINO_BACKEND=local\n") if chain else ("slurm", "")
+    words = shlex.join(["pydino", "detach", "--control", role, str(exp.absolute()), "--", *job.command])
     folder = shlex.quote(os.getcwd())
-    write_text(script, f"#!/usr/bin/env bash\n{exports()}{backend}cd {folder} || exit 1\nexec {words}\n")
-    log = str((exp / f"{job['stem']}.log").absolute()).replace("%", "%%")
-    ours = ["--parsable", "--requeue", "--signal=B:USR1@120", "--open-mode=append", f"--output={log}"]
-    if after:
-        ours += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
-    sbatch = [*config.command, *config.sbatch_options(given), f"--job-name={job['stem']}", *ours, script]
-    try:
-        submit(slurm, sbatch, script, warn, taken)
-    except Unreachable as error:
-        raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
-    except UserError as error:
-        place = f"the site's options are set in {config.place}"
-        raise UserError(f"sbatch refused: {error}\n{place}. The command was: {shlex.join(sbatch)}") from error
+    return f"#!/usr/bin/env bash\n{exports()}{backend}cd {folder} || exit 1\nexec {words}\n"
 
 
 def _take_back(exp: Path, record: dict) -> None:
@@ -174,7 +126,7 @@ def _take_back(exp: Path, record: dict) -> None:
     """
     slurm, entries = Slurm(), record["jobs"]
     try:
-        find_lost(entries, slurm)
+        slurm.find_lost(entries)
         entries[:] = [entry | {"cancelled": True} for entry in entries if entry["job"]]
         jobs = [entry["job"] for entry in entries]
         if jobs:
@@ -188,7 +140,7 @@ def _take_back(exp: Path, record: dict) -> None:
         warn(f"what was submitted so far could not be cancelled ({error}); do so yourself: scancel {known}")
 
 
-def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -> int:
+def control(exp: Path, command: list[str], kind: str) -> int:
     """Run the pipeline to its end, with the head and the foot of a log around its output; return its exit
     status.
 
@@ -201,26 +153,20 @@ def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -
     received: list[int] = []
     job, start = os.environ.get("SLURM_JOB_ID"), time.monotonic()
     leaves = kind == "slurm"
-    print(
-        head(shlex.join(command), socket.gethostname() + (f", Slurm job {job}" if job else "")),
-        end="",
-        flush=True,
-    )
+    where = socket.gethostname() + (f", Slurm job {job}" if job else "")
+    print(head(shlex.join(command), where), end="", flush=True)
 
     def handler(number, _):
         received.append(number)
-        _signal_group(process.pid, signal.SIGHUP if leaves else signal.SIGTERM)
-
-    def set_hup():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if kind == "local" else signal.SIG_DFL)
+        send_to_group(process.pid, signal.SIGHUP if leaves else signal.SIGTERM)
 
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             process_group=0,
-            pass_fds=() if lock is None else (lock,),
-            preexec_fn=set_hup,
+            close_fds=False,  # the lock of the folder
+            preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)) if kind != "local" else None,
             env={**os.environ, OWN_FOLDER: str(exp.absolute())},
         )
     except OSError as error:
@@ -241,7 +187,7 @@ def control(exp: Path, command: list[str], kind: str, lock: int | None = None) -
         _cancel_jobs_of(exp)
     print(foot(code, time.monotonic() - start), end="", flush=True)
     if goes_back(reason, signal.SIGUSR1 in received):
-        queue_again(job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), MAX_RESTARTS)
+        queue_again(job, MAX_RESTARTS)
     return code
 
 
@@ -254,32 +200,21 @@ def _cancel_jobs_of(exp: Path) -> None:
             try:
                 record = read_json(path)
                 for entry in record["jobs"]:
-                    jobs += [entry["job"]] if entry["job"] and ";" in entry["job"] else []
+                    jobs += [entry["job"]] if ";" in (entry["job"] or "") else []  # of another cluster
                     entry["cancelled"] = True
                 write_json(path, record)
             except (UserError, KeyError, TypeError) as error:
                 print(f"cannot mark the jobs of {path} as cancelled ({error})")
-        if jobs:
-            slurm.cancel(jobs)
+        slurm.cancel(jobs)
+        print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
     except (UserError, Unreachable) as error:
         print(f"could not cancel all jobs ({error}); do so yourself: squeue --me, scancel JOB")
-        return
-    print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Send a signal, and return whether the group has members."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _wait_for_group(group: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not _signal_group(group, 0):
+        if not send_to_group(group, 0):
             return
         time.sleep(0.1)
     print("not all processes that were asked to end have ended; they are left behind", file=sys.stderr)

@@ -5,7 +5,6 @@ on ``exp/.run.lock``; on Slurm the queue knows. A job that is in the record with
 submitted; it is found by its script.
 """
 
-import fcntl
 import os
 import re
 import shlex
@@ -15,9 +14,9 @@ from pathlib import Path
 
 from pydino.base import UserError, read_json
 
-from ..processes import find_process, open_files
+from ..processes import find_process, open_files, try_lock
 from ..slurm.scheduler import Slurm, Unreachable, short_name
-from ..wrapper.log import LogState, last_bytes, read_log
+from ..wrapper.log import last_bytes, read_log
 from .status import PATIENCE, queue
 
 RECORD, LOG, _LOCK = "run.json", "run.log", ".run.lock"
@@ -69,68 +68,39 @@ def claim(exp: Path) -> int:
             f"cannot write {error.filename} ({error.strerror}): a pipeline needs a folder of its own user; "
             "choose another with --work-dir, or have its owner give it to you (chown)"
         ) from error
-    _refuse_if_locked(exp, lock, fcntl.LOCK_EX)
-    _refuse_recorded(exp)
+    _refuse(exp, try_lock(lock))
     return lock
 
 
 def refuse_if_running(exp: Path) -> None:
     """Raise UserError where a detached pipeline runs in this folder. Changes nothing."""
     try:
-        lock = os.open(exp / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        with open(exp / _LOCK) as lock:
+            free = try_lock(lock.fileno(), shared=True)
     except OSError:
-        lock = None
-    if lock is not None:
-        try:
-            _refuse_if_locked(exp, lock, fcntl.LOCK_SH)
-        finally:
-            os.close(lock)
-    _refuse_recorded(exp)
+        free = True
+    _refuse(exp, free)
 
 
-def _refuse_if_locked(exp: Path, lock: int, kind: int) -> None:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(_is_running(exp)) from None
-    except OSError:
-        pass  # a filesystem without locks: the record has to do
-
-
-def _refuse_recorded(exp: Path) -> None:
-    record = read_record(exp) or {}
-    if (record.get("kind") == "local" and _alive(record)) or _in_queue(exp, record):
-        raise UserError(_is_running(exp))
+def _refuse(exp: Path, free: bool) -> None:
+    """Raise UserError if the folder is not free, or its record says so (on a filesystem without locks)."""
+    record = {} if not free else read_record(exp) or {}
+    if not free or (record.get("kind") == "local" and _alive(record)) or _in_queue(exp, record):
+        described = "\n".join(describe_controller(exp)) or f"a process holds {exp / _LOCK}"
+        where = f"is running in {_folder(exp)}; ./run.sh --status shows more"
+        raise UserError(f"a detached pipeline {where}:\n{described}")
 
 
 def _in_queue(exp: Path, record: dict) -> list[str]:
     """Return the jobs of a record that have not ended."""
-    entries, slurm = record.get("jobs", []), Slurm()
+    entries = record.get("jobs", [])
     try:
-        find_lost(entries, slurm)
-        return slurm.left_by([entry["job"] for entry in entries if entry["job"]], exp / RECORD)
-    except (UserError, Unreachable) as error:
-        codes = [_read(_log_of(exp, record, entry)).code for entry in entries]
+        return Slurm().left_by(entries, exp / RECORD)
+    except UserError:
+        codes = [_code(log_of(exp, entry["name"])) for entry in entries]
         if all(code is not None and code < 100 for code in codes):
             return []  # all have ended; one that is to go on ends with 128 and a signal's number
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"a pipeline was being submitted to Slurm, and its state cannot be found out here ({error}): "
-            f"make sure that none runs (squeue --me), then remove {exp / RECORD}"
-        ) from error
-
-
-def find_lost(entries: list[dict], slurm: Slurm) -> None:
-    """Complete those entries of a record that have no job: whatever submitted it was killed before the
-    answer came.
-
-    Raises:
-        UserError, Unreachable: Slurm gave no answer.
-    """
-    for entry in entries:
-        if not entry["job"] and (found := slurm.find(entry["script"])):
-            entry["job"] = found[-1]
+        raise
 
 
 def describe_controller(exp: Path) -> list[str]:
@@ -146,13 +116,13 @@ def describe_controller(exp: Path) -> list[str]:
     if record["kind"] == "local":
         return [f"detached {exp / LOG}   {_describe_process(exp, record)}", *_last_message(exp / LOG)]
     try:
-        find_lost(record["jobs"], Slurm(PATIENCE))
+        Slurm(PATIENCE).find_lost(record["jobs"])
     except (UserError, Unreachable):
         pass  # the query below, for those that have a number, reports why
     live, remarks = queue([entry["job"] for entry in record["jobs"] if entry["job"]])
     lines = [f"note     {remark}" for remark in remarks]
     for entry in record["jobs"]:
-        path = _log_of(exp, record, entry)
+        path = log_of(exp, entry["name"])
         if not entry["job"]:
             lines.append(f"detached {path}   {entry['name']}: not submitted (yet)")
             continue
@@ -191,18 +161,13 @@ def _left_behind(exp: Path) -> list[int]:
     return sorted(groups - {os.getpgid(0)})
 
 
-def _is_running(exp: Path) -> str:
-    described = "\n".join(describe_controller(exp)) or f"something holds {exp / _LOCK}"
-    return f"a detached pipeline is running in {_folder(exp)}; ./run.sh --status shows more:\n{described}"
-
-
 def _folder(exp: Path) -> Path:
     return exp.absolute().parent
 
 
-def _log_of(exp: Path, record: dict, entry: dict) -> Path:
-    stage = entry["name"].removeprefix("stage ")
-    return exp / (f"run.stage{stage}.log" if record["kind"] == "chain" else LOG)
+def log_of(exp: Path, name: str) -> Path:
+    """Return the log of the ``controller``, or of a job of a chain: ``stage 4`` has ``run.stage4.log``."""
+    return exp / (LOG if name == "controller" else f"run.{name.replace(' ', '')}.log")
 
 
 def _alive(record: dict) -> bool:
@@ -210,20 +175,19 @@ def _alive(record: dict) -> bool:
     return found is not None and not found.ended and found.birth == record["since"]
 
 
-def _read(log: Path) -> LogState:
+def _code(log: Path) -> int | None:
     try:
-        return read_log(log)
+        return read_log(log).code
     except OSError:
-        return LogState()
+        return None
 
 
 def _ending(log: Path) -> str:
     try:
         state = read_log(log)
-    except FileNotFoundError:
-        return "did not start"
     except OSError as error:
-        return f"has a log that cannot be read ({error.strerror})"
+        gone = isinstance(error, FileNotFoundError)
+        return "did not start" if gone else f"has a log that cannot be read ({error.strerror})"
     if state.code is None:
         return "is gone without an end in its log: killed?"
     when = time.strftime(", %Y-%m-%d %H:%M:%S", time.localtime(state.ended)) if state.ended else ""

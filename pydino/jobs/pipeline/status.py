@@ -5,13 +5,15 @@ A log without a foot is still being written if Slurm has its job or a process of
 else its job died.
 """
 
+import json
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError, read_json
+from pydino.base import UserError
 
 from ..processes import open_files
 from ..slurm.scheduler import Slurm, Unreachable, short_name
@@ -63,10 +65,9 @@ def read_groups(exp: Path) -> tuple[list[Group], list[str]]:
         except OSError:
             unreadable.append(path)
     unfinished = [log for log in logs if log.said.code is None]
-    named = {
-        short_name(job): job for jobs in records.values() for job in jobs
-    }  # with the cluster, if several
-    wanted = {*named.values()} | {named.get(job, job) for log in unfinished if (job := log.said.slurm_job)}
+    # by number: a record has the cluster as well, where there are several
+    named = {log.said.slurm_job: log.said.slurm_job for log in unfinished if log.said.slurm_job}
+    wanted = {*(named | {short_name(job): job for jobs in records.values() for job in jobs}).values()}
     live, remarks = queue(sorted(wanted)) if wanted else ({}, [])
     held = {path for _, path in open_files() if path.endswith(".log")} if unfinished else set()
     groups: dict[str, Group] = {}
@@ -118,12 +119,9 @@ def _files(top: str, unreadable: list[str]):
 
 
 def _jobs_of(path: str) -> list[str]:
-    try:
-        return [str(entry["job"]) for entry in read_json(path)["jobs"] if entry.get("job")]
-    except (UserError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        return []
+    with open(path, "rb") as stream, suppress(ValueError, KeyError, TypeError, AttributeError):
+        return [str(entry["job"]) for entry in json.load(stream)["jobs"] if entry["job"]]
+    return []
 
 
 def _state(log: Log, live: dict, held: set[str], unknown: bool) -> str:

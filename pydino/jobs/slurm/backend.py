@@ -1,13 +1,13 @@
 """The Slurm back-end: one array job for ``JOB=1:N``, waited for until its last task has ended."""
 
 import os
-import re
 import shlex
 import time
+from functools import partial
 
 from pydino.base import UserError, write_text
 
-from ..signals import Interrupted, ignore_signals, signals_raised
+from ..signals import Interrupted, signals_raised
 from ..wrapper.attempt import Attempt, beside_log
 from ..wrapper.command import substitute
 from ..wrapper.log import ended_with, is_device, put_aside
@@ -17,15 +17,13 @@ from .config import SlurmConfig, find_config, read_slurm_config
 from .endings import remarks
 from .scheduler import FINAL, Ending, Slurm, Task, Unreachable, compress, short_name, short_names
 from .script import job_script
-from .submit import submit
+from .submit import Refused, submit
 
 # seconds between two queries: a tenth of what the jobs have taken so far, within these bounds
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _PATIENCE = 60.0  # seconds until a task that has left the queue must be accounted for
 _CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills the others later
-_REPLACE_SECONDS = (
-    120.0  # how long cancelled tasks of an earlier run are waited for, as others take their place
-)
+_REPLACE_SECONDS = 120.0  # how long those of an earlier run are waited for, as others take their place
 _QUIET = 60.0  # seconds in the queue before a message says why
 
 _INDEX = "\0"  # stands for an array's index until the path around it is quoted for Slurm
@@ -35,16 +33,15 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
     """Submit the jobs and wait for all of them, also when some have failed.
 
     The script of the job lies beside the log, which has the head and the foot of a local one. An earlier
-    attempt
-    is resumed: tasks that wait or run are waited for instead of submitted again, and where a step passes on
-    what its output is made from, tasks that are done are skipped (:mod:`..wrapper.attempt`). Tasks of a
+    attempt is resumed (:mod:`..wrapper.attempt`): tasks in the queue are waited for instead of submitted
+    again, and where it is known what the output is made from, tasks that are done are skipped. Tasks of a
     different attempt are cancelled first.
 
     Returns: 0 if all succeeded; 1 if not, after naming the failed jobs, their states, and showing the end
         of the first one's log; 128 + signal after an interruption: INT and TERM cancel the job, HUP (the
         terminal is closed) and USR1 leave it to be found again.
     """
-    config = read_slurm_config(find_config(request.config))
+    config = read_slurm_config(find_config(request.given.get("config")))
     if is_device(request.log):
         raise UserError(
             f"the log {request.log} has to be a file: the state of a Slurm job is kept in and beside it"
@@ -57,7 +54,6 @@ def run_slurm(request: JobRequest, program: str = "run_slurm.sh") -> int:
             with signals_raised():
                 failed = submission.run()
         except Interrupted as interrupted:
-            ignore_signals()
             submission.leave(interrupted.name)
             return 128 + interrupted.number
         if failed:
@@ -76,26 +72,22 @@ class _Submission:
     """The jobs of one request. ``waiting`` maps each task that has not ended to the number of its job."""
 
     def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
-        self.request, self.program, self.config = request, program, config
+        self.request, self.config, self.attempt = request, config, attempt
+        self.say = partial(say, program)
         self.site = [*config.command, *config.sbatch_options(request.given)]
         self.limit = f"%{request.max_jobs_run}" if request.max_jobs_run else ""
-        self.options = shlex.join([*self.site, *([self.limit] if self.limit else [])])
+        self.options = shlex.join(filter(None, [*self.site, self.limit]))
         self.slurm = Slurm(inherited=attempt.descriptors)
-        self.attempt = attempt
         self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
         self.waiting: dict[Task, int] = {}
         self.task_of: dict[int, Task] = {}  # the latest, by job number
         self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
-        self.silent = False  # the controller does not answer
-
-    def say(self, text: str) -> None:
-        say(self.program, text)
 
     def run(self) -> dict[int, Ending]:
         """Return the endings of the failed jobs."""
         todo = self._resume()
         failed = {}
-        if todo and self.request.max_jobs_run and self.waiting:
+        if todo and self.limit and self.waiting:
             failed = self._wait()  # the limit of an array holds for its own tasks only
         if todo:
             self._submit(todo)
@@ -104,12 +96,11 @@ class _Submission:
             again = sorted(n for n, ending in failed.items() if ending.state not in ("CANCELLED", "GONE"))
             if not again:
                 break
-            states = ", ".join(sorted({failed[n].state for n in again}))
-            self.say(
-                f"jobs {compress(again)} ended with {states}, again ({attempt} of {self.request.retries})"
-            )
+            states = ", ".join(sorted({failed.pop(n).state for n in again}))
+            which = f"again ({attempt} of {self.request.retries})"
+            self.say(f"jobs {compress(again)} ended with {states}, {which}")
             self._submit(again)
-            failed = {n: ending for n, ending in failed.items() if n not in again} | self._wait()
+            failed |= self._wait()
         return failed
 
     def _resume(self) -> list[int]:
@@ -118,39 +109,35 @@ class _Submission:
         """
         jobs = self._ask(self._recorded)
         live = self._ask(self.slurm.live, jobs) if jobs else {}
+        options = {entry["job"]: entry.get("options", self.options) for entry in self.attempt.jobs}
         if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
             why = "which an earlier run left: it is of other inputs or options, was cancelled, or is unknown"
             live = self._clear(live, jobs, why)
-        else:
+        else:  # with other options, it may be these that a job waits for
+            started = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
+            outdated = [job for job, used in options.items() if job not in started and used != self.options]
             why = f"which waits and was submitted with other options than {self.config.place} gives now"
-            live = self._clear(live, self._outdated(live), why)
+            live = self._clear(live, outdated, why)
         if not self.attempt.resumed:
             self.attempt.start()
             return list(self.request.numbers)
-        for job, index in live:
-            self._expect((job, index), self.request.first if index is None else index)
-        # Entries that are no longer in the queue are not needed any more.
-        options = {entry["job"]: entry.get("options", self.options) for entry in self.attempt.jobs}
-        self.attempt.jobs = []
-        for job in dict.fromkeys(job for job, _ in live):
-            numbers = compress(sorted(number for task, number in self.waiting.items() if task[0] == job))
-            self.attempt.jobs.append(
-                {"job": job, "numbers": numbers, "options": options.get(job, self.options)}
-            )
+        self.waiting = {task: self.request.first if task[1] is None else task[1] for task in live}
+        self.task_of = {number: task for task, number in self.waiting.items()}
+        names = dict.fromkeys(job for job, _ in live)
+        self.attempt.jobs = [{"job": job, "options": options.get(job, self.options)} for job in names]
+        self.attempt.write()
         todo = [number for number in self.attempt.todo() if number not in self.task_of]
         of_all = f"of {len(self.request.numbers)} jobs are"
         if done := len(self.request.numbers) - len(todo) - len(live):
             self.say(f"{done} {of_all} done by an earlier run; {self.request.logs}")
         if live:
-            names = short_names(job for job, _ in live)
-            self.say(f"{len(live)} {of_all} in the queue, from an earlier run: Slurm job {names}")
-        self.attempt.write()
+            self.say(
+                f"{len(live)} {of_all} in the queue, from an earlier run: Slurm job {short_names(names)}"
+            )
         return todo
 
     def _clear(self, live: dict, jobs: list[str], why: str) -> dict:
-        """Cancel jobs of an earlier run, wait until they are gone, and return what else of it is in the
-        queue.
-        """
+        """Cancel jobs of an earlier run until they are gone; return what else of it is in the queue."""
         jobs = [job for job in dict.fromkeys(job for job, _ in live) if job in jobs]
         if not jobs:
             return live
@@ -162,19 +149,10 @@ class _Submission:
             )
         return {task: state for task, state in live.items() if task[0] not in jobs}
 
-    def _outdated(self, live: dict) -> list[str]:
-        """Return the jobs that only wait, and were submitted with other options: these may be why they
-        wait.
-        """
-        started = {job for (job, _), (state, _) in live.items() if state != "PENDING"}
-        entries = [entry for entry in self.attempt.jobs if entry["job"] not in started]
-        return [entry["job"] for entry in entries if entry.get("options", self.options) != self.options]
-
     def _recorded(self) -> list[str]:
-        """Return the jobs in the queue that have our script: those of the record, and others (after a kill
-        between sbatch and the record, or with a record that was removed or cannot be read). A number of the
-        record that is not among them has ended; another job may have it by now. Of other clusters only the
-        record knows.
+        """Return the jobs in the queue that have our script, also where the record was lost or has no number
+        yet. A number in it that is not among them has ended, and may be another job's by now. Of jobs on
+        other clusters there is the record alone.
         """
         elsewhere = [entry["job"] for entry in self.attempt.jobs if entry["job"] and ";" in entry["job"]]
         known = set(map(short_name, elsewhere))
@@ -185,22 +163,21 @@ class _Submission:
             put_aside(self.request.log_of(number))
         command = self._sbatch(numbers)
         write_text(self.script, job_script(self.request, numbers, command))
-        entry = {"job": None, "numbers": compress(numbers), "options": self.options}
+        entry = {"job": None, "options": self.options}
         self.attempt.jobs.append(entry)
         self.attempt.write()
         try:
-            submit(self.slurm, command, self.script, self.say, lambda job: self._note(entry, job))
-        except Unreachable as error:
-            raise UserError(f"Slurm takes no jobs ({error}); the same command tries again") from error
-        except UserError as error:
+            submit(self.slurm, self.config, command, self.say, lambda job: self._note(entry, job))
+        except Refused:
             self.attempt.jobs.remove(entry)
             if self.attempt.jobs or len(numbers) < len(self.request.numbers):
                 self.attempt.write()
             else:
                 self.attempt.close()  # nothing of it has started
-            raise UserError(self._refused(str(error), command)) from error
+            raise
         for number in numbers:
-            self._expect((entry["job"], number if self.request.variable else None), number)
+            task = (entry["job"], number if self.request.variable else None)
+            self.waiting[task], self.task_of[number] = number, task
         many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
         self.say(f"Slurm job {short_name(entry['job'])}{many}, log is in {self.request.logs}")
 
@@ -218,35 +195,11 @@ class _Submission:
         log = os.path.abspath(self.request.log)
         if "\\" in log:
             raise UserError(f"Slurm cannot write to a path with a backslash ({log}); choose another name")
-        array = []
         if self.request.variable:
             log = substitute(log, self.request.variable, _INDEX)
-            array = [f"--array={compress(numbers)}{self.limit}"]
-        name = re.sub(r"[^\w.-]", "_", os.path.basename(self.script).removesuffix(".slurm.sh"))
-        named = any(word.startswith(("--job-name", "-J")) for word in self.site)
         output = log.replace("%", "%%").replace(_INDEX, "%a")
-        name_option = [] if named else [f"--job-name={name}"]
-        ours = ["--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
-        return [*self.site, *name_option, *ours]
-
-    def _refused(self, said: str, command: list[str]) -> str:
-        hint = f"The site's partition, account and limits are set in {self.config.place}"
-        size = os.path.getsize(self.script)
-        if self.config.place == "the built-in configuration":
-            hint = "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
-        if size > 4_000_000:
-            limit = "sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
-            hint = f"{self.script} has {size / 1e6:.0f} MB, and {limit}"
-        if "array" in said.lower():
-            hint = (
-                "The site may limit arrays, their highest number too (scontrol show config | grep -i array): "
-                "try fewer jobs, with --nj"
-            )
-        return f"sbatch refused: {said}\n{hint}. The command was: {shlex.join(command)}"
-
-    def _expect(self, task: Task, number: int) -> None:
-        self.waiting[task] = number
-        self.task_of[number] = task
+        array = [f"--array={compress(numbers)}{self.limit}"] if self.request.variable else []
+        return [*self.site, "--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
 
     def _wait(self) -> dict[int, Ending]:
         """Wait until every task has ended; return the endings of those that failed."""
@@ -291,21 +244,21 @@ class _Submission:
 
     def _ask(self, question, *arguments):
         """Return the scheduler's answer, however long it takes: jobs run on while the controller is away."""
+        silent = False
         while True:
             try:
                 answer = question(*arguments)
             except Unreachable as error:
-                if not self.silent:
+                if not silent:
                     self.say(
                         f"Slurm does not answer ({error}); jobs that run are not affected, waiting for it"
                     )
-                self.silent = True
+                silent = True
                 time.sleep(2)
-                continue
-            if self.silent:
-                self.say("Slurm answers again")
-                self.silent = False
-            return answer
+            else:
+                if silent:
+                    self.say("Slurm answers again")
+                return answer
 
     def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:
         """Say now and then why nothing runs: a job that can never start looks like one that runs."""
@@ -340,11 +293,8 @@ class _Submission:
             self.attempt.write()
             jobs = self.slurm.jobs_in_queue(self._recorded())
             left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
+            said = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
+            said += ", which has not ended yet: see squeue --me" if left else ""
         except (Unreachable, UserError) as error:
-            advice = f"cancel yourself: scancel {names or '(see squeue --me)'}"
-            self.say(f"{signal_name} received, but could not cancel ({error}); {advice}")
-            return
-        what = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
-        self.say(
-            f"{signal_name} received: {what}{', which has not ended yet: see squeue --me' if left else ''}"
-        )
+            said = f"could not cancel ({error}); do so yourself: scancel {names or '(see squeue --me)'}"
+        self.say(f"{signal_name} received: {said}")

@@ -9,14 +9,12 @@
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
 
-Names may be spelt with - or _. ``mem``, ``time``, ``num_threads``, ``num_nodes`` and ``gpu`` have built-in
-lines (below); a file with any line for a name replaces all built-in lines for it. ``max_jobs_run``,
-``retries`` and ``config`` are the wrapper's own.
+Names may be spelt with - or _. A file with any line for a name replaces all built-in lines (below) for it.
 
-sbatch takes the last of two options that contradict. The order is fixed, from general to specific: the
-command; defaults, in the order of the file; then the options given: ``gpu``, ``num_nodes``,
-``num_threads``, ``mem``, ``time``, and the site's own, in the order of the file. So ``--time 2-0`` as given
-takes precedence over ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl`` has them in random order.)
+sbatch takes the last of two options that contradict, so the order is fixed: the command; defaults, in the
+order of the file; then the options given, in the order of ``_ORDER``, and the site's own, in the order of the
+file. So ``--time 2-0`` as given takes precedence over ``--time=4:0:0`` in the line of ``gpu``. (``slurm.pl``
+has them in random order.)
 """
 
 import os
@@ -25,11 +23,12 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError, nearest
+from pydino.base import UserError, nearest, read_text
 
 from ..machine import num_bytes
 
-_BUILT_IN = """\
+BUILT_IN = "the built-in configuration"
+_TEXT = """\
 command sbatch
 option num_threads=* --cpus-per-task=$0
 option mem=* --mem=$0
@@ -50,21 +49,15 @@ class SlurmConfig:
     command: list[str] = field(default_factory=list)
     options: dict[str, dict[str, str]] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
-    place: str = "the built-in configuration"
+    place: str = BUILT_IN
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
-        """Return the words for sbatch that the given options (names with ``_``) and the defaults stand for.
-
-        Raises:
-            UserError: no line of the file describes an option or its value.
+        """Return the words for sbatch that the given options (names with ``_``) and the defaults become.
+        Raises UserError where no line of the file describes a value; ``parse_request`` has checked the names.
         """
         given = {name: value for name, value in given.items() if name not in _OF_THE_WRAPPER}
         texts = [self._text(name, value) for name, value in self.defaults.items() if name not in given]
         order = [*_ORDER, *(name for name in self.options if name not in _ORDER)]
-        for name in given:
-            if name not in order:
-                advice = f"{nearest(name, order)}; add 'option {name}=* ...' there"
-                raise UserError(f"--{name} is not described in {self.place}{advice}")
         texts += [self._text(name, given[name]) for name in order if name in given]
         return [word for text in texts for word in shlex.split(text)]
 
@@ -96,22 +89,11 @@ def find_config(given: str | None) -> str | None:
 
 
 def read_slurm_config(path: str | None) -> SlurmConfig:
-    """Read a configuration; with None, the built-in one.
-
-    Raises:
-        UserError: the file cannot be read, a line is not understood, or a default has no option.
-    """
-    config = _parse(_BUILT_IN, SlurmConfig())
+    """Read a configuration; with None, the built-in one. Raises UserError for any mistake in the file."""
+    config = _parse(_TEXT, SlurmConfig())
     if path is None:
         return config
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}; --config, or PYDINO_SLURM_CONF, is a file in the format of "
-            "Kaldi's slurm.conf"
-        ) from error
-    own = _parse(text, SlurmConfig(place=path))
+    own = _parse(read_text(path), SlurmConfig(place=path))
     options = own.options | {n: values for n, values in config.options.items() if n not in own.options}
     for name in own.defaults:
         if name not in options:
@@ -133,9 +115,7 @@ def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
         elif match := re.fullmatch(r"default\s+([\w-]+)=(\S+)", line):
             config.defaults[match[1].replace("-", "_")] = match[2]
         else:
-            forms = (
-                "'command sbatch ...', 'option NAME=* ... $0', 'option NAME=VALUE ...', 'default NAME=VALUE'"
-            )
+            forms = "'command sbatch ...', 'option NAME=VALUE ...' (or NAME=*) and 'default NAME=VALUE'"
             raise UserError(f"{config.place}:{number}: '{line}' is none of {forms}")
     return config
 

@@ -17,12 +17,7 @@ MEANING = {
 
 
 def remarks(failed: dict[int, Ending], task_of: dict[int, Task]) -> list[str]:
-    """Return a line for each way in which jobs failed.
-
-    Args:
-        failed: by job number.
-        task_of: the task of each job number.
-    """
+    """Return a line for each way in which jobs failed. Both arguments are by job number."""
     kinds: dict[Ending, list[int]] = {}
     for number, ending in sorted(failed.items()):  # an exit code matters only where the state is FAILED
         kind = Ending(ending.state, ending.code if ending.state == "FAILED" else 0)

@@ -14,18 +14,10 @@ from pydino.base import UserError
 FINAL = set(
     "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL PREEMPTED OUT_OF_MEMORY BOOT_FAIL DEADLINE REVOKED".split()
 )
-_TRANSIENT = (
-    "Unable to contact slurm controller",
-    "Socket timed out",
-    "temporarily unable",
-    "Connection refused",
-    "Connection timed out",
-    "Zero Bytes were transmitted",
-    "Unexpected message received",
-    "Communication connection failure",
-    "Transport endpoint",
-    "System not yet initialized",
-    "Slurm controller is in standby",
+_TRANSIENT = re.compile(
+    "Unable to contact slurm controller|Socket timed out|temporarily unable|Connection (refused|timed out)|"
+    "Zero Bytes were transmitted|Unexpected message received|Communication connection failure|"
+    "Transport endpoint|System not yet initialized|Slurm controller is in standby"
 )
 # Variables by which users change the output of their own commands.
 _OF_THE_USER = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_")
@@ -54,7 +46,7 @@ Task = tuple[str, int | None]  # job, index in the array; None for a job that is
 
 class Slurm:
     """The scheduler, through its commands. A job is ``12``, or ``12;cluster`` as ``sbatch --parsable`` prints
-    it.
+    it. Every method raises :class:`Unreachable` where the controller does not answer.
 
     Args:
         patience: seconds for an answer.
@@ -66,27 +58,20 @@ class Slurm:
         self.has_accounting = True  # until it says otherwise
 
     def submit(self, command: list[str]) -> str:
-        """Submit and return the job.
-
-        Raises:
-            Unreachable: the controller did not answer; the job may have been taken all the same.
-            UserError: sbatch refused.
+        """Submit and return the job. Raises UserError if sbatch refused; the job may have been taken even if
+        the controller did not answer.
         """
         done = self._run(command, submitting=True)
         found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
         if done.returncode != 0 or not found:
             said = _said(done)
-            if any(text in said for text in _TRANSIENT):
+            if _TRANSIENT.search(said):
                 raise Unreachable(said)
             raise UserError(said)
         return found[1] + (found[2] or "")
 
     def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
-        """Return the state of every task that waits, runs or is being ended, and why it waits, or its nodes.
-
-        Raises:
-            Unreachable: the controller did not answer.
-        """
+        """Return the state of every task that waits, runs or is being ended, and its reason, or its nodes."""
         found = {}
         for cluster, names in _by_cluster(jobs).items():
             done = self._run(["squeue", *cluster, "-h", "-r", "-j", ",".join(names), "-o", "%F|%K|%T|%R"])
@@ -99,62 +84,66 @@ class Slurm:
                     found[names[job], int(index) if index.isdigit() else None] = (state, reason)
         return found
 
-    def left_by(self, jobs: list[str], record: Path) -> list[str]:
-        """Return those jobs of a record that have not ended.
+    def left_by(self, entries: list[dict], record: Path) -> list[str]:
+        """Return those jobs of a record's entries that have not ended.
 
         Raises:
             UserError: that cannot be found out; the record may be removed by hand.
         """
         try:
-            return self.jobs_in_queue(jobs)
+            self.find_lost(entries)
+            return self.jobs_in_queue([entry["job"] for entry in entries if entry["job"]])
         except (UserError, Unreachable) as error:
+            jobs = " ".join(str(entry["job"] or "(not known)") for entry in entries)
             raise UserError(
-                f"an earlier run left Slurm job {' '.join(jobs)}, whose state cannot be found out here "
-                f"({error}): make sure that it has ended, then remove {record}"
+                f"an earlier run left Slurm job {jobs}, whose state cannot be found out here "
+                f"({error}): make sure that it has ended (squeue --me), then remove {record}"
             ) from error
 
-    def jobs_in_queue(self, jobs: list[str]) -> list[str]:
-        """Return those of the jobs that have a task which waits, runs or is being ended; raises as
-        :meth:`live`.
+    def find_lost(self, entries: list[dict]) -> None:
+        """Complete those entries that have a script and no job: the process that submitted it was killed
+        before the answer came.
         """
+        for entry in entries:
+            if not entry["job"] and "script" in entry and (found := self.find(entry["script"])):
+                entry["job"] = found[-1]
+
+    def jobs_in_queue(self, jobs: list[str]) -> list[str]:
+        """Return those of the jobs that have a task which waits, runs or is being ended."""
         return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
 
     def endings(self, tasks: list[Task]) -> dict[Task, Ending]:
         """Return how tasks that are not in the queue ended, as far as Slurm remembers; a state need not be
         final.
-
-        Raises:
-            Unreachable: the controller did not answer.
         """
         found = {}
         for cluster, names in _by_cluster([job for job, _ in tasks]).items():
-            rows = self._accounting(cluster, names) if self.has_accounting else []
-            found |= {(names[job], index): ending for job, index, ending in rows}
+            found |= self._accounting(cluster, names) if self.has_accounting else {}
             # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which
             # forgets after some minutes.
             asked = [task for task in tasks if task[0] in names.values()]
             if any(task not in found or found[task].state != "COMPLETED" for task in asked):
-                found |= {(name, index): ending for name, index, ending in self._controller(cluster, names)}
+                found |= self._controller(cluster, names)
         return {task: ending for task, ending in found.items() if task in tasks}
 
-    def _accounting(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
+    def _accounting(self, cluster, names) -> dict[Task, Ending]:
         fields = ["-o", "JobID,State,ExitCode"]
         done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), *fields])
         if done.returncode != 0:
             disabled = "accounting storage is disabled" in done.stderr or done.returncode == 127
             self.has_accounting = not disabled
-            return []
-        rows = []
+            return {}
+        found = {}
         for line in done.stdout.splitlines():
             name, state, code = (*line.split("|"), "", "")[:3]
             match = re.fullmatch(r"(\d+)(?:_\[?([\d,:%-]+)\]?)?", name)
             if match and match[1] in names:
                 ending = Ending(state.split(" ")[0].rstrip("+"), _code(code))
-                rows += [(match[1], index, ending) for index in (expand(match[2]) if match[2] else [None])]
-        return rows
+                found |= {(names[match[1]], index): ending for index in expand(match[2])}
+        return found
 
-    def _controller(self, cluster, names) -> list[tuple[str, int | None, Ending]]:
-        rows = []
+    def _controller(self, cluster, names) -> dict[Task, Ending]:
+        found = {}
         for name in names:  # scontrol takes one job at a time, and answers for its whole array
             done = self._run(["scontrol", *cluster, "-o", "show", "job", name])
             if done.returncode != 0 and "Invalid job id" not in done.stderr + done.stdout:
@@ -164,29 +153,20 @@ class Slurm:
                 state, code = re.search(r" JobState=(\S+)", line), re.search(r" ExitCode=(\S+)", line)
                 array = re.match(r"JobId=\d+ ArrayJobId=\d+ ArrayTaskId=([\d,:%-]+)", line)
                 if state:
-                    ending, indices = Ending(state[1], _code(code[1] if code else "")), [None]
-                    rows += [
-                        (names[name], index, ending) for index in (expand(array[1]) if array else indices)
-                    ]
-        return rows
+                    ending = Ending(state[1], _code(code[1] if code else ""))
+                    found |= {(names[name], index): ending for index in expand(array and array[1])}
+        return found
 
     def cancel(self, jobs: list[str]) -> None:
-        """Cancel what is left of the jobs; some may have ended.
-
-        Raises:
-            Unreachable: the controller did not answer.
-        """
+        """Cancel what is left of the jobs; some may have ended."""
         for cluster, names in _by_cluster(jobs).items():
             done = self._run(["scancel", *cluster, *names])
-            if any(text in _said(done) for text in _TRANSIENT):
+            if _TRANSIENT.search(_said(done)):
                 raise Unreachable(_said(done))
 
     def find(self, script: str, ended: bool = False) -> list[str]:
         """Return the user's jobs in the queue that were submitted with a script at this path; with ``ended``
         also those no longer there, as far as the controller remembers (minutes).
-
-        Raises:
-            Unreachable: the controller did not answer.
         """
         states = ["-t", "all"] if ended else []
         done = self._run(["squeue", "-h", *states, "-u", str(os.getuid()), "-o", "%F|%o"])
@@ -226,8 +206,10 @@ class Slurm:
             ) from error
 
 
-def expand(indices: str) -> list[int]:
-    """Return the indices that ``1,4-8:2%3`` stands for."""
+def expand(indices: str | None) -> list[int | None]:
+    """Return the indices that ``1,4-8:2%3`` stands for; of a job that is no array, the index None."""
+    if indices is None:
+        return [None]
     found = []
     for part in filter(None, indices.partition("%")[0].split(",")):
         ends, _, step = part.partition(":")

@@ -3,8 +3,10 @@ log.
 """
 
 import os
+import re
 import shlex
 
+from ..wrapper.attempt import beside_log
 from ..wrapper.request import JobRequest
 
 # Which environment jobs get is up to the site (--export); these they need in any case.
@@ -36,10 +38,12 @@ def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str
 
     The commands are written out, one a task, so that nothing is substituted on the node.
     """
+    name = re.sub(r"[^\w.-]", "_", beside_log(request, "").name)  # a site's own option takes precedence
     tasks = [f"{number}) command={_quote(request.command_of(number))} ;;\n" for number in numbers]
     return "".join(
         [
-            "#!/usr/bin/env bash\n# Written by run_slurm.sh, which submitted it with:\n",
+            f"#!/usr/bin/env bash\n#SBATCH --job-name={name}\n",
+            "# Written by run_slurm.sh, which submitted it with:\n",
             "".join(f"# {line}\n" for line in shlex.join(submitted_with).splitlines()),
             exports(),
             f"export OMP_NUM_THREADS={request.num_threads}\nthreads=$OMP_NUM_THREADS\n",

@@ -1,33 +1,29 @@
 """The record of an unfinished attempt at some jobs, so that a rerun does only those that failed or are
 missing.
 
-The record lies beside the log (``log/make.JOB.log``: ``log/make.jobs.json``) from before the first job
-starts until the last has succeeded. It holds a digest of everything that determines the jobs. A job of the
-same attempt whose log ends well is done, for these reasons:
+It lies beside the log (``log/make.JOB.log``: ``log/make.jobs.json``) from before the first job starts until
+the last has succeeded, and holds a digest of everything that determines the jobs: the command as given, the
+range, the log, the folder, and ``PYDINO_MADE_FROM``, the digest of all that a step makes its output from
+(``Step.digest``). The logs of all jobs are moved aside before the record is written, so a log found beside
+one with the same digest belongs to this attempt, and if it ends well its job is done.
 
-* The logs of all jobs are moved aside (``.1``) before the record is written, so a log found there belongs
-  to this attempt.
-* The digest covers the command as given, the range, the log, the folder, and ``PYDINO_MADE_FROM``: the
-  digest of everything that a step makes its output from (``Step.digest``). Other inputs or options are
-  another attempt.
-* Without ``PYDINO_MADE_FROM`` it is unknown whether the inputs are the same, and no job counts as done. With
-  ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token counts.
-* After the last job has succeeded the record is gone: a step calls its wrapper again only if its done-mark is
-  stale or its output lost.
+Without ``PYDINO_MADE_FROM`` it is unknown whether the inputs are the same, and no job counts as done. With
+``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token counts.
 
 A lock beside the record keeps a second run from the same jobs and logs while the first lives.
 (``x.JOB.log`` and ``x.log`` share a record, and a lock.)
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, read_json, write_json
 
+from ..processes import try_lock
 from .command import substitute
 from .log import cannot_write, ended_with, is_device, put_aside
 from .request import JobRequest
@@ -70,12 +66,10 @@ class Attempt:
         if is_device(self.request.log):
             return self  # nothing lies beside /dev/null, and all may write to it
         self._lock = self._take_lock(self.path.with_name(f".{self.path.name.removesuffix('.json')}.lock"))
-        try:
+        with suppress(UserError, KeyError, TypeError, AttributeError):  # missing or unreadable
             record = read_json(self.path)
             same = record["digest"] == self.digest and not is_forced(record.get("forced"))
             self.jobs, self.resumed = list(record["jobs"]), same
-        except (UserError, KeyError, TypeError, AttributeError):
-            pass  # missing or unreadable: nothing is known
         return self
 
     @property
@@ -100,21 +94,13 @@ class Attempt:
                 held = open(path, "a+")
             except OSError as error:
                 raise cannot_write(self.request.log, error) from error
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(held.fileno()):
                 held.seek(0)
                 who = held.read().strip() or "another process"
-                raise UserError(
-                    f"{who} is running the jobs of {self.request.log}: wait for it, or end it"
-                ) from None
-            except OSError:
-                pass  # a filesystem without locks
-            try:
+                raise UserError(f"{who} is running the jobs of {self.request.log}: wait for it, or end it")
+            with suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(held.fileno())):
                     break
-            except FileNotFoundError:
-                pass
             held.close()  # its former owner was just removing it
         held.truncate(0)
         held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -138,10 +124,8 @@ class Attempt:
         """Write the record as it is now."""
         if is_device(self.request.log):
             return
-        command = " ".join(self.request.command).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        record = {"digest": self.digest, "command": command}
-        record |= {"range": [self.request.first, self.request.last], "jobs": self.jobs}
-        write_json(self.path, record | ({"forced": force_token()} if force_token() else {}))
+        forced = {"forced": force_token()} if force_token() else {}
+        write_json(self.path, {"digest": self.digest, "jobs": self.jobs, **forced})
 
     def close(self) -> None:
         """All jobs have succeeded: the next call is another attempt."""

@@ -38,7 +38,8 @@ def _in_existing_folder(text: str, match: re.Match) -> bool:
 def shell_command(words: list[str]) -> str:
     """Join words to the line that ``bash -c`` is given.
 
-    A word that is exactly an operator, such as ``|``, ``>>`` or ``2>&1``, is one. Every other word reaches
+    After ``--`` as the first word, every word is literal. Else a word that is exactly an operator, such as
+    ``|``, ``>>`` or ``2>&1``, is one. Every other word reaches
     the program exactly as given, whatever characters it holds, so that no path or name can change or run a
     command; of ``NAME=value`` the value is quoted, so that it may still precede a command.
 
@@ -46,6 +47,8 @@ def shell_command(words: list[str]) -> str:
     ``>file`` are expanded) and puts one with blanks between double quotes. For shell text, use
     ``bash -c 'TEXT'``.
     """
+    if words[0] == "--":
+        return shlex.join(words[1:])
     return " ".join(_quote(word) for word in words)
 
 
@@ -61,4 +64,6 @@ def glued_redirection(words: list[str]) -> str | None:
     """Return the first word that ``run.pl`` would take for a redirection and :func:`shell_command` does not,
     such as ``>file``; None if there is none.
     """
+    if words[0] == "--":
+        return None
     return next((word for word in words if _GLUED.fullmatch(word) and not _OPERATOR.fullmatch(word)), None)

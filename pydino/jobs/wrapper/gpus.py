@@ -1,34 +1,32 @@
-"""GPUs of this machine, lent to one job at a time. A file lock stands for each, so that separate runs share
-them without a daemon.
+"""GPUs of this machine, each used by one job at a time, under a file lock, so that separate runs share them
+without a daemon.
 """
 
 import fcntl
 import os
 import pwd
 import tempfile
+from contextlib import suppress
 
 from pydino.base import UserError
 
 from ..machine import visible_gpus
+from ..processes import try_lock
 
 
 class GpuSlots:
-    """Lend ``per_job`` GPUs at a time.
-
-    Raises:
-        UserError: the machine has fewer than one job asks for.
-    """
+    """The locks of the GPUs, ``per_job`` at a time. Raises UserError where the machine has fewer."""
 
     def __init__(self, per_job: int, lock_folder: str | None = None):
         self.per_job = per_job
         self.gpus = visible_gpus() if per_job else []
         if per_job > len(self.gpus):
             here = f"{len(self.gpus)} of them" if self.gpus else "none"
-            wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+            if (wanted := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+                here += f" (CUDA_VISIBLE_DEVICES is '{wanted}')"
             raise UserError(
-                f"--gpu {per_job} was asked for, but this machine has {here}"
-                + (f" (CUDA_VISIBLE_DEVICES is '{wanted}')" if wanted is not None else "")
-                + "; look at nvidia-smi, or ask for fewer: --gpu N, for run.sh --ngpu N (0: none)"
+                f"--gpu {per_job} was asked for, but this machine has {here}; look at nvidia-smi, or ask for "
+                "fewer: --gpu N, for run.sh --ngpu N (0: none)"
             )
         self.folder = lock_folder or os.path.join(tempfile.gettempdir(), "pydino-gpu-locks")
 
@@ -38,27 +36,21 @@ class GpuSlots:
         return len(self.gpus) // self.per_job
 
     def take(self) -> dict[str, int] | None:
-        """Return free GPUs with the descriptors of their locks, or None while too few are free.
-
-        The job is to inherit the descriptors: if this process is killed, a GPU stays taken as long as its job
-        lives.
+        """Return free GPUs with the descriptors of their locks, or None while too few are free. The job is to
+        inherit the descriptors: if this process is killed, a GPU stays taken as long as its job lives.
         """
         taken = {}
         for gpu in self.gpus:
             if len(taken) == self.per_job:
                 break
             descriptor = self._open_lock(gpu)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(descriptor):
                 os.close(descriptor)
                 continue
             taken[gpu] = descriptor
-            try:
+            with suppress(OSError):  # a full disk: those who wait do not see who has it
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"pid {os.getpid()} of {_name_of(os.getuid())}\n".encode(), 0)
-            except OSError:
-                pass  # a full disk: those who wait do not see who has it
         if len(taken) < self.per_job:
             self.give_back(taken)
             return None
@@ -75,21 +67,19 @@ class GpuSlots:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
-    def lent(self) -> str:
-        """Return which GPUs others have, and who: ``0 and 1 are lent (pid 12 of anna, pid 34 of bert)``."""
-        lent = {}
+    def held(self) -> str:
+        """Return which GPUs others use, and who: ``0 and 1 are in use (pid 12 of anna, pid 34 of bert)``."""
+        held = {}
         for gpu in self.gpus:
             descriptor = self._open_lock(gpu)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(descriptor, shared=True):
                 who = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                lent[gpu] = who or "of another program"
-            finally:
-                os.close(descriptor)
-        holders = f" ({', '.join(dict.fromkeys(lent.values()))})" if lent else ""
-        names = " and ".join(lent) or "none any more"
-        return f"{names} {'are' if len(lent) > 1 else 'is'} lent{holders}"
+                held[gpu] = who or "of another program"
+            os.close(descriptor)
+        if not held:
+            return "none is in use any more"
+        verb = "are" if len(held) > 1 else "is"
+        return f"{' and '.join(held)} {verb} in use ({', '.join(dict.fromkeys(held.values()))})"
 
     def _open_lock(self, gpu: str) -> int:
         path = os.path.join(self.folder, f"{gpu.replace('/', '_')}.lock")
@@ -97,10 +87,8 @@ class GpuSlots:
         # process killed in between leaves none that others cannot open.
         umask = os.umask(0)
         try:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(self.folder, 0o1777)
-            except FileExistsError:
-                pass
             # Another user's file in such a folder must not be opened with O_CREAT (fs.protected_regular, on
             # by default with systemd).
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -118,7 +106,7 @@ class GpuSlots:
         closed, mode = (path, "666") if os.path.exists(path) else (self.folder, "1777")
         return (
             f"; its owner, {_name_of(os.stat(closed).st_uid)}, or root can open it to all: chmod "
-            f"{mode} {closed} (do not set another TMPDIR: GPUs with separate locks are lent twice)"
+            f"{mode} {closed} (do not set another TMPDIR: GPUs with separate locks are used twice)"
         )
 
 

@@ -5,14 +5,23 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydino.base import UserError
 
 from ..machine import available_memory, num_bytes, num_cores
-from ..processes import living_groups
-from ..signals import Interrupted, ignore_signals, signals_held, signals_raised, unblock_signals
-from ..slurm.scheduler import Slurm
+from ..processes import living
+from ..signals import (
+    Interrupted,
+    ignore_signals,
+    send_to_group,
+    signals_held,
+    signals_raised,
+    unblock_signals,
+)
+from ..slurm.scheduler import Slurm, short_names
+from ..submit import environment
 from .attempt import Attempt
 from .gpus import GpuSlots
 from .log import check_log, close_log, open_log
@@ -24,14 +33,8 @@ _POLL_SECONDS = 0.5  # for GPUs or memory that others hold
 _QUIET_SECONDS, _REMIND_SECONDS = 10.0, 1800.0  # of waiting for GPUs, before the first message and the next
 
 # Kills the process groups of the jobs when the wrapper has gone without doing so itself (kill -9). It reads
-# "+GROUP" and "-GROUP" from a pipe that only the wrapper writes to; groups left at its end are killed.
-_REAPER = """
-declare -A groups
-while read -r line; do
-  if [[ $line == +* ]]; then groups[${line#+}]=1; else unset "groups[${line#-}]"; fi
-done
-for group in "${!groups[@]}"; do kill -KILL -- "-$group" 2>/dev/null; done
-"""
+# all groups, as "-12 -34", whenever there are others, from a pipe that only the wrapper writes to.
+_REAPER = 'while read -r groups; do last=$groups; done; [ -z "$last" ] || kill -KILL -- $last 2>/dev/null'
 
 
 @dataclass
@@ -59,49 +62,40 @@ def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
         128 + signal after an interruption, when all jobs have been ended.
     """
     with Attempt(request) as attempt:
-        return _run_attempt(attempt, request, program)
-
-
-def _run_attempt(attempt: Attempt, request: JobRequest, program: str) -> int:
-    _refuse_if_in_slurm(attempt)
-    numbers = attempt.todo()
-    for number in numbers:  # not when others run already
-        check_log(request.log_of(number))
-    if len(numbers) < len(request.numbers):
-        done, all_jobs = len(request.numbers) - len(numbers), len(request.numbers)
-        say(program, f"{done} of {all_jobs} jobs are done by an earlier run; {request.logs}")
-    elif attempt.known_inputs:
-        attempt.start()
-    try:
-        with signals_raised(), _Pool(request, program) as pool:
-            failed = pool.run(numbers)
-    except Interrupted as interrupted:
-        say(program, f"{interrupted.name} received: ended all jobs of {request.log}")
-        return 128 + interrupted.number
-    if failed:
-        report_failures(request, list(failed), program, _remarks(failed))
-        return 1
-    if attempt.known_inputs:
-        attempt.close()
+        if live := Slurm().left_by(attempt.jobs, attempt.path):  # they write what these would write
+            raise UserError(
+                f"Slurm job {short_names(live)} of an earlier run is doing the same: PYDINO_BACKEND=slurm "
+                f"waits for it, 'scancel {short_names(live)}' ends it"
+            )
+        numbers, num_all = attempt.todo(), len(request.numbers)
+        for number in numbers:  # not when others run already
+            check_log(request.log_of(number))
+        if len(numbers) < num_all:
+            say(
+                program,
+                f"{num_all - len(numbers)} of {num_all} jobs are done by an earlier run; {request.logs}",
+            )
+        elif attempt.known_inputs:
+            attempt.start()
+        try:
+            with signals_raised(), _Pool(request, program) as pool:
+                failed = pool.run(numbers)
+        except Interrupted as interrupted:
+            say(program, f"{interrupted.name} received: ended all jobs of {request.log}")
+            return 128 + interrupted.number
+        if failed:
+            killed = [n for n, code in failed.items() if code in (-signal.SIGKILL, 128 + signal.SIGKILL)]
+            report_failures(request, list(failed), program, _remarks(killed))
+            return 1
+        if attempt.known_inputs:
+            attempt.close()
     return 0
 
 
-def _refuse_if_in_slurm(attempt: Attempt) -> None:
-    """Raise where a run through Slurm has left jobs in its queue, which write what these would write."""
-    live = Slurm().left_by([entry["job"] for entry in attempt.jobs if entry.get("job")], attempt.path)
-    if live:
-        names = " ".join(job.partition(";")[0] for job in live)
-        raise UserError(
-            f"Slurm job {names} of an earlier run is doing the same: PYDINO_BACKEND=slurm waits for it, "
-            f"'scancel {names}' ends it"
-        )
-
-
-def _remarks(failed: dict[int, int]) -> list[str]:
-    killed = [str(number) for number, code in failed.items() if code in (-signal.SIGKILL, 137)]
+def _remarks(killed: list[int]) -> list[str]:
     reason = "killed (signal 9): often the machine was short of memory"
     advice = "fewer at once with --max-jobs-run, or a larger --mem"
-    return [f"jobs {' '.join(killed)}: {reason}; {advice}"] if killed else []
+    return [f"jobs {' '.join(map(str, killed))}: {reason}; {advice}"] if killed else []
 
 
 class _Pool:
@@ -114,7 +108,7 @@ class _Pool:
         self.slots = GpuSlots(request.gpu) if request.gpu else None
         self.max_jobs = request.max_jobs_run or max(1, num_cores() // request.num_threads)
         if self.slots:
-            self.max_jobs = min(request.max_jobs_run or self.max_jobs, self.slots.max_jobs)
+            self.max_jobs = min(self.max_jobs, self.slots.max_jobs)
         self.memory = num_bytes(request.mem) if request.mem else 0
         free = available_memory() if self.memory else None
         if free is not None:
@@ -122,7 +116,7 @@ class _Pool:
             if self.memory > free:
                 found = f"--mem {request.mem} asked for, {free / 2**30:.1f}G free"
                 say(program, f"warning: {found}: one job at a time, which may fail")
-        self.running: dict[int, _Running] = {}  # by process id
+        self.running: dict[int, _Running] = {}  # by process id, which is that of the process group
         self.groups: set[int] = set()  # of the jobs that run, and of those that left processes behind
         self.exit_codes: dict[int, int] = {}  # by job number
         self.remind_at: float | None = None  # when to say that jobs wait for GPUs
@@ -138,10 +132,9 @@ class _Pool:
         return self
 
     def __exit__(self, kind, *_):
-        if kind is None:
-            self._forget(self.groups)  # what a finished job has left behind may run on
-        else:
+        if kind is not None:
             self._end_all()
+        self._keep_groups(set())  # what a finished job has left behind may run on
         self.reaper.stdin.close()
         self.reaper.wait()
 
@@ -152,11 +145,13 @@ class _Pool:
         """
         ignore_signals()
         self._forget_the_empty()
-        self._signal_groups(signal.SIGTERM)
+        for group in self.groups:
+            send_to_group(group, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_SECONDS
-        while self.groups & living_groups() and time.monotonic() < deadline:
+        while self.groups & _living_groups() and time.monotonic() < deadline:
             time.sleep(0.1)
-        self._signal_groups(signal.SIGKILL)
+        for group in self.groups:
+            send_to_group(group, signal.SIGKILL)
         while self.running:
             self._collect(block=True)
 
@@ -203,31 +198,27 @@ class _Pool:
                 return None
         if not self.slots:
             return {}
-        gpus = self.slots.take()
-        now = time.monotonic()
+        gpus, now = self.slots.take(), time.monotonic()
         if gpus is not None or self.remind_at is None:
             self.remind_at = now + _QUIET_SECONDS
         elif now > self.remind_at:
             self.remind_at = now + _REMIND_SECONDS
             noun = "a GPU" if self.slots.per_job == 1 else f"{self.slots.per_job} GPUs"
-            say(self.program, f"waiting for {noun}; {self.slots.lent()}")
+            say(self.program, f"waiting for {noun}; {self.slots.held()}")
         return gpus
 
     def _start(self, number: int, gpus: dict[str, int]) -> None:
-        request = self.request
-        command, log = request.command_of(number), request.log_of(number)
+        command, log = self.request.command_of(number), self.request.log_of(number)
         try:
             descriptor = open_log(log, command)
         except UserError:
             if self.slots:
                 self.slots.give_back(gpus)
             raise
-        environment = {**os.environ, "OMP_NUM_THREADS": str(request.num_threads)}
-        environment.pop(
-            "PYDINO_MADE_FROM", None
-        )  # holds for these jobs, not for those that one may run itself
+        # what the output is made from holds for these jobs, not for those that one may run itself
+        variables = environment("") | {"OMP_NUM_THREADS": str(self.request.num_threads)}
         if self.slots:
-            environment |= self.slots.environment(gpus)
+            variables |= self.slots.environment(gpus)
         # A signal that arrives before the job is on both lists must not miss it.
         with signals_held():
             try:
@@ -236,7 +227,7 @@ class _Pool:
                     stdin=subprocess.DEVNULL,
                     stdout=descriptor,
                     stderr=descriptor,
-                    env=environment,
+                    env=variables,
                     process_group=0,
                     pass_fds=tuple(gpus.values()),
                     preexec_fn=unblock_signals,
@@ -244,22 +235,18 @@ class _Pool:
             except OSError as error:
                 raise UserError(f"cannot start the command of {log}: {error.strerror}") from error
             self.running[process.pid] = _Running(number, process, descriptor, time.monotonic(), gpus)
-            self.groups.add(process.pid)
-            self._tell_reaper(f"+{process.pid}")
+            self._keep_groups(self.groups | {process.pid})
 
     def _collect(self, block: bool) -> list[int]:
         """Reap the jobs that have ended, and return their numbers; with ``block``, wait for one at least."""
         ended = []
         while self.running:
-            try:
-                pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
-            except ChildProcessError:
-                break
+            pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
             if pid == 0:
                 break
             job = self.running.pop(pid, None)
             if job is None:
-                continue
+                continue  # the reaper, which somebody has killed
             block = False
             code = os.waitstatus_to_exitcode(status)
             job.process.returncode = self.exit_codes[job.number] = code
@@ -273,34 +260,18 @@ class _Pool:
 
     def _forget_the_empty(self) -> None:
         """Forget the groups that have no member any more, as their numbers may be reused."""
-        left = self.groups - self.running.keys()
-        self._forget({group for group in left if not self._signal(group, 0)})
-        if self.groups - self.running.keys():  # members, or zombies that nobody collects
-            self._forget(left - living_groups())
+        left = {group for group in self.groups - self.running.keys() if send_to_group(group, 0)}
+        if left:  # members, or zombies that nobody collects
+            left &= _living_groups()
+        self._keep_groups(left | self.running.keys())
 
-    def _forget(self, groups: set[int]) -> None:
-        for group in groups:
-            self._tell_reaper(f"-{group}")
-        self.groups = self.groups - groups
+    def _keep_groups(self, groups: set[int]) -> None:
+        if groups != self.groups:
+            self.groups = groups
+            with suppress(OSError):  # somebody killed the reaper; the jobs do not need it
+                self.reaper.stdin.write(" ".join(f"-{group}" for group in groups) + "\n")
+                self.reaper.stdin.flush()
 
-    def _tell_reaper(self, line: str) -> None:
-        try:
-            self.reaper.stdin.write(line + "\n")
-            self.reaper.stdin.flush()
-        except OSError:
-            pass  # somebody killed the reaper; the jobs do not need it
 
-    def _signal_groups(self, number: int) -> None:
-        for group in self.groups:
-            self._signal(group, number)
-
-    @staticmethod
-    def _signal(group: int, number: int) -> bool:
-        """Send a signal, and return whether the group has members."""
-        try:
-            os.killpg(group, number)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+def _living_groups() -> set[int]:
+    return {found.group for found in living()}

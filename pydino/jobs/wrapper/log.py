@@ -19,6 +19,7 @@ import os
 import re
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydino.base import UserError
@@ -31,7 +32,7 @@ _EVENT = re.compile(
     re.MULTILINE,
 )
 _SLURM_JOB = re.compile(rb"Slurm job (\d+)|SLURM_JOB_ID=(\d+)")
-_TAIL_BYTES = 8000
+_HEAD_BYTES, _TAIL_BYTES = 4000, 8000
 
 
 def head(command: str, where: str = "") -> str:
@@ -41,7 +42,7 @@ def head(command: str, where: str = "") -> str:
 
 
 def foot(code: int, seconds: float, num_threads: int = 1) -> str:
-    """Return the last lines of a log. ``code`` is negative for a job that a signal ended, as in
+    """Return the last lines of a log; ``code`` is negative for a job that a signal ended, as in
     :mod:`subprocess`.
     """
     ended = f"code {code}" if code >= 0 else f"code 0; signal {-code}"
@@ -52,9 +53,7 @@ def foot(code: int, seconds: float, num_threads: int = 1) -> str:
 
 
 def open_log(path: str, command: str) -> int:
-    """Keep an earlier log as ``path.1``, write the head of a new one, and return a descriptor that appends to
-    it.
-    """
+    """Keep an earlier log, write the head of a new one, and return a descriptor that appends to it."""
     put_aside(path)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -68,12 +67,9 @@ def close_log(descriptor: int, code: int, seconds: float, num_threads: int) -> N
     """Write the foot and close."""
     log = os.fstat(descriptor)
     unfinished = stat.S_ISREG(log.st_mode) and os.pread(descriptor, 1, max(log.st_size - 1, 0)) != b"\n"
-    try:
+    with suppress(OSError):  # a full disk has failed the job already; the wrapper's own message has to do
         os.write(descriptor, (("\n" if unfinished else "") + foot(code, seconds, num_threads)).encode())
-    except OSError:
-        pass  # a full disk has failed the job already; the wrapper's own message has to do
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)
 
 
 def cannot_write(path: str, error: OSError) -> UserError:
@@ -114,20 +110,20 @@ def last_bytes(path, size: int = _TAIL_BYTES) -> bytes:
         return stream.read()
 
 
-def tail(path: str, num_lines: int = 20) -> str:
+def tail(path: str, num_lines: int = 20) -> list[str]:
     """Return the last lines of a log, however long it is and whatever bytes it holds."""
-    lines = last_bytes(path, 500 * num_lines).decode("utf-8", "replace").splitlines()
-    return "\n".join(lines[-num_lines:])
+    return last_bytes(path, 500 * num_lines).decode("utf-8", "replace").splitlines()[-num_lines:]
 
 
 @dataclass
 class LogState:
-    """What the head and the foot of a log say. Times are seconds since 1970, or None where unknown.
+    """What the head and the foot of a log say.
 
     Attributes:
+        started, ended: seconds since 1970; None where unknown.
         code: exit code, 128 + signal for one that a signal ended; None while there is no foot.
-        complete: the foot is the last line, but for what Slurm adds. The output of a job may hold a line like
-            it (of jobs that it ran itself), and a job that was queued again goes on after it.
+        complete: nothing but what Slurm adds follows the foot. (The output of a job may hold a line like a
+            foot, of jobs that it ran itself, and a job that was queued again goes on after one.)
     """
 
     started: float | None = None
@@ -144,9 +140,8 @@ def read_log(path) -> LogState:
         OSError: it cannot be read.
     """
     with open(path, "rb") as stream:
-        first = stream.read(4000)
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
-        last = stream.read()
+        first = stream.read(_HEAD_BYTES)
+    last = last_bytes(path)
     state = LogState()
     if job := _SLURM_JOB.search(first):
         state.slurm_job = (job[1] or job[2]).decode()
@@ -164,16 +159,13 @@ def read_log(path) -> LogState:
 
 def ended_with(path: str) -> int | None:
     """Return the exit code in the foot of a log; None where there is none (yet) or something follows it."""
-    try:
+    with suppress(OSError):
         state = read_log(path) if os.path.isfile(path) else LogState()
-    except OSError:
-        return None
-    return state.code if state.complete else None
+        return state.code if state.complete else None
 
 
 def _seconds(date: bytes) -> float | None:
-    try:  # Mon Nov 23 03:08:46 UTC 2026; the zone is this machine's
+    with suppress(ValueError, IndexError):
+        # Mon Nov 23 03:08:46 UTC 2026; the zone is this machine's
         words = date.decode("ascii", "replace").split()
         return time.mktime(time.strptime(" ".join([*words[:4], words[-1]]), "%a %b %d %H:%M:%S %Y"))
-    except (ValueError, IndexError):
-        return None

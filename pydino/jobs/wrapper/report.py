@@ -40,7 +40,7 @@ def report_failures(request: JobRequest, failed: list[int], program: str, remark
     if is_device(log):
         return
     try:
-        lines = tail(log).splitlines()
+        lines = tail(log)
     except OSError:
         say(program, f"there is no {log}: the job ended before it could write one")
         return

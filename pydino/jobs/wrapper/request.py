@@ -22,11 +22,7 @@ _VALUES = {  # option -> pattern of a valid value, and its description
 
 @dataclass
 class JobRequest:
-    """What is to be run, and what it needs.
-
-    ``time`` is a limit that a queueing system enforces, ``config`` its configuration; on one machine they
-    have no effect.
-    """
+    """What is to be run, and what it needs."""
 
     log: str  # path of the log; holds the variable's name when there are several jobs
     command: list[str]
@@ -34,15 +30,12 @@ class JobRequest:
     first: int = 1
     last: int = 1
     mem: str | None = None  # memory of each job: a number with K, M, G or T; megabytes without a letter
-    time: str | None = None
     num_threads: int = 1
     gpu: int = 0  # GPUs of each job
     max_jobs_run: int | None = None
     retries: int = 0  # how often a failed job is run again
-    config: str | None = None
-    given: dict[str, str] = field(
-        default_factory=dict
-    )  # the options as given, a site's own too; names with _
+    # all options as given, also those for a queueing system alone (time, config, a site's own); names with _
+    given: dict[str, str] = field(default_factory=dict)
     numbers: range = field(init=False)
 
     def __post_init__(self):
@@ -67,14 +60,13 @@ class JobRequest:
 def parse_request(
     arguments: list[str], site_names: Callable[[str | None], Iterable[str]] | None = None
 ) -> JobRequest:
-    """Read ``[options] [JOB=1:N] [options] LOG COMMAND [argument ...]``.
+    """Read ``[options] [JOB=1:N] [options] LOG [--] COMMAND [argument ...]``.
 
-    Any name may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last
-    counts. ``site_names`` returns the names of a site's own options, given the value of ``--config``.
+    After ``--`` no word of the command is an operator of the shell (:func:`.command.shell_command`). Any name
+    may take the place of JOB, and ``JOB=3`` means ``JOB=3:3``. Of an option given twice, the last counts.
+    ``site_names`` returns the names of a site's own options, given the value of ``--config``.
 
-    Raises:
-        UserError: an unknown option, a missing or invalid value, a bad range, no log or command, or one log
-            for several jobs.
+    Raises UserError for any mistake in it.
     """
     rest = list(arguments)
     given = _take_options(rest)
@@ -83,12 +75,10 @@ def parse_request(
         first, last = _job_range(rest.pop(0), match[2])
         job_range = {"variable": match[1], "first": first, "last": last}
         given |= _take_options(rest)
-    own = {name.replace("-", "_") for name in _VALUES}
-    site = set(site_names(given.get("config")) if site_names else ()) - own
-    fields = _checked(given, site)
+    fields = _checked(given, site_names(given.get("config")) if site_names else ())
     if rest and not rest[0].strip():
         raise UserError("the name of the log is empty")
-    if len(rest) < 2:
+    if rest[1:] in ([], ["--"]):
         missing = "there is no command" if rest else "there is neither log nor command"
         raise UserError(f"expected [options] [JOB=1:N] LOG COMMAND ..., but {missing}")
     request = JobRequest(log=rest[0], command=rest[1:], given=given, **job_range, **fields)
@@ -121,7 +111,6 @@ def _take_options(rest: list[str]) -> dict[str, str]:
         name, equals, value = rest.pop(0).partition("=")
         if not equals:
             if not rest:
-                _check_name(name, ())
                 raise UserError(f"option {name} needs a value")
             value = rest.pop(0)
         key = name[2:].replace("-", "_") if name.startswith("--") else name
@@ -133,34 +122,32 @@ def _take_options(rest: list[str]) -> dict[str, str]:
 def _checked(given: dict[str, str], site: Iterable[str]) -> dict:
     """Return the fields of a request that the options stand for."""
     fields = {}
+    others = [f"--{name.replace('_', '-')}" for name in site]
+    known = [f"--{name}" for name in _VALUES] + sorted(set(others) - {f"--{name}" for name in _VALUES})
     for key, value in given.items():
         name = key.replace("_", "-")
-        _check_name(key if key.startswith("-") else f"--{name}", site)
-        if key in site:
+        option = name if key.startswith("-") else f"--{name}"
+        if option not in known:
+            raise UserError(
+                f"unknown option {option}{nearest(option, known)}; the options are {', '.join(known)}"
+            )
+        if name not in _VALUES:
             continue
         pattern, meaning = _VALUES[name]
         if not re.fullmatch(pattern, value):
-            raise UserError(f"--{name} '{value}' should be {meaning}")
-        fields[key] = int(value) if _VALUES[name] in (_POSITIVE, _COUNT) else value
+            raise UserError(f"{option} '{value}' should be {meaning}")
+        if key in JobRequest.__dataclass_fields__:
+            fields[key] = int(value) if _VALUES[name] in (_POSITIVE, _COUNT) else value
     return fields
-
-
-def _check_name(option: str, site: Iterable[str]) -> None:
-    known = [f"--{name}" for name in (*_VALUES, *sorted(name.replace("_", "-") for name in site))]
-    if option.replace("_", "-") not in known:
-        hint = nearest(option, known)
-        raise UserError(f"unknown option {option}{hint}; the options are {', '.join(known)}")
 
 
 def _job_range(whole: str, text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
-    if not match:
-        raise UserError(f"invalid job range {whole}: it should be like JOB=1:4")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if first < 1:
-        raise UserError(
-            f"invalid job range {whole}: the start must be strictly positive (some queues need it)"
-        )
-    if last < first:
-        raise UserError(f"invalid job range {whole}: the end is before the start")
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    wrong = (
+        "it should be like JOB=1:4" if not match else "the end is before the start" if last < first else ""
+    )
+    wrong = wrong or ("" if first else "the start must be strictly positive (some queues need it)")
+    if wrong:
+        raise UserError(f"invalid job range {whole}: {wrong}")
     return first, last
