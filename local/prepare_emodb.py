@@ -75,8 +75,7 @@ def prepare(args) -> None:
     ]
     if odd:
         raise UserError(
-            f"{folder}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; "
-            "text; "
+            f"{folder}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; text; "
             f"emotion {' '.join(EMOTIONS)}; version): {named(odd)}"
         )
     wav_scp, utt2spk, utt2emotion = {}, {}, {}

@@ -103,14 +103,12 @@ class WaveformAugmenter:
         if config.reverberation_probability and not self._rirs:
             raise UserError(
                 "waveform.reverberation_probability is above 0, but augmentation_data.rirs names no list of "
-                "room "
-                "responses; give one, or 0"
+                "room responses; give one, or 0"
             )
         if config.noise_probability and not self._noises:
             raise UserError(
                 "waveform.noise_probability is above 0, but there are no noises: give "
-                "augmentation_data.noise, "
-                "augmentation_data.music or augmentation_data.speech, or 0"
+                "augmentation_data.noise, augmentation_data.music or augmentation_data.speech, or 0"
             )
         self.context = round(CONTEXT_SECONDS * sample_rate) if config.reverberation_probability else 0
 

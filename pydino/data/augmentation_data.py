@@ -101,8 +101,7 @@ class AugmentationData:
         except ValueError as error:
             raise UserError(
                 f"augmentation_data: gigabytes: {config.gigabytes:g} leaves {budget / 1e6:.3g} MB for "
-                f"{name}, too little "
-                "for two pieces of it; raise it"
+                f"{name}, too little for two pieces of it; raise it"
             ) from error
 
     def advance(self, step: int) -> None:

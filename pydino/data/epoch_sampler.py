@@ -37,8 +37,7 @@ class EpochSampler:
         if len(hashes) < batch_size:
             raise UserError(
                 f"batch_size is {batch_size} but there are only {len(hashes)} utterances to learn from; "
-                "lower batch_size in the "
-                "model's configuration, or use more recordings"
+                "lower batch_size in the model's configuration, or use more recordings"
             )
         self.hashes, self.batch_size, self.seed, self.kind = hashes, batch_size, seed, kind
         self._orders: dict[int, np.ndarray] = {}

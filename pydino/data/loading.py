@@ -94,10 +94,8 @@ def check_shared_memory(sampler: ViewSampler, step: int, workers: int, local_pro
     if needed > free:
         raise UserError(
             f"{workers} data workers{f' of {local_processes} processes' if local_processes > 1 else ''} hold "
-            "up to "
-            f"{needed / 1e6:.0f} MB of batches in shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB "
-            "free; "
-            f"{_REMEDY}, or fewer (--data-workers)"
+            f"up to {needed / 1e6:.0f} MB of batches in shared memory, and {SHARED_MEMORY} has "
+            f"{free / 1e6:.0f} MB free; {_REMEDY}, or fewer (--data-workers)"
         )
 
 
@@ -114,9 +112,8 @@ def _explained(error: RuntimeError) -> UserError | None:
     if "DataLoader worker" in text and "exited unexpectedly" in text or "killed by signal" in text:
         return UserError(
             "a data worker was killed, perhaps because the machine is short of memory "
-            f"({text.splitlines()[0]}); "
-            "start the training again, and it resumes; with fewer workers (--data-workers) it needs less "
-            "memory"
+            f"({text.splitlines()[0]}); start the training again, and it resumes; with fewer workers "
+            "(--data-workers) it needs less memory"
         )
     return None
 

@@ -52,8 +52,7 @@ class Reader:
             if location.is_pipe or location.offset:
                 raise UserError(
                     f"augmentation_data.{what}: '{path}' in {table} is not a plain file; write the audio to "
-                    "files and "
-                    "list those"
+                    "files and list those"
                 )
         return paths
 
@@ -100,7 +99,6 @@ class Reader:
         option = "allow_downsample" if rate > self._rate else "allow_upsample"
         if rate != self._rate and not getattr(self._options, option):
             raise UserError(
-                f"{path}: {rate} Hz where the features are of {self._rate} Hz; set '{option}: true' in "
-                "their configuration to have it "
-                "resampled, or list recordings of that rate"
+                f"{path}: {rate} Hz where the features are of {self._rate} Hz; set '{option}: true' in their "
+                "configuration to have it resampled, or list recordings of that rate"
             )

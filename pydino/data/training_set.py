@@ -48,8 +48,7 @@ def check_unlabelled(data) -> None:
             if key != other:
                 raise UserError(
                     f"{data}/{name} maps {key} to {other}; where labels are hidden every utterance is its "
-                    "own speaker; "
-                    "make the directory with steps/make_train_set.sh"
+                    "own speaker; make the directory with steps/make_train_set.sh"
                 )
 
 

@@ -129,8 +129,7 @@ def load(folder, device: str = "cpu") -> Model:
     except safetensors.SafetensorError as error:
         raise UserError(
             f"{folder / WEIGHTS} is no safetensors file ({error}): damaged, or of another format (pickles "
-            "are never read); fetch or "
-            "make the model again"
+            "are never read); fetch or make the model again"
         ) from error
     _check_weights(folder, encoder.state_dict(), weights)
     encoder.load_state_dict(weights)
@@ -145,8 +144,7 @@ def _check_device(device: str) -> None:
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"{device} was asked for but {torch.cuda.device_count()} NVIDIA GPUs can be used here; use the "
-            "CPU (--gpu 0, or --device cpu), "
-            "or look at nvidia-smi"
+            "CPU (--gpu 0, or --device cpu), or look at nvidia-smi"
         )
 
 

@@ -80,8 +80,7 @@ class StoredFeatures:
         if features.ndim != 2 or features.shape[1] != self.front_end.dim or len(features) == 0:
             raise UserError(
                 f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected "
-                f"(frames, {self.front_end.dim}); "
-                "make them again"
+                f"(frames, {self.front_end.dim}); make them again"
             )
         if self._vad is None:
             return self.front_end.prepare(features)
@@ -123,8 +122,7 @@ class StoredFeatures:
         if not path.is_file() or not (self.data / "vad.scp").is_file():
             raise UserError(
                 f"no {self.data}/vad.scp or {path}, and the model removes silence: run steps/compute_vad.sh "
-                f"{self.data}, or give "
-                "--keep-silence true"
+                f"{self.data}, or give --keep-silence true"
             )
         remedy = "steps/compute_vad.sh --vad-config"
         self._compare(
@@ -138,7 +136,6 @@ class StoredFeatures:
         for name, value in wanted.items():
             if name not in NEUTRAL_OPTIONS and stored[name] != value:
                 raise UserError(
-                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; "
-                    "make the features again with "
-                    f"{remedy} YAML {self.data}, where YAML says {name}: {value}"
+                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; make "
+                    f"the features again with {remedy} YAML {self.data}, where YAML says {name}: {value}"
                 )

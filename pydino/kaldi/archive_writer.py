@@ -114,8 +114,7 @@ class ArchiveWriter:
     def _unwritten(self, error: OSError) -> UserError:
         return UserError(
             f"cannot write {self._ark}: {error.strerror or error}; nothing half-written is left; free some "
-            "space or choose another "
-            "place, and run the step again"
+            "space or choose another place, and run the step again"
         )
 
 

@@ -158,8 +158,7 @@ def _read_key(stream, path) -> str:
     if not name.isprintable():
         raise UserError(
             f"{path}, byte {start}: expected a key, got {key[:20]!r}: corrupt, or after an empty compressed "
-            "matrix, which Kaldi "
-            "writes but cannot read; make it again"
+            "matrix, which Kaldi writes but cannot read; make it again"
         )
     if name and not byte:
         raise UserError(

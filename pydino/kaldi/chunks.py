@@ -168,8 +168,7 @@ class ChunkReader:
         if stream.read(2) != b"\0B":
             raise UserError(
                 f"{of}: no binary object is there: a wrong offset, or a text archive, which has no random "
-                "access; copy that with "
-                "pydino copy-feats"
+                "access; copy that with pydino copy-feats"
             )
         header = read_header(stream, of)
         if len(header.shape) != 2:

@@ -88,15 +88,13 @@ def join_scores(scores: PairTable, trials: PairTable, scores_path, trials_path) 
     if len(missing):
         raise UserError(
             f"{scores_path}: {len(missing)} of {len(trials)} trials of {trials_path} have no score, first: "
-            f"{trials.name(missing[0])}; "
-            "score again"
+            f"{trials.name(missing[0])}; score again"
         )
     if len(scores) > len(trials):
         extra = np.flatnonzero(~np.isin(found, wanted))
         raise UserError(
             f"{scores_path}: {len(extra)} scores belong to no trial of {trials_path}, first: "
-            f"{scores.name(extra[0])}; "
-            "give the trials that were scored"
+            f"{scores.name(extra[0])}; give the trials that were scored"
         )
     return scores.values[order[place]]
 

@@ -238,6 +238,5 @@ def _compare_keys(
     difference = "; ".join(f"only in {where}: {named(keys, 6)}" for where, keys in both.items() if keys)
     return [
         f"in {path}, {kind} lists extracted from {reference} and {name} differ, partial diff is: "
-        f"{difference} "
-        f"[lengths are {len(wanted)} versus {len(keys)}]; run utils/fix_data_dir.sh {path}"
+        f"{difference} [lengths are {len(wanted)} versus {len(keys)}]; run utils/fix_data_dir.sh {path}"
     ]

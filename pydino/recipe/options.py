@@ -121,8 +121,7 @@ def _check_machines(options: RunOptions, several_machines: bool) -> None:
     if int(options.num_nodes) > 1 and not several_machines:
         raise UserError(
             f"--num-nodes {options.num_nodes} is for a scheduler that has several machines: choose the "
-            "back-end slurm "
-            "in cmd.sh, or omit --num-nodes"
+            "back-end slurm in cmd.sh, or omit --num-nodes"
         )
 
 
@@ -154,9 +153,8 @@ def _corpora(options: RunOptions, recipe: Recipe) -> dict[str, str]:
             )
         if name not in known:
             raise UserError(
-                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; "
-                "it has "
-                f"{', '.join(known)}"
+                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; it "
+                f"has {', '.join(known)}"
             )
         if name in found:
             raise UserError(f"--corpus {name}: its folder is given twice, {found[name]} and {folder}")
@@ -168,9 +166,8 @@ def _check_preparation(run: Run) -> None:
     program = Path(run.default_conf).parent / "local" / f"{run.recipe.prepare}.py"
     if run.runs(1) and not program.is_file():
         raise UserError(
-            f"no {program}, which stage 1 runs (prepare in the recipe); utils/new_recipe.sh starts one, "
-            "and data "
-            "directories that are there already need none: --stage 2"
+            f"no {program}, which stage 1 runs (prepare in the recipe); utils/new_recipe.sh starts one, and "
+            "data directories that are there already need none: --stage 2"
         )
 
 
@@ -182,8 +179,7 @@ def _check_models(run: Run, options: RunOptions) -> None:
         if not Path(run.conf, f"{model}.yaml").is_file():
             raise UserError(
                 f"no {run.conf}/{model}.yaml, which the recipe or --models names; a model is a file there, "
-                "named "
-                "without its .yaml"
+                "named without its .yaml"
             )
     for model in run.models:
         if method_of(run.config(model)).reads_labels:

@@ -60,9 +60,8 @@ def gather_results(root) -> list[dict]:
             elif not _same(origin[identity][1], result["value"]):
                 raise UserError(
                     f"{path} and {origin[identity][0]} hold different values ({result['value']} and "
-                    f"{origin[identity][1]}) of one "
-                    f"measurement, {result['metric']} of {result['model']} on {result['test_set']}: delete "
-                    "the stale file"
+                    f"{origin[identity][1]}) of one measurement, {result['metric']} of {result['model']} on "
+                    f"{result['test_set']}: delete the stale file"
                 )
     return results
 
