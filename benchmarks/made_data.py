@@ -1,9 +1,9 @@
-"""Data for benchmarks: a pre-training directory of random but speech-like recordings or features, and what
-they are augmented with.
+"""Data for benchmarks: a pre-training directory of random but speech-like recordings or features, and
+augmentation data.
 
-Lengths are spread as those of the synthetic corpus (egs/mini), silence comes in stretches, levels go up and
-down as syllables do, so that reading, cutting and augmenting have as much to do as with speech. There is
-nothing to be learnt from them.
+Lengths are distributed as in the synthetic corpus (egs/mini), there are pauses, and levels vary as in
+syllables, so that reading, cropping and augmenting cost as much as with speech. Models cannot learn anything
+from them.
 """
 
 import dataclasses
@@ -31,10 +31,10 @@ def make_training_dir(
     """Make a pre-training directory; return it.
 
     Args:
-        folder: for everything that is made.
+        folder: for all files.
         utterances: how many.
         mean_seconds: of an utterance; from half to two and a half times as long.
-        audio: wav or flac: recordings, and features of nothing; "": features alone.
+        audio: wav or flac: recordings, without features; "": features alone.
         compression: method of Kaldi's compressed matrices, 1 to 7; None: plain.
     """
     source, target = folder / "source", folder / "train"
@@ -84,14 +84,14 @@ def log_mel(frames: int, dim: int, chance) -> np.ndarray:
 
 
 def recording(samples: int, chance) -> np.ndarray:
-    """Return noise (S,) int16 of a falling spectrum whose level goes up and down."""
+    """Return noise (S,) int16 with a falling spectrum and varying level."""
     noise = np.convolve(chance.standard_normal(samples), 0.8 ** np.arange(16), mode="same")
     level = 1200 * (1 + 0.8 * np.sin(np.arange(samples) / RATE * 25 + chance.uniform(0, 6)))
     return np.clip(noise * level, -32768, 32767).astype(np.int16)
 
 
 def make_augmentation_data(folder: Path, config: AugmentationDataConfig) -> AugmentationDataConfig:
-    """Make recordings for every list that ``config`` names; return it with these in their place."""
+    """Make recordings for every list in ``config``; return it with these lists."""
     chance, changed = np.random.default_rng(1), {}
     for name, (number, seconds) in _LISTS.items():
         if getattr(config, name):

@@ -1,23 +1,23 @@
-"""The peer of benchmarks/train_step.py: a step of DINO as a straightforward port of the public code computes
-it.
+"""The peer of benchmarks/train_step.py: a step of DINO as in a straightforward port of the public code.
 
 The public code is main_dino.py and utils.py of Caron et al. (github.com/facebookresearch/dino), which speech
-toolkits have taken over. What it does, and what is kept of it here:
+toolkits have adopted. As in that code:
 
 * workers of a DataLoader read one crop at a time: stored features as the whole matrix, of which the crop is
   cut; audio as one recording opened for each crop, whose augmentation and filter banks are computed in the
   worker;
 * everything is in float32; encoder and head of student and teacher see one view after the other;
-* the loss is a double loop over pairs of views, each with a log-softmax of its own;
-* the norm of each parameter's gradient is read back; optimiser and teacher go through the parameters one by
-  one;
-* the loss is read back after every step, to stop where it is no number.
+* the loss is a double loop over pairs of views, with a separate log-softmax for each;
+* the norm of each parameter's gradient is copied to the host; optimiser and teacher go through the parameters
+  one by one;
+* the loss is copied to the host after every step, to stop if it is not finite.
 
-It is no slower than that on purpose: encoder, augmentation and filter banks are this project's own, noises
-lie in memory. And it learns the same: draws are keyed alike, and tests/test_benchmarks.py holds that its
-weights are ours after some steps. For that, two things differ from the public code: gradients are clipped by
-the norm of all parameters together, and each step draws the lengths of its crops. Batch norm sees one view at
-a time here, and in ours all views of one length; the test gives ours the same statistics.
+It is not made slower on purpose: encoder, augmentation and filter banks are this project's own, and noises
+are in memory. Its training is equivalent: draws are keyed in the same way, and tests/test_benchmarks.py
+checks that its weights equal ours after some steps. For this, two things differ from the public code:
+gradients are clipped by the norm of all parameters together, and each step draws the lengths of its crops.
+Batch norm sees one view at a time here, and in ours all views of one length; the test gives ours the same
+statistics.
 """
 
 import copy
@@ -44,9 +44,7 @@ from pydino.train.schedules import cosine, learning_rate, ramp
 
 
 class Crop(NamedTuple):
-    """A crop that is wanted: ``size`` frames from ``start`` of utterance ``index``, heard at the speed
-    ``factor``.
-    """
+    """A requested crop: ``size`` frames from ``start`` of utterance ``index``, at speed ``factor``."""
 
     index: int
     start: int
@@ -72,7 +70,7 @@ class StoredFeatures:
         }
 
     def __call__(self, crop: Crop) -> torch.Tensor:
-        """Return the crop (L, F), silence cut out; a short utterance repeats from its beginning."""
+        """Return the crop (L, F), silence removed; a short utterance repeats from its beginning."""
         key = self._keys[crop.index]
         voiced = self._voiced[key]
         matrix = read_object(self._where[key], key=key)
@@ -110,7 +108,7 @@ class Recordings:
         """Return the features of the crop (L, F)."""
         index, size = np.array([crop.index]), np.array([crop.size])
         content = self._dataset.collect(index, np.array([[crop.start]]), size, np.array([crop.factor]))
-        # Which column of these a view looks at depends on its number, as do its draws.
+        # The column of these that a view uses depends on its number, as do its draws.
         content.starts, content.sizes = (
             np.repeat(content.starts, len(self._views), axis=1),
             np.repeat(size, len(self._views)),
@@ -168,7 +166,7 @@ class NaiveViews(Dataset):
 
 
 class Steps:
-    """The numbers of the steps that the loader is to read; changed between one use of it and the next."""
+    """The step numbers for the loader; changed between its uses."""
 
     first = last = 0
 
@@ -180,7 +178,7 @@ class Steps:
 
 
 class NaiveLoader:
-    """Batches read ahead by worker processes, which stay between one use and the next."""
+    """Batches read ahead by persistent worker processes."""
 
     def __init__(self, views: NaiveViews, workers: int, pin: bool = False):
         self._steps = Steps()
@@ -232,10 +230,10 @@ class NaiveDino:
     """Student, teacher, optimiser, and a step.
 
     Args:
-        config: DinoConfig; what it says of how to compute (``compute``) does not count.
+        config: DinoConfig; its section ``compute`` is ignored.
         feature_dim: F.
-        total_steps, steps_per_epoch: what schedules stretch over.
-        device: where it computes.
+        total_steps, steps_per_epoch: of the schedules.
+        device: of the computation.
     """
 
     def __init__(self, config, feature_dim: int, total_steps: int, steps_per_epoch: float, device):
@@ -321,7 +319,7 @@ class NaiveDino:
         self.centre = self.centre * momentum + mean * (1 - momentum)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the weights under the names that :class:`pydino.train.methods.dino.Dino` gives them."""
+        """Return the weights with the names that :class:`pydino.train.methods.dino.Dino` gives them."""
         parts = {"student": self.student, "teacher": self.teacher}
         named = {
             f"{part}.{name}": value

@@ -41,7 +41,7 @@ def test_trials_with_and_without_labels(write):
         ("a\nb c d\n", "line 1: expected"),
         ("a b c d\n", "line 1: expected"),
         ("a b target\nc d Target\n", "line 2: the third field is 'Target'"),
-        ("a b target\nc d target\na b nontarget\n", "1 pairs come twice, first: a b"),
+        ("a b target\nc d target\na b nontarget\n", "1 pairs occur twice, first: a b"),
     ],
 )
 def test_malformed_trials(write, text, message):
@@ -99,7 +99,7 @@ def test_scores_join_by_key(write):
         join_scores(read_scores(write("a b 1\na d 2\n", "scores")), trials, "scores", "trials")
     with pytest.raises(UserError, match="1 scores belong to no trial of trials, first: c x"):
         join_scores(read_scores(write("a b 1\nc d 2\nc x 3\n", "scores")), trials, "scores", "trials")
-    with pytest.raises(UserError, match="pairs come twice, first: a b"):
+    with pytest.raises(UserError, match="pairs occur twice, first: a b"):
         read_scores(write("a b 1\nc d 2\na b 3\n", "scores"))
 
 

@@ -86,7 +86,7 @@ def test_other_rates_are_resampled_where_that_is_allowed(tmp_path):
     taken = make(config).noises["music"].take(np.zeros(1), np.zeros(1), 1000)[0].double() / 32768
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(1000) / RATE)
     assert np.abs(taken.numpy() - expected)[100:].max() < 1e-3
-    with pytest.raises(UserError, match="48000 Hz where.*16000.*allow_downsample"):
+    with pytest.raises(UserError, match="48000 Hz, but.*16000.*allow_downsample"):
         make(config, options=FbankConfig(dither=0.0))
 
 
@@ -231,5 +231,5 @@ def test_a_budget_for_less_than_two_pieces_is_refused(large):
 
 def test_more_than_the_longest_cannot_be_had(tmp_path):
     augmentation_data = make(AugmentationDataConfig(noise=write_list(tmp_path, "n", [ramp(0, 5000)])))
-    with pytest.raises(ValueError, match="longest|made for"):
+    with pytest.raises(ValueError, match="samples exceed the"):
         augmentation_data.noises["noise"].take(np.zeros(1), np.zeros(1), 3000)

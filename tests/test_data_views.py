@@ -200,7 +200,7 @@ def test_views_of_a_partner_are_of_the_partner():
     assert (starts + 25 <= Spoken.lengths[rows][:, None]).all()
     # the global views are those of a run without partners
     assert torch.equal(batch.content.values[:, :3], without.content.values[:, :3])
-    with pytest.raises(ValueError, match="of partners, and there are none"):
+    with pytest.raises(ValueError, match="needs partners, but none were given"):
         ViewSampler(Spoken(), crops, groups, order, 0.01, 3)
 
 

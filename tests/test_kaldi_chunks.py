@@ -120,7 +120,7 @@ def test_what_has_no_random_access_is_refused_by_name(tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             ChunkReader({"u": rxfilename})
-    with pytest.raises(UserError, match=r"\(wide\): 3 columns, where the others have 2"):
+    with pytest.raises(UserError, match=r"\(wide\): 3 columns, but the other matrices have 2"):
         ChunkReader(tmp_path / "m.scp").read("wide")
     with pytest.raises(UserError, match="'none' is not in"):
         ChunkReader(tmp_path / "m.scp").num_frames("none")

@@ -328,7 +328,7 @@ def test_a_recipe_without_trials_and_tasks_is_reported_too(count, tmp_path, monk
     assert main(["report", "exp", "--title", "wavdir"]) == 0
     assert json.loads((exp / "results.json").read_text()) == []
     page, text = (exp / "report.html").read_text(), (exp / "RESULTS.md").read_text()
-    assert page.count("<svg") == 2 and "Map of train" in page and "the speakers are not known" in page
+    assert page.count("<svg") == 2 and "Map of train" in page and "the speakers are unknown" in page
     assert "| dino-koleo_wavdir/seed0 | 1 | 7.000 |" in text and "no trials or tasks" in text
     assert ("Nearest neighbours: train" in text) == (count > 1)
     if count == 4:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start a recipe for a corpus: egs/NAME and local/prepare_NAME.py, which run as they are on folders of recordings, one a speaker.
+# Start a recipe for a corpus: egs/NAME and local/prepare_NAME.py, which work unchanged on folders of recordings, one per speaker.
 # Usage: utils/new_recipe.sh NAME
 #  e.g.: utils/new_recipe.sh mycorpus; egs/mycorpus/run.sh --root /corpora/mycorpus
 set -Eeuo pipefail
@@ -7,11 +7,11 @@ set -Eeuo pipefail
 . parse_options.sh
 
 die() { echo "$0: $*" >&2; exit 1; }
-[ $# -eq 1 ] || die "expected NAME, got $# arguments; $0 --help says more"
+[ $# -eq 1 ] || die "expected NAME, got $# arguments; see $0 --help"
 name=$1 recipe=$PYDINO_ROOT/egs/$1 program=$PYDINO_ROOT/local/prepare_$1.py
-[[ $name =~ ^[a-z][a-z0-9_]*$ ]] || die "'$name' becomes part of file names: small letters, digits and _ only, a letter first"
-[ ! -e "$recipe" ] || die "$recipe is there already"
-[ ! -e "$program" ] || die "$program is there already"
+[[ $name =~ ^[a-z][a-z0-9_]*$ ]] || die "'$name' becomes part of file names: lower-case letters, digits and _ only, starting with a letter"
+[ ! -e "$recipe" ] || die "$recipe exists already"
+[ ! -e "$program" ] || die "$program exists already"
 
 mkdir -p "$recipe/conf"
 cp "$PYDINO_ROOT"/egs/mini/{path.sh,cmd.sh} "$recipe"
@@ -30,13 +30,13 @@ trials:
 plda: {set: train, lda_dim: 64}
 END
 cat >"$recipe/conf/dino-koleo.yaml" <<END
-# DINO with the KoLeo term, as in the speechocean762 recipe; what differs stands below extends.
+# DINO with the KoLeo term, as in the speechocean762 recipe; put differences below extends.
 extends: ../../speechocean762/conf/dino-koleo.yaml
 END
 cat >"$recipe/README.md" <<END
 # $name
 
-What the corpus is, how to get it, and what one must get.
+Describe the corpus, its licence, how to get it, and the expected results.
 
 \`\`\`bash
 ./run.sh --root /corpora/$name
@@ -68,7 +68,7 @@ def add_arguments(parser) -> None:
 
 
 def prepare(args) -> None:
-    """Write the two data directories: every second speaker is tested on."""
+    """Write the two data directories: every second speaker is a test speaker."""
     root = corpus_root(args.corpus_root, CORPUS, (".",), ADVICE)
     speakers = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     for name, chosen in (("train", speakers[::2]), ("test", speakers[1::2])):
@@ -86,5 +86,5 @@ if __name__ == "__main__":
     main(__doc__, add_arguments, prepare)
 END
 chmod +x "$program"
-echo "$0: made egs/$name and local/prepare_$name.py. Next: say in egs/$name/conf/recipe.yaml what it is (docs/recipes.md), and" >&2
+echo "$0: made egs/$name and local/prepare_$name.py. Next: describe it in egs/$name/conf/recipe.yaml (docs/recipes.md), and run" >&2
 echo "  egs/$name/run.sh --list; egs/$name/run.sh --root FOLDER --stop-stage 1" >&2

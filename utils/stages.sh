@@ -1,16 +1,16 @@
-# The machinery of run.sh, sourced by it: start_recipe, and then stage, for_each and run (running.sh), and finish.
+# Functions of run.sh, sourced by it: start_recipe, then stage, for_each and run (running.sh), and finish.
 # shellcheck shell=bash disable=SC2154   # the options of run.sh
 . running.sh
 
 current_stage=    # "2 features" while it runs
 stage_began=0
-declare -A recipe=()   # what `pydino recipe` says of it
+declare -A recipe=()   # the output of `pydino recipe`
 
 say() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
 
 mistake() { echo "run.sh: $*" >&2; exit 1; }
 
-# What comes before the first stage: the options and the recipe are checked, and made the context of every for_each.
+# Before the first stage: validate the options and the recipe, and make them the context of every for_each.
 start_recipe() {
   local name options=() resolved
   corpus_dir=$(realpath -m -- "${corpus_dir:-$PYDINO_ROOT/egs/mini}")
@@ -25,7 +25,7 @@ start_recipe() {
     "${corpus[@]/#/--corpus=}" "${model[@]/#/--model=}" "${options[@]}") || exit 1
   eval "$resolved"   # quoted by Python
   cd "$work_dir" || exit 1
-  [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # marks hold it: nothing is redone twice
+  [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # stored in marks, so that nothing is redone twice
   if [ "$list" = false ] && [ "$dry_run" = false ]; then
     . detach.sh
     [ "$detach" = false ] || detach_pipeline
@@ -34,25 +34,25 @@ start_recipe() {
   trap_signals
 }
 
-# to_run N: whether the recipe has stage N, and this call runs it.
+# to_run N: whether the recipe has stage N and this call runs it.
 to_run() { [[ " ${recipe[to_run]} " == *" $1 "* ]]; }
 
-# stage N NAME IN OUT: end the stage before, and be true if this one is to run. With --list, print its row instead.
+# stage N NAME IN OUT: end the previous stage, and return true if this one is to run. With --list, print its row instead.
 stage() {
   end_stage
   case " ${recipe[stages]} " in *" $1 "*) ;; *) return 1 ;; esac
   if [ "$list" = true ]; then printf '%3d  %-10s %s -> %s\n' "$1" "$2" "$3" "$4"; return 1; fi
   if [ "$1" -lt "$stage" ] || [ "$1" -gt "$stop_stage" ]; then return 1; fi
-  to_run "$1" || { say "stage $1: $2: skipped, as --skip-stages says"; return 1; }
+  to_run "$1" || { say "stage $1: $2: skipped by --skip-stages"; return 1; }
   current_stage="$1 $2" stage_began=$SECONDS
   say "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
 # for_each ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that kind, whose
-# values stand for {placeholders} (pydino for-each --help). With --dry-run the commands are printed.
+# values replace the {placeholders} (pydino for-each --help). With --dry-run the commands are printed.
 for_each() {
   local options=(--context "${recipe[context]}" --stage "${current_stage%% *}" --cmd "$train_cmd")
-  last_command=()   # it names the one that failed itself
+  last_command=()   # it reports the failed command itself
   if [ "$dry_run" = true ]; then pydino for-each --dry-run "${options[@]}" -- "$@"; return; fi
   start "$PYDINO_ROOT/utils/pydino" for-each "${options[@]}" -- "$@"
 }
@@ -65,7 +65,7 @@ end_stage() {
   current_stage=
 }
 
-# The last words: the tables in short, if they were made, and where they are.
+# After the last stage: print a summary of the tables, if there are any, and their path.
 finish() {
   end_stage
   if [ "$list" = true ] || [ "$dry_run" = true ]; then return 0; fi

@@ -1,14 +1,13 @@
-"""Where and with what it was recorded: room, microphone, noise and level, put on clean speech in numpy.
+"""Simulated recording sessions: room, microphone, noise and level, applied to clean speech with numpy.
 
-All effects are drawn for every utterance, so that two utterances of one speaker share the voice and
-nothing else.
+All effects are drawn per utterance, so that two utterances of one speaker have only the voice in common.
 """
 
 import numpy as np
 
 from local.mini.chance import Chance
 
-# The strength of a session. Weaker sessions make the task easier for everybody, most of all for plain
+# The strength of a session. Weaker sessions make the task easier for every system, most of all for plain
 # statistics.
 REVERBERATION_CHANCE, REVERBERATION_TIME = 0.4, (0.15, 0.6)  # T60, seconds
 EQUALISER_DB = 3.2  # standard deviation of each of the curve's knots
@@ -17,7 +16,7 @@ LEVEL_DB = (-32.0, -16.0)  # of the whole, below full scale, root mean square
 
 
 def record(speech: np.ndarray, rate: int, chance: Chance) -> np.ndarray:
-    """Return ``speech`` as it was recorded in one session.
+    """Return ``speech`` as recorded in a random session.
 
     Args:
         speech: (S,) float samples, any scale.
@@ -28,7 +27,7 @@ def record(speech: np.ndarray, rate: int, chance: Chance) -> np.ndarray:
         (S,) int16 samples.
     """
     generator = chance.generator("session")
-    # room for the tails of the filters: circular convolution wraps into silence
+    # padding for the tails of the filters: circular convolution wraps into silence
     size = _fft_size(len(speech) + rate)
     frequency = np.fft.rfftfreq(size, 1 / rate)
     spectrum = np.fft.rfft(speech, size)
@@ -53,7 +52,7 @@ def _power(samples: np.ndarray) -> float:
 
 
 def _fft_size(samples: int) -> int:
-    """Return the next size of the form 2^k, 3 * 2^k or 5 * 2^k, at which the transform is quick."""
+    """Return the next size of the form 2^k, 3 * 2^k or 5 * 2^k, at which the transform is fast."""
     sizes = [factor * 2 ** int(np.ceil(np.log2(samples / factor))) for factor in (1, 3, 5)]
     return min(sizes)
 

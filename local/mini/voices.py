@@ -1,10 +1,9 @@
-"""Who speaks, and how: drawn speakers, emotions and sentences, written as voice variants and text for
-espeak-ng.
+"""Random speakers, emotions and sentences, as voice variants and text for espeak-ng.
 
 A *speaker* is a vocal tract (scale and strength of each formant), a pitch and its range, a voice quality, a
-rhythm, an accent and a rate; a *style* (the "impaired" one is slow and hesitant) is drawn apart from the
-voice. An *utterance* adds an emotion, a little day-to-day variation, and a sentence. The voice file's format
-is espeak-ng's: docs/voices.md of github.com/espeak-ng/espeak-ng.
+rhythm, an accent and a rate; a *style* (the "impaired" one is slow and hesitant) is drawn independently of
+the voice. An *utterance* adds an emotion, a little day-to-day variation, and a sentence. The voice file's
+format is espeak-ng's: docs/voices.md of github.com/espeak-ng/espeak-ng.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ NUM_FORMANTS = 9  # espeak-ng's 0 (below the first) to 8
 
 @dataclass(frozen=True)
 class Emotion:
-    """What an emotion does to a voice: factors on pitch, pitch range and rate; additions to roughness and
+    """Effect of an emotion on a voice: factors on pitch, pitch range and rate; additions to roughness and
     breath.
     """
 
@@ -48,7 +47,7 @@ FILLERS = ("um,", "uh,", "er,", ",", ", ,")
 
 @dataclass(frozen=True)
 class Speaker:
-    """A drawn person. Frequencies in Hz, rate in words a minute, the rest in espeak-ng's units."""
+    """A random speaker. Frequencies in Hz, rate in words a minute, the rest in espeak-ng's units."""
 
     name: str
     gender: str  # m or f

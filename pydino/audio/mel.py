@@ -68,8 +68,7 @@ def bands(weights: np.ndarray, width: int = 16) -> list[tuple[slice, slice]]:
     """Cut the filters into runs of ``width`` and return, for each, (rows that are not all zero, filters).
 
     A filter bank is a narrow band around a diagonal: multiplying run by run skips most of the zeros. Sixteen
-        is the number of
-    floats in the widest register of today's processors.
+    is the number of floats in the widest SIMD register of today's processors.
     """
     found = []
     for first in range(0, weights.shape[1], width):

@@ -1,6 +1,4 @@
-"""The ground floor: messages, configuration, whole-or-nothing files, done-marks, keyed randomness. No
-torch.
-"""
+"""Basics: messages, configuration, atomic writes, done-marks, keyed randomness. No torch."""
 
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text

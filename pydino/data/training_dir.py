@@ -1,5 +1,5 @@
-"""What both kinds of input ask of a pre-training directory: that it is up to date, and its utterances by
-their stored hash.
+"""Common to both kinds of input: check that a pre-training directory is up to date, and read the stored
+hashes of its utterances.
 """
 
 from pathlib import Path
@@ -11,14 +11,13 @@ from pydino.kaldi import read_table
 
 
 def check_current(data) -> None:
-    """Refuse a directory that may point into archives which were replaced since it was made, or are just
-    being replaced.
+    """Refuse a directory that may point into archives that were replaced since, or are being replaced.
 
     Raises:
-        UserError: features or VAD of a source were made again, or that was interrupted.
+        UserError: features or VAD of a source were recomputed, or that was interrupted.
     """
     mark = Path(data) / ".done"
-    reason = out_of_date(mark) if mark.exists() else ""  # one made by hand has no mark
+    reason = out_of_date(mark) if mark.exists() else ""  # a directory made by hand has no mark
     if reason:
         raise UserError(
             f"{data} is out of date: {reason}; finish stage 2 (make_fbank.sh, compute_vad.sh), then run "
@@ -41,6 +40,7 @@ def read_hashes(data) -> tuple[np.ndarray, list[str]]:
     hashes = hashes[order]
     if (hashes[1:] == hashes[:-1]).any():
         raise UserError(
-            f"{data}/utt2hash has two utterances with one number; make it again with steps/make_train_set.sh"
+            f"{data}/utt2hash has two utterances with the same hash; regenerate it with "
+            "steps/make_train_set.sh"
         )
     return hashes, [keys[i] for i in order]

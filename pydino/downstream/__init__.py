@@ -1,6 +1,4 @@
-"""Downstream: what a frozen embedding tells about an utterance, by simple classifiers and folds that keep
-speakers apart.
-"""
+"""Downstream tasks: probes on frozen embeddings, cross-validated over speakers."""
 
 from .folds import assign_folds, default_fold_count
 from .measures import bootstrap_classes, bootstrap_error, class_measures, speaker_confusions

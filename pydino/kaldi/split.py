@@ -19,8 +19,8 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     holds them.
 
     Speakers stay whole, unless there are fewer of them than parts or ``per_utterance`` asks otherwise; then
-    the folder is called ``split<N>utt``. A split made from the same text before is left as it is; anything
-    else is made again and renamed into place.
+    the folder is called ``split<N>utt``. A split made earlier from the same text is kept; any other is
+    regenerated and renamed into place.
 
     Raises:
         UserError: more parts than utterances.
@@ -60,7 +60,7 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
         if _is_fresh(target, digest):  # another process was faster
             return target
         raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free some space or check who may write there"
+            f"cannot write {target}: {error.strerror or error}; free some space or check the permissions"
         ) from error
     finally:
         remove(aside)
@@ -97,16 +97,16 @@ def _divide(columns: Columns, owners: dict, num_parts: int) -> list[Columns]:
 
 
 def balance(groups: list[list[bytes]], num_parts: int) -> list[list[bytes]]:
-    """Deal groups, in order and never broken, to ``num_parts`` parts, none empty, that hold about as many
-    items each.
+    """Distribute groups, in order and unbroken, over ``num_parts`` non-empty parts with about as many items
+    each.
     """
     total = sum(map(len, groups))
     parts: list[list[bytes]] = [[]]
     done = 0
     for place, group in enumerate(groups):
         part = len(parts)
-        # Go on to the next part where this one has its share (to the nearest group), or where the groups left
-        # must each open one.
+        # Start the next part where this one has its share (to the nearest group), or where each remaining
+        # group must start one.
         full = done + len(group) / 2 > part * total / num_parts
         if parts[-1] and part < num_parts and (full or len(groups) - place == num_parts - part):
             parts.append([])
@@ -125,7 +125,7 @@ def _digest(path: Path) -> str:
 
 
 def _is_fresh(target: Path, digest: str) -> bool:
-    """Tell whether a split stands for the same text and still has all its files. (Kaldi compares times, and
+    """Whether a split was made from the same text and still has all its files. (Kaldi compares times, and
     misses an edited copy.)
     """
     try:

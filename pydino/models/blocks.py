@@ -10,7 +10,7 @@ Activation = Literal["relu", "relu6", "swish", "gelu"]
 
 
 def make_activation(name: Activation) -> nn.Module:
-    """Return the activation; in place where its gradient needs only the output, which saves memory."""
+    """Return the activation; in place where its gradient needs only the output, to save memory."""
     return {
         "relu": partial(nn.ReLU, inplace=True),
         "relu6": partial(nn.ReLU6, inplace=True),

@@ -9,7 +9,7 @@ parameters.
 
 ``fwse-resnet34`` is that of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: 64 to
 512 channels, squeeze-excitation over the frequencies, swish, norm after activation, attentive pooling, 192-d
-embedding. With the same options but channels and squeeze-excitation, lresnet34 is the light one of that
+embedding. With these options except channels and squeeze-excitation, lresnet34 is the light ResNet34 of that
 recipe.
 """
 

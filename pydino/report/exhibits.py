@@ -1,6 +1,4 @@
-"""Which figures an experiment folder gives: reads curves, scores and embeddings, and hands each to its
-drawing.
-"""
+"""The figures of an experiment folder: reads curves, scores and embeddings, and draws each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from pydino.report.embeddings import map_points, side_by_side, speakers_of
 from pydino.report.gather import TrainingRun
 from pydino.report.tables import system_order
 
-# What the training log may hold, and how it is shown; a log without one of these simply lacks the panel.
+# Quantities of the training log and their line styles; a log without one lacks the panel.
 TRAINING_PANELS = {
     "loss": {"loss": "-"},
     "entropy: teacher (solid), student (dashed)": {"teacher_entropy": "-", "student_entropy": "--"},
@@ -27,7 +25,7 @@ TRAINING_PANELS = {
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A figure of the page: heading, what to see in it, and the drawing as SVG."""
+    """A figure of the page: heading, caption, and drawing as SVG."""
 
     title: str
     caption: str
@@ -35,7 +33,7 @@ class Exhibit:
 
 
 def training_exhibit(runs: list[TrainingRun], drawings: Drawings) -> list[Exhibit]:
-    """The training curves of every run (one exhibit), or nothing where no run has a number to show."""
+    """The training curves of every run (one exhibit), or none where no run has a number to show."""
     keys = {key for run in runs for epoch in run.epochs for key in epoch}
     panels = {title: lines for title, lines in TRAINING_PANELS.items() if keys & set(lines)}
     if not panels:
@@ -47,9 +45,9 @@ def training_exhibit(runs: list[TrainingRun], drawings: Drawings) -> list[Exhibi
         return figures.training_curves(runs, panels, "training")
 
     caption = (
-        "In a training that works the entropy of the mean teacher output stays high while the entropy of the "
-        "single outputs falls. If both stay at the maximum, every output is uniform; if both fall to zero, "
-        "every output is the same: either is a collapse."
+        "In a healthy training run the entropy of the mean teacher output stays high while the entropy of "
+        "the single outputs falls. If both stay at the maximum, every output is uniform; if both fall to "
+        "zero, every output is the same: either is a collapse."
     )
     return [Exhibit("Training", caption, drawings.get(["training", panels, runs], draw))]
 
@@ -58,7 +56,7 @@ def verification_exhibits(curves: list[dict], models, drawings: Drawings) -> lis
     """A DET curve and a score histogram for each list of trials that has been scored.
 
     Args:
-        curves: as :func:`pydino.report.gather.gather_det_curves` gives them.
+        curves: as returned by :func:`pydino.report.gather.gather_det_curves`.
         models: all models of the report.
     """
     by_trials = {}
@@ -114,7 +112,7 @@ def _histograms(curves: list[dict], name: str, drawings: Drawings) -> str:
 
 
 def _plain_systems(curves: list[dict]) -> list[dict]:
-    """Cosine scores of raw and centred embeddings where there are any; everything otherwise. One curve a
+    """Cosine scores of raw and centred embeddings where there are any; everything otherwise. One curve per
     system.
     """
     plain = [c for c in curves if c["backend"] == "cosine" and c["treatment"] in ("raw", "centred")] or curves
@@ -125,13 +123,13 @@ def _plain_systems(curves: list[dict]) -> list[dict]:
 
 
 def _score_files(curve: dict) -> tuple[Path, Path] | None:
-    """The files of trials and scores that a curve names; ``None``, with a warning, where they have gone."""
+    """The files of trials and scores that a curve names; ``None``, with a warning, if they are missing."""
     beside = Path(curve["path"]).parent
     paths = []
     for name in (curve["trials_file"], curve["scores"]):
         found = [path for path in (Path(name), beside / Path(name).name) if path.is_file()]
         if not found:
-            warn(f"{name}, named in {curve['path']}, is not there: its histogram is omitted")
+            warn(f"{name}, named in {curve['path']}, is missing: its histogram is omitted")
             return None
         paths.append(found[0])
     return paths[0], paths[1]
@@ -141,7 +139,7 @@ def map_exhibits(sets: list[tuple[str, list[dict]]], drawings: Drawings) -> list
     """For each set, the embeddings of up to three systems in a plane, some speakers in colour.
 
     Args:
-        sets: as :func:`pydino.report.embeddings.systems_by_set` gives them.
+        sets: as returned by :func:`pydino.report.embeddings.systems_by_set`.
     """
     exhibits = []
     for number, (name, systems) in enumerate(sets):
@@ -152,7 +150,7 @@ def map_exhibits(sets: list[tuple[str, list[dict]]], drawings: Drawings) -> list
         caption = "t-SNE of the length-normalised embeddings; " + (
             f"{coloured} speakers, chosen at random, in colour, the others grey."
             if coloured
-            else "the speakers are not known, so that all are grey."
+            else "the speakers are unknown, so all points are grey."
         )
         svg = _maps(panels, f"map{number}", drawings)
         exhibits.append(Exhibit(f"Map of {name}", caption, svg))

@@ -24,7 +24,7 @@ def model_colours(models) -> dict:
 
 
 def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
-    """One small panel a quantity, one line a training run. ``panels``: title -> {key of the log: line
+    """One small panel per quantity, one line per training run. ``panels``: title -> {key of the log: line
     style}.
     """
     with style():
@@ -170,7 +170,7 @@ def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:
         return positions
     from sklearn.manifold import TSNE
 
-    # Twice the 250 iterations of early exaggeration: more of them move hundreds of points hardly at all.
+    # Twice the 250 iterations of early exaggeration: further ones hardly move hundreds of points.
     return TSNE(
         n_components=2, init="pca", perplexity=min(30, len(unit) // 4), max_iter=500, random_state=0, n_jobs=1
     ).fit_transform(unit)

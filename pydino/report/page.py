@@ -1,5 +1,5 @@
-"""The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark
-as the reader prefers.
+"""The report as Markdown and as one self-contained HTML file: no network, no scripts, light or dark as the
+reader prefers.
 """
 
 import re
@@ -56,7 +56,7 @@ _NOTES = (
     ("spread", "of the embeddings: 1 if they are uniform on the sphere, 0 if all are the same"),
     ("effective rank", "number of dimensions that the embeddings use"),
 )
-# The text that is searched for in the tables, where it is not the name itself.
+# The text to search for in the tables, where it is not the name itself.
 _SIGNS = {"minDCF p": "minDCF", "[low, high]": " [", "(low to high)": " to "}
 
 _STYLE = """
@@ -87,7 +87,7 @@ dt { font-weight: 600 } dd { margin: 0 }
 
 
 def markdown_page(title: str, tables: list[Table], commands: str, made_by: str) -> str:
-    """RESULTS.md: the tables, the best value of each column in bold, and what made them."""
+    """RESULTS.md: the tables, with the best value of each column in bold, and the commands."""
     parts = [f"# {title}", made_by]
     parts += [_markdown_table(table) for table in tables]
     if commands:
@@ -152,7 +152,7 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
 
 
 def _notes(tables: list[Table]) -> list[tuple[str, str]]:
-    """Name and explanation of what the tables hold."""
+    """Names and explanations of the terms in the tables."""
     cells = "\n".join(
         text for table in tables if table.explained for row in (table.header, *table.rows) for text in row
     )
@@ -160,7 +160,7 @@ def _notes(tables: list[Table]) -> list[tuple[str, str]]:
 
 
 def _code(text: str) -> str:
-    """Escaped, with what stands between backticks as code."""
+    """Escaped, with text between backticks as code."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
