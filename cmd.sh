@@ -1,11 +1,11 @@
-# Where jobs run. Wrappers have the interface of Kaldi's run.pl: WRAPPER [--mem 4G] [--gpu 1] ... JOB=1:N LOG COMMAND;
-# you can use your own queue.pl or slurm.pl here.
+# Where jobs run. A wrapper has the interface of Kaldi's run.pl: WRAPPER [--mem 4G] [--gpu 1] ... JOB=1:N LOG COMMAND;
+# your own queue.pl or slurm.pl can stand here.
 # shellcheck shell=bash
-backend=local   # local: this machine; slurm: a cluster, with partition and account in conf/slurm.conf. PYDINO_BACKEND overrides it.
+backend=local   # local: this machine; slurm: a cluster, whose partition and account stand in conf/slurm.conf. PYDINO_BACKEND overrides it.
 
 backend=${PYDINO_BACKEND:-$backend}
 # train_cmd: features, scoring, classifiers; cuda_cmd: training and extraction, to which steps add --gpu N; control_cmd: the controller of
-# ./run.sh --detach, which is mostly idle (on a cluster: a long --time, a small partition).
+# ./run.sh --detach, which only waits (on a cluster: a long --time, a modest partition).
 case $backend in
   local)   # memory is an estimate: as many jobs at once as fit
     export train_cmd="run_local.sh --mem 1G"
@@ -17,7 +17,7 @@ case $backend in
     export control_cmd="run_slurm.sh --mem 2G" ;;
   *) echo "cmd.sh: the backend is 'local' or 'slurm', not '$backend' (cmd.sh, or PYDINO_BACKEND)" >&2; return 1 ;;
 esac
-# A recipe's conf/slurm.conf, in the folder whose cmd.sh sources this one, takes precedence over the project's.
+# A recipe's conf/slurm.conf goes before the project's: that of the folder whose cmd.sh sources this one.
 recipe_conf=$(realpath -- "$(dirname -- "${BASH_SOURCE[1]:-.}")")/conf/slurm.conf
 if [ -f "$recipe_conf" ]; then export PYDINO_RECIPE_SLURM_CONF=$recipe_conf; else unset PYDINO_RECIPE_SLURM_CONF; fi
 unset recipe_conf

@@ -44,7 +44,9 @@ from pydino.train.schedules import cosine, learning_rate, ramp
 
 
 class Crop(NamedTuple):
-    """A requested crop: ``size`` frames from ``start`` of utterance ``index``, at speed ``factor``."""
+    """A crop that is wanted: ``size`` frames from ``start`` of utterance ``index``, heard at the speed
+    ``factor``.
+    """
 
     index: int
     start: int
@@ -70,7 +72,7 @@ class StoredFeatures:
         }
 
     def __call__(self, crop: Crop) -> torch.Tensor:
-        """Return the crop (L, F), silence removed; a short utterance repeats from its beginning."""
+        """Return the crop (L, F), silence cut out; a short utterance repeats from its beginning."""
         key = self._keys[crop.index]
         voiced = self._voiced[key]
         matrix = read_object(self._where[key], key=key)
@@ -108,7 +110,7 @@ class Recordings:
         """Return the features of the crop (L, F)."""
         index, size = np.array([crop.index]), np.array([crop.size])
         content = self._dataset.collect(index, np.array([[crop.start]]), size, np.array([crop.factor]))
-        # The column of these that a view uses depends on its number, as do its draws.
+        # Which column of these a view looks at depends on its number, as do its draws.
         content.starts, content.sizes = (
             np.repeat(content.starts, len(self._views), axis=1),
             np.repeat(size, len(self._views)),
@@ -166,7 +168,7 @@ class NaiveViews(Dataset):
 
 
 class Steps:
-    """The step numbers for the loader; changed between its uses."""
+    """The numbers of the steps that the loader is to read; changed between one use of it and the next."""
 
     first = last = 0
 
@@ -178,7 +180,7 @@ class Steps:
 
 
 class NaiveLoader:
-    """Batches read ahead by persistent worker processes."""
+    """Batches read ahead by worker processes, which stay between one use and the next."""
 
     def __init__(self, views: NaiveViews, workers: int, pin: bool = False):
         self._steps = Steps()

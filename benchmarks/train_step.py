@@ -167,7 +167,7 @@ def compare(ours: Ours, naive: Naive | None, steps: int, uncounted: int) -> dict
 
 
 class Stopwatch:
-    """Times between marks: of the host on a CPU, of the CUDA stream on a GPU, without synchronisation."""
+    """Times between marks: of the host on a CPU, of the stream on a GPU, where marking does not wait."""
 
     def __init__(self, device: torch.device):
         self._device, self._marks = device, []

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
-from pydino.cli import Parser  # suggests the nearest option for a misspelt one
+from pydino.cli import Parser  # knows the nearest option of a misspelt one
 from pydino.cli.make_trials import make_trials
 from pydino.kaldi import validate, write_table
 from pydino.kaldi.data_dir import invert, named

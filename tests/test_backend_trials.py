@@ -97,7 +97,7 @@ def test_scores_join_by_key(write):
     assert join_scores(scores, trials, "scores", "trials").tolist() == [1.0, 2.0]
     with pytest.raises(UserError, match="1 of 2 trials of trials have no score, first: c d"):
         join_scores(read_scores(write("a b 1\na d 2\n", "scores")), trials, "scores", "trials")
-    with pytest.raises(UserError, match="1 scores belong to no trial of trials, first: c x"):
+    with pytest.raises(UserError, match="1 scores without a trial in trials, first: c x"):
         join_scores(read_scores(write("a b 1\nc d 2\nc x 3\n", "scores")), trials, "scores", "trials")
     with pytest.raises(UserError, match="pairs occur twice, first: a b"):
         read_scores(write("a b 1\nc d 2\na b 3\n", "scores"))
@@ -116,7 +116,7 @@ def test_a_cut_or_foreign_plda_file_is_named(tmp_path):
         b"<Plda> [ 1 2 ] [ 1 ] [ 1 2 ] </Plda>",
     ):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="plda is not a whole Kaldi PLDA file"):
+        with pytest.raises(UserError, match="plda is not a complete Kaldi PLDA file"):
             read_plda(path)
     write_plda(path, np.zeros(3), np.eye(3), np.ones(2))
     with pytest.raises(UserError, match="do not fit"):

@@ -326,7 +326,7 @@ def test_mistakes_speak(corpus, tmp_path):
     write_table(data / "wav.scp", {**read_table(data / "wav.scp"), "d": "cat x |"})
     fails("--allow-pipes true")
     (data / "wav.scp").unlink()
-    fails("no .*wav.scp: which training on audio needs.*stage 3")
+    fails("no .*wav.scp, which training on audio needs.*stage 3")
 
 
 def test_a_pipe_runs_where_it_is_allowed(corpus, tmp_path):
@@ -355,7 +355,7 @@ def test_a_directory_whose_archives_are_made_anew_is_refused(corpus, tmp_path, m
     assert out_of_date(mark) == ""
     check_current(data)
     features.unlink()
-    with pytest.raises(UserError, match="source/.done.features is gone: .*finish stage 2"):
+    with pytest.raises(UserError, match="source/.done.features is missing: .*finish stage 2"):
         AudioSet(data, OPTIONS)
     write_mark(features, {"format version": "2"})
     assert "has changed" in out_of_date(mark)

@@ -45,7 +45,7 @@ def recipe_of(**changes):
         ({"trials": [{"set": "test", "development": "dev"}]}, "not implemented yet (calibration)"),
         ({"scorers": [{"backend": "plda"}]}, "plda needs the key 'plda'"),
         ({"scorers": [{"normalisation": "asnorm"}]}, "not implemented yet (score normalisation)"),
-        ({"scorers": [{"labels": "train"}]}, "labels of cosine are 'none'"),
+        ({"scorers": [{"labels": "train"}]}, "labels of cosine must be 'none'"),
         ({"scorers": [{"centring": "centered"}]}, "did you mean 'centred'?"),
         ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "'a' has no 'set'"),
         ({"tasks": [{"name": "a/b", "labels": "utt2a", "set": "test"}]}, "becomes part of file names"),

@@ -231,7 +231,7 @@ def truncate(path, size):
         (lambda deep: audio(deep).write_text("not audio"), "cannot be decoded"),
         (
             lambda deep: truncate(audio(deep), 9000),
-            "promises 16000 bytes of samples but 8956 follow: a truncated copy",
+            "states 16000 bytes of samples but 8956 follow: a truncated copy",
         ),
         (rewrite(np.zeros(0), 8000), "has no samples"),
         (rewrite(np.zeros((8000, 2)), 8000), "has 2 channels"),

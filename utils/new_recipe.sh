@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start a recipe for a corpus: egs/NAME and local/prepare_NAME.py, which work unchanged on folders of recordings, one per speaker.
+# Start a recipe for a corpus: egs/NAME and local/prepare_NAME.py, which run as they are on folders of recordings, one a speaker.
 # Usage: utils/new_recipe.sh NAME
 #  e.g.: utils/new_recipe.sh mycorpus; egs/mycorpus/run.sh --root /corpora/mycorpus
 set -Eeuo pipefail
@@ -30,13 +30,13 @@ trials:
 plda: {set: train, lda_dim: 64}
 END
 cat >"$recipe/conf/dino-koleo.yaml" <<END
-# DINO with the KoLeo term, as in the speechocean762 recipe; put differences below extends.
+# DINO with the KoLeo term, as in the speechocean762 recipe; what differs stands below extends.
 extends: ../../speechocean762/conf/dino-koleo.yaml
 END
 cat >"$recipe/README.md" <<END
 # $name
 
-Describe the corpus, its licence, how to get it, and the expected results.
+What the corpus is, how to get it, and what one must get.
 
 \`\`\`bash
 ./run.sh --root /corpora/$name
@@ -86,5 +86,5 @@ if __name__ == "__main__":
     main(__doc__, add_arguments, prepare)
 END
 chmod +x "$program"
-echo "$0: made egs/$name and local/prepare_$name.py. Next: describe it in egs/$name/conf/recipe.yaml (docs/recipes.md), and run" >&2
+echo "$0: made egs/$name and local/prepare_$name.py. Next: say in egs/$name/conf/recipe.yaml what it is (docs/recipes.md), and" >&2
 echo "  egs/$name/run.sh --list; egs/$name/run.sh --root FOLDER --stop-stage 1" >&2

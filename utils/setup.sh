@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Create the Python environment .venv in the tree, pinned by constraints.txt. path.sh calls this on first use.
+# Make the Python environment .venv in the tree: once, pinned by constraints.txt. path.sh calls this on first use.
 # Usage: utils/setup.sh [EXTRA...]      EXTRA: an optional group of pyproject.toml, such as dev (what the tests need)
 # PYDINO_TORCH chooses PyTorch's build: auto (default: cuda where nvidia-smi finds a GPU, else cpu), cpu, cuda, or anything
 # pip understands, such as a wheel of your own. Where another build is installed, it is replaced.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pydino.base import keyed_uniform, purpose
+from pydino.base import check_fraction, check_not_negative, check_range, keyed_uniform, purpose
 
 TEXTURE_FRAMES = 4096  # length of the stored noise that crops are cut from
 REVERBERATION_BLOCK = 32  # frames
@@ -46,24 +46,15 @@ class AugmentConfig:
     frequency_mask_bands: int = 10
 
     def __post_init__(self):
-        for name in ("reverberation_probability", "noise_probability", "babble_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in ("reverberation_seconds", "direct_to_reverberant_db", "noise_snr_db", "babble_snr_db"):
-            low_high = getattr(self, name)
-            if len(low_high) != 2 or low_high[0] > low_high[1]:
-                raise ValueError(f"{name} must be [lowest, highest], got {low_high}")
+        check_fraction(self, "reverberation_probability", "noise_probability", "babble_probability")
+        check_range(
+            self, "reverberation_seconds", "direct_to_reverberant_db", "noise_snr_db", "babble_snr_db"
+        )
         if self.reverberation_seconds[0] <= 0:
             raise ValueError(f"reverberation_seconds must be above 0, got {self.reverberation_seconds}")
-        for name in (
-            "gain_db",
-            "equaliser_db",
-            "babble_speakers",
-            "time_mask_frames",
-            "frequency_mask_bands",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_not_negative(
+            self, "gain_db", "equaliser_db", "babble_speakers", "time_mask_frames", "frequency_mask_bands"
+        )
 
 
 # The draws of a crop, by name; the weights of two spectral shapes follow them.

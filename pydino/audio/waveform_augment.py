@@ -14,7 +14,15 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from pydino.base import UserError, keyed_uniform, nearest, purpose
+from pydino.base import (
+    UserError,
+    check_fraction,
+    check_not_negative,
+    check_range,
+    keyed_uniform,
+    nearest,
+    purpose,
+)
 
 CONTEXT_SECONDS = 0.5  # of the recording before a crop, whose reverberation reaches into it
 _SILENCE = 1e-10  # norm below which a signal is not scaled
@@ -39,17 +47,11 @@ class WaveformAugmentConfig:
     gain_db: float = 0.0  # largest gain, up or down
 
     def __post_init__(self):
-        for name in ("reverberation_probability", "noise_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in (*_RATIOS.values(), "babble_speakers"):
-            low_high = getattr(self, name)
-            if len(low_high) != 2 or low_high[0] > low_high[1]:
-                raise ValueError(f"{name} must be [lowest, highest], got {low_high}")
+        check_fraction(self, "reverberation_probability", "noise_probability")
+        check_range(self, *_RATIOS.values(), "babble_speakers")
+        check_not_negative(self, "gain_db")
         if self.babble_speakers[0] < 1:
             raise ValueError(f"babble_speakers must be at least 1, got {self.babble_speakers}")
-        if self.gain_db < 0:
-            raise ValueError(f"gain_db must not be negative, got {self.gain_db}")
 
 
 # The draws of a crop, by name; after them, the recording and the offset of each speaker of a babble.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pydino.base import UserError, purpose
+from pydino.base import UserError, check_positive, purpose
 
 from .recordings import Piece, Reader
 from .waveform_pool import WaveformPool
@@ -39,9 +39,7 @@ class AugmentationDataConfig:
     rir_seconds: float = 0.5  # longer responses are truncated
 
     def __post_init__(self):
-        for name in ("gigabytes", "refresh_steps", "rir_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_positive(self, "gigabytes", "refresh_steps", "rir_seconds")
 
 
 class AugmentationData:

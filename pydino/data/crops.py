@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pydino.base import keyed_integers, keyed_uniform, purpose
+from pydino.base import check_at_least, check_not_negative, keyed_integers, keyed_uniform, purpose
 
 if TYPE_CHECKING:
     from .view_groups import ViewGroup
@@ -34,10 +34,8 @@ class CropConfig:
     window_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self):
-        if self.num_global < 1:
-            raise ValueError(f"num_global must be at least 1, got {self.num_global}")
-        if self.num_local < 0:
-            raise ValueError(f"num_local must not be negative, got {self.num_local}")
+        check_at_least(self, 1, "num_global")
+        check_not_negative(self, "num_local")
         for name in ("global_seconds", "local_seconds", "window_seconds"):
             low_high = getattr(self, name)
             if (low_high or name != "window_seconds") and (

@@ -56,13 +56,6 @@ class SqueezeExcitation(nn.Module):
         )
 
 
-def check_sizes(config, *names: str) -> None:
-    """Raise ValueError for a size below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
-
-
 def check_dropout(config) -> None:
     """Raise ValueError for a dropout probability outside [0, 1)."""
     if not 0 <= config.dropout < 1:

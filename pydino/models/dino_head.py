@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pydino.base import check_at_least
+
 from .blocks import Activation, check_dropout, make_activation
 
 
@@ -32,9 +34,7 @@ class HeadConfig:
     dropout: float = 0.0  # of the hidden layers
 
     def __post_init__(self):
-        for name in ("hidden_dim", "bottleneck_dim", "output_dim"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
+        check_at_least(self, 2, "hidden_dim", "bottleneck_dim", "output_dim")
         check_dropout(self)
 
 

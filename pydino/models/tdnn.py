@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pydino.base import check_at_least
+
 from .activation_checkpointing import run_blocks
 from .encoder import Encoder
 from .pooling import mean_and_deviation
@@ -28,9 +30,7 @@ class TdnnConfig:
     embedding_dim: int = 128
 
     def __post_init__(self):
-        for name in ("channels", "pooled_channels", "stride", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, 1, "channels", "pooled_channels", "stride", "embedding_dim")
 
 
 class Tdnn(Encoder):

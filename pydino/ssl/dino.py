@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pydino.base import check_fraction, check_positive
+
 
 @dataclass
 class DinoLossConfig:
@@ -27,11 +29,8 @@ class DinoLossConfig:
     centre_momentum: float = 0.9
 
     def __post_init__(self):
-        for name in ("student_temperature", "teacher_temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.centre_momentum <= 1:
-            raise ValueError(f"centre_momentum must be in [0, 1], got {self.centre_momentum}")
+        check_positive(self, "student_temperature", "teacher_temperature")
+        check_fraction(self, "centre_momentum")
 
 
 class DinoLoss(nn.Module):
