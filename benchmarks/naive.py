@@ -270,9 +270,9 @@ class NaiveDino:
             group["lr"] = learning_rate(step, self.total_steps, self.steps_per_epoch, self.config.optimiser)
         views = [view.to(self.device, non_blocking=True) for view in views]
         with torch.no_grad():
-            taught = [self._through(self.teacher, view) for view in views[: self.config.crops.num_global]]
-        learnt = [self._through(self.student, view) for view in views]
-        loss = self._loss(learnt, taught, step)
+            teacher = [self._through(self.teacher, view) for view in views[: self.config.crops.num_global]]
+        student = [self._through(self.student, view) for view in views]
+        loss = self._loss(student, teacher, step)
         value = loss.item()
         if not math.isfinite(value):
             sys.exit(f"the loss is {value}")
@@ -282,7 +282,7 @@ class NaiveDino:
         if step < self.frozen_steps:
             self.student.head.prototypes.grad = None
         self.optimiser.step()
-        self._follow([logits for _, logits in taught], step)
+        self._update_teacher([logits for _, logits in teacher], step)
         return value
 
     @staticmethod
@@ -290,16 +290,19 @@ class NaiveDino:
         embedding = network.encoder(view)
         return embedding, network.head(embedding)
 
-    def _loss(self, learnt, taught, step: int) -> torch.Tensor:
+    def _loss(self, student, teacher, step: int) -> torch.Tensor:
         config = self.config
         loss = naive_loss(
-            [logits for _, logits in learnt], [logits for _, logits in taught], self.centre, config.loss
+            [logits for _, logits in student],
+            [logits for _, logits in teacher],
+            self.centre,
+            config.loss,
         )
         if config.cosine_weight:
             weight = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
-            loss = loss + weight * naive_cosine([e for e, _ in learnt], [e for e, _ in taught])
+            loss = loss + weight * naive_cosine([e for e, _ in student], [e for e, _ in teacher])
         if config.koleo_weight:
-            loss = loss + config.koleo_weight * sum(koleo(e) for e, _ in learnt[: config.crops.num_global])
+            loss = loss + config.koleo_weight * sum(koleo(e) for e, _ in student[: config.crops.num_global])
         return loss
 
     def _clip(self) -> None:
@@ -311,7 +314,7 @@ class NaiveDino:
                 gradient.mul_(clip / (norm + 1e-6))
 
     @torch.no_grad()
-    def _follow(self, teacher_logits: list[torch.Tensor], step: int) -> None:
+    def _update_teacher(self, teacher_logits: list[torch.Tensor], step: int) -> None:
         config = self.config.teacher
         m = cosine(step, config.momentum_steps or self.total_steps, config.momentum, config.final_momentum)
         for q, k in zip(self.student.parameters(), self.teacher.parameters(), strict=True):

@@ -182,9 +182,9 @@ class PowerMelAugmenter:
         left = np.exp(log_decay * at[::-1])  # (n, 1, j), of x[j] at the end of its block
         # (n, b, b), from the end of one to another's
         carried = np.exp(log_decay * REVERBERATION_BLOCK * np.maximum(age, 0)) * (age >= 0)
-        heard = scale * np.exp(log_decay * (at + 1))  # (n, 1, i)
-        within, left, carried, heard = (
-            self._tensor(x.astype(np.float32)) for x in (within, left, carried, heard)
+        tail = scale * np.exp(log_decay * (at + 1))  # (n, 1, i)
+        within, left, carried, tail = (
+            self._tensor(x.astype(np.float32)) for x in (within, left, carried, tail)
         )
         index = self._tensor(rows)
         # (n, b, j, F)
@@ -192,7 +192,7 @@ class PowerMelAugmenter:
             1, (blocks, len(at))
         )
         past = carried @ (left[:, None] @ x).squeeze(2)  # (n, b, F), the energy left when a block begins
-        y = (within[:, None] @ x).addcmul_(heard.mT[:, None], past[:, :, None])
+        y = (within[:, None] @ x).addcmul_(tail.mT[:, None], past[:, :, None])
         power.index_copy_(0, index, y.flatten(1, 2)[:, :frames])
 
     def _response(

@@ -17,8 +17,8 @@ MAX_POINTS = 300
 
 def model_colours(models) -> dict:
     """A fixed colour for each model of the report, muted ones for the baselines."""
-    learnt = sorted({m for m in models if not is_baseline(m)})
-    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(
+    trained = sorted({m for m in models if not is_baseline(m)})
+    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(trained)} | dict(
         zip(BASELINES, MUTED, strict=True)
     )
 
