@@ -14,7 +14,7 @@ import yaml
 
 from pydino.cli import main
 from pydino.kaldi import ArchiveWriter, read_table
-from pydino.report import comparison_table, embeddings, figures, result_tables
+from pydino.report import comparison_table, embeddings, plots, result_tables
 
 SPEAKERS, UTTERANCES = 14, 5
 
@@ -268,9 +268,9 @@ def draws(monkeypatch):
     """Return the list in which every drawing that is made from now on leaves its name."""
     made = []
     for name in ("training_curves", "det_curve", "score_histograms", "embedding_maps"):
-        drawing = getattr(figures, name)
+        drawing = getattr(plots, name)
         monkeypatch.setattr(
-            figures, name, lambda *given, name=name, drawing=drawing: made.append(name) or drawing(*given)
+            plots, name, lambda *given, name=name, drawing=drawing: made.append(name) or drawing(*given)
         )
     return made
 
@@ -362,7 +362,7 @@ def test_neighbours_are_the_same_whatever_the_size_of_a_block(tmp_path, monkeypa
 
 
 def test_a_map_of_embeddings_that_are_all_the_same_is_one_point():
-    positions = figures.flatten_to_plane(np.ones((50, 8)))
+    positions = plots.flatten_to_plane(np.ones((50, 8)))
     assert positions.shape == (50, 2) and np.allclose(positions, 0)
 
 

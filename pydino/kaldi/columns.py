@@ -73,7 +73,7 @@ def ascend(keys: list[bytes], strictly: bool = True) -> bool:
 
 
 @dataclass
-class Blemishes:
+class FormatErrors:
     """Format errors of a table. Line numbers count from 1; 0: no such line."""
 
     byte_order_mark: bool = False
@@ -97,13 +97,13 @@ class Blemishes:
 
 def read_columns(path) -> Columns:
     """Read a table; errors are those of :func:`pydino.kaldi.read_table`."""
-    columns, blemishes = read_untidy(path)
+    columns, blemishes = read_lenient(path)
     if not blemishes.is_readable:
         read_table(path)  # raises an error that names the line
     return columns
 
 
-def read_untidy(path) -> tuple[Columns, Blemishes]:
+def read_lenient(path) -> tuple[Columns, FormatErrors]:
     """Read a malformed table as far as possible: sorted, without duplicate and empty lines, and its format
     errors.
 
@@ -112,10 +112,10 @@ def read_untidy(path) -> tuple[Columns, Blemishes]:
     Raises:
         UserError: it cannot be read, or is not UTF-8.
     """
-    found = Blemishes()
+    found = FormatErrors()
     with _no_garbage_collection():
         columns = _read(path, found)
-        return _tidy(*columns, found), found
+        return _normalise(*columns, found), found
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def _no_garbage_collection():
             gc.enable()
 
 
-def _read(path, found: Blemishes) -> tuple[list[bytes], list[bytes]]:
+def _read(path, found: FormatErrors) -> tuple[list[bytes], list[bytes]]:
     keys: list[bytes] = []
     rests: list[bytes] = []
     number = 0
@@ -144,10 +144,10 @@ def _read(path, found: Blemishes) -> tuple[list[bytes], list[bytes]]:
     return keys, rests
 
 
-def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, number: int) -> None:
+def _split(lines, block: bytes, keys: list, rests: list, found: FormatErrors, number: int) -> None:
     """Append the keys and rests of ``lines``, which follow line ``number``."""
-    untidy = any(blank in block for blank in (b"\t", b"\r", b"\v", b"\f", b"  ", b" \n", b"\n ", b"\n\n"))
-    if not (untidy or block[:1] in b" \n" or block.endswith(b" ")):
+    irregular = any(blank in block for blank in (b"\t", b"\r", b"\v", b"\f", b"  ", b" \n", b"\n ", b"\n\n"))
+    if not (irregular or block[:1] in b" \n" or block.endswith(b" ")):
         new_keys, _, new_rests = zip(*[line.partition(b" ") for line in lines], strict=True)
         if found.numbers is not None:
             found.numbers += range(number + 1, number + 1 + len(lines))
@@ -170,7 +170,7 @@ def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, numbe
         rests.append(fields[1].rstrip() if len(fields) > 1 else b"")
 
 
-def _tidy(keys: list[bytes], rests: list[bytes], found: Blemishes) -> Columns:
+def _normalise(keys: list[bytes], rests: list[bytes], found: FormatErrors) -> Columns:
     if ascend(keys):
         return Columns(keys, rests)
     place = next(n for n in range(1, len(keys)) if keys[n] <= keys[n - 1])
@@ -203,7 +203,7 @@ def write_columns(path, columns: Columns) -> None:
         stream.writelines(columns.sorted().blocks())
 
 
-def holds_text_of(path, columns: Columns) -> bool:
+def has_content(path, columns: Columns) -> bool:
     """Whether the content of a file is exactly this table."""
     if not Path(path).exists():
         return False

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydino.base import UserError, log, read_text
 
 from .columns import Columns
-from .data_dir import FEATURE_FACTS, Tables, kind_of, load, named, store
+from .data_dir import FEATURE_METADATA, Tables, kind_of, load, named, store
 from .fix import consistent
 
 
@@ -48,7 +48,7 @@ def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str
         raise UserError(
             f"no utterance is left for {destination}: none is in every file of the combined directories"
         )
-    store(destination, combined, facts_from=sources[0] if "feats.scp" in everywhere else None)
+    store(destination, combined, metadata_from=sources[0] if "feats.scp" in everywhere else None)
     return count, dropped
 
 
@@ -99,11 +99,11 @@ def _without(name: str, parts: list[Tables], sources: list[Path]) -> str:
 
 def _check_features(sources: list[Path]) -> None:
     """Refuse to mix features of two kinds in one ``feats.scp``."""
-    for fact in FEATURE_FACTS:
-        texts = [read_text(source / fact) if (source / fact).exists() else None for source in sources]
+    for name in FEATURE_METADATA:
+        texts = [read_text(source / name) if (source / name).exists() else None for source in sources]
         for source, text in zip(sources, texts, strict=True):
             if text != texts[0]:
                 raise UserError(
-                    f"{sources[0]} and {source} have different {fact}, so their features are incompatible; "
+                    f"{sources[0]} and {source} have different {name}, so their features are incompatible; "
                     "recompute them with the same configuration, or combine before computing features"
                 )

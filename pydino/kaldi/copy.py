@@ -57,5 +57,5 @@ def copy(source, destination, utt_prefix="", utt_suffix="", spk_prefix="", spk_s
     tables = load(source)
     prefixes = {"utterance": utt_prefix.encode(), "speaker": spk_prefix.encode()}
     suffixes = {"utterance": utt_suffix.encode(), "speaker": spk_suffix.encode()}
-    store(destination, rename(tables, prefixes, suffixes), facts_from=source)
+    store(destination, rename(tables, prefixes, suffixes), metadata_from=source)
     return len(tables["utt2spk"].keys)

@@ -34,7 +34,7 @@ COMPLETE_FILES = {
     "reco2dur",
 }
 # How features were computed; copied along with them, and equal in directories to be combined.
-FEATURE_FACTS = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.yaml")
+FEATURE_METADATA = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.yaml")
 
 _BY_PREFIX = re.compile(r"(utt|spk|reco)2[A-Za-z0-9_]+")
 _KINDS = {"utt": "utterance", "spk": "speaker", "reco": "recording"}
@@ -145,7 +145,7 @@ def restrict(tables: Tables, utterances) -> Tables:
     return Tables(tables, lambda name: tables[name].only(needed[kind_of(name, segmented)]))
 
 
-def store(path, tables: Tables, facts_from=None) -> None:
+def store(path, tables: Tables, metadata_from=None) -> None:
     """Write a data directory, ``spk2utt`` derived, tables of an earlier directory removed.
 
     All files are first written to a temporary directory: an error leaves an earlier directory as it was.
@@ -154,7 +154,7 @@ def store(path, tables: Tables, facts_from=None) -> None:
         path: directory; created if needed. Files that are not tables of a data directory, such as trials, are
             kept.
         tables: at least ``utt2spk``.
-        facts_from: data directory whose ``frame_shift`` and ``conf/`` are copied too.
+        metadata_from: data directory whose ``frame_shift`` and ``conf/`` are copied too.
     """
     path = Path(path)
     existed = path.exists()
@@ -171,8 +171,8 @@ def store(path, tables: Tables, facts_from=None) -> None:
             (path / name).unlink()
         for file in sorted(aside.iterdir()):
             os.replace(file, path / file.name)
-        if facts_from:
-            carry_facts(facts_from, path)
+        if metadata_from:
+            copy_feature_metadata(metadata_from, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
@@ -183,12 +183,12 @@ def store(path, tables: Tables, facts_from=None) -> None:
             path.rmdir()
 
 
-def carry_facts(source, target) -> None:
+def copy_feature_metadata(source, target) -> None:
     """Copy ``frame_shift`` and ``conf/`` of features to another directory; remove there what the source
     lacks.
     """
-    for fact in FEATURE_FACTS:
-        old, new = Path(source) / fact, Path(target) / fact
+    for name in FEATURE_METADATA:
+        old, new = Path(source) / name, Path(target) / name
         if not old.exists():
             new.unlink(missing_ok=True)
         elif old.resolve() != new.resolve():

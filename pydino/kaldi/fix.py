@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydino.base import UserError, log, warn, write_text
 
-from .columns import Columns, ascend, holds_text_of, read_untidy, text
+from .columns import Columns, ascend, has_content, read_lenient, text
 from .data_dir import COMPLETE_FILES, Tables, kind_of, named, recording, restrict, store, table_names
 
 # number of fields after the key in a well-formed line
@@ -38,7 +38,7 @@ def _read(path: Path, name: str) -> tuple[Columns, list[bytes], list[str]]:
         UserError: one key with different values: the program cannot choose. (``sort -u`` would silently drop
             one.)
     """
-    columns, found = read_untidy(path / name)
+    columns, found = read_lenient(path / name)
     if found.conflict:
         raise UserError(f"{path / name}, {found.conflict}; remove one")
     repaired = {
@@ -132,7 +132,7 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
     report.after = len(utt2spk.keys)
     report.before = report.after + len(report.dropped)
     sorted_by_speaker = ascend(utt2spk.rests, strictly=False)
-    report.changed = [] if holds_text_of(path / "spk2utt", utt2spk.inverted()) else ["spk2utt"]
+    report.changed = [] if has_content(path / "spk2utt", utt2spk.inverted()) else ["spk2utt"]
     del utt2spk
     if not report.after:
         raise UserError(
@@ -141,7 +141,7 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
         )
     for note in notes:
         log(note)
-    report.changed += [name for name in names if not holds_text_of(path / name, fixed[name])]
+    report.changed += [name for name in names if not has_content(path / name, fixed[name])]
     if report.changed:
         _back_up(path, report)
         store(path, fixed)

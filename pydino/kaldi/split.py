@@ -8,7 +8,16 @@ from pathlib import Path
 from pydino.base import UserError, read_json, warn, write_json
 
 from .columns import Columns, write_columns
-from .data_dir import FEATURE_FACTS, Tables, carry_facts, kind_of, load, recording, remove, table_names
+from .data_dir import (
+    FEATURE_METADATA,
+    Tables,
+    copy_feature_metadata,
+    kind_of,
+    load,
+    recording,
+    remove,
+    table_names,
+)
 
 _FORMAT = 1
 _STATE = ".made-from.json"
@@ -84,7 +93,7 @@ def _write_parts(folder: Path, source: Path, tables: Tables, parts: list[list[by
             if name == "utt2spk":
                 write_columns(folder / str(number) / "spk2utt", columns.inverted())
     for number in range(1, len(parts) + 1):
-        carry_facts(source, folder / str(number))
+        copy_feature_metadata(source, folder / str(number))
 
 
 def _divide(columns: Columns, owners: dict, num_parts: int) -> list[Columns]:
@@ -117,7 +126,7 @@ def balance(groups: list[list[bytes]], num_parts: int) -> list[list[bytes]]:
 
 def _digest(path: Path) -> str:
     state = hashlib.sha256(f"format {_FORMAT}".encode())
-    for name in [*table_names(path), *FEATURE_FACTS]:
+    for name in [*table_names(path), *FEATURE_METADATA]:
         if (path / name).exists():
             content = (path / name).read_bytes()
             state.update(f"\n{name} {len(content)}\n".encode() + content)

@@ -118,5 +118,5 @@ def subset(
         raise UserError(
             f"no utterance of {source} is left for {destination}: none is listed in {utterances or speakers}"
         )
-    store(destination, restrict(tables, chosen), facts_from=source)
+    store(destination, restrict(tables, chosen), metadata_from=source)
     return len(keys), len(chosen)

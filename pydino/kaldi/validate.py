@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydino.base import UserError, read_text, warn
 
-from .columns import Columns, ascend, read_untidy, text
+from .columns import Columns, ascend, read_lenient, text
 from .data_dir import COMPLETE_FILES, kind_of, named, recording, table_names
 
 _ILLEGAL_WORDS = {b"<s>", b"</s>", b"#0"}
@@ -87,7 +87,7 @@ def _missing(path: Path, required: list[str]) -> list[str]:
 def _check_table(path: Path, non_print: bool) -> tuple[Columns | None, list[str]]:
     """Read a table as far as possible; return it (None if it cannot be read) and its format errors."""
     try:
-        table, found = read_untidy(path)
+        table, found = read_lenient(path)
     except UserError as error:
         return None, [str(error)]
     errors = []

@@ -123,18 +123,18 @@ def _below_title(table: Table, code: str) -> list[str]:
     return [text for text in (table.caption, made) if text]
 
 
-def html_page(title: str, tables: list[Table], exhibits: list, commands: str, made_by: str) -> str:
+def html_page(title: str, tables: list[Table], figures: list, commands: str, made_by: str) -> str:
     """report.html, whole: tables, figures (inline SVG) and explanations.
 
-    ``exhibits``: objects with ``title``, ``caption`` and ``svg``. Texts are escaped, the drawings are not.
+    ``figures``: objects with ``title``, ``caption`` and ``svg``. Texts are escaped, the SVG is not.
     """
     body = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{_code(made_by)}</p>']
     body += [_html_table(table) for table in tables]
-    if exhibits:
+    if figures:
         body.append("<h2>Figures</h2>")
-    for exhibit in exhibits:
+    for figure in figures:
         body.append(
-            f"<h3>{escape(exhibit.title)}</h3>\n<figure>\n{exhibit.svg}\n<figcaption>{escape(exhibit.caption)}</figcaption>\n</figure>"
+            f"<h3>{escape(figure.title)}</h3>\n<figure>\n{figure.svg}\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>"
         )
     if commands:
         body.append(f"<h2>Commands</h2>\n<pre>{escape(commands.rstrip())}</pre>")
