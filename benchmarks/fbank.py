@@ -34,10 +34,10 @@ RATE, BINS = 16000, 80
 
 def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
     """Write utterances of noise of varying loudness, from half to one and a half times ``seconds`` long."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     made = []
     for index in range(utterances):
-        samples = int(RATE * seconds * chance.uniform(0.5, 1.5))
+        samples = int(RATE * seconds * rng.uniform(0.5, 1.5))
         loudness = 3000 * (1 + np.sin(np.arange(samples) / RATE * 20))
         path = folder / f"utt{index:05d}.wav"
         with wave.open(str(path), "wb") as out:
@@ -45,7 +45,7 @@ def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
             out.setsampwidth(2)
             out.setframerate(RATE)
             out.writeframes(
-                (chance.standard_normal(samples) * loudness).clip(-32768, 32767).astype("<i2").tobytes()
+                (rng.standard_normal(samples) * loudness).clip(-32768, 32767).astype("<i2").tobytes()
             )
         made.append(Utterance(path.stem, str(path)))
     return made

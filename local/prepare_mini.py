@@ -30,7 +30,7 @@ import soundfile
 
 from local.common import add_trial_arguments, audio_path, forced, main, note_force, write_set
 from local.mini import sessions, voices
-from local.mini.chance import Chance
+from local.mini.keyed_draws import KeyedDraws
 from local.mini.synthesis import Synthesiser, find_programs
 from pydino.base import UserError, log, read_json, write_json
 
@@ -113,9 +113,9 @@ def draw_speakers(seed: int, name: str, count: int, utterances: int):
     kinds = list(voices.EMOTIONS)
     emotions = []
     for speaker in speakers:
-        order = Chance(seed, speaker.name).order("emotion", utterances)
+        order = KeyedDraws(seed, speaker.name).order("emotion", utterances)
         # index of the emotions with one utterance more
-        start = Chance(seed, speaker.name).choice("first emotion", range(len(kinds)))
+        start = KeyedDraws(seed, speaker.name).choice("first emotion", range(len(kinds)))
         emotions.append([kinds[(start + n) % len(kinds)] for n in order])
     return speakers, emotions
 
@@ -159,17 +159,17 @@ def synthesise(job) -> None:
         path = wav_path(Path(folder), speaker, number)
         if path.exists():
             continue
-        chance, emotion = Chance(seed, path.stem), voices.EMOTIONS[kind]
+        draws, emotion = KeyedDraws(seed, path.stem), voices.EMOTIONS[kind]
         clean = synthesiser.speak(
-            voices.draw_sentence(chance, words, speaker.impaired),
-            voices.voice_file(speaker, emotion, chance),
+            voices.draw_sentence(draws, words, speaker.impaired),
+            voices.voice_file(speaker, emotion, draws),
             speaker.accent,
-            voices.words_per_minute(speaker, emotion, chance),
+            voices.words_per_minute(speaker, emotion, draws),
         )
         aside = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(aside, sessions.record(clean, RATE, chance), RATE, subtype="PCM_16", format="WAV")
+            soundfile.write(aside, sessions.record(clean, RATE, draws), RATE, subtype="PCM_16", format="WAV")
             aside.replace(path)
         except (OSError, RuntimeError) as error:
             raise UserError(

@@ -52,7 +52,7 @@ on_failure() {
   {
     [ ${#last_command[@]} -eq 0 ] || printf '%s\n' "The command, in $PWD, was:" "  $(quote "${last_command[@]}")"
     echo
-    say "stage ${current_stage/ /: } failed"
+    log "stage ${current_stage/ /: } failed"
     echo "See above, and the log named there, for the reason. After fixing it, resume with:"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2
@@ -70,7 +70,7 @@ on_interrupt() {
   [ -z "${!:-}" ] || wait "$!" || true
   [ -z "$current_stage" ] || {
     echo
-    say "interrupted in stage ${current_stage/ /: }. Resume with:"
+    log "interrupted in stage ${current_stage/ /: }. Resume with:"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2 || true   # the terminal may be closed
   if [ "$1" = INT ]; then trap - INT; kill -INT $$; fi   # so that a loop in the calling shell ends too

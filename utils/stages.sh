@@ -6,16 +6,16 @@ current_stage=    # "2 features" while it runs
 stage_began=0
 declare -A recipe=()   # the output of `pydino recipe`
 
-say() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
+log() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
 
-mistake() { echo "run.sh: $*" >&2; exit 1; }
+die() { echo "run.sh: $*" >&2; exit 1; }
 
 # Before the first stage: validate the options and the recipe, and make them the context of every for_each.
 start_recipe() {
   local name options=() resolved
   corpus_dir=$(realpath -m -- "${corpus_dir:-$PYDINO_ROOT/egs/mini}")
   [ "$status" = false ] || exec pydino status "${work_dir:-$corpus_dir}"
-  [ -f "$corpus_dir/cmd.sh" ] || mistake "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
+  [ -f "$corpus_dir/cmd.sh" ] || die "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
   . "$corpus_dir/cmd.sh"
   for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages root train_sets test_sets download nj ngpu num_nodes max_drop \
       seeds models tag list dry_run detach chain; do
@@ -43,9 +43,9 @@ stage() {
   case " ${recipe[stages]} " in *" $1 "*) ;; *) return 1 ;; esac
   if [ "$list" = true ]; then printf '%3d  %-10s %s -> %s\n' "$1" "$2" "$3" "$4"; return 1; fi
   if [ "$1" -lt "$stage" ] || [ "$1" -gt "$stop_stage" ]; then return 1; fi
-  to_run "$1" || { say "stage $1: $2: skipped by --skip-stages"; return 1; }
+  to_run "$1" || { log "stage $1: $2: skipped by --skip-stages"; return 1; }
   current_stage="$1 $2" stage_began=$SECONDS
-  say "stage $1: $2: $3 -> $4 (nj=$nj)"
+  log "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
 # for_each ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that kind, whose
@@ -60,7 +60,7 @@ for_each() {
 end_stage() {
   [ -n "$current_stage" ] || return 0
   if [ "$dry_run" != true ]; then
-    say "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $({ du -shc data feats exp 2>/dev/null || true; } | tail -n 1 | cut -f 1)"
+    log "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $({ du -shc data feats exp 2>/dev/null || true; } | tail -n 1 | cut -f 1)"
   fi
   current_stage=
 }
@@ -71,7 +71,7 @@ finish() {
   if [ "$list" = true ] || [ "$dry_run" = true ]; then return 0; fi
   if [ "$stop_stage" -ge 11 ] && [ -f exp/RESULTS.md ]; then
     sed -n '/^| test/,/^$/p' exp/RESULTS.md
-    say "results: $PWD/exp/RESULTS.md; with figures: $PWD/exp/report.html"
+    log "results: $PWD/exp/RESULTS.md; with figures: $PWD/exp/report.html"
   fi
-  say "finished in $SECONDS s"
+  log "finished in $SECONDS s"
 }

@@ -15,7 +15,7 @@ from pydino.base import (
 )
 
 
-class Chance:
+class KeyedDraws:
     """The draws that belong to one subject: a speaker, an utterance, or a pair of speakers.
 
     Args:
