@@ -40,7 +40,7 @@ EMOTIONS = {
 
 # Day-to-day variation of one speaker, as standard deviations of the logarithm.
 PITCH_VARIATION, RATE_VARIATION, FORMANT_VARIATION = 0.05, 0.06, 0.010
-# The impaired style: rate, and probabilities, at each word, of repeating it and of a pause or filler before it.
+# The impaired style: rate, and at each word probabilities of a repetition and of a pause or filler before it.
 IMPAIRED_RATE, REPETITION, HESITATION = 0.80, 0.18, 0.22
 FILLERS = ("um,", "uh,", "er,", ",", ", ,")
 

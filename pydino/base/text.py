@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .messages import UserError
 
-BLANKS = " \t\r\v\f\n"
 BOM = b"\xef\xbb\xbf"
 
 

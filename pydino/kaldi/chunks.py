@@ -84,15 +84,6 @@ class ChunkReader:
         self._fill(out, key, matrix, start)
         return out
 
-    def read_into(self, out: np.ndarray, keys, starts) -> None:
-        """Fill ``out`` (n, length, dim), float32, with rows of matrix ``keys[i]`` from ``starts[i]`` on,
-        without a copy where possible.
-        """
-        if out.dtype != np.float32 or out.ndim != 3 or out.shape[2] != self.dim:
-            raise ValueError(f"float32 (n, length, {self.dim}) expected, got {out.dtype} {out.shape}")
-        for chunk, key, start in zip(out, keys, np.asarray(starts).tolist(), strict=True):
-            self._fill(chunk, key, self._matrix(key), start)
-
     def close(self) -> None:
         """Close the files; a later read opens them again."""
         while self._files:
@@ -112,7 +103,7 @@ class ChunkReader:
             return
         handle = self._open(matrix.path, matrix.of)
         start += matrix.first
-        if matrix.token == "FM" and out.flags.c_contiguous and matrix.stored_columns == self.dim:
+        if matrix.token == "FM" and matrix.stored_columns == self.dim:
             if os.preadv(handle, [out], matrix.start + 4 * self.dim * start) < out.nbytes:
                 self._truncated(matrix)
         elif matrix.token == "CM":
