@@ -174,8 +174,8 @@ def test_features_of_a_piece_are_those_of_the_whole(corpus, tmp_path):
 
 
 def test_views_made_of_pieces_are_the_features_of_the_speech(corpus, tmp_path):
-    """From files to the device: whatever lies around a crop, its frames are those of the whole utterance
-    without silence.
+    """From files to the device: the frames of a crop are those of the whole utterance without silence,
+    whatever surrounds it.
     """
     corpus.file("e-end", 40 * RATE)
     data = corpus.write(tmp_path / "train")

@@ -1,6 +1,4 @@
-"""The augmentation data of noises and rooms: what lies in it, that its content is a function of the step, and
-what it says when something is wrong.
-"""
+"""The augmentation data: its content, which is a function of the step, and its error messages."""
 
 import numpy as np
 import pytest
@@ -31,7 +29,7 @@ def write_list(folder, name, recordings, rate=RATE, channels=1):
 
 
 def ramp(first, samples):
-    """Integers from ``first`` on, as parts of full scale: the sample tells which it is."""
+    """Integers from ``first`` on, as fractions of full scale: the value of a sample is its index."""
     return (first + np.arange(samples)) / 32768
 
 

@@ -28,7 +28,7 @@ HASHES = np.sort(np.random.default_rng(0).integers(0, 2**63, 29, dtype=np.uint64
 
 
 class Spoken:
-    """A data set whose crops tell which utterance and frames they are of."""
+    """A data set whose crops encode their utterance and frames."""
 
     hashes, lengths = HASHES, np.arange(60, 89)
 

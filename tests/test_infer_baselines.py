@@ -1,4 +1,4 @@
-"""Baselines that learnt nothing: the same encoder with random weights, and statistics of the filter banks."""
+"""Untrained baselines: the same encoder with random weights, and statistics of the filter banks."""
 
 import subprocess
 

@@ -14,19 +14,19 @@ LENGTH, DIM = 7, 5
 
 @pytest.fixture(params=[None, "double", *range(1, 8)])
 def scp(request, tmp_path):
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     compression = request.param if isinstance(request.param, int) else None
     with ArchiveWriter(tmp_path / "a.ark", tmp_path / "a.scp", compression=compression) as out:
         for rows in (LENGTH, 9, 40, 300):
-            matrix = chance.normal(0, 20, (rows, DIM))
+            matrix = rng.normal(0, 20, (rows, DIM))
             out.write(f"u{rows:03d}", matrix if request.param == "double" else matrix.astype(np.float32))
     return tmp_path / "a.scp"
 
 
 def random_chunks(reader, count=50):
-    chance = np.random.default_rng(1)
-    keys = [reader.keys[i] for i in chance.integers(len(reader.keys), size=count)]
-    return keys, [int(chance.integers(reader.num_frames(key) - LENGTH + 1)) for key in keys]
+    rng = np.random.default_rng(1)
+    keys = [reader.keys[i] for i in rng.integers(len(reader.keys), size=count)]
+    return keys, [int(rng.integers(reader.num_frames(key) - LENGTH + 1)) for key in keys]
 
 
 @pytest.mark.parametrize("read_over", [0, 16384])  # column by column, and in one piece

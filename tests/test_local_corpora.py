@@ -1,5 +1,5 @@
-"""Preparations of real corpora, on tiny trees of their official layout: names, labels, trials, and what a
-user is told of mistakes.
+"""Preparations of real corpora, on tiny trees of their official layout: names, labels, trials, and error
+messages.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""The synthetic corpus: the same for every number of processes, whole after an interruption, labels that tell
-nothing of each other.
+"""The synthetic corpus: the same for every number of processes, complete after an interruption, with
+independent labels.
 """
 
 import hashlib

@@ -1,5 +1,5 @@
-"""VoxCeleb on a tiny tree of its official layout: where its parts may lie, its lists of trials, and what a
-user is told of mistakes.
+"""VoxCeleb on a tiny tree of its official layout: the places of its parts, its trial lists, and error
+messages.
 """
 
 import argparse

@@ -139,7 +139,7 @@ def test_one_name_never_stands_for_two_systems(tmp_path):
 
 
 def test_the_tables_keep_given_models_apart_whose_paths_end_alike():
-    """`config` in the results tells the rows of the tables apart."""
+    """`config` in the results distinguishes the rows of the tables."""
     trained = {"model_dir": "exp/dino_x/seed1/teacher", "system": "dino_x/seed1"}
     assert configuration_name(trained) == "dino_x/teacher"
     given = [

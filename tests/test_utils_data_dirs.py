@@ -1,4 +1,4 @@
-"""The data-directory tools as a user meets them: the shell scripts, on directories whose path has blanks and
+"""The data-directory tools as users run them: the shell scripts, on directories whose path has blanks and
 non-ASCII letters.
 """
 

@@ -151,13 +151,12 @@ def out_of_date(mark) -> str:
     """
     recorded = read_json(mark)["ingredients"]
     for name, digest in recorded.items():
-        before = name.removeprefix("what ").removesuffix(" stands for")
-        path = Path(before)
+        path = Path(_shown(name))
         if len(path.parts) < 2 or not path.parent.is_dir():
             continue  # an option, say
         if not path.exists():
             return f"{path} is missing: its step was interrupted, is being redone, or its output was removed"
-        now = ingredients(after=[path]) if before != name else ingredients(texts=[path])
+        now = ingredients(after=[path]) if _shown(name) != name else ingredients(texts=[path])
         if now[name] != digest:
             return f"{path} has changed"
     return ""
@@ -168,6 +167,11 @@ def _read(path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
+
+
+def _shown(name: str) -> str:
+    """Return the name of an ingredient for messages: of a mark, its path."""
+    return name.removeprefix("what ").removesuffix(" stands for")
 
 
 def _digest(content: bytes) -> str:
@@ -207,10 +211,10 @@ def why_not_done(mark, wanted: dict[str, str]) -> str:
         return "--force was given"
     for name in wanted:
         if recorded.get(name) != wanted[name]:
-            return f"{name} changed" if name in recorded else f"{name} is new"
+            return f"{_shown(name)} changed" if name in recorded else f"{_shown(name)} is new"
     for name in recorded:
         if name not in wanted:
-            return f"{name} is no longer used"
+            return f"{_shown(name)} is no longer used"
     for path, size in outputs.items():
         if not os.path.exists(path):
             return f"{path} is missing"
