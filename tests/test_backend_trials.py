@@ -119,7 +119,7 @@ def test_a_cut_or_foreign_plda_file_is_named(tmp_path):
         with pytest.raises(UserError, match="plda is not a complete Kaldi PLDA file"):
             read_plda(path)
     write_plda(path, np.zeros(3), np.eye(3), np.ones(2))
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match="do not match"):
         read_plda(path)
     with pytest.raises(UserError, match="cannot read"):
         read_plda(tmp_path / "nothing")

@@ -14,14 +14,13 @@ import torch
 
 from pydino.audio import check_rate, needed_samples, num_frames, read_parts, resample, span_of
 from pydino.base import UserError
-from pydino.kaldi import read_scp_objects, read_table
+from pydino.kaldi import read_table
 from pydino.kaldi.segments import parse_segment
 
-from .training_dir import check_current, read_hashes
+from .training_dir import REMEDY, check_current, read_hashes, read_voiced
 from .training_set import check_unlabelled
 from .waveforms import Waveforms
 
-_REMEDY = "regenerate the directory with steps/make_train_set.sh"
 _SEEK = 1.0  # seconds: parts of a recording with a smaller gap are read as one
 
 
@@ -68,7 +67,7 @@ class AudioSet:
         segments.
         """
         if not (data / "wav.scp").exists():
-            raise UserError(f"no {data}/wav.scp, which training on audio needs; {_REMEDY} (stage 3)")
+            raise UserError(f"no {data}/wav.scp, which training on audio needs; {REMEDY} (stage 3)")
         self._segments = None  # (N, 2) seconds
         if (data / "segments").exists():
             path = data / "segments"
@@ -80,26 +79,12 @@ class AudioSet:
 
     def _read_voiced(self, data: Path, keys: list[str]) -> None:
         """Read the VAD decisions of all utterances into one bit array: 100 MB for a million of 8 s."""
-        places = {key: place for place, key in enumerate(keys)}
         ends = np.cumsum((self._frames + 7) // 8)
         self._packed, self._packed_at = np.zeros(ends[-1], dtype=np.uint8), np.concatenate([[0], ends])
         self.lengths = np.zeros(len(keys), dtype=np.int64)
-        for key, decisions in read_scp_objects(data / "vad.scp"):
-            place = places.pop(key, None)
-            if place is None:
-                continue
-            if len(decisions) != self._frames[place]:
-                raise UserError(
-                    f"{data}: '{key}' has {self._frames[place]} frames but {len(decisions)} VAD decisions; "
-                    f"{_REMEDY}"
-                )
-            voiced = decisions > 0.5
+        for place, voiced in read_voiced(data, keys, self._frames.__getitem__):
             self.lengths[place] = np.count_nonzero(voiced)
-            if not self.lengths[place]:
-                raise UserError(f"{data}: '{key}' has no voiced frame; {_REMEDY}")
             self._packed[self._packed_at[place] : self._packed_at[place + 1]] = np.packbits(voiced)
-        if places:
-            raise UserError(f"{data}/vad.scp: '{next(iter(places))}' is not in it; {_REMEDY}")
 
     def collect(
         self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray, factors: np.ndarray | None = None
@@ -270,4 +255,4 @@ def _entries(path: Path, keys: list[str]) -> list[str]:
     try:
         return [table[key] for key in keys]
     except KeyError as error:
-        raise UserError(f"{path}: {error} is not in it; {_REMEDY}") from error
+        raise UserError(f"{path}: {error} is not in it; {REMEDY}") from error

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from pydino.base import UserError
-from pydino.kaldi import ChunkReader, read_scp_objects, read_table
+from pydino.kaldi import ChunkReader, read_table
 
-from .training_dir import check_current, read_hashes
+from .training_dir import REMEDY, check_current, read_hashes, read_voiced
 
 # Files keyed by utterance or speaker that a training directory may contain.
 UNLABELLED = {"utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur"}
@@ -108,10 +108,7 @@ class TrainingSet:
         self.hashes, self._keys = read_hashes(data)
         features = read_table(data / "feats.scp")
         if features.keys() != set(self._keys):
-            raise UserError(
-                f"{data}: feats.scp and utt2hash name different utterances; regenerate it with "
-                "steps/make_train_set.sh"
-            )
+            raise UserError(f"{data}: feats.scp and utt2hash name different utterances; {REMEDY}")
         self._reader = ChunkReader(features)
         self.dim = self._reader.dim
         self._voiced = self._read_voiced(data) if (data / "vad.scp").exists() else None
@@ -122,31 +119,11 @@ class TrainingSet:
         return len(self.hashes)
 
     def _read_voiced(self, data) -> list[np.ndarray]:
-        places = {key: place for place, key in enumerate(self._keys)}
-        packed: list = [None] * len(places)
-        self.lengths = np.zeros(len(places), dtype=np.int64)
-        for key, decisions in read_scp_objects(data / "vad.scp"):
-            if key not in places:
-                continue
-            voiced = decisions > 0.5
-            if len(voiced) != self._reader.num_frames(key):
-                raise UserError(
-                    f"{data}: '{key}' has {self._reader.num_frames(key)} frames but {len(voiced)} VAD "
-                    "decisions"
-                )
-            if not voiced.any():
-                raise UserError(
-                    f"{data}: '{key}' has no voiced frame; regenerate the directory with "
-                    "steps/make_train_set.sh"
-                )
-            packed[places[key]] = np.packbits(voiced)  # 100 MB for a million utterances of 8 s
-            self.lengths[places[key]] = voiced.sum()
-        missing = [key for key, place in places.items() if packed[place] is None]
-        if missing:
-            raise UserError(
-                f"{data}/vad.scp: '{missing[0]}' is not in it; regenerate the directory with "
-                "steps/make_train_set.sh"
-            )
+        packed: list = [None] * len(self._keys)
+        self.lengths = np.zeros(len(packed), dtype=np.int64)
+        for place, voiced in read_voiced(data, self._keys, lambda i: self._reader.num_frames(self._keys[i])):
+            packed[place] = np.packbits(voiced)  # 100 MB for a million utterances of 8 s
+            self.lengths[place] = voiced.sum()
         return packed
 
     def collect(

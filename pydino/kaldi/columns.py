@@ -97,8 +97,8 @@ class FormatErrors:
 
 def read_columns(path) -> Columns:
     """Read a table; errors are those of :func:`pydino.kaldi.read_table`."""
-    columns, blemishes = read_lenient(path)
-    if not blemishes.is_readable:
+    columns, errors = read_lenient(path)
+    if not errors.is_readable:
         read_table(path)  # raises an error that names the line
     return columns
 
