@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Learn an embedding of whole utterances from unlabelled speech with DINO, and carry it to other tasks: from recordings to
+# Learn embeddings of whole utterances from unlabelled speech with DINO, and transfer them to other tasks: from recordings to
 # error rates, in numbered stages. Without options: the synthetic corpus of egs/mini, in under 20 minutes on two cores.
 # Usage: ./run.sh [options]              ./run.sh --list    the stages of the recipe
 #        egs/CORPUS/run.sh [options]     the same for another corpus
@@ -9,41 +9,41 @@
 stage=0              # first stage
 stop_stage=11        # last stage
 skip_stages=         # stages to skip, such as "4 5"
-list=false           # print the stages and stop
-dry_run=false        # print the commands and run none
-status=false         # show what runs, waits or failed in the recipe folder, and stop
-detach=false         # go on when the terminal is gone: by a controller, here or as a Slurm job (cmd.sh)
+list=false           # print the stages and exit
+dry_run=false        # print the commands instead of running them
+status=false         # show what is running, pending or failed in the recipe folder, and exit
+detach=false         # run in the background under a controller, here or as a Slurm job (cmd.sh)
 chain=false          # with --detach, on Slurm where jobs may not submit jobs: one job a stage, each with nj cores and ngpu GPUs
-force=false          # redo what is done already
+force=false          # redo finished work
 # On what:
 corpus_dir=          # recipe folder, with conf/; default: egs/mini
 recipe_file=         # default: CORPUS_DIR/conf/recipe.yaml
-work_dir=            # where data, feats and exp are made; default: CORPUS_DIR
+work_dir=            # folder for data, feats and exp; default: CORPUS_DIR
 root=                # folder of the corpus; default: downloads/CORPUS in WORK_DIR
-corpus=()            # NAME=DIR, where a recipe has several corpora, and for noises: musan=DIR, rirs=DIR
+corpus=()            # NAME=DIR, for recipes with several corpora, and for noises: musan=DIR, rirs=DIR
 train_sets=          # librispeech: splits to train on, such as "train-clean-100 train-other-500"
 test_sets=           # librispeech: splits to test on
 download=false       # fetch a free corpus first
 allow_pipes=false    # run the commands in wav.scp; they come with the data
 # How:
 nj=$(env -u OMP_NUM_THREADS nproc)   # parallel jobs; each has its own number of threads
-max_drop=0           # share of the recordings that may be unusable (unreadable, too short); all are named
-ngpu=-1              # GPUs for training and extraction; -1: all that are here, with Slurm one if the cluster has any
+max_drop=0           # fraction of recordings that may be unusable (unreadable, too short); all are listed
+ngpu=-1              # GPUs for training and extraction; -1: all of this machine, with Slurm one if the cluster has any
 num_nodes=1          # machines for training, each with ngpu GPUs; several need a scheduler
-seeds=0              # one model a seed, such as "0 1 2"
-models=              # what to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
-model=()             # a trained model folder to extract with, beside or instead of what is trained here
-tag=                 # part of the names of what is trained, exp/MODEL_TAG; default: the recipe's name
+seeds=0              # one model per seed, such as "0 1 2"
+models=              # models to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
+model=()             # a trained model folder for extraction, besides or instead of those trained here
+tag=                 # part of the names of trained models, exp/MODEL_TAG; default: the recipe's name
 # End configuration.
 called_as=$0 called_with=("$@") called_from=$PWD
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/path.sh"
 . parse_options.sh
-[ $# -eq 0 ] || { echo "$0: no arguments are expected besides options, got '$1'; $0 --help lists them" >&2; exit 1; }
+[ $# -eq 0 ] || { echo "$0: unexpected argument '$1', only options are allowed; $0 --help lists them" >&2; exit 1; }
 . stages.sh
 start_recipe
 
-if stage 0 check "system and corpus" "ready, or the line that fixes it"; then
+if stage 0 check "system and corpus" "ready, or the command or edit that fixes it"; then
   for_each check utils/check_system.sh --backend "${backend:-local}" --disk-gb {disk_gb} --programs {programs} --ngpu "$ngpu" {corpora}
 fi
 
@@ -53,7 +53,7 @@ if stage 1 data "corpus" "data/{${recipe[sets]}}"; then
     -- noises local/{program} {folder} data/{corpus}
 fi
 
-if stage 2 features "recordings" "filter banks and log-energy, and from it VAD"; then
+if stage 2 features "recordings" "filter banks, log-energy, VAD"; then
   for_each sets steps/make_fbank.sh --nj "$nj" --cmd "$train_cmd" --max-drop "$max_drop" --allow-pipes "$allow_pipes" \
       --compress {compress} --fbank-config {fbank} data/{set} exp/make_fbank/{set} feats/{set} \
     -- sets steps/compute_vad.sh --nj "$nj" --cmd "$train_cmd" --max-drop "$max_drop" \
@@ -69,7 +69,7 @@ if stage 4 pretrain "data/train_ssl" "exp/MODEL_${recipe[tag]}/seedN/{teacher,st
     {options} data/train_ssl {exp}
 fi
 
-if stage 5 extract "teachers and baselines" "embeddings of the sets that something needs"; then
+if stage 5 extract "teachers and baselines" "embeddings of the sets that trials and tasks need"; then
   for_each baselines steps/make_baseline.sh {options} {data} {model} \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       --system {system} {model} {sets} {with_silence}
@@ -80,7 +80,7 @@ if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
     -- scoring steps/score.sh {options} --utt2spk data/{set}/utt2spk {trials} {enroll} {test} {scores}
 fi
 
-if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${recipe[tag]}/seedN/model, what labels would give; its scores"; then
+if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${recipe[tag]}/seedN/model, the supervised comparison; its scores"; then
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \

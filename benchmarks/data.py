@@ -4,11 +4,10 @@
 
 Batches of crops are read as training reads them (2 x 4 s and 4 x 2 s of utterances of 8 s, 64 utterances a
 batch), from stored features, plain and compressed, and from recordings, wav and FLAC; 0 workers is the
-reading thread of the trainer. Hours are those of the crops, 16 s an utterance. The data are made first, of
-random numbers, in --folder, whose file system is named; they have just been written, so they come from the
-page cache: this is what the processors can do, and a slower storage does less. Passes over the kinds
-alternate, and the median counts. Reading from audio ends with the samples; the filter banks are the device's
-work.
+reading thread of the trainer. Hours are those of the crops, 16 s per utterance. Random data are first written
+to --folder, whose file system is reported; they are read from the page cache, so the result is bounded by the
+processors and not by the storage. Runs of the kinds alternate, and the median is reported. Reading from audio
+ends with the samples; filter banks are computed on the device.
 """
 
 import argparse
@@ -49,7 +48,7 @@ KINDS = {
 
 
 def storage(folder: Path) -> str:
-    """Return the file system and the kind of disk under a folder, as far as they are known."""
+    """Return the file system and the kind of disk under a folder, as far as known."""
     found = subprocess.run(
         ["df", "--output=source,fstype", str(folder)], capture_output=True, text=True
     ).stdout.splitlines()
@@ -57,7 +56,7 @@ def storage(folder: Path) -> str:
 
 
 def sampler_of(data: Path, audio: bool) -> ViewSampler:
-    """Return what the trainer reads with."""
+    """Return the sampler that training uses."""
     options = read_front_end(data, NormalisationConfig()).feature_options()
     dataset = AudioSet(data, options, CONTEXT_SECONDS) if audio else TrainingSet(data)
     crops = CropConfig()
@@ -66,7 +65,7 @@ def sampler_of(data: Path, audio: bool) -> ViewSampler:
 
 
 def utterances_per_second(sampler: ViewSampler, steps: int, workers: int) -> float:
-    """Return the speed of reading; the first batches, for which workers start, do not count."""
+    """Return the speed of reading; the first batches, during which workers start, are excluded."""
     uncounted = 4 * workers + 1
     began = time.perf_counter()
     for number, _ in enumerate(batches(sampler, 0, uncounted + steps, workers), 1):
@@ -86,9 +85,7 @@ def main():
     parser.add_argument(
         "--steps", type=int, default=24, help="batches of each measurement (default: %(default)s)"
     )
-    parser.add_argument(
-        "--folder", help="where the data are made (default: the system's folder for temporary files)"
-    )
+    parser.add_argument("--folder", help="folder for the data (default: the system's temporary folder)")
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     numbers = sorted({int(number) for number in args.workers.split()})

@@ -2,10 +2,10 @@
 
     python3 benchmarks/data_dirs.py [--utterances N] [--folder DIR] [--json FILE]
 
-A directory with names, paths and tables as long as VoxCeleb2's is made first. The peer is Kaldi's script of
-the same name where KALDI_ROOT is set, else what such a script rests on: ``sort -c`` of every table and a
-comparison of its keys, and for a copy one ``awk`` and one ``sort`` a table before that. Memory is the peak of
-the largest process. Runs alternate, and the median counts.
+A directory with names, paths and tables as long as VoxCeleb2's is created first. The peer is Kaldi's script
+of the same name where KALDI_ROOT is set, otherwise the commands that such a script consists of: ``sort -c``
+of every table and a comparison of its keys, and for a copy one ``awk`` and one ``sort`` a table before that.
+Memory is the peak of the largest process. Runs alternate, and the median is reported.
 """
 
 import argparse
@@ -38,7 +38,7 @@ AFFIXES = ["--utt-prefix", "x-", "--spk-prefix", "x-"]
 
 
 def make_data_dir(folder: Path, count: int) -> None:
-    """Make a data directory of ``count`` utterances; nothing that it names is there."""
+    """Make a data directory of ``count`` utterances; the files that it names do not exist."""
     rng = random.Random(0)
     letters = string.ascii_letters + string.digits + "_"
     names: list[tuple[str, str, str, int]] = []
@@ -97,7 +97,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory(dir=args.folder) as made:
         data, copied = Path(made) / "data", Path(made) / "copy"
-        # In a process of its own: the peak memory that Linux gives of a child begins with that of its parent.
+        # In a separate process: the peak memory that Linux reports of a child starts at that of its parent.
         maker = multiprocessing.Process(target=make_data_dir, args=(data, args.utterances))
         maker.start()
         maker.join()
@@ -126,7 +126,7 @@ def main():
                 }
             )
     sys.path.insert(0, str(ROOT))
-    from report import finish, machine, show  # loads torch, which would count as memory of the tools
+    from report import finish, machine, show  # loads torch, which would add to the memory of the tools
 
     title = f"{args.utterances:,} utterances, {len(TABLES)} tables"
     show(title, rows)

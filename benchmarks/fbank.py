@@ -4,10 +4,10 @@ uncompressed archive.
     OMP_NUM_THREADS=1 python benchmarks/fbank.py [--utterances 100] [--seconds 5] [--rounds 5] [--json FILE]
 
 One process, one thread, start-up excluded. Both sides read the same 16 kHz wav files, compute 80 bins without
-dither, and write with the same archive writer; ours writes the frame log-energies too. The rounds alternate
-and each side's best one counts, so that a busy machine hurts both alike. The floor is the time that the
-transform, the mel product and the logarithm take by themselves, on as many frames that are already in memory:
-nothing built on the same library can be faster.
+dither, and write with the same archive writer; ours writes the frame log-energies too. Rounds alternate and
+the best of each side is reported, so that a busy machine affects both equally. The floor is the time that the
+transform, the mel product and the logarithm take by themselves, on as many frames in memory: a lower bound
+for any implementation on the same library.
 """
 
 import argparse
@@ -33,13 +33,11 @@ RATE, BINS = 16000, 80
 
 
 def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
-    """Write utterances of noise whose loudness goes up and down, from half to one and a half times
-    ``seconds`` long.
-    """
-    chance = np.random.default_rng(0)
+    """Write utterances of noise of varying loudness, from half to one and a half times ``seconds`` long."""
+    rng = np.random.default_rng(0)
     made = []
     for index in range(utterances):
-        samples = int(RATE * seconds * chance.uniform(0.5, 1.5))
+        samples = int(RATE * seconds * rng.uniform(0.5, 1.5))
         loudness = 3000 * (1 + np.sin(np.arange(samples) / RATE * 20))
         path = folder / f"utt{index:05d}.wav"
         with wave.open(str(path), "wb") as out:
@@ -47,7 +45,7 @@ def make_wavs(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
             out.setsampwidth(2)
             out.setframerate(RATE)
             out.writeframes(
-                (chance.standard_normal(samples) * loudness).clip(-32768, 32767).astype("<i2").tobytes()
+                (rng.standard_normal(samples) * loudness).clip(-32768, 32767).astype("<i2").tobytes()
             )
         made.append(Utterance(path.stem, str(path)))
     return made
@@ -68,7 +66,7 @@ def run_ours(todo, folder: Path) -> int:
 
 
 def run_peer(todo, folder: Path) -> int:
-    """The same with kaldi-native-fbank."""
+    """As :func:`run_ours`, with kaldi-native-fbank."""
     import kaldi_native_fbank
 
     options = kaldi_native_fbank.FbankOptions()
@@ -88,9 +86,7 @@ def run_peer(todo, folder: Path) -> int:
 
 
 def run_floor(frames: int) -> None:
-    """Transform, mel product and logarithm of as many frames, in blocks of the best size, and nothing
-    else.
-    """
+    """Transform, mel product and logarithm alone, on as many frames, in blocks of the best size."""
     padded, out = torch.randn(512, 512), torch.empty(512, BINS)
     weights = torch.rand(257, BINS)
     for _ in range(0, frames, 512):

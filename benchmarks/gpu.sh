@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Check and measure this project on a machine with one GPU, in one command of at most 25 minutes.
+# Test and benchmark this project on a machine with one GPU, in one command of at most 25 minutes.
 # Usage: benchmarks/gpu.sh [options]
 #  e.g.: benchmarks/gpu.sh                                     # everything
 #        benchmarks/gpu.sh --sections "tests resume"           # a part
 #        benchmarks/gpu.sh --device cpu --minutes 10           # a rehearsal, at reduced size
-# Writes OUTPUT_DIR/gpu-DATE-DEVICE.md, whole after every section, to be committed. A section that fails or takes too long
-# is reported there and the next one runs. Sections:
+# Writes OUTPUT_DIR/gpu-DATE-DEVICE.md, complete after every section, to be committed. A section that fails or takes too long
+# is reported there, and the next one runs. Sections:
 #   tests       the tests marked gpu
 #   resume      a training that is killed and resumed, against an uninterrupted one
 #   precision   losses in fp32, bf16 and fp16 side by side
@@ -15,7 +15,7 @@
 # Exit status: 0 if every section went well.
 # Begin configuration.
 device=cuda                        # cuda or cpu
-minutes=25                         # for everything; what has not begun by then is not run
+minutes=25                         # time limit; sections that have not started by then are not run
 sections="tests resume precision processes supervised steps"   # which, in this order
 steps=0                            # of each training of a check; 0: 40, on a CPU 12
 output_dir=benchmarks/results      # for the results
@@ -39,7 +39,7 @@ cd "$root"
 made=$(mktemp -d)
 job=
 trap 'rm -rf "$made"' EXIT
-trap '[ -z "$job" ] || kill "$job" 2>/dev/null; exit 130' INT TERM   # timeout ends what it has started
+trap '[ -z "$job" ] || kill "$job" 2>/dev/null; exit 130' INT TERM   # timeout stops its child
 
 python3 benchmarks/report.py "$device" "$called" > "$made/header" || die "nothing was measured"
 output=$output_dir/gpu-$(date +%F)-$(sed -n 's/^# //p' "$made/header" | tr -cs '[:alnum:]\n' - | sed 's/-$//').md
@@ -47,7 +47,7 @@ printf '\n| section | outcome | seconds |\n|---|---|---|\n' > "$made/summary"
 : > "$made/body"
 failed=0
 
-# run TITLE SECONDS COMMAND...: run a command for at most so long, within the time that is left, and report it.
+# run TITLE SECONDS COMMAND...: run a command with a time limit, within the remaining time, and report it.
 run() {
   local title=$1 limit=$2 left=$((60 * minutes - SECONDS - 10)) start=$SECONDS status=0 outcome
   shift 2

@@ -1,4 +1,4 @@
-"""Checks of whole trainings on a device, each by the command that users run; benchmarks/gpu.sh calls them.
+"""Checks of whole trainings on a device, each with the command that users run; called by benchmarks/gpu.sh.
 
     python3 benchmarks/gpu_checks.py [--device cuda|cpu] [--made DIR] [--steps N] CHECK
 
@@ -7,7 +7,7 @@
     processes   two processes that share the device train as one does
     supervised  the shipped supervised configurations: loss and speed
 
-Prints a table and what was found. Exit status: 0 as it should be, 1 otherwise.
+Prints a table and the outcome. Exit status: 0 if it is as expected, 1 otherwise.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from runs import Prepared, command, environment, log_of, prepare, set_steps, shi
 from safetensors.torch import load_file  # noqa: E402
 
 SMALL, LARGE = ROOT / "egs/mini/conf/dino-koleo.yaml", ROOT / "egs/voxceleb/conf/dino.yaml"
-# On a GPU, sums in another order make two runs differ; a resumed run may differ by so many times as much.
+# On a GPU, sums in another order make two runs differ; a resumed run may differ by this factor more.
 SLACK = 10
-# Relative difference of losses that rounding may make over a few steps.
+# Relative difference of losses that rounding may cause over a few steps.
 PRECISION, PROCESSES = 0.1, 0.02
 
 
 class Device:
-    """Where the checks run, and at what size: the large configuration is for a GPU alone."""
+    """The device of the checks, and their size: the large configuration is for a GPU only."""
 
     def __init__(self, name: str, steps: int):
         self.gpu = name == "cuda"

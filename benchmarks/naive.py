@@ -1,23 +1,23 @@
-"""The peer of benchmarks/train_step.py: a step of DINO as a straightforward port of the public code computes
-it.
+"""The peer of benchmarks/train_step.py: a step of DINO as in a straightforward port of the public code.
 
 The public code is main_dino.py and utils.py of Caron et al. (github.com/facebookresearch/dino), which speech
-toolkits have taken over. What it does, and what is kept of it here:
+toolkits have adopted. As in that code:
 
 * workers of a DataLoader read one crop at a time: stored features as the whole matrix, of which the crop is
   cut; audio as one recording opened for each crop, whose augmentation and filter banks are computed in the
   worker;
 * everything is in float32; encoder and head of student and teacher see one view after the other;
-* the loss is a double loop over pairs of views, each with a log-softmax of its own;
-* the norm of each parameter's gradient is read back; optimiser and teacher go through the parameters one by
-  one;
-* the loss is read back after every step, to stop where it is no number.
+* the loss is a double loop over pairs of views, with a separate log-softmax for each;
+* the norm of each parameter's gradient is copied to the host; optimiser and teacher go through the parameters
+  one by one;
+* the loss is copied to the host after every step, to stop if it is not finite.
 
-It is no slower than that on purpose: encoder, augmentation and filter banks are this project's own, noises
-lie in memory. And it learns the same: draws are keyed alike, and tests/test_benchmarks.py holds that its
-weights are ours after some steps. For that, two things differ from the public code: gradients are clipped by
-the norm of all parameters together, and each step draws the lengths of its crops. Batch norm sees one view at
-a time here, and in ours all views of one length; the test gives ours the same statistics.
+It is not made slower on purpose: encoder, augmentation and filter banks are this project's own, and noises
+are in memory. Its training is equivalent: draws are keyed in the same way, and tests/test_benchmarks.py
+checks that its weights equal ours after some steps. For this, two things differ from the public code:
+gradients are clipped by the norm of all parameters together, and each step draws the lengths of its crops.
+Batch norm sees one view at a time here, and in ours all views of one length; the test gives ours the same
+statistics.
 """
 
 import copy
@@ -65,10 +65,10 @@ class NaiveDino:
     """Student, teacher, optimiser, and a step.
 
     Args:
-        config: DinoConfig; what it says of how to compute (``compute``) does not count.
+        config: DinoConfig; its section ``compute`` is ignored.
         feature_dim: F.
-        total_steps, steps_per_epoch: what schedules stretch over.
-        device: where it computes.
+        total_steps, steps_per_epoch: of the schedules.
+        device: of the computation.
     """
 
     def __init__(self, config, feature_dim: int, total_steps: int, steps_per_epoch: float, device):
@@ -103,11 +103,9 @@ class NaiveDino:
             group["lr"] = learning_rate(step, self.total_steps, self.steps_per_epoch, self.config.optimiser)
         views = [view.to(self.device, non_blocking=True) for view in views]
         with torch.no_grad():
-            teacher_outputs = [
-                self._through(self.teacher, view) for view in views[: self.config.crops.num_global]
-            ]
-        student_outputs = [self._through(self.student, view) for view in views]
-        loss = self._loss(student_outputs, teacher_outputs, step)
+            teacher = [self._through(self.teacher, view) for view in views[: self.config.crops.num_global]]
+        student = [self._through(self.student, view) for view in views]
+        loss = self._loss(student, teacher, step)
         value = loss.item()
         if not math.isfinite(value):
             sys.exit(f"the loss is {value}")
@@ -117,7 +115,7 @@ class NaiveDino:
         if step < self.frozen_steps:
             self.student.head.prototypes.grad = None
         self.optimiser.step()
-        self._follow([logits for _, logits in teacher_outputs], step)
+        self._update_teacher([logits for _, logits in teacher], step)
         return value
 
     @staticmethod
@@ -125,23 +123,19 @@ class NaiveDino:
         embedding = network.encoder(view)
         return embedding, network.head(embedding)
 
-    def _loss(self, student_outputs, teacher_outputs, step: int) -> torch.Tensor:
+    def _loss(self, student, teacher, step: int) -> torch.Tensor:
         config = self.config
         loss = naive_loss(
-            [logits for _, logits in student_outputs],
-            [logits for _, logits in teacher_outputs],
+            [logits for _, logits in student],
+            [logits for _, logits in teacher],
             self.centre,
             config.loss,
         )
         if config.cosine_weight:
             weight = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)
-            loss = loss + weight * naive_cosine(
-                [e for e, _ in student_outputs], [e for e, _ in teacher_outputs]
-            )
+            loss = loss + weight * naive_cosine([e for e, _ in student], [e for e, _ in teacher])
         if config.koleo_weight:
-            loss = loss + config.koleo_weight * sum(
-                koleo(e) for e, _ in student_outputs[: config.crops.num_global]
-            )
+            loss = loss + config.koleo_weight * sum(koleo(e) for e, _ in student[: config.crops.num_global])
         return loss
 
     def _clip(self) -> None:
@@ -153,7 +147,7 @@ class NaiveDino:
                 gradient.mul_(clip / (norm + 1e-6))
 
     @torch.no_grad()
-    def _follow(self, teacher_logits: list[torch.Tensor], step: int) -> None:
+    def _update_teacher(self, teacher_logits: list[torch.Tensor], step: int) -> None:
         config = self.config.teacher
         m = cosine(step, config.momentum_steps or self.total_steps, config.momentum, config.final_momentum)
         for q, k in zip(self.student.parameters(), self.teacher.parameters(), strict=True):
@@ -163,7 +157,7 @@ class NaiveDino:
         self.centre = self.centre * momentum + mean * (1 - momentum)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the weights under the names that :class:`pydino.train.methods.dino.Dino` gives them."""
+        """Return the weights with the names that :class:`pydino.train.methods.dino.Dino` gives them."""
         parts = {"student": self.student, "teacher": self.teacher}
         named = {
             f"{part}.{name}": value

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine they ran on, and how figures are shown."""
+"""Common to the benchmarks: description of the machine, and output of results."""
 
 import os
 import platform
@@ -38,7 +38,7 @@ def machine() -> dict:
 
 
 def processor() -> str:
-    """Return the model of the processor and, of its instructions, those that matter here."""
+    """Return the model of the processor and its relevant instruction sets."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def _text(value) -> str:
 
 
 def finish(figures: dict, path: str | None) -> None:
-    """Print the machine that the figures were measured on, and write them."""
+    """Print the machine of the measurements, and write the figures."""
     print("\n" + "; ".join(f"{name} {value}" for name, value in figures["machine"].items()))
     if path:
         write_json(path, figures)
@@ -106,7 +106,8 @@ def header(device: str, command: str) -> str:
         }
     else:
         lines["GPU"] = (
-            "none: a rehearsal at reduced size, whose figures say nothing of a GPU; what is skipped is named"
+            "none: a rehearsal at reduced size, whose figures are not those of a GPU; skipped parts are "
+            "listed"
         )
     lines |= {name: str(value) for name, value in machine().items() if name not in ("gpu", "threads")}
     lines["command"] = f"`{command}`"

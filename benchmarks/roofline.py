@@ -1,11 +1,10 @@
-"""Where the time of a step goes by kind of operation, and how long each kind would take at the ceilings of
-the device.
+"""Roofline of a step: time by kind of operation, and the lower bound from the bandwidth and the arithmetic
+rate of the device.
 
-Each call of PyTorch's operators is counted: bytes of the tensors that it reads and writes, and its
-floating-point operations. At the ceilings it takes the longer of bytes over the bandwidth and operations over
-the rate. Both ceilings are measured here, by a large copy and a large matrix product in the precision of the
-step; what stays in caches may be faster than that. The time taken is the profiler's, each operator without
-what it calls. A step that is compiled is counted uncompiled.
+For each call of a PyTorch operator the bytes of the tensors that it reads and writes, and its floating-point
+operations, are counted. The bound is the larger of bytes over bandwidth and operations over rate. Both
+ceilings are measured by a large copy and a large matrix product in the precision of the step; cached data may
+be faster. The time taken is the profiler's self time. A compiled step is counted uncompiled.
 """
 
 import time
@@ -16,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-KINDS = {  # by what is in the operator's name; the first that fits
+KINDS = {  # by substrings of the operator's name; the first match
     "optimiser": ("_fused_adam", "_fused_sgd", "_foreach", "amp_"),
     "convolution": ("conv",),
     "softmax, loss": ("softmax", "gather", "argmax", "scatter"),
@@ -128,9 +127,9 @@ def roofline(step, device: torch.device, precision: str = "fp32") -> dict:
     milliseconds taken, of a step.
 
     Args:
-        step: function of the step's number that takes it.
-        device: where.
-        precision: of the step; which rate of matrix products is its ceiling.
+        step: function of the step number that runs the step.
+        device: of the step.
+        precision: of the step; selects the ceiling of matrix products.
     """
     bandwidth, single, half = ceilings(device)
     rate = single if precision == "fp32" else half

@@ -1,4 +1,4 @@
-"""What the benchmarks that train share: shipped configurations, made data, and the command that users run."""
+"""Common to benchmarks that train: shipped configurations, generated data, and the command that users run."""
 
 import json
 import os
@@ -20,11 +20,11 @@ SPEAKERS = 64
 
 @dataclass
 class Prepared:
-    """A configuration and what it is trained on.
+    """A configuration and its training data.
 
     Attributes:
         path: of the YAML file it came from.
-        config: resolved, with made recordings for every list of augmentation data.
+        config: resolved, with generated recordings for every list of augmentation data.
         data: pre-training directory.
         labels: of its utterances, for a supervised configuration.
     """
@@ -44,7 +44,7 @@ def shipped(pattern: str) -> list[Path]:
 def prepare(path, folder: Path, overrides=(), data=None) -> Prepared:
     """Load a configuration and make its data in ``folder``, unless ``data`` names a pre-training directory.
 
-    Data that an earlier call made there for a configuration of the same kind are used again.
+    Data of an earlier call for a configuration of the same kind are reused.
     """
     path, labels = Path(path), None
     method, config = load_training_config(path, overrides)
@@ -105,7 +105,7 @@ def train(arguments: list[str]) -> None:
     """Run a command of :func:`command` to its end.
 
     Raises:
-        RuntimeError: it failed; with what it printed.
+        RuntimeError: it failed; with its output.
     """
     done = subprocess.run(arguments, env=environment(), capture_output=True, text=True)
     if done.returncode:
@@ -113,7 +113,7 @@ def train(arguments: list[str]) -> None:
 
 
 def log_of(exp: Path) -> list[dict]:
-    """Return the lines of a run's log, without one that is being written."""
+    """Return the complete lines of a run's log."""
     path = exp / "log.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

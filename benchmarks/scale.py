@@ -1,13 +1,13 @@
-"""How training scales with processes: utterances per second of 1 to N of them, and efficiency.
+"""Scaling of training: utterances per second with 1 to N processes, and efficiency.
 
     python3 benchmarks/scale.py [--processes "1 2"] [--config YAML] [--set KEY=VALUE] [--ngpu true] [--json
     FILE]
 
-Each run is the real command, `pydino train` under torchrun, on random data that is made here; on a CPU
-the processes have one thread each and talk through gloo, with --ngpu true each has a GPU. The global batch is
-the same in all runs (strong scaling), so that all do the same work. Runs with different numbers of processes
-alternate; what counts is the median over the lines of the log but the first of each run. Efficiency is the
-speed over that of one process, by the number of processes.
+Each run is the real command, `pydino train` under torchrun, on random data; on a CPU the processes have one
+thread each and communicate through gloo, with --ngpu true each has a GPU. The global batch is the same in all
+runs (strong scaling). Runs with different numbers of processes alternate; the median over the lines of the
+log except the first of each run is reported. Efficiency is the speed over that of one process, by the number
+of processes.
 """
 
 import argparse

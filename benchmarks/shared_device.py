@@ -1,5 +1,5 @@
-"""``pydino`` in one of several processes of torchrun that share one GPU, as if each had a machine of its own.
-They communicate through gloo, because NCCL refuses two processes on one GPU.
+"""``pydino`` in one of several processes of torchrun that share one GPU, as if each had its own machine. They
+communicate through gloo, because NCCL refuses two processes on one GPU.
 """
 
 import os

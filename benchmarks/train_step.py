@@ -7,10 +7,10 @@ steps.
 Blocks of steps alternate between the two, so that other work on the machine affects both alike; speeds are
 medians over blocks, and the ratio is the median of the blocks' ratios. A block is timed from before its first
 batch is read until the device is idle; on a GPU after some steps of warm-up. Then some of
-our steps are timed part by part, in milliseconds, on a GPU by events. With --naive false ours is measured
-alone, in fewer blocks.
+our steps are timed part by part, in milliseconds, on a GPU by events. With --naive false only our step is
+measured, in fewer blocks.
 
-Without --data it makes random data itself, in a temporary folder or in --made. Without --config: on a CPU the
+Without --data random data are generated, in a temporary folder or in --made. Without --config: on a CPU the
 configuration of egs/mini, on a GPU every egs/*/conf/dino*.yaml.
 """
 
@@ -44,12 +44,12 @@ from pydino.train.schedules import learning_rate  # noqa: E402
 SEED = 0
 MINI = ROOT / "egs/mini/conf/dino-koleo.yaml"
 BLOCKS, BLOCKS_ALONE = 6, 3
-WORKERS = 10  # of the naive step, as in the public code, but not more than cores
+WORKERS = 10  # of the naive step, as in the public code, but at most one per core
 PARTS = ("views", "teacher forward", "student forward", "loss", "backward", "update", "teacher update")
 
 
 class Ours:
-    """Our step, put together as ``pydino train`` does it."""
+    """Our step, assembled as in ``pydino train``."""
 
     def __init__(self, config, data: Path, distributed: DistributedContext, workers: int):
         self.distributed, self.workers = distributed, workers
@@ -171,7 +171,7 @@ def take_apart(ours: Ours, first: int, steps: int) -> dict[str, float]:
         ours.optimiser.register_step_post_hook(lambda *_: watch.mark("update")),
     ]
     views, ours.views = ours.views, watch.after("views", ours.views)
-    # which embeds all micro-batches, where there are several
+    # which embeds all micro-batches if there are several
     method.before_step = watch.after("student forward", method.before_step)
     method.loss = watch.after("loss", method.loss)
     before_update = method.before_update
@@ -235,7 +235,7 @@ def print_figures(figures: dict) -> None:
     rows = [
         {"part of ours": name, "ms": ms, "share": ms / whole} for name, ms in figures["milliseconds"].items()
     ]
-    show("parts (data is read while a step before it is computed, and is no part of the sum)", rows)
+    show("parts (reading overlaps with the previous step, and is not included in the sum)", rows)
     if "roofline" in figures:
         ceilings = figures["roofline"]["ceilings"]
         show(
@@ -254,10 +254,8 @@ def main():
         metavar="KEY=VALUE",
         help="override a key, such as compute.precision=bf16",
     )
-    parser.add_argument("--data", help="pre-training directory (default: one of random data is made)")
-    parser.add_argument(
-        "--made", metavar="DIR", help="make the random data there, keep them, and use those that are there"
-    )
+    parser.add_argument("--data", help="pre-training directory (default: generated random data)")
+    parser.add_argument("--made", metavar="DIR", help="generate the random data there, keep and reuse them")
     parser.add_argument(
         "--naive",
         type=boolean,
@@ -271,7 +269,7 @@ def main():
         "--data-workers",
         type=int,
         default=0,
-        help="processes that read for our step; 0: a thread (default: %(default)s)",
+        help="reading processes of our step; 0: a thread (default: %(default)s)",
     )
     parser.add_argument(
         "--roofline",

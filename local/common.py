@@ -1,5 +1,5 @@
-"""Shared by all corpus preparations: the command line, checks of the corpus, and data directories that are
-written whole or not at all.
+"""Shared by all corpus preparations: the command line, checks of the corpus, and atomic writing of data
+directories.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
         "--max-trials",
         type=int,
         default=MAX_TRIALS,
-        help="all pairs of test utterances if there are no more than this, else so many drawn by key "
+        help="all pairs of test utterances up to this number, otherwise a keyed random sample of this size "
         "(default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed_of} (default %(default)s)")
@@ -104,7 +104,7 @@ def audio_path(path: Path) -> str:
 
 
 def check_audio(wav_scp: dict[str, str], corpus: str) -> None:
-    """Check that every recording is there and not empty.
+    """Check that every recording exists and is not empty.
 
     Raises:
         UserError: naming the first few that are not.
@@ -126,17 +126,16 @@ def write_set(
     max_trials: int | None = None,
     seed: int = 0,
 ) -> None:
-    """Write and validate one Kaldi data directory, ``data_dir/name``: whole or not at all.
+    """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
-    A set that is there already with the same content is left alone, with what later stages added to it;
-    another is replaced, and so is any with ``--force`` (:func:`forced`).
+    An existing set with the same content is kept, with what later stages added to it; another is replaced,
+    and so is any with ``--force`` (:func:`forced`).
 
     Args:
         wav_scp: utterance -> absolute path.
         utt2spk: utterance -> speaker.
         labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
-        max_trials: write ``trials`` over pairs of utterances, at most so many; None: not a set for
-            verification.
+        max_trials: write ``trials`` over pairs of utterances, at most this many; None: no trials.
         seed: of the draw of trials.
 
     Raises:
@@ -185,10 +184,10 @@ def write_set(
     if target.exists():
         if any(target.iterdir()) and not (target / "utt2spk").exists():
             raise UserError(
-                f"{target} is there and is not a data directory; move it away or choose another DATA_DIR"
+                f"{target} exists and is not a data directory; move it away or choose another DATA_DIR"
             )
         warn(
-            f"{target} {'is made again' if again else 'differs from the corpus and is replaced'}; features "
+            f"{target} {'is regenerated' if again else 'differs from the corpus and is replaced'}; features "
             "in it have to be recomputed"
         )
         target.rename(old)
@@ -204,8 +203,8 @@ def write_set(
 
 
 def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
-    """Write a list of noises or room responses, ``out_dir/name.scp``: recording -> absolute path, as lines of
-    Kaldi's ``wav.scp``.
+    """Write a list of noises or room impulse responses, ``out_dir/name.scp``: recording -> absolute path, as
+    lines of Kaldi's ``wav.scp``.
 
     Raises:
         UserError: a recording that is missing or empty.
@@ -217,15 +216,15 @@ def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> N
 
 
 def forced(folder: Path) -> bool:
-    """Whether the user asked to redo what is done already (``run.sh --force true``), and this call has not
-    yet done so in ``folder``.
+    """Whether finished work is to be redone (``run.sh --force true``), and this call has not done so in
+    ``folder`` yet.
     """
     noted = folder / ".forced"
     return is_forced(read_text(noted) if noted.exists() else None)
 
 
 def note_force(folder: Path) -> None:
-    """Note that what ``folder`` holds has been redone for this call, if it was asked for."""
+    """Record that ``folder`` has been redone for this call, if ``--force`` was given."""
     if force_token():
         write_text(folder / ".forced", force_token())
 

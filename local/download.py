@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
 """Download a free corpus and unpack it: speechocean762, librispeech, emodb, musan (noises) or rirs (room
-responses).
+impulse responses).
 
 Usage: local/download.py [options] CORPUS CORPUS_ROOT
  e.g.: local/download.py --parts "train-clean-100 test-other" librispeech downloads/librispeech
 
-The size, the licence and the place are printed before the first byte. An archive lands in
-CORPUS_ROOT/archives; one that was cut short is continued where it stopped (HTTP ranges), one that is complete
-is checked against the publisher's MD5 where there is one (speechocean762 and EmoDB publish none, so only the
-length is checked), then unpacked aside and renamed into place:
+The size, the licence and the destination are printed first. An archive is saved in CORPUS_ROOT/archives; a
+partial one is resumed (HTTP range requests), a complete one is checked against the publisher's MD5 where
+there is one (speechocean762 and EmoDB publish none, so only the length is checked), then unpacked to a
+temporary folder and renamed into place:
 
-    speechocean762: CORPUS_ROOT/{WAVE,train,test}    librispeech:
-        CORPUS_ROOT/{train-clean-100,...,SPEAKERS.TXT}    emodb: CORPUS_ROOT/wav
-    musan: CORPUS_ROOT/{music,noise,speech}          rirs:
-        CORPUS_ROOT/{simulated_rirs,real_rirs_isotropic_noises,...}
+    speechocean762: CORPUS_ROOT/{WAVE,train,test}
+    librispeech:    CORPUS_ROOT/{train-clean-100,...,SPEAKERS.TXT}
+    emodb:          CORPUS_ROOT/wav
+    musan:          CORPUS_ROOT/{music,noise,speech}
+    rirs:           CORPUS_ROOT/{simulated_rirs,real_rirs_isotropic_noises,...}
 
-What is there already is not fetched again. --keep-archives false removes each archive once it is unpacked.
+Existing files are not fetched again. --keep-archives false removes each archive once it is unpacked.
 """
 
 import hashlib
@@ -33,12 +34,12 @@ from pydino.cli import boolean
 
 TRIES = 5
 BLOCK = 1 << 20
-SILENCE = 60  # seconds without a byte after which the connection is taken up again
+SILENCE = 60  # seconds without data before reconnecting
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch. ``holds``: the entry of the corpus root that shows that it is unpacked."""
+    """One file to fetch. ``holds``: the entry of the corpus root that exists once it is unpacked."""
 
     url: str
     megabytes: int  # about, for the user
@@ -48,9 +49,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus that may be fetched. ``inside``: the folder in the archive that becomes the corpus root; "."
-    if there is none.
-    """
+    """A corpus for download. ``inside``: the folder in the archive that becomes the corpus root, or "."."""
 
     inside: str
     licence: str
@@ -141,10 +140,10 @@ def add_arguments(parser) -> None:
 
 
 def download(args) -> None:
-    """Fetch, check and unpack every part that is not there."""
+    """Fetch, check and unpack every missing part."""
     if args.corpus not in CORPORA:
         raise UserError(
-            f"no way to download '{args.corpus}'{nearest(args.corpus, CORPORA)}; free ones are "
+            f"cannot download '{args.corpus}'{nearest(args.corpus, CORPORA)}; free ones are "
             f"{', '.join(CORPORA)}"
         )
     corpus = CORPORA[args.corpus]
@@ -159,7 +158,7 @@ def download(args) -> None:
     archives = root / "archives"
     wanted = [corpus.parts[part] for part in parts if not (root / corpus.parts[part].holds).exists()]
     if not wanted:
-        log(f"{root} is there: nothing to download")
+        log(f"{root} exists: nothing to download")
         return
     log(
         f"{args.corpus}: {sum(archive.megabytes for archive in wanted):,} MB to fetch into {archives}; "
@@ -181,14 +180,14 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
     """Fetch ``url`` to ``path``; resume a partial file, retry when the connection drops, and check
     length and MD5.
 
-    The bytes gather in ``path.part``; beside it, ``path.part.json`` keeps of which version (date and length)
-    of the file they are, so that two versions are never joined.
+    Data are appended to ``path.part``; ``path.part.json`` records the version (date and length) of the file,
+    so that two versions are never mixed.
 
     Raises:
         UserError: the server refuses, keeps failing, or the checksum is wrong (the bad file is removed).
     """
     if path.exists():
-        log(f"{path} is there: not fetched again")
+        log(f"{path} exists: not fetched again")
         return
     partial = path.with_name(path.name + ".part")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -211,19 +210,20 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
             ) from None
         if attempt == TRIES:
             raise UserError(f"{url}: {problem}, {TRIES} times; the same command resumes from {partial}")
-        warn(f"{url}: {problem}; going on in {attempt} s")
+        warn(f"{url}: {problem}; retrying in {attempt} s")
         time.sleep(attempt)
     if md5 is not None and (found := _md5(partial)) != md5:
         _forget(partial)
         raise UserError(
-            f"{url}: MD5 is {found}, published is {md5}; the file was removed, run the same command again"
+            f"{url}: the MD5 is {found}, but {md5} was published; the file was removed, run the same command "
+            "again"
         )
     partial.replace(path)
     _forget(partial)
 
 
 def _fetch_rest(url: str, partial: Path) -> None:
-    """Append what is missing of ``url`` to ``partial``; raise EOFError if the connection ends early."""
+    """Append the missing part of ``url`` to ``partial``; raise EOFError if the connection ends early."""
     about = partial.with_name(partial.name + ".json")
     version = read_json(about) if about.exists() and partial.exists() else {}
     have = partial.stat().st_size if version else 0
@@ -244,7 +244,7 @@ def _fetch_rest(url: str, partial: Path) -> None:
             _forget(partial)
             raise EOFError("the file has changed on the server")
         if resumed:
-            log(f"going on with {url} at {have / 1e6:,.0f} of {length / 1e6:,.0f} MB")
+            log(f"resuming {url} at {have / 1e6:,.0f} of {length / 1e6:,.0f} MB")
         else:
             log(f"fetching {url}, {length / 1e6:,.0f} MB")
             _forget(partial)

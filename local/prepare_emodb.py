@@ -6,15 +6,15 @@ Usage: local/prepare_emodb.py [options] CORPUS_ROOT DATA_DIR
  e.g.: local/prepare_emodb.py downloads/emodb data
 
 http://emodb.bilderbar.info/, free for research, 40 MB; Burkhardt et al., Interspeech 2005. 535 utterances, 25
-minutes, 16 kHz (copies at other rates go round; the recipe resamples). The labels are in the file names:
+minutes, 16 kHz (copies at other rates exist; the recipe resamples). The labels are in the file names:
 speaker 03, text a01, emotion F, version a.
 
     CORPUS_ROOT/wav/03a01Fa.wav
 
     DATA_DIR/emodb/                        wav.scp utt2spk spk2utt spk2gender utt2gender utt2emotion trials
 
-Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as Kaldi wants. Folds by speaker
-are made from utt2spk.
+Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as is usual in Kaldi. Folds by
+speaker are made from utt2spk.
 """
 
 import re
@@ -75,8 +75,7 @@ def prepare(args) -> None:
     ]
     if odd:
         raise UserError(
-            f"{folder}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; "
-            "text; "
+            f"{folder}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; text; "
             f"emotion {' '.join(EMOTIONS)}; version): {named(odd)}"
         )
     wav_scp, utt2spk, utt2emotion = {}, {}, {}

@@ -9,7 +9,7 @@ OpenSLR 12, https://www.openslr.org/12/, CC BY 4.0; Panayotov et al., ICASSP 201
     dev-clean 2,703   dev-other 2,864   test-clean 2,620   test-other 2,939     33 to 40 speakers, 5 hours
     train-clean-100 28,539   train-clean-360 104,014   train-other-500 148,688  251, 921, 1,166 speakers
 
-and a part of one works as well: what lies there is what is prepared.
+A part of a split works too: all existing recordings are prepared.
 
     CORPUS_ROOT/test-other/1688/142285/1688-142285-0000.flac
     CORPUS_ROOT/SPEAKERS.TXT (optional)    1688 | M | test-other | 8.05 | Name
@@ -18,7 +18,7 @@ and a part of one works as well: what lies there is what is prepared.
     DATA_DIR/test/trials
 
 The splits of --train-sets become one set, train; those of --test-sets become test. A speaker of a test split
-has read only a chapter or two, so that many target trials share the recording session.
+has read only a chapter or two, so many target trials are from one recording session.
 """
 
 import os
@@ -98,7 +98,7 @@ def prepare(args) -> None:
             if seen.setdefault(speaker, name) != name:
                 raise UserError(
                     f"speaker {speaker} is in train ({args.train_sets}) and in test ({args.test_sets}); "
-                    "a test of unseen speakers needs them apart"
+                    "the test speakers must be unseen in training"
                 )
         check_audio(wav_scp, CORPUS)
         labels = gender_labels(utt2spk, gender_of, root / "SPEAKERS.TXT") if gender_of else {}
@@ -152,7 +152,7 @@ def find_utterances(split: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def read_speakers(path: Path) -> dict[str, str]:
-    """Read the gender of each speaker; empty if there is no such file. Lines look like::
+    """Read the gender of each speaker; empty if there is no such file. The lines are of the form::
 
         ;ID  |SEX| SUBSET           |MINUTES| NAME
         14   | F | train-clean-360  | 25.03 | Kristin LeMoine

@@ -4,8 +4,8 @@
 Usage: local/prepare_mini.py [options] AUDIO_DIR DATA_DIR
  e.g.: local/prepare_mini.py --nj 2 downloads/mini data
 
-This is synthetic: espeak-ng speaks random sentences with random voices, SoX resamples, numpy adds rooms,
-microphones and noise. It lets every stage run anywhere in minutes; results on it do not carry over to real
+Synthetic speech: espeak-ng reads random sentences with random voices, SoX resamples, numpy simulates rooms,
+microphones and noise. Every stage runs on it anywhere in minutes; results on it do not carry over to real
 speech. By default 120 speakers x 10 utterances to train and 60 others x 8 to
 test: 2 hours, 16 kHz, 16 bit, 230 MB, half a minute on two cores.
 
@@ -30,11 +30,11 @@ import soundfile
 
 from local.common import add_trial_arguments, audio_path, forced, main, note_force, write_set
 from local.mini import sessions, voices
-from local.mini.chance import Chance
+from local.mini.keyed_draws import KeyedDraws
 from local.mini.synthesis import Synthesiser, find_programs
 from pydino.base import UserError, log, read_json, write_json
 
-VERSION = 1  # raise it whenever the samples change
+VERSION = 1  # increment it whenever the samples change
 RATE = 16000
 _LEAVE_CTRL_C_TO_US = (signal.SIGINT, signal.SIG_IGN)
 WORDS = Path(__file__).with_name("mini") / "words.txt"
@@ -61,7 +61,7 @@ def add_arguments(parser) -> None:
 
 
 def prepare(args) -> None:
-    """Make the audio that is missing, then the data directories."""
+    """Synthesise the missing audio, then write the data directories."""
     for option in (
         "nj",
         "num_train_speakers",
@@ -108,28 +108,26 @@ def prepare(args) -> None:
 
 
 def draw_speakers(seed: int, name: str, count: int, utterances: int):
-    """Draw the speakers of a set, and for each the emotions of its utterances: as even as can be, in a drawn
-    order.
-    """
+    """Draw the speakers of a set, and for each the emotions of its utterances: balanced, in random order."""
     speakers = [voices.draw_speaker(seed, f"{name}{n:04d}", n, f"{name} pair {n // 2}") for n in range(count)]
     kinds = list(voices.EMOTIONS)
     emotions = []
     for speaker in speakers:
-        order = Chance(seed, speaker.name).order("emotion", utterances)
-        # which kinds come once more often
-        start = Chance(seed, speaker.name).choice("first emotion", range(len(kinds)))
+        order = KeyedDraws(seed, speaker.name).order("emotion", utterances)
+        # index of the emotions with one utterance more
+        start = KeyedDraws(seed, speaker.name).choice("first emotion", range(len(kinds)))
         emotions.append([kinds[(start + n) % len(kinds)] for n in order])
     return speakers, emotions
 
 
 def wav_path(folder: Path, speaker: voices.Speaker, number: int) -> Path:
-    """Return where utterance ``number`` of a speaker lies; its stem is the utterance id."""
+    """Return the path of utterance ``number`` of a speaker; its stem is the utterance id."""
     return folder / f"{speaker.name}-{number:02d}.wav"
 
 
 def claim(audio_dir: Path, settings: dict) -> None:
-    """Make ``audio_dir`` the place of audio made with ``settings``; audio made with others is removed, and
-    the log says why.
+    """Reserve ``audio_dir`` for audio made with ``settings``; audio of other settings is removed, with the
+    reason in the log.
 
     Raises:
         UserError: the folder holds something that this program did not make.
@@ -140,9 +138,9 @@ def claim(audio_dir: Path, settings: dict) -> None:
         if earlier == settings and not forced(audio_dir):
             return
         if not isinstance(earlier, dict) or earlier.get("corpus") != "mini":
-            raise UserError(f"{mark} is not of the synthetic corpus; choose another AUDIO_DIR")
+            raise UserError(f"{mark} does not belong to the synthetic corpus; choose another AUDIO_DIR")
         changed = [key for key in settings if settings[key] != earlier.get(key)]
-        log(f"{audio_dir}: making it again: {'another ' + ', '.join(changed) if changed else 'forced'}")
+        log(f"{audio_dir}: regenerated: {'another ' + ', '.join(changed) if changed else 'forced'}")
         for name in ("train", "test"):
             shutil.rmtree(audio_dir / name, ignore_errors=True)
     elif audio_dir.exists() and any(audio_dir.iterdir()):
@@ -154,24 +152,24 @@ def claim(audio_dir: Path, settings: dict) -> None:
 
 
 def synthesise(job) -> None:
-    """Make the utterances of one speaker that are not there yet, each written aside and renamed."""
+    """Synthesise the missing utterances of one speaker, each written to a temporary file and renamed."""
     folder, seed, speaker, emotions, scratch = job
     words, synthesiser = voices.read_words(WORDS), Synthesiser(RATE, scratch)
     for number, kind in enumerate(emotions):
         path = wav_path(Path(folder), speaker, number)
         if path.exists():
             continue
-        chance, emotion = Chance(seed, path.stem), voices.EMOTIONS[kind]
+        draws, emotion = KeyedDraws(seed, path.stem), voices.EMOTIONS[kind]
         clean = synthesiser.speak(
-            voices.draw_sentence(chance, words, speaker.impaired),
-            voices.voice_file(speaker, emotion, chance),
+            voices.draw_sentence(draws, words, speaker.impaired),
+            voices.voice_file(speaker, emotion, draws),
             speaker.accent,
-            voices.words_per_minute(speaker, emotion, chance),
+            voices.words_per_minute(speaker, emotion, draws),
         )
         aside = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(aside, sessions.record(clean, RATE, chance), RATE, subtype="PCM_16", format="WAV")
+            soundfile.write(aside, sessions.record(clean, RATE, draws), RATE, subtype="PCM_16", format="WAV")
             aside.replace(path)
         except (OSError, RuntimeError) as error:
             raise UserError(

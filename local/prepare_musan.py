@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""List the noises, music and speech of MUSAN, which training on audio mixes in (babble is made of the
+"""List the noises, music and speech of MUSAN, for augmentation in training on audio (babble is mixed from the
 speech).
 
 Usage: local/prepare_musan.py MUSAN_ROOT OUT_DIR
  e.g.: local/prepare_musan.py downloads/musan data/musan
 
 OpenSLR 17, https://www.openslr.org/17/, 11 GB; Snyder, Chen and Povey 2015, arXiv 1510.08484. 16 kHz, 109
-hours: 930 noises, 660 pieces of music, 426 recordings of speech. Part of one works as well: what lies there
-is what is listed.
+hours: 930 noises, 660 pieces of music, 426 recordings of speech. A part works too: all existing recordings
+    are listed.
 
     MUSAN_ROOT/noise/free-sound/noise-free-sound-0000.wav
     MUSAN_ROOT/music/fma/music-fma-0000.wav

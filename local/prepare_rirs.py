@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""List the room impulse responses of RIRS_NOISES, with which training on audio makes speech reverberate.
+"""List the room impulse responses of RIRS_NOISES, for augmentation in training on audio.
 
 Usage: local/prepare_rirs.py RIRS_ROOT OUT_DIR
  e.g.: local/prepare_rirs.py downloads/rirs data/rirs
 
 OpenSLR 28, https://www.openslr.org/28/, 1.3 GB, 16 kHz; Ko et al., ICASSP 2017. 20,000 simulated responses of
-each size of room, and the measured ones of three older collections. The noises of the corpus are
-omitted, and so is the list of a kind of room that is not there.
+each size of room, and the measured ones of three older collections. The noises of the corpus are omitted, and
+so are lists of missing kinds of room.
 
     RIRS_ROOT/simulated_rirs/{small,medium,large}room/Room001/Room001-00001.wav
     RIRS_ROOT/real_rirs_isotropic_noises/rir_list      which of the files there are responses, not noises;
@@ -43,7 +43,7 @@ def prepare(args) -> None:
     lists = {name: simulated(root / "simulated_rirs" / name) for name in SIMULATED}
     lists["realroom"] = measured(root / "real_rirs_isotropic_noises")
     if not any(lists.values()):
-        raise UserError(f"no room response in {root}; unpack the corpus again. {ADVICE}")
+        raise UserError(f"no room impulse response in {root}; unpack the corpus again. {ADVICE}")
     for name, responses in lists.items():
         if not responses:
             log(f"{name}: no response in {root}: no list")
@@ -71,9 +71,7 @@ def measured(folder: Path) -> dict[str, str]:
         return {}
     table = folder / "rir_list"
     if not table.exists():
-        raise UserError(
-            f"no {table}, which tells the responses from the noises beside them; unpack the corpus again"
-        )
+        raise UserError(f"no {table}, which distinguishes responses from noises; unpack the corpus again")
     responses = {}
     for number, line in enumerate(read_lines(table, latin1=True), 1):
         fields = split_fields(line)

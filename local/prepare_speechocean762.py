@@ -7,7 +7,7 @@ Usage: local/prepare_speechocean762.py [options] CORPUS_ROOT DATA_DIR
 
 OpenSLR 101, https://www.openslr.org/101/, free for commercial and non-commercial use, 0.5 GB; Zhang et al.
 2021, arXiv 2104.01378. The whole corpus has 2,500 + 2,500 utterances of 125 + 125 speakers, 16 kHz, 6 hours.
-A part, or a FLAC copy, works as well: what the corpus's own tables name is what is prepared.
+A part, or a FLAC copy, works too: the recordings in the corpus's own tables are prepared.
 
     CORPUS_ROOT/WAVE/SPEAKER0001/000010011.WAV
     CORPUS_ROOT/{train,test}/wav.scp       000010011<TAB>WAVE/SPEAKER0001/000010011.WAV
@@ -18,7 +18,7 @@ A part, or a FLAC copy, works as well: what the corpus's own tables name is what
     DATA_DIR/{train,test}/                 wav.scp utt2spk spk2utt spk2gender spk2age utt2gender utt2age
     utt2child; test: trials
 
-Utterances are renamed to begin with their speaker, 0001-000010011, as Kaldi wants. According to the
+Utterances are renamed to begin with their speaker, 0001-000010011, as is usual in Kaldi. According to the
 corpus half of the speakers are children, but its tables only give ages. There is a gap between pupils (up to
 15) and adults (from 19): utt2child is child below 18.
 """
@@ -58,8 +58,8 @@ def prepare(args) -> None:
         for speaker in set(utt2spk.values()):
             if seen.setdefault(speaker, name) != name:
                 raise UserError(
-                    f"{root}: speaker {speaker} is in both {' and '.join(SETS)}; a test of unseen speakers "
-                    "needs them apart"
+                    f"{root}: speaker {speaker} is in both {' and '.join(SETS)}; the test speakers must "
+                    "be unseen in training"
                 )
         if len(wav_scp) != UTTERANCES:
             log(f"{name}: {len(wav_scp):,} utterances of the corpus's {UTTERANCES:,}: a part")

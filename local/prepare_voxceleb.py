@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Prepare VoxCeleb: celebrities in videos, the development part of VoxCeleb2 to train on, VoxCeleb1 to test
-on.
+"""Prepare VoxCeleb: speech of celebrities in videos; the development part of VoxCeleb2 for training,
+VoxCeleb1 for testing.
 
 Usage: local/prepare_voxceleb.py [options] VOXCELEB2_ROOT VOXCELEB1_ROOT DATA_DIR
  e.g.: local/prepare_voxceleb.py /corpora/VoxCeleb2 /corpora/VoxCeleb1 data
 
 https://www.robots.ox.ac.uk/~vgg/data/voxceleb/; Nagrani et al., Interspeech 2017, and Chung et al.,
 Interspeech 2018. Whole, the development part of VoxCeleb2 has 1,092,009 utterances of 5,994 speakers (2,360
-hours), VoxCeleb1 153,516 of 1,251 (352 hours). A part of VoxCeleb2 works as well; of VoxCeleb1 there must be
-what the lists of trials name.
+hours), VoxCeleb1 153,516 of 1,251 (352 hours). A part of VoxCeleb2 works too; of VoxCeleb1 all utterances in
+the trial lists are needed.
 
     VOXCELEB2_ROOT/dev/flac/id00012/21Uxsk56VDQ/00001.flac
         or wav; the .m4a files as published have to be converted first
@@ -19,7 +19,7 @@ what the lists of trials name.
         1 id10270/5r0dWxy17C8/00001.wav id10270/GWXujl-xAVM/00017.wav
 
     DATA_DIR/train/     wav.scp utt2spk spk2utt of VoxCeleb2
-    DATA_DIR/test/      the same of the utterances of VoxCeleb1 that are in a list
+    DATA_DIR/test/      the same for the utterances of VoxCeleb1 in the trial lists
     DATA_DIR/test/trials_{O,E,H}
 
 Speakers are found in any folder below the root that holds folders such as id00012; the test part of VoxCeleb2
@@ -63,13 +63,13 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--trials",
         default="O E H",
-        help="lists to test with, separated by blanks or commas (default '%(default)s')",
+        help="trial lists for testing, separated by blanks or commas (default '%(default)s')",
     )
     parser.add_argument(
         "--lists",
         choices=sorted(LISTS),
         default="cleaned",
-        help="the cleaned lists, or those first published (default %(default)s)",
+        help="cleaned or original lists (default %(default)s)",
     )
     parser.add_argument("voxceleb2_root", metavar="VOXCELEB2_ROOT")
     parser.add_argument("voxceleb1_root", metavar="VOXCELEB1_ROOT")
@@ -109,8 +109,8 @@ def prepare(args) -> None:
     seen = {speaker_of(utterance) for utterance in train} & {speaker_of(utterance) for utterance in test}
     if seen:
         raise UserError(
-            f"speakers are in train and in test: {named(sorted(seen))}; VOXCELEB2_ROOT comes first, then "
-            "VOXCELEB1_ROOT"
+            f"speakers are both in train and in test: {named(sorted(seen))}; VOXCELEB2_ROOT comes first, "
+            "then VOXCELEB1_ROOT"
         )
     for name, recordings, corpus in (("train", train, "VoxCeleb2"), ("test", test, "VoxCeleb1")):
         wav_scp = {utterance: audio_path(path) for utterance, path in recordings.items()}
@@ -148,7 +148,7 @@ def find_utterances(root: Path, corpus: str) -> dict[str, Path]:
     """Return the recordings of a corpus by utterance.
 
     Raises:
-        UserError: none, or some that are only there as .m4a.
+        UserError: none, or some only as .m4a.
     """
     found: dict[str, tuple[int, str]] = {}
     compressed: dict[str, str] = {}
@@ -165,7 +165,7 @@ def find_utterances(root: Path, corpus: str) -> dict[str, Path]:
     only = sorted(compressed.keys() - found.keys())
     if only:
         raise UserError(
-            f"{corpus}: {len(only):,} of {len(found) + len(only):,} recordings are there as .m4a alone, "
+            f"{corpus}: {len(only):,} of {len(found) + len(only):,} recordings exist only as .m4a, "
             "which cannot be read here. Convert them, which takes hours and can be resumed, and run this "
             f"again:\n  {conversion(root / compressed[only[0]])}"
         )
@@ -193,7 +193,7 @@ def conversion(folder: Path) -> str:
 
 
 def find_list(root: Path, name: str) -> Path:
-    """Return where a list of trials is.
+    """Return the path of a trial list.
 
     Raises:
         UserError: neither in the root nor in its folder meta.
@@ -231,7 +231,7 @@ def read_trials(path: Path, whole: int) -> dict[tuple[str, str], str]:
     if len(lines) != whole:
         log(f"{path}: {len(lines):,} trials of the list's {whole:,}: a part")
     if len(trials) != len(lines):
-        warn(f"{path}: {len(lines) - len(trials):,} trials are there more than once and count once")
+        warn(f"{path}: {len(lines) - len(trials):,} duplicate trials are counted once")
     return trials
 
 

@@ -6,7 +6,7 @@ Usage: local/prepare_wavdir.py [options] FOLDER DATA_DIR
 
 Files ending in .wav, .flac, .ogg or .mp3 (upper or lower case) are found in the folder and all folders in it.
 Links to folders are followed, hidden files and folders are skipped. Names may hold blanks and any letters;
-the utterance's id is the path in the folder, made safe:
+the utterance id is derived from the path in the folder:
 
     FOLDER/2019/Café visit 1.WAV    ->     2019-Café_visit_1
 
@@ -57,8 +57,8 @@ def name_utterances(recordings: list[str]) -> dict[str, str]:
     """Return utterance id -> relative path.
 
     An id keeps letters and digits of any script (in Unicode's form NFC), ``.``, ``_`` and ``-``; folders are
-    joined by ``-``, anything else becomes ``_``. Files that would share an id (``a.wav`` and ``a.flac``) all
-    get a hash of their path behind it, so that an id depends on no order.
+    joined by ``-``, anything else becomes ``_``. Files with the same id (``a.wav`` and ``a.flac``) all get a
+    hash of their path as suffix, so that ids do not depend on an order.
     """
     by_id: dict[str, list[str]] = {}
     for path in recordings:

@@ -1,6 +1,4 @@
-"""Unpack an archive from the internet without trusting it: aside, only plain files and folders, only inside,
-then renamed.
-"""
+"""Unpack an untrusted archive: only plain files and folders, only inside a temporary folder, then renamed."""
 
 import os
 import shutil
@@ -13,14 +11,14 @@ from pydino.base import UserError
 
 
 def unpack(archive: Path, root: Path, inside: str, holds: str) -> None:
-    """Unpack ``archive`` and move what it holds under ``root``, keeping what is there already.
+    """Unpack ``archive`` and move what it holds under ``root``, keeping existing files.
 
     Args:
         archive: a .tar.gz or .zip file.
         root: folder that receives the entries.
         inside: folder of the archive whose entries are taken; "." for the archive's top.
-        holds: the entry that shows that the archive is unpacked; it is moved last, so that a kill leaves
-            nothing that looks complete.
+        holds: the entry that exists once the archive is unpacked; it is moved last, so that an interruption
+            never looks complete.
 
     Raises:
         UserError: the archive is damaged, an entry would land outside or is no plain file, or the expected
@@ -44,17 +42,15 @@ def unpack(archive: Path, root: Path, inside: str, holds: str) -> None:
         raise UserError(f"{archive} is damaged ({error}); remove it and run the same command again") from None
     except OSError as error:
         raise UserError(
-            f"cannot unpack {archive} to {root}: {error.strerror or error}; is the disk full, or not yours "
-            "to write?"
+            f"cannot unpack {archive} to {root}: {error.strerror or error}; is the disk full, or are you "
+            "not allowed to write?"
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _extract(archive: Path, aside: Path) -> None:
-    """Copy every file of the archive into ``aside``, one after the other: nothing but bytes and names is
-    taken from it.
-    """
+    """Copy every file of the archive into ``aside``: only contents and names, no permissions or links."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
@@ -74,7 +70,7 @@ def _extract(archive: Path, aside: Path) -> None:
 
 
 def _inside(aside: Path, name: str, archive: Path) -> Path:
-    """Return where an entry goes; refuse names that lead out."""
+    """Return the path of an entry; refuse names that lead outside."""
     target = os.path.normpath(os.path.join(aside, name))
     if os.path.isabs(name) or os.path.commonpath([aside, target]) != str(aside):
         raise UserError(f"{archive} holds '{name}', which would land outside {aside}; it is not unpacked")

@@ -1,4 +1,4 @@
-"""The files of a corpus, found in the same way and the same order for every preparation."""
+"""Listing the files of a corpus, with the same rules and order for every preparation."""
 
 import heapq
 import os
@@ -10,11 +10,11 @@ from pydino.kaldi.data_dir import named
 def list_files(folder) -> list[str]:
     """Return the files in ``folder`` and all folders in it, as paths relative to ``folder`` in C order.
 
-    Links to files and folders are followed, as ``find -L`` follows them, so that a corpus may be spread over
-    several disks. Hidden files and folders are skipped: their names begin with a dot, as those of the ``._*``
-    files that macOS adds to every file of a copied folder. A folder that can be reached in several ways is
-    listed once, where it really is if that is inside ``folder``, so that links in a circle end and no
-    recording counts twice.
+    Links to files and folders are followed, as ``find -L`` follows them, so that a corpus may be on several
+    disks. Hidden files and folders are skipped: their names begin with a dot, as those of the ``._*`` files
+    that macOS adds to every file of a copied folder. A folder that can be reached in several ways is listed
+    once, at its real path if that is inside ``folder``, so that cyclic links end and no recording is listed
+    twice.
 
     Raises:
         UserError: a link leads nowhere, or a folder cannot be read.
@@ -27,7 +27,8 @@ def list_files(folder) -> list[str]:
     pending: list[str] = [folder]
     links: list[bytes] = []  # a heap
     while pending or links:
-        # Real folders come first, so that what a link inside the corpus leads to is listed where it is.
+        # Real folders come first, so that the targets of links inside the corpus are listed at their real
+        # path.
         here = pending.pop() if pending else os.fsdecode(heapq.heappop(links))
         try:
             stat = os.stat(here)

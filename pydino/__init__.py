@@ -1,4 +1,4 @@
-"""Embeddings of whole utterances, learnt without labels."""
+"""Self-supervised embeddings of whole utterances."""
 
 __version__ = "0.1.0"
 
@@ -9,7 +9,7 @@ def load(folder, device: str = "cpu"):
 
     See :class:`pydino.infer.Model`. Nothing in the folder is executed.
     """
-    from pydino.infer import load  # imports torch, which most commands do without
+    from pydino.infer import load  # imports torch, which most commands do not need
 
     return load(folder, device)
 

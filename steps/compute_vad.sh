@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Decide by energy which frames are speech (Kaldi's compute-vad).
+# Compute energy-based voice activity decisions (Kaldi's compute-vad).
 # Usage: steps/compute_vad.sh [options] DATA [LOG [VAD_DIR]]      (--help lists the options)
 #  e.g.: steps/compute_vad.sh --nj 4 data/train exp/make_vad/train feats/train
 set -euo pipefail

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measure the snapshots of a training run on a trial list: equal error rate and nearest neighbours, a line a model.
+# Measure the snapshots of a training run on a trial list: equal error rate and nearest neighbours, one line per model.
 # Usage: steps/monitor.sh [options] EXP DATA TRIALS
 #  e.g.: steps/monitor.sh --watch true exp/dino-koleo_mini/seed0 data/test data/test/trials
-# Training never reads what this writes: EXP/monitor.jsonl and EXP/tensorboard/monitor. Kill it and start it again as you like: nothing is
-# measured twice. There are snapshots where the run has the key snapshot_epochs; the final models are measured in any case.
+# Training never reads the output: EXP/monitor.jsonl and EXP/tensorboard/monitor. It can be killed and restarted at any time: nothing is
+# measured twice. Snapshots are saved if the configuration has snapshot_epochs; the final models are always measured.
 # Begin configuration.
 watch=false         # wait for more snapshots until the run is finished
-labels=             # what the ten nearest neighbours vote on; default: DATA/utt2spk
+labels=             # labels for the ten nearest neighbours; default: DATA/utt2spk
 gpu=0               # 1: embed on a GPU
 cmd=run_local.sh    # how jobs run: run_local.sh, or any wrapper with the interface of Kaldi's run.pl
 # End configuration.
@@ -16,7 +16,7 @@ echo "$0 $*" >&2
 . parse_options.sh
 
 die() { echo "$0: $1" >&2; exit 1; }
-[ $# -eq 3 ] || die "expected EXP DATA TRIALS, got $# arguments; $0 --help tells more"
+[ $# -eq 3 ] || die "expected EXP DATA TRIALS, got $# arguments; see $0 --help"
 exp=${1%/} data=${2%/} trials=$3
 [ -d "$exp" ] || die "no such folder: $exp"
 for f in "$data/feats.scp" "$trials" ${labels:+"$labels"}; do
@@ -28,7 +28,7 @@ case $gpu in
   *) die "--gpu must be 0 or 1, got '$gpu'" ;;
 esac
 
-# Show each line while the job, wherever it runs, writes its log.
+# Show the log of the job while it runs, here or elsewhere.
 log=$exp/log/monitor.log
 mkdir -p "$exp/log"
 tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino monitor: ' >&2) 2>/dev/null &

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train LDA and PLDA on labelled embeddings. Where the labels do not allow it, the step says so and is skipped.
+# Train LDA and PLDA on labelled embeddings. Skipped with a message where the labels do not allow it.
 # Usage: steps/train_plda.sh [options] UTT2SPK XVECTOR_DIR OUT_DIR      (--help lists the options)
 #  e.g.: steps/train_plda.sh --lda-dim 100 data/train/utt2spk exp/dino_mini/seed0/xvectors_train exp/dino_mini/seed0/plda
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""What all tests need."""
+"""Shared fixtures."""
 
 import signal
 
@@ -7,10 +7,10 @@ from smoke import run
 
 
 def pytest_configure():
-    """Let children hear what the tests were started deaf to: in the background of a shell SIGINT is ignored,
-    under nohup SIGHUP.
+    """Let child processes receive signals that this process was started to ignore: SIGINT in the background
+    of a shell, SIGHUP under nohup.
 
-    A handler, unlike that a signal is ignored, does not pass to programs that are started.
+    An ignored signal is inherited by child processes, a handler is not.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -19,8 +19,8 @@ def pytest_configure():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A work folder, with a blank and an accent in its path, in which every stage of the smoke recipe has run
-    on this machine.
+    """A work folder, with a blank and an accent in its path, in which every stage of the smoke recipe has
+    been run.
     """
     work = tmp_path_factory.mktemp("smoke é")
     done = run(work)

@@ -22,8 +22,8 @@ from pydino.base import ConfigError, config_from_dict, config_to_dict
 
 
 def waveforms(*lengths):
-    chance = np.random.default_rng(1)
-    return [torch.from_numpy((chance.standard_normal(n) * 1000).astype(np.float32)) for n in lengths]
+    rng = np.random.default_rng(1)
+    return [torch.from_numpy((rng.standard_normal(n) * 1000).astype(np.float32)) for n in lengths]
 
 
 @pytest.mark.parametrize(

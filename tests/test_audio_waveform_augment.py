@@ -16,7 +16,7 @@ VISITS, HASHES = np.zeros(BATCH, dtype=np.int64), np.arange(BATCH, dtype=np.uint
 
 
 class WaveformPool:
-    """Recordings (R, S), of which a run begins where it is drawn; tells what was asked for."""
+    """Recordings (R, S), from which runs are taken at the drawn position; records the requests."""
 
     def __init__(self, recordings):
         self.recordings = recordings

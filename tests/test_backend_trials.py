@@ -41,7 +41,7 @@ def test_trials_with_and_without_labels(write):
         ("a\nb c d\n", "line 1: expected"),
         ("a b c d\n", "line 1: expected"),
         ("a b target\nc d Target\n", "line 2: the third field is 'Target'"),
-        ("a b target\nc d target\na b nontarget\n", "1 pairs come twice, first: a b"),
+        ("a b target\nc d target\na b nontarget\n", "1 pairs occur twice, first: a b"),
     ],
 )
 def test_malformed_trials(write, text, message):
@@ -97,9 +97,9 @@ def test_scores_join_by_key(write):
     assert join_scores(scores, trials, "scores", "trials").tolist() == [1.0, 2.0]
     with pytest.raises(UserError, match="1 of 2 trials of trials have no score, first: c d"):
         join_scores(read_scores(write("a b 1\na d 2\n", "scores")), trials, "scores", "trials")
-    with pytest.raises(UserError, match="1 scores belong to no trial of trials, first: c x"):
+    with pytest.raises(UserError, match="1 scores without a trial in trials, first: c x"):
         join_scores(read_scores(write("a b 1\nc d 2\nc x 3\n", "scores")), trials, "scores", "trials")
-    with pytest.raises(UserError, match="pairs come twice, first: a b"):
+    with pytest.raises(UserError, match="pairs occur twice, first: a b"):
         read_scores(write("a b 1\nc d 2\na b 3\n", "scores"))
 
 
@@ -116,10 +116,10 @@ def test_a_cut_or_foreign_plda_file_is_named(tmp_path):
         b"<Plda> [ 1 2 ] [ 1 ] [ 1 2 ] </Plda>",
     ):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="plda is not a whole Kaldi PLDA file"):
+        with pytest.raises(UserError, match="plda is not a complete Kaldi PLDA file"):
             read_plda(path)
     write_plda(path, np.zeros(3), np.eye(3), np.ones(2))
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match="do not match"):
         read_plda(path)
     with pytest.raises(UserError, match="cannot read"):
         read_plda(tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""The ground floor: configuration checks, whole-or-nothing files, done-marks, keyed chance."""
+"""The base package: configuration checks, atomic writes, done-marks, keyed randomness."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -95,13 +95,13 @@ def test_mistakes_name_file_and_key(tmp_path, text, said):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("epochs: 1\ntag: a\nepochs: 2\n", "line 3: key 'epochs' is there twice, first in line 1"),
-        ("optimiser: {lr: 1}\noptimiser: {name: sgd}\n", "line 2: key 'optimiser' is there twice"),
+        ("epochs: 1\ntag: a\nepochs: 2\n", "line 3: duplicate key 'epochs', first in line 1"),
+        ("optimiser: {lr: 1}\noptimiser: {name: sgd}\n", "line 2: duplicate key 'optimiser'"),
         (
             "epochs: 1\noptimiser:\n  lr: 1\n  name: sgd\n  lr: 2\n",
-            "line 5: key 'lr' is there twice, first in line 3",
+            "line 5: duplicate key 'lr', first in line 3",
         ),
-        ("scales: [1]\n'scales': [2]\n", "line 2: key 'scales' is there twice"),
+        ("scales: [1]\n'scales': [2]\n", "line 2: duplicate key 'scales'"),
     ],
 )
 def test_a_key_that_is_there_twice_is_an_error_with_key_and_line(tmp_path, text, said):
@@ -111,7 +111,7 @@ def test_a_key_that_is_there_twice_is_an_error_with_key_and_line(tmp_path, text,
 
 
 def test_a_key_twice_in_an_override_is_an_error():
-    with pytest.raises(ConfigError, match="key 'lr' is there twice"):
+    with pytest.raises(ConfigError, match="duplicate key 'lr'"):
         load_config(Config, None, ["optimiser={lr: 1, lr: 2}"])
 
 
@@ -151,7 +151,7 @@ def test_options_of_one_encoder_are_not_those_of_another(tmp_path):
         ("extends: no.yaml\n", "c.yaml: extends no.yaml, but there is no "),
         ("extends: [d.yaml]\n", "extends must be the name of one YAML file"),
         ("extends:\n", "extends must be the name of one YAML file"),
-        ("extends: e.yaml\n", "e.yaml, line 2: key 'epochs' is there twice"),
+        ("extends: e.yaml\n", "e.yaml, line 2: duplicate key 'epochs'"),
     ],
 )
 def test_mistakes_in_extends(tmp_path, text, said):
@@ -299,7 +299,7 @@ def test_a_step_leaves_its_mark_only_when_its_work_ends_well(tmp_path, monkeypat
         write_text("out", "x")
         raise ZeroDivisionError
     assert step().reason() == "not done yet"
-    with pytest.raises(UserError, match="nowhere was not made"), step() as broken:
+    with pytest.raises(UserError, match="nowhere was not written"), step() as broken:
         broken.outputs.append("nowhere")
     write_text("out.scp", "points into an earlier out")
     with step() as run:

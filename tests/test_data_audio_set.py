@@ -174,8 +174,8 @@ def test_features_of_a_piece_are_those_of_the_whole(corpus, tmp_path):
 
 
 def test_views_made_of_pieces_are_the_features_of_the_speech(corpus, tmp_path):
-    """From files to the device: whatever lies around a crop, its frames are those of the whole utterance
-    without silence.
+    """From files to the device: the frames of a crop are those of the whole utterance without silence,
+    whatever surrounds it.
     """
     corpus.file("e-end", 40 * RATE)
     data = corpus.write(tmp_path / "train")
@@ -312,7 +312,7 @@ def test_mistakes_speak(corpus, tmp_path):
             AudioSet(data, options).collect(*whole)
 
     fails(
-        "16000 Hz where the features are of 8000 Hz; set 'allow_downsample: true'",
+        "16000 Hz, but the features are of 8000 Hz; set 'allow_downsample: true'",
         FbankConfig(sample_frequency=8000, num_mel_bins=12),
     )
     flac = (corpus.folder / "b-end.flac").read_bytes()
@@ -320,13 +320,13 @@ def test_mistakes_speak(corpus, tmp_path):
     fails("b-end.flac.*truncated or damaged")
     (corpus.folder / "b-end.flac").write_bytes(flac)
     soundfile.write(corpus.folder / "d.wav", noise(0, 2 * RATE), RATE)
-    fails("d.wav: 2.000 s of audio are 200 frames, and not the 300")
+    fails("d.wav: 2.000 s of audio are 200 frames, not the 300")
     os.unlink(corpus.folder / "d.wav")
     fails("cannot read .*d.wav")
     write_table(data / "wav.scp", {**read_table(data / "wav.scp"), "d": "cat x |"})
     fails("--allow-pipes true")
     (data / "wav.scp").unlink()
-    fails("no .*wav.scp: made from features alone.*stage 3")
+    fails("no .*wav.scp, which training on audio needs.*stage 3")
 
 
 def test_a_pipe_runs_where_it_is_allowed(corpus, tmp_path):
@@ -355,12 +355,12 @@ def test_a_directory_whose_archives_are_made_anew_is_refused(corpus, tmp_path, m
     assert out_of_date(mark) == ""
     check_current(data)
     features.unlink()
-    with pytest.raises(UserError, match="source/.done.features is gone: .*finish stage 2"):
+    with pytest.raises(UserError, match="source/.done.features is missing: .*finish stage 2"):
         AudioSet(data, OPTIONS)
     write_mark(features, {"format version": "2"})
-    assert "is not what it was" in out_of_date(mark)
+    assert "has changed" in out_of_date(mark)
     write_mark(features, {"format version": "1"})
     write_table(corpus.folder / "feats.scp", {"a": "elsewhere.ark:2"})
-    assert out_of_date(mark) == "source/feats.scp is not what it was"
+    assert out_of_date(mark) == "source/feats.scp has changed"
     corpus.folder.rename(tmp_path / "moved")
     check_current(data)

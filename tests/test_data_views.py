@@ -28,7 +28,7 @@ HASHES = np.sort(np.random.default_rng(0).integers(0, 2**63, 29, dtype=np.uint64
 
 
 class Spoken:
-    """A data set whose crops tell which utterance and frames they are of."""
+    """A data set whose crops encode their utterance and frames."""
 
     hashes, lengths = HASHES, np.arange(60, 89)
 
@@ -200,7 +200,7 @@ def test_views_of_a_partner_are_of_the_partner():
     assert (starts + 25 <= Spoken.lengths[rows][:, None]).all()
     # the global views are those of a run without partners
     assert torch.equal(batch.content.values[:, :3], without.content.values[:, :3])
-    with pytest.raises(ValueError, match="of partners, and there are none"):
+    with pytest.raises(ValueError, match="needs partners, but none were given"):
         ViewSampler(Spoken(), crops, groups, order, 0.01, 3)
 
 

@@ -32,7 +32,7 @@ class NoBank:
 
 
 class WaveformPool:
-    """White noise or one room response for whoever asks."""
+    """White noise, or one room impulse response for every draw."""
 
     def __init__(self, samples):
         self.samples = samples

@@ -92,8 +92,8 @@ def test_what_is_in_the_vectors_is_found(voices):
 
 
 def test_labels_of_speakers_by_chance_are_not_found(voices):
-    """The vectors give every speaker away; with a speaker on both sides, chance labels of speakers would be
-    found at once.
+    """The vectors identify every speaker; with a speaker on both sides, random labels of speakers would be
+    predicted.
     """
     vectors, _, _, speakers = voices
     apart, leaking = [], []

@@ -132,7 +132,7 @@ def test_integers_are_samples_of_16_bits(model):
     [
         (np.zeros((RATE, 2)), RATE, "one channel"),
         (np.full(RATE, np.nan), RATE, "NaN"),
-        (np.zeros(10), RATE, "shorter than one window"),
+        (np.zeros(10), RATE, "less than one window"),
         (np.zeros(8000), 8000, "allow_upsample"),
         (np.zeros(RATE), 44100, "allow_downsample"),
     ],

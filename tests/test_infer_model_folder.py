@@ -118,7 +118,7 @@ class Trap:
 
 def test_a_pickle_in_place_of_the_weights_is_refused_and_not_run(folder, tmp_path):
     (folder / "model.safetensors").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(UserError, match="no safetensors file"):
+    with pytest.raises(UserError, match="not a safetensors file"):
         pydino.load(folder)
     assert not (tmp_path / "sprung").exists()
 
@@ -134,14 +134,14 @@ def test_a_yaml_tag_that_would_run_code_is_refused_and_not_run(folder, tmp_path)
 def test_a_truncated_file_is_named(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="model.safetensors is no safetensors file"):
+    with pytest.raises(UserError, match="model.safetensors is not a safetensors file"):
         pydino.load(folder)
 
 
 def test_weights_of_another_encoder_are_refused(folder):
     config = configuration(encoder=TDNN | {"channels": 9})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match=r"does not fit the encoder.*\(8, .*\(9, "):
+    with pytest.raises(UserError, match=r"does not match the encoder.*\(8, .*\(9, "):
         pydino.load(folder)
 
 
@@ -165,7 +165,7 @@ def test_saving_over_a_model_never_leaves_a_mixture(folder, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("device, said", [("cuda", "0 NVIDIA GPUs"), ("tpux", "no device")])
+@pytest.mark.parametrize("device, said", [("cuda", "0 NVIDIA GPUs"), ("tpux", "unknown device")])
 def test_a_device_that_is_not_there(folder, device, said):
     with pytest.raises(UserError, match=said):
         pydino.load(folder, device=device)

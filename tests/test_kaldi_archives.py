@@ -178,9 +178,9 @@ def test_a_pickle_in_an_archive_is_not_opened(tmp_path):
 def test_missing_files_duplicates_and_offsets_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"nosuch.ark \(a\).*No such file"):
         list(read_scp_objects("arc/missing.scp"))
-    with pytest.raises(UserError, match="'feat' is there twice"):
+    with pytest.raises(UserError, match="'feat' occurs twice"):
         list(read_scp_objects("arc/dup.scp"))
-    with pytest.raises(UserError, match=r"\(one\): the key is there twice"):
+    with pytest.raises(UserError, match=r"\(one\): duplicate key"):
         read_ark_bytes(tmp_path, b"one [ 1 ]\none [ 1 ]\n")
     with pytest.raises(UserError, match="byte 99999.*wrong offset"):
         read_object("arc/mat_f32.ark:99999")
@@ -260,7 +260,7 @@ def test_what_cannot_be_stored_is_named(tmp_path):
         ArchiveWriter(tmp_path / "a.ark", compression=1) as out,
     ):
         out.write("k", np.full((2, 2), np.nan, np.float32))
-    with pytest.raises(UserError, match="written twice"), ArchiveWriter(tmp_path / "a.ark") as out:
+    with pytest.raises(UserError, match="duplicate key 'k'"), ArchiveWriter(tmp_path / "a.ark") as out:
         out.write("k", np.zeros(3))
         out.write("k", np.zeros(3))
     for key in ("", "a b", "a\n", "\0"):

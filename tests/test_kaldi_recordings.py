@@ -41,9 +41,9 @@ TOLERANCE = {"MP3": 0.01}  # its decoder rounds otherwise after a seek; of 32768
 @pytest.fixture(scope="module")
 def speech():
     """Six seconds with loud and faint parts, (S,) in -1 to 1, of values that 8 bits hold."""
-    chance, time = np.random.default_rng(0), np.arange(6 * RATE) / RATE
+    rng, time = np.random.default_rng(0), np.arange(6 * RATE) / RATE
     wave = 0.5 * np.sin(2 * np.pi * (150 + 40 * np.sin(time)) * time) * (np.sin(time) > 0)
-    return np.round((wave + 0.02 * chance.standard_normal(len(time))) * 127) / 128
+    return np.round((wave + 0.02 * rng.standard_normal(len(time))) * 127) / 128
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_part_of_a_recording_is_the_same_as_that_part_of_all_of_it(tmp_path, c
 def test_formats_without_a_sign_of_truncation_are_refused(tmp_path, content, form, codec):
     path = tmp_path / "recording"
     path.write_bytes(content(form, codec))
-    with pytest.raises(UserError, match="none of the formats that are read.*sox"):
+    with pytest.raises(UserError, match="not of a supported format.*sox"):
         read_audio(str(path))
 
 
@@ -258,8 +258,8 @@ def first_frame_size(data: bytes) -> int:
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize("pause", ["first", "last", "none"])
 def test_mp3_without_a_count_of_frames_is_read_to_its_end(tmp_path, mode, pause):
-    chance = np.random.default_rng(1)
-    speech = 0.1 * chance.standard_normal(20 * RATE)
+    rng = np.random.default_rng(1)
+    speech = 0.1 * rng.standard_normal(20 * RATE)
     speech[{"first": slice(0, 10 * RATE), "last": slice(10 * RATE, None), "none": slice(0)}[pause]] = 0
     path = tmp_path / "a.mp3"
     soundfile.write(path, speech, RATE, format="MP3", bitrate_mode=mode, compression_level=0.5)
@@ -313,7 +313,7 @@ def test_what_sox_writes_to_a_pipe(tmp_path, content, form):
 
 @pytest.mark.parametrize("codec", ["PCM_16", "PCM_24"])
 def test_more_than_four_gigabytes_in_rf64(tmp_path, codec):
-    """A sparse file: the 64-bit size counts, and what lies behind it is read."""
+    """A sparse file: the 64-bit size is used, and data after it are read."""
     width = int(codec[-2:]) // 8
     size = (5 << 30) // width * width
     head = wav(codec, b"")[12:-8]  # the format alone

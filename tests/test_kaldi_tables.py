@@ -18,7 +18,7 @@ def written(folder, content: bytes):
     "content, message",
     [
         (b"b 1\na 2\n", r"table, line 2: 'a' is not in sorted order.*LC_ALL=C"),
-        (b"a 1\na 2\n", r"table, line 2: 'a' is there twice"),
+        (b"a 1\na 2\n", r"table, line 2: 'a' occurs twice"),
         (b"a 1\n\nb 2\n", r"table, line 2: no key"),
         (b" a 1\n", r"table, line 1: no key"),
         (b"a 1\nb 2", r"table: the last line has no newline"),

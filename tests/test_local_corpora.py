@@ -1,5 +1,5 @@
-"""Preparations of real corpora, on tiny trees of their official layout: names, labels, trials, and what a
-user is told of mistakes.
+"""Preparations of real corpora, on tiny trees of their official layout: names, labels, trials, and error
+messages.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def test_speechocean762_refuses_what_is_not_whole(speechocean762, tmp_path):
             "utt2spk",
             "000010035\t0001",
             "000010011\t0001",
-            r"train.utt2spk, line 2: '000010011' is there twice",
+            r"train.utt2spk, line 2: '000010011' occurs twice",
         ),
         ("spk2age", "0001\t6", "0001\tsix", "the age of 0001 is 'six'"),
         ("spk2gender", "0001\tm", "0001\tx", "the gender of 0001 is 'x'"),

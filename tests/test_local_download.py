@@ -117,7 +117,7 @@ def test_a_server_without_ranges_sends_all_again(server, tmp_path):
 
 
 def test_a_wrong_checksum_removes_the_file_and_says_both_sums(server, tmp_path):
-    with pytest.raises(UserError, match=f"MD5 is {md5(server.content)}, published is {'0' * 32}"):
+    with pytest.raises(UserError, match=f"MD5 is {md5(server.content)}, but {'0' * 32} was published"):
         program.fetch(f"{server.url}/a", tmp_path / "a", "0" * 32)
     assert not list(tmp_path.iterdir())
 

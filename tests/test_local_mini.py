@@ -1,5 +1,5 @@
-"""The synthetic corpus: the same for every number of processes, whole after an interruption, labels that tell
-nothing of each other.
+"""The synthetic corpus: the same for every number of processes, complete after an interruption, with
+independent labels.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from local.mini import sessions, voices
-from local.mini.chance import Chance
+from local.mini.keyed_draws import KeyedDraws
 from local.prepare_mini import VERSION, WORDS, draw_speakers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,11 +178,11 @@ def test_what_is_spoken_changes_only_with_the_version():
     words = voices.read_words(WORDS)
     text = [repr(value) for name, value in sorted(vars(sessions).items()) if name.isupper()]
     for speaker in draw_speakers(0, "test", 20, 1)[0]:
-        chance = Chance(0, f"{speaker.name}-00")
+        draws = KeyedDraws(0, f"{speaker.name}-00")
         for emotion in voices.EMOTIONS.values():
-            text.append(voices.voice_file(speaker, emotion, chance))
-            text.append(f"{speaker.accent} {voices.words_per_minute(speaker, emotion, chance)}")
-        text.append(voices.draw_sentence(chance, words, speaker.impaired))
+            text.append(voices.voice_file(speaker, emotion, draws))
+            text.append(f"{speaker.accent} {voices.words_per_minute(speaker, emotion, draws)}")
+        text.append(voices.draw_sentence(draws, words, speaker.impaired))
     assert (VERSION, hashlib.md5("\n".join(text).encode()).hexdigest()) == (
         1,
         "0ce491215d42705787212ed8eb772e96",
@@ -191,8 +191,8 @@ def test_what_is_spoken_changes_only_with_the_version():
 
 def test_an_impaired_speaker_repeats_and_hesitates():
     words = voices.read_words(WORDS)
-    fluent = [voices.draw_sentence(Chance(0, f"u{n}"), words, impaired=False) for n in range(200)]
-    halting = [voices.draw_sentence(Chance(0, f"u{n}"), words, impaired=True) for n in range(200)]
+    fluent = [voices.draw_sentence(KeyedDraws(0, f"u{n}"), words, impaired=False) for n in range(200)]
+    halting = [voices.draw_sentence(KeyedDraws(0, f"u{n}"), words, impaired=True) for n in range(200)]
     assert not any("," in sentence for sentence in fluent)
     pauses = sum(sentence.count(",") for sentence in halting) / sum(
         len(sentence.split()) for sentence in halting
@@ -202,12 +202,12 @@ def test_an_impaired_speaker_repeats_and_hesitates():
 
 
 def test_a_session_has_the_level_and_the_noise_that_were_drawn(monkeypatch):
-    monkeypatch.setattr(sessions, "REVERBERATION_CHANCE", 0.0)
+    monkeypatch.setattr(sessions, "REVERBERATION_PROBABILITY", 0.0)
     monkeypatch.setattr(sessions, "EQUALISER_DB", 0.0)
     monkeypatch.setattr(sessions, "SNR_DB", (20.0, 20.0))
     monkeypatch.setattr(sessions, "LEVEL_DB", (-20.0, -20.0))
     tone = np.sin(2 * np.pi * 440 * np.arange(32000) / 16000)  # 2 s of a whole number of periods
-    recorded = sessions.record(tone, 16000, Chance(0, "u")).astype(float)
+    recorded = sessions.record(tone, 16000, KeyedDraws(0, "u")).astype(float)
     assert recorded.shape == tone.shape
     assert 20 * np.log10(np.sqrt(np.mean(recorded**2)) / 32768) == pytest.approx(-20, abs=0.05)
     signal = tone * (recorded @ tone) / (tone @ tone)
@@ -216,6 +216,6 @@ def test_a_session_has_the_level_and_the_noise_that_were_drawn(monkeypatch):
 
 def test_sessions_of_two_utterances_differ_and_silence_stays_finite():
     speech = np.random.default_rng(0).standard_normal(16000)
-    first, again, other = (sessions.record(speech, 16000, Chance(0, name)) for name in ("a", "a", "b"))
+    first, again, other = (sessions.record(speech, 16000, KeyedDraws(0, name)) for name in ("a", "a", "b"))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
-    assert sessions.record(np.zeros(8000), 16000, Chance(0, "a")).shape == (8000,)
+    assert sessions.record(np.zeros(8000), 16000, KeyedDraws(0, "a")).shape == (8000,)

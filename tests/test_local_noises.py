@@ -1,4 +1,4 @@
-"""Lists of noises and room responses, on tiny trees of the official layouts."""
+"""Lists of noises and room impulse responses, on tiny trees of the official layouts."""
 
 import argparse
 
@@ -119,5 +119,5 @@ def test_rirs_in_part_and_in_disorder(rirs, tmp_path, capsys):
     with pytest.raises(UserError, match="rir_list, line 2: expected '--rir-id"):
         prepare(prepare_rirs, rirs, tmp_path / "lists")
     table.unlink()
-    with pytest.raises(UserError, match="tells the responses from the noises"):
+    with pytest.raises(UserError, match="distinguishes responses from noises"):
         prepare(prepare_rirs, rirs, tmp_path / "lists")

@@ -1,5 +1,5 @@
-"""VoxCeleb on a tiny tree of its official layout: where its parts may lie, its lists of trials, and what a
-user is told of mistakes.
+"""VoxCeleb on a tiny tree of its official layout: the places of its parts, its trial lists, and error
+messages.
 """
 
 import argparse
@@ -123,9 +123,7 @@ def test_m4a_is_refused_with_the_line_that_converts_it(roots, tmp_path):
     (two / "dev/flac").rename(tmp_path / "gone")
     folder = two / "dev" / "aac"
     touch(folder, VOXCELEB2, "m4a")
-    with pytest.raises(
-        UserError, match="VoxCeleb2: 3 of 3 recordings are there as .m4a alone.*Convert"
-    ) as caught:
+    with pytest.raises(UserError, match="VoxCeleb2: 3 of 3 recordings exist only as .m4a.*Convert") as caught:
         prepare(two, one, tmp_path / "data")
     (tmp_path / "bin").mkdir()
     ffmpeg = tmp_path / "bin/ffmpeg"
@@ -151,7 +149,8 @@ def test_mistakes_speak(roots, tmp_path, capsys):
         (tmp_path / "empty").mkdir()
         prepare(tmp_path / "empty", one, tmp_path / "data")
     with pytest.raises(
-        UserError, match="speakers are in train and in test: id10001 id10002 .*VOXCELEB2_ROOT comes first"
+        UserError,
+        match="speakers are both in train and in test: id10001 id10002 .*VOXCELEB2_ROOT comes first",
     ):
         prepare(one, one, tmp_path / "data")
     (two / "dev/flac/id00012/21Uxsk56VDQ/00001.flac").write_bytes(b"")
@@ -161,7 +160,7 @@ def test_mistakes_speak(roots, tmp_path, capsys):
     path = one / "veri_test2.txt"
     path.write_text(path.read_text() * 2)
     prepare("--trials", "O", two, one, tmp_path / "data")
-    assert "2 trials are there more than once and count once" in capsys.readouterr().err
+    assert "2 duplicate trials are counted once" in capsys.readouterr().err
     path.write_text(trial(1, TEST[0], TEST[1]) + trial(0, TEST[0], TEST[1]))
     with pytest.raises(UserError, match="veri_test2.txt, line 2: .*contradicts"):
         prepare(two, one, tmp_path / "data")

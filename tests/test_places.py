@@ -16,7 +16,7 @@ SHADOWS = ("random", "yaml", "torch", "numpy", "json", "signal", "common", "pydi
 
 @pytest.fixture
 def shadows(tmp_path):
-    """A folder with modules that nobody may import."""
+    """A folder with modules that must not be imported."""
     folder = tmp_path / "mine"
     folder.mkdir()
     for name in SHADOWS:

@@ -40,12 +40,12 @@ def recipe_of(**changes):
     [
         ({"trials": [{"set": "tests"}]}, "'tests' is used but not listed"),
         ({"trials": [{"set": "test", "enroll": "dv"}]}, "'dv' is used but not listed"),
-        ({"trials": [{"set": "test", "cohort": "dev"}]}, "not built yet (score normalisation)"),
-        ({"trials": [{"set": "test"}, {"set": "test"}]}, "trials: 'test' is there twice"),
-        ({"trials": [{"set": "test", "development": "dev"}]}, "not built yet (calibration)"),
+        ({"trials": [{"set": "test", "cohort": "dev"}]}, "not implemented yet (score normalisation)"),
+        ({"trials": [{"set": "test"}, {"set": "test"}]}, "trials: 'test' occurs twice"),
+        ({"trials": [{"set": "test", "development": "dev"}]}, "not implemented yet (calibration)"),
         ({"scorers": [{"backend": "plda"}]}, "plda needs the key 'plda'"),
-        ({"scorers": [{"normalisation": "asnorm"}]}, "not built yet (score normalisation)"),
-        ({"scorers": [{"labels": "train"}]}, "labels of cosine are 'none'"),
+        ({"scorers": [{"normalisation": "asnorm"}]}, "not implemented yet (score normalisation)"),
+        ({"scorers": [{"labels": "train"}]}, "labels of cosine must be 'none'"),
         ({"scorers": [{"centring": "centered"}]}, "did you mean 'centred'?"),
         ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "'a' has no 'set'"),
         ({"tasks": [{"name": "a/b", "labels": "utt2a", "set": "test"}]}, "becomes part of file names"),
@@ -139,7 +139,7 @@ def test_one_name_never_stands_for_two_systems(tmp_path):
 
 
 def test_the_tables_keep_given_models_apart_whose_paths_end_alike():
-    """`config` in the results tells the rows of the tables apart."""
+    """`config` in the results distinguishes the rows of the tables."""
     trained = {"model_dir": "exp/dino_x/seed1/teacher", "system": "dino_x/seed1"}
     assert configuration_name(trained) == "dino_x/teacher"
     given = [
@@ -295,6 +295,6 @@ def test_a_new_recipe_runs_as_it_is(tmp_path):
     planned = ask(recipe, "--dry-run")
     assert planned.returncode == 0 and "--config " in planned.stdout, planned.stderr
     assert "steps/score.sh" in planned.stdout
-    for name, said in (("mycorpus", "is there already"), ("My Corpus", "becomes part of file names")):
+    for name, said in (("mycorpus", "exists already"), ("My Corpus", "becomes part of file names")):
         again = ask(project / "utils/new_recipe.sh", name)
         assert again.returncode == 1 and said in again.stderr

@@ -14,7 +14,7 @@ import yaml
 
 from pydino.cli import main
 from pydino.kaldi import ArchiveWriter, read_table
-from pydino.report import comparison_table, embeddings, figures, result_tables
+from pydino.report import comparison_table, embeddings, plots, result_tables
 
 SPEAKERS, UTTERANCES = 14, 5
 
@@ -268,9 +268,9 @@ def draws(monkeypatch):
     """Return the list in which every drawing that is made from now on leaves its name."""
     made = []
     for name in ("training_curves", "det_curve", "score_histograms", "embedding_maps"):
-        drawing = getattr(figures, name)
+        drawing = getattr(plots, name)
         monkeypatch.setattr(
-            figures, name, lambda *given, name=name, drawing=drawing: made.append(name) or drawing(*given)
+            plots, name, lambda *given, name=name, drawing=drawing: made.append(name) or drawing(*given)
         )
     return made
 
@@ -328,7 +328,7 @@ def test_a_recipe_without_trials_and_tasks_is_reported_too(count, tmp_path, monk
     assert main(["report", "exp", "--title", "wavdir"]) == 0
     assert json.loads((exp / "results.json").read_text()) == []
     page, text = (exp / "report.html").read_text(), (exp / "RESULTS.md").read_text()
-    assert page.count("<svg") == 2 and "Map of train" in page and "the speakers are not known" in page
+    assert page.count("<svg") == 2 and "Map of train" in page and "the speakers are unknown" in page
     assert "| dino-koleo_wavdir/seed0 | 1 | 7.000 |" in text and "no trials or tasks" in text
     assert ("Nearest neighbours: train" in text) == (count > 1)
     if count == 4:
@@ -362,7 +362,7 @@ def test_neighbours_are_the_same_whatever_the_size_of_a_block(tmp_path, monkeypa
 
 
 def test_a_map_of_embeddings_that_are_all_the_same_is_one_point():
-    positions = figures.flatten_to_plane(np.ones((50, 8)))
+    positions = plots.flatten_to_plane(np.ones((50, 8)))
     assert positions.shape == (50, 2) and np.allclose(positions, 0)
 
 

@@ -86,7 +86,7 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
         and "dino-koleo_mini/seed0/transfer" in done.stdout
         and "xvector_mini" not in done.stdout
     )
-    assert "without xvector_mini/seed0, which stage 9 has not made" in done.stderr
+    assert "without xvector_mini/seed0, which stage 9 has not trained yet" in done.stderr
     for name in ("train", "test", "test_with_silence"):
         mark = tmp_path / f"exp/xvector_mini/seed0/xvectors_{name}/.done"
         mark.parent.mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
         (["--stage", "three"], "--stage needs a whole number, got 'three'"),
         (["--force", "maybe"], 'expected "true" or "false"'),
         (["--stage"], "needs a value"),
-        (["extra"], "no arguments are expected"),
+        (["extra"], "unexpected argument 'extra'"),
         (["--recipe-file", "nowhere.yaml"], "nowhere.yaml"),
         (["--corpus-dir", "nowhere"], "--corpus-dir is a recipe folder"),
         (["--work-dir", "/proc/nowhere"], "give --work-dir a place where you may write"),
@@ -155,17 +155,17 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
         (["--stage", "12"], "--stage 12 comes after --stop-stage 11"),
         (["--skip-stages", "4,5"], "the recipe has no stage '4,5'"),
         (["--models", "nosuch"], "conf/nosuch.yaml"),
-        (["--models", "xvector"], "xvector is trained with labels: stage 9 does so"),
-        (["--model", "nosuch"], "is no model folder"),
+        (["--models", "xvector"], "xvector is trained with labels, by stage 9"),
+        (["--model", "nosuch"], "is not a model folder"),
         (["--tag", "a b"], "--tag may hold letters"),
-        (["--max-drop", "0.5x"], "--max-drop is a share between 0 and 1"),
-        (["--chain"], "--chain goes with --detach"),
+        (["--max-drop", "0.5x"], "--max-drop is a fraction between 0 and 1"),
+        (["--chain"], "--chain needs --detach"),
         (
             ["--corpus", "/corpora/mini"],
             "--corpus '/corpora/mini' is not of the form NAME=DIR, such as mini=",
         ),
         (["--corpus", "minni=/x"], "has no corpus 'minni' (did you mean 'mini'?); it has mini, musan, rirs"),
-        (["--root", "/x", "--corpus", "mini=/y"], "its folder is given twice, /x and /y"),
+        (["--root", "/x", "--corpus", "mini=/y"], "its folder was given twice, /x and /y"),
         (
             ["--corpus-dir", "egs/voxceleb", "--root", "/x"],
             "several: --corpus voxceleb2=DIR --corpus voxceleb1=DIR",
@@ -326,7 +326,7 @@ def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path
 def test_more_gpus_than_there_are_stop_at_stage_0(tmp_path):
     done = run("--work-dir", tmp_path, "--ngpu", 99, "--stop-stage", 0)
     assert (
-        done.returncode == 1 and "--ngpu 99 was asked for" in done.stderr and "run with --ngpu" in done.stderr
+        done.returncode == 1 and "--ngpu 99 was requested" in done.stderr and "run with --ngpu" in done.stderr
     )
 
 
@@ -359,7 +359,7 @@ def test_gpus_are_those_that_jobs_may_have(tmp_path, two_gpus):
     )
     assert (
         done.returncode == 1
-        and "1 can be used here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
+        and "1 are available here (CUDA_VISIBLE_DEVICES is '1'); run with --ngpu 1" in done.stderr
     )
 
 
@@ -419,7 +419,7 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
     # as loops of shells want it
     assert process.returncode == (-number if number == signal.SIGINT else 128 + number), said
     assert (tmp_path / "saved").exists() and not (tmp_path / "after").exists()
-    assert said.endswith("interrupted in stage 1: slow. Go on with:\n  run.sh --stage 1 --nj 1\n"), said
+    assert said.endswith("interrupted in stage 1: slow. Resume with:\n  run.sh --stage 1 --nj 1\n"), said
 
 
 @pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.02, 0.04])

@@ -347,7 +347,7 @@ def test_a_redo_that_fails_leaves_nothing_that_points_into_its_archives(recipe):
     [
         ("d1_clean s\nd2_noise s\n", "3 of 5 utterances have no speaker, first: d3_silence"),
         ("d2_noise s\nd1_clean s\n", "not in sorted order"),
-        ("d1_clean s\nd1_clean s\n", "is there twice"),
+        ("d1_clean s\nd1_clean s\n", "occurs twice"),
     ],
 )
 def test_an_utterance_needs_its_speaker_where_speakers_are_known(recipe, capsys, speakers, said):

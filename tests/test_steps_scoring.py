@@ -301,7 +301,7 @@ def test_plda_is_skipped_where_labels_do_not_allow_it(corpus, tmp_path, speakers
         ),
         ("e000 e000-u02 target\ne000 e001-u01 target\n", [], "all 2 trials are target"),
         ("e000 e000-u02 target\ne000 e000-u03 nontarget\n", ["--utt2spk", "utt2spk"], "single speaker e000"),
-        ("e000 e000-u02 target\ne000 e000-u02 nontarget\n", [], "come twice, first: e000 e000-u02"),
+        ("e000 e000-u02 target\ne000 e000-u02 nontarget\n", [], "occur twice, first: e000 e000-u02"),
         (
             "e000 e000-u02 target\ne001 e000-u02 nontarget\n",
             ["--utt2spk", "train.utt2spk"],

@@ -39,7 +39,7 @@ PLAIN |= {"time_mask_frames": 0, "frequency_mask_bands": 0}
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Tones in noise, as wav and FLAC, one shorter than a crop; lists of noises and of room responses."""
+    """Tones in noise, as wav and FLAC, one shorter than a crop; lists of noises and of room impulse responses."""
     folder = tmp_path_factory.mktemp("corpus")
     draw, wavs = np.random.default_rng(0), {}
     for number in range(12):
@@ -164,7 +164,7 @@ def test_features_without_recordings_cannot_be_heard(corpus, tmp_path, capsys):
     subprocess.run(["cp", "-r", corpus / "trimmed", data], check=True)
     (data / "wav.scp").unlink()
     assert train(data, tmp_path / "exp", everything(corpus)) == 1
-    assert "make the directory again with steps/make_train_set.sh" in capsys.readouterr().err
+    assert "regenerate the directory with steps/make_train_set.sh" in capsys.readouterr().err
 
 
 def test_a_run_on_other_noises_is_another_run(corpus, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pydino.base import UserError
-from pydino.report import figures
+from pydino.report import plots
 from pydino.report.gather import gather_training_runs
 from pydino.report.tables import training_table
 from pydino.train.averaging import average_states
@@ -230,7 +230,7 @@ def test_the_report_reads_a_log_of_many_lines_an_epoch(tmp_path):
     runs = gather_training_runs(tmp_path)
     table = training_table(runs)
     assert table.rows[0][:3] == ["run", "4", "3.000"]
-    svg = figures.training_curves(runs, {"loss": {"loss": "-"}, "kl": {"kl": "-"}}, "training")
+    svg = plots.training_curves(runs, {"loss": {"loss": "-"}, "kl": {"kl": "-"}}, "training")
     assert len(svg) < 60_000  # 2,000 points would be more
 
 

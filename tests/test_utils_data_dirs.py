@@ -1,4 +1,4 @@
-"""The data-directory tools as a user meets them: the shell scripts, on directories whose path has blanks and
+"""The data-directory tools as users run them: the shell scripts, on directories whose path has blanks and
 non-ASCII letters.
 """
 
@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from pydino.kaldi import ArchiveWriter, DataDir, invert, read_table, validate, write_table
-from pydino.kaldi.columns import read_untidy
+from pydino.kaldi.columns import read_lenient
 
 ROOT = Path(__file__).resolve().parent.parent
 UTTERANCES = [f"{speaker}-{n}" for speaker in "abc" for n in (1, 2, 3)]
@@ -95,7 +95,7 @@ def replace(old, new):
         ("spk2utt", replace("a a-1 a-2", "a a-1"), "do not seem to match"),
         ("utt2spk", replace("b-2 b", "b-2 a"), "not in sorted order when sorted first on speaker-id"),
         ("wav.scp", append("a-0 /x.wav\n"), "is not sorted or has duplicates: 'a-0' comes after 'c-3'"),
-        ("wav.scp", append("c-3 /corpus/c-3.wav\n"), "is not sorted or has duplicates: 'c-3' is there twice"),
+        ("wav.scp", append("c-3 /corpus/c-3.wav\n"), "is not sorted or has duplicates: 'c-3' occurs twice"),
         ("wav.scp", append("c-3 /other.wav\n"), "twice with different values"),
         ("wav.scp", append("c-4 /x.wav"), "has invalid newline"),
         ("wav.scp", replace("\n", "\r\n"), "carriage returns"),
@@ -231,12 +231,12 @@ def truncate(path, size):
         (lambda deep: audio(deep).write_text("not audio"), "cannot be decoded"),
         (
             lambda deep: truncate(audio(deep), 9000),
-            "promises 16000 bytes of samples but 8956 follow: a truncated copy",
+            "states 16000 bytes of samples but 8956 follow: a truncated copy",
         ),
         (rewrite(np.zeros(0), 8000), "has no samples"),
         (rewrite(np.zeros((8000, 2)), 8000), "has 2 channels"),
         (rewrite(np.zeros(16000), 16000), "1 recordings at 16000 Hz, others at 8000 Hz: b-2"),
-        (rewrite(np.zeros(4000), 8000), "b-2 is said to last 1.00 s, its recording lasts 0.50 s"),
+        (rewrite(np.zeros(4000), 8000), "b-2 has a duration of 1.00 s, its recording lasts 0.50 s"),
         (other_archive("vad.scp", (97,)), "b-2 has 98 frames in feats.scp and 97 in vad.scp"),
         (other_archive("energy.scp", (99,)), "b-2 has 98 frames in feats.scp and 99 in energy.scp"),
         (other_archive("feats.scp", (98, 5)), "1 utterances have 5 features, others 4: b-2"),
@@ -283,7 +283,7 @@ def test_fix_refuses_to_choose_between_values(data):
     before = {f.name: f.read_bytes() for f in data.iterdir()}
     done = tool("fix_data_dir.sh", data)
     assert done.returncode == 1
-    assert f"{data}/wav.scp, line 10: key 'a-1' is there twice with different values" in done.stderr
+    assert f"{data}/wav.scp, line 10: key 'a-1' occurs twice with different values" in done.stderr
     assert {f.name: f.read_bytes() for f in data.iterdir()} == before
 
 
@@ -292,8 +292,8 @@ def test_fix_refuses_to_choose_between_values(data):
 )
 def test_the_line_of_a_second_value_is_right(tmp_path, before, line):
     (tmp_path / "table").write_text(f"{before}a-1 first\na-1 second\n")
-    _, found = read_untidy(tmp_path / "table")
-    assert found.conflict.startswith(f"line {line}: key 'a-1' is there twice")
+    _, found = read_lenient(tmp_path / "table")
+    assert found.conflict.startswith(f"line {line}: key 'a-1' occurs twice")
 
 
 def test_fix_drops_an_utterance_without_speaker(data):
@@ -521,7 +521,7 @@ def test_combine(data, tmp_path):
 def test_combine_refuses_an_utterance_in_two_places(data, tmp_path):
     done = tool("combine_data.sh", tmp_path / "both", data, make(tmp_path / "other", ["b-2"]))
     assert done.returncode == 1 and "both have: b-2" in done.stderr and not (tmp_path / "both").exists()
-    assert "is to be written and is among" in tool("combine_data.sh", data, data).stderr
+    assert "is both the destination and one of the sources" in tool("combine_data.sh", data, data).stderr
 
 
 def test_combine_makes_segments_and_utt2uniq_for_those_without(tmp_path):

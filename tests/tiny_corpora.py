@@ -107,7 +107,7 @@ def speechocean762(place: Path) -> dict[str, Path]:
 
 
 def voxceleb(place: Path) -> dict[str, Path]:
-    """Both corpora, the lists of trials, and the noises and room responses that the configurations mix in."""
+    """Both corpora, the lists of trials, and the noises and room impulse responses of the configurations."""
     two, one = place / "Vox Celeb 2", place / "Vox Celeb 1"
     for speaker in range(12, 18):
         for number in range(3):

@@ -1,8 +1,8 @@
-# How run.sh --detach hands its call over, and what keeps other runs out of the folder meanwhile; sourced by it. Reads what run.sh was called
-# with, its options, the array `recipe`, and of cmd.sh control_cmd, train_cmd and cuda_cmd.
+# Sourced by run.sh: --detach starts a controller, and other runs in the same folder are refused meanwhile. Reads the call and the options of
+# run.sh, the array `recipe`, and control_cmd, train_cmd and cuda_cmd of cmd.sh.
 # shellcheck shell=bash disable=SC2154
 
-# Hand this call over to a controller that goes on when the terminal is gone, and end.
+# Start a controller that runs this call in the background, and exit.
 detach_pipeline() {
   local number options=() stages=() program
   program=$(cd "$called_from" && realpath -- "$called_as")
@@ -14,11 +14,11 @@ detach_pipeline() {
   else
     options=(--wrapper "${control_cmd:-$train_cmd}")
   fi
-  cd "$called_from" || exit 1   # the options may hold paths that are relative to it
+  cd "$called_from" || exit 1   # the options may contain paths relative to it
   exec pydino detach "${options[@]}" "$work_dir/exp" -- "$program" "${called_with[@]}"
 }
 
-# Exit where a detached pipeline is running in this folder, unless it is the one that called.
+# Exit if a detached pipeline is running in this folder, unless this call is part of it.
 refuse_beside_detached() {
   [ -e exp/run.json ] && [ "${PYDINO_DETACHED:-}" != "$PWD/exp" ] || return 0
   pydino detach --check exp || exit 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install missing system packages (Debian, Ubuntu) if run as root; else stop with the command to run.
+# Install missing system packages (Debian, Ubuntu) if run as root; otherwise exit with the command to run.
 # Usage: utils/install_system_packages.sh PROGRAM...     program names: sox espeak-ng python3-venv shellcheck slurm
 set -Eeuo pipefail
 
@@ -16,7 +16,7 @@ done
 
 line="apt-get install -y --no-install-recommends ${missing[*]}"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-  echo "$0: not installed here: ${missing[*]}. Run this, or its like on your system, then start again:" >&2
+  echo "$0: not installed here: ${missing[*]}. Run this, or its equivalent on your system, then start again:" >&2
   echo "  sudo $line" >&2
   exit 1
 fi

@@ -8,11 +8,11 @@ set -Eeuo pipefail
 . parse_options.sh
 
 die() { echo "$0: $*" >&2; exit 1; }
-[ $# -eq 1 ] || die "expected NAME, got $# arguments; $0 --help says more"
+[ $# -eq 1 ] || die "expected NAME, got $# arguments; see $0 --help"
 name=$1 recipe=$PYDINO_ROOT/egs/$1 program=$PYDINO_ROOT/local/prepare_$1.py
-[[ $name =~ ^[a-z][a-z0-9_]*$ ]] || die "'$name' becomes part of file names: small letters, digits and _ only, a letter first"
-[ ! -e "$recipe" ] || die "$recipe is there already"
-[ ! -e "$program" ] || die "$program is there already"
+[[ $name =~ ^[a-z][a-z0-9_]*$ ]] || die "'$name' becomes part of file names: lower-case letters, digits and _ only, starting with a letter"
+[ ! -e "$recipe" ] || die "$recipe exists already"
+[ ! -e "$program" ] || die "$program exists already"
 
 mkdir -p "$recipe/conf"
 cp "$PYDINO_ROOT"/egs/mini/{path.sh,cmd.sh} "$recipe"
@@ -70,7 +70,7 @@ def add_arguments(parser) -> None:
 
 
 def prepare(args) -> None:
-    """Write the two data directories: every second speaker is tested on."""
+    """Write the two data directories: every second speaker is a test speaker."""
     root = corpus_root(args.corpus_root, CORPUS, (".",), ADVICE)
     speakers = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     for name, chosen in (("train", speakers[::2]), ("test", speakers[1::2])):

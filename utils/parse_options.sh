@@ -10,11 +10,10 @@
 #                       # (an indented comment continues the help; one at the margin is a heading)
 #     # End configuration.
 #
-# `--num-jobs 8`, `--num-jobs=8` and `--num_jobs 8` set num_jobs. Where the default is true or false the value has
-# to be too, and a bare `--compress` means true. An option declared as an array, `corpus=()`, may be given several
-# times. `--help` prints the script's header comment and a table of its
-# options. `--` ends the options; what is left stays in "$@". As in Kaldi, `--config FILE` is no business of this
-# file unless the script declares an option of that name, and options come before the other arguments.
+# `--num-jobs 8`, `--num-jobs=8` and `--num_jobs 8` set num_jobs. Where the default is true or false the value must
+# be too, and a bare `--compress` means true. An option declared as an array, `corpus=()`, may be given several
+# times. `--help` prints the script's header comment and a table of its options. `--` ends the options; the other
+# arguments remain in "$@". Options come before the other arguments. `--config FILE` has no special meaning.
 #
 # A value is data: it is stored with printf, never evaluated. Every mistake ends the script with status 1.
 # shellcheck disable=SC2317

@@ -5,4 +5,4 @@
 # utils/run_local.sh --help lists the options.
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh" || exit 1
 if [[ ${1-} == --help || ${1-} == -h ]]; then exec pydino run-local --help; fi
-exec pydino run-local -- "$@" # after -- all is left to the wrapper's own reading: COMMAND has options too
+exec pydino run-local -- "$@" # after -- the wrapper parses everything itself: COMMAND has options too

@@ -1,12 +1,12 @@
-# How run.sh runs a program, and what it says when one fails or is interrupted. Sourced by stages.sh, whose variables it reads.
+# Running programs in run.sh, and handling their failure or interruption. Sourced by stages.sh, whose variables it reads.
 # shellcheck shell=bash disable=SC2154
 
-last_command=()   # what a failure is blamed on; empty where the program names it itself
-ctrl_c=()         # the words before a program's, unless Ctrl-C is ignored (nohup)
+last_command=()   # the command to report on failure; empty if the program reports it itself
+ctrl_c=()         # prefix of every command, unless Ctrl-C is ignored (nohup)
 
-{ true <&0; } 2>/dev/null || exec < /dev/null   # no standard input at all: what is started in the background is to have one
+{ true <&0; } 2>/dev/null || exec < /dev/null   # background processes need a standard input
 
-# What bash starts in the background ignores Ctrl-C, and in older versions no trap changes that.
+# Background processes of bash ignore Ctrl-C, which traps cannot change in older versions.
 restore_ctrl_c='
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -21,10 +21,10 @@ run() {
   start "$PYDINO_ROOT/$1" "${@:2}"
 }
 
-# start PROGRAM ARGUMENTS...: run it so that a trap is run before it ends.
-# No $(...) here: Ctrl-C that comes when one is just over is taken by bash to have been meant for it.
+# start PROGRAM ARGUMENTS...: run it such that traps run immediately.
+# No $(...) here: bash attributes a Ctrl-C that arrives just after one to it.
 start() {
-  "${ctrl_c[@]}" "$@" <&0 &   # in the background: bash runs no trap before the end of a command in front
+  "${ctrl_c[@]}" "$@" <&0 &   # in the background: bash runs traps only after a foreground command has ended
   wait "$!"
 }
 
@@ -35,7 +35,7 @@ trap_signals() {
   trap 'on_interrupt HUP' HUP
 }
 
-# quote WORDS...: the words as a shell reads them back, quoted only where they need it.
+# quote WORDS...: print the words as shell input, quoted only where necessary.
 quote() {
   local word quoted=()
   for word in "$@"; do
@@ -44,7 +44,7 @@ quote() {
   echo "${quoted[*]}"
 }
 
-# Called when a command fails. The wrapper or step that failed has already named its log and shown its end.
+# Called when a command fails. The failed wrapper or step has already shown the end of its log.
 on_failure() {
   local status=$?
   trap - ERR
@@ -52,15 +52,15 @@ on_failure() {
   {
     [ ${#last_command[@]} -eq 0 ] || printf '%s\n' "The command, in $PWD, was:" "  $(quote "${last_command[@]}")"
     echo
-    say "stage ${current_stage/ /: } failed"
-    echo "What went wrong is said above, and in the log it names. When it is fixed, go on with:"
+    log "stage ${current_stage/ /: } failed"
+    echo "See above, and the log named there, for the reason. After fixing it, resume with:"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2
   exit "$status"
 }
 
-# on_interrupt INT|TERM|HUP: pass the signal on, as it may have reached this process alone, or come before a step that has just started
-# could receive it; wait until what was running has ended, and say how to go on.
+# on_interrupt INT|TERM|HUP: forward the signal, which may have reached this process alone, or arrived before a step that has just started
+# could receive it; wait until the running program has ended, and print the command that resumes.
 on_interrupt() {
   local number
   number=$(kill -l "$1")
@@ -70,14 +70,14 @@ on_interrupt() {
   [ -z "${!:-}" ] || wait "$!" || true
   [ -z "$current_stage" ] || {
     echo
-    say "interrupted in stage ${current_stage/ /: }. Go on with:"
+    log "interrupted in stage ${current_stage/ /: }. Resume with:"
     echo "  $(resume_command "${current_stage%% *}")"
-  } >&2 || true   # the terminal may have gone
-  if [ "$1" = INT ]; then trap - INT; kill -INT $$; fi   # so that a loop in a shell around us ends as well
+  } >&2 || true   # the terminal may be closed
+  if [ "$1" = INT ]; then trap - INT; kill -INT $$; fi   # so that a loop in the calling shell ends too
   exit $((128 + number))
 }
 
-# The call that goes on from stage $1: the call of this run with its own --stage taken out.
+# The command that resumes from stage $1: that of this run with its --stage replaced.
 resume_command() {
   local word skip=false kept=()
   for word in "${called_with[@]}"; do

@@ -13,7 +13,7 @@ say() { echo "utils/setup.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
 pip() { "$venv/bin/python" -Im pip --disable-pip-version-check install -q "$@" 2> >(grep -v '^WARNING: Location' >&2); }
 
-# Print why the plain index will not do: the names of the CUDA packages it would bring, if any.
+# Print the CUDA packages that the default package index would install, if any.
 cuda_packages() {
   local report; report=$(mktemp)
   pip --dry-run --report "$report" "$1" >&2 || die "PyTorch ($1) cannot be found by pip; is the internet, or a mirror, reachable?"
@@ -38,11 +38,11 @@ install_torch() {
         return
       fi
       local brings; brings=$(cuda_packages "$torch")
-      [ -z "$brings" ] || die "no GPU here, and PyTorch's CPU builds ($cpu_index) cannot be reached; the usual index would bring" \
-        "several GB of CUDA ($brings). If you want that: PYDINO_TORCH=cuda. If you have a CPU wheel: PYDINO_TORCH=/path/to/torch.whl"
-      say "installing $torch for CPU from the usual index"
+      [ -z "$brings" ] || die "no GPU here, and PyTorch's CPU builds ($cpu_index) cannot be reached; the default index would install" \
+        "several GB of CUDA ($brings). To accept that: PYDINO_TORCH=cuda. If you have a CPU wheel: PYDINO_TORCH=/path/to/torch.whl"
+      say "installing $torch for CPU from the default index"
       pip "$torch" ;;
-    *) say "installing PyTorch as PYDINO_TORCH says: $choice"; pip "$choice" ;;
+    *) say "installing PyTorch as set by PYDINO_TORCH: $choice"; pip "$choice" ;;
   esac
 }
 
@@ -56,18 +56,18 @@ fi
 build=$(build_of_torch) || install_torch
 case ${PYDINO_TORCH:-auto}:$build in
   cuda:cpu | cpu:cuda)
-    say "PyTorch here is built for $build: it is replaced"
+    say "replacing the installed PyTorch, which is built for $build"
     "$venv/bin/python" -Im pip --disable-pip-version-check uninstall -q -y torch
     install_torch ;;
 esac
-[ "${PYDINO_TORCH:-auto}" != cuda ] || [ "$(build_of_torch)" = cuda ] || die "the package index gave a PyTorch without CUDA;" \
+[ "${PYDINO_TORCH:-auto}" != cuda ] || [ "$(build_of_torch)" = cuda ] || die "the package index provided a PyTorch without CUDA;" \
   "PYDINO_TORCH may also be a wheel, or a requirement as pip reads it: see https://pytorch.org/get-started/locally"
 "$venv/bin/python" -I - "$root/pyproject.toml" "$@" > "$venv/requirements.txt" <<'PYTHON'
 import sys, tomllib
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]
 print(*project["dependencies"], *(line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]), sep="\n")
 PYTHON
-grep -v '^torch==' "$root/constraints.txt" > "$venv/constraints.txt"   # PyTorch is there by now, and may be another than the pinned one
+grep -v '^torch==' "$root/constraints.txt" > "$venv/constraints.txt"   # PyTorch is installed already, and may differ from the pinned version
 pip -c "$venv/constraints.txt" -r "$venv/requirements.txt"
 touch "$venv/.ready" ${1:+"$venv/.ready.$1"}
 say "ready"

@@ -1,21 +1,21 @@
-# The machinery of run.sh, sourced by it: start_recipe, and then stage, for_each and run (running.sh), and finish.
+# Functions of run.sh, sourced by it: start_recipe, then stage, for_each and run (running.sh), and finish.
 # shellcheck shell=bash disable=SC2154   # the options of run.sh
 . running.sh
 
 current_stage=    # "2 features" while it runs
 stage_began=0
-declare -A recipe=()   # what `pydino recipe` says of it
+declare -A recipe=()   # the output of `pydino recipe`
 
-say() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
+log() { echo "$(date '+%Y-%m-%d %H:%M:%S') run.sh: $*" >&2; }
 
-mistake() { echo "run.sh: $*" >&2; exit 1; }
+die() { echo "run.sh: $*" >&2; exit 1; }
 
-# What comes before the first stage: the options and the recipe are checked, and made the context of every for_each.
+# Before the first stage: validate the options and the recipe, and make them the context of every for_each.
 start_recipe() {
   local name options=() resolved
   corpus_dir=$(realpath -m -- "${corpus_dir:-$PYDINO_ROOT/egs/mini}")
   [ "$status" = false ] || exec pydino status "${work_dir:-$corpus_dir}"
-  [ -f "$corpus_dir/cmd.sh" ] || mistake "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
+  [ -f "$corpus_dir/cmd.sh" ] || die "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
   . "$corpus_dir/cmd.sh"
   for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages root train_sets test_sets download nj ngpu num_nodes max_drop \
       seeds models tag list dry_run detach chain; do
@@ -25,7 +25,7 @@ start_recipe() {
     "${corpus[@]/#/--corpus=}" "${model[@]/#/--model=}" "${options[@]}") || exit 1
   eval "$resolved"   # quoted by Python
   cd "$work_dir" || exit 1
-  [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # marks hold it: nothing is redone twice
+  [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # stored in marks, so that nothing is redone twice
   if [ "$list" = false ] && [ "$dry_run" = false ]; then
     . detach.sh
     [ "$detach" = false ] || detach_pipeline
@@ -34,25 +34,25 @@ start_recipe() {
   trap_signals
 }
 
-# to_run N: whether the recipe has stage N, and this call runs it.
+# to_run N: whether the recipe has stage N and this call runs it.
 to_run() { [[ " ${recipe[to_run]} " == *" $1 "* ]]; }
 
-# stage N NAME IN OUT: end the stage before, and be true if this one is to run. With --list, print its row instead.
+# stage N NAME IN OUT: end the previous stage, and return true if this one is to run. With --list, print its row instead.
 stage() {
   end_stage
   case " ${recipe[stages]} " in *" $1 "*) ;; *) return 1 ;; esac
   if [ "$list" = true ]; then printf '%3d  %-10s %s -> %s\n' "$1" "$2" "$3" "$4"; return 1; fi
   if [ "$1" -lt "$stage" ] || [ "$1" -gt "$stop_stage" ]; then return 1; fi
-  to_run "$1" || { say "stage $1: $2: skipped, as --skip-stages says"; return 1; }
+  to_run "$1" || { log "stage $1: $2: skipped by --skip-stages"; return 1; }
   current_stage="$1 $2" stage_began=$SECONDS
-  say "stage $1: $2: $3 -> $4 (nj=$nj)"
+  log "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
 # for_each ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that kind, whose
-# values stand for {placeholders} (pydino for-each --help). With --dry-run the commands are printed.
+# values replace the {placeholders} (pydino for-each --help). With --dry-run the commands are printed.
 for_each() {
   local options=(--context "${recipe[context]}" --stage "${current_stage%% *}" --cmd "$train_cmd")
-  last_command=()   # it names the one that failed itself
+  last_command=()   # it reports the failed command itself
   if [ "$dry_run" = true ]; then pydino for-each --dry-run "${options[@]}" -- "$@"; return; fi
   start "$PYDINO_ROOT/utils/pydino" for-each "${options[@]}" -- "$@"
 }
@@ -60,18 +60,18 @@ for_each() {
 end_stage() {
   [ -n "$current_stage" ] || return 0
   if [ "$dry_run" != true ]; then
-    say "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $({ du -shc data feats exp 2>/dev/null || true; } | tail -n 1 | cut -f 1)"
+    log "stage ${current_stage/ /: }: done in $((SECONDS - stage_began)) s; data, feats and exp take $({ du -shc data feats exp 2>/dev/null || true; } | tail -n 1 | cut -f 1)"
   fi
   current_stage=
 }
 
-# The last words: the tables in short, if they were made, and where they are.
+# After the last stage: print a summary of the tables, if there are any, and their path.
 finish() {
   end_stage
   if [ "$list" = true ] || [ "$dry_run" = true ]; then return 0; fi
   if [ "$stop_stage" -ge 11 ] && [ -f exp/RESULTS.md ]; then
     sed -n '/^| test/,/^$/p' exp/RESULTS.md
-    say "results: $PWD/exp/RESULTS.md; with figures: $PWD/exp/report.html"
+    log "results: $PWD/exp/RESULTS.md; with figures: $PWD/exp/report.html"
   fi
-  say "finished in $SECONDS s"
+  log "finished in $SECONDS s"
 }

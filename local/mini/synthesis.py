@@ -1,4 +1,4 @@
-"""Text to clean speech: espeak-ng with one voice variant an utterance, then SoX for the sample rate."""
+"""Text to clean speech: espeak-ng with one voice variant per utterance, then SoX for the sample rate."""
 
 import os
 import re
@@ -11,13 +11,13 @@ import numpy as np
 
 from pydino.base import UserError
 
-# What English needs of espeak-ng's data folder; the private copy is made of links, so it costs nothing.
+# The files of espeak-ng's data folder that English needs; the private copy consists of links.
 _DATA = ("phontab", "phonindex", "phondata", "intonations", "en_dict", "lang")
 _LONGEST_PATH = 120  # bytes; espeak-ng keeps the path of its data in a buffer of 160
 
 
 def find_programs() -> str:
-    """Check that espeak-ng and SoX are there; return espeak-ng's version line ``eSpeak NG text-to-speech:
+    """Check that espeak-ng and SoX are installed; return espeak-ng's version line ``eSpeak NG text-to-speech:
     1.51  Data at: ...``.
 
     Raises:
@@ -33,7 +33,7 @@ def find_programs() -> str:
 
 
 class Synthesiser:
-    """Speaks with voices given as text, from a private copy of espeak-ng's data folder.
+    """Synthesises speech with voices given as text, from a private copy of espeak-ng's data folder.
 
     Starting espeak-ng costs about 10 ms as long as its voice is found by name, so the copy holds one variant,
     rewritten each time.
@@ -45,7 +45,7 @@ class Synthesiser:
 
     def __init__(self, rate: int, scratch: str):
         match = re.search(r"Data at: (.*)", find_programs())
-        import sox  # runs the program when imported, so only now that it is known to be there
+        import sox  # runs SoX on import, so imported only after the check
 
         self._resampler = sox.Transformer()
         self._resampler.set_output_format(rate=rate)
@@ -87,7 +87,7 @@ class Synthesiser:
         wav = _run(command)
         if wav[:4] != b"RIFF" or len(wav) < 44 + 2:
             raise UserError(f"espeak-ng wrote no speech; try by hand: {' '.join(command)}")
-        # the length in a streamed header is not to be trusted, the rate is
+        # in a streamed header the length is unreliable, but not the rate
         made_at = int.from_bytes(wav[24:28], "little")
         samples = np.frombuffer(wav[44 : len(wav) // 2 * 2], dtype="<i2") / np.float32(32768)
         # Floating point in and out: no clipping where the filter overshoots, no dither.

@@ -1,10 +1,9 @@
-"""Who speaks, and how: drawn speakers, emotions and sentences, written as voice variants and text for
-espeak-ng.
+"""Random speakers, emotions and sentences, as voice variants and text for espeak-ng.
 
 A *speaker* is a vocal tract (scale and strength of each formant), a pitch and its range, a voice quality, a
-rhythm, an accent and a rate; a *style* (the "impaired" one is slow and hesitant) is drawn apart from the
-voice. An *utterance* adds an emotion, a little day-to-day variation, and a sentence. The voice file's format
-is espeak-ng's: docs/voices.md of github.com/espeak-ng/espeak-ng.
+rhythm, an accent and a rate; a *style* (the "impaired" one is slow and hesitant) is drawn independently of
+the voice. An *utterance* adds an emotion, a little day-to-day variation, and a sentence. The voice file's
+format is espeak-ng's: docs/voices.md of github.com/espeak-ng/espeak-ng.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from local.mini.chance import Chance
+from local.mini.keyed_draws import KeyedDraws
 from pydino.base import read_lines
 
 ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
@@ -21,7 +20,7 @@ NUM_FORMANTS = 9  # espeak-ng's 0 (below the first) to 8
 
 @dataclass(frozen=True)
 class Emotion:
-    """What an emotion does to a voice: factors on pitch, pitch range and rate; additions to roughness and
+    """Effect of an emotion on a voice: factors on pitch, pitch range and rate; additions to roughness and
     breath.
     """
 
@@ -41,14 +40,14 @@ EMOTIONS = {
 
 # Day-to-day variation of one speaker, as standard deviations of the logarithm.
 PITCH_VARIATION, RATE_VARIATION, FORMANT_VARIATION = 0.05, 0.06, 0.010
-# The impaired style: rate, and chances, at each word, of saying it twice and of a pause or filler before it.
+# The impaired style: rate, and at each word probabilities of a repetition and of a pause or filler before it.
 IMPAIRED_RATE, REPETITION, HESITATION = 0.80, 0.18, 0.22
 FILLERS = ("um,", "uh,", "er,", ",", ", ,")
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A drawn person. Frequencies in Hz, rate in words a minute, the rest in espeak-ng's units."""
+    """A random speaker. Frequencies in Hz, rate in words a minute, the rest in espeak-ng's units."""
 
     name: str
     gender: str  # m or f
@@ -74,7 +73,7 @@ def draw_speaker(seed: int, name: str, index: int, partner: str) -> Speaker:
             is female and one impaired, by two independent coins, so that both labels are balanced in any even
             number of speakers and neither depends on the other or on the rest of the voice.
     """
-    own, pair = Chance(seed, name), Chance(seed, partner)
+    own, pair = KeyedDraws(seed, name), KeyedDraws(seed, partner)
     gender = "fm"[(index + pair.choice("gender", (0, 1))) % 2]
     tract = own.uniform("tract", *((0.98, 1.20) if gender == "f" else (0.86, 1.08)))
     frequency = 100 * tract * np.exp(own.normal("formant frequency", 0.06, NUM_FORMANTS))
@@ -99,14 +98,14 @@ def draw_speaker(seed: int, name: str, index: int, partner: str) -> Speaker:
     )
 
 
-def voice_file(speaker: Speaker, emotion: Emotion, chance: Chance) -> str:
-    """Return an espeak-ng voice variant: this speaker in this emotion, on this day (``chance``: the
+def voice_file(speaker: Speaker, emotion: Emotion, draws: KeyedDraws) -> str:
+    """Return an espeak-ng voice variant: this speaker in this emotion, on this day (``draws``: the
     utterance's draws).
     """
-    pitch = speaker.pitch * emotion.pitch * np.exp(chance.normal("pitch", PITCH_VARIATION))
+    pitch = speaker.pitch * emotion.pitch * np.exp(draws.normal("pitch", PITCH_VARIATION))
     upper = pitch * (1 + speaker.range * emotion.range)
     formants = speaker.formants.copy()
-    formants[:, 0] *= np.exp(chance.normal("formants", FORMANT_VARIATION, NUM_FORMANTS))
+    formants[:, 0] *= np.exp(draws.normal("formants", FORMANT_VARIATION, NUM_FORMANTS))
     breath = speaker.breath + emotion.breath
     tone = np.clip(speaker.tone, 20, 255)
     lines = [
@@ -125,10 +124,10 @@ def voice_file(speaker: Speaker, emotion: Emotion, chance: Chance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def words_per_minute(speaker: Speaker, emotion: Emotion, chance: Chance) -> int:
+def words_per_minute(speaker: Speaker, emotion: Emotion, draws: KeyedDraws) -> int:
     """Return the rate for espeak-ng's option -s (80 to 450)."""
     rate = speaker.rate * emotion.rate * (IMPAIRED_RATE if speaker.impaired else 1.0)
-    return int(np.clip(rate * np.exp(chance.normal("rate", RATE_VARIATION)), 80, 450))
+    return int(np.clip(rate * np.exp(draws.normal("rate", RATE_VARIATION)), 80, 450))
 
 
 def read_words(path: Path) -> dict[str, list[str]]:
@@ -154,17 +153,17 @@ SHORT_SHAPES = (
 )
 
 
-def draw_sentence(chance: Chance, words: dict[str, list[str]], impaired: bool) -> str:
+def draw_sentence(draws: KeyedDraws, words: dict[str, list[str]], impaired: bool) -> str:
     """Draw a sentence from the word list, hesitations included where the speaker is impaired."""
-    kinds = chance.choice("shape", SHORT_SHAPES if impaired else SHAPES).split()
-    spoken = [chance.choice(f"word {n}", words[kind]) for n, kind in enumerate(kinds)]
+    kinds = draws.choice("shape", SHORT_SHAPES if impaired else SHAPES).split()
+    spoken = [draws.choice(f"word {n}", words[kind]) for n, kind in enumerate(kinds)]
     if not impaired:
         return " ".join(spoken) + "."
     text = []
     for n, word in enumerate(spoken):
-        if n and chance.uniform(f"hesitates {n}") < HESITATION:
-            text.append(chance.choice(f"filler {n}", FILLERS))
-        if chance.uniform(f"repeats {n}") < REPETITION:
+        if n and draws.uniform(f"hesitates {n}") < HESITATION:
+            text.append(draws.choice(f"filler {n}", FILLERS))
+        if draws.uniform(f"repeats {n}") < REPETITION:
             text.append(word.split()[0] + ",")
         text.append(word)
     return " ".join(text) + "."

@@ -1,13 +1,13 @@
-"""Augmentation in the power-mel domain: rooms, channels, noise and babble put on log filter banks, a batch at
-a time.
+"""Augmentation in the power-mel domain: reverberation, channels, noise and babble applied to log filter
+banks, one batch at a time.
 
 What happens to a waveform is approximated by what it does to the power in each mel band: sound in a room
 decays exponentially, microphones tilt the spectrum, independent sources add in power. It costs a hundredth of
-going through waveforms, needs no recordings of noise, and is enough to learn from at small scale; it is no
-substitute for real noises and rooms at large scale.
+augmenting waveforms, needs no noise recordings, and suffices at small scale; it does not replace real noises
+and room impulse responses at large scale.
 
-Axes: N crops, T frames, F mel bands; n crops chosen among the N. Draws are uniform numbers in [0, 1), (N, k),
-keyed by what they are for.
+Axes: N crops, T frames, F mel bands; n selected crops among the N. Draws are uniform numbers in [0, 1),
+(N, k), keyed by their purpose.
 """
 
 import math
@@ -17,53 +17,44 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pydino.base import keyed_uniform, purpose
+from pydino.base import check_fraction, check_not_negative, check_range, keyed_uniform, purpose
 
-TEXTURE_FRAMES = 4096  # length of the stored noise that crops take pieces of
+TEXTURE_FRAMES = 4096  # length of the stored noise that crops are cut from
 REVERBERATION_BLOCK = 32  # frames
-CURVES = 4  # cosines that a drawn spectral shape is made of
-# utterances of a batch that mix; batches are shared out among processes in multiples of it
+CURVES = 4  # cosines that a random spectral shape is the sum of
+# utterances of a batch that babble is mixed from; batches are divided among processes in multiples of it
 BABBLE_NEIGHBOURS = 8
-NOISE_COLOUR_DB = 8.0  # standard deviation of the spectrum of a drawn noise around its mean
+NOISE_COLOUR_DB = 8.0  # standard deviation of the spectrum of a random noise around its mean
 SMALLEST_POWER = 1e-10
 
 
 @dataclass
 class AugmentConfig:
-    """Which augmentation and how strong; lists are [lowest, highest]."""
+    """Augmentations and their strength; lists are [lowest, highest]."""
 
     reverberation_probability: float = 0.5
     reverberation_seconds: list[float] = field(default_factory=lambda: [0.1, 0.6])  # time to fall by 60 dB
     direct_to_reverberant_db: list[float] = field(default_factory=lambda: [0.0, 12.0])
-    gain_db: float = 6.0  # largest gain, up or down; mean normalisation takes it away again
-    equaliser_db: float = 4.0  # standard deviation of the drawn response; matters where noise comes on top
+    gain_db: float = 6.0  # largest gain, up or down; mean normalisation cancels it
+    equaliser_db: float = 4.0  # standard deviation of the random response; matters where noise is added
     noise_probability: float = 0.7
     noise_snr_db: list[float] = field(default_factory=lambda: [3.0, 25.0])
     babble_probability: float = 0.2
     babble_snr_db: list[float] = field(default_factory=lambda: [5.0, 20.0])
     babble_speakers: int = 3  # other utterances of the batch that are mixed; at most 7
-    time_mask_frames: int = 10  # longest stretch that is blanked after normalisation
+    time_mask_frames: int = 10  # longest run of frames that is masked after normalisation
     frequency_mask_bands: int = 10
 
     def __post_init__(self):
-        for name in ("reverberation_probability", "noise_probability", "babble_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in ("reverberation_seconds", "direct_to_reverberant_db", "noise_snr_db", "babble_snr_db"):
-            low_high = getattr(self, name)
-            if len(low_high) != 2 or low_high[0] > low_high[1]:
-                raise ValueError(f"{name} must be [lowest, highest], got {low_high}")
+        check_fraction(self, "reverberation_probability", "noise_probability", "babble_probability")
+        check_range(
+            self, "reverberation_seconds", "direct_to_reverberant_db", "noise_snr_db", "babble_snr_db"
+        )
         if self.reverberation_seconds[0] <= 0:
             raise ValueError(f"reverberation_seconds must be above 0, got {self.reverberation_seconds}")
-        for name in (
-            "gain_db",
-            "equaliser_db",
-            "babble_speakers",
-            "time_mask_frames",
-            "frequency_mask_bands",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_not_negative(
+            self, "gain_db", "equaliser_db", "babble_speakers", "time_mask_frames", "frequency_mask_bands"
+        )
 
 
 # The draws of a crop, by name; the weights of two spectral shapes follow them.
@@ -85,17 +76,17 @@ _DRAWS = (
 
 
 class PowerMelAugmenter:
-    """Augment log filter banks, keyed by what is augmented.
+    """Augment log filter banks, with draws keyed by utterance and view.
 
     Which crops are reverberated, noisy or babbled is known on the host, so that nothing is computed for the
     others and nothing waits for the device.
 
     Args:
-        config: what is done.
+        config: augmentations and their strength.
         num_bands: F.
         frame_shift: seconds.
         seed: of every draw.
-        device: where it happens.
+        device: on which the augmentation runs.
     """
 
     def __init__(self, config: AugmentConfig, num_bands: int, frame_shift: float, seed: int, device):
@@ -146,7 +137,7 @@ class PowerMelAugmenter:
         return power.clamp_min_(SMALLEST_POWER).log_()
 
     def mask(self, x: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
-        """Blank, in place, one stretch of frames and one of bands of normalised features (N, T, F):
+        """Mask, in place, one run of frames and one of bands of normalised features (N, T, F):
         SpecAugment (Park et al. 2019).
         """
         draw = self._by_name(draws)
@@ -173,9 +164,9 @@ class PowerMelAugmenter:
     def _reverberate(self, power, rows, draw):
         """y[t] = x[t] + r (1 - d)/d sum_{k >= 1} d^k x[t - k], in place.
 
-        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy. The frames come in blocks:
-        within a block the sum is a product with a small matrix, and what all blocks before leave behind goes
-        on to decay. Axes: b blocks, i and j frames of one.
+        d^k falls by 60 dB in the drawn time; r is reverberant over direct energy. The frames are processed in
+        blocks: within a block the sum is a product with a small matrix, and the energy left by all earlier
+        blocks continues to decay. Axes: b blocks, i and j frames of one.
         """
         seconds = _between(self.config.reverberation_seconds, draw["reverberation seconds"][rows])
         ratio = 10.0 ** (
@@ -191,24 +182,24 @@ class PowerMelAugmenter:
         left = np.exp(log_decay * at[::-1])  # (n, 1, j), of x[j] at the end of its block
         # (n, b, b), from the end of one to another's
         carried = np.exp(log_decay * REVERBERATION_BLOCK * np.maximum(age, 0)) * (age >= 0)
-        heard = scale * np.exp(log_decay * (at + 1))  # (n, 1, i)
-        within, left, carried, heard = (
-            self._tensor(x.astype(np.float32)) for x in (within, left, carried, heard)
+        tail = scale * np.exp(log_decay * (at + 1))  # (n, 1, i)
+        within, left, carried, tail = (
+            self._tensor(x.astype(np.float32)) for x in (within, left, carried, tail)
         )
         index = self._tensor(rows)
         # (n, b, j, F)
         x = F.pad(power.index_select(0, index), (0, 0, 0, blocks * len(at) - frames)).unflatten(
             1, (blocks, len(at))
         )
-        past = carried @ (left[:, None] @ x).squeeze(2)  # (n, b, F), what is left when a block begins
-        y = (within[:, None] @ x).addcmul_(heard.mT[:, None], past[:, :, None])
+        past = carried @ (left[:, None] @ x).squeeze(2)  # (n, b, F), the energy left when a block begins
+        y = (within[:, None] @ x).addcmul_(tail.mT[:, None], past[:, :, None])
         power.index_copy_(0, index, y.flatten(1, 2)[:, :frames])
 
     def _response(
         self, uniform: np.ndarray, deviation_db: float, gain: np.ndarray | None = None
     ) -> torch.Tensor:
-        """Return drawn smooth responses (n, 1, F), power factors: cosines over the bands, of the given
-        deviation in all, and a gain.
+        """Return random smooth responses (n, 1, F) as power factors: cosines over the bands with the given
+        total deviation, and a gain.
         """
         weight = (uniform - 0.5) * (math.sqrt(12.0) * deviation_db * math.sqrt(2.0 / CURVES))
         decibel = self._tensor(weight) @ self._curves
@@ -217,7 +208,7 @@ class PowerMelAugmenter:
         return (10.0 ** (decibel / 10))[:, None, :]
 
     def _noise(self, num_frames, level, rows, draw, shapes):
-        """Return stationary noise (n, T, F) of a drawn colour and level, from a drawn place of the stored
+        """Return stationary noise (n, T, F) of random colour and level, from a random place of the stored
         texture.
         """
         start = (draw["noise place"][rows] * TEXTURE_FRAMES).astype(np.int64)
@@ -228,13 +219,13 @@ class PowerMelAugmenter:
 
     def _babble(self, power, level, rows, num_views, draw):
         """Return for crops ``rows`` the mean of other utterances of the batch, in the same view, (n, T, F),
-        at a drawn level.
+        at a random level.
         """
         size = len(power) // num_views
         near = min(BABBLE_NEIGHBOURS, size)
         speakers = min(self.config.babble_speakers, near - 1)
         view, place = np.divmod(rows[:, None], size)
-        # others are sought among so many, whatever the batch is shared among
+        # neighbours come from groups of this size, however the batch is divided among processes
         first = np.minimum(place - place % near, size - near)
         # (n, speakers)
         others = self._tensor(view * size + first + (place - first + np.arange(1, speakers + 1)) % near)

@@ -1,10 +1,10 @@
-"""What filter banks and cepstra share: from waveforms to spectra, block by block, with the log-energy of
-every frame on the way.
+"""Common base of filter banks and cepstra: from waveforms to spectra, block by block, with the log-energy of
+every frame.
 
 Order of each window, as in Kaldi (feat/feature-window.cc): dither, subtract the mean, (raw energy),
 pre-emphasis x[i] -= c x[i-1] and x[0] -= c x[0], window function, zero padding, Fourier transform.
 
-Speed: blocks small enough to stay in the processor's cache, buffers used again, no Python per frame.
+Speed: blocks small enough to stay in the processor's cache, buffers reused, no Python per frame.
 
 Axes: R rows (frames), N samples of a window, P points of the transform, M mel filters, D columns of the
 features.
@@ -29,9 +29,9 @@ class FrameExtractor:
 
     Args:
         config: FbankConfig or MfccConfig.
-        device: where the work is done and the results lie; the same code and, to rounding, the same values
-            everywhere.
-        seed: of the dither, which depends on nothing else but the utterance's hash.
+        device: on which features are computed and returned; the same code and, up to rounding, the same
+            values everywhere.
+        seed: of the dither, which otherwise depends on the utterance's hash alone.
     """
 
     dim: int  # D
@@ -79,8 +79,8 @@ class FrameExtractor:
 
         Returns:
             Features, (T, D) each, and log-energies, (T,) each: the natural logarithm of the sum of squares,
-            exactly what Kaldi puts in the energy column (raw_energy and energy_floor count), whether or not
-            use_energy asks for that column.
+            exactly what Kaldi puts in the energy column (raw_energy and energy_floor apply), whether or not
+            use_energy adds that column.
         """
         windows = lay_out(waveforms, self.config, self.device)
         dither = _Dither(self.config.dither, self.seed, hashes, windows) if self.config.dither else None
@@ -92,7 +92,7 @@ class FrameExtractor:
 
     @torch.no_grad()
     def of_parts(self, read, total: int, key: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what :meth:`with_energy` returns for one waveform, to the last bit, with a part of it in
+        """Return what :meth:`with_energy` returns for one waveform, bit for bit, with only a part of it in
         memory at a time.
 
         Args:
@@ -121,8 +121,8 @@ class FrameExtractor:
         """Return the features of crops of one length, (N, T, D), at once.
 
         Args:
-            waves: (N, S) on the device; only windows that fit are taken, whatever snip_edges says, so that a
-                crop brings its margins. As in Kaldi a sample is in the range of 16-bit integers. No dither is
+            waves: (N, S) on the device; only windows that fit are taken, whatever snip_edges is, so crops
+                include their margins. As in Kaldi samples are in the range of 16-bit integers. No dither is
                 added and no mean subtracted.
         """
         windows = even_windows(waves, self.config)
@@ -150,11 +150,10 @@ class FrameExtractor:
     def _blocks(self, windows: Windows):
         """Yield the (first, last + 1) row of each block.
 
-        On a CPU a block holds one utterance at most: the last digit of a product or a logarithm may depend on
-            how many rows there
-        are and on where they lie in memory, and an utterance's values shall not depend on its neighbours. For
-        the same reason all work is done in buffers of our own, and only copied to its place among the others.
-        A GPU wants large blocks more.
+        On a CPU a block holds at most one utterance: the last digit of a product or a logarithm may depend on
+        the number of rows and their memory alignment, and an utterance's values must not depend on its
+        neighbours. For the same reason all work is done in buffers of our own and then copied to the output.
+        On a GPU large blocks matter more.
         """
         whole = self.device.type == "cuda"
         spans = [(0, windows.rows)] if whole else zip(windows.first, windows.count, strict=True)
@@ -207,9 +206,8 @@ class _Dither:
     """Gaussian noise for each sample of each window, keyed by (seed, utterance hash); overlapping windows
     have different noise.
 
-    Each utterance has a stream of Philox (Salmon et al. 2011), a counter-based generator, of its own, read in
-    order of its frames; so the noise depends neither on the other utterances, nor on the blocks, nor on the
-    device.
+    Each utterance has its own stream of Philox (Salmon et al. 2011), a counter-based generator, read in order
+    of its frames; so the noise depends neither on the other utterances, nor on the blocks, nor on the device.
     """
 
     def __init__(self, scale, seed, hashes, windows: Windows):
@@ -221,11 +219,11 @@ class _Dither:
         self._streams = [np.random.Generator(np.random.Philox(key=int(key))) for key in keys]
 
     def go_on_with(self, windows: Windows) -> None:
-        """Turn to the next windows of the same utterances."""
+        """Continue with the next windows of the same utterances."""
         self._windows, self._next = windows, 0
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
-        """Return the noise of rows start to stop, (stop - start, N); blocks have to be asked for in order."""
+        """Return the noise of rows start to stop, (stop - start, N); blocks have to be requested in order."""
         noise = np.zeros((stop - start, self._windows.size), dtype=np.float32)
         spans = self._windows
         while self._next < len(spans.first) and spans.first[self._next] < stop:

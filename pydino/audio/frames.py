@@ -11,7 +11,7 @@ import torch
 
 
 def num_frames(samples: int, options) -> int:
-    """Return how many windows an utterance of so many samples has."""
+    """Return the number of windows of an utterance of ``samples`` samples."""
     size, shift = options.window_size, options.window_shift
     if options.snip_edges:
         return 0 if samples < size else 1 + (samples - size) // shift
@@ -42,9 +42,9 @@ def window(options) -> torch.Tensor:
 class Windows:
     """Windows of many utterances in one flat buffer: row r begins at sample r * shift.
 
-    Every utterance begins at a whole number of shifts, so that one strided view shows all windows of all
+    Every utterance begins at a whole number of shifts, so that one strided view gives all windows of all
     utterances, without a copy, a gather or padding to the longest. The last rows before the next utterance
-    reach into it and stand for nothing; there are two to an utterance with 25 ms windows every 10 ms.
+    reach into it and are ignored; there are two to an utterance with 25 ms windows every 10 ms.
     """
 
     samples: torch.Tensor  # float32
@@ -59,7 +59,7 @@ class Windows:
         return self.samples.as_strided((stop - start, self.size), (self.shift, 1), start * self.shift)
 
     def cut(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        """Give every utterance its part of something that has one entry for each row."""
+        """Split something that has one entry per row into one part per utterance."""
         return [rows[first : first + count] for first, count in zip(self.first, self.count, strict=True)]
 
 

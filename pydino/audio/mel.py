@@ -33,9 +33,8 @@ def mel_weights(options) -> np.ndarray:
         raise ValueError(f"num_mel_bins: {bins} is too few; at least 3")
     if not 0 <= low < high <= nyquist:
         raise ValueError(
-            f"low_freq: the filters would reach from {low:g} to {high:g} Hz, but must rise within 0 and "
-            "half of sample_frequency, "
-            f"{nyquist:g} Hz (a high_freq of 0 or less counts down from there)"
+            f"low_freq: the filters would reach from {low:g} to {high:g} Hz, but must rise within 0 and half "
+            f"of sample_frequency, {nyquist:g} Hz (a high_freq of 0 or less counts down from there)"
         )
     points = np.linspace(mel(low), mel(high), bins + 2)
     if options.vtln_warp != 1.0:
@@ -49,8 +48,7 @@ def mel_weights(options) -> np.ndarray:
     if len(empty):
         raise ValueError(
             f"num_mel_bins: {bins} is too many: no bin of the {options.padded_size}-point spectrum falls "
-            f"into filter {empty[0]}, "
-            f"{hertz(left[empty[0]]):.0f} to {hertz(right[empty[0]]):.0f} Hz"
+            f"into filter {empty[0]}, {hertz(left[empty[0]]):.0f} to {hertz(right[empty[0]]):.0f} Hz"
         )
     return weights
 
@@ -70,8 +68,7 @@ def bands(weights: np.ndarray, width: int = 16) -> list[tuple[slice, slice]]:
     """Cut the filters into runs of ``width`` and return, for each, (rows that are not all zero, filters).
 
     A filter bank is a narrow band around a diagonal: multiplying run by run skips most of the zeros. Sixteen
-        is the number of
-    floats in the widest register of today's processors.
+    is the number of floats in the widest SIMD register of today's processors.
     """
     found = []
     for first in range(0, weights.shape[1], width):

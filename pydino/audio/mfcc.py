@@ -24,7 +24,7 @@ def cepstral_matrix(config: MfccConfig) -> np.ndarray:
 
 
 class Mfcc(FrameExtractor):
-    """Cepstra of log mel filter banks; (T, num_ceps) a waveform. C0 gives way to the log-energy unless
+    """Cepstra of log mel filter banks; (T, num_ceps) per waveform. The log-energy replaces C0 unless
     use_energy is false.
 
     With htk_compat the first column moves to the last place, and C0 is scaled by sqrt(2).

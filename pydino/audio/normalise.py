@@ -14,13 +14,13 @@ _BLOCK = 16384  # frames that are normalised at once: hours of speech need no mo
 
 @dataclass
 class NormalisationConfig:
-    """Which normalisation, and the options of Kaldi's apply-cmvn-sliding with its defaults (speaker recipes:
-    300 and centred).
+    """The kind of normalisation, and the options of Kaldi's apply-cmvn-sliding with its defaults (speaker
+    recipes: 300 and centred).
     """
 
     kind: Literal["none", "mean", "sliding"] = "none"  # mean: over the whole utterance
     norm_vars: bool = False  # divide by the standard deviation too
-    cmn_window: int = 600  # frames; sliding only, like what follows
+    cmn_window: int = 600  # frames; this and the next two are for sliding only
     min_cmn_window: int = 100  # frames at the start that see at least so many; only without center
     center: bool = False  # window around the frame, not before it
 
@@ -33,8 +33,8 @@ class NormalisationConfig:
 def normalise(
     features: torch.Tensor, config: NormalisationConfig, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return features (T, D) normalised as the configuration says; ``out`` (T, D), which may be ``features``
-    itself, takes them.
+    """Return features (T, D) normalised as configured, written to ``out`` (T, D) if given, which may be
+    ``features`` itself.
     """
     if config.kind == "sliding":
         return sliding_mean_normalise(
@@ -61,7 +61,7 @@ def sliding_mean_normalise(
     the first frames look ahead to ``min_cmn_window``. Variances are E[x^2] - mean^2, at least 1e-10; a window
     of one frame gives zero.
 
-    ``out`` (T, D) takes the result; it may be ``features`` itself.
+    ``out`` (T, D) receives the result; it may be ``features`` itself.
 
     Departure: Kaldi aborts if ``center`` and cmn_window < min_cmn_window, although its help says the latter
     is then ignored; here it is ignored.
@@ -98,8 +98,8 @@ def _window(total: int, first: int, frames: int, size: int, least: int, center: 
 
 
 class _RunningSums:
-    """Sums over windows that move forward over (T, D), or sums of squares, as differences of one running sum;
-    it is kept for as long as a window may begin there.
+    """Sums over windows that move forward over (T, D), or sums of squares, as differences of one cumulative
+    sum, of which only the part that a window may still reach is kept.
     """
 
     def __init__(self, values: torch.Tensor, square: bool = False):
@@ -110,7 +110,7 @@ class _RunningSums:
         """Return the sums of values start to end, (B,) each, as (B, D); both ascend, within and between
         calls.
         """
-        # An utterance of one block needs no look at the device.
+        # An utterance of one block needs no synchronisation with the device.
         one_block = len(self._values) <= _BLOCK
         first, last = (0, len(self._values)) if one_block else (int(start[0]), int(end[-1]))
         there = self._first + len(self._sums) - 1
@@ -155,8 +155,8 @@ def cmvn_stats(matrices) -> torch.Tensor:
 def apply_cmvn(
     features: torch.Tensor, stats: torch.Tensor, norm_vars: bool = False, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Normalise (T, D) by the mean, and with ``norm_vars`` the variance (at least 1e-20), that statistics (2,
-    D + 1) stand for; ``out`` (T, D), which may be ``features`` itself, takes the result.
+    """Normalise (T, D) by the mean, and with ``norm_vars`` the variance (at least 1e-20), of statistics (2, D
+    + 1); ``out`` (T, D), which may be ``features`` itself, receives the result.
     """
     if stats.shape[1] != features.shape[1] + 1 or stats[0, -1] < 1:
         raise ValueError(

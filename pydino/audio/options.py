@@ -1,6 +1,6 @@
-"""Options of the features, under Kaldi's names and with Kaldi's defaults; each group checks itself.
+"""Options of the features, with Kaldi's names and defaults; each group validates itself.
 
-Kaldi's `--num-mel-bins=80` is `num_mel_bins: 80` in YAML. Not here, because they mean nothing here:
+Kaldi's `--num-mel-bins=80` is `num_mel_bins: 80` in YAML. Omitted, because they have no meaning here:
 `max-feature-vectors` (memory of the online decoder), `output-format` (HTK and Sphinx files),
 `utt2spk`/`vtln-map` (warp factors per speaker are labels).
 """
@@ -29,9 +29,9 @@ class FrameOptions:
     window_type: Literal["povey", "hamming", "hanning", "rectangular", "sine", "blackman"] = "povey"
     blackman_coeff: float = 0.42
     round_to_power_of_two: bool = True
-    allow_downsample: bool = False  # take audio of a higher rate, resampled to sample_frequency
+    allow_downsample: bool = False  # accept audio of a higher rate and resample it to sample_frequency
     allow_upsample: bool = False  # the same for a lower rate
-    channel: int = -1  # which channel of many to take; -1 expects a single one
+    channel: int = -1  # channel to use of several; -1: the recording must have one
     min_duration: float = 0.0  # seconds; shorter utterances are dropped, and named
 
     @property
@@ -84,11 +84,11 @@ class MelOptions(FrameOptions):
 
     num_mel_bins: int = 23
     low_freq: float = 20.0
-    high_freq: float = 0.0  # 0 or less: so far below half the sample rate
+    high_freq: float = 0.0  # 0 or less: relative to the Nyquist frequency
     vtln_low: float = 100.0  # lower cut-off of the warping function, if vtln_warp is not 1
-    vtln_high: float = -500.0  # upper cut-off; negative: so far below half the sample rate
+    vtln_high: float = -500.0  # upper cut-off; negative: relative to the Nyquist frequency
     vtln_warp: float = 1.0  # factor of vocal tract length normalisation, the same for all
-    debug_mel: bool = False  # log the place of every filter
+    debug_mel: bool = False  # log the frequencies of every filter
     use_energy: bool = False  # add a column of log-energy
     # floor of the energy (not of its logarithm); with dither 0 and digital silence, try 1.0
     energy_floor: float = 0.0
@@ -100,7 +100,7 @@ class MelOptions(FrameOptions):
         super().__post_init__()
         if self.energy_floor < 0:
             raise ValueError(f"energy_floor: {self.energy_floor} is negative")
-        mel_weights(self)  # says what is wrong with the frequencies
+        mel_weights(self)  # raises an error for impossible frequencies
 
     @property
     def log_energy_floor(self) -> float:

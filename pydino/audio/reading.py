@@ -8,8 +8,8 @@ import numpy as np
 from pydino.base import UserError
 from pydino.kaldi.recordings import Recording, open_recording
 
-FULL_SCALE = 32768.0  # +-1 in formats of real numbers
-# Real numbers beyond this are in another scale. Resampling, lossy codecs and loud masters pass 1, by little.
+FULL_SCALE = 32768.0  # of +-1 in floating-point formats
+# Floats beyond this have another scale. Resampling, lossy codecs and loud masters exceed 1 slightly.
 MAX_PEAK = 16.0
 # seconds that a segment may reach past the end of its recording (Kaldi's extract-segments)
 _MAX_OVERSHOOT = 0.5
@@ -30,14 +30,14 @@ def read_audio(
         start, end: seconds; sample floor(start * rate) is the first, floor(end * rate) the first that is not.
             ``end`` may be up to half a second past the end of the recording; None or -1 stands for that end.
         allow_pipes: run commands; they come from a data directory, which someone else may have written.
-        channel: which channel of many, from 0; None expects a single one.
+        channel: index of the channel, from 0; None: the recording must have one channel.
 
     Returns:
         (samples (S,) float32 in -32768 to 32767, rate in Hz). S is at least 1.
 
     Raises:
-        UserError: missing, empty, truncated or unreadable file; several channels; samples that are not
-            numbers; a part outside the recording; a pipe that is not allowed or fails.
+        UserError: missing, empty, truncated or unreadable file; several channels; NaN or infinite samples; a
+            part outside the recording; a pipe that is not allowed or fails.
     """
     parts, rate = read_parts(
         rxfilename, lambda total, rate: [span_of(start, end, total, rate, rxfilename)], allow_pipes, channel
@@ -48,7 +48,7 @@ def read_audio(
 def read_parts(
     rxfilename: str, choose, allow_pipes: bool = False, channel: int | None = None
 ) -> tuple[list[np.ndarray], int]:
-    """Read parts of one channel of a recording that is opened once, in integers where it has no more than 16
+    """Read parts of one channel of a recording that is opened once, as integers where it has no more than 16
     bits.
 
     Args:
@@ -83,7 +83,7 @@ class Channel:
         bits, else float32 in -32768 to 32767.
 
         Raises:
-            UserError: they cannot be decoded, or are not numbers.
+            UserError: they cannot be decoded, or are NaN or infinite.
         """
         samples = self._recording.read(first, last)[:, self._channel]
         if samples.dtype.kind == "i":
@@ -91,13 +91,13 @@ class Channel:
         bad = int(np.count_nonzero(~np.isfinite(samples)))
         if bad:
             raise UserError(
-                f"{self._where}: {bad} of {len(samples)} samples are NaN or infinite; make it again or "
-                "leave it out"
+                f"{self._where}: {bad} of {len(samples)} samples are NaN or infinite; regenerate the "
+                "recording or omit it"
             )
         peak = float(np.abs(samples).max(initial=0.0))
         if peak > MAX_PEAK:
             raise UserError(
-                f"{self._where}: samples up to {peak:g}, but real numbers have the range [-1, 1]; if they "
+                f"{self._where}: samples up to {peak:g}, but floats must be in the range [-1, 1]; if they "
                 "are in that of 16-bit integers: sox -v 3.0517578125e-5 IN OUT.wav"
             )
         return samples * np.float32(FULL_SCALE)
@@ -112,11 +112,11 @@ def open_channel(rxfilename: str, allow_pipes: bool = False, channel: int | None
     """
     with open_recording(rxfilename, allow_pipes) as recording:
         if recording.samples == 0:
-            raise UserError(f"{rxfilename}: no samples in it; make it again or leave it out")
+            raise UserError(f"{rxfilename}: no samples in it; regenerate the recording or omit it")
         channels = recording.channels
         if channel is None and channels > 1:
             raise UserError(
-                f"{rxfilename}: {channels} channels; say which with --channel 0 (to {channels - 1}) or "
+                f"{rxfilename}: {channels} channels; choose one with --channel 0 (to {channels - 1}) or "
                 "'channel: 0' in the feature configuration"
             )
         if channel is not None and not 0 <= channel < channels:
@@ -129,8 +129,8 @@ def open_channel(rxfilename: str, allow_pipes: bool = False, channel: int | None
 def span_of(start, end, total: int, rate: int, where: str) -> tuple[int, int]:
     """Return the samples [first, last) of the seconds [start, end) of a recording of ``total`` samples.
 
-    ``start`` None is its beginning, ``end`` None or -1 its end, as in Kaldi. (Times are finite: see
-    :func:`pydino.kaldi.segments.parse_segment`.)
+    ``start`` None is its beginning, ``end`` None or -1 its end, as in Kaldi. (Times are checked to be finite
+    by :func:`pydino.kaldi.segments.parse_segment`.)
 
     Raises:
         UserError: outside the recording, or without a sample; names ``where``.

@@ -8,14 +8,15 @@ import numpy as np
 from pydino.base import UserError
 
 _ZEROS = 32  # zero crossings of the filter on each side: how sharp it is
-_ROLL_OFF = 0.94  # where the pass band ends, as a share of the lower half sample rate
+_ROLL_OFF = 0.94  # end of the pass band, relative to the lower Nyquist frequency
 _BETA = 9.0  # of the Kaiser window: some 90 dB of stop-band attenuation, below the noise of 16 bits
 
 
 def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     """Return samples (S,) at another rate, (ceil(S * to / rate),) float32, in time with the input.
 
-    A windowed sinc (Kaiser) that keeps what both rates can carry, up to 94 % of the lower half sample rate.
+    A windowed sinc (Kaiser) that keeps the band common to both rates, up to 94 % of the lower Nyquist
+    frequency.
     """
     rate, to = int(rate), int(to)
     if rate < 1 or to < 1:
@@ -23,7 +24,7 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     samples = np.asarray(samples, dtype=np.float32)
     if rate == to or len(samples) == 0:
         return samples
-    # here, because importing it takes longer than everything else in this room and few need it
+    # imported here, because it takes longer than the rest of this package and few callers need it
     import scipy.signal
 
     common = math.gcd(rate, to)
@@ -34,8 +35,8 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 
 def needed_samples(first: int, last: int, total: int, rate: int, to: int) -> tuple[int, int, int]:
-    """Return which samples [begin, end) of ``total`` at ``rate`` the samples [first, last) of their
-    resampling hang on, and ``skip``.
+    """Return which samples [begin, end) of ``total`` at ``rate`` the resampled samples [first, last) depend
+    on, and ``skip``.
 
     ``resample(x[begin:end], rate, to)[skip : skip + last - first]`` equals ``resample(x, rate,
     to)[first:last]``, without the rest.
@@ -43,20 +44,20 @@ def needed_samples(first: int, last: int, total: int, rate: int, to: int) -> tup
     common = math.gcd(rate, to)
     up, down = to // common, rate // common
     reach = _ZEROS * max(up, down) // up + 1
-    begin = max(first * down // up - reach, 0) // down * down  # only there both sequences have a sample
+    begin = max(first * down // up - reach, 0) // down * down  # where both sequences have a sample
     end = min(-(-last * down // up) + reach, total)
     return begin, end, first - begin // down * up
 
 
 def check_rate(rate: int, options, where: str) -> None:
-    """Raise UserError unless audio of ``rate`` Hz may be resampled to that of the features, by FrameOptions
-    ``options``.
+    """Raise UserError unless FrameOptions ``options`` allow resampling audio of ``rate`` Hz to the rate of
+    the features.
     """
     wanted = int(options.sample_frequency)
     name = "allow_downsample" if rate > wanted else "allow_upsample"
     if rate != wanted and not getattr(options, name):
         raise UserError(
-            f"{where}: {rate} Hz where the features are of {wanted} Hz; set '{name}: true' in their "
+            f"{where}: {rate} Hz, but the features are of {wanted} Hz; set '{name}: true' in their "
             "configuration to have it resampled"
         )
 

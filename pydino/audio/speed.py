@@ -1,5 +1,5 @@
-"""Speed perturbation by rational factors, a batch at a time: y(t) = x(f t), so that every tone moves to f
-times its place.
+"""Speed perturbation by rational factors, one batch at a time: y(t) = x(f t), so that every frequency is
+multiplied by f.
 
 Axes: N waveforms, S samples of the source, T samples of the result.
 """
@@ -16,7 +16,7 @@ from pydino.base import keyed_uniform, purpose
 
 LARGEST_DENOMINATOR = 100
 _ZEROS = 24  # zero crossings of the filter on each side
-_ROLL_OFF = 0.94  # where the filter falls to half, as a share of the lower half sample rate
+_ROLL_OFF = 0.94  # where the filter falls to half, relative to the lower Nyquist frequency
 _BETA = 7.0  # of the Kaiser window: some 70 dB of stop-band attenuation
 
 
@@ -36,7 +36,7 @@ def drawn_factors(factors: list[float], seed: int, visits: np.ndarray, hashes: n
     """Return the speed of each utterance, (B,) float64, drawn from ``factors``, keyed by (seed, visit,
     utterance hash).
 
-    All views of a visit share it. What reads the audio and what makes the views both ask here.
+    All views of a visit share it. Both the reader of the audio and the maker of the views call this.
     """
     drawn = keyed_uniform(seed, visits, hashes, purpose("speed factor"))
     return np.asarray(factors, dtype=np.float64)[np.floor(drawn * len(factors)).astype(np.int64)]
@@ -44,21 +44,19 @@ def drawn_factors(factors: list[float], seed: int, visits: np.ndarray, hashes: n
 
 @dataclass(frozen=True)
 class Span:
-    """Which samples of the source some samples of the result are made of; positions count from a common
-    origin.
-    """
+    """The samples of the source that some samples of the result depend on; positions have a common origin."""
 
     first: int  # sample of the source, may be negative
     count: int
-    skip: int  # samples of the result that come out before the first wanted one
+    skip: int  # samples of the result before the first wanted one
 
 
 class SpeedChanger:
     """Change of speed by a windowed sinc (Kaiser), as a polyphase filter.
 
     Sample j of the result is x(j p / q), f = p / q: q samples of the result to p of the source, so that one
-    convolution with q filters and a stride of p makes them all. What lies above half the sample rate
-    afterwards is filtered out.
+    convolution with q filters and a stride of p makes them all. Frequencies above the Nyquist frequency of
+    the result are filtered out.
 
     Args:
         factor: f.
@@ -83,8 +81,8 @@ class SpeedChanger:
         self._filters = torch.from_numpy(filters).to(device, form)[:, None]
 
     def span(self, first: int, count: int) -> Span:
-        """Return what of the source samples ``first`` to ``first`` + ``count`` - 1 of the result are made
-        of.
+        """Return the span of the source that samples ``first`` to ``first`` + ``count`` - 1 of the result
+        depend on.
         """
         block, end = first // self._q, -((-first - count) // self._q)
         taps = self._filters.shape[2]

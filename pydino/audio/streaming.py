@@ -1,5 +1,5 @@
-"""A waveform that is read in order, in blocks, and resampled on the way: as much of it is in memory as is
-asked for at once.
+"""A waveform that is read in order, in blocks, and resampled while it is read: only the requested part is in
+memory.
 """
 
 import math
@@ -13,14 +13,14 @@ class Stream:
     """Samples at a wanted rate of a waveform that is read once, from its beginning to its end.
 
     Args:
-        read: callable (first, last) -> samples [first, last) of the waveform; they ascend and do not
-            overlap.
+        read: callable (first, last) -> samples [first, last) of the waveform; called in ascending order,
+            without overlap.
         total: samples of the waveform.
         rate: of the waveform, in Hz.
         to: the wanted rate.
 
     Attributes:
-        samples: how many there are at the wanted rate.
+        samples: number of samples at the wanted rate.
     """
 
     def __init__(self, read, total: int, rate: int, to: int):
@@ -44,7 +44,7 @@ class Stream:
 
 
 class _Overlapping:
-    """Lets what can be read only once, in order, be asked for in spans that overlap."""
+    """Overlapping reads of a source that can be read only once, in order."""
 
     def __init__(self, read):
         self._read, self._first, self._kept = read, 0, None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-_BLOCK = 16384  # frames that are moved at once
+_BLOCK = 16384  # frames that are copied at once
 
 
 @dataclass
@@ -16,7 +16,7 @@ class VadConfig:
 
     vad_energy_threshold: float = 5.0  # constant part of the threshold on log-energy
     vad_energy_mean_scale: float = 0.5  # this times the utterance's mean log-energy is added to it
-    vad_frames_context: int = 0  # frames on each side that have a vote
+    vad_frames_context: int = 0  # frames on each side that vote
     vad_proportion_threshold: float = 0.6  # share of the votes that makes a frame voiced
 
     def __post_init__(self):
@@ -56,7 +56,7 @@ def energy_vad(log_energy: torch.Tensor, config: VadConfig) -> torch.Tensor:
 
 
 def select_voiced(features: torch.Tensor, voiced, in_place: bool = False) -> torch.Tensor:
-    """Return the voiced frames of features (T, D); none may be left.
+    """Return the voiced frames of features (T, D), possibly none.
 
     ``voiced`` is (T,), bool or Kaldi's 0.0 and 1.0. With ``in_place`` they overwrite the first of
     ``features``, so that hours of speech are not in memory twice.

@@ -1,11 +1,11 @@
-"""Augmentation of waveforms on the device, a batch at a time: room responses, one noise of a kind, gain.
+"""Augmentation of waveforms on the device, one batch at a time: room impulse responses, noise, gain.
 
 The order and the settings are those of the papers: reverberation first, then one of noise, music or babble at
-a drawn ratio to the power of the reverberated crop. Which crop gets what is known on the host, so that
-nothing is computed for the others and nothing waits for the device.
+a random signal-to-noise ratio to the reverberated crop. The choice is made on the host, so that nothing is
+computed for the other crops and nothing synchronises with the device.
 
-Axes: N crops, C samples of context before them, L samples of a crop; n crops chosen among the N. Draws are
-uniform numbers in [0, 1), (N, k), keyed by what they are for.
+Axes: N crops, C samples of context before them, L samples of a crop; n selected crops among the N. Draws are
+uniform numbers in [0, 1), (N, k), keyed by their purpose.
 """
 
 from dataclasses import dataclass, field
@@ -14,46 +14,47 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from pydino.base import UserError, keyed_uniform, nearest, purpose
+from pydino.base import (
+    UserError,
+    check_fraction,
+    check_not_negative,
+    check_range,
+    keyed_uniform,
+    nearest,
+    purpose,
+)
 
-CONTEXT_SECONDS = 0.5  # of the recording before a crop, whose sound still hangs in the room
-_SILENCE = 1e-10  # norm below which nothing is brought to any level
+CONTEXT_SECONDS = 0.5  # of the recording before a crop, whose reverberation reaches into it
+_SILENCE = 1e-10  # norm below which a signal is not scaled
 # kind of noise -> its range
 _RATIOS = {"noise": "noise_snr_db", "music": "music_snr_db", "babble": "babble_snr_db"}
 
 
 @dataclass
 class WaveformAugmentConfig:
-    """Which augmentation of waveforms and how strong; lists are [lowest, highest]. What is drawn from is in
+    """Augmentations of waveforms and their strength; lists are [lowest, highest]. The recordings are those of
     the augmentation data.
     """
 
     reverberation_probability: float = 0.0
-    # names of the augmentation data's lists of responses, each as often as the others; []: all
+    # names of lists of room impulse responses in the augmentation data, equally likely; []: all
     rirs: list[str] = field(default_factory=list)
-    noise_probability: float = 0.0  # of one noise, of any kind that the augmentation data has
+    noise_probability: float = 0.0  # of adding one noise, of any kind in the augmentation data
     noise_snr_db: list[float] = field(default_factory=lambda: [0.0, 18.0])
     music_snr_db: list[float] = field(default_factory=lambda: [3.0, 18.0])
     babble_snr_db: list[float] = field(default_factory=lambda: [3.0, 18.0])
-    babble_speakers: list[int] = field(default_factory=lambda: [3, 10])  # pieces of speech that make a babble
+    babble_speakers: list[int] = field(default_factory=lambda: [3, 10])  # recordings mixed into a babble
     gain_db: float = 0.0  # largest gain, up or down
 
     def __post_init__(self):
-        for name in ("reverberation_probability", "noise_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in (*_RATIOS.values(), "babble_speakers"):
-            low_high = getattr(self, name)
-            if len(low_high) != 2 or low_high[0] > low_high[1]:
-                raise ValueError(f"{name} must be [lowest, highest], got {low_high}")
+        check_fraction(self, "reverberation_probability", "noise_probability")
+        check_range(self, *_RATIOS.values(), "babble_speakers")
+        check_not_negative(self, "gain_db")
         if self.babble_speakers[0] < 1:
             raise ValueError(f"babble_speakers must be at least 1, got {self.babble_speakers}")
-        if self.gain_db < 0:
-            raise ValueError(f"gain_db must not be negative, got {self.gain_db}")
 
 
-# The draws of a crop, by name; which piece of speech, and from where, of each of a babble's speakers follow
-# them.
+# The draws of a crop, by name; after them, the recording and the offset of each speaker of a babble.
 _DRAWS = (
     "reverberated",
     "list of rooms",
@@ -69,21 +70,21 @@ _DRAWS = (
 
 
 class WaveformAugmenter:
-    """Augment waveforms, keyed by what is augmented.
+    """Augment waveforms, with draws keyed by utterance and view.
 
     Args:
-        config: what is done.
-        augmentation_data: what it is done with; has ``noises`` and ``rirs``, dictionaries of things with
-            ``take(which, where, length) -> (n, length)``, and ``room_length`` (pydino.data.AugmentationData).
+        config: augmentations and their strength.
+        augmentation_data: has ``noises`` and ``rirs``, dictionaries of objects with ``take(which, where,
+            length) -> (n, length)``, and ``rir_length`` (pydino.data.AugmentationData).
         sample_rate: Hz.
         seed: of every draw.
-        device: where it happens.
+        device: on which the augmentation runs.
 
     Attributes:
-        context: samples before each crop that have a use: 0 without reverberation.
+        context: samples before each crop that are used: 0 without reverberation.
 
     Raises:
-        UserError: the augmentation data has nothing to do it with.
+        UserError: the augmentation data lacks the noises or responses that ``config`` needs.
     """
 
     def __init__(
@@ -99,18 +100,16 @@ class WaveformAugmenter:
                 )
         self._rirs = [augmentation_data.rirs[name] for name in config.rirs or augmentation_data.rirs]
         self._noises = dict(augmentation_data.noises)
-        self._room_length = augmentation_data.rir_length
+        self._rir_length = augmentation_data.rir_length
         if config.reverberation_probability and not self._rirs:
             raise UserError(
                 "waveform.reverberation_probability is above 0, but augmentation_data.rirs names no list of "
-                "room "
-                "responses; give one, or 0"
+                "room impulse responses; give one, or 0"
             )
         if config.noise_probability and not self._noises:
             raise UserError(
                 "waveform.noise_probability is above 0, but there are no noises: give "
-                "augmentation_data.noise, "
-                "augmentation_data.music or augmentation_data.speech, or 0"
+                "augmentation_data.noise, augmentation_data.music or augmentation_data.speech, or 0"
             )
         self.context = round(CONTEXT_SECONDS * sample_rate) if config.reverberation_probability else 0
 
@@ -155,16 +154,16 @@ class WaveformAugmenter:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def _reverberate(self, waves, rows, draw, context: int) -> None:
-        """Convolve crops ``rows`` with drawn room responses, in place; the energy of each stays what it was.
+        """Convolve crops ``rows`` with random room impulse responses, in place; the energy of each is kept.
 
-        A circular convolution: its length is such that what comes round at the beginning falls into the
-            context or past the end.
+        A circular convolution: its length is such that the part that wraps around falls into the context or
+        past the end.
         """
         lists = _pick(draw["list of rooms"][rows], len(self._rirs))
         rows = rows[np.argsort(lists, kind="stable")]
         counts = np.bincount(lists, minlength=len(self._rirs)).tolist()
         parts = zip(self._rirs, np.split(rows, np.cumsum(counts)[:-1]), strict=True)
-        length = self._room_length
+        length = self._rir_length
         responses = torch.cat(
             [room.take(draw["room"][part], np.zeros(len(part)), length) for room, part in parts if len(part)]
         )
@@ -202,12 +201,12 @@ class WaveformAugmenter:
 
     @staticmethod
     def _babble(pool, speakers: np.ndarray, draws: np.ndarray, length: int) -> torch.Tensor:
-        """Return the sum of speakers[i] pieces of speech of one level as row i, (n, length); ``speakers``
-        must not rise.
+        """Return the sum of speakers[i] speech recordings of equal level as row i, (n, length); ``speakers``
+        must not increase.
         """
         babble = None
         for number in range(int(speakers[0])):
-            rows = int(np.count_nonzero(speakers > number))  # the first so many have another speaker
+            rows = int(np.count_nonzero(speakers > number))  # rows with a further speaker: the first ones
             piece = pool.take(draws[:rows, 2 * number], draws[:rows, 2 * number + 1], length).float()
             piece.div_(_norm(piece).clamp_min_(_SILENCE))
             if babble is None:
@@ -228,7 +227,7 @@ def _norm(waves: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def _fast_size(size: int) -> int:
-    """Return the next size whose Fourier transform is quick, even, with factors 2, 3 and 5 only."""
+    """Return the next size whose Fourier transform is fast, even, with factors 2, 3 and 5 only."""
     from scipy.fft import next_fast_len
 
     return 2 * next_fast_len(-(-size // 2), real=True)

@@ -1,4 +1,4 @@
-"""Back-end: scores of embeddings and what they are worth. Arrays in, arrays out; no files."""
+"""Back-end: scoring of embeddings and evaluation of scores. Arrays in, arrays out; no files."""
 
 from .bootstrap import bootstrap_trials, draw_counts, percentile_interval
 from .centring import CENTRINGS, Centring, fit_centring

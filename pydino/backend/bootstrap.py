@@ -1,10 +1,10 @@
 """Confidence intervals by bootstrap over speakers (Efron 1979; for pairs of speakers: Owen 2007, "The
 pigeonhole bootstrap").
 
-Utterances of one speaker are not independent, so whole speakers are drawn, with replacement, as many as there
-are. A trial between two speakers then counts as often as the product of their numbers of draws; a trial
-within one speaker counts as often as the speaker was drawn (its copies are not compared with each other). The
-interval is that of the percentiles.
+Utterances of one speaker are not independent, so whole speakers are resampled with replacement. The weight of
+a trial between two speakers is then the product of their numbers of draws; that of a trial within one speaker
+is the speaker's number of draws (its copies are not compared with each other). The interval is the percentile
+interval.
 """
 
 import numpy as np
@@ -51,11 +51,11 @@ def bootstrap_trials(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the equal error rate and the minimum costs of every resample.
 
-    A resample without target or without nontarget trials (few speakers) has no rates: nan.
+    A resample without target or without nontarget trials (few speakers) has no rates: NaN.
 
     Args:
         curve: the trials.
-        left, right: (N,) ints, the speaker of each side of each trial, from one numbering; in the order of
+        left, right: (N,) ints, the speaker of each side of each trial, numbered consistently; in the order of
             the scores.
         p_targets: P prior probabilities for the minimum detection cost.
 
@@ -80,7 +80,7 @@ def bootstrap_trials(
 
 
 class _TrialWeights:
-    """Weights of trials from the draws of speakers. Trials of one pair of speakers share a weight, worked out
+    """Weights of trials from the draws of speakers. Trials of one pair of speakers share a weight, computed
     once.
     """
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 CENTRINGS = ("raw", "centred", "whitened")
-# Kaldi's covariance floor of LDA. A direction with less than this share of the largest variance is constant
-# up to the rounding of float32 embeddings.
+# Kaldi's covariance floor of LDA. A direction with less than this fraction of the largest variance is
+# constant up to the rounding of float32 embeddings.
 VARIANCE_FLOOR = 1e-6
 
 
@@ -45,7 +45,7 @@ def fit_centring(kind: str, training: np.ndarray | None = None) -> Centring:
     """Estimate centring or whitening on unlabelled embeddings.
 
     ``centred`` subtracts their mean. ``whitened`` also rotates to the eigenvectors of their covariance
-    (divided by N) and divides by the standard deviations, so that the training embeddings get the unit
+    (divided by N) and divides by the standard deviations, so that the training embeddings have unit
     covariance. Directions whose variance is at most ``VARIANCE_FLOOR`` of the largest are dropped, not
     floored: the training embeddings do not vary there (dead units, or fewer embeddings than dimensions), and
     dividing by the floor would let noise dominate the cosine.
@@ -69,8 +69,8 @@ def fit_centring(kind: str, training: np.ndarray | None = None) -> Centring:
         return Centring(kind, mean)
     centred = training - mean
     variance, directions = np.linalg.eigh(centred.T @ centred / len(training))
-    # Rounding of the mean alone makes a variance of this order; below it the embeddings are all the same.
+    # Rounding of the mean alone causes a variance of this order; below it all embeddings are equal.
     if variance[-1] <= (np.finfo(np.float32).eps * np.abs(training).max()) ** 2:
-        raise ValueError("the training embeddings are all the same: nothing to whiten by")
+        raise ValueError("all training embeddings are equal: whitening is undefined")
     kept = variance > VARIANCE_FLOOR * variance[-1]
     return Centring(kind, mean, (directions[:, kept] / np.sqrt(variance[kept])).T)

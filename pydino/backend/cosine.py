@@ -12,7 +12,7 @@ _BLOCK_BYTES = 64 << 20
 def cosine_features(models: np.ndarray, tests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scale models (E, D) and tests (T, D) to unit length: the cosine of e and t is then left[e] @ right[t].
 
-    A vector of zeros has the cosine 0 with everything.
+    The cosine of a zero vector with any other is 0.
     """
     return normalise_length(models, scale_up=False), normalise_length(tests, scale_up=False)
 
@@ -20,9 +20,8 @@ def cosine_features(models: np.ndarray, tests: np.ndarray) -> tuple[np.ndarray, 
 def score_pairs(left: np.ndarray, right: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return the inner products left[rows[k]] @ right[columns[k]] for many pairs k.
 
-    Whole blocks of the matrix left @ right' are made where the pairs fill a fair part of it (a matrix product
-    is far faster, cell by cell, than gathering two rows for a pair), and only the pairs' own products where
-    they are few.
+    Whole blocks of the matrix left @ right' are computed where the pairs are dense (a matrix product is far
+    faster per cell than gathering two rows per pair), and single products where they are sparse.
 
     Args:
         left: (E, K); right: (T, K).

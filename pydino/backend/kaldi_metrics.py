@@ -1,5 +1,5 @@
-"""Equal error rate and minimum detection cost exactly as Kaldi's programs print them, for comparison with
-Kaldi's figures.
+"""Equal error rate and minimum detection cost exactly as Kaldi's programs compute them, for comparison with
+Kaldi's results.
 """
 
 import numpy as np
@@ -30,8 +30,8 @@ def kaldi_min_dcf(
 ) -> float:
     """Return the cost of ``egs/sre08/v1/sid/compute_min_dcf.py``.
 
-    Thresholds lie after each trial of the stably sorted list, so ties are not merged, the result depends on
-    their order, and accepting all is not among the choices.
+    Thresholds are after each trial of the stably sorted list, so ties are not merged, the result depends on
+    their order, and accepting all trials is not an operating point.
     """
     order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
     targets = np.asarray(is_target, dtype=bool)[order]

@@ -14,8 +14,8 @@ def estimate_lda(
     total_covariance_factor: float = 0.0,
     covariance_floor: float = 1e-6,
 ) -> np.ndarray:
-    """Estimate the affine transform whose ``dim`` directions tell the classes apart best, with within-class
-    covariance 1.
+    """Estimate the affine transform to the ``dim`` directions that discriminate best between the classes,
+    with unit within-class covariance.
 
     With mu the mean of all N vectors, x = vector - mu and m_s the mean of the n_s vectors of class s (after
     subtracting mu),
@@ -23,14 +23,14 @@ def estimate_lda(
         T = sum_i x_i x_i' / N,     B = sum_s n_s m_s m_s' / N,     W = T - B,     M = f T + (1 - f) W.
 
     M = U diag(s) U' gives the whitening P = diag(max(s, floor max(s)))^-1/2 U'; the rows of the result are
-    the leading eigenvectors of P B P' times P, and its last column is -A mu, which sends the mean of the
+    the leading eigenvectors of P B P' times P, and its last column is -A mu, which maps the mean of the
     training vectors to zero. Note that W is divided by N, not by N less the number of classes. All in
     float64.
 
     Args:
         vectors: (N, D).
         classes: (N,) ints from 0 to S - 1, none of them empty.
-        dim: d, directions to keep, at most D; only S - 1 of them can tell classes apart.
+        dim: d, directions to keep, at most D; only S - 1 of them can discriminate between classes.
         total_covariance_factor: f, between 0 (plain LDA) and 1.
         covariance_floor: floor of the eigenvalues of M, relative to the largest.
 

@@ -1,9 +1,9 @@
 """Error rates of detection trials: miss and false-alarm rates, equal error rate, detection cost.
 
-The figures that results carry are those of :func:`equal_error_rate` and :func:`min_dcf`: ties are merged,
-every threshold counts (accepting all and rejecting all included), and the equal error rate is read off the
-straight lines between operating points. Kaldi's own definitions, which are quantised and depend on the order
-of ties, stand in ``kaldi_metrics.py`` for comparison.
+The results reported are those of :func:`equal_error_rate` and :func:`min_dcf`: ties are merged,
+every threshold is considered (including accepting all and rejecting all), and the equal error rate is
+interpolated linearly between operating points. Kaldi's own definitions, which are quantised and depend on the
+order of ties, are in ``kaldi_metrics.py`` for comparison.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ class TrialCurve:
 
     Args:
         scores: (N,) finite floats.
-        is_target: (N,) bools; both kinds must be there.
+        is_target: (N,) bools, with both kinds present.
     """
 
     def __init__(self, scores: np.ndarray, is_target: np.ndarray):
@@ -71,11 +71,9 @@ def _running_sum(weights: np.ndarray) -> np.ndarray:
 
 
 def _corners(sums: np.ndarray, below: np.ndarray, up_to: np.ndarray) -> np.ndarray:
-    """Interleave the sums just below and just above each level, between 0 and 1, as parts of the whole
-    sum.
-    """
+    """Interleave the sums just below and just above each level, between 0 and 1, as parts of the total."""
     places = np.concatenate([[0], np.stack([below, up_to], axis=1).ravel(), [sums.shape[-1] - 1]])
-    with np.errstate(invalid="ignore"):  # a weighting that leaves no trial of a kind has no rates: nan
+    with np.errstate(invalid="ignore"):  # with no trial of a kind there are no rates: NaN
         return np.take(sums, places, axis=-1) / sums[..., -1:]
 
 

@@ -1,4 +1,4 @@
-"""The k nearest neighbours as a probe: do utterances lie beside their own kind? Nothing is trained."""
+"""k-nearest-neighbour classification as a probe, without training."""
 
 import numpy as np
 
@@ -8,15 +8,14 @@ _BLOCK_CELLS = 4 << 20
 
 
 def knn_accuracy(vectors: np.ndarray, labels: np.ndarray, k: int = 10) -> float:
-    """Return the share of vectors whose k nearest others, by cosine, elect their label; leave-one-out.
+    """Return the leave-one-out accuracy of the majority label of the k nearest neighbours by cosine.
 
-    The label with most of the k votes wins; among equals, the one whose voters have the greater sum of
-    cosines. Where fewer than k others are there, all vote. A vector whose label no other has cannot be right:
-    it votes and is not judged.
+    Ties go to the label with the larger sum of cosines. With fewer than k other vectors, all vote. A vector
+    whose label is unique cannot be classified correctly: it votes but is not counted.
 
     Args:
         vectors: (N, D) finite; they are scaled to unit length here.
-        labels: (N,) of any kind that can be sorted.
+        labels: (N,) of any sortable type.
         k: number of neighbours.
 
     Raises:
@@ -38,12 +37,12 @@ def knn_accuracy(vectors: np.ndarray, labels: np.ndarray, k: int = 10) -> float:
 
 
 def _elect(cosines: np.ndarray, rows: np.ndarray, labels: np.ndarray, num_labels: int, k: int) -> np.ndarray:
-    """Return the label (R,) that the k nearest of each row elect; cosines (R, N) are overwritten."""
+    """Return the majority label (R,) of the k nearest neighbours of each row; overwrites cosines (R, N)."""
     places = np.arange(len(rows))
-    cosines[places, rows] = -np.inf  # nobody votes for himself
+    cosines[places, rows] = -np.inf  # no vote for itself
     nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
     votes = np.zeros((len(rows), num_labels))
-    # All cosines together weigh less than half a vote: they only decide between equals.
+    # All cosines together weigh less than half a vote: they only break ties.
     weights = 1 + np.take_along_axis(cosines, nearest, axis=1) / (4 * k)
     np.add.at(votes, (places[:, None], labels[nearest]), weights)
     return votes.argmax(axis=1)

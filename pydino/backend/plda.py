@@ -1,10 +1,10 @@
-"""Two-covariance PLDA as Kaldi has it (``src/ivector/plda.{h,cc}``; Ioffe 2006, "Probabilistic linear
+"""Two-covariance PLDA as in Kaldi (``src/ivector/plda.{h,cc}``; Ioffe 2006, "Probabilistic linear
 discriminant analysis").
 
-A vector is x = mean + y_class + e with y ~ N(0, B) and e ~ N(0, W), both of full rank. A single linear
-transform makes W the unit matrix and B the diagonal matrix psi; in that space everything decouples into
-dimensions, and that is the form kept here. All in float64. Departures from Kaldi: its scoring programs round
-the transformed vectors to float32, here nothing is rounded.
+A vector is x = mean + y_class + e with y ~ N(0, B) and e ~ N(0, W), both of full rank. A linear transform
+diagonalises both: W becomes the unit matrix and B the diagonal matrix psi; in that space the dimensions
+decouple, and the model is stored in this form. All in float64. Departure from Kaldi: its scoring programs
+round the transformed vectors to float32.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Plda:
     Attributes:
         mean: (D,) mean of the class means.
         transform: (D, D) with transform W transform' = 1 and transform B transform' = diag(psi).
-        psi: (D,) between-class variances, falling, not below 0.
+        psi: (D,) between-class variances, descending, not below 0.
     """
 
     mean: np.ndarray
@@ -39,8 +39,8 @@ class Plda:
         normalise: bool = True,
         simple_length_normalisation: bool = False,
     ) -> np.ndarray:
-        """Map vectors (N, D) into the diagonal space, y = transform (x - mean), and give them their expected
-        length.
+        """Map vectors (N, D) into the diagonal space, y = transform (x - mean), and normalise them to their
+        expected length.
 
         A mean of n vectors has variance psi + 1/n in that space, so y is scaled by sqrt(D / sum_i y_i^2 /
         (psi_i + 1/n)).
@@ -48,7 +48,7 @@ class Plda:
         Args:
             vectors: (N, D) vectors, or plain means of ``num_utts`` vectors.
             num_utts: n, one number or (N,).
-            normalise: False leaves the length as it is (``--normalize-length=false``).
+            normalise: False keeps the length (``--normalize-length=false``).
             simple_length_normalisation: scale to length sqrt(D) instead (``--simple-length-normalization``).
         """
         vectors = np.asarray(vectors, dtype=np.float64)
@@ -112,7 +112,7 @@ class Plda:
         between_scale: float = 0.7,
     ) -> "Plda":
         """Adapt to unlabelled vectors of another domain (``ivector-adapt-plda``): their excess variance is
-        shared out.
+        divided between the two covariances.
 
         The adaptation data has covariance C around its mean; mean_diff times the outer product of the shift
         of the mean is added. In the space where the model's total variance is 1, each eigenvalue of C above 1
@@ -129,7 +129,7 @@ class Plda:
         unit_total = self.transform / np.sqrt(1.0 + self.psi)[:, None]
         variance, directions = np.linalg.eigh(unit_total @ covariance @ unit_total.T)
         excess = np.maximum(variance - 1.0, 0.0)
-        rotated = directions.T @ unit_total  # rows: directions in which the model's total variance is 1
+        rotated = directions.T @ unit_total  # rows: directions of unit total variance of the model
         within = rotated @ np.linalg.inv(self.transform)
         between = (within * self.psi) @ within.T + np.diag(between_scale * excess)
         within = within @ within.T + np.diag(within_scale * excess)
@@ -141,13 +141,13 @@ def train_plda(vectors: np.ndarray, classes: np.ndarray, num_em_iterations: int 
     """Fit a PLDA model by expectation maximisation (``ivector-compute-plda``).
 
     Both covariances start at the unit matrix. With S the scatter within classes, n and m the size and mean of
-    a class (the mean of the class means taken off), an iteration is, summed over classes,
+    a class (after subtracting the mean of the class means), an iteration is, summed over classes,
 
         V = (B^-1 + n W^-1)^-1,   w = V n W^-1 m,
         B <- sum (V + w w') / C,  W <- (S + sum n (V + (m - w)(m - w)')) / N.
 
-    Classes of one size share V, so the work is one product a size, not one a class. Classes of a single
-    vector take part.
+    Classes of one size share V, so one product per size is computed, not one per class. Classes of a single
+    vector are included.
 
     Args:
         vectors: (N, D), N above D.

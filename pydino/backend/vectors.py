@@ -1,10 +1,10 @@
-"""What is done to single vectors: means of models, length normalisation. Arrays in, arrays out."""
+"""Operations on single vectors: means, length normalisation, affine transforms. Arrays in, arrays out."""
 
 import numpy as np
 
 
 def group_means(vectors: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the plain mean of the vectors of each group, and how many there were (Kaldi's ``ivector-mean``,
+    """Return the mean and the number of the vectors of each group (Kaldi's ``ivector-mean``,
     ``num_utts``).
 
     Args:
@@ -27,7 +27,7 @@ def normalise_length(vectors: np.ndarray, scale_up: bool = True) -> np.ndarray:
     """Scale each row to the length sqrt(D), or to 1 (Kaldi's ``ivector-normalize-length [--scaleup=false]``).
 
     Args:
-        vectors: (N, D). A row of zeros has no direction and stays as it is.
+        vectors: (N, D). A row of zeros is kept.
         scale_up: True for length sqrt(D), the length of a standard normal vector; False for unit length.
     """
     vectors = np.asarray(vectors, dtype=np.float64)

@@ -1,7 +1,6 @@
-"""The ground floor: messages, configuration, whole-or-nothing files, done-marks, keyed randomness. No
-torch.
-"""
+"""Basics: messages, configuration, atomic writes, done-marks, keyed randomness. No torch."""
 
+from .checks import check_at_least, check_fraction, check_not_negative, check_positive, check_range
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text
 from .marks import Step, digest_of, force_token, ingredients, is_forced, out_of_date, why_not_done, write_mark
@@ -23,6 +22,11 @@ __all__ = [
     "Step",
     "UserError",
     "atomic_open",
+    "check_at_least",
+    "check_fraction",
+    "check_not_negative",
+    "check_positive",
+    "check_range",
     "config_from_dict",
     "config_to_dict",
     "decode",

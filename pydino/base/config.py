@@ -26,7 +26,7 @@ def read_yaml(path) -> dict:
     differs (an encoder's options mean nothing to another). ``extends`` itself is not part of the result.
 
     Raises:
-        ConfigError: missing file, text that is not UTF-8, bad syntax, a key that is there twice, no mapping,
+        ConfigError: missing file, text that is not UTF-8, bad syntax, a duplicate key, no mapping,
             or files that extend each other.
     """
     return _read_extended(Path(path), ())
@@ -35,7 +35,7 @@ def read_yaml(path) -> dict:
 def _read_extended(path: Path, readers: tuple[Path, ...]) -> dict:
     if path.resolve() in (reader.resolve() for reader in readers):
         chain = " extends ".join(map(str, (*readers, path)))
-        raise ConfigError(f"{chain}: files that extend each other have no end; remove one 'extends'")
+        raise ConfigError(f"{chain}: the files extend each other in a cycle; remove one 'extends'")
     mapping = _read_one(path)
     if "extends" not in mapping:
         return mapping
@@ -78,7 +78,7 @@ class _DuplicateKey(Exception):
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML as ``safe_load`` reads it, but a key that is there twice is an error, as the standard says."""
+    """YAML as ``safe_load`` reads it, except that a duplicate key is an error, as the standard demands."""
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)
@@ -87,7 +87,8 @@ class _UniqueKeys(yaml.SafeLoader):
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
                 raise _DuplicateKey(
-                    f"line {line}: key '{key.value}' is there twice, first in line {lines[name]}; keep one"
+                    f"line {line}: duplicate key '{key.value}', first in line {lines[name]}; keep one of the "
+                    "two"
                 )
             lines[name] = line
         return node
@@ -95,7 +96,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def load_config(cls, path=None, overrides=()):
     """Return an instance of dataclass ``cls`` from a YAML file (see :func:`read_yaml`) and overrides such as
-    ``"optimiser.lr=0.001"`` (these win).
+    ``"optimiser.lr=0.001"`` (which take precedence).
 
     Raises:
         ConfigError: as :func:`read_yaml` and :func:`config_from_dict`, or an override of another form.
@@ -146,7 +147,8 @@ def _build(cls, mapping, where, prefix):
             and dataclasses.is_dataclass(hints[key])
             and default is not dataclasses.MISSING
         ):
-            # A group that is given in part keeps what its owner, not its class, has for the rest.
+            # The other options of a partial group keep the defaults of the enclosing class, not those of its
+            # own.
             value = dataclasses.asdict(default()) | value
         values[key] = _convert(hints[key], value, where, f"{prefix}{key}")
     missing = [
@@ -206,7 +208,7 @@ def _convert(hint, value, where, key):
 
 def _scalar(hint, value, where, key):
     if hint is float and not isinstance(value, bool):
-        # YAML 1.1 reads 1e-3 (no dot) as text; people write it all the time.
+        # YAML 1.1 reads 1e-3 (no dot) as text, but it is common usage.
         if isinstance(value, (int, float)) or (isinstance(value, str) and _is_number(value)):
             return float(value)
     elif hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):

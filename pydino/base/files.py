@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written aside, flushed to disk, then renamed."""
+"""Atomic writes: to a temporary file, flushed to disk, then renamed."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from .text import read_text
 def atomic_open(path, mode: str = "w"):
     """Open a temporary file beside ``path`` for writing; rename it to ``path`` when the block ends well.
 
-    Folders are made as needed. An error inside the block leaves an earlier ``path`` as it was and removes the
-    temporary file.
+    Folders are created as needed. An error inside the block leaves an earlier ``path`` as it was and removes
+    the temporary file.
 
     Raises:
-        UserError: the place cannot be written or the disk is full.
+        UserError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
     temporary, inside = None, False
@@ -35,10 +35,10 @@ def atomic_open(path, mode: str = "w"):
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        if inside and error.filename is not None:  # about a file the block opened itself: let the block speak
+        if inside and error.filename is not None:  # about a file that the block itself opened
             raise
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
@@ -52,13 +52,13 @@ def _umask() -> int:
 
 
 def write_text(path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` atomically."""
     with atomic_open(path) as stream:
         stream.write(text)
 
 
 def write_json(path, value) -> None:
-    """Write ``value`` as indented JSON, keys in the order given, whole or not at all."""
+    """Write ``value`` as indented JSON, keys in the order given, atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -1,9 +1,9 @@
-"""Done-marks: a small file, written last, that records what an output was made from; a rerun compares, and
-skips or redoes.
+"""Done-marks: a small file, written last, that records what an output was made from; a rerun compares it and
+skips or redoes the step.
 
 A mark holds a digest of the options that affect the output, of the text of scp files and tables, of the marks
-of earlier steps, and a format version raised by hand. It never holds audio or archive bytes, nor the number
-of jobs: those do not change results. A verb declares all of this once, as a :class:`Step`.
+of earlier steps, and a format version incremented by hand. It never holds audio or archive bytes, nor the
+number of jobs: those do not change results. A verb declares all of this once, as a :class:`Step`.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from .messages import UserError, log
 
 
 class Step:
-    """One output of a verb: what it is made from, where its mark is, whether it is up to date.
+    """One output of a verb: its inputs, its mark, and whether it is up to date.
 
     ``with step:`` surrounds the work. On entry the mark is removed, and with it whatever would point into
     archives that are about to be replaced; on a clean exit the mark is written over ``step.outputs``, which
@@ -25,7 +25,7 @@ class Step:
 
     Args:
         mark: path of the mark.
-        makes: what is made, for messages: ``data/train/feats.scp``.
+        makes: name of the output in messages, such as ``data/train/feats.scp``.
         version: format version, raised by hand when the output for the same inputs changes.
         options: name to value, those that affect the output (not the number of jobs, nor how they run).
         configs: YAML files, compared by content.
@@ -66,7 +66,7 @@ class Step:
 
     @property
     def digest(self) -> str:
-        """Digest of all that the output is made from, by which a rerun recognises its own jobs."""
+        """Digest of all inputs of the output, by which a rerun recognises its own jobs."""
         return digest_of(self.made_from)
 
     def reason(self) -> str:
@@ -83,7 +83,7 @@ class Step:
         return not reason
 
     def begin(self) -> None:
-        """Remove the mark and whatever must not outlive it."""
+        """Remove the mark and the files in ``removes``."""
         for path in (self.mark, *self._removes):
             Path(path).unlink(missing_ok=True)
 
@@ -144,25 +144,23 @@ def digest_of(wanted: dict[str, str]) -> str:
 
 
 def out_of_date(mark) -> str:
-    """Return in plain words what ``mark`` was made from and is not there as it was any more; an empty string
-    if all is.
+    """Return which input of ``mark`` has changed or disappeared since, as text; an empty string if none has.
 
-    A step replaces its archives in place. What was made from them, and points into them, must not be used
-    while they are made again, or after that was interrupted; then the marks of that step are gone, or stand
-    for something else. Marks and texts in folders that are not here (the relative paths of a run elsewhere,
-    sources that were removed when they were no longer wanted) are passed over.
+    A step replaces its archives in place. Outputs that point into them must not be used while they are
+    regenerated, or after that was interrupted; the marks of that step are then missing or different. Marks
+    and texts in folders that do not exist (relative paths of a run elsewhere, sources that were removed
+    deliberately) are skipped.
     """
     recorded = read_json(mark)["ingredients"]
     for name, digest in recorded.items():
-        before = name.removeprefix("what ").removesuffix(" stands for")
-        path = Path(before)
+        path = Path(_shown(name))
         if len(path.parts) < 2 or not path.parent.is_dir():
             continue  # an option, say
         if not path.exists():
-            return f"{path} is gone: what it stands for was interrupted, is being made again, or was removed"
-        now = ingredients(after=[path]) if before != name else ingredients(texts=[path])
+            return f"{path} is missing: its step was interrupted, is being redone, or its output was removed"
+        now = ingredients(after=[path]) if _shown(name) != name else ingredients(texts=[path])
         if now[name] != digest:
-            return f"{path} is not what it was"
+            return f"{path} has changed"
     return ""
 
 
@@ -173,32 +171,35 @@ def _read(path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
 
 
+def _shown(name: str) -> str:
+    """Return the name of an ingredient for messages: of a mark, its path."""
+    return name.removeprefix("what ").removesuffix(" stands for")
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def force_token() -> str:
-    """Return what ``PYDINO_FORCE`` holds: a token of the call that was given ``--force``, or an empty
-    string.
-    """
+    """Return ``PYDINO_FORCE``: a token that identifies a call with ``--force``, or an empty string."""
     return os.environ.get("PYDINO_FORCE", "")
 
 
 def is_forced(redone_under: str | None) -> bool:
-    """Tell whether something is to be redone because ``--force`` says so.
+    """Return whether something is to be redone because of ``--force``.
 
-    What has been redone under the token of this very call is not redone when a scheduler starts the call
-    again, or a job of it, in the middle. ``true`` is nobody's token: it always says so.
+    What this call has redone under its token is not redone when a scheduler restarts the call, or one of its
+    jobs. ``true`` is no token of a call: with it everything is redone.
 
     Args:
-        redone_under: the token under which it was made, as its mark has it; None: none.
+        redone_under: the token under which it was made, from its mark; None: none.
     """
     return force_token() not in ("", redone_under) or force_token() == "true"
 
 
 def why_not_done(mark, wanted: dict[str, str]) -> str:
-    """Return an empty string if ``mark`` stands for ``wanted`` and its outputs are all there, else the reason
-    in plain words.
+    """Return an empty string if ``mark`` records ``wanted`` and all its outputs exist, else the reason as
+    text.
     """
     mark = Path(mark)
     if not mark.exists():
@@ -212,27 +213,27 @@ def why_not_done(mark, wanted: dict[str, str]) -> str:
         return "--force was given"
     for name in wanted:
         if recorded.get(name) != wanted[name]:
-            return f"{name} changed" if name in recorded else f"{name} is new"
+            return f"{_shown(name)} changed" if name in recorded else f"{_shown(name)} is new"
     for name in recorded:
         if name not in wanted:
-            return f"{name} is no longer used"
+            return f"{_shown(name)} is no longer used"
     for path, size in outputs.items():
         if not os.path.exists(path):
-            return f"{path} is gone"
+            return f"{path} is missing"
         if os.path.getsize(path) != size:
             return f"{path} has another size"
     return ""
 
 
 def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
-    """Write the mark. Call it last: its presence says that every output is whole.
+    """Write the mark. Call it last: its presence means that every output is complete.
 
     Raises:
         UserError: an output is missing.
     """
     for path in outputs:
         if not os.path.exists(path):
-            raise UserError(f"{path} was not made; look at the log of this step")
+            raise UserError(f"{path} was not written; see the log of this step")
     forced = {"forced": force_token()} if force_token() else {}
     write_json(
         mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}, **forced}

@@ -1,4 +1,4 @@
-"""What the program says to people: log lines, warnings, and errors a user can mend."""
+"""Messages to the user: log lines, warnings, and errors that the user can fix."""
 
 import difflib
 import sys
@@ -8,13 +8,13 @@ _program = "pydino"
 
 
 class UserError(Exception):
-    """A mistake the user can mend. The message says what is wrong, where, and how to mend it; no traceback is
+    """A mistake that the user can fix. The message names what is wrong, where, and the fix; no traceback is
     shown.
     """
 
 
 def set_program(name: str) -> None:
-    """Set the name that log lines carry, such as ``pydino train``."""
+    """Set the program name in log lines, such as ``pydino train``."""
     global _program
     _program = name
 
@@ -25,7 +25,7 @@ def log(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Like :func:`log`, for what the user should look at though the work goes on."""
+    """Like :func:`log`, for a problem that does not stop the program."""
     log(f"warning: {text}")
 
 

@@ -1,5 +1,5 @@
-"""Keyed chance: every draw about data is a hash of what it is for, so that it does not depend on who draws,
-when, or after what.
+"""Keyed randomness: every random draw about data is a hash of its purpose, so that it does not depend on
+which process draws, when, or after which other draws.
 
 A draw is a function of a seed and any number of counters, such as (seed, epoch, utterance hash, view,
 purpose). The function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .messages import UserError
 
-BLANKS = " \t\r\v\f\n"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -34,7 +33,8 @@ def decode(data: bytes, path, latin1: bool = False) -> str:
     Args:
         data: what ``path`` holds.
         path: named in messages.
-        latin1: take text that is not UTF-8 for Latin-1. For files of published corpora, which nobody edits.
+        latin1: decode text that is not UTF-8 as Latin-1. For files of published corpora, which users do not
+            edit.
 
     Raises:
         UserError: not UTF-8; names the file, the line, the byte, and the command that converts it.
@@ -57,9 +57,9 @@ def unix_lines(data: bytes) -> bytes:
 
 
 def read_blocks(path, size: int = 1 << 20) -> Iterator[tuple[bytes, bytes]]:
-    """Yield whole lines of a text file, about ``size`` bytes at a time: as they are stored, and tidied.
+    """Yield whole lines of a text file, about ``size`` bytes at a time: as stored, and normalised.
 
-    Tidied is what :func:`decode` says, as bytes. The last line may have no line end.
+    Normalised as by :func:`decode`, but as bytes. The last line may have no line end.
 
     Raises:
         UserError: the file cannot be read, or is not UTF-8.
@@ -72,7 +72,7 @@ def read_blocks(path, size: int = 1 << 20) -> Iterator[tuple[bytes, bytes]]:
                 if b"\r" in block and (is_first or b"\n" in block):
                     block = unix_lines(block)
                 if not block.isascii() and not _is_utf8(block):
-                    decode(read_bytes(path), path)  # says where
+                    decode(read_bytes(path), path)  # raises an error that names the line
                 yield stored, block
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -33,9 +33,9 @@ def run(args):
         result_tables,
         training_table,
     )
-    from pydino.report.drawings import Drawings
     from pydino.report.embeddings import neighbours_table, systems_by_set
-    from pydino.report.exhibits import map_exhibits, training_exhibit, verification_exhibits
+    from pydino.report.figure_cache import FigureCache
+    from pydino.report.figures import map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
 
     root = Path(args.exp_root)
@@ -59,20 +59,20 @@ def run(args):
     if not results:
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
     tables = [table for table in tables if table]
-    drawings = Drawings(root / "report")
-    exhibits = [
-        *training_exhibit(runs, drawings),
-        *verification_exhibits(curves, models, drawings),
-        *map_exhibits(sets, drawings),
+    cache = FigureCache(root / "report")
+    figures = [
+        *training_figures(runs, cache),
+        *verification_figures(curves, models, cache),
+        *map_figures(sets, cache),
     ]
     made_by = _made_by(args.exp_root, results)
     lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in results)
     write_text(root / "results.json", f"[\n{lines}\n]\n" if results else "[]\n")
     write_text(root / "RESULTS.md", markdown_page(title, tables, commands, made_by))
-    write_text(root / "report.html", html_page(title, tables, exhibits, commands, made_by))
-    drawings.remove_unused()
+    write_text(root / "report.html", html_page(title, tables, figures, commands, made_by))
+    cache.remove_unused()
     log(
-        f"{len(results)} results, {len(tables)} tables, {len(exhibits)} figures: {root}/RESULTS.md, "
+        f"{len(results)} results, {len(tables)} tables, {len(figures)} figures: {root}/RESULTS.md, "
         f"{root}/report.html"
     )
 

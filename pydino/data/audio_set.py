@@ -1,9 +1,9 @@
-"""The pre-training directory as training on audio sees it: pieces of waveforms with the silence cut out.
+"""A pre-training directory as the source of training on audio: waveforms with the silence removed.
 
-Speech frames are the frames that VAD kept, counted from 0, or all of them where silence is kept. Frame i of
-an utterance owns the samples from i * shift to (i + 1) * shift, the last one all that is left, at the sample
-rate of the features. As in :class:`TrainingSet`, the order, and every draw, depend on the hash in
-``utt2hash``; names are used only to find an utterance in another table.
+Speech frames are the frames that VAD kept, counted from 0, or all of them where silence is kept. The samples
+from i * shift to (i + 1) * shift belong to frame i of an utterance, all that remain to the last frame, at the
+sample rate of the features. As in :class:`TrainingSet`, the order, and every draw, depend on the hash in
+``utt2hash``; names are used only to look up an utterance in another table.
 """
 
 import math
@@ -14,26 +14,25 @@ import torch
 
 from pydino.audio import check_rate, needed_samples, num_frames, read_parts, resample, span_of
 from pydino.base import UserError
-from pydino.kaldi import read_scp_objects, read_table
+from pydino.kaldi import read_table
 from pydino.kaldi.segments import parse_segment
 
-from .training_dir import check_current, read_hashes
+from .training_dir import REMEDY, check_current, read_hashes, read_voiced
 from .training_set import check_unlabelled
 from .waveforms import Waveforms
 
-_AGAIN = "make the directory again with steps/make_train_set.sh"
-_SEEK = 1.0  # seconds: parts of a recording that are nearer to each other are read as one
+_SEEK = 1.0  # seconds: parts of a recording with a smaller gap are read as one
 
 
 class AudioSet:
-    """Audio of a pre-training directory. It holds no open file, so that it can be handed to other processes.
+    """Audio of a pre-training directory. It holds no open file, so that it can be sent to other processes.
 
     Args:
-        data: directory with wav.scp, utt2hash, utt2num_frames, segments where recordings hold several
+        data: directory with wav.scp, utt2hash, utt2num_frames, segments where recordings contain several
             utterances, and vad.scp unless silence is kept.
-        options: FrameOptions (FbankConfig or MfccConfig) that the features of ``data`` were made with: rate,
-            frames, channel.
-        context: seconds before each crop that are read as well, for the beginning of a reverberation.
+        options: FrameOptions (FbankConfig or MfccConfig) that the features of ``data`` were computed with:
+            rate, frames, channel.
+        context: seconds before each crop that are read too, for reverberation that extends into it.
         allow_pipes: run the commands in wav.scp; they come with the data.
 
     Attributes:
@@ -64,14 +63,11 @@ class AudioSet:
         return len(self.hashes)
 
     def _read_places(self, data: Path, keys: list[str]) -> None:
-        """Find out where the audio of each utterance is: recordings, and seconds where these are cut into
+        """Read where the audio of each utterance is: its recording, and start and end where there are
         segments.
         """
         if not (data / "wav.scp").exists():
-            raise UserError(
-                f"no {data}/wav.scp: made from features alone, or before audio was carried along; {_AGAIN} "
-                "(stage 3)"
-            )
+            raise UserError(f"no {data}/wav.scp, which training on audio needs; {REMEDY} (stage 3)")
         self._segments = None  # (N, 2) seconds
         if (data / "segments").exists():
             path = data / "segments"
@@ -82,37 +78,24 @@ class AudioSet:
         self._recordings = _entries(data / "wav.scp", keys)
 
     def _read_voiced(self, data: Path, keys: list[str]) -> None:
-        """Read VAD into bits: all utterances in one array, a million of 8 s in 100 MB."""
-        places = {key: place for place, key in enumerate(keys)}
+        """Read the VAD decisions of all utterances into one bit array: 100 MB for a million of 8 s."""
         ends = np.cumsum((self._frames + 7) // 8)
         self._packed, self._packed_at = np.zeros(ends[-1], dtype=np.uint8), np.concatenate([[0], ends])
         self.lengths = np.zeros(len(keys), dtype=np.int64)
-        for key, decisions in read_scp_objects(data / "vad.scp"):
-            place = places.pop(key, None)
-            if place is None:
-                continue
-            if len(decisions) != self._frames[place]:
-                raise UserError(
-                    f"{data}: '{key}' has {self._frames[place]} frames but {len(decisions)} VAD decisions; "
-                    f"{_AGAIN}"
-                )
-            voiced = decisions > 0.5
+        for place, voiced in read_voiced(data, keys, self._frames.__getitem__):
             self.lengths[place] = np.count_nonzero(voiced)
-            if not self.lengths[place]:
-                raise UserError(f"{data}: '{key}' has no voiced frame; {_AGAIN}")
             self._packed[self._packed_at[place] : self._packed_at[place + 1]] = np.packbits(voiced)
-        if places:
-            raise UserError(f"{data}/vad.scp: '{next(iter(places))}' is not in it; {_AGAIN}")
 
     def collect(
         self, indices: np.ndarray, starts: np.ndarray, sizes: np.ndarray, factors: np.ndarray | None = None
     ) -> Waveforms:
-        """Read what the crops of a batch need: of each utterance one piece, silence cut out, opened once.
+        """Read the audio that the crops of a batch need: one piece of each utterance, silence removed, opened
+        once.
 
-        Where the crops of an utterance lie far apart, what is between them is left out of the piece; the
-        samples that a crop needs before and after it (half a window, the reach of a resampling, the context)
-        are always with it, as far as the utterance has them. A crop that is longer than the utterance makes
-        the piece the whole utterance, round which it wraps.
+        Where the crops of an utterance are far apart, the audio between them is omitted; the samples that a
+        crop needs before and after it (half a window, the length of the resampling filter, the context) are
+        always included, as far as they exist. If a crop is longer than the utterance, the piece is the whole
+        utterance, and the crop wraps around.
 
         Args:
             indices: (B,) utterances.
@@ -122,11 +105,11 @@ class AudioSet:
 
         Raises:
             UserError: a recording that is missing, damaged, of a rate that the features do not allow, or
-                changed since they were made.
+                changed since they were computed.
         """
         factors = np.ones(len(indices)) if factors is None else np.asarray(factors, dtype=np.float64)
         spans = np.ceil(np.outer(factors, sizes) - 1e-6).astype(np.int64)
-        # Of a window, at most all but the shift lies outside its frame.
+        # A window exceeds its frame by at most its length minus the shift.
         margins = (
             np.ceil(np.maximum(factors, 1.0) * (self.options.window_size / self.options.window_shift)).astype(
                 np.int64
@@ -144,7 +127,7 @@ class AudioSet:
         firsts[wraps], ends[wraps] = 0, lengths[wraps]
 
         plans = [self._merge(first, end) for first, end in zip(firsts.tolist(), ends.tolist(), strict=True)]
-        pieces = _Run(sum(end - first for plan in plans for first, end in plan), len(plans), self.options)
+        pieces = _Buffer(sum(end - first for plan in plans for first, end in plan), len(plans), self.options)
         placed = np.empty_like(starts, dtype=np.int64)
         for row, (index, plan) in enumerate(zip(indices.tolist(), plans, strict=True)):
             for part, voiced in self._read(index, plan):
@@ -157,7 +140,7 @@ class AudioSet:
         return pieces.waveforms(placed, np.asarray(sizes, dtype=np.int64))
 
     def _merge(self, firsts: list[int], ends: list[int]) -> list[tuple[int, int]]:
-        """Return the union of intervals of speech frames as few intervals."""
+        """Merge intervals of speech frames that overlap or are close."""
         gap = _SEEK * 1000 / self.options.frame_shift
         merged: list[tuple[int, int]] = []
         for first, end in sorted(zip(firsts, ends, strict=True)):
@@ -168,8 +151,8 @@ class AudioSet:
         return merged
 
     def _read(self, index: int, plan: list[tuple[int, int]]):
-        """Yield the samples of intervals of speech frames of an utterance with the silence between, and which
-        of their frames are speech.
+        """Yield the samples of intervals of speech frames of an utterance, silence included, and which of
+        their frames are speech.
 
         The frames are (T,), counted from the first of the interval, or None where all are speech.
         """
@@ -195,8 +178,8 @@ class AudioSet:
             yield part, None if end - first == span[1] - span[0] else speech[first:end] - span[0]
 
     def _locate(self, index: int, spans: list[tuple[int, int]], total: int, rate: int):
-        """Yield (first, last + 1, part) of each span of frames: samples of the recording; where it is
-        resampled, the part of the result.
+        """Yield (first, last + 1, part) of each span of frames: samples of the recording and, where it is
+        resampled, the part of the result to keep.
         """
         options, where = self.options, self._recordings[index]
         check_rate(rate, options, where)
@@ -207,9 +190,8 @@ class AudioSet:
         frames = num_frames(there, options)
         if frames != self._frames[index]:
             raise UserError(
-                f"{where}: {here / rate:.3f} s of audio are {frames} frames, and not the "
-                f"{self._frames[index]} that features were made of; "
-                "it has changed since: make the features again (stages 2 and 3)"
+                f"{where}: {here / rate:.3f} s of audio are {frames} frames, not the {self._frames[index]} "
+                "of its features; it has changed since: recompute the features (stages 2 and 3)"
             )
         for begin, end in spans:
             first, last = begin * options.window_shift, there if end == frames else end * options.window_shift
@@ -220,26 +202,29 @@ class AudioSet:
             yield offset + begin, offset + end, slice(skip, skip + last - first)
 
 
-class _Run:
-    """Pieces of a batch one after another in one array.
+class _Buffer:
+    """The pieces of a batch, concatenated in one array.
 
     Args:
         frames: of all pieces together.
-        pieces: how many there will be.
+        pieces: their number.
         options: FrameOptions.
     """
 
     def __init__(self, frames: int, pieces: int, options):
         self._shift = options.window_shift
-        # The last frame of an utterance may own more than a shift, but less than a shift and a window.
+        # The last frame of an utterance may have more samples than a shift, but fewer than a shift and a
+        # window.
         self._samples = np.empty(
             frames * self._shift + pieces * (self._shift + options.window_size), dtype=np.int16
         )
         self._at, self._ends = 0, [0]
 
     def add(self, samples: np.ndarray, frames: np.ndarray | None) -> None:
-        """Append the samples of these frames, ascending, or all; the last frame owns what is left."""
-        if samples.dtype != self._samples.dtype:  # from the first real number on, all are
+        """Append the samples of these frames, ascending, or all; the remaining samples belong to the last
+        frame.
+        """
+        if samples.dtype != self._samples.dtype:  # float from the first float recording on
             self._samples, samples = (
                 self._samples.astype(np.float32, copy=False),
                 samples.astype(np.float32, copy=False),
@@ -248,7 +233,7 @@ class _Run:
             whole, rest = frames[:-1], samples[frames[-1] * self._shift :]
             rows = samples[: len(samples) // self._shift * self._shift].reshape(-1, self._shift)
             out = self._samples[self._at : self._at + len(whole) * self._shift].reshape(-1, self._shift)
-            np.take(rows, whole, axis=0, out=out, mode="clip")  # which writes to its place at once
+            np.take(rows, whole, axis=0, out=out, mode="clip")  # writes directly to ``out``
             self._at += out.size
             samples = rest
         self._samples[self._at : self._at + len(samples)] = samples
@@ -265,9 +250,9 @@ class _Run:
 
 
 def _entries(path: Path, keys: list[str]) -> list[str]:
-    """Return the entries of a table for ``keys``, or say which is missing."""
+    """Return the entries of a table for ``keys``; raise UserError for a missing one."""
     table = read_table(path)
     try:
         return [table[key] for key in keys]
     except KeyError as error:
-        raise UserError(f"{path}: {error} is not in it; {_AGAIN}") from error
+        raise UserError(f"{path}: {error} is not in it; {REMEDY}") from error

@@ -1,10 +1,10 @@
-"""The augmentation data of noises and room responses: recordings that lie on the device, so that augmenting a
-step reads no file.
+"""The augmentation data: noises and room impulse responses on the device, so that augmenting a batch reads no
+file.
 
-Where all of a list fits into the budget it is read once. Where it does not, the augmentation data holds a
-choice of pieces, another one every so many steps: generation step // refresh_steps. The choice is a function
-of (seed, generation) alone, so that a resumed run, and every process of a job, have the same in hand. While
-one generation is in use a thread reads the next.
+A list that fits into the budget is read once. Otherwise a random selection of pieces is held, and replaced
+every ``refresh_steps`` steps: generation step // refresh_steps. The selection is a function of (seed,
+generation) alone, so that a resumed run, and every process of a job, have the same. While one generation is
+in use a thread reads the next.
 """
 
 import threading
@@ -12,53 +12,52 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pydino.base import UserError, purpose
+from pydino.base import UserError, check_positive, purpose
 
 from .recordings import Piece, Reader
 from .waveform_pool import WaveformPool
 
-PIECE_SECONDS = 20.0  # of a recording, where not all of a list fits
-_READERS = 4  # threads, where everything is read at once
+PIECE_SECONDS = 20.0  # maximal length of a piece, where a list does not fit
+_READERS = 4  # threads that read a list that fits
 
 
 @dataclass
 class AugmentationDataConfig:
-    """Lists of recordings (Kaldi's wav.scp, plain files), and how much of them is held at a time.
+    """Lists of recordings (as Kaldi's wav.scp, files only), and the memory they may take.
 
-    Noises are held as 16-bit integers, which is what the recordings are; room responses as float16, so that a
-    tail fading by 60 dB keeps its precision. An hour of noise at 16 kHz takes 0.115 GB, a thousand responses
-    of half a second 0.016.
+    Noises are stored as 16-bit integers, like the recordings; room impulse responses as float16, which keeps
+    the precision of a tail at -60 dB. An hour of noise at 16 kHz takes 0.115 GB, a thousand responses of half
+    a second 0.016.
     """
 
     noise: str = ""  # path of the list; "": none
     music: str = ""
-    speech: str = ""  # babble is mixed of its pieces
+    speech: str = ""  # recordings that babble is mixed from
     rirs: dict[str, str] = field(default_factory=dict)  # name -> list of room impulse responses
     gigabytes: float = 4.0  # of device memory, for all lists together
-    refresh_steps: int = 1000  # where not everything fits: steps that a choice is kept for
-    rir_seconds: float = 0.5  # longest response that is kept; what comes later is cut off
+    refresh_steps: int = 1000  # where a list does not fit: steps between selections
+    rir_seconds: float = 0.5  # longer responses are truncated
 
     def __post_init__(self):
-        for name in ("gigabytes", "refresh_steps", "rir_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_positive(self, "gigabytes", "refresh_steps", "rir_seconds")
 
 
 class AugmentationData:
-    """Noises and room responses on the device.
+    """Noises and room impulse responses on the device.
 
     Args:
-        config: which, and how many bytes of them.
-        options: of the features (FbankConfig or MfccConfig): sample rate, and whether others are resampled.
+        config: the lists, and the budget.
+        options: of the features (FbankConfig or MfccConfig): sample rate, and whether other rates are
+            resampled.
         longest_seconds: the longest crop.
-        seed: of the choices.
-        device: where it lies.
+        seed: of the selections.
+        device: that holds the data.
 
     Attributes:
-        noises: kind ("noise", "music", "babble") -> :class:`WaveformPool`, int16; those that there are lists
-            of.
-        rirs: name of the list -> :class:`WaveformPool`, float16, as the configuration has them.
-        room_length: samples of every response.
+        noises: kind ("noise", "music", "babble") -> :class:`WaveformPool`, int16; for the lists that are
+            configured.
+        rirs: name of the list -> :class:`WaveformPool`, float16, as configured.
+        rir_length: samples of every response.
 
     Raises:
         UserError: a list is missing or empty, a recording cannot be read or is of another rate, or the budget
@@ -69,7 +68,7 @@ class AugmentationData:
         self._refresh_steps, self._device, self._seed = config.refresh_steps, torch.device(device), seed
         reader, rate = Reader(options), options.sample_frequency
         self.rir_length = round(config.rir_seconds * rate)
-        # One window more than the crop, whose frames reach over its ends.
+        # One window more than the crop, whose frames extend beyond its ends.
         longest = int(longest_seconds * rate) + options.window_size
         piece = max(int(PIECE_SECONDS * rate), longest)
         plans = {}
@@ -101,22 +100,21 @@ class AugmentationData:
         except ValueError as error:
             raise UserError(
                 f"augmentation_data: gigabytes: {config.gigabytes:g} leaves {budget / 1e6:.3g} MB for "
-                f"{name}, too little "
-                "for two pieces of it; raise it"
+                f"{name}, too little for two pieces of it; raise it"
             ) from error
 
     def advance(self, step: int) -> None:
-        """Hold what belongs to a step; to be called before anything is taken.
+        """Switch to the data of a step; to be called before any ``take``.
 
         Raises:
-            UserError: what the reading thread met.
+            UserError: raised in the reading thread.
         """
         generation = step // self._refresh_steps
         if not self._rotating or generation == self._generation:
             return
         if self._next is not None:
             self._next.wait()
-        # the first one, or training stepped back
+        # the first generation, or training went back
         if self._next is None or self._next.generation != generation:
             self._next = _Generation(self._rotating, generation, 1 - self._half, self._device)
             self._next.wait()
@@ -127,8 +125,8 @@ class AugmentationData:
 
 
 class _Generation(threading.Thread):
-    """Reads a generation into the idle half of the pools, on a stream of its own that waits for whoever
-    still uses that half.
+    """Reads a generation into the idle half of the pools, on a separate CUDA stream that waits for pending
+    uses of that half.
     """
 
     def __init__(self, pools: list[WaveformPool], generation: int, half: int, device: torch.device):
@@ -142,25 +140,25 @@ class _Generation(threading.Thread):
 
     def run(self):
         try:
-            with torch.cuda.stream(self._stream):  # no stream: does nothing
+            with torch.cuda.stream(self._stream):  # no-op without a stream
                 for pool in self._pools:
-                    # When the program ends, so does the reading.
-                    pool.load(self.generation, self._half, going_on=threading.main_thread().is_alive)
+                    # Stop reading when the program ends.
+                    pool.load(self.generation, self._half, should_continue=threading.main_thread().is_alive)
             if self._stream is not None:
                 self._stream.synchronize()
-        except BaseException as error:  # to be raised where the generation was wanted
+        except BaseException as error:  # raised in wait()
             self._error = error
 
     def wait(self) -> None:
-        """Return when it is there."""
+        """Wait until the generation is read."""
         self.join()
         if self._error is not None:
             raise self._error
 
 
 def _share(wanted: dict[str, int], budget: int) -> dict[str, int]:
-    """Share out a budget: whoever wants less than an equal part of what is left gets what it wants, the
-    others an equal part.
+    """Divide a budget: a list that needs less than an equal share of the rest gets what it needs, the others
+    get equal shares.
     """
     shares = {}
     for name in sorted(wanted, key=wanted.get):

@@ -1,5 +1,5 @@
-"""Crops: how many, how long, and where in the utterance; every place a function of the seed, the visit and
-the utterance's hash.
+"""Crops: their number, lengths and positions; every position is a function of the seed, the visit and the
+utterance's hash.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pydino.base import keyed_integers, keyed_uniform, purpose
+from pydino.base import check_at_least, check_not_negative, keyed_integers, keyed_uniform, purpose
 
 if TYPE_CHECKING:
     from .view_groups import ViewGroup
@@ -24,20 +24,18 @@ class CropConfig:
 
     num_global: int = 2
     num_local: int = 4
-    # each step draws one length between the two
+    # [shortest, longest]; each step draws one length
     global_seconds: list[float] = field(default_factory=lambda: [4.0, 4.0])
     local_seconds: list[float] = field(default_factory=lambda: [2.0, 2.0])
-    # disjoint: global and local crops from two parts of the utterance, the first or the second by a coin;
-    # where it is too short for one of each side by side, they are placed as independent ones.
+    # disjoint: global and local crops from two disjoint parts of the utterance, in random order; where it is
+    # too short for one of each, they are placed independently.
     placement: Literal["independent", "disjoint"] = "independent"
-    # all crops of a visit lie in a stretch of a drawn length; []: anywhere
+    # all crops of a visit are inside a window of random length; []: no window
     window_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self):
-        if self.num_global < 1:
-            raise ValueError(f"num_global must be at least 1, got {self.num_global}")
-        if self.num_local < 0:
-            raise ValueError(f"num_local must not be negative, got {self.num_local}")
+        check_at_least(self, 1, "num_global")
+        check_not_negative(self, "num_local")
         for name in ("global_seconds", "local_seconds", "window_seconds"):
             low_high = getattr(self, name)
             if (low_high or name != "window_seconds") and (
@@ -51,7 +49,7 @@ class CropConfig:
 
 
 class CropPlacer:
-    """Lengths and places of crops.
+    """Lengths and positions of crops.
 
     Args:
         config: how crops are placed.
@@ -82,7 +80,7 @@ class CropPlacer:
 
     def sizes(self, step: int) -> np.ndarray:
         """Return the frames of each view of a step, (V,): one length for all views of a group, so that they
-        are one tensor.
+        form one tensor.
         """
         lengths = []
         for group in self.groups:
@@ -97,9 +95,10 @@ class CropPlacer:
         """Return the first frame of every crop, (B, V) int64, below the utterance's length.
 
         Args:
-            visits: (B,) which visit of the utterance it is.
+            visits: (B,) number of the visit of the utterance.
             hashes: (B,) uint64.
-            lengths: (B, V) frames of the utterance that each crop is of, or (B,) where all views are of one.
+            lengths: (B, V) frames of the utterance that each crop is of, or (B,) where all views are of the
+                same.
             sizes: (V,) frames of the views.
         """
         config, keys = self.config, (self.seed, visits[:, None], hashes[:, None])
@@ -112,12 +111,12 @@ class CropPlacer:
         if config.placement == "disjoint" and len(self.groups) > 1:
             first, room = self._part(keys, first, room, sizes)
         draw = keyed_uniform(*keys, np.arange(len(sizes)), purpose("start of the crop"))
-        # Where the utterance is shorter than the crop, the crop starts anywhere and wraps round.
+        # Where the utterance is shorter than the crop, the crop starts anywhere and wraps around.
         return first + np.floor(draw * np.where(room >= sizes, room - sizes + 1, room)).astype(np.int64)
 
     def _part(self, keys, first, room, sizes) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the part of each view begins and how long it is: cut at a drawn place, global crops on
-        a drawn side.
+        """Return the start and the length of the part of each view: split at a random position, with global
+        crops on a random side.
         """
         is_global = np.arange(len(sizes)) < self.groups[0].number
         long, short, whole = sizes[0], sizes[-1], room[:, :1]

@@ -1,9 +1,9 @@
-"""Which utterances a step sees. The order is a function of the seed alone: neither processes, workers nor
-restarts change it.
+"""The sampler of utterances. Their order is a function of the seed alone: independent of processes, workers
+and restarts.
 
-The utterances of epoch 0, 1, 2, ..., each in an order of its own, make one endless line; step s takes places
-s B to (s + 1) B of it. So an epoch visits every utterance once, batches are always full, and where training
-stands is one number.
+The utterances of epochs 0, 1, 2, ..., each in another random order, form one endless sequence; step s takes
+positions s B to (s + 1) B of it. So an epoch visits every utterance once, batches are always full, and the
+state of the sampler is one number.
 """
 
 from typing import Literal
@@ -14,17 +14,17 @@ from pydino.base import UserError, keyed_integers, keyed_permutation, purpose
 
 
 class EpochSampler:
-    """Utterances by step.
+    """Utterances by step number.
 
     Args:
         hashes: (N,) uint64, ascending, as the data set has them.
         batch_size: B, over all processes.
         seed: of the order.
-        kind: ``shuffled``, or ``with_replacement``: every place of the line is drawn by itself, as in the
-            papers' code, so that an epoch misses a share 1/e of the utterances.
+        kind: ``shuffled``, or ``with_replacement``: every position is drawn independently, as in the papers'
+            code, so that an epoch misses a fraction 1/e of the utterances.
 
     Raises:
-        UserError: fewer utterances than a batch takes.
+        UserError: fewer utterances than a batch.
     """
 
     def __init__(
@@ -37,14 +37,13 @@ class EpochSampler:
         if len(hashes) < batch_size:
             raise UserError(
                 f"batch_size is {batch_size} but there are only {len(hashes)} utterances to learn from; "
-                "lower batch_size in the "
-                "model's configuration, or use more recordings"
+                "lower batch_size in the model's configuration, or use more recordings"
             )
         self.hashes, self.batch_size, self.seed, self.kind = hashes, batch_size, seed, kind
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return which visit of its utterance each row of a batch is, (B,), unique for an utterance, and its
+        """Return the number of the visit of each row, (B,), unique for an utterance, and the utterance's
         index, (B,), both int64.
         """
         line = np.arange(step * self.batch_size, (step + 1) * self.batch_size)

@@ -17,7 +17,7 @@ class Labels:
 
     Attributes:
         hashes: (N,) uint64, ascending: the utterances.
-        classes: (N,) int64, numbers from 0, each of which some utterance has.
+        classes: (N,) int64, numbers from 0, none unused.
     """
 
     hashes: np.ndarray
@@ -35,20 +35,19 @@ class Labels:
 def read_labels(data: Path, paths: list) -> Labels:
     """Return the labels of a pre-training directory's utterances.
 
-    Labels are numbered in the order of the smallest hash among their utterances: what labels and utterances
-    are called does not matter.
+    Labels are numbered in the order of the smallest hash among their utterances: the names of labels and
+    utterances have no influence.
 
     Args:
         data: the pre-training directory.
-        paths: files of lines 'utterance label'; together they have a label for each utterance, and may have
-            more.
+        paths: files of lines 'utterance label'; together they label each utterance; others are ignored.
 
     Raises:
-        UserError: an utterance without a label, or of different ones, or one label for all.
+        UserError: an utterance without a label or with several, or only one label in all.
     """
     if not (data / "utt2hash").exists():
         raise UserError(
-            f"no {data}/utt2hash: it is no pre-training directory; steps/make_train_set.sh makes one"
+            f"no {data}/utt2hash: not a pre-training directory; make one with steps/make_train_set.sh"
         )
     hashes, keys = read_hashes(data)
     table: dict[str, str] = {}

@@ -1,5 +1,5 @@
-"""Reading batches ahead of the steps that need them: by a thread, or by worker processes that hand them over
-in shared memory.
+"""Reading batches ahead of the steps that need them: by a thread, or by worker processes that pass them in
+shared memory.
 """
 
 import queue
@@ -37,12 +37,12 @@ def batches(
     them.
 
     Args:
-        sampler: what to read.
-        first_step, last_step: of the run.
-        workers: processes that read; 0: a thread of this one, which is enough where the step takes most of
-            the time.
-        pin: copy to page-locked memory.
-        local_processes: that read in this way on this machine, and share its memory.
+        sampler: of the batches.
+        first_step, last_step: range of steps.
+        workers: number of reading processes; 0: a thread of this one, which suffices where reading takes less
+            time than the step.
+        pin: copy batches to page-locked memory.
+        local_processes: training processes on this machine, which share its memory.
 
     Raises:
         UserError: the machine has too little shared memory for the workers, or a worker was killed.
@@ -76,13 +76,13 @@ def batches(
 
 
 def check_shared_memory(sampler: ViewSampler, step: int, workers: int, local_processes: int = 1) -> None:
-    """Refuse to start workers that would run out of shared memory.
+    """Raise an error if the workers would run out of shared memory.
 
-    Each worker holds PREFETCH steps, and the training process one; how large a step is, one that is read here
-    says, stretched to the longest crops. Where a machine has no /dev/shm nothing is known.
+    Each worker holds PREFETCH steps, and the training process one; the size of a step is estimated from one
+    that is read here, scaled to the longest crops. Without /dev/shm nothing is checked.
 
     Raises:
-        UserError: with what is needed, what is free, and what to do.
+        UserError: with the memory needed, the memory free, and the remedy.
     """
     if not SHARED_MEMORY.is_dir():
         return
@@ -94,40 +94,36 @@ def check_shared_memory(sampler: ViewSampler, step: int, workers: int, local_pro
     if needed > free:
         raise UserError(
             f"{workers} data workers{f' of {local_processes} processes' if local_processes > 1 else ''} hold "
-            "up to "
-            f"{needed / 1e6:.0f} MB of batches in shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB "
-            "free; "
-            f"{_REMEDY}, or fewer (--data-workers)"
+            f"up to {needed / 1e6:.0f} MB of batches in shared memory, and {SHARED_MEMORY} has "
+            f"{free / 1e6:.0f} MB free; {_REMEDY}, or fewer (--data-workers)"
         )
 
 
 def free_bytes() -> int:
-    """Return how many bytes of shared memory are free."""
+    """Return the free shared memory in bytes."""
     return shutil.disk_usage(SHARED_MEMORY).free
 
 
 def _explained(error: RuntimeError) -> UserError | None:
-    """Return what to do about an error of a worker process, or None where nothing is known about it."""
+    """Return an error of a worker process with a remedy, or None for an unknown one."""
     text = str(error)
     if "shared memory" in text or "Bus error" in text:
         return UserError(f"the data workers ran out of shared memory ({SHARED_MEMORY}); {_REMEDY}")
     if "DataLoader worker" in text and "exited unexpectedly" in text or "killed by signal" in text:
         return UserError(
             "a data worker was killed, perhaps because the machine is short of memory "
-            f"({text.splitlines()[0]}); "
-            "start the training again, and it resumes; with fewer workers (--data-workers) it needs less "
-            "memory"
+            f"({text.splitlines()[0]}); start the training again, and it resumes; with fewer workers "
+            "(--data-workers) it needs less memory"
         )
     return None
 
 
 @contextmanager
 def _signals_blocked():
-    """Processes that are started inside ignore SIGTERM and SIGUSR1: they end when there is nothing more to
-    read.
+    """Processes that are started inside ignore SIGTERM and SIGUSR1: they end after the last batch.
 
-    torchrun and Slurm signal every process there is, so that the one that trains saves; which it could not do
-    without the batch that it is waiting for.
+    torchrun and Slurm signal every process of the job, so that training saves a checkpoint, for which it must
+    still receive the batch that it is waiting for.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     resource_tracker.ensure_running()  # multiprocessing's helper; starting it unblocks SIGTERM
@@ -139,8 +135,8 @@ def _signals_blocked():
 
 
 def _share(micro_batches: list[Batch]) -> list[Batch]:
-    # In the worker's main thread: a failure in the thread of the queue would be printed there, and the
-    # training would wait for the batch for ever.
+    # In the worker's main thread: a failure in the queue's thread would only be printed, and training would
+    # wait for the batch for ever.
     return [batch.share_memory() for batch in micro_batches]
 
 
@@ -163,7 +159,7 @@ def _read_by_thread(sampler: ViewSampler, first_step: int, last_step: int, depth
                 if not offer(sampler[step]):
                     return
             offer(None)
-        except BaseException as error:  # raised where the batch is wanted
+        except BaseException as error:  # raised by the consumer
             offer(error)
 
     threading.Thread(target=read_ahead, daemon=True, name="reading ahead").start()

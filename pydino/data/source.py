@@ -1,4 +1,4 @@
-"""Anything that gives utterances to train on: stored features, or recordings."""
+"""The protocol of sources of training utterances: stored features, or recordings."""
 
 from typing import Protocol
 
@@ -9,7 +9,8 @@ from .waveforms import Waveforms
 
 
 class Source(Protocol):
-    """N utterances, known by their hashes alone; :class:`TrainingSet` and :class:`AudioSet` are two.
+    """N utterances, identified by their hashes alone; implemented by :class:`TrainingSet` and
+    :class:`AudioSet`.
 
     Attributes:
         hashes: (N,) uint64, ascending: the order of everything else.

@@ -1,8 +1,8 @@
-"""The pre-training directory as training sees it: utterances known by their stored hash alone, silence
-removed.
+"""A pre-training directory as the source of training on stored features: utterances identified by their
+stored hash alone, silence removed.
 
-Keys are used to find features and for nothing else: the order, and every draw, depend on the hash in
-``utt2hash``, and a directory that holds labels is refused.
+Keys are only used to look up features: the order, and every draw, depend on the hash in ``utt2hash``. A
+directory with labels is refused.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ import numpy as np
 import torch
 
 from pydino.base import UserError
-from pydino.kaldi import ChunkReader, read_scp_objects, read_table
+from pydino.kaldi import ChunkReader, read_table
 
-from .training_dir import check_current, read_hashes
+from .training_dir import REMEDY, check_current, read_hashes, read_voiced
 
-# What a training directory may hold of the files that Kaldi keys by utterance or speaker.
+# Files keyed by utterance or speaker that a training directory may contain.
 UNLABELLED = {"utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur"}
 
 
 def check_unlabelled(data) -> None:
-    """Refuse a directory in which anything could tell one speaker, emotion or diagnosis from another.
+    """Refuse a directory with any information about speakers, emotions or diagnoses.
 
     Raises:
-        UserError: a label map, transcripts or trials are there, or ``utt2spk`` maps an utterance to another
-            name than its own.
+        UserError: there is a label map, a transcript or trials, or ``utt2spk`` maps an utterance to a name
+            other than its own.
     """
     data = Path(data)
     if not data.is_dir():
@@ -47,9 +47,8 @@ def check_unlabelled(data) -> None:
         ):
             if key != other:
                 raise UserError(
-                    f"{data}/{name} maps {key} to {other}; where labels are hidden every utterance is its "
-                    "own speaker; "
-                    "make the directory with steps/make_train_set.sh"
+                    f"{data}/{name} maps {key} to {other}; with labels hidden every utterance is its "
+                    "own speaker; make the directory with steps/make_train_set.sh"
                 )
 
 
@@ -59,7 +58,7 @@ class Crops:
 
     Attributes:
         values: (sum of sizes B, F) float32; the first sizes[0] B rows are the first view of every utterance,
-            one after another, and so on.
+            in order, and so on.
         sizes: (V,) frames of each view.
     """
 
@@ -67,7 +66,9 @@ class Crops:
     sizes: np.ndarray
 
     def renumbered(self, columns: np.ndarray, sizes: np.ndarray) -> "Crops":
-        """Return the same with views counted among all V of a batch: ``sizes`` (V,) are the frames of all."""
+        """Return the same crops with views numbered among all V of a batch: ``sizes`` (V,) are the frames of
+        all.
+        """
         return Crops(self.values, sizes)
 
     @property
@@ -107,10 +108,7 @@ class TrainingSet:
         self.hashes, self._keys = read_hashes(data)
         features = read_table(data / "feats.scp")
         if features.keys() != set(self._keys):
-            raise UserError(
-                f"{data}: feats.scp and utt2hash name different utterances; make it again with "
-                "steps/make_train_set.sh"
-            )
+            raise UserError(f"{data}: feats.scp and utt2hash name different utterances; {REMEDY}")
         self._reader = ChunkReader(features)
         self.dim = self._reader.dim
         self._voiced = self._read_voiced(data) if (data / "vad.scp").exists() else None
@@ -121,31 +119,11 @@ class TrainingSet:
         return len(self.hashes)
 
     def _read_voiced(self, data) -> list[np.ndarray]:
-        places = {key: place for place, key in enumerate(self._keys)}
-        packed: list = [None] * len(places)
-        self.lengths = np.zeros(len(places), dtype=np.int64)
-        for key, decisions in read_scp_objects(data / "vad.scp"):
-            if key not in places:
-                continue
-            voiced = decisions > 0.5
-            if len(voiced) != self._reader.num_frames(key):
-                raise UserError(
-                    f"{data}: '{key}' has {self._reader.num_frames(key)} frames but {len(voiced)} VAD "
-                    "decisions"
-                )
-            if not voiced.any():
-                raise UserError(
-                    f"{data}: '{key}' has no voiced frame; make the directory again with "
-                    "steps/make_train_set.sh"
-                )
-            packed[places[key]] = np.packbits(voiced)  # a million utterances of 8 s are 100 MB so
-            self.lengths[places[key]] = voiced.sum()
-        missing = [key for key, place in places.items() if packed[place] is None]
-        if missing:
-            raise UserError(
-                f"{data}/vad.scp: '{missing[0]}' is not in it; make the directory again with "
-                "steps/make_train_set.sh"
-            )
+        packed: list = [None] * len(self._keys)
+        self.lengths = np.zeros(len(packed), dtype=np.int64)
+        for place, voiced in read_voiced(data, self._keys, lambda i: self._reader.num_frames(self._keys[i])):
+            packed[place] = np.packbits(voiced)  # 100 MB for a million utterances of 8 s
+            self.lengths[place] = voiced.sum()
         return packed
 
     def collect(
@@ -170,7 +148,7 @@ class TrainingSet:
     def _read(self, crops: list[np.ndarray], index: int, starts: np.ndarray) -> None:
         """Fill ``crops``, arrays (L, F), with frames of utterance ``index`` from ``starts`` on."""
         key, length = self._keys[index], int(self.lengths[index])
-        frames = np.arange(length)  # where frames without silence are among all
+        frames = np.arange(length)  # indices of the voiced frames among all
         if self._voiced is not None:
             frames = np.flatnonzero(np.unpackbits(self._voiced[index], count=self._reader.num_frames(key)))
         places = [
@@ -181,7 +159,7 @@ class TrainingSet:
         ]
         spans = [(int(at.min()), int(at.max()) + 1) for at in places]
         first, end = min(span[0] for span in spans), max(span[1] for span in spans)
-        # Crops of a short utterance overlap: then it is read, and decoded, once for all of them.
+        # Crops of a short utterance overlap: it is read, and decoded, once for all of them.
         together = end - first <= sum(span[1] - span[0] for span in spans)
         whole = self._reader.read(key, first, end - first) if together else None
         for crop, at, span in zip(crops, places, spans, strict=True):

@@ -1,4 +1,4 @@
-"""Views come in groups: crops of one length, augmented in one way, seen by the same networks, of the same
+"""Groups of views: crops of one length, with the same augmentation, seen by the same networks, of the same
 utterance.
 """
 
@@ -21,13 +21,13 @@ class ViewGroup:
     """A group of views of each utterance of a batch.
 
     Attributes:
-        name: part of the key that the length of its crops is drawn with; unique among the groups of a run.
+        name: part of the key of the draw of its crop length; unique within a run.
         number: views of each utterance.
         seconds: shortest and longest crop; each step draws one length for all views of the group.
         augment, waveform: augmentation of filter banks and, with input: audio, of recordings.
         seen_by: student, teacher, or both. Where a method has no teacher, ``student`` and ``both`` are the
             same.
-        owner: ``own``: crops of the utterance itself; ``partner``: of the utterance that is its partner.
+        owner: ``own``: crops of the utterance itself; ``partner``: crops of its partner utterance.
     """
 
     name: str
@@ -62,24 +62,24 @@ def view_groups(
 
 
 def view_numbers(groups: list[ViewGroup]) -> list[np.ndarray]:
-    """Return the numbers of the views of each group, counted through all groups: what draws are keyed by."""
+    """Return the view numbers of each group, counted over all groups; draws are keyed by them."""
     ends = np.cumsum([group.number for group in groups])
     return [np.arange(end - group.number, end) for group, end in zip(groups, ends, strict=True)]
 
 
 def columns_of(groups: list[ViewGroup], owner: Owner) -> np.ndarray:
-    """Return the numbers of the views of one owner: the columns of what is read for it."""
+    """Return the view numbers of one owner: the columns of its crops in a batch."""
     numbers = [n for group, n in zip(groups, view_numbers(groups), strict=True) if group.owner == owner]
     return np.concatenate(numbers) if numbers else np.array([], dtype=np.int64)
 
 
 @dataclass
 class Views:
-    """The views of a batch of B utterances, as the networks see them.
+    """The views of a batch of B utterances, as input of the networks.
 
     Attributes:
-        groups: what they are.
-        tensors: one a group, (number B, L, F): the first view of every utterance, then the second, ...
+        groups: the groups of views.
+        tensors: one per group, (number B, L, F): the first view of every utterance, then the second, ...
     """
 
     groups: list[ViewGroup]

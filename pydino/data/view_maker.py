@@ -1,4 +1,4 @@
-"""From crops as stored to views as the networks see them: on the device, augmented, normalised, masked."""
+"""From stored crops to the input of the networks: augmented, normalised and masked on the device."""
 
 import torch
 
@@ -19,7 +19,7 @@ class ViewMaker:
         feature_dim: F.
         frame_shift: seconds.
         seed: of every draw.
-        device: where the views are wanted.
+        device: of the views.
         waveforms: computes features of audio; None: the batches hold features.
     """
 
@@ -44,7 +44,7 @@ class ViewMaker:
     def __call__(self, batch: Batch) -> Views:
         """Return the views of a batch."""
         tensors = []
-        # powers and sums over frames need float32
+        # powers, and sums over frames, need float32
         with torch.autocast(self._device.type, enabled=False):
             for numbers, augment, x in zip(
                 self._numbers, self._augmenters, self._features(batch), strict=True
@@ -77,8 +77,8 @@ def normalise_batch(x: torch.Tensor, config: NormalisationConfig) -> torch.Tenso
     """
     if config.kind == "none":
         return x
-    if config.kind == "mean" and not config.norm_vars:  # the usual case; float32 is enough for a crop's mean
+    if config.kind == "mean" and not config.norm_vars:  # the usual case; float32 suffices for a crop's mean
         return x.sub_(x.mean(1, keepdim=True))
-    # (T, N F): time first, as the utterance-wise functions have it
+    # (T, N F): time first, as the functions for single utterances expect
     columns = normalise(x.transpose(0, 1).flatten(1), config)
     return columns.unflatten(1, (len(x), -1)).transpose(0, 1).contiguous()

@@ -1,6 +1,4 @@
-"""Batches of crops by step number: a pure function of the step, whichever process or worker asks, and
-when.
-"""
+"""Batches of crops by step number: a pure function of the step, independent of process, worker and time."""
 
 from dataclasses import dataclass, replace
 
@@ -24,12 +22,12 @@ class Batch:
 
     Attributes:
         step: the step it belongs to.
-        visits: (B,) int64, which visit of its utterance each row is; the epoch, where every epoch visits
+        visits: (B,) int64, number of the visit of each row's utterance; the epoch, where an epoch visits
             every utterance once.
         hashes: (B,) uint64.
-        content: what was read of the utterances themselves.
-        seconds: of audio in all crops together.
-        partner: what was read of the utterances' partners, if there are groups of views of them.
+        content: crops of the utterances themselves.
+        seconds: total duration of the crops.
+        partner: crops of the utterances' partners, if groups of views need them.
     """
 
     step: int
@@ -40,7 +38,7 @@ class Batch:
     partner: Crops | Waveforms | None = None
 
     def content_of(self, owner: str) -> Crops | Waveforms:
-        """Return what was read of ``owner``: own or partner."""
+        """Return the crops of ``owner``: own or partner."""
         return self.content if owner == "own" else self.partner
 
     @property
@@ -56,7 +54,7 @@ class Batch:
         """Return this batch with its tensors in shared memory.
 
         Raises:
-            RuntimeError: there is not enough of it.
+            RuntimeError: not enough shared memory.
         """
         return self._with(lambda content: content.share_memory())
 
@@ -72,16 +70,16 @@ class ViewSampler(Dataset):
         dataset: the pre-training directory, :class:`TrainingSet` or :class:`AudioSet`.
         crops: how crops are placed.
         groups: of views.
-        order: which utterances a step sees.
+        order: sampler of the utterances of a step.
         frame_shift: seconds.
         seed: of every draw.
-        speed_factors: one is drawn for each visit of an utterance; other than 1 for audio only.
-        rank, world_size: this process among how many.
-        accumulation: micro-batches of a step in each process.
-        partners: (N,) index of each utterance's partner, where a group of views is of it.
+        speed_factors: one is drawn for each visit of an utterance; for audio only.
+        rank, world_size: rank of this process, and number of processes.
+        accumulation: micro-batches per step and process.
+        partners: (N,) index of each utterance's partner, where a group of views needs it.
 
     Raises:
-        UserError: the batch cannot be shared out evenly.
+        UserError: the batch cannot be divided evenly.
     """
 
     def __init__(
@@ -116,7 +114,7 @@ class ViewSampler(Dataset):
         self._place = CropPlacer(crops, groups, frame_shift, seed)
         self._columns = {owner: columns_of(groups, owner) for owner in ("own", "partner")}
         if len(self._columns["partner"]) and partners is None:
-            raise ValueError("a group of views is of partners, and there are none")
+            raise ValueError("a group of views needs partners, but none were given")
 
     @property
     def shortest(self) -> int:
@@ -125,7 +123,7 @@ class ViewSampler(Dataset):
 
     @property
     def most_frames(self) -> int:
-        """Frames of all crops of a micro-batch together, at most."""
+        """Maximal total number of frames of the crops of a micro-batch."""
         return self.size * self._place.most_frames
 
     def __getitem__(self, step: int) -> list[Batch]:
@@ -151,7 +149,7 @@ class ViewSampler(Dataset):
             starts = self._place.starts(visits, hashes, lengths, sizes)
         else:
             factors = drawn_factors(self.speed_factors, self.seed, visits, hashes)
-            # frames at the changed speed
+            # frames after the change of speed
             changed = np.maximum(1, np.floor(lengths / factors[:, None])).astype(np.int64)
             starts = self._place.starts(visits, hashes, changed, sizes)
             starts = np.floor(starts * factors[:, None]).astype(np.int64)

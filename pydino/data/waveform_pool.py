@@ -1,4 +1,4 @@
-"""A pool of the augmentation data: recordings of one list, one after another in one tensor on the device."""
+"""A pool of the augmentation data: the recordings of one list, concatenated in one tensor on the device."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,23 +11,22 @@ from .recordings import Piece
 
 
 class WaveformPool:
-    """All the recordings of a list, or a choice of pieces of them, another one each generation.
+    """All the recordings of a list, or a random selection of pieces, another one each generation.
 
-    A recording shorter than the longest run that may be asked for is stored repeated, so that any wanted run
-    lies in one stretch.
+    A recording shorter than ``longest`` is stored repeated, so that any run of samples is contiguous.
 
     Args:
         recordings: the list.
         read: callable (Piece) -> (piece.length,) array.
-        form: torch.dtype of what it returns.
-        longest: samples that may be asked for at once.
+        form: torch.dtype of these arrays.
+        longest: most samples that may be requested at once.
         budget: bytes.
-        piece_length: samples at most of a recording, where not all are held.
-        key: (seed, purpose) of the choice.
-        device: where it lies.
+        piece_length: most samples of a piece, where the list does not fit.
+        key: (seed, purpose) of the selection.
+        device: that holds the pool.
 
     Raises:
-        ValueError: where not all are held, half the budget does not take one piece.
+        ValueError: the list does not fit, and half the budget is less than one piece.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class WaveformPool:
         if self.rotates and self._capacity < max(
             self._stored(min(piece.length, piece_length)) for piece in recordings
         ):
-            raise ValueError(f"{budget} bytes do not take two pieces")
+            raise ValueError(f"{budget} bytes are less than two pieces")
         self._buffers = [
             torch.empty(self._capacity, dtype=form, device=device) for _ in range(2 if self.rotates else 1)
         ]
@@ -67,12 +66,12 @@ class WaveformPool:
 
     @staticmethod
     def wanted_bytes(recordings: list[Piece], form: torch.dtype, longest: int) -> int:
-        """Return what all of a list takes."""
+        """Return the bytes that a whole list takes."""
         return form.itemsize * sum(_stored(piece.length, longest) for piece in recordings)
 
     def chosen(self, generation: int) -> list[Piece]:
-        """Return what is held: everything, or as many pieces as fit, of every recording before any comes
-        again.
+        """Return the pieces of a generation: all recordings, or as many pieces as fit, none of a recording
+        twice before every recording has one.
         """
         if not self.rotates:
             return self._recordings
@@ -88,21 +87,23 @@ class WaveformPool:
                 chosen.append(Piece(whole.path, first, length))
             turn += 1
 
-    def load(self, generation: int, half: int, going_on=lambda: True, readers: int = 1) -> None:
-        """Read a generation into one half; ``going_on`` is asked after each piece."""
+    def load(self, generation: int, half: int, should_continue=lambda: True, readers: int = 1) -> None:
+        """Read a generation into one half; stop when ``should_continue``, called after each piece, returns
+        False.
+        """
         pieces = self.chosen(generation)
         stored = np.array([self._stored(piece.length) for piece in pieces])
         offsets = np.cumsum(stored) - stored
         with ThreadPoolExecutor(readers) as pool:
-            # map() of a pool reads everything at once, so where the memory of the host matters it is done in
-            # this thread.
+            # map() of a pool reads everything at once; to save host memory pieces are read in this thread
+            # instead.
             contents = (
                 map(self._read, pieces) if readers == 1 else _ahead(pool, self._read, pieces, 2 * readers)
             )
             for begin, size, content in zip(offsets.tolist(), stored.tolist(), contents, strict=True):
                 repeated = content if len(content) == size else np.resize(content, size)
                 self._buffers[half][begin : begin + size].copy_(torch.from_numpy(repeated))
-                if not going_on():
+                if not should_continue():
                     return
         self._tables[half] = (offsets, np.array([piece.length for piece in pieces]))
 
@@ -111,16 +112,16 @@ class WaveformPool:
         self._half = half
 
     def take(self, which: np.ndarray, where: np.ndarray, length: int) -> torch.Tensor:
-        """Return ``length`` samples of each of n drawn recordings, (n, length), as they are stored.
+        """Return ``length`` samples of each of n random recordings, (n, length), as stored.
 
         Args:
             which: (n,) uniform draws of the recording.
-            where: (n,) uniform draws of the place; a recording shorter than ``length`` begins anywhere and
+            where: (n,) uniform draws of the position; a recording shorter than ``length`` starts anywhere and
                 repeats.
             length: at most ``longest``.
         """
         if length > self._longest:
-            raise ValueError(f"{length} samples are more than the {self._longest} that the pool was made for")
+            raise ValueError(f"{length} samples exceed the {self._longest} that the pool supports")
         offsets, lengths = self._tables[self._half]
         index = np.floor(which * len(lengths)).astype(np.int64)
         room = np.where(lengths[index] >= length, lengths[index] - length + 1, lengths[index])
@@ -130,8 +131,8 @@ class WaveformPool:
 
 
 def runs(samples: torch.Tensor, first: np.ndarray, length: int) -> torch.Tensor:
-    """Return samples first[i] to first[i] + length - 1 as row i, (n, length): rows of an overlapping view, so
-    that no index is made.
+    """Return samples first[i] to first[i] + length - 1 as row i, (n, length): rows of an overlapping view,
+    without index tensors.
     """
     windows = samples.as_strided((len(samples) - length + 1, length), (1, 1))
     return windows.index_select(0, torch.from_numpy(first).to(samples.device, non_blocking=True))

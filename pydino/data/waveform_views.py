@@ -1,11 +1,10 @@
-"""From a batch of audio to features of its views, on the device: crops cut, speed changed, waveforms
-augmented, windows transformed.
+"""From a batch of audio to the features of its views, on the device: cropping, speed perturbation, waveform
+augmentation, feature extraction.
 
-A crop of L frames from frame f of an utterance, nothing done to it, has the values of frames f to f + L - 1
-of the features of the whole utterance (silence cut out): the crop brings the samples that its first and last
-windows reach out to, and at the ends of the utterance those are mirrored, as in Kaldi without snip_edges. An
-utterance shorter than a crop is repeated from its beginning; only the windows over the seam then differ from
-the features of the whole.
+Without augmentation a crop of L frames from frame f of an utterance has the values of frames f to f + L - 1
+of the features of the whole utterance (silence removed): the crop includes the samples that its first and
+last windows extend to, and at the ends of the utterance those are mirrored, as in Kaldi without snip_edges.
+An utterance shorter than a crop is repeated from its beginning; only the windows across the seam then differ.
 
 Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F
 columns.
@@ -31,9 +30,7 @@ _ENDLESS = 1 << 30  # samples; twice that, 37 hours, is what a batch may hold
 
 @dataclass
 class _Place:
-    """Where the crops of some rows lie; everything is in samples, (n,), and positions count from the
-    beginning of the piece.
-    """
+    """Positions of the crops of some rows, in samples, (n,), from the beginning of the piece."""
 
     offset: np.ndarray  # of the piece in the batch
     length: np.ndarray  # of the piece
@@ -51,18 +48,17 @@ class WaveformViews:
         groups: for each group of views of one length, their numbers (columns of ``Waveforms.starts``) and how
             they are augmented.
         options: of the features, FbankConfig or MfccConfig.
-        augmentation_data: noises and room responses.
+        augmentation_data: noises and room impulse responses.
         speed_factors: one is drawn for each visit of an utterance, for all its views.
         seed: of every draw.
-        device: where the work is done.
+        device: on which features are computed.
 
     Attributes:
         dim: F.
 
     Raises:
-        UserError: an augmentation without anything to do it with, or options that say nothing about crops:
-            ``dither`` (noise is what augmentation adds) and ``subtract_mean`` (the normalisation of crops
-            does it).
+        UserError: an augmentation without its data, or options that do not apply to crops: ``dither``
+            (augmentation adds noise) and ``subtract_mean`` (crops are normalised).
     """
 
     def __init__(
@@ -98,7 +94,7 @@ class WaveformViews:
             factor: SpeedChanger(factor, device) for factor in set(speed_factors) if factor != 1
         }
         size, shift = options.window_size, options.window_shift
-        # samples before the crop that its first window reaches
+        # samples before the crop that its first window extends to
         self._margin = 0 if options.snip_edges else size // 2 - shift // 2
 
     @torch.no_grad()
@@ -122,7 +118,9 @@ class WaveformViews:
         return features
 
     def _waves(self, samples, content: Waveforms, factors, numbers, context: int) -> torch.Tensor:
-        """Return crops with context and margins, at their speed, (N, context + margins + crop) float32."""
+        """Return crops with context and margins, after the change of speed, (N, context + margins + crop)
+        float32.
+        """
         size, shift = self._options.window_size, self._options.window_shift
         frames, views = int(content.sizes[numbers[0]]), len(numbers)
         factor = np.tile(factors, views)
@@ -148,14 +146,14 @@ class WaveformViews:
     def _cut(self, samples, place: _Place, first: int, count: int, context: int) -> torch.Tensor:
         """Return samples start + first to start + first + count - 1 of each crop, (n, count) float32.
 
-        What lies outside the piece is mirrored, but zero among the first ``context``; a crop that reaches
-        past the end wraps.
+        Samples outside the piece are mirrored, but zero in the first ``context``; a crop that extends past
+        the end wraps around.
         """
         begin = place.start + first
         outside = np.flatnonzero((begin < 0) | (begin + count > place.length))
         if len(outside) == len(begin):
             return self._cut_at_ends(samples, place, first, count, context)
-        # Those that need more care are cut anywhere first.
+        # Crops that cross the ends are cut at any position first, and replaced below.
         waves = runs(samples, np.clip(place.offset + begin, 0, len(samples) - count), count).float()
         if len(outside):
             waves.index_copy_(
@@ -166,11 +164,10 @@ class WaveformViews:
         return waves
 
     def _cut_at_ends(self, samples, place: _Place, first: int, count: int, context: int) -> torch.Tensor:
-        """As :meth:`_cut`, for crops that reach out of their piece: an index for each sample.
+        """As :meth:`_cut`, for crops that extend beyond their piece: by an index for each sample.
 
-        The piece is repeated with a period of whole frames, so that a frame has its place among the others
-        every time. A crop that reaches out by less than a frame is not repeated but mirrored: that is what
-        rounding does to lengths at another speed.
+        The piece is repeated with a period of whole frames, so that frames stay aligned. A crop that extends
+        by less than a frame (by rounding after a change of speed) is mirrored instead.
         """
         shift = self._options.window_shift
         period = np.maximum((place.length + shift // 2) // shift, 1) * shift

@@ -1,4 +1,4 @@
-"""A batch of audio as it is copied to the device."""
+"""A batch of audio in one copy to the device."""
 
 from dataclasses import dataclass, replace
 
@@ -8,14 +8,14 @@ import torch
 
 @dataclass
 class Waveforms:
-    """A batch's pieces of audio as one flat run of samples, silence cut out, so that one copy brings them to
-    the device.
+    """The pieces of audio of a batch, silence removed, in one flat tensor, so that one copy moves them to the
+    device.
 
     Attributes:
         samples: (S,) int16, or float32 in the range of 16-bit integers.
         offsets: (B,) int64, where each utterance's piece begins in ``samples``.
         lengths: (B,) int64, samples of each piece.
-        starts: (B, V) int64, the first sample of each crop, relative to the piece; a crop may wrap: an
+        starts: (B, V) int64, the first sample of each crop, relative to the piece; a crop may wrap around: an
             utterance shorter than a crop repeats from its beginning.
         sizes: (V,) int64, frames of each crop.
     """
@@ -27,8 +27,8 @@ class Waveforms:
     sizes: np.ndarray
 
     def renumbered(self, columns: np.ndarray, sizes: np.ndarray) -> "Waveforms":
-        """Return the same with views counted among all V of a batch: ``columns`` are the numbers of those
-        that are here, ``sizes`` (V,) the frames of all.
+        """Return the same crops with views numbered among all V of a batch: ``columns`` are the numbers of
+        these, ``sizes`` (V,) the frames of all.
         """
         starts = np.zeros((len(self.starts), len(sizes)), dtype=np.int64)
         starts[:, columns] = self.starts

@@ -1,6 +1,4 @@
-"""Downstream: what a frozen embedding tells about an utterance, by simple classifiers and folds that keep
-speakers apart.
-"""
+"""Downstream tasks: probes on frozen embeddings, cross-validated over speakers."""
 
 from .cross_validation import LabelledEmbeddings, cross_validate_classes, cross_validate_numbers
 from .folds import assign_folds, default_fold_count

@@ -1,4 +1,4 @@
-"""Folds of cross-validation that never have one speaker on both sides."""
+"""Speaker-disjoint folds for cross-validation."""
 
 import numpy as np
 
@@ -15,17 +15,17 @@ def default_fold_count(speakers: int) -> int:
 def assign_folds(
     speakers: np.ndarray, folds: int, strata: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Deal whole speakers to folds, in a keyed order that depends on nothing but the seed.
+    """Assign whole speakers to folds, in a keyed order that depends on the seed alone.
 
     Args:
         speakers: (N,) ints from 0 to S - 1, the speaker of each utterance.
         folds: K, from 2 to S.
-        strata: (N,) ints; the speakers are dealt by their commonest value, so that folds are alike in it.
+        strata: (N,) ints; folds are stratified by the most frequent value of each speaker.
             None for none.
         seed: of the order within a stratum.
 
     Returns:
-        (N,) ints from 0 to K - 1, each of them used.
+        (N,) ints from 0 to K - 1, none unused.
 
     Raises:
         ValueError: K below 2 or above the number of speakers.
@@ -33,7 +33,7 @@ def assign_folds(
     count = int(speakers.max()) + 1
     if not 2 <= folds <= count:
         raise ValueError(
-            f"{count} speakers cannot be dealt to {folds} folds; the number of folds must be from 2 to the "
+            f"cannot divide {count} speakers into {folds} folds; the number of folds must be from 2 to the "
             "number of speakers"
         )
     shuffled = keyed_permutation(count, seed, purpose("folds"))

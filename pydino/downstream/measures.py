@@ -1,5 +1,5 @@
-"""How good class and number predictions are, with intervals by bootstrap over speakers. Everything follows
-from the speakers' confusion counts (or sums of errors), so that a resample is a weighted sum of them.
+"""Metrics of classification and regression, with intervals by bootstrap over speakers. They are functions of
+the speakers' confusion counts (or sums of errors), so that a resample is a weighted sum of these.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from pydino.backend import draw_counts
 def speaker_confusions(
     truth: np.ndarray, predicted: np.ndarray, speakers: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Count (S, K, K): utterances of speaker s, of class i, taken for class j. All arguments (N,) ints."""
+    """Count (S, K, K): utterances of speaker s, of class i, classified as j. All arguments (N,) ints."""
     counts = np.zeros((int(speakers.max()) + 1, classes, classes), dtype=np.int64)
     np.add.at(counts, (speakers, truth, predicted), 1)
     return counts
@@ -19,11 +19,11 @@ def speaker_confusions(
 def class_measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Return the measures, in [0, 1], of confusion counts (..., K, K), truth along rows.
 
-    uar       unweighted average recall: mean over classes of the part found.
+    uar       unweighted average recall: mean recall over classes.
     f1_macro  mean over classes of 2 TP / (2 TP + FP + FN).
     f1_micro  the same of the summed counts; every utterance has one label, so it equals the accuracy.
-    accuracy  part of utterances that are right.
-    Classes with no utterance (in a resample) are left out of the means.
+    accuracy  fraction of utterances classified correctly.
+    Classes without an utterance (in a resample) are omitted from the means.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)

@@ -1,8 +1,8 @@
-"""Classifiers on frozen embeddings: logistic regression for classes, ridge regression for numbers.
+"""Probes on frozen embeddings: logistic regression for classes, ridge regression for numbers.
 
 Each fold is predicted by a model trained on the other folds. Features are standardised with the mean and
 standard deviation of the training folds, and the strength of the regularisation is chosen by cross-validation
-inside the training folds, by speaker there too: the test fold is never looked at.
+inside the training folds, by speaker there too: the test fold is never used.
 """
 
 import warnings
@@ -22,8 +22,8 @@ _INNER_FOLDS = 3
 def predict_classes(
     vectors: np.ndarray, labels: np.ndarray, speakers: np.ndarray, folds: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """Predict the class of every utterance by L2-regularised multinomial logistic regression, classes
-    weighted alike.
+    """Predict the class of every utterance by L2-regularised multinomial logistic regression with balanced
+    class weights.
 
     C is the one of ``INVERSE_STRENGTHS`` with the best unweighted average recall inside the training folds.
 
@@ -36,11 +36,11 @@ def predict_classes(
     classes = int(labels.max()) + 1
 
     def path(train_x, train_y, test_x):
-        # From strong to weak regularisation, each start where the last one ended.
+        # From strong to weak regularisation, with warm starts.
         model = LogisticRegression(class_weight="balanced", max_iter=100, tol=1e-3, warm_start=True)
         for strength in INVERSE_STRENGTHS:
             model.C = strength
-            with warnings.catch_warnings():  # not fully converged at weak regularisation is good enough here
+            with warnings.catch_warnings():  # full convergence is not needed at weak regularisation
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(train_x, train_y)
             yield model.predict(test_x)
@@ -104,7 +104,7 @@ def _cross_predict(vectors, targets, speakers, folds, path, goodness, strata, se
 
 
 def _choose(vectors, targets, speakers, path, goodness, strata, seed) -> int:
-    """The place on the path that predicts held-out speakers best; the strongest regularisation on a tie."""
+    """The index on the path that predicts held-out speakers best; the strongest regularisation on a tie."""
     _, numbers = np.unique(speakers, return_inverse=True)
     folds = (
         assign_folds(numbers, min(_INNER_FOLDS, int(numbers.max()) + 1), strata, seed)
@@ -112,7 +112,7 @@ def _choose(vectors, targets, speakers, path, goodness, strata, seed) -> int:
         else None
     )
     if folds is None or (strata is not None and not _all_classes_everywhere(strata, folds)):
-        return 1  # nothing to choose by: the second strongest is a sober default
+        return 1  # no inner cross-validation is possible: default to the second strongest
     predictions = []
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
@@ -127,14 +127,12 @@ def _choose(vectors, targets, speakers, path, goodness, strata, seed) -> int:
 
 
 def _all_classes_everywhere(labels: np.ndarray, folds: np.ndarray) -> bool:
-    """Whether every training side of the inner folds has every class."""
+    """Whether the training part of every inner fold has every class."""
     return all(len(np.unique(labels[folds != fold])) == len(np.unique(labels)) for fold in np.unique(folds))
 
 
 def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Zero mean and unit variance by the training side; a dimension that is constant there is left at
-    zero.
-    """
+    """Zero mean and unit variance on the training part; a dimension that is constant there becomes zero."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     constant = deviation <= 1e-6 * np.abs(mean)  # up to the rounding of float32
     scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))

@@ -1,4 +1,4 @@
-"""From a model folder to embeddings: waveform or features in, one vector an utterance out."""
+"""From a model folder to embeddings: waveform or features in, one vector per utterance out."""
 
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model

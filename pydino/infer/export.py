@@ -1,7 +1,7 @@
 """An encoder as ONNX: one file from features to embedding, for runtimes without PyTorch.
 
-The front end is not in the graph: the caller computes features, removes silence and normalises as the model's
-configuration says, which goes with the file as metadata.
+The front end is not in the graph: the caller computes features, removes silence and normalises according to
+the model's configuration, which is stored in the file as metadata.
 """
 
 import importlib.util
@@ -16,16 +16,16 @@ from pydino.models import Encoder
 from .model import MAX_FRAMES, Model
 
 PACKAGES = ("onnx", "onnxscript")
-# Of the example that is traced; long enough that no axis has a single entry after the strides of any encoder.
+# Of the traced example; long enough that no axis has size 1 after the strides of any encoder.
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 2, 200
 
 
 def export_model(model: Model, path) -> None:
-    """Write the encoder of ``model`` as :func:`export_encoder` does, with what a caller needs as metadata.
+    """Write the encoder of ``model`` as :func:`export_encoder` does, with the metadata that a caller needs.
 
     Metadata are strings: ``config``, the model's configuration (config.yaml of its folder) as JSON, the front
-    end included; ``min_frames``, the least number of frames (fewer are repeated from the start until there
-    are as many); ``max_frames``, above which the project embeds equal pieces and averages.
+    end included; ``min_frames``, the least number of frames (shorter input is repeated up to it);
+    ``max_frames``, above which this project averages the embeddings of equal pieces.
     """
     metadata = {
         "config": json.dumps(config_to_dict(model.config), ensure_ascii=False),
@@ -37,13 +37,13 @@ def export_model(model: Model, path) -> None:
 
 def export_encoder(encoder: Encoder, feature_dim: int, path, metadata: dict[str, str]) -> None:
     """Write an ONNX file: input "features" (batch, frames, F) float32, output "embedding" (batch, D) float32,
-    with any number of utterances of any one length.
+    for any number of utterances of equal length.
 
     Args:
         encoder: on the CPU, in evaluation mode; its input_kind is "features".
         feature_dim: F.
         path: of the file.
-        metadata: strings by name, kept in the file.
+        metadata: strings by name, stored in the file.
 
     Raises:
         UserError: the packages for ONNX are not installed, or the file cannot be written.
@@ -54,7 +54,7 @@ def export_encoder(encoder: Encoder, feature_dim: int, path, metadata: dict[str,
             f"ONNX needs {' and '.join(missing)}, not installed here: run 'bash utils/setup.sh export', or "
             f"'pip install {' '.join(missing)}' in your own environment"
         )
-    # names the operators of torchvision that it does without
+    # warns about missing operators of torchvision
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with torch.no_grad():
         program = torch.onnx.export(

@@ -1,8 +1,8 @@
-"""The front end: from a waveform, or from features already stored, to what the encoder sees.
+"""The front end: from a waveform, or from stored features, to the input of the encoder.
 
 One order in training and extraction alike: features, frames of silence removed by VAD, then normalisation, so
-that the mean that is subtracted is that of the speech. (The papers train on trimmed audio but normalise
-before trimming at test: ``normalise_after_vad: false``.)
+that the mean of the speech is subtracted. (The papers train on trimmed audio but normalise before trimming at
+test: ``normalise_after_vad: false``.)
 
 Axes: S samples, T frames, F columns of the features.
 """
@@ -26,16 +26,16 @@ from pydino.audio import (
 )
 from pydino.base import ConfigError, UserError, config_from_dict, nearest, utterance_hash
 
-STORED_SCALE = 32768.0  # features on disk are of samples in the range of 16-bit integers, as Kaldi's are
+STORED_SCALE = 32768.0  # stored features are of samples in the range of 16-bit integers, as in Kaldi
 
 
 @dataclass
 class FrontEndConfig:
-    """The whole way from a waveform to the encoder's input."""
+    """Everything from a waveform to the encoder's input."""
 
-    sample_rate: int  # Hz; recordings of another rate are resampled where the features' options allow it
+    sample_rate: int  # Hz; other rates are resampled where the feature options allow it
     features: dict[str, Any]  # kind: fbank or mfcc, and any of its options (pydino/audio/options.py)
-    waveform_scale: float = STORED_SCALE  # what samples in -1 to 1 are multiplied by
+    waveform_scale: float = STORED_SCALE  # factor for samples in -1 to 1
     vad: VadConfig | None = None  # null: silence is kept
     normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
     normalise_after_vad: bool = True
@@ -68,12 +68,12 @@ class FrontEndConfig:
 
 
 class FrontEnd:
-    """Waveforms or stored features to the encoder's input.
+    """From waveforms or stored features to the encoder's input.
 
     Args:
         config: FrontEndConfig.
-        device: where the features are computed.
-        where: the file the configuration came from, for messages.
+        device: on which features are computed.
+        where: file of the configuration, for messages.
     """
 
     def __init__(self, config: FrontEndConfig, device="cpu", where: str = "options"):
@@ -88,30 +88,29 @@ class FrontEnd:
         """Return the encoder's input (T, F) of a waveform, and whether any frame of it was voiced.
 
         Args:
-            waveform: (S,) real numbers from -1 to 1; int16 samples are taken for what they are and scaled.
+            waveform: (S,) floats from -1 to 1, or int16, which is scaled.
             rate: Hz.
             keep_silence: skip the VAD.
-            name: of the utterance; keys the dither, where the features have any, as its key does in a data
-                directory.
+            name: of the utterance; keys the dither, if any, like the utterance's key in a data directory.
 
         Raises:
-            UserError: several channels, samples that are not numbers or in another range, a rate that may not
-                be resampled, or less than a window.
+            UserError: several channels, NaN or infinite samples, another range, a rate that may not be
+                resampled, or less than one window.
         """
         samples = np.asarray(waveform)
         if samples.ndim != 1:
             raise UserError(
-                f"a waveform of shape {samples.shape}; expected one channel, (samples,): pick a channel or "
+                f"a waveform of shape {samples.shape}; expected one channel, (samples,): select a channel or "
                 "take their mean"
             )
         if samples.dtype != np.int16 and len(samples):
             peak = float(np.maximum(samples.max(), -samples.min()))
             if not np.isfinite(peak):
-                raise UserError("samples that are NaN or infinite; look at how the recording was made")
+                raise UserError("samples are NaN or infinite; check how the recording was made")
             if peak > MAX_PEAK:
                 raise UserError(
-                    f"samples up to {peak:g}, but a waveform has the range [-1, 1]; divide 16-bit integers "
-                    "by 32768, or give them as an array of int16"
+                    f"samples up to {peak:g}, but a waveform must be in the range [-1, 1]; divide 16-bit "
+                    "integers by 32768, or pass them as an int16 array"
                 )
 
         def read(first: int, last: int) -> np.ndarray:
@@ -145,8 +144,8 @@ class FrontEnd:
         )
         if len(features) == 0:
             raise UserError(
-                f"{stream.samples} samples at {self.config.sample_rate} Hz are shorter than one window "
-                f"({self.options.frame_length:g} ms); leave it out"
+                f"{stream.samples} samples at {self.config.sample_rate} Hz are less than one window "
+                f"({self.options.frame_length:g} ms); omit this recording"
             )
         vad = None if keep_silence else self.config.vad
         return self.prepare(features, None if vad is None else energy_vad(energies, vad), in_place=True)
@@ -163,7 +162,7 @@ class FrontEnd:
     def prepare(
         self, features: torch.Tensor, voiced=None, in_place: bool = False
     ) -> tuple[torch.Tensor, bool]:
-        """Remove silence and normalise: the part that waveforms and stored features share.
+        """Remove silence and normalise: common to waveforms and stored features.
 
         Args:
             features: (T, F), T at least 1.
@@ -172,10 +171,10 @@ class FrontEnd:
 
         Returns:
             The encoder's input, and whether any frame was voiced. Where none is, every frame is kept: a poor
-            embedding serves better than a trial without one, and the caller warns.
+            embedding is better than none, and the caller warns.
 
         Raises:
-            ValueError: ``voiced`` is not of T frames.
+            ValueError: ``voiced`` has not T frames.
         """
         any_voiced = voiced is None or bool(torch.as_tensor(voiced).any())
         select = voiced is not None and any_voiced

@@ -13,16 +13,16 @@ from pydino.base import warn
 
 from .front_end import FrontEnd
 
-# A longer utterance is embedded in equal pieces and the mean of their embeddings, weighted by their lengths,
-# stands for it: memory stays bounded. Five minutes of speech; the mean moves little after the first.
+# The embedding of a longer utterance is the mean of those of equal pieces, weighted by length, which bounds
+# memory. Five minutes of speech.
 MAX_FRAMES = 30_000
-# Frames of a batch on a GPU. On a CPU every utterance goes alone: a batch gains nothing there, and an
-# embedding is then the same to the last bit whatever the company, and so whatever the number of jobs.
+# Frames of a batch on a GPU. On a CPU utterances are not batched: that would gain nothing, and an embedding
+# is then bit for bit independent of other utterances and of the number of jobs.
 GPU_BATCH_FRAMES = 120_000
 
 
 class Model:
-    """An encoder with its front end; ``config`` (ModelConfig) says what it is and how it came about.
+    """An encoder with its front end; ``config`` (ModelConfig) describes it and its training.
 
     Example:
         model = pydino.load("exp/dino_mini/seed0/teacher")
@@ -43,7 +43,7 @@ class Model:
         """Return the embedding (D,) float32 of a waveform.
 
         Args:
-            waveform: (S,) real numbers from -1 to 1, one channel, of any length.
+            waveform: (S,) floats from -1 to 1, one channel, of any length.
             rate: Hz; resampled where the model's front end allows it.
             keep_silence: do not remove silence.
             name: of the utterance, for a warning and for the dither (see :meth:`FrontEnd.from_waveform`).
@@ -63,18 +63,17 @@ class Model:
 
     def _embed(self, features: torch.Tensor, any_voiced: bool, name: str) -> np.ndarray:
         if not any_voiced:
-            warn(f"{name}: no voiced frame; the whole of it is embedded")
+            warn(f"{name}: no voiced frame; the whole utterance is embedded")
         return self.embed_features([features])[0]
 
     def embed_features(self, features: list) -> np.ndarray:
-        """Return the embeddings (N, D) float32 of what :meth:`FrontEnd.prepare` made: N arrays or tensors (T,
-        F).
+        """Return the embeddings (N, D) float32 of N arrays or tensors (T, F) from :meth:`FrontEnd.prepare`.
 
-        Batches hold utterances of one length only, so that nothing is padded and no utterance feels its
-        neighbours. One of fewer frames than the encoder needs (``encoder.min_input``) is repeated, from its
-        start, until it has them; one of more than MAX_FRAMES is embedded in pieces.
+        Batches contain utterances of equal length only, so that nothing is padded and utterances do not
+        influence each other. One of fewer frames than ``encoder.min_input`` is repeated from its start; one
+        of more than MAX_FRAMES is embedded in pieces.
         """
-        pieces = []  # (frames, utterance, tensor): what the encoder sees
+        pieces = []  # (frames, utterance, input of the encoder)
         for utterance, matrix in enumerate(features):
             matrix = torch.as_tensor(matrix, dtype=torch.float32)
             if matrix.ndim != 2 or len(matrix) == 0 or matrix.shape[1] != self.front_end.dim:

@@ -1,8 +1,8 @@
 """A model is a folder: model.safetensors (weights), config.yaml (encoder and front end), README.md (how it
 was made).
 
-safetensors holds numbers and names and cannot hold code; config.yaml is plain data checked against the
-dataclasses below. So a folder from a stranger can be loaded without running anything of theirs.
+safetensors files contain names and numbers but no code; config.yaml is plain data checked against the
+dataclasses below. So loading an untrusted folder executes nothing.
 """
 
 import re
@@ -40,7 +40,7 @@ class ModelConfig:
     role: str  # of the training method, such as teacher, student or model; or untrained, statistics
     method: str  # dino, dino-koleo, xvector, untrained, fbank-stats, fbank-stats-cmn, ...
     seed: int
-    train_set: str  # name of the set it learnt from; none, if it learnt nothing
+    train_set: str  # name of the training set; none for an untrained model
     front_end: FrontEndConfig
 
     def __post_init__(self):
@@ -51,17 +51,16 @@ class ModelConfig:
 def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> None:
     """Write a model folder; an earlier model there is replaced.
 
-    ``config`` is the mapping of ModelConfig. config.yaml is taken away first and written last, so that a
-    folder that has one is whole.
+    ``config`` is the mapping of ModelConfig. config.yaml is removed first and written last, so that a folder
+    with one is complete.
 
     Raises:
-        ConfigError: the configuration does not fit, or not with the encoder.
+        ConfigError: an invalid configuration, or one of another encoder.
         UserError: the folder cannot be written.
     """
     folder = Path(folder)
     checked = config_from_dict(ModelConfig, config, where=str(folder / CONFIG))
-    # Options that were left out are written too, so that a later change of a default changes no model that
-    # exists.
+    # Omitted options are written too, so that a later change of a default does not change existing models.
     options = checked.front_end.feature_options(str(folder / CONFIG))
     checked.front_end.features = {"kind": checked.front_end.features["kind"], **config_to_dict(options)}
     checked.encoder = resolve_encoder(checked.encoder)
@@ -70,7 +69,7 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
             f"{folder / CONFIG}: embedding_dim is {checked.embedding_dim} but the encoder's is "
             f"{encoder.embedding_dim}"
         )
-    # Tensors of one storage (tied weights) would be refused: each is saved by itself.
+    # Tensors that share storage (tied weights) would be refused: each is copied.
     weights = {
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()
     }
@@ -97,7 +96,7 @@ def read_model_config(folder) -> ModelConfig:
         hint = (
             f"; the folder {folder / inside[0]} is one"
             if inside
-            else "; if it was being written, run that step again"
+            else "; if the step that writes it was interrupted, run it again"
         )
         raise UserError(f"{folder} is not a model folder: it has no {' and no '.join(missing)}{hint}")
     return config_from_dict(ModelConfig, read_yaml(folder / CONFIG), where=str(folder / CONFIG))
@@ -111,7 +110,7 @@ def load(folder, device: str = "cpu") -> Model:
         device: cpu, cuda, cuda:1, ...
 
     Raises:
-        UserError: not a model folder, weights that do not fit, a damaged file, or no such device.
+        UserError: not a model folder, weights that do not match, a damaged file, or no such device.
         ConfigError: see :func:`read_model_config`.
     """
     folder = Path(folder)
@@ -128,9 +127,8 @@ def load(folder, device: str = "cpu") -> Model:
         weights = safetensors.torch.load_file(folder / WEIGHTS)
     except safetensors.SafetensorError as error:
         raise UserError(
-            f"{folder / WEIGHTS} is no safetensors file ({error}): damaged, or of another format (pickles "
-            "are never read); fetch or "
-            "make the model again"
+            f"{folder / WEIGHTS} is not a safetensors file ({error}): damaged, or of another format (pickles "
+            "are never read); fetch or make the model again"
         ) from error
     _check_weights(folder, encoder.state_dict(), weights)
     encoder.load_state_dict(weights)
@@ -141,22 +139,21 @@ def _check_device(device: str) -> None:
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise UserError(f"'{device}' is no device; give cpu, cuda or cuda:N") from error
+        raise UserError(f"unknown device '{device}'; use cpu, cuda or cuda:N") from error
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"{device} was asked for but {torch.cuda.device_count()} NVIDIA GPUs can be used here; use the "
-            "CPU (--gpu 0, or --device cpu), "
-            "or look at nvidia-smi"
+            f"{device} was requested but {torch.cuda.device_count()} NVIDIA GPUs are available here; use the "
+            "CPU (--gpu 0, or --device cpu), or check nvidia-smi"
         )
 
 
 def _check_weights(folder: Path, expected: dict, found: dict) -> None:
-    """The same names with the same shapes on both sides, or an error that names the first that differs."""
+    """Raise an error that names the first tensor whose name or shape differs."""
     for name in sorted(expected.keys() | found.keys()):
         here, there = (None if name not in side else tuple(side[name].shape) for side in (expected, found))
         if here != there:
             raise UserError(
-                f"{folder / WEIGHTS} does not fit the encoder of {folder / CONFIG}: {name} is "
+                f"{folder / WEIGHTS} does not match the encoder of {folder / CONFIG}: {name} is "
                 f"{there or 'missing'} in the file and "
                 f"{here or 'unknown'} in the encoder; take both from one model"
             )

@@ -1,5 +1,5 @@
-"""Features that a data directory holds, as the encoder of a model wants them: checked to have been made as
-the model makes them.
+"""The features of a data directory as input of a model's encoder, after a check that they were computed as
+the model's front end does.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydino.kaldi import ObjectReader, read_table
 
 from .front_end import STORED_SCALE, FrontEnd, FrontEndConfig
 
-# Options that choose or prepare recordings, or only log: features of the same samples do not depend on them.
+# Options that select or prepare recordings, or only log: features of given samples do not depend on them.
 NEUTRAL_OPTIONS = ("allow_downsample", "allow_upsample", "channel", "min_duration", "debug_mel")
 
 # Features held in memory at a time: 64 MB of 80 columns, enough to find equal lengths for a GPU's batches.
@@ -20,18 +20,17 @@ BLOCK_FRAMES = 200_000
 
 
 def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
-    """Return the front end that made the features of a data directory, with a normalisation; no ``vad.scp``:
+    """Return the front end of the features of a data directory, with a normalisation; without ``vad.scp``
     silence is kept.
 
     Raises:
-        UserError: DATA/conf does not say how features or VAD were made.
+        UserError: DATA/conf lacks the configuration of features or VAD.
     """
     conf = Path(data) / "conf"
     kind = next((kind for kind in KINDS if (conf / f"{kind}.yaml").is_file()), None)
     if kind is None:
         raise UserError(
-            f"no {conf}/fbank.yaml, which would say how the features were made: run steps/make_fbank.sh "
-            f"{data}"
+            f"no {conf}/fbank.yaml, the configuration of the features: run steps/make_fbank.sh {data}"
         )
     options = load_config(KINDS[kind][0], conf / f"{kind}.yaml")
     return FrontEndConfig(
@@ -51,8 +50,8 @@ class StoredFeatures:
         keep_silence: ignore vad.scp.
 
     Raises:
-        UserError: features or VAD are missing, or were made with other options than the model's; names the
-            option and the remedy.
+        UserError: features or VAD are missing, or were computed with other options than the model's; names
+            the option and the remedy.
     """
 
     def __init__(self, data, front_end: FrontEnd, keep_silence: bool = False):
@@ -83,8 +82,7 @@ class StoredFeatures:
         if features.ndim != 2 or features.shape[1] != self.front_end.dim or len(features) == 0:
             raise UserError(
                 f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected "
-                f"(frames, {self.front_end.dim}); "
-                "make them again"
+                f"(frames, {self.front_end.dim}); make them again"
             )
         if self._vad is None:
             return self.front_end.prepare(features)
@@ -124,14 +122,14 @@ class StoredFeatures:
         path = self.data / "conf" / f"{kind}.yaml"
         if not path.is_file():
             others = [other for other in KINDS if (self.data / "conf" / f"{other}.yaml").is_file()]
-            found = f"they are {others[0]} features" if others else "nothing says how they were made"
+            found = f"they are {others[0]} features" if others else "their kind is unknown"
             raise UserError(
-                f"no {path}: the model wants {kind} features, but {found}; run steps/make_{kind}.sh "
+                f"no {path}: the model needs {kind} features, but {found}; run steps/make_{kind}.sh "
                 f"{self.data}"
             )
         if self.front_end.config.waveform_scale != STORED_SCALE:
             raise UserError(
-                f"the model wants samples multiplied by {self.front_end.config.waveform_scale:g}, but "
+                f"the model needs samples multiplied by {self.front_end.config.waveform_scale:g}, but "
                 "stored features are of samples times "
                 f"{STORED_SCALE:g}; embed the recordings with pydino embed instead"
             )
@@ -148,8 +146,7 @@ class StoredFeatures:
         if not path.is_file() or not (self.data / "vad.scp").is_file():
             raise UserError(
                 f"no {self.data}/vad.scp or {path}, and the model removes silence: run steps/compute_vad.sh "
-                f"{self.data}, or give "
-                "--keep-silence true"
+                f"{self.data}, or give --keep-silence true"
             )
         remedy = "steps/compute_vad.sh --vad-config"
         self._compare(
@@ -163,7 +160,6 @@ class StoredFeatures:
         for name, value in wanted.items():
             if name not in NEUTRAL_OPTIONS and stored[name] != value:
                 raise UserError(
-                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; "
-                    "make the features again with "
-                    f"{remedy} YAML {self.data}, where YAML says {name}: {value}"
+                    f"{path}: {name} is {stored[name]}, but the model was trained with {name}: {value}; make "
+                    f"the features again with {remedy} YAML {self.data}, where YAML says {name}: {value}"
                 )

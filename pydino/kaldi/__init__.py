@@ -1,4 +1,4 @@
-"""Kaldi's files: text tables, archives and scripts, data directories. No torch."""
+"""Kaldi file formats: text tables, archives and scripts, data directories. No torch."""
 
 from .archive_writer import ArchiveWriter
 from .archives import ObjectReader, read_ark, read_object, read_scp_objects

@@ -1,4 +1,4 @@
-"""Writing archives: an archive and the script that points into it, both whole or neither there."""
+"""Writing archives: an archive and the script that points into it, both or neither."""
 
 import io
 import os
@@ -19,15 +19,15 @@ class ArchiveWriter:
     """Write an archive and, with it, the script that points into it.
 
     Both are written aside and renamed when the ``with`` block ends well, the script last, so that a script
-    never points to what is not there; when it ends with an error (a full disk, say) nothing is left and
-    earlier files stay as they were.
+    never points to missing objects; on an error (such as a full disk) earlier files stay as they were and no
+    partial file remains.
 
     The script names the archive as it was given (a relative path stays relative) and is sorted by key in C
-    order, whatever the order of writing. A path with blanks in it is read back here; Kaldi takes such a line
-    apart at its first blank only, so it reads it too, but many Kaldi scripts do not.
+    order, whatever the order of writing. A path may contain blanks: Kaldi splits a line at its first blank
+    only and reads it too, but many Kaldi scripts do not.
 
     Args:
-        ark: path of the archive; folders are made as needed.
+        ark: path of the archive; folders are created as needed.
         scp: path of the script, or None.
         compression: None, or Kaldi's compression method 1 to 7 for matrices
             (:func:`pydino.kaldi.compressed.encode`). An empty matrix is written uncompressed: Kaldi cannot
@@ -44,10 +44,10 @@ class ArchiveWriter:
         if compression is not None and compression not in compressed.METHODS:
             raise UserError(f"{ark}: the compression method must be 1 to 7, got {compression}")
         if compression is not None and text:
-            raise UserError(f"{ark}: text cannot be compressed; leave one of the two out")
+            raise UserError(f"{ark}: text cannot be compressed; omit one of the two")
         if parse_rxfilename(f"{ark}:0") != Location(self._ark) or "\n" in self._ark:
             raise UserError(
-                f"'{ark}' cannot be pointed into from a script: no blank or '|' at its ends, no line break"
+                f"'{ark}' cannot be named in a script file: no blank or '|' at its ends, no line break"
             )
         self._compression, self._text = compression, text
 
@@ -56,7 +56,7 @@ class ArchiveWriter:
         self._position = 0
         self._stack = ExitStack()
         try:
-            # Left in the opposite order: the archive is renamed before its script.
+            # Exited in reverse order: the archive is renamed before its script.
             self._script = (
                 self._stack.enter_context(atomic_open(self._scp)) if self._scp is not None else None
             )
@@ -71,7 +71,7 @@ class ArchiveWriter:
         integer (int32).
 
         Raises:
-            UserError: the key is not one or was written before, the array cannot be stored, or the disk is
+            UserError: the key is invalid or was written before, the array cannot be stored, or the disk is
                 full.
         """
         if not key or key.split() != [key] or not key.isprintable():
@@ -80,7 +80,7 @@ class ArchiveWriter:
                 "characters"
             )
         if key in self._positions:
-            raise UserError(f"{self._ark}: the key '{key}' is written twice")
+            raise UserError(f"{self._ark}: duplicate key '{key}'")
         try:
             body = encode_object(array, self._compression, self._text)
         except ValueError as error:
@@ -114,13 +114,12 @@ class ArchiveWriter:
     def _unwritten(self, error: OSError) -> UserError:
         return UserError(
             f"cannot write {self._ark}: {error.strerror or error}; nothing half-written is left; free some "
-            "space or choose another "
-            "place, and run the step again"
+            "space or choose another place, and run the step again"
         )
 
 
 def encode_object(array, compression: int | None = None, text: bool = False) -> bytes:
-    """Return an object as it stands in an archive after its key and blank; arguments as for
+    """Return the bytes of an object in an archive, after its key and blank; arguments as for
     :class:`ArchiveWriter`.
 
     Raises:

@@ -1,5 +1,5 @@
-"""Reading archives and scripts: objects by their extended file names, those of a script, those of an archive
-in order.
+"""Reading archives and scripts: single objects by extended file name, all objects of a script, all objects of
+an archive.
 """
 
 import io
@@ -39,8 +39,8 @@ def read_object(rxfilename: str, allow_pipes: bool = False, key: str = "") -> np
 class ObjectReader:
     """Reads objects by their extended file names; the file that was read last stays open.
 
-    Entries of a script that follow each other mostly lie in one archive, which is opened once, not once an
-    entry. A copy that is pickled opens its own. Use as a context, or close it.
+    Consecutive entries of a script are mostly in the same archive, which is then opened only once. A pickled
+    copy opens its own file. Use as a context, or close it.
     """
 
     def __init__(self, allow_pipes: bool = False):
@@ -65,7 +65,7 @@ class ObjectReader:
         header = read_header(self._stream, str(location))
         lacking = header.start + header.size - os.fstat(self._stream.fileno()).st_size
         if lacking > 0:
-            raise UserError(f"{location}: truncated, {lacking} bytes are missing at the end; make it again")
+            raise UserError(f"{location}: truncated, {lacking} bytes are missing at the end; regenerate it")
         shape = list(header.shape)
         if location.rows:
             first, end = clip_rows(location.rows, shape[0], str(location))
@@ -106,7 +106,7 @@ def read_scp_objects(scp, allow_pipes: bool = False):
     """Yield (key, array) for each line of a script file (or of a mapping key -> extended file name), in its
     order.
 
-    The lines need not be sorted; a key that is there twice is an error. Errors and arrays as in
+    The lines need not be sorted; a duplicate key is an error. Errors and arrays as in
     :func:`read_object`; messages name the key.
     """
     table = read_table(scp, check_sorted=False) if not hasattr(scp, "items") else scp
@@ -124,15 +124,15 @@ def read_ark(path, allow_pipes: bool = False):
         allow_pipes: run commands.
 
     Raises:
-        UserError: the archive is missing, truncated (also inside a key, where Kaldi takes it for the end) or
-            corrupt, or a key is there twice; names file, key and offset.
+        UserError: the archive is missing, truncated (also inside a key, where Kaldi assumes the end) or
+            corrupt, or has a duplicate key; names file, key and offset.
     """
     seen = set()
     with _open_file(str(path), allow_pipes) as stream:
         while key := _read_key(stream, path):
             of = f"{path}, byte {stream.tell()} ({key})"
             if key in seen:
-                raise UserError(f"{of}: the key is there twice; make the archive again")
+                raise UserError(f"{of}: duplicate key; regenerate the archive")
             seen.add(key)
             yield key, read_object_at(stream, of)
 
@@ -158,12 +158,11 @@ def _read_key(stream, path) -> str:
     if not name.isprintable():
         raise UserError(
             f"{path}, byte {start}: expected a key, got {key[:20]!r}: corrupt, or after an empty compressed "
-            "matrix, which Kaldi "
-            "writes but cannot read; make it again"
+            "matrix, which Kaldi writes but cannot read; make it again"
         )
     if name and not byte:
         raise UserError(
-            f"{path}, byte {start}: the file ends inside the key '{name}': truncated; make it again"
+            f"{path}, byte {start}: the file ends inside the key '{name}': truncated; regenerate it"
         )
     return name
 
@@ -185,5 +184,5 @@ def _open_file(path: str, allow_pipes: bool, key: str = ""):
     except OSError as error:
         of = f" ({key})" if key else ""
         raise UserError(
-            f"cannot read {path}{of}: {error.strerror}; is the path right, seen from this folder?"
+            f"cannot read {path}{of}: {error.strerror}; is the path right, relative to the current folder?"
         ) from error

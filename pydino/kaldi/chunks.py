@@ -1,4 +1,4 @@
-"""Rows of archived matrices, read at random: by offset, without reading the rest."""
+"""Random access to rows of archived matrices, by offset, without reading the rest."""
 
 import io
 import os
@@ -22,7 +22,7 @@ _READ_OVER = 16384
 
 
 class _Matrix(NamedTuple):
-    """Where a matrix lies; a range of rows is taken off already."""
+    """Where a matrix is stored; a range of rows is already applied."""
 
     of: str  # for messages: file, offset, key
     path: str
@@ -39,8 +39,8 @@ class _Matrix(NamedTuple):
 class ChunkReader:
     """Random access to rows of the matrices of a script file, plain and compressed, by ``pread``.
 
-    Readers in forked processes do not disturb each other, and a reader may be pickled. Files stay open, the
-    64 last used. Text archives and commands are refused: they have no random access.
+    Readers in forked processes are independent, and a reader may be pickled. The 64 files used last stay
+    open. Text archives and commands are refused: they have no random access.
 
     Args:
         scp: path of a script file, or mapping key -> extended file name; ranges of rows and columns are
@@ -84,15 +84,6 @@ class ChunkReader:
         self._fill(out, key, matrix, start)
         return out
 
-    def read_into(self, out: np.ndarray, keys, starts) -> None:
-        """Fill ``out`` (n, length, dim), float32, with rows ``starts[i]`` and on of matrix ``keys[i]``,
-        without a copy where it can be.
-        """
-        if out.dtype != np.float32 or out.ndim != 3 or out.shape[2] != self.dim:
-            raise ValueError(f"float32 (n, length, {self.dim}) expected, got {out.dtype} {out.shape}")
-        for chunk, key, start in zip(out, keys, np.asarray(starts).tolist(), strict=True):
-            self._fill(chunk, key, self._matrix(key), start)
-
     def close(self) -> None:
         """Close the files; a later read opens them again."""
         while self._files:
@@ -112,7 +103,7 @@ class ChunkReader:
             return
         handle = self._open(matrix.path, matrix.of)
         start += matrix.first
-        if matrix.token == "FM" and out.flags.c_contiguous and matrix.stored_columns == self.dim:
+        if matrix.token == "FM" and matrix.stored_columns == self.dim:
             if os.preadv(handle, [out], matrix.start + 4 * self.dim * start) < out.nbytes:
                 self._truncated(matrix)
         elif matrix.token == "CM":
@@ -128,7 +119,7 @@ class ChunkReader:
             out[...] = compressed.decode_rows(matrix.token, *matrix.scale, stored) if matrix.scale else stored
 
     def _column_values(self, handle, key, matrix) -> np.ndarray:
-        # Kept for the last matrix: several crops of one utterance follow each other.
+        # Cached for the last matrix: crops of one utterance are read one after another.
         if self._last_columns[0] != key:
             headers = self._pread(handle, 8 * matrix.stored_columns, matrix.start, matrix)
             values = compressed.column_values(*matrix.scale, np.frombuffer(headers, "<u2").reshape(-1, 4))
@@ -160,16 +151,14 @@ class ChunkReader:
         of = f"{location} ({key})"
         if location.is_pipe:
             raise UserError(
-                f"{of}: rows cannot be read at random from a command; copy what it gives with pydino "
-                "copy-feats"
+                f"{of}: no random access to the output of a command; copy it with pydino copy-feats"
             )
         handle = self._open(location.path, of)
         stream = io.BytesIO(os.pread(handle, _HEAD, location.offset))
         if stream.read(2) != b"\0B":
             raise UserError(
-                f"{of}: no binary object is there: a wrong offset, or a text archive, which has no random "
-                "access; copy that with "
-                "pydino copy-feats"
+                f"{of}: no binary object here: a wrong offset, or a text archive, which has no random "
+                "access; copy that with pydino copy-feats"
             )
         header = read_header(stream, of)
         if len(header.shape) != 2:
@@ -192,7 +181,7 @@ class ChunkReader:
         if self.dim is None:
             self.dim = dim
         elif dim != self.dim and rows:  # Kaldi's empty matrix has no columns either
-            raise UserError(f"{of}: {dim} columns, where the others have {self.dim}")
+            raise UserError(f"{of}: {dim} columns, but the other matrices have {self.dim}")
         matrix = _Matrix(
             of, location.path, header.token, start, first, end - first, rows, columns, chosen, header.scale
         )
@@ -206,7 +195,7 @@ class ChunkReader:
                 handle = os.open(path, os.O_RDONLY)
             except OSError as error:
                 raise UserError(
-                    f"cannot read {of}: {error.strerror}; is the path right, seen from this folder?"
+                    f"cannot read {of}: {error.strerror}; is the path right, relative to the current folder?"
                 ) from error
             self._files[path] = handle
             if len(self._files) > _OPEN_FILES:

@@ -1,7 +1,7 @@
-"""Tables of data directories as two columns of bytes, keys and the rests of their lines.
+"""Tables of data directories as two columns of bytes: the keys and the rests of the lines.
 
-A directory of VoxCeleb's size has 1.1 million lines a table. As lists of bytes, one table at a time, they
-take a fraction of the time and memory of dictionaries of text.
+A directory of VoxCeleb's size has 1.1 million lines a table. Lists of bytes, one table at a time, take a
+fraction of the time and memory of dictionaries of text.
 """
 
 import gc
@@ -22,7 +22,7 @@ _LINES = 1 << 14  # lines that are written at a time
 
 
 class Columns(NamedTuple):
-    """A table: keys, ascending and each once, and the rest of each line, without blanks at its ends."""
+    """A table: keys, ascending and unique, and the rest of each line, stripped."""
 
     keys: list[bytes]
     rests: list[bytes]
@@ -32,7 +32,7 @@ class Columns(NamedTuple):
         return self.where(map(wanted.__contains__, self.keys))
 
     def where(self, chosen: Iterable[bool]) -> "Columns":
-        """Return the lines that are chosen, given a truth value for each."""
+        """Return the lines selected by a boolean mask."""
         chosen = list(chosen)
         if all(chosen):
             return self
@@ -73,8 +73,8 @@ def ascend(keys: list[bytes], strictly: bool = True) -> bool:
 
 
 @dataclass
-class Blemishes:
-    """What a tidy table does not have. Line numbers count from 1; 0: there is no such line."""
+class FormatErrors:
+    """Format errors of a table. Line numbers count from 1; 0: no such line."""
 
     byte_order_mark: bool = False
     carriage_returns: bool = False
@@ -84,8 +84,8 @@ class Blemishes:
     indented_line: int = 0  # the first that begins with a blank
     repeated_lines: int = 0
     unsorted: bool = False
-    misplaced: str = ""  # of the first key that does not come after the one before: it and how, in words
-    conflict: str = ""  # of a key with two different values: where and which, in words
+    misplaced: str = ""  # the first key that is out of order, described for messages
+    conflict: str = ""  # a key with two different values, described for messages
     # of the lines that are not empty; kept only where a line is empty
     numbers: list[int] | None = None
 
@@ -97,29 +97,30 @@ class Blemishes:
 
 def read_columns(path) -> Columns:
     """Read a table; errors are those of :func:`pydino.kaldi.read_table`."""
-    columns, blemishes = read_untidy(path)
-    if not blemishes.is_readable:
-        read_table(path)  # which says where and what
+    columns, errors = read_lenient(path)
+    if not errors.is_readable:
+        read_table(path)  # raises an error that names the line
     return columns
 
 
-def read_untidy(path) -> tuple[Columns, Blemishes]:
-    """Read a table as well as it goes: sorted, without repeated and empty lines, and what was wrong with it.
+def read_lenient(path) -> tuple[Columns, FormatErrors]:
+    """Read a malformed table as far as possible: sorted, without duplicate and empty lines, and its format
+    errors.
 
     Where a key has two different values, the first one is kept.
 
     Raises:
         UserError: it cannot be read, or is not UTF-8.
     """
-    found = Blemishes()
+    found = FormatErrors()
     with _no_garbage_collection():
         columns = _read(path, found)
-        return _tidy(*columns, found), found
+        return _normalise(*columns, found), found
 
 
 @contextmanager
 def _no_garbage_collection():
-    """Millions of objects that form no cycles would be searched for them, for as long as reading takes."""
+    """Suspend the garbage collector, which would search millions of objects for cycles again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -129,7 +130,7 @@ def _no_garbage_collection():
             gc.enable()
 
 
-def _read(path, found: Blemishes) -> tuple[list[bytes], list[bytes]]:
+def _read(path, found: FormatErrors) -> tuple[list[bytes], list[bytes]]:
     keys: list[bytes] = []
     rests: list[bytes] = []
     number = 0
@@ -143,10 +144,10 @@ def _read(path, found: Blemishes) -> tuple[list[bytes], list[bytes]]:
     return keys, rests
 
 
-def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, number: int) -> None:
+def _split(lines, block: bytes, keys: list, rests: list, found: FormatErrors, number: int) -> None:
     """Append the keys and rests of ``lines``, which follow line ``number``."""
-    untidy = any(blank in block for blank in (b"\t", b"\r", b"\v", b"\f", b"  ", b" \n", b"\n ", b"\n\n"))
-    if not (untidy or block[:1] in b" \n" or block.endswith(b" ")):
+    irregular = any(blank in block for blank in (b"\t", b"\r", b"\v", b"\f", b"  ", b" \n", b"\n ", b"\n\n"))
+    if not (irregular or block[:1] in b" \n" or block.endswith(b" ")):
         new_keys, _, new_rests = zip(*[line.partition(b" ") for line in lines], strict=True)
         if found.numbers is not None:
             found.numbers += range(number + 1, number + 1 + len(lines))
@@ -169,11 +170,11 @@ def _split(lines, block: bytes, keys: list, rests: list, found: Blemishes, numbe
         rests.append(fields[1].rstrip() if len(fields) > 1 else b"")
 
 
-def _tidy(keys: list[bytes], rests: list[bytes], found: Blemishes) -> Columns:
+def _normalise(keys: list[bytes], rests: list[bytes], found: FormatErrors) -> Columns:
     if ascend(keys):
         return Columns(keys, rests)
     place = next(n for n in range(1, len(keys)) if keys[n] <= keys[n - 1])
-    how = "is there twice" if keys[place] == keys[place - 1] else f"comes after '{text(keys[place - 1])}'"
+    how = "occurs twice" if keys[place] == keys[place - 1] else f"comes after '{text(keys[place - 1])}'"
     found.unsorted = not ascend(keys, strictly=False)
     found.misplaced = f"'{text(keys[place])}' {how}"
     order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: equal keys as in the file
@@ -190,20 +191,20 @@ def _tidy(keys: list[bytes], rests: list[bytes], found: Blemishes) -> Columns:
         first, second = conflict
         line = second + 1 if found.numbers is None else found.numbers[second]
         found.conflict = (
-            f"line {line}: key '{text(keys[second])}' is there twice with different values, "
+            f"line {line}: key '{text(keys[second])}' occurs twice with different values, "
             f"'{text(rests[first])}' and '{text(rests[second])}'"
         )
     return Columns([keys[i] for i in kept], [rests[i] for i in kept])
 
 
 def write_columns(path, columns: Columns) -> None:
-    """Write a table, sorted by key, whole or not at all."""
+    """Write a table atomically, sorted by key."""
     with atomic_open(path, "wb") as stream:
         stream.writelines(columns.sorted().blocks())
 
 
-def holds_text_of(path, columns: Columns) -> bool:
-    """Whether a file holds exactly this table."""
+def has_content(path, columns: Columns) -> bool:
+    """Whether the content of a file is exactly this table."""
     if not Path(path).exists():
         return False
     with open(path, "rb") as stream:

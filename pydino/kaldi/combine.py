@@ -5,14 +5,14 @@ from pathlib import Path
 from pydino.base import UserError, log, read_text
 
 from .columns import Columns
-from .data_dir import FEATURE_FACTS, Tables, kind_of, load, named, store
+from .data_dir import FEATURE_METADATA, Tables, kind_of, load, named, store
 from .fix import consistent
 
 
 def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str, str]]:
     """Write the union of data directories.
 
-    A file that some of them lack is left out, with a line that says so; ``utt2uniq`` and ``segments`` are
+    A file that some of them lack is omitted, which is logged; ``utt2uniq`` and ``segments`` are
     filled in instead.
 
     Returns:
@@ -21,11 +21,11 @@ def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str
 
     Raises:
         UserError: an utterance is in two directories, a recording or speaker differs between them, or their
-            features do not go together.
+            features are incompatible.
     """
     sources = [Path(source) for source in sources]
     if any(Path(destination).resolve() == source.resolve() for source in sources):
-        raise UserError(f"{destination} is to be written and is among the directories to be combined")
+        raise UserError(f"{destination} is both the destination and one of the sources")
     parts = [load(source) for source in sources]
     if any("utt2uniq" in part for part in parts) or any("segments" in part for part in parts):
         parts = [_filled_in(part, source, parts) for part, source in zip(parts, sources, strict=True)]
@@ -48,7 +48,7 @@ def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str
         raise UserError(
             f"no utterance is left for {destination}: none is in every file of the combined directories"
         )
-    store(destination, combined, facts_from=sources[0] if "feats.scp" in everywhere else None)
+    store(destination, combined, metadata_from=sources[0] if "feats.scp" in everywhere else None)
     return count, dropped
 
 
@@ -57,28 +57,28 @@ def _union(name: str, kind: str, parts: list[Tables], sources: list[Path]) -> Co
     for part, source in zip(parts, sources, strict=True):
         table = dict(zip(*part[name], strict=True))
         shared = union.keys() & table.keys()
-        # a recording or speaker in two of them is no mistake if they agree
+        # a recording or speaker may be in two of them if the values agree
         if kind != "utterance":
             shared = {key for key in shared if union[key] != table[key]}
         if shared:
             first = next(s for p, s in zip(parts, sources, strict=True) if min(shared) in set(p[name].keys))
             raise UserError(
-                f"{source}/{name} and {first}/{name} both have: {named(sorted(shared))}; give the names of "
-                "one a prefix first: "
-                f"utils/copy_data_dir.sh --spk-prefix x- --utt-prefix x- {source} {source}_x"
+                f"{source}/{name} and {first}/{name} both have: {named(sorted(shared))}; add a prefix to the "
+                f"names of one first: utils/copy_data_dir.sh --spk-prefix x- --utt-prefix x- {source} "
+                f"{source}_x"
             )
         union |= table
     return Columns(list(union), list(union.values())).sorted()
 
 
 def _filled_in(part: Tables, source: Path, parts: list[Tables]) -> Tables:
-    """Where some directories have ``utt2uniq`` or ``segments``, return what they mean for one without."""
+    """Return ``part`` with ``utt2uniq`` and ``segments`` filled in where other directories have them."""
     made = {name for name in ("utt2uniq", "segments") if any(name in other for other in parts)} - set(part)
     lengths = next((name for name in ("utt2dur", "reco2dur") if name in part), None)
     if "segments" in made and (lengths is None or set(part["utt2spk"].keys) - set(part[lengths].keys)):
         raise UserError(
-            f"some directories have segments, and {source} has no utt2dur to make them of; make "
-            "features for it first"
+            f"some directories have segments, and {source} has no utt2dur to derive them from; "
+            "compute its features first"
         )
 
     def read(name: str) -> Columns:
@@ -98,12 +98,12 @@ def _without(name: str, parts: list[Tables], sources: list[Path]) -> str:
 
 
 def _check_features(sources: list[Path]) -> None:
-    """Features of two kinds must not come to lie in one ``feats.scp``."""
-    for fact in FEATURE_FACTS:
-        texts = [read_text(source / fact) if (source / fact).exists() else None for source in sources]
+    """Refuse to mix features of two kinds in one ``feats.scp``."""
+    for name in FEATURE_METADATA:
+        texts = [read_text(source / name) if (source / name).exists() else None for source in sources]
         for source, text in zip(sources, texts, strict=True):
             if text != texts[0]:
                 raise UserError(
-                    f"{sources[0]} and {source} have different {fact}, so their features do not go together; "
-                    "make them again with the same configuration, or combine before making features"
+                    f"{sources[0]} and {source} have different {name}, so their features are incompatible; "
+                    "recompute them with the same configuration, or combine before computing features"
                 )

@@ -3,9 +3,10 @@ encoded.
 
 After the token come minimum and range (float32), rows and columns (int32), 16 bytes; then
 
-``CM``   a header of four uint16 (percentiles 0, 25, 75, 100) for each column, then uint8 codes **column by
-column** ``CM2``  uint16 codes, row by row: minimum + code * range / 65535 ``CM3``  uint8 codes, row by row:
-minimum + code * range / 255
+* ``CM``: a header of four uint16 (percentiles 0, 25, 75, 100) for each column, then uint8 codes **column by
+  column**
+* ``CM2``: uint16 codes, row by row: minimum + code * range / 65535
+* ``CM3``: uint8 codes, row by row: minimum + code * range / 255
 
 Decoding gives Kaldi's float32 values bit for bit, encoding its bytes; where Kaldi's C++ mixes float and
 double, so does this. kaldiio's own codec is not used: values outside the range of methods 4, 6 and 7 wrap
@@ -21,7 +22,7 @@ CODES = {"CM": np.dtype("u1"), "CM2": np.dtype("<u2"), "CM3": np.dtype("u1")}
 METHODS = range(1, 8)
 _FIXED_RANGE = {4: (-32768.0, 65535.0), 6: (0.0, 255.0), 7: (0.0, 1.0)}
 _COLUMN_HEADER = 8  # bytes
-_BLOCK = 1 << 20  # values that are worked on at once: hours of speech need no more memory than minutes
+_BLOCK = 1 << 20  # values decoded at once, so that long matrices need no extra memory
 
 
 def body_size(token: str, rows: int, columns: int) -> int:
@@ -54,10 +55,10 @@ def decode_rows(token: str, minimum: float, extent: float, codes: np.ndarray) ->
 
 
 def column_values(minimum: float, extent: float, headers: np.ndarray) -> np.ndarray:
-    """Return what each code means in each column of a CM matrix: float32 (columns, 256).
+    """Return the value of each code in each column of a CM matrix: float32 (columns, 256).
 
-    Codes 0 to 64 lie evenly between the percentiles 0 and 25, 64 to 192 between 25 and 75, 192 to 255 between
-    75 and 100.
+    Codes 0 to 64 are evenly spaced between the percentiles 0 and 25, 64 to 192 between 25 and 75, 192 to 255
+    between 75 and 100.
 
     Args:
         headers: uint16 (columns, 4).
@@ -88,8 +89,8 @@ def encode(matrix: np.ndarray, method: int) -> bytes:
         matrix: finite, (rows, columns), neither of them 0: Kaldi cannot read back an empty compressed matrix.
         method: 1 (Kaldi's default: 2 for more than 8 rows, else 3), 2 one byte with column headers, for
             features, 3 two bytes, 4 two bytes over [-32768, 32767], 5 one byte, 6 one byte over [0, 255], 7
-            one byte over [0, 1]. Whole numbers in their range survive methods 4 and 6 unchanged; what is
-            outside the range of 4, 6 and 7 is clipped.
+            one byte over [0, 1]. Methods 4 and 6 are exact for integers in their range; values outside the
+            range of 4, 6 and 7 are clipped.
     """
     matrix = np.asarray(matrix, dtype=np.float32)
     if method == 1:
@@ -145,7 +146,7 @@ def _column_headers(columns: np.ndarray, minimum, extent) -> np.ndarray:
     """Return the percentiles of each column as codes, int32 (columns, 4), each above the one before it."""
     rows = columns.shape[1]
     ordered = np.sort(columns, axis=1)
-    # With fewer than five rows each row is a point, and points that are missing follow at a distance of one.
+    # With fewer than five rows each row is a percentile, and the missing ones follow at a distance of one.
     ranks = [0, rows // 4, 3 * (rows // 4), rows - 1] if rows >= 5 else range(rows)
     points = _quantise(ordered[:, list(ranks)], minimum, extent, 65535)
     headers = np.empty((len(columns), 4), np.int32)

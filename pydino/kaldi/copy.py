@@ -1,4 +1,4 @@
-"""Copy a data directory, with other names for its utterances and speakers if wanted."""
+"""Copy a data directory, with affixes for its utterance and speaker names if given."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ def rename(tables: Tables, prefixes: dict[str, bytes], suffixes: dict[str, bytes
     """Return tables with new names for utterances and speakers. Recordings keep theirs, unless they are the
     utterances.
 
-    Where an utterance is renamed ``utt2uniq`` says which it was. A stored ``utt2hash`` keeps its values: a
-        hash is that of the first name.
+    ``utt2uniq`` maps renamed utterances to their original names. A stored ``utt2hash`` keeps its values: a
+    hash is that of the original name.
 
     Args:
         tables: of a data directory.
@@ -30,7 +30,7 @@ def rename(tables: Tables, prefixes: dict[str, bytes], suffixes: dict[str, bytes
             keys = rests = tables["utt2spk"].keys
         else:
             keys, rests = tables[name]
-            if name == "utt2uniq":  # an utterance that it leaves out is its own
+            if name == "utt2uniq":  # an utterance that it omits is its own
                 known = dict(zip(keys, rests, strict=True))
                 keys = tables["utt2spk"].keys
                 rests = [known.get(key, key) for key in keys]
@@ -57,5 +57,5 @@ def copy(source, destination, utt_prefix="", utt_suffix="", spk_prefix="", spk_s
     tables = load(source)
     prefixes = {"utterance": utt_prefix.encode(), "speaker": spk_prefix.encode()}
     suffixes = {"utterance": utt_suffix.encode(), "speaker": spk_suffix.encode()}
-    store(destination, rename(tables, prefixes, suffixes), facts_from=source)
+    store(destination, rename(tables, prefixes, suffixes), metadata_from=source)
     return len(tables["utt2spk"].keys)

@@ -1,9 +1,9 @@
-"""Kaldi data directories: which files they hold, what the files are keyed by, and how a part of one is taken.
+"""Kaldi data directories: their files, what these are keyed by, and subsets of a directory.
 
-A file is known by its name, so that a label map a recipe invents (``utt2emotion``, ``spk2age``) is filtered,
-split, combined and copied like Kaldi's own: ``utt2*`` is keyed by utterance, ``spk2*`` by speaker, ``reco2*``
-by recording. ``wav.scp`` is keyed by recording where ``segments`` exists, else by utterance. ``spk2utt`` is
-derived from ``utt2spk``, which is the primary map.
+A file is recognised by its name, so that a label map that a recipe adds (``utt2emotion``, ``spk2age``) is
+filtered, split, combined and copied like Kaldi's own: ``utt2*`` is keyed by utterance, ``spk2*`` by speaker,
+``reco2*`` by recording. ``wav.scp`` is keyed by recording where ``segments`` exists, else by utterance.
+``spk2utt`` is derived from ``utt2spk``, which is the primary map.
 """
 
 import os
@@ -19,8 +19,8 @@ from .columns import Columns, read_columns, text, write_columns
 from .tables import read_table
 
 UTTERANCE_FILES = ("text", "segments", "feats.scp", "vad.scp", "energy.scp")
-# Files of numbers and objects that every utterance (speaker, recording) needs once the file is there. Label
-# maps, the other files known by prefix, may leave some out: not every utterance has a label.
+# Files that, where they exist, have an entry for every utterance (speaker, recording). Label maps, the other
+# files recognised by prefix, may be incomplete: not every utterance has a label.
 COMPLETE_FILES = {
     *UTTERANCE_FILES,
     "wav.scp",
@@ -33,8 +33,8 @@ COMPLETE_FILES = {
     "spk2gender",
     "reco2dur",
 }
-# What features were made with; carried along with them, and the same in directories to be combined.
-FEATURE_FACTS = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.yaml")
+# How features were computed; copied along with them, and equal in directories to be combined.
+FEATURE_METADATA = ("frame_shift", "conf/fbank.yaml", "conf/mfcc.yaml", "conf/vad.yaml")
 
 _BY_PREFIX = re.compile(r"(utt|spk|reco)2[A-Za-z0-9_]+")
 _KINDS = {"utt": "utterance", "spk": "speaker", "reco": "recording"}
@@ -70,11 +70,11 @@ def table_names(path) -> list[str]:
 
 
 class Tables(Mapping[str, Columns]):
-    """The tables of a data directory, each read (or made) when it is asked for, and not kept.
+    """The tables of a data directory, each read (or derived) on access, and not cached.
 
     Args:
         names: file names, ``utt2spk`` among them.
-        read: makes the table of a name.
+        read: returns the table of a name.
     """
 
     def __init__(self, names: Iterable[str], read: Callable[[str], Columns]):
@@ -99,7 +99,7 @@ def load(path) -> Tables:
     """Return the tables of a data directory.
 
     Raises:
-        UserError: there is no ``utt2spk``. When a table is asked for: it is malformed, unsorted or has
+        UserError: there is no ``utt2spk``. On access to a table: it is malformed, unsorted or has
             duplicates, or there is no utterance.
     """
     path, names = Path(path), table_names(path)
@@ -125,7 +125,7 @@ def _wrong_speakers(path: Path, utterance: str, count: int) -> str:
 
 
 def keys_needed(tables: Tables, utterances: set[bytes]) -> dict[str, set[bytes]]:
-    """Return what is needed for some utterances: kind of key -> keys, of speakers and recordings too."""
+    """Return the keys that some utterances need, by kind: their own, their speakers' and recordings'."""
     needed = {"utterance": utterances, "speaker": set(tables["utt2spk"].only(utterances).rests)}
     if "segments" in tables:
         needed["recording"] = {recording(rest) for rest in tables["segments"].only(utterances).rests}
@@ -145,15 +145,16 @@ def restrict(tables: Tables, utterances) -> Tables:
     return Tables(tables, lambda name: tables[name].only(needed[kind_of(name, segmented)]))
 
 
-def store(path, tables: Tables, facts_from=None) -> None:
+def store(path, tables: Tables, metadata_from=None) -> None:
     """Write a data directory, ``spk2utt`` derived, tables of an earlier directory removed.
 
-    All files are written aside first: an error leaves an earlier directory as it was.
+    All files are first written to a temporary directory: an error leaves an earlier directory as it was.
 
     Args:
-        path: directory; made if needed. Files that are no tables of a data directory (trials, say) are left.
+        path: directory; created if needed. Files that are not tables of a data directory, such as trials, are
+            kept.
         tables: at least ``utt2spk``.
-        facts_from: data directory whose ``frame_shift`` and ``conf/`` go along.
+        metadata_from: data directory whose ``frame_shift`` and ``conf/`` are copied too.
     """
     path = Path(path)
     existed = path.exists()
@@ -170,8 +171,8 @@ def store(path, tables: Tables, facts_from=None) -> None:
             (path / name).unlink()
         for file in sorted(aside.iterdir()):
             os.replace(file, path / file.name)
-        if facts_from:
-            carry_facts(facts_from, path)
+        if metadata_from:
+            copy_feature_metadata(metadata_from, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
@@ -182,10 +183,12 @@ def store(path, tables: Tables, facts_from=None) -> None:
             path.rmdir()
 
 
-def carry_facts(source, target) -> None:
-    """Copy ``frame_shift`` and ``conf/`` of features to another directory; what the source lacks goes."""
-    for fact in FEATURE_FACTS:
-        old, new = Path(source) / fact, Path(target) / fact
+def copy_feature_metadata(source, target) -> None:
+    """Copy ``frame_shift`` and ``conf/`` of features to another directory; remove there what the source
+    lacks.
+    """
+    for name in FEATURE_METADATA:
+        old, new = Path(source) / name, Path(target) / name
         if not old.exists():
             new.unlink(missing_ok=True)
         elif old.resolve() != new.resolve():
@@ -194,7 +197,7 @@ def carry_facts(source, target) -> None:
 
 
 def remove(path) -> None:
-    """Remove a directory tree that may not be there."""
+    """Remove a directory tree if it exists."""
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -227,7 +230,7 @@ def named(keys, limit: int = 5) -> str:
 
 
 class DataDir:
-    """A data directory whose tables are read when they are first asked for.
+    """A data directory whose tables are read on first access.
 
     Attributes are file names with dots as underscores, ``feats_scp``, ``utt2num_frames``: a dict, or None if
         there is no such file.

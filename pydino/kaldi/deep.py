@@ -1,5 +1,4 @@
-"""The deep check of a data directory: the heads of recordings and archive objects, no sample and no feature
-is read.
+"""The deep check of a data directory: only the headers of recordings and archive objects are read.
 
 Text tables can agree while a recording is missing, at another sample rate or cut short, and features and
 voice activity differ in length. Commands in ``wav.scp`` are not run.
@@ -32,8 +31,8 @@ _OVERSHOOT = 0.5
 
 
 def deep_errors(path) -> list[str]:
-    """Return what is wrong with the recordings and archives that the tables of ``path``, well in themselves,
-    name.
+    """Return the errors in the recordings and archives that the tables of ``path``, which are valid
+    themselves, name.
     """
     errors: list[str] = []
     tables = {name: read_table(Path(path) / name) for name in _TABLES if (Path(path) / name).exists()}
@@ -75,8 +74,7 @@ def _check_recordings(path: Path, tables) -> list[str]:
             )
     if piped:
         warn(
-            f"{path}/wav.scp: {piped} of {len(tables['wav.scp'])} entries are commands, which are not run "
-            "to be checked"
+            f"{path}/wav.scp: {piped} of {len(tables['wav.scp'])} entries are commands, which are not checked"
         )
     rates = Counter(rate for _, rate, _ in heads.values())
     for rate, _ in rates.most_common()[1:]:
@@ -98,7 +96,7 @@ def _check_recordings(path: Path, tables) -> list[str]:
         for key, stated in tables.get(name, {}).items():
             if key in seconds and abs(float(stated) - seconds[key]) > _SECONDS_TOLERANCE:
                 errors.append(
-                    f"{path}/{name}: {key} is said to last {stated} s, its recording lasts "
+                    f"{path}/{name}: {key} has a duration of {stated} s, its recording lasts "
                     f"{seconds[key]:.2f} s"
                 )
     return errors

@@ -1,4 +1,4 @@
-"""Make a data directory consistent: sort, drop exact duplicates, and keep what every file knows."""
+"""Make a data directory consistent: sort, drop exact duplicates, and keep the keys that every file has."""
 
 import operator
 import os
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from pydino.base import UserError, log, warn, write_text
 
-from .columns import Columns, ascend, holds_text_of, read_untidy, text
+from .columns import Columns, ascend, has_content, read_lenient, text
 from .data_dir import COMPLETE_FILES, Tables, kind_of, named, recording, restrict, store, table_names
 
-# fields after the key; more than that, or fewer, is no line of the file
+# number of fields after the key in a well-formed line
 _FIELDS = {"utt2spk": 1, "segments": 3}
-_MAY_BE_EMPTY = ("text",)  # an utterance may say nothing
+_MAY_BE_EMPTY = ("text",)  # an utterance may have an empty transcript
 
 
 @dataclass
 class Report:
-    """What was found: utterances before and after, and each dropped utterance with the reason."""
+    """The result: utterances before and after, and each dropped utterance with the reason."""
 
     before: int = 0
     after: int = 0
@@ -29,16 +29,16 @@ class Report:
 
 
 def _read(path: Path, name: str) -> tuple[Columns, list[bytes], list[str]]:
-    """Read a table that may be untidy.
+    """Read a table that may be malformed.
 
     Returns:
-        The table, tidy; the keys of its malformed lines, which it does not have; and what was repaired.
+        The repaired table, without malformed lines; the keys of these; and what was repaired.
 
     Raises:
-        UserError: one key with different values: which is right is not for a program to say. (``sort -u``
-            would lose one silently.)
+        UserError: one key with different values: the program cannot choose. (``sort -u`` would silently drop
+            one.)
     """
-    columns, found = read_untidy(path / name)
+    columns, found = read_lenient(path / name)
     if found.conflict:
         raise UserError(f"{path / name}, {found.conflict}; remove one")
     repaired = {
@@ -63,14 +63,14 @@ def _read(path: Path, name: str) -> tuple[Columns, list[bytes], list[str]]:
 
 
 def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Tables, dict[str, str]]:
-    """Keep the utterances, speakers and recordings that every file which must be complete knows.
+    """Keep the utterances, speakers and recordings that are in every file that must be complete.
 
     ``vad.scp`` and ``energy.scp`` count like ``feats.scp``. (Kaldi filters the first without intersecting,
     and its own check then fails.)
 
     Args:
         tables: tables of a data directory.
-        utterance_files, speaker_files: label maps that are to be treated as complete too.
+        utterance_files, speaker_files: label maps that must be complete too.
 
     Returns:
         The kept tables, and the dropped utterances with the reason.
@@ -115,7 +115,7 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
     path = Path(path)
     names = table_names(path)
     if "utt2spk" not in names:
-        raise UserError(f"no such file {path}/utt2spk: the primary map has to be there")
+        raise UserError(f"no such file {path}/utt2spk: the primary map is required")
     report, malformed, notes, counts = Report(), {}, [], []
     for name in names:
         columns, wrong, repaired = _read(path, name)
@@ -132,7 +132,7 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
     report.after = len(utt2spk.keys)
     report.before = report.after + len(report.dropped)
     sorted_by_speaker = ascend(utt2spk.rests, strictly=False)
-    report.changed = [] if holds_text_of(path / "spk2utt", utt2spk.inverted()) else ["spk2utt"]
+    report.changed = [] if has_content(path / "spk2utt", utt2spk.inverted()) else ["spk2utt"]
     del utt2spk
     if not report.after:
         raise UserError(
@@ -141,7 +141,7 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
         )
     for note in notes:
         log(note)
-    report.changed += [name for name in names if not holds_text_of(path / name, fixed[name])]
+    report.changed += [name for name in names if not has_content(path / name, fixed[name])]
     if report.changed:
         _back_up(path, report)
         store(path, fixed)
@@ -170,7 +170,7 @@ def _back_up(path: Path, report: Report) -> None:
 
 
 def describe(report: Report, path) -> list[str]:
-    """Return what :func:`fix` did, in lines."""
+    """Return what :func:`fix` did, as lines for the log."""
     lines = []
     by_reason: dict[str, list[str]] = {}
     for key, reason in report.dropped.items():

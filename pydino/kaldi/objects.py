@@ -2,8 +2,8 @@
 text.
 
 The formats are those of ``src/matrix`` and ``src/base/io-funcs*`` in Kaldi. kaldiio reads them too, but
-returns truncated vectors as shorter ones, guesses integers from text without a point, and unpickles what an
-archive says is a pickle; hence this reader.
+returns truncated vectors as shorter ones, guesses integers from text without a decimal point, and unpickles
+objects marked as pickles; hence this reader.
 """
 
 import io
@@ -24,7 +24,7 @@ _INT = struct.Struct("<bi")
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the numbers of a binary object.
+    """The header of a binary object.
 
     Attributes:
         token: FM, DM (matrices), FV, DV (vectors), CM, CM2, CM3 (compressed matrices) or I (integers).
@@ -55,7 +55,7 @@ def read_object_at(stream, of: str, alone: bool = False) -> np.ndarray:
     Args:
         stream: a seekable binary file.
         of: names the object in messages: file, offset, key.
-        alone: the object is a file of its own; Kaldi writes integer vectors without the size bytes then.
+        alone: the object is a whole file; Kaldi writes integer vectors without the size bytes then.
 
     Returns:
         float32 or float64 as stored, matrix (R, C) or vector (D,); float32 of a compressed matrix or of text;
@@ -70,7 +70,7 @@ def read_object_at(stream, of: str, alone: bool = False) -> np.ndarray:
         return read_binary(stream, of, alone)
     if not head:
         raise UserError(
-            f"{of}: nothing is there, the file ends before: truncated, or a wrong offset; make it again"
+            f"{of}: the file ends before this object: truncated, or a wrong offset; regenerate it"
         )
     stream.seek(position)
     return read_text(stream, of)
@@ -138,25 +138,25 @@ def _exactly(stream, size: int, what: str, of: str) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise UserError(
-            f"{of}: the file ends inside the {what} ({len(data)} of {size} bytes): truncated; make it again"
+            f"{of}: the file ends inside the {what} ({len(data)} of {size} bytes): truncated; regenerate it"
         )
     return data
 
 
 def _check_left(stream, size: int, of: str) -> None:
-    """Raise if fewer than ``size`` bytes are left, before memory is taken for what a corrupt header may
-    promise.
+    """Raise if fewer than ``size`` bytes are left, before memory is allocated for the sizes in a corrupt
+    header.
     """
     end = stream.getbuffer().nbytes if isinstance(stream, io.BytesIO) else os.fstat(stream.fileno()).st_size
     left = end - stream.tell()
     if left < size:
         raise UserError(
-            f"{of}: the file ends inside the numbers ({left} of {size} bytes): truncated; make it again"
+            f"{of}: the file ends inside the numbers ({left} of {size} bytes): truncated; regenerate it"
         )
 
 
 def _corrupt(of: str, why: str):
-    raise UserError(f"{of}: {why}: corrupt, or a wrong offset; make it again")
+    raise UserError(f"{of}: {why}: corrupt, or a wrong offset; regenerate it")
 
 
 def _read_integers(stream, header: Header, of: str, alone: bool) -> np.ndarray:
@@ -165,7 +165,7 @@ def _read_integers(stream, header: Header, of: str, alone: bool) -> np.ndarray:
         return np.frombuffer(_exactly(stream, 4 * length, "numbers", of), "<i4").copy()
     following = stream.read(1)
     stream.seek(header.start)
-    # A single integer (num_utts.ark) looks like the head of a vector; only a vector goes on with size bytes.
+    # A single integer (num_utts.ark) looks like the header of a vector; only in a vector size bytes follow.
     if length and following != b"\4":
         return np.array(length, dtype=np.int32)
     cells = np.frombuffer(_exactly(stream, header.size, "numbers", of), INTEGER)
@@ -179,9 +179,8 @@ def read_text(stream, of: str) -> np.ndarray:
     end of the line.
 
     A vector and a matrix of one row differ by where the numbers begin: a matrix begins on the next line, as
-        Kaldi writes it.
-    ``[ ]`` is an empty vector. ``-inf``, which Kaldi writes but refuses to read, is read. Numbers become
-    float32, and those beyond its range are refused, as in Kaldi.
+    Kaldi writes it. ``[ ]`` is an empty vector. ``-inf``, which Kaldi writes but refuses to read, is
+    accepted. Numbers become float32, and those beyond its range are refused, as in Kaldi.
     """
     line = stream.readline().decode("utf-8", "replace")
     if "[" not in line:
@@ -193,7 +192,7 @@ def read_text(stream, of: str) -> np.ndarray:
     while "]" not in content:
         line = stream.readline().decode("utf-8", "replace")
         if not line:
-            raise UserError(f"{of}: the file ends before the closing ']': truncated; make it again")
+            raise UserError(f"{of}: the file ends before the closing ']': truncated; regenerate it")
         content += line
     lines = content.partition("]")[0].replace(";", "\n").split("\n")
     rows = [words for words in map(str.split, lines) if words]

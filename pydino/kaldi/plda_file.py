@@ -46,7 +46,7 @@ def read_plda(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a PLDA model, binary or text, single or double: mean (D,), transform (D, D), psi (D,), float64.
 
     Raises:
-        UserError: unreadable, no PLDA file, cut short, or parts whose sizes do not fit.
+        UserError: unreadable, no PLDA file, truncated, or parts whose sizes do not match.
     """
     try:
         with open(path, "rb") as stream:
@@ -57,11 +57,11 @@ def read_plda(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         mean, transform, psi = _binary_parts(content) if content.startswith(_BINARY) else _text_parts(content)
     except (ValueError, UserError) as error:
         raise UserError(
-            f"{path} is not a whole Kaldi PLDA file ({error}); train it again with steps/train_plda.sh"
+            f"{path} is not a complete Kaldi PLDA file ({error}); train it again with steps/train_plda.sh"
         ) from None
     if transform.shape != (len(mean), len(mean)) or len(psi) != len(mean):
         raise UserError(
-            f"{path}: mean {mean.shape}, transform {transform.shape} and psi {psi.shape} do not fit; train "
+            f"{path}: mean {mean.shape}, transform {transform.shape} and psi {psi.shape} do not match; train "
             "it again"
         )
     return mean, transform, psi

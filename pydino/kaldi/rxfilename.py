@@ -1,4 +1,4 @@
-"""Where an object is: Kaldi's extended file names, ``path``, ``path:offset``, ``path:offset[rows,columns]``
+"""Kaldi's extended file names: ``path``, ``path:offset``, ``path:offset[rows,columns]``
 and ``command |``.
 """
 
@@ -48,7 +48,7 @@ def parse_rxfilename(text: str) -> Location:
         parts = match[2].split(",")
         if len(parts) > 2 or not all(parts):
             raise UserError(
-                f"range [{match[2]}] of {rest} is not understood; write [first:last] or "
+                f"cannot parse the range [{match[2]}] of {rest}; write [first:last] or "
                 "[first:last,first:last]"
             )
         rows = _parse_interval(parts[0], text)
@@ -67,15 +67,15 @@ def _parse_interval(text: str, whole: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if not match or int(match[2]) < int(match[1]):
         raise UserError(
-            f"range '{text}' in {whole} is not understood; first and last are whole numbers, first <= last, "
-            "both counted"
+            f"cannot parse the range '{text}' in {whole}; first and last are whole numbers, first <= last, "
+            "both inclusive"
         )
     return int(match[1]), int(match[2])
 
 
 def clip_rows(rows: tuple[int, int], num_rows: int, what: str) -> tuple[int, int]:
-    """Return (first, last + 1). Kaldi lets the last row pass the end by up to two (rounding of times) and
-    cuts it.
+    """Return (first, last + 1). As in Kaldi the last row may exceed the end by up to two (rounding of times)
+    and is then clipped.
     """
     first, last = rows
     if first >= num_rows or last >= num_rows + 3:
@@ -87,7 +87,7 @@ def select(array: np.ndarray, location: Location, what: str) -> np.ndarray:
     """Apply the range of ``location`` to a matrix (or, rows only, to a vector).
 
     Raises:
-        UserError: the range lies outside; ``what`` names the object.
+        UserError: the range is outside the object, which ``what`` names.
     """
     if location.rows is None and location.columns is None:
         return array
@@ -112,7 +112,7 @@ def run_pipe(command: str, allow_pipes: bool) -> bytes:
     """
     if not allow_pipes:
         raise UserError(
-            f"'{command}' is a command; it runs only if you trust it and say so with --allow-pipes true"
+            f"'{command}' is a command; if you trust it, allow it to be run with --allow-pipes true"
         )
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command.rstrip()[:-1]], capture_output=True)
     if done.returncode:

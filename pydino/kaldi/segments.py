@@ -24,6 +24,6 @@ def parse_segment(key: str, rest: str, path) -> tuple[str, float, float]:
     if len(fields) != 3 or not math.isfinite(start) or not math.isfinite(end):
         raise UserError(
             f"{path}: '{key} {rest}' is not 'utterance recording start end' with times in seconds; "
-            "correct the line or take it out"
+            "correct or remove the line"
         )
     return recording, start, end

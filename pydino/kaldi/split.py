@@ -8,7 +8,16 @@ from pathlib import Path
 from pydino.base import UserError, read_json, warn, write_json
 
 from .columns import Columns, write_columns
-from .data_dir import FEATURE_FACTS, Tables, carry_facts, kind_of, load, recording, remove, table_names
+from .data_dir import (
+    FEATURE_METADATA,
+    Tables,
+    copy_feature_metadata,
+    kind_of,
+    load,
+    recording,
+    remove,
+    table_names,
+)
 
 _FORMAT = 1
 _STATE = ".made-from.json"
@@ -19,8 +28,8 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     holds them.
 
     Speakers stay whole, unless there are fewer of them than parts or ``per_utterance`` asks otherwise; then
-    the folder is called ``split<N>utt``. A split made from the same text before is left as it is; anything
-    else is made again and renamed into place.
+    the folder is called ``split<N>utt``. A split made earlier from the same text is kept; any other is
+    regenerated and renamed into place.
 
     Raises:
         UserError: more parts than utterances.
@@ -60,7 +69,7 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
         if _is_fresh(target, digest):  # another process was faster
             return target
         raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free some space or check who may write there"
+            f"cannot write {target}: {error.strerror or error}; free some space or check the permissions"
         ) from error
     finally:
         remove(aside)
@@ -84,7 +93,7 @@ def _write_parts(folder: Path, source: Path, tables: Tables, parts: list[list[by
             if name == "utt2spk":
                 write_columns(folder / str(number) / "spk2utt", columns.inverted())
     for number in range(1, len(parts) + 1):
-        carry_facts(source, folder / str(number))
+        copy_feature_metadata(source, folder / str(number))
 
 
 def _divide(columns: Columns, owners: dict, num_parts: int) -> list[Columns]:
@@ -97,16 +106,16 @@ def _divide(columns: Columns, owners: dict, num_parts: int) -> list[Columns]:
 
 
 def balance(groups: list[list[bytes]], num_parts: int) -> list[list[bytes]]:
-    """Deal groups, in order and never broken, to ``num_parts`` parts, none empty, that hold about as many
-    items each.
+    """Distribute groups, in order and unbroken, over ``num_parts`` non-empty parts with about as many items
+    each.
     """
     total = sum(map(len, groups))
     parts: list[list[bytes]] = [[]]
     done = 0
     for place, group in enumerate(groups):
         part = len(parts)
-        # Go on to the next part where this one has its share (to the nearest group), or where the groups left
-        # must each open one.
+        # Start the next part where this one has its share (to the nearest group), or where each remaining
+        # group must start one.
         full = done + len(group) / 2 > part * total / num_parts
         if parts[-1] and part < num_parts and (full or len(groups) - place == num_parts - part):
             parts.append([])
@@ -117,7 +126,7 @@ def balance(groups: list[list[bytes]], num_parts: int) -> list[list[bytes]]:
 
 def _digest(path: Path) -> str:
     state = hashlib.sha256(f"format {_FORMAT}".encode())
-    for name in [*table_names(path), *FEATURE_FACTS]:
+    for name in [*table_names(path), *FEATURE_METADATA]:
         if (path / name).exists():
             content = (path / name).read_bytes()
             state.update(f"\n{name} {len(content)}\n".encode() + content)
@@ -125,7 +134,7 @@ def _digest(path: Path) -> str:
 
 
 def _is_fresh(target: Path, digest: str) -> bool:
-    """Tell whether a split stands for the same text and still has all its files. (Kaldi compares times, and
+    """Whether a split was made from the same text and still has all its files. (Kaldi compares times, and
     misses an edited copy.)
     """
     try:

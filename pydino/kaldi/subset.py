@@ -1,4 +1,4 @@
-"""Choose utterances of a data directory: the choices of Kaldi's ``subset_data_dir.sh``. Each returns a list
+"""Select utterances of a data directory, as Kaldi's ``subset_data_dir.sh`` does. Each returns a list
 in sorted order.
 """
 
@@ -11,7 +11,9 @@ from .data_dir import Tables, load, named, restrict, store
 
 
 def spread(keys: list, count: int) -> list:
-    """``count`` keys, evenly spaced: the default of Kaldi's script (its help says random, but it is not)."""
+    """``count`` keys, evenly spaced: the default of Kaldi's script (random according to its help, but it is
+    not).
+    """
     return [keys[i * len(keys) // count] for i in range(count)]
 
 
@@ -36,13 +38,13 @@ def shortest(tables: Tables, count: int) -> list[bytes]:
     """The ``count`` shortest utterances, by frames, else by seconds; ties go to the smaller key.
 
     Raises:
-        UserError: nothing says how long the utterances are.
+        UserError: no table has the lengths of the utterances.
     """
     name = next((n for n in ("utt2num_frames", "utt2dur", "segments") if n in tables), None)
     if name is None:
         raise UserError(
-            "--shortest needs utt2num_frames, utt2dur or segments; make features first, they write the "
-            "first two"
+            "--shortest needs utt2num_frames, utt2dur or segments; compute features first, which "
+            "writes the first two"
         )
     keys, rests = tables[name]
     if name == "segments":
@@ -54,19 +56,18 @@ def shortest(tables: Tables, count: int) -> list[bytes]:
     missing = [u for u in utterances if u not in length]
     if missing:
         raise UserError(
-            f"no length is known of {len(missing)} utterances: {named(missing)}; run utils/fix_data_dir.sh "
-            "first"
+            f"{len(missing)} utterances without a length: {named(missing)}; run utils/fix_data_dir.sh first"
         )
     return sorted(sorted(utterances, key=lambda u: (length[u], u))[:count])
 
 
 def listed(keys, path) -> set[bytes]:
-    """The keys that the file ``path`` lists in its first field; a warning names what is listed and no key."""
+    """The keys listed in the first field of the file ``path``, with a warning for those that do not exist."""
     wanted = {fields[0].encode() for fields in map(split_fields, read_lines(path)) if fields}
     known = set(keys)
     unknown = sorted(wanted - known)
     if unknown:
-        warn(f"{len(unknown)} of {len(wanted)} names in {path} are not there: {named(unknown)}")
+        warn(f"{len(unknown)} of {len(wanted)} names in {path} do not exist: {named(unknown)}")
     return wanted & known
 
 
@@ -85,7 +86,7 @@ def subset(
         How many utterances there were, and how many were taken.
 
     Raises:
-        UserError: more utterances are asked for than there are, or none is left.
+        UserError: more utterances are requested than exist, or none is left.
     """
     if Path(source).resolve() == Path(destination).resolve():
         raise UserError(f"source and destination are the same directory, {source}")
@@ -117,5 +118,5 @@ def subset(
         raise UserError(
             f"no utterance of {source} is left for {destination}: none is listed in {utterances or speakers}"
         )
-    store(destination, restrict(tables, chosen), facts_from=source)
+    store(destination, restrict(tables, chosen), metadata_from=source)
     return len(keys), len(chosen)

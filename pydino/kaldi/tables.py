@@ -10,7 +10,7 @@ _BLANKS = b" \t\r\v\f"
 def read_table(path, check_sorted: bool = True) -> dict[str, str]:
     """Read a text table such as ``wav.scp`` or ``utt2spk``.
 
-    A byte order mark and Windows' or old Macs' line ends are passed over.
+    A byte order mark and Windows or old Mac line ends are ignored.
 
     Args:
         path: the file. ASCII blanks separate the key from the rest of the line, which may be empty and may
@@ -22,12 +22,12 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
 
     Raises:
         UserError: the file is missing, not UTF-8, lacks its last newline, has an empty line, or keys out of
-            order or twice.
+            order or duplicated.
     """
-    # Split as bytes, because str.split takes a no-break space, a part of a name, for a blank.
+    # Split as bytes, because str.split also splits at a no-break space, which is part of a name.
     *lines, last = decode(read_bytes(path), path).encode("utf-8").split(b"\n")
     if last:
-        raise UserError(f"{path}: the last line has no newline: is the file cut short?")
+        raise UserError(f"{path}: the last line has no newline: is the file truncated?")
     table: dict[str, str] = {}
     before = b""
     for number, line in enumerate(lines, 1):
@@ -38,7 +38,7 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
         encoded, *rest = line.split(None, 1)
         key = encoded.decode("utf-8")
         if key in table:
-            raise UserError(f"{path}, line {number}: '{key}' is there twice; keep one of its lines")
+            raise UserError(f"{path}, line {number}: '{key}' occurs twice; keep one of its lines")
         if check_sorted:
             if encoded < before:
                 raise UserError(
@@ -51,7 +51,7 @@ def read_table(path, check_sorted: bool = True) -> dict[str, str]:
 
 
 def write_table(path, table: dict[str, object]) -> None:
-    """Write a table sorted by key in C order, whole or not at all.
+    """Write a table atomically, sorted by key in C order.
 
     Raises:
         UserError: a key is empty or has white space in it, or a value has a line break.

@@ -1,7 +1,7 @@
 """Trial lists and score files: text tables ``enroll test [target|nontarget]`` and ``enroll test score``.
 
-Both may hold many millions of lines: they are read in blocks, keys become numbers at once, and scores are
-written as arrays of bytes, about as fast as the disk takes them.
+Both may hold many millions of lines: they are read in blocks, keys are converted to numbers immediately, and
+scores are formatted as arrays of bytes, about as fast as a disk writes.
 """
 
 from collections import defaultdict
@@ -19,8 +19,8 @@ _DECIMALS = 8  # as fine as float32 scores near 1
 
 @dataclass(frozen=True)
 class PairTable:
-    """Pairs of an enrolled model and a test utterance, as places in two lists of names, in the order of the
-    file.
+    """Pairs of an enrolled model and a test utterance, as indices into two lists of names, in the order of
+    the file.
 
     Attributes:
         models, tests: names, in order of appearance.
@@ -46,8 +46,8 @@ def read_trials(path) -> PairTable:
     """Read a trial list, with or without the third field; ``values`` are True for target.
 
     Raises:
-        UserError: unreadable, empty, a malformed line, a label other than target or nontarget, or a pair that
-            comes twice.
+        UserError: unreadable, empty, a malformed line, a label other than target or nontarget, or a duplicate
+            pair.
     """
     table = _read_pairs(
         path, {b"target": 1.0, b"nontarget": 0.0}.__getitem__, "target or nontarget", fields=(2, 3)
@@ -59,7 +59,7 @@ def read_scores(path) -> PairTable:
     """Read a score file; ``values`` are float64.
 
     Raises:
-        UserError: as :func:`read_trials`; also a score that is no finite number.
+        UserError: as :func:`read_trials`; also a score that is not finite.
     """
     table = _read_pairs(path, float, "a number", fields=(3,))
     bad = np.flatnonzero(~np.isfinite(table.values))
@@ -75,7 +75,7 @@ def join_scores(scores: PairTable, trials: PairTable, scores_path, trials_path) 
     """Return the score of every trial (N,), joined by key, whatever the order of the lines.
 
     Raises:
-        UserError: a trial has no score, or a score has no trial; names the first and says how many.
+        UserError: a trial has no score, or a score has no trial; names the first and their number.
     """
     model_place, test_place = _place(trials.models), _place(trials.tests)
     rows = np.array([model_place.get(name, -1) for name in scores.models])[scores.rows]
@@ -88,21 +88,19 @@ def join_scores(scores: PairTable, trials: PairTable, scores_path, trials_path) 
     if len(missing):
         raise UserError(
             f"{scores_path}: {len(missing)} of {len(trials)} trials of {trials_path} have no score, first: "
-            f"{trials.name(missing[0])}; "
-            "score again"
+            f"{trials.name(missing[0])}; score again"
         )
     if len(scores) > len(trials):
         extra = np.flatnonzero(~np.isin(found, wanted))
         raise UserError(
-            f"{scores_path}: {len(extra)} scores belong to no trial of {trials_path}, first: "
-            f"{scores.name(extra[0])}; "
-            "give the trials that were scored"
+            f"{scores_path}: {len(extra)} scores without a trial in {trials_path}, first: "
+            f"{scores.name(extra[0])}; give the trials that were scored"
         )
     return scores.values[order[place]]
 
 
 def write_scores(path, trials: PairTable, scores: np.ndarray) -> None:
-    """Write ``enroll test score`` in the order of the trials, with 8 decimals; whole or not at all."""
+    """Write ``enroll test score`` in the order of the trials, with 8 decimals, atomically."""
     models, tests = _byte_table(trials.models), _byte_table(trials.tests)
     step = 1 << 18
     with atomic_open(path, "wb") as stream:
@@ -123,7 +121,7 @@ def write_scores(path, trials: PairTable, scores: np.ndarray) -> None:
 
 
 def rounded_scores(scores: np.ndarray) -> np.ndarray:
-    """Return scores (N,) as :func:`read_scores` reads them back from :func:`write_scores`."""
+    """Return scores (N,) as rounded by :func:`write_scores` and :func:`read_scores`."""
     scale = 10.0**_DECIMALS
     return np.copysign(np.rint(np.abs(scores) * scale) / scale, scores)
 
@@ -183,14 +181,14 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
     if len(twice):
         model, test = divmod(int(codes[twice[0]]), len(table.tests))
         raise UserError(
-            f"{path}: {len(twice)} pairs come twice, first: {table.models[model]} {table.tests[test]}; keep "
+            f"{path}: {len(twice)} pairs occur twice, first: {table.models[model]} {table.tests[test]}; keep "
             "one line of each"
         )
     return table
 
 
 def _is_regular(block: bytes, lines: int, width: int, tokens: int) -> bool:
-    """Whether every line has exactly ``width`` fields; quick where single blanks stand between them, as we
+    """Whether every line has exactly ``width`` fields; fast where they are separated by single blanks, as we
     write them.
     """
     if tokens != lines * width:
@@ -232,13 +230,13 @@ def _place(names: list[str]) -> dict[str, int]:
 
 
 def _byte_table(names: list[str]) -> np.ndarray:
-    """(N, longest) uint8, each name's UTF-8 bytes with zeros behind them."""
+    """(N, longest) uint8, each name's UTF-8 bytes, padded with zeros."""
     table = np.array([name.encode("utf-8") for name in names])
     return table.view(np.uint8).reshape(len(names), -1)
 
 
 def _decimal_text(values: np.ndarray) -> np.ndarray:
-    """(N, width) uint8 text of numbers with 8 decimals; unused places in front are 0, to be left out."""
+    """(N, width) uint8 text of numbers with 8 decimals; unused leading characters are 0, to be removed."""
     scaled = np.rint(np.abs(values) * 10**_DECIMALS)
     if not (scaled < 2**62).all():
         raise UserError(

@@ -1,6 +1,6 @@
 """Check a data directory, with the checks and messages of Kaldi's ``validate_data_dir.sh``.
 
-All errors are found, not only the first. A file that is not required is still checked where it is there.
+All errors are found, not only the first. A file that is not required is still checked where it exists.
 Departures: segments are compared with ``utt2spk`` whether or not there is a ``text``, and ``vad.scp`` like
 ``feats.scp``.
 """
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from pydino.base import UserError, read_text, warn
 
-from .columns import Columns, ascend, read_untidy, text
+from .columns import Columns, ascend, read_lenient, text
 from .data_dir import COMPLETE_FILES, kind_of, named, recording, table_names
 
 _ILLEGAL_WORDS = {b"<s>", b"</s>", b"#0"}
 
 
 def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, non_print=False) -> list[str]:
-    """Check a data directory and return the errors, one string each; empty if it is well.
+    """Check a data directory and return the errors, one string each; empty if it is valid.
 
     Args:
         path: the directory.
         feats, text, wav: whether ``feats.scp``, ``text``, ``wav.scp`` are required.
         spk_sort: whether ``utt2spk`` has to be sorted by speaker too.
-        deep: open the heads of recordings and archives as well (see :mod:`pydino.kaldi.deep`).
-        non_print: let ``text`` hold characters that cannot be printed.
+        deep: read the headers of recordings and archives as well (see :mod:`pydino.kaldi.deep`).
+        non_print: allow non-printable characters in ``text``.
     """
     path = Path(path)
     if not path.is_dir():
@@ -46,7 +46,7 @@ def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, 
         if not found and spk2utt is not None:
             errors += _check_speakers(path, utt2spk, spk2utt, spk_sort)
         del spk2utt
-    # The keys of complete files, in order: which file says so, and what it says.
+    # The keys of complete files: the reference file of each kind, and its keys.
     expected = {"utterance": ("utt2spk", utt2spk.keys), "speaker": ("utt2spk", sorted(set(utt2spk.rests)))}
     del utt2spk
     names.remove("utt2spk")
@@ -62,7 +62,7 @@ def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, 
             errors += _compare_keys(path, name, kind, table.keys, *expected[kind])
         del table
     if (path / "frame_shift").exists() and not _is_positive(read_text(path / "frame_shift").strip()):
-        errors.append(f"{path}/frame_shift should hold one positive number, the seconds from frame to frame")
+        errors.append(f"{path}/frame_shift should hold one positive number, the frame shift in seconds")
     if deep and not errors:
         from .deep import deep_errors
 
@@ -85,9 +85,9 @@ def _missing(path: Path, required: list[str]) -> list[str]:
 
 
 def _check_table(path: Path, non_print: bool) -> tuple[Columns | None, list[str]]:
-    """Read a table as well as it goes; return it, None if not at all, and what is wrong with its lines."""
+    """Read a table as far as possible; return it (None if it cannot be read) and its format errors."""
     try:
-        table, found = read_untidy(path)
+        table, found = read_lenient(path)
     except UserError as error:
         return None, [str(error)]
     errors = []
@@ -157,7 +157,7 @@ def _is_segment(rest: bytes) -> bool:
 
 
 def _is_wav(rest: bytes) -> bool:
-    """A path, or a command that ends in ``|``. Kaldi reads no path with the sign elsewhere, and no ``~``."""
+    """A path, or a command that ends in ``|``. Kaldi accepts no path with ``|`` elsewhere, and no ``~``."""
     if b"|" in rest:
         return rest.endswith(b"|") and not rest.startswith((b"~", b"|"))
     return bool(rest) and not rest.startswith(b"~")
@@ -204,8 +204,8 @@ def _check_speakers(path: Path, utt2spk: Columns, spk2utt: Columns, spk_sort: bo
     members = utt2spk.members()
     if len(members) == 1 and len(utt2spk.keys) > 1:
         warn(
-            f"you have only one speaker in {path}; if you do not know the speakers, let each utterance be "
-            "its own"
+            f"you have only one speaker in {path}; if the speakers are unknown, make each utterance its "
+            "own speaker"
         )
     if spk_sort and not ascend(utt2spk.rests, strictly=False):
         errors.append(
@@ -225,8 +225,8 @@ def _check_speakers(path: Path, utt2spk: Columns, spk2utt: Columns, spk_sort: bo
 def _compare_keys(
     path: Path, name: str, kind: str, keys: list[bytes], reference: str, wanted: list[bytes]
 ) -> list[str]:
-    """Complete files have the utterances of ``utt2spk`` (its speakers, the recordings of ``segments``); label
-    maps have no others.
+    """Complete files must have the utterances of ``utt2spk`` (its speakers, the recordings of ``segments``);
+    label maps have no other keys.
     """
     if keys == wanted:
         return []
@@ -238,6 +238,5 @@ def _compare_keys(
     difference = "; ".join(f"only in {where}: {named(keys, 6)}" for where, keys in both.items() if keys)
     return [
         f"in {path}, {kind} lists extracted from {reference} and {name} differ, partial diff is: "
-        f"{difference} "
-        f"[lengths are {len(wanted)} versus {len(keys)}]; run utils/fix_data_dir.sh {path}"
+        f"{difference} [lengths are {len(wanted)} versus {len(keys)}]; run utils/fix_data_dir.sh {path}"
     ]

@@ -1,8 +1,8 @@
 """Encoders, pooling, heads: tensors in, tensors out. An encoder maps (B, T, F) features to (B, D) embeddings,
 not normalised; :class:`Encoder` is their base class.
 
-A new encoder is a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
-number of features, and a line in ENCODERS.
+To add an encoder: a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
+number of features, and an entry in ENCODERS.
 """
 
 from dataclasses import asdict
@@ -46,8 +46,8 @@ def build_encoder(config: dict, feature_dim: int) -> Encoder:
 
 
 def resolve_encoder(config: dict) -> dict:
-    """Return ``config`` with every option of the encoder written out, so that a later change of a default
-    changes no stored model.
+    """Return ``config`` with every option of the encoder, so that a later change of a default does not change
+    stored models.
     """
     return {"name": _name(config), **asdict(_options(config))}
 

@@ -2,8 +2,8 @@
 recomputed in the backward pass instead of stored (Chen et al. 2016, arXiv 1604.06174).
 
 Results are the same, bit for bit where the operations are deterministic: the recomputation draws the same
-dropout masks, and its batch norms use the batch statistics as before but do not update the running statistics
-a second time.
+dropout masks, and its batch norms use the same batch statistics but do not update the running statistics a
+second time.
 """
 
 from collections.abc import Iterator

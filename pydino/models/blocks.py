@@ -10,7 +10,7 @@ Activation = Literal["relu", "relu6", "swish", "gelu"]
 
 
 def make_activation(name: Activation) -> nn.Module:
-    """Return the activation; in place where its gradient needs only the output, which saves memory."""
+    """Return the activation; in place where its gradient needs only the output, to save memory."""
     return {
         "relu": partial(nn.ReLU, inplace=True),
         "relu6": partial(nn.ReLU6, inplace=True),
@@ -54,13 +54,6 @@ class SqueezeExcitation(nn.Module):
         return x * weights.to(x.dtype).view(
             [x.shape[0], *(-1 if axis == self.axis else 1 for axis in range(1, x.ndim))]
         )
-
-
-def check_sizes(config, *names: str) -> None:
-    """Raise ValueError for a size below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
 
 
 def check_dropout(config) -> None:

@@ -3,10 +3,10 @@
 As in the papers' code (section "head" of its configuration): an MLP with GELU and no norm, a bottleneck, L2
 normalisation, and a linear layer without bias whose rows have unit length (weight normalisation with its gain
 fixed at 1). The outputs are the cosines between the bottleneck and K prototypes. The papers' successor has a
-smaller MLP with swish, each followed by a batch norm.
+smaller MLP with swish activations, each followed by a batch norm.
 
-The last product is in float32 whatever the precision of the rest, because the teacher's temperature makes
-its error 25 times as large. For K = 65,536 and temperatures 0.1 and 0.04, relative errors against float64 of
+The last product is in float32 whatever the precision of the rest, because the teacher's temperature
+multiplies its error by 25. For K = 65,536 and temperatures 0.1 and 0.04, relative errors against float64 of
 DINO's loss and of its gradient are: float32 3e-5 and 2e-5 (most of it from the sum in the softmax), TF32
 (torch.set_float32_matmul_precision("high")) 3e-5 and 7e-4, float16 1e-4 and 3e-3, bfloat16 2e-4 and 1e-2.
 """
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from pydino.base import check_at_least
 
 from .blocks import Activation, check_dropout, make_activation
 
@@ -32,9 +34,7 @@ class HeadConfig:
     dropout: float = 0.0  # of the hidden layers
 
     def __post_init__(self):
-        for name in ("hidden_dim", "bottleneck_dim", "output_dim"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
+        check_at_least(self, 2, "hidden_dim", "bottleneck_dim", "output_dim")
         check_dropout(self)
 
 

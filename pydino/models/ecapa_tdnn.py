@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pydino.base import check_at_least
+
 from .activation_checkpointing import run_block
 from .blocks import (
     Activation,
     SqueezeExcitation,
     check_dropout,
-    check_sizes,
     make_activation,
     norm_and_activation,
 )
@@ -41,8 +42,8 @@ class EcapaTdnnConfig:
     dropout: float = 0.002  # of whole channels, after the first layer and each block
 
     def __post_init__(self):
-        check_sizes(
-            self, "channels", "scale", "pooled_channels", "embedding_dim", "se_reduction", "attention_dim"
+        check_at_least(
+            self, 1, "channels", "pooled_channels", "embedding_dim", "se_reduction", "attention_dim"
         )
         check_dropout(self)
         if self.scale < 2 or self.channels % self.scale:

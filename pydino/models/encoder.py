@@ -1,5 +1,5 @@
-"""The base class of the encoders: a module from features or waveforms to one embedding per utterance, whose
-layers fall into three parts.
+"""The base class of the encoders: a module from features or waveforms to one embedding per utterance, in
+three parts.
 
 Axes: B utterances, T frames, F columns of the features, S samples, D embedding.
 """
@@ -16,7 +16,7 @@ class Encoder(nn.Module):
     """(B, T, F) features, or (B, S) waveforms, to (B, D) embeddings, not normalised.
 
     Attributes:
-        input_kind: what :meth:`forward` takes: "features" (B, T, F) as the model's front end makes them, or
+        input_kind: input of :meth:`forward`: "features" (B, T, F) from the model's front end, or
             "waveform" (B, S), samples in [-1, 1].
         embedding_dim: D.
         min_input: the least T, in frames, or the least S, in samples.
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
         """Return the modules of each part, in the order of the forward pass.
 
         Returns:
-            "frames": layers that keep the axis of time; "pooling": from frames to one vector per utterance;
+            "frames": layers that keep the time axis; "pooling": from frames to one vector per utterance;
             "embedding": the affine layers after that. Every parameter and every buffer belongs to exactly
             one part; a part without any is an empty list. The modules are looked up at each call, so that
             batch norms replaced by synchronised ones are found too.

@@ -1,11 +1,11 @@
 """Additive angular margin softmax, the output layer of the supervised x-vector.
 
 Deng et al. 2019, "ArcFace" (arXiv 1801.07698). With theta_k the angle between an embedding and the weights of
-class k, the logit of every class is s cos(theta_k), but s cos(theta_y + m) for the right class y: its angle
+class k, the logit of every class is s cos(theta_k), but s cos(theta_y + m) for the target class y: its angle
 must be smaller than the others' by the margin m.
 
 Past theta_y = pi - m the cosine would rise again with the angle. There cos(theta_y) - m sin(m) replaces it,
-which keeps decreasing: the paper does not mention this case, the authors' released code does so.
+which keeps decreasing: the paper does not mention this case, but the authors' code does this.
 """
 
 import math
@@ -25,7 +25,7 @@ class AamSoftmax(nn.Module):
         embedding_dim: D.
         num_classes: K.
         scale: s, the inverse of the temperature.
-        margin: m in radians, the full one; :meth:`forward` takes a smaller one while it warms up.
+        margin: m in radians, the final one; :meth:`forward` takes a smaller one during warm-up.
     """
 
     def __init__(self, embedding_dim: int, num_classes: int, scale: float = 30.0, margin: float = 0.3):
@@ -50,7 +50,7 @@ class AamSoftmax(nn.Module):
         Args:
             embeddings: (B, D), of any length.
             labels: (B,) int64 in [0, K).
-            margin: of this step, in radians; the full one if it is not given.
+            margin: of this step, in radians; default: the final one.
         """
         margin = self.margin if margin is None else margin
         cosines = self.cosines(embeddings)
@@ -58,8 +58,8 @@ class AamSoftmax(nn.Module):
         return self.scale * cosines.scatter(1, labels, with_margin(cosines.gather(1, labels), margin))
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the cosines (B, K) between embeddings (B, D) and classes, float32 even under autocast: the
-        scores of a decision, without a margin.
+        """Return the cosines (B, K) between embeddings (B, D) and classes, float32 even under autocast, for
+        classification without a margin.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(torch.promote_types(embeddings.dtype, self.weight.dtype))

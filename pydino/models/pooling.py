@@ -13,7 +13,7 @@ VARIANCE_FLOOR = 1e-5  # keeps the gradient of the square root finite where a ch
 
 
 class _Moments(torch.autograd.Function):
-    """Mean and biased variance over one axis, which is kept.
+    """Mean and biased variance over one axis, which is kept with size 1.
 
     The gradient is written out because forward and backward of torch.var_mean take 2 to 9 times as long
     (one CPU core, 64 x 1536 x 300 and 256 x 44 x 384).
@@ -50,7 +50,7 @@ def mean_and_deviation(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
 
     Args:
         x: (B, C, T), (B, T, C) or (B, C, F, T).
-        dim: the axis of time.
+        dim: the time axis.
 
     Returns:
         (B, 2C) or (B, 2CF), all means first, float32 or better.
@@ -67,12 +67,12 @@ class StatisticsPooling(nn.Module):
 
 
 class AttentivePooling(nn.Module):
-    """(B, C, T) or (B, C, F, T) -> (B, 2C) or (B, 2CF): mean and standard deviation under weights a_ct that
+    """(B, C, T) or (B, C, F, T) -> (B, 2C) or (B, 2CF): mean and standard deviation weighted by a_ct, which
     sum to one over time.
 
     a_c = softmax_t(W2 tanh(BN(W1 x_t + W0 g)) + b)_c, where g, the global context, is the unweighted mean and
-    standard deviation. Each channel has its own weights (Desplanques et al. 2020, arXiv
-    2005.07143). Softmax and statistics are float32.
+    standard deviation. Each channel has its own weights (Desplanques et al. 2020, arXiv 2005.07143). Softmax
+    and statistics are float32.
 
     Args:
         channels: C, or C F.

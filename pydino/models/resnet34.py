@@ -9,7 +9,7 @@ parameters.
 
 ``fwse-resnet34`` is that of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: 64 to
 512 channels, squeeze-excitation over the frequencies, swish, norm after activation, attentive pooling, 192-d
-embedding. With the same options but channels and squeeze-excitation, lresnet34 is the light one of that
+embedding. With these options except channels and squeeze-excitation, lresnet34 is the light ResNet34 of that
 recipe.
 """
 
@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pydino.base import check_at_least, check_not_negative
+
 from .activation_checkpointing import run_blocks
 from .blocks import (
     Activation,
     SqueezeExcitation,
     check_dropout,
-    check_sizes,
     make_activation,
     norm_and_activation,
 )
@@ -47,10 +48,9 @@ class LResNet34Config:
     se_reduction: int = 0  # of the frequency-wise squeeze-excitation in each block; 0: none
 
     def __post_init__(self):
-        check_sizes(self, "base_channels", "embedding_dim", "attention_dim")
+        check_at_least(self, 1, "base_channels", "embedding_dim", "attention_dim")
         check_dropout(self)
-        if self.se_reduction < 0:
-            raise ValueError(f"se_reduction must not be negative, got {self.se_reduction}")
+        check_not_negative(self, "se_reduction")
 
 
 @dataclass

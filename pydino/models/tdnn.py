@@ -1,8 +1,8 @@
 """A small TDNN: an encoder that trains in minutes on two CPU cores.
 
-Five 1-d convolutions over time, the first of which takes every third frame, then mean and standard deviation,
-then the embedding. The idea is that of the x-vector (Snyder et al. 2018) at a tenth of its size; 316 k
-parameters with the defaults.
+Five 1-d convolutions over time, the first with a stride of three frames, then mean and standard deviation,
+then the embedding: an x-vector network (Snyder et al. 2018) at a tenth of its size; 316 k parameters with the
+defaults.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from pydino.base import check_at_least
 
 from .activation_checkpointing import run_blocks
 from .encoder import Encoder
@@ -28,9 +30,7 @@ class TdnnConfig:
     embedding_dim: int = 128
 
     def __post_init__(self):
-        for name in ("channels", "pooled_channels", "stride", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, 1, "channels", "pooled_channels", "stride", "embedding_dim")
 
 
 class Tdnn(Encoder):
@@ -82,18 +82,18 @@ class FrameLayer(nn.Sequential):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.compiler.is_exporting():  # as plain layers, which every runtime knows
+        if torch.compiler.is_exporting():  # as standard layers, which every runtime supports
             return super().forward(x.transpose(1, 2)).transpose(1, 2)
         conv, norm, activation = self
         kernel, dilation, stride = conv.kernel_size[0], conv.dilation[0], conv.stride[0]
         if kernel > 1:
             x = _Windows.apply(x, kernel, dilation, stride)
-        weight = conv.weight.transpose(1, 2).flatten(1)  # (C', K C), as the windows are
+        weight = conv.weight.transpose(1, 2).flatten(1)  # (C', K C), in the order of the windows
         return activation(norm(F.linear(x.flatten(0, 1), weight))).unflatten(0, x.shape[:2])
 
 
 class _Windows(torch.autograd.Function):
-    """The K frames under each position of a kernel, joined: (B, T, C) -> (B, T', K C).
+    """The K frames at each position of a kernel, concatenated: (B, T, C) -> (B, T', K C).
 
     The gradient is written out because slices that autograd differentiates take two to three times as long
     (forward and backward, one CPU core, 256 crops of 1.5 s).

@@ -1,5 +1,5 @@
-"""What a recipe is (conf/recipe.yaml), the systems that a run of it compares, and the rows of each stage.
-No torch.
+"""The schema of a recipe (conf/recipe.yaml), the systems that a run compares, and the rows of each stage. No
+torch.
 """
 
 from .calls import Call, calls_of, groups_of

@@ -1,5 +1,5 @@
-"""Templates of commands, such as ``steps/score.sh {options} {trials} {enroll} {test} {scores}``, made into
-commands for each row.
+"""Templates of commands, such as ``steps/score.sh {options} {trials} {enroll} {test} {scores}``, expanded for
+each row.
 """
 
 import re
@@ -13,7 +13,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Call:
-    """A command. Calls of one ``group`` are run one after another by one process; None: of no group."""
+    """A command. Calls of one ``group`` are run sequentially by one process; None: no group."""
 
     words: list[str]
     group: str | None = None
@@ -23,8 +23,7 @@ def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
     """Return the calls of ``ROWS TEMPLATE... [-- ROWS TEMPLATE...]``, a list for each template.
 
     Raises:
-        ValueError: a template without words, rows of no such kind, or a placeholder that the rows do not
-            have.
+        ValueError: an empty template, an unknown kind of rows, or an unknown placeholder.
     """
     sections: list[list[str]] = [[]]
     for word in words:
@@ -36,7 +35,7 @@ def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
     for kind, *template in sections:
         if not template:
             raise ValueError(f"'{kind}' has no command; expected ROWS COMMAND...")
-        # A step that submits its own jobs (--cmd) is not made part of another job.
+        # A step that submits its own jobs (--cmd) is never run inside another job.
         grouped = "--cmd" not in template
         found.append(
             [Call(expand(template, row), row.group if grouped else None) for row in rows(run, kind, stage)]
@@ -45,12 +44,12 @@ def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
 
 
 def expand(template: list[str], row: Row) -> list[str]:
-    """Return the words of a template with the row's values in place of its ``{placeholders}``.
+    """Return the words of a template with its ``{placeholders}`` replaced by the row's values.
 
-    A list that is a word of its own becomes as many words as it has, none included.
+    A placeholder of a list must be a word by itself, and expands to one word per item, possibly none.
 
     Raises:
-        ValueError: the row has no such value, or a list stands inside a word.
+        ValueError: the row has no such value, or a list is used inside a word.
     """
     words = []
     for word in template:
@@ -73,7 +72,7 @@ def groups_of(calls: list[Call]) -> list[list[Call]]:
 def _text(row: Row, name: str) -> str:
     value = _value(row, name)
     if isinstance(value, list):
-        raise ValueError(f"{{{name}}} is a list: it must be a word of its own")
+        raise ValueError(f"{{{name}}} is a list: it must be a word by itself")
     return value
 
 

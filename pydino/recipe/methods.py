@@ -1,4 +1,4 @@
-"""What a training configuration trains, read without importing torch."""
+"""The method and the encoder of a training configuration, read without importing torch."""
 
 import ast
 import hashlib
@@ -14,7 +14,7 @@ _METHODS = Path(__file__).parent.parent / "train" / "methods"
 
 @dataclass(frozen=True)
 class Method:
-    """A training method: ``pydino/train/methods/NAME.py``, which begins with these as literals."""
+    """A training method: the literals at the top of ``pydino/train/methods/NAME.py``."""
 
     name: str
     roles: tuple[str, ...]  # its model folders; the first is the model
@@ -42,7 +42,7 @@ def method_of(config: str) -> Method:
 @cache
 def encoder_of(config: str) -> tuple[str, str]:
     """Return the name of the encoder in a training configuration or a model folder's ``config.yaml``, and a
-    digest of all that makes an untrained one differ: its options and its front end.
+    digest of its options and its front end, which define an untrained model.
     """
     mapping = read_yaml(config)
     options = mapping.get("encoder") or {}
@@ -64,6 +64,6 @@ def _literals(path: Path) -> dict:
     missing = [name for name in ("ROLES", "READS_LABELS") if name not in found]
     if missing:
         raise ConfigError(
-            f"{path}: no literal {missing[0]} at the top; docs/training.md says how a method is added"
+            f"{path}: no literal {missing[0]} at the top; see docs/training.md for adding a method"
         )
     return found

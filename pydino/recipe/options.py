@@ -1,6 +1,4 @@
-"""The options of run.sh: checked before the first stage, so that a mistake does not wait for the stage that
-uses it.
-"""
+"""The options of run.sh: validated before the first stage, so that a mistake is not found hours later."""
 
 import os
 import re
@@ -18,7 +16,7 @@ _SHARE = re.compile(r"0|1|0?\.\d+|1\.0+|0\.")
 
 @dataclass
 class RunOptions:
-    """The options of run.sh as they were given."""
+    """The options of run.sh as given."""
 
     corpus_dir: str
     default_conf: str
@@ -43,19 +41,19 @@ class RunOptions:
     dry_run: bool = False
     detach: bool = False
     chain: bool = False
-    list: bool = False  # the last, for it hides the type
+    list: bool = False  # last, because it shadows the type
 
 
 def resolve(options: RunOptions, several_machines: bool) -> Run:
-    """Check the options and the recipe, and return the run that they ask for.
+    """Validate the options and the recipe, and return the run that they describe.
 
     Relative paths are relative to the current folder.
 
     Args:
-        several_machines: whether jobs that train may have several machines (a scheduler).
+        several_machines: whether training jobs may use several machines (a scheduler).
 
     Raises:
-        UserError: naming the first mistake and what to give instead.
+        UserError: naming the first mistake and its fix.
     """
     conf = os.path.join(os.path.abspath(options.corpus_dir), "conf")
     recipe = load_config(Recipe, options.recipe_file or os.path.join(conf, "recipe.yaml"))
@@ -69,9 +67,9 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
             f"--stage {options.stage} comes after --stop-stage {options.stop_stage}: there is nothing to run"
         )
     if not _SHARE.fullmatch(options.max_drop):
-        raise UserError(f"--max-drop is a share between 0 and 1, got '{options.max_drop}'")
+        raise UserError(f"--max-drop is a fraction between 0 and 1, got '{options.max_drop}'")
     if options.chain and not options.detach:
-        raise UserError("--chain goes with --detach")
+        raise UserError("--chain needs --detach")
     if options.tag and not re.fullmatch(r"[A-Za-z0-9_.-]+", options.tag):
         raise UserError(
             f"--tag may hold letters, digits and ._- (it becomes part of folder names), got '{options.tag}'"
@@ -99,11 +97,11 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
 
 
 def check_in_place(run: Run) -> None:
-    """Check what can only be checked in the work folder, which must be the current one: the systems' names
-    and, where the data are there already, the tables that late stages read.
+    """Check what needs the work folder, which must be the current one: the systems' names and, where the data
+    exist already, the tables that later stages read.
     """
     systems(run)
-    if run.stage > 1:  # else stage 1 may still write them, and stage 3 checks
+    if run.stage > 1:  # otherwise stage 1 may still write them, and stage 3 checks them
         run.check_tables()
 
 
@@ -121,8 +119,7 @@ def _check_machines(options: RunOptions, several_machines: bool) -> None:
     if int(options.num_nodes) > 1 and not several_machines:
         raise UserError(
             f"--num-nodes {options.num_nodes} is for a scheduler that has several machines: choose the "
-            "back-end slurm "
-            "in cmd.sh, or omit --num-nodes"
+            "back-end slurm in cmd.sh, or omit --num-nodes"
         )
 
 
@@ -154,12 +151,11 @@ def _corpora(options: RunOptions, recipe: Recipe) -> dict[str, str]:
             )
         if name not in known:
             raise UserError(
-                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; "
-                "it has "
-                f"{', '.join(known)}"
+                f"--corpus {pair}: the {recipe.name} recipe has no corpus '{name}'{nearest(name, known)}; it "
+                f"has {', '.join(known)}"
             )
         if name in found:
-            raise UserError(f"--corpus {name}: its folder is given twice, {found[name]} and {folder}")
+            raise UserError(f"--corpus {name}: its folder was given twice, {found[name]} and {folder}")
         found[name] = os.path.abspath(folder)
     return found
 
@@ -168,9 +164,8 @@ def _check_preparation(run: Run) -> None:
     program = Path(run.default_conf).parent / "local" / f"{run.recipe.prepare}.py"
     if run.runs(1) and not program.is_file():
         raise UserError(
-            f"no {program}, which stage 1 runs (prepare in the recipe); utils/new_recipe.sh starts one, "
-            "and data "
-            "directories that are there already need none: --stage 2"
+            f"no {program}, which stage 1 runs ('prepare' in the recipe); create one with "
+            "utils/new_recipe.sh, or use existing data directories: --stage 2"
         )
 
 
@@ -182,13 +177,12 @@ def _check_models(run: Run, options: RunOptions) -> None:
         if not Path(run.conf, f"{model}.yaml").is_file():
             raise UserError(
                 f"no {run.conf}/{model}.yaml, which the recipe or --models names; a model is a file there, "
-                "named "
-                "without its .yaml"
+                "named without its .yaml"
             )
     for model in run.models:
         if method_of(run.config(model)).reads_labels:
             raise UserError(
-                f"--models: {model} is trained with labels: stage 9 does so, if the recipe's "
+                f"--models: {model} is trained with labels, by stage 9 if the recipe's "
                 "supervised.models names it"
             )
     for model in recipe.supervised.models:
@@ -199,7 +193,7 @@ def _check_models(run: Run, options: RunOptions) -> None:
     for folder in run.given:
         if not Path(folder, "config.yaml").is_file():
             raise UserError(
-                f"--model {folder} is no model folder; a trained one is exp/METHOD_TAG/seedN/teacher"
+                f"--model {folder} is not a model folder; a trained one is exp/METHOD_TAG/seedN/teacher"
             )
     if not run.models and not run.given and not options.list and run.stop_stage >= 5:
         raise UserError(

@@ -1,6 +1,4 @@
-"""The rows of each stage: what the call of a step in run.sh is repeated for, and what its {placeholders}
-are.
-"""
+"""The rows of each stage: run.sh calls a step once per row, with its values for the {placeholders}."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +11,19 @@ from .systems import Run, System, is_extracted, systems_of
 
 @dataclass(frozen=True)
 class Row:
-    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run by one process."""
+    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run sequentially by
+    one process.
+    """
 
     values: dict[str, str | list[str]]
     group: str | None = None
 
 
 def rows(run: Run, kind: str, stage: int) -> list[Row]:
-    """Return the rows of a kind, as a stage has them.
+    """Return the rows of a kind for a stage.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"no rows '{kind}'{nearest(kind, KINDS)}; there are {', '.join(KINDS)}")
@@ -31,12 +31,12 @@ def rows(run: Run, kind: str, stage: int) -> list[Row]:
 
 
 def folder_of(run: Run, corpus: str) -> str:
-    """Return where a corpus is, or is downloaded to."""
+    """Return the folder where a corpus is, or is downloaded to."""
     return run.corpora.get(corpus, f"downloads/{corpus}")
 
 
 def _corpora(run: Run) -> list[str]:
-    """The recipe's corpora, and the noises that were given."""
+    """The recipe's corpora, and the noise corpora that were given."""
     return [*run.recipe.corpora, *(name for name in run.recipe.noises if name in run.corpora)]
 
 
@@ -224,7 +224,7 @@ def _tasks(run: Run, stage: int) -> list[Row]:
     found = []
     for system in systems_of(run, stage):
         if system.stage == 9 and not run.runs(9) and not is_extracted(system, run.recipe):
-            log(f"without {system.name}, which stage 9 has not made: ./run.sh --stage 9 makes it")
+            log(f"without {system.name}, which stage 9 has not trained yet: ./run.sh --stage 9")
             continue
         for task in run.recipe.tasks:
             options = ["--task", task.name, "--kind", task.kind]

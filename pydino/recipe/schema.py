@@ -1,5 +1,5 @@
-"""What a recipe is: the schema of ``conf/recipe.yaml``. What runs is options of run.sh, and the science of
-each step is in its own YAML.
+"""The schema of ``conf/recipe.yaml``. What is run is set by options of run.sh, and each step has its own
+YAML.
 """
 
 import re
@@ -26,7 +26,7 @@ class TrainSet:
     """The pre-training directory, made by stage 3. Centring and whitening are estimated on its sets, too."""
 
     sets: list[str] = field(default_factory=lambda: ["train"])
-    min_duration: float = 2.0  # seconds of speech (or of all, with keep_silence)
+    min_duration: float = 2.0  # seconds of speech (with keep_silence: of audio)
     keep_silence: bool = False
 
 
@@ -49,7 +49,7 @@ class Trials:
     enroll: str = ""  # set of the enrolment utterances; default: set
     name: str = ""  # in the results; default: set
     file: str = ""  # default: data/SET/trials
-    cohort: str = ""  # set that score normalisation draws impostors from
+    cohort: str = ""  # set of impostors for score normalisation
     development: str = ""  # name of the trials that calibration is trained on
 
     def __post_init__(self):
@@ -70,7 +70,7 @@ class Scorer:
     backend: Literal["cosine", "plda"] = "cosine"
     centring: Literal["raw", "centred", "whitened"] = "raw"
     normalisation: str = "none"
-    labels: str = ""  # that the back-end is trained on; default: train for plda, none for cosine
+    labels: str = ""  # labels for training the back-end; default: train for plda, none for cosine
 
     def __post_init__(self):
         own = "train" if self.backend == "plda" else "none"
@@ -80,13 +80,13 @@ class Scorer:
                 _not_built("scorers", "normalisation", self.normalisation, "score normalisation")
             )
         if self.labels != own:
-            raise ValueError(f"scorers: labels of {self.backend} are '{own}', got '{self.labels}'")
+            raise ValueError(f"scorers: the labels of {self.backend} must be '{own}', got '{self.labels}'")
         if self.backend == "plda" and self.centring != "raw":
             raise ValueError("scorers: PLDA centres embeddings itself; remove 'centring' from its row")
 
     @property
     def name(self) -> str:
-        """The part of a score file's name that says how it was scored."""
+        """The part of a score file's name that identifies the scorer."""
         return self.backend if self.backend == "plda" else f"{self.backend}.{self.centring}"
 
 
@@ -121,9 +121,7 @@ class Task:
             if sets := getattr(self, key):
                 raise ValueError(_not_built("tasks", key, " ".join(sets), "a fixed division; give 'set'"))
         if not self.set:
-            raise ValueError(
-                f"tasks: '{self.name}' has no 'set', the data directory that it is cross-validated on"
-            )
+            raise ValueError(f"tasks: '{self.name}' has no 'set', the data directory for cross-validation")
         if self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
             raise ValueError(f"tasks: folds must be 'speaker' or a number from 2 on, got '{self.folds}'")
         if self.average_over != "utterance":
@@ -144,10 +142,10 @@ class Recipe:
     prepare_options: dict[str, str] = field(default_factory=dict)
     corpora: list[str] = field(
         default_factory=list
-    )  # whose folders the program gets; default: that of prepare
+    )  # corpora passed to the program; default: that of prepare
     generated: bool = False  # stage 1 makes the recordings itself
     noises: list[str] = field(default_factory=lambda: ["musan", "rirs"])  # local/prepare_NAME.py lists them
-    programs: list[str] = field(default_factory=list)  # programs of the system that are needed
+    programs: list[str] = field(default_factory=list)  # system programs that are required
     disk_gb: float = 1.0  # disk space that all stages take
     compress: bool = False  # features of one byte a value: a quarter of the disk, a little slower to read
     train_set: TrainSet = field(default_factory=TrainSet)
@@ -155,7 +153,7 @@ class Recipe:
         default_factory=list
     )  # trained by default; MODEL is configured by conf/MODEL.yaml
     supervised: Supervised = field(default_factory=Supervised)
-    embed: list[str] = field(default_factory=list)  # sets to embed though no trials and no task need them
+    embed: list[str] = field(default_factory=list)  # sets to embed although no trials or tasks need them
     trials: list[Trials] = field(default_factory=list)
     scorers: list[Scorer] = field(
         default_factory=list
@@ -177,13 +175,13 @@ class Recipe:
         if (9 in self.stages) != bool(self.supervised.models):
             raise ValueError("stages: 9 trains what supervised.models names: a recipe has both or neither")
         if self.supervised.models and not self.models:
-            raise ValueError("models: none, but supervised.models has some to compare them with")
+            raise ValueError("models: none, but supervised.models exist only for comparison with them")
         if any(scorer.backend == "plda" for scorer in self.scorers) and not self.plda:
             raise ValueError("scorers: plda needs the key 'plda', which names the set it is trained on")
         for kind in ("trials", "tasks", "scorers"):
             names = [entry.name for entry in getattr(self, kind)]
             if twice := [name for name in names if names.count(name) > 1]:
-                raise ValueError(f"{kind}: '{twice[0]}' is there twice; give each entry its own name")
+                raise ValueError(f"{kind}: '{twice[0]}' occurs twice; give each entry a unique name")
         for name in self._sets_used():
             if name not in self.sets:
                 raise ValueError(f"sets: '{name}' is used but not listed in sets ({', '.join(self.sets)})")
@@ -212,4 +210,4 @@ def _check_file_name(key: str, name: str, example: str) -> None:
 
 
 def _not_built(group: str, key: str, value: str, what: str) -> str:
-    return f"{group}: {key} '{value}' asks for something that is not built yet ({what}); remove the key"
+    return f"{group}: {key} '{value}' is not implemented yet ({what}); remove the key"

@@ -1,5 +1,5 @@
-"""Systems: what turns utterances into embeddings, and is compared in the tables. Their names are made here,
-and nowhere taken apart.
+"""Systems: models that turn utterances into embeddings, and are compared in the tables. Their names are built
+here, and parsed nowhere.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ STATISTICS = ("fbank-stats", "fbank-stats-cmn")
 
 @dataclass
 class Run:
-    """One call of run.sh: its recipe, and the options that decide what the rows of its stages are. All
-    paths but those below the work folder are absolute.
+    """One call of run.sh: its recipe, and the options that determine the rows of its stages. All paths are
+    absolute, except those below the work folder.
     """
 
     recipe: Recipe
@@ -40,7 +40,7 @@ class Run:
     dry_run: bool = False
 
     def wants(self, stage: int) -> bool:
-        """Whether the recipe has a stage, and the user does not skip it."""
+        """Whether the recipe has a stage that is not skipped."""
         return stage in self.recipe.stages and stage not in self.skip_stages
 
     def runs(self, stage: int) -> bool:
@@ -48,7 +48,7 @@ class Run:
         return self.wants(stage) and self.stage <= stage <= self.stop_stage
 
     def config(self, name: str) -> str:
-        """Return the path of a configuration: the recipe's, or else the project's."""
+        """Return the path of a configuration: the recipe's, or otherwise the project's."""
         own = Path(self.conf) / f"{name}.yaml"
         return str(own if own.exists() else Path(self.default_conf) / own.name)
 
@@ -58,7 +58,7 @@ class Run:
 
     def check_tables(self) -> None:
         """Raise UserError where data directories lack a table that a later stage reads, before stage 4 has
-        trained for days. Directories that are not there yet are not looked at.
+        trained for days. Directories that do not exist yet are not checked.
         """
         wanted = []
         if self.wants(6) or self.wants(9):
@@ -80,8 +80,8 @@ class Run:
 class System:
     """Something that turns utterances into embeddings: one row of the tables.
 
-    ``name`` is its folder below ``exp/``, which holds all that is made with it; ``config`` the training
-    configuration, or for a baseline what its encoder is like (a configuration or a model folder; None: none).
+    ``name`` is its folder below ``exp/``, with everything made from it; ``config`` the training
+    configuration, or for a baseline the configuration or model folder whose encoder it has (None: none).
     """
 
     kind: Literal["trained", "given", "baseline"]
@@ -90,7 +90,7 @@ class System:
     encoder: str
     seed: int
     role: str
-    labels: Literal["none", "train"]  # what its weights have seen
+    labels: Literal["none", "train"]  # that its weights were trained on
     config: str | None
     stage: int  # that makes it
     model_dir: str
@@ -105,9 +105,10 @@ class System:
         return f"{self.exp}/xvectors_{data_set}{'_with_silence' if with_silence else ''}"
 
     def needs(self, recipe: Recipe) -> dict[tuple[str, bool], list[str]]:
-        """Return (set, with silence) -> who needs its embeddings, in the order of the recipe's sets.
+        """Return (set, with silence) -> trials and tasks that need its embeddings, in the order of the
+        recipe's sets.
 
-        Where nothing is tested, every set is embedded by the models and none by the baselines.
+        In a recipe without trials and tasks, models embed every set and baselines none.
         """
         needed: dict[tuple[str, bool], list[str]] = {}
 
@@ -137,7 +138,7 @@ def systems(run: Run) -> list[System]:
     with labels.
 
     Raises:
-        UserError: one name would stand for two systems.
+        UserError: two systems would have the same name.
     """
     trained = [_trained(run, model, seed, 4) for model in run.models for seed in run.seeds]
     supervised = [
@@ -158,14 +159,14 @@ def systems(run: Run) -> list[System]:
 
 
 def systems_of(run: Run, stage: int) -> list[System]:
-    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 9 in stages 9
-    and 10 alone, all others in every stage but 9.
+    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 9 only in
+    stages 9 and 10, all others in every stage except 9.
     """
     return [system for system in systems(run) if stage == 10 or (system.stage == 9) == (stage == 9)]
 
 
 def is_extracted(system: System, recipe: Recipe) -> bool:
-    """Whether all the embeddings that are needed of a system are there."""
+    """Whether all required embeddings of a system exist."""
     return all(Path(system.embeddings(*needed), ".done").exists() for needed in system.needs(recipe))
 
 
@@ -188,8 +189,8 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
 
 
 def _given(folder: str) -> System:
-    """A model folder from elsewhere, or another role of a run: named by what it says of itself and a digest
-    of its place, for others may say the same.
+    """A model folder from elsewhere, or another role of a run: named by its own configuration and a digest of
+    its path, as configurations may be equal.
     """
     config = f"{folder}/config.yaml"
     mapping = read_yaml(config)
@@ -213,9 +214,7 @@ def _given(folder: str) -> System:
 
 
 def _baselines(run: Run, models: list[System]) -> list[System]:
-    """Statistics of the features, and each encoder of the models with random weights: one a kind of
-    encoder.
-    """
+    """Statistics of the features, and each kind of encoder among the models with random weights."""
 
     def baseline(kind: str, name: str, encoder: str, like: str | None) -> System:
         return System("baseline", name, kind, encoder, 0, kind, "none", like, 5, f"exp/{name}/model")

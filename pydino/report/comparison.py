@@ -22,7 +22,7 @@ def comparison_table(results: list[dict]) -> Table | None:
     """The best model trained without labels beside the best baseline, for each back-end and treatment; where
     models are trained with labels, the best of these as well.
 
-    The interval of several seeds is the hull of the intervals of each, so that "disjoint" never depends on a
+    The interval over several seeds is the hull of their intervals, so that "disjoint" never depends on a
     lucky seed. None when there is no baseline to compare with.
     """
     cells = []
@@ -80,9 +80,7 @@ def comparison_table(results: list[dict]) -> Table | None:
 
 
 def _best_of(side: list, how: Metric) -> str:
-    """The best system of a side and its value; where several have the same name, with the configuration of
-    this one.
-    """
+    """The best system of a side and its value, with its configuration where several have the same name."""
     if not side:
         return ""
     key, found = _best(side, how)

@@ -23,8 +23,8 @@ _BLOCK = 10_000  # embeddings in memory at a time
 
 def systems_by_set(root, test_sets) -> list[tuple[str, list[dict]]]:
     """Return (set, embedding folders of its systems) for every set that is shown, trained models before
-    baselines: the test sets, or in a recipe without results all sets. A set that only baselines have embedded
-    is omitted.
+    baselines: the test sets, or in a recipe without results all sets. A set with embeddings of baselines
+    alone is omitted.
     """
     by_set: dict[str, dict[str, dict]] = {}
     for folder in gather_embedding_folders(root):
@@ -38,16 +38,14 @@ def systems_by_set(root, test_sets) -> list[tuple[str, list[dict]]]:
 
 
 def side_by_side(systems: list[dict]) -> list[dict]:
-    """Return up to SYSTEMS_SIDE_BY_SIDE of the systems; where there are baselines, the last of them is one of
-    these, for comparison.
-    """
+    """Return up to SYSTEMS_SIDE_BY_SIDE of the systems, with the last baseline, if any, among them."""
     trained = [system for system in systems if not is_baseline(system["model"])]
     baselines = [system for system in systems if is_baseline(system["model"])]
     return trained[: SYSTEMS_SIDE_BY_SIDE - bool(baselines)] + baselines[-1:]
 
 
 def speakers_of(folder: dict) -> dict[str, str]:
-    """Return utt2spk of an embedded set; empty where it is gone or maps every utterance to itself."""
+    """Return utt2spk of an embedded set; empty if it is missing or maps every utterance to itself."""
     path = Path(folder.get("data_dir", "")) / "utt2spk"
     if not path.is_file():
         return {}
@@ -86,7 +84,7 @@ def neighbours_table(name: str, folder: dict) -> Table | None:
         for key, row in zip(chosen, found, strict=True)
     ]
     caption = (
-        f"The recordings nearest to {len(chosen)} of the {len(keys):,}, which are chosen at random: cosine "
+        f"The recordings nearest to {len(chosen)} of the {len(keys):,}, chosen at random: cosine "
         f"similarity of the embeddings of {folder['model']}."
     )
     header = ["recording", "nearest", *(f"{n}." for n in range(2, count + 1))]
@@ -124,7 +122,7 @@ def nearest(scp: dict[str, str], chosen: list[str], count: int) -> list[list[tup
 
 
 def _blocks(scp: dict[str, str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (place of the first, embeddings) of up to _BLOCK embeddings at a time."""
+    """Yield (index of the first, embeddings) of up to _BLOCK embeddings at a time."""
     start, block = 0, []
     for _, vector in read_scp_objects(scp):
         block.append(vector)

@@ -1,176 +1,166 @@
-"""The figures of the report: training curves, DET curves, score histograms, a map of the embeddings."""
+"""The figures of an experiment folder: reads curves, scores and embeddings, and draws each."""
 
-import numpy as np
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-from scipy.special import ndtri  # the probit function; scipy.stats takes half a second to import
+from dataclasses import dataclass
+from pathlib import Path
 
-from pydino.backend.vectors import normalise_length
+from pydino.base import warn
+from pydino.kaldi.trials import join_scores, read_scores, read_trials
+from pydino.report.embeddings import map_points, side_by_side, speakers_of
+from pydino.report.figure_cache import FigureCache
 from pydino.report.gather import TrainingRun
-from pydino.report.svg import COLOURS, MUTED, new_figure, style, to_svg
-from pydino.report.tables import BASELINES, is_baseline, system_order
+from pydino.report.tables import system_order
 
-# A longer legend would hide more than it explains.
-MAX_CURVES = 8
-# A training curve has at most this many points, whatever the number of lines of its log.
-MAX_POINTS = 300
+# Quantities of the training log and their line styles; a log without one lacks the panel.
+TRAINING_PANELS = {
+    "loss": {"loss": "-"},
+    "entropy: teacher (solid), student (dashed)": {"teacher_entropy": "-", "student_entropy": "--"},
+    "entropy of the mean teacher output": {"mean_teacher_entropy": "-"},
+    "KL(teacher, student)": {"kl": "-"},
+    "spread of the embeddings": {"embedding_spread": "-"},
+    "effective rank of the embeddings": {"effective_rank": "-"},
+    "KoLeo term": {"koleo": "-"},
+    "learning rate": {"lr": "-"},
+}
 
 
-def model_colours(models) -> dict:
-    """A fixed colour for each model of the report, muted ones for the baselines."""
-    learnt = sorted({m for m in models if not is_baseline(m)})
-    return {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(learnt)} | dict(
-        zip(BASELINES, MUTED, strict=True)
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page: heading, caption, and drawing as SVG."""
+
+    title: str
+    caption: str
+    svg: str
+
+
+def training_figures(runs: list[TrainingRun], cache: FigureCache) -> list[Figure]:
+    """The training curves of every run (one figure), or none where no run has a number to show."""
+    keys = {key for run in runs for epoch in run.epochs for key in epoch}
+    panels = {title: lines for title, lines in TRAINING_PANELS.items() if keys & set(lines)}
+    if not panels:
+        return []
+
+    def draw() -> str:
+        from pydino.report import plots
+
+        return plots.training_curves(runs, panels, "training")
+
+    caption = (
+        "In a healthy training run the entropy of the mean teacher output stays high while the entropy of "
+        "the single outputs falls. If both stay at the maximum, every output is uniform; if both fall to "
+        "zero, every output is the same: either is a collapse."
     )
+    return [Figure("Training", caption, cache.get(["training", panels, runs], draw))]
 
 
-def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
-    """One small panel a quantity, one line a training run. ``panels``: title -> {key of the log: line
-    style}.
+def verification_figures(curves: list[dict], models, cache: FigureCache) -> list[Figure]:
+    """A DET curve and a score histogram for each list of trials that has been scored.
+
+    Args:
+        curves: as returned by :func:`pydino.report.gather.gather_det_curves`.
+        models: all models of the report.
     """
-    with style():
-        present = {
-            title: keys
-            for title, keys in panels.items()
-            if any(_is_number(epoch.get(k)) for r in runs for epoch in r.epochs for k in keys)
-        }
-        columns = min(3, len(present))
-        rows = -(-len(present) // columns)
-        figure, axes = new_figure(
-            rows, columns, figsize=(3.2 * columns, 2.3 * rows), squeeze=False, layout="constrained"
+    by_trials = {}
+    for curve in curves:
+        by_trials.setdefault(str(curve["trials"]), []).append(curve)
+    figures = []
+    for number, (trials, scored) in enumerate(sorted(by_trials.items())):
+        shown = _plain_systems(scored)
+        caption = (
+            "Lower is better. Solid lines: raw embeddings; dashed: centred; dotted: whitened. "
+            "A curve crosses the thin diagonal at its EER."
         )
-        for axis, (title, keys) in zip(axes.flat, present.items(), strict=False):
-            for i, run in enumerate(runs[:MAX_CURVES]):
-                for key, line in keys.items():
-                    points = [
-                        (epoch.get("epoch", n + 1), epoch[key])
-                        for n, epoch in enumerate(run.epochs)
-                        if _is_number(epoch.get(key))
-                    ]
-                    if points:
-                        axis.plot(
-                            *_thinned(points),
-                            line,
-                            color=COLOURS[i],
-                            linewidth=1.4,
-                            label=run.name if line == "-" else "",
-                        )
-            axis.set_title(title)
-            axis.set_xlabel("epoch")
-        for axis in list(axes.flat)[len(present) :]:
-            axis.set_visible(False)
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
-        return to_svg(figure, name, "Training curves: " + ", ".join(present))
+        svg = _det_curve(shown, sorted(models), f"det{number}", cache)
+        figures.append(Figure(f"DET: {trials}", caption, svg))
+        if svg := _histograms(shown, f"scores{number}", cache):
+            caption = "The less the two overlap, the better the scores separate the speakers."
+            figures.append(Figure(f"Scores: {trials}", caption, svg))
+    return figures
 
 
-def _thinned(points: list[tuple]) -> np.ndarray:
-    """(N, 2) points -> (2, at most MAX_POINTS): means of neighbours, so that the page stays small and the
-    curve readable.
+def _det_curve(curves: list[dict], models: list[str], name: str, cache: FigureCache) -> str:
+    def draw() -> str:
+        from pydino.report import plots
+
+        return plots.det_curve(curves, models, name)
+
+    return cache.get(["det", models, name, curves], draw)
+
+
+def _histograms(curves: list[dict], name: str, cache: FigureCache) -> str:
+    """Return the drawing, empty where no list has both target and non-target trials."""
+    first = {}
+    for curve in curves:
+        first.setdefault(curve["model"], curve)
+    files = {}  # title -> trials, scores
+    for curve in side_by_side(list(first.values())):
+        if paths := _score_files(curve):
+            files[f"{curve['model']}, {curve['backend']}, {curve['treatment']}"] = paths
+
+    def draw() -> str:
+        from pydino.report import plots
+
+        systems = []
+        for title, paths in files.items():
+            trials = read_trials(paths[0])
+            scores = join_scores(read_scores(paths[1]), trials, paths[1], paths[0])
+            sides = scores[trials.values], scores[~trials.values]
+            if min(map(len, sides)):
+                systems.append((title, *sides))
+        return plots.score_histograms(systems, name) if systems else ""
+
+    return cache.get(["scores", name, files], draw) if files else ""
+
+
+def _plain_systems(curves: list[dict]) -> list[dict]:
+    """Cosine scores of raw and centred embeddings where there are any; everything otherwise. One curve per
+    system.
     """
-    blocks = np.array_split(np.array(points, dtype=np.float64), min(len(points), MAX_POINTS))
-    return np.array([block.mean(axis=0) for block in blocks]).T
+    plain = [c for c in curves if c["backend"] == "cosine" and c["treatment"] in ("raw", "centred")] or curves
+    first = {}
+    for curve in sorted(plain, key=system_order):
+        first.setdefault((curve["model"], curve["backend"], curve["treatment"]), curve)
+    return list(first.values())
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+def _score_files(curve: dict) -> tuple[Path, Path] | None:
+    """The files of trials and scores that a curve names; ``None``, with a warning, if they are missing."""
+    beside = Path(curve["path"]).parent
+    paths = []
+    for name in (curve["trials_file"], curve["scores"]):
+        found = [path for path in (Path(name), beside / Path(name).name) if path.is_file()]
+        if not found:
+            warn(f"{name}, named in {curve['path']}, is missing: its histogram is omitted")
+            return None
+        paths.append(found[0])
+    return paths[0], paths[1]
 
 
-def det_curve(curves: list[dict], models: list[str], name: str) -> str:
-    """Miss rate against false-alarm rate on probit axes; the diagonal, where both are equal, is drawn faint.
+def map_figures(sets: list[tuple[str, list[dict]]], cache: FigureCache) -> list[Figure]:
+    """For each set, the embeddings of up to three systems in a plane, some speakers in colour.
 
-    ``models``: all models of the report, so that each has the same colour in every figure.
-
-    A DET curve of Gaussian scores is a straight line on these axes (Martin et al., Eurospeech 1997).
+    Args:
+        sets: as returned by :func:`pydino.report.embeddings.systems_by_set`.
     """
-    colours = model_colours(models)
-    with style():
-        curves = sorted(curves, key=system_order)[: 2 * MAX_CURVES]
-        figure, axis = new_figure(figsize=(5.2, 5.2 + 0.09 * len(curves)), layout="constrained")
-        low, high = 0.6e-3, 0.62
-        for curve in curves:
-            line = {"raw": "-", "centred": "--", "whitened": ":"}.get(curve["treatment"], "-.")
-            label = ", ".join(str(curve[key]) for key in ("model", "backend", "treatment"))
-            axis.plot(
-                *(ndtri(np.clip(x, 1e-6, 1 - 1e-6)) for x in (curve["false_alarm"], curve["miss"])),
-                line,
-                color=colours.get(curve["model"], COLOURS[0]),
-                linewidth=1.5,
-                label=label,
-            )
-        limits = ndtri([low, high])
-        axis.plot(limits, limits, color=MUTED[0], linewidth=0.6)
-        ticks = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 40, 60])
-        for ruler in (axis.xaxis, axis.yaxis):
-            ruler.set_major_locator(FixedLocator(ndtri(ticks / 100)))
-            ruler.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-            ruler.set_minor_locator(NullLocator())
-        axis.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %", aspect="equal")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-        return to_svg(figure, name, "Detection error trade-off")
-
-
-def score_histograms(systems: list[tuple], name: str) -> str:
-    """Target and non-target scores of each system. ``systems``: (title, target scores, non-target scores)."""
-    with style():
-        figure, axes = new_figure(
-            1, len(systems), figsize=(3.2 * len(systems), 2.4), squeeze=False, layout="constrained"
+    figures = []
+    for number, (name, systems) in enumerate(sets):
+        chosen = side_by_side(systems)
+        speakers = speakers_of(chosen[0])
+        panels = [(folder["model"], *map_points(folder, speakers)) for folder in chosen]
+        coloured = len({group for _, _, groups in panels for group in groups} - {None})
+        caption = "t-SNE of the length-normalised embeddings; " + (
+            f"{coloured} speakers, chosen at random, in colour, the others grey."
+            if coloured
+            else "the speakers are unknown, so all points are grey."
         )
-        for axis, (title, target, nontarget) in zip(axes.flat, systems, strict=True):
-            bins = np.histogram_bin_edges(np.concatenate([target, nontarget]), bins=60)
-            for scores, colour, label in (
-                (nontarget, COLOURS[1], "different speakers"),
-                (target, COLOURS[0], "same speaker"),
-            ):
-                axis.hist(scores, bins=bins, density=True, color=colour, alpha=0.6, label=label)
-            axis.set_title(title)
-            axis.set_xlabel("score")
-            axis.set_yticks([])
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return to_svg(figure, name, "Histograms of target and non-target scores")
+        svg = _maps(panels, f"map{number}", cache)
+        figures.append(Figure(f"Map of {name}", caption, svg))
+    return figures
 
 
-def embedding_maps(systems: list[tuple], name: str) -> str:
-    """Embeddings in two dimensions. ``systems``: (title, (N, D) embeddings, group of each point or
-    ``None``).
-    """
-    systems = [(title, flatten_to_plane(embeddings), groups) for title, embeddings, groups in systems]
-    with style():
-        figure, axes = new_figure(
-            1, len(systems), figsize=(3.3 * len(systems), 3.3), squeeze=False, layout="constrained"
-        )
-        for axis, (title, positions, groups) in zip(axes.flat, systems, strict=True):
-            named = sorted({g for g in groups if g is not None})
-            rest = np.array([g is None for g in groups])
-            axis.scatter(*positions[rest].T, s=5, color=MUTED[0], alpha=0.35, linewidths=0)
-            for i, group in enumerate(named):
-                axis.scatter(
-                    *positions[np.array([g == group for g in groups])].T,
-                    s=14,
-                    color=COLOURS[i % len(COLOURS)],
-                    linewidths=0,
-                )
-            axis.set_title(title)
-            axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
-            axis.grid(False)
-        return to_svg(figure, name, "Map of the embeddings")
+def _maps(panels: list[tuple], name: str, cache: FigureCache) -> str:
+    def draw() -> str:
+        from pydino.report import plots
 
+        return plots.embedding_maps(panels, name)
 
-def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:
-    """(N, D) embeddings -> (N, 2) positions: t-SNE of the length-normalised vectors (cosine geometry), the
-    same on every run.
-
-    Below 30 points, too few for t-SNE, the positions are the first two principal components.
-    """
-    unit = normalise_length(embeddings, scale_up=False)
-    unit = unit - unit.mean(axis=0)
-    if len(unit) < 30 or not np.ptp(unit, axis=0).any():
-        left, scale, _ = np.linalg.svd(unit, full_matrices=False)
-        positions = np.zeros((len(unit), 2))
-        positions[:, : len(scale)] = (left * scale)[:, :2]
-        return positions
-    from sklearn.manifold import TSNE
-
-    # Twice the 250 iterations of early exaggeration: more of them move hundreds of points hardly at all.
-    return TSNE(
-        n_components=2, init="pca", perplexity=min(30, len(unit) // 4), max_iter=500, random_state=0, n_jobs=1
-    ).fit_transform(unit)
+    return cache.get(["map", name, panels], draw)

@@ -1,4 +1,4 @@
-"""Find and check what the report is made of: result files, DET curves, training logs, embedding folders."""
+"""Finds and checks the inputs of the report: result files, DET curves, training logs, embedding folders."""
 
 import json
 import math
@@ -30,8 +30,8 @@ DET_KEYS = ("trials", "model", "backend", "treatment", "false_alarm", "miss", "s
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training log: `name` is its folder under the experiment root, `epochs` one mapping a line, of which
-    an epoch may have many.
+    """One training log: `name` is its folder under the experiment root, `epochs` one mapping per line,
+    possibly many for an epoch.
     """
 
     name: str
@@ -42,8 +42,7 @@ def gather_results(root) -> list[dict]:
     """Every result under `root`, checked, in the order of the files' names.
 
     A `*.result.json` file holds one result (a mapping of RESULT_KEYS) or a list of them. Raises UserError,
-    naming file and key, for a file that is not that, and for two different values of one and the same
-    measurement.
+    naming file and key, for an invalid file, and for two different values of the same measurement.
     """
     results, origin = [], {}
     for path in sorted(Path(root).rglob("*.result.json")):
@@ -59,10 +58,9 @@ def gather_results(root) -> list[dict]:
                 results.append(result)
             elif not _same(origin[identity][1], result["value"]):
                 raise UserError(
-                    f"{path} and {origin[identity][0]} hold different values ({result['value']} and "
-                    f"{origin[identity][1]}) of one "
-                    f"measurement, {result['metric']} of {result['model']} on {result['test_set']}: delete "
-                    "the stale file"
+                    f"{path} and {origin[identity][0]} have different values ({result['value']} and "
+                    f"{origin[identity][1]}) of one measurement, {result['metric']} of {result['model']} on "
+                    f"{result['test_set']}: delete the stale file"
                 )
     return results
 
@@ -107,9 +105,7 @@ def gather_det_curves(root) -> list[dict]:
 
 
 def gather_training_runs(root) -> list[TrainingRun]:
-    """Every `log.jsonl` under `root`; a last line that a running or killed training left unfinished is
-    skipped.
-    """
+    """Every `log.jsonl` under `root`; an unfinished last line of a running or killed training is skipped."""
     runs = []
     for path in sorted(Path(root).rglob("log.jsonl")):
         epochs = []

@@ -1,5 +1,5 @@
-"""The report as Markdown and as one HTML file that needs nothing else: no network, no scripts, light or dark
-as the reader prefers.
+"""The report as Markdown and as one self-contained HTML file: no network, no scripts, light or dark as the
+reader prefers.
 """
 
 import re
@@ -56,7 +56,7 @@ _NOTES = (
     ("spread", "of the embeddings: 1 if they are uniform on the sphere, 0 if all are the same"),
     ("effective rank", "number of dimensions that the embeddings use"),
 )
-# The text that is searched for in the tables, where it is not the name itself.
+# The text to search for in the tables, where it is not the name itself.
 _SIGNS = {"minDCF p": "minDCF", "[low, high]": " [", "(low to high)": " to "}
 
 _STYLE = """
@@ -87,7 +87,7 @@ dt { font-weight: 600 } dd { margin: 0 }
 
 
 def markdown_page(title: str, tables: list[Table], commands: str, made_by: str) -> str:
-    """RESULTS.md: the tables, the best value of each column in bold, and what made them."""
+    """RESULTS.md: the tables, with the best value of each column in bold, and the commands."""
     parts = [f"# {title}", made_by]
     parts += [_markdown_table(table) for table in tables]
     if commands:
@@ -123,18 +123,18 @@ def _below_title(table: Table, code: str) -> list[str]:
     return [text for text in (table.caption, made) if text]
 
 
-def html_page(title: str, tables: list[Table], exhibits: list, commands: str, made_by: str) -> str:
+def html_page(title: str, tables: list[Table], figures: list, commands: str, made_by: str) -> str:
     """report.html, whole: tables, figures (inline SVG) and explanations.
 
-    ``exhibits``: objects with ``title``, ``caption`` and ``svg``. Texts are escaped, the drawings are not.
+    ``figures``: objects with ``title``, ``caption`` and ``svg``. Texts are escaped, the SVG is not.
     """
     body = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{_code(made_by)}</p>']
     body += [_html_table(table) for table in tables]
-    if exhibits:
+    if figures:
         body.append("<h2>Figures</h2>")
-    for exhibit in exhibits:
+    for figure in figures:
         body.append(
-            f"<h3>{escape(exhibit.title)}</h3>\n<figure>\n{exhibit.svg}\n<figcaption>{escape(exhibit.caption)}</figcaption>\n</figure>"
+            f"<h3>{escape(figure.title)}</h3>\n<figure>\n{figure.svg}\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>"
         )
     if commands:
         body.append(f"<h2>Commands</h2>\n<pre>{escape(commands.rstrip())}</pre>")
@@ -152,7 +152,7 @@ def html_page(title: str, tables: list[Table], exhibits: list, commands: str, ma
 
 
 def _notes(tables: list[Table]) -> list[tuple[str, str]]:
-    """Name and explanation of what the tables hold."""
+    """Names and explanations of the terms in the tables."""
     cells = "\n".join(
         text for table in tables if table.explained for row in (table.header, *table.rows) for text in row
     )
@@ -160,7 +160,7 @@ def _notes(tables: list[Table]) -> list[tuple[str, str]]:
 
 
 def _code(text: str) -> str:
-    """Escaped, with what stands between backticks as code."""
+    """Escaped, with text between backticks as code."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 

@@ -1,9 +1,8 @@
-"""Matplotlib figures as inline SVG that follows the page: its text colour, its light or dark background, its
-fonts.
+"""Matplotlib figures as inline SVG in the style of the page: its text colour, its light or dark background,
+its fonts.
 
-Matplotlib writes fixed colours. Text and axes are therefore drawn in a colour that nothing else uses, and
-that colour becomes ``currentColor`` in the SVG; the background stays transparent. The output is the same
-bytes on every run.
+Matplotlib writes fixed colours. Text and axes are therefore drawn in a reserved colour, which becomes
+``currentColor`` in the SVG; the background stays transparent. The output is deterministic.
 """
 
 import io
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 
 _INK = "#010203"  # stands for the page's text colour
 _FAINT = "#040506"  # stands for grid lines
-# Middling tones that stand out on white and on black alike: COLOURS for trained models and for groups,
+# Medium tones that are visible on white and on black: COLOURS for trained models and for groups,
 # MUTED for baselines.
 COLOURS = (
     "#3b82c4",

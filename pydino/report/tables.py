@@ -1,5 +1,5 @@
-"""Results to tables: one table a task and test set, a row a model, back-end and treatment, a column a
-metric.
+"""Results to tables: one table per task and test set, one row per model, back-end and treatment, one column
+per metric.
 """
 
 import math
@@ -36,7 +36,7 @@ TASK_TITLES = {
     "ad": "Alzheimer's disease",
     "impairment": "Impairment",
 }
-# None of these is trained on speech; they stand below what is.
+# None of these is trained on speech; they are listed below the trained models.
 BASELINES = ("untrained", "fbank-stats-cmn", "fbank-stats")
 BACKENDS = ("cosine", "plda", "logreg", "ridge")
 TREATMENTS = ("raw", "centred", "whitened", "asnorm")
@@ -56,12 +56,12 @@ class Table:
     text_columns: int
     best: set = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
-    explained: bool = True  # its cells hold terms that the page explains
+    explained: bool = True  # its cells contain terms that the page explains
 
 
 @dataclass
 class Row:
-    """The results of one model, back-end and treatment: metric -> results, one a seed."""
+    """The results of one model, back-end and treatment: metric -> results, one per seed."""
 
     key: tuple
     metrics: dict
@@ -153,7 +153,7 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
     metrics = sorted(
         {result["metric"] for result in results}, key=lambda name: (_rank(tuple(METRICS), name), name)
     )
-    # A value that all rows share stands in the caption only.
+    # A value that all rows share is given in the caption only.
     columns = {
         "model": [row.key[0] for row in rows],
         "trained on": [str(row.key[1]) for row in rows],
@@ -164,7 +164,7 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
         "n": [_counts(row) for row in rows],
         "seeds": [str(max(len(found) for found in row.metrics.values())) for row in rows],
     }
-    if not _tells_rows_apart(rows):
+    if not _is_distinctive(rows):
         del columns["configuration"]
     said = []
     counted = "trials" if task == "sv" else "utterances"
@@ -203,8 +203,8 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
     return table
 
 
-def _tells_rows_apart(rows: list[Row]) -> bool:
-    """Whether some rows differ in nothing but their configuration."""
+def _is_distinctive(rows: list[Row]) -> bool:
+    """Whether some rows differ only in their configuration."""
     return len({row.key[:5] for row in rows}) < len(rows)
 
 

@@ -1,4 +1,4 @@
-"""DINO and what goes with it: losses, centre, teacher. Tensors in, tensors out."""
+"""DINO: losses, centre, teacher, regularisers. Tensors in, tensors out."""
 
 from .cosine import cosine_loss
 from .dino import DinoLoss, DinoLossConfig

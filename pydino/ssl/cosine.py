@@ -1,4 +1,4 @@
-"""A term beside DINO's loss: the student's embedding of a view should have the direction of the teacher's
+"""Cosine regulariser of DINO: the student's embedding of a view should have the direction of the teacher's
 embedding of another view.
 
 The regulariser of the papers' successor (hyperion, recipe ssl.v1, configuration v1.2.2): over the pairs of

@@ -7,8 +7,8 @@ teacher logits t of the global views and student logits s of all views,
     L = 1/P sum_{g in globals} sum_{v in views, v != g} mean_b H(softmax((t_gb - c) / T_t), softmax(s_vb /
     T_s)),
 
-where P is the number of pairs, H(p, q) = -sum_k p_k log q_k, and c the centre, an exponential average of the
-teacher's mean logit that is updated after it has been used.
+where P is the number of pairs, H(p, q) = -sum_k p_k log q_k, and c the centre, an exponential moving average
+of the teacher's mean logits, updated after the loss.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from pydino.base import check_fraction, check_positive
 
 
 @dataclass
@@ -27,15 +29,12 @@ class DinoLossConfig:
     centre_momentum: float = 0.9
 
     def __post_init__(self):
-        for name in ("student_temperature", "teacher_temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.centre_momentum <= 1:
-            raise ValueError(f"centre_momentum must be in [0, 1], got {self.centre_momentum}")
+        check_positive(self, "student_temperature", "teacher_temperature")
+        check_fraction(self, "centre_momentum")
 
 
 class DinoLoss(nn.Module):
-    """Loss and centre. The centre is a buffer, so that it is saved and moved with the rest."""
+    """Loss and centre. The centre is a buffer, so that it is saved and moved with the module."""
 
     def __init__(self, config: DinoLossConfig, output_dim: int):
         super().__init__()
@@ -45,7 +44,7 @@ class DinoLoss(nn.Module):
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """Return the loss (a scalar) and figures that distinguish a healthy run from a collapsing one.
+        """Return the loss (a scalar) and metrics that distinguish a healthy run from a collapsing one.
 
         Args:
             student: (V, B, K) logits, the global views first.
@@ -56,12 +55,12 @@ class DinoLoss(nn.Module):
             K), the teacher's logits and its outputs averaged over the batch, for :meth:`update_centre`.
         """
         views, num_global = len(student), len(teacher)
-        # Softmaxes over many outputs are taken in float32 whatever the precision of the rest.
+        # Softmaxes over many outputs are computed in float32 whatever the precision of the rest.
         log_q = F.log_softmax(student.float() / self.config.student_temperature, dim=-1)
         log_p = F.log_softmax((teacher.float() - self.centre) / self.config.teacher_temperature, dim=-1)
         p = log_p.exp()
         # sum over pairs of p_g . log q_v = (sum_g p_g) . (sum_v log q_v) - sum_g p_g . log q_g, without
-        # making the pairs
+        # computing the pairs
         all_pairs = (p.sum(0) * log_q.sum(0)).sum(-1)
         same_view = (p * log_q[:num_global]).sum((0, -1))
         pairs = num_global * (views - 1)
@@ -78,15 +77,14 @@ class DinoLoss(nn.Module):
 
     @torch.no_grad()
     def update_centre(self, means: torch.Tensor) -> dict[str, torch.Tensor]:
-        """c <- m c + (1 - m) mean of the teacher's logits; to be called after the losses of the same step.
+        """c <- m c + (1 - m) mean of the teacher's logits; to be called after the losses of a step.
 
         Args:
-            means: (2, K), what :meth:`forward` returned, averaged over all that the step has seen.
+            means: (2, K), as returned by :meth:`forward`, averaged over the global batch.
 
         Returns:
             scalars: ``mean_teacher_entropy``, in nats, of the teacher's output averaged over the batch (ln K
-                where all outputs are used
-            alike, small where few are), and ``centre_norm``.
+                if all outputs are used equally, small if few are), and ``centre_norm``.
         """
         logits, p = means
         self.centre.lerp_(logits, 1 - self.config.centre_momentum)

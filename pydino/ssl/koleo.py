@@ -1,5 +1,5 @@
-"""The KoLeo term: a push of every embedding away from its nearest neighbour in the batch, so that they spread
-over the sphere.
+"""The KoLeo regulariser, which pushes every embedding away from its nearest neighbour in the batch, so that
+embeddings spread over the sphere.
 
 Sablayrolles et al. 2019, "Spreading vectors for similarity search" (the Kozachenko-Leonenko estimate of
 differential entropy), as used in DINOv2 (Oquab et al. 2023).
@@ -20,6 +20,6 @@ def koleo(embeddings: torch.Tensor) -> torch.Tensor:
         cosines = x @ x.T
         cosines.fill_diagonal_(-2.0)
         nearest = cosines.argmax(1)
-    # The distance is recomputed from the vectors: 2 - 2 cos loses all digits where it matters, near zero.
+    # The distance is recomputed from the vectors: 2 - 2 cos loses all significant digits near zero.
     distance = (x - x[nearest]).square().sum(-1).add(SMALLEST_DISTANCE**2).sqrt()
     return -distance.log().mean()

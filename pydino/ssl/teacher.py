@@ -1,4 +1,4 @@
-"""The teacher: a copy of the student that follows it slowly, theta_t <- m theta_t + (1 - m) theta_s."""
+"""The teacher: an exponential moving average of the student, theta_t <- m theta_t + (1 - m) theta_s."""
 
 import copy
 
@@ -8,11 +8,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 
 def make_teacher(student: nn.Module) -> nn.Module:
-    """Return a copy of the student that takes no gradient. It stays in training mode, like the student.
+    """Return a copy of the student without gradients. It stays in training mode, like the student.
 
-    Its batch norms use the statistics of the batch and gather running ones of their own from the global
-    views; as in the papers' code, the average below is over parameters alone. It has no dropout, so that its
-    targets are not noisy.
+    Its batch norms use the batch statistics and update their own running statistics from the global views; as
+    in the papers' code, only parameters are averaged. Dropout is disabled, so that the targets are not noisy.
     """
     teacher = copy.deepcopy(student)
     teacher.requires_grad_(False)
@@ -24,5 +23,5 @@ def make_teacher(student: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move every parameter of the teacher towards the student's, in one launch for all of them."""
+    """Update every parameter of the teacher from the student's, in one kernel launch for all of them."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)

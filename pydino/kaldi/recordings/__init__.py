@@ -1,4 +1,4 @@
-"""Recordings as ``wav.scp`` names them: opened once, read in parts. No torch."""
+"""Recordings named in ``wav.scp``: opened once, read in parts. No torch."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def open_recording(rxfilename: str, allow_pipes: bool = False) -> Iterator[Recor
     location = parse_rxfilename(rxfilename)
     if location.rows or location.columns:
         raise UserError(
-            f"'{rxfilename}': a range of rows or columns says nothing about audio; use a segments file"
+            f"'{rxfilename}': a range of rows or columns does not apply to audio; use a segments file"
         )
     if location.is_pipe:
         content = _run_pipe(location.path, allow_pipes)
@@ -45,8 +45,8 @@ def open_recording(rxfilename: str, allow_pipes: bool = False) -> Iterator[Recor
         stream = open(location.path, "rb", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise UserError(
-            f"cannot read {location.path}: {error.strerror or error}; is the path right, seen from this "
-            "folder?"
+            f"cannot read {location.path}: {error.strerror or error}; is the path right, relative to the "
+            "current folder?"
         ) from error
     with stream:
         stream.seek(location.offset)
@@ -60,13 +60,13 @@ _run_pipe = lru_cache(maxsize=1)(run_pipe)  # the segments of one recording foll
 @contextmanager
 def _open(stream, length: int, where: str) -> Iterator[Recording]:
     if length <= stream.tell():
-        raise UserError(f"{where}: the file is empty; make it again or leave it out")
+        raise UserError(f"{where}: the file is empty; regenerate or omit it")
     source = Source(stream, length, where)
     container = examine(source, where)
     if container.pcm:
         yield _Pcm(source, container, where)
         return
-    from .decoder import Decoder  # here, because few recordings need libsndfile and loading it takes a while
+    from .decoder import Decoder  # imported here: few recordings need libsndfile, and loading it is slow
 
     with Decoder(source, container, where) as recording:
         yield recording
@@ -86,7 +86,7 @@ class _Pcm(Recording):
         content = self._source.at(self._begin + first * frame, (last - first) * frame)
         if len(content) < (last - first) * frame:
             raise UserError(
-                f"{self._where}: it became shorter while it was read; try again when whoever writes it is "
-                "done"
+                f"{self._where}: it became shorter while it was read; try again when the program that writes "
+                "it is done"
             )
         return np.frombuffer(content, dtype="<i2").reshape(-1, self.channels)

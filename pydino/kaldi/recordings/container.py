@@ -1,4 +1,4 @@
-"""What the parsers of containers return, and what they share."""
+"""The result of the container parsers, and their common helpers."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pydino.base import UserError
 
 @dataclass(frozen=True)
 class Container:
-    """Where the audio of a file is, and how a decoder shall read it: as ``head``, then the bytes ``begin`` to
+    """Where the audio of a file is, and what a decoder is given: ``head``, then the bytes ``begin`` to
     ``end`` of the file.
     """
 
@@ -15,16 +15,13 @@ class Container:
     begin: int
     end: int
     head: bytes = b""
-    pcm: tuple[int, int] | None = (
-        None  # rate and channels where the bytes are samples in 16 bits, little-endian
-    )
-    exact: bool = True  # False: how many samples there are shows only when they are decoded
+    pcm: tuple[int, int] | None = None  # rate and channels where the bytes are 16-bit little-endian samples
+    exact: bool = True  # False: the number of samples is known only after decoding
 
 
 def is_unknown(size: int) -> bool:
-    """Whether a stated size that the file does not reach stands for "until the end": what programs leave that
-    write to a pipe or are killed (0, the largest numbers of 31, 32, 63 and 64 bits, those less the size of a
-    head).
+    """Whether a size that exceeds the file means "until the end", as left by programs that write to a pipe or
+    are killed (0, the largest numbers of 31, 32, 63 and 64 bits, those less the size of a header).
     """
     return (
         size == 0
@@ -35,13 +32,13 @@ def is_unknown(size: int) -> bool:
 
 
 def truncated(where: str, stated: int, there: int) -> UserError:
-    """Return the error of a file that is shorter than its head says."""
+    """Return the error for a file that is shorter than its header states."""
     return UserError(
-        f"{where}: its header promises {stated} bytes of samples but {there} follow: a truncated copy; "
-        "copy or make it again"
+        f"{where}: its header states {stated} bytes of samples but {there} follow: a truncated copy; "
+        "copy or regenerate it"
     )
 
 
 def cut_short(where: str, what: str) -> UserError:
-    """Return the error of a file whose end shows that there was more."""
-    return UserError(f"{where}: {what}: truncated; copy or make it again")
+    """Return the error for a file whose end shows that it is truncated."""
+    return UserError(f"{where}: {what}: truncated; copy or regenerate it")

@@ -1,6 +1,6 @@
-"""Which container an audio file is, and whether all of it is there.
+"""Detects the container of an audio file, and whether the file is complete.
 
-A format is read if a copy that is cut short can be recognised: by the size that its head states, by its last
+A format is supported if a truncated copy can be recognised: by the size in its header, by its last
 page or frame, or, for FLAC, by the decoder. All sizes are in bytes.
 """
 
@@ -18,10 +18,10 @@ READ = "WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg Vorbis and Opus, M
 
 
 def examine(source: Source, where: str) -> Container:
-    """Return the container of an audio file; an ID3v2 tag in front of it is left out of ``source``.
+    """Return the container of an audio file; ``source`` is moved past an ID3v2 tag at its beginning.
 
     Raises:
-        UserError: empty, truncated, damaged or of a format that is not read; names ``where``.
+        UserError: empty, truncated, damaged or of an unsupported format; names ``where``.
     """
     while (tag := _tag_size(source.at(0, 10))) and tag < source.length:
         source.skip(tag)
@@ -43,7 +43,7 @@ def examine(source: Source, where: str) -> Container:
     container = parsers.get(magic[:4], parse_mpeg)(source, where)
     if container is None:
         raise UserError(
-            f"{where}: cannot be decoded: truncated or damaged, or none of the formats that are read "
+            f"{where}: cannot be decoded: truncated or damaged, or not of a supported format "
             f"({READ}); copy it again, or convert it: sox IN OUT.wav"
         )
     return container
@@ -73,13 +73,13 @@ def _parse_aiff(source: Source, where: str) -> Container:
                 raise truncated(where, size - 8, max(there - 8, 0))
             return _until_the_end_of_aiff(source, position, common, where)
         position += size + size % 2
-    raise cut_short(where, "its AIFF head ends before the samples")
+    raise cut_short(where, "its AIFF header ends before the samples")
 
 
 def _until_the_end_of_aiff(source: Source, position: int, common: int | None, where: str) -> Container:
-    """AIFF whose writer did not know how long it would be: the sizes in its head put right."""
+    """AIFF whose writer did not know the length: with the sizes in its header corrected."""
     if common is None:
-        raise cut_short(where, "no format before the samples in its AIFF head")
+        raise cut_short(where, "no format before the samples in its AIFF header")
     head, size = bytearray(source.at(0, position + 8)), source.length - position
     channels, _, bits = struct.unpack_from(">hIh", head, common)
     frame = channels * ((bits + 7) // 8)
@@ -93,7 +93,7 @@ def _parse_au(source: Source, where: str) -> Container:
     head = bytearray(source.at(0, 24))
     order = ">" if head[:1] == b"." else "<"
     if len(head) < 24:
-        raise cut_short(where, "its AU head is not whole")
+        raise cut_short(where, "its AU header is incomplete")
     begin, size = struct.unpack_from(f"{order}II", head, 4)
     there = max(source.length - begin, 0)
     if size and size <= there:
@@ -128,10 +128,10 @@ def _parse_sphere(source: Source, where: str) -> Container:
     begin = int(lines[1]) if len(lines) > 1 and lines[1].strip().isdigit() else 1024
     text = source.at(0, begin).decode("latin-1")
     if "end_head" not in text:
-        raise cut_short(where, "its SPHERE head is not whole")
+        raise cut_short(where, "its SPHERE header is incomplete")
     if re.search(r"^sample_coding .*(shorten|wavpack|shortpack)", text, re.MULTILINE):
         raise UserError(
-            f"{where}: its samples are compressed inside NIST SPHERE, which is not read; convert it: "
+            f"{where}: compressed samples in NIST SPHERE are not supported; convert it: "
             "sph2pipe -f wav IN OUT.wav"
         )
     fields = {name: int(value) for name, value in re.findall(r"^(\w+) -\w+ (\d+)\s*$", text, re.MULTILINE)}
@@ -144,14 +144,14 @@ def _parse_sphere(source: Source, where: str) -> Container:
 
 
 def _parse_ogg(source: Source, where: str) -> Container:
-    """Ogg (RFC 3533): the last page is whole, and marked as the last of its stream."""
+    """Ogg (RFC 3533): the last page must be complete, and marked as the last of its stream."""
     start = max(source.length - 2 * 65307, 0)  # twice the largest page
     tail = source.at(start, source.length - start)
     place = tail.rfind(b"OggS\0")
     page = tail[place:]
     segments = page[26] if place >= 0 and len(page) > 26 else 0
     if place < 0 or len(page) < 27 + segments or len(page) < 27 + segments + sum(page[27 : 27 + segments]):
-        raise cut_short(where, "its last Ogg page is not whole")
+        raise cut_short(where, "its last Ogg page is incomplete")
     if not page[5] & 4:
         raise cut_short(
             where,

@@ -12,17 +12,17 @@ from .container import Container, cut_short
 from .recording import Recording
 from .source import Source, Spliced
 
-# libsndfile's answer where a head does not say how long the recording is is the largest of numbers
+# libsndfile returns the largest integer where a header does not state the length
 _UNKNOWN_LENGTH = 1 << 48
-_BLOCK = 1 << 18  # samples decoded at once where all of a recording is
+_BLOCK = 1 << 18  # samples decoded at once where a whole recording is decoded
 # Seconds decoded before a part of MP3, Vorbis and Opus, whose samples depend on those before them.
 _LEAD = 2
 _INTEGERS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # at most 16 bits: read without loss as such
 
 
 class _SoundFile(soundfile.SoundFile):
-    """Reads on from where it is. The class it is made from seeks to where it is after every read, which
-    makes the decoder of MP3 lose what it needs of the frames before.
+    """Reads sequentially. The base class seeks to the current position after every read, which makes the MP3
+    decoder lose the preceding frames that it needs.
     """
 
     def seekable(self) -> bool:
@@ -78,7 +78,7 @@ class Decoder(Recording):
         return samples
 
     def _decode_all(self) -> np.ndarray:
-        """Decode to the end: where the head does not say how much there is (FLAC from a pipe), or the codec
+        """Decode to the end: where the header does not state the length (FLAC from a pipe), or the codec
         (GSM, G.721) cannot seek.
         """
         blocks = []
@@ -89,7 +89,9 @@ class Decoder(Recording):
                     return np.concatenate(blocks)
 
     def _too_short(self, expected: int, found: int) -> UserError:
-        return cut_short(self._where, f"{expected} samples are promised but only {found} could be decoded")
+        return cut_short(
+            self._where, f"its header states {expected} samples but only {found} could be decoded"
+        )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -100,5 +102,5 @@ class Decoder(Recording):
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
             raise UserError(
                 f"{self._where}: cannot be decoded ({reason}): truncated or damaged, or no audio; copy or "
-                "make it again"
+                "regenerate it"
             ) from error

@@ -2,8 +2,8 @@
 
 Without a Xing, Info or VBRI frame at its beginning, decoders estimate how many samples an MP3 has from the
 size of the file and the bit rate of the first frame, which is wrong by any factor where the bit rate varies.
-So the frames are counted here, and the decoder gets a Xing frame that states their number where there is
-none, or one that is wrong (of the first of several files put together).
+So the frames are counted here, and the decoder gets a Xing frame with their number where there is none, or a
+wrong one (that of the first of several concatenated files).
 """
 
 import re
@@ -38,13 +38,13 @@ def parse_mpeg(source: Source, where: str) -> Container | None:
     frames, clean = _count(source, begin, first, where)
     size = _frame_size(first)
     stated = _stated_frames(source.at(begin, size), first)
-    if (first >> 17) & 3 != 1:  # layers I and II have no such frame
+    if (first >> 17) & 3 != 1:  # layers I and II have no Xing frame
         return Container("mp3", begin, source.length, exact=False)
     if stated is None:
         return Container("mp3", begin, source.length, _xing_frame(first, frames), exact=clean)
-    frames -= 1  # the one that states their number has no samples
+    frames -= 1  # the Xing frame itself has no samples
     if stated > frames + 1:
-        raise cut_short(where, f"its first frame promises {stated} frames but {frames} follow")
+        raise cut_short(where, f"its first frame states {stated} frames but {frames} follow")
     if stated == frames:
         return Container("mp3", begin, source.length, exact=clean)
     return Container("mp3", begin + size, source.length, _xing_frame(first, frames), exact=clean)
@@ -81,8 +81,8 @@ def _first_frame(source: Source) -> tuple[int, int | None]:
 
 
 def _count(source: Source, begin: int, first: int, where: str) -> tuple[int, bool]:
-    """Return how many frames there are, and whether nothing but tags lies among and behind them."""
-    sizes: dict[int, int | None] = {}  # by the bits of the header that say it
+    """Return the number of frames, and whether nothing but tags is between and after them."""
+    sizes: dict[int, int | None] = {}  # by the bits of the header that determine it
     frames, clean, place, start, block = 0, True, begin, begin, b""
     while place + 4 <= source.length:
         at = place - start
@@ -108,7 +108,7 @@ def _count(source: Source, begin: int, first: int, where: str) -> tuple[int, boo
             following = _next_frame(source, place, first)
             clean, place = False, source.length if following is None else following
     if place > source.length and frames and source.at(source.length - 128, 3) != b"TAG":
-        raise cut_short(where, f"its last MPEG frame lacks {place - source.length} bytes")
+        raise cut_short(where, f"{place - source.length} bytes of its last MPEG frame are missing")
     return frames, clean
 
 
@@ -151,7 +151,7 @@ def _stated_frames(frame: bytes, header: int) -> int | None:
 
 
 def _xing_frame(header: int, frames: int) -> bytes:
-    """Return a silent frame with the format of ``header`` that states how many follow."""
+    """Return a silent frame with the format of ``header`` that states the number of frames that follow."""
     header = header & ~(0xF << 12 | 1 << 9) | 8 << 12 | 1 << 16  # 64 or 112 kbit/s, no padding, no checksum
     size = _frame_size(header)
     assert size is not None

@@ -1,4 +1,4 @@
-"""What an open recording offers, whatever its format."""
+"""The interface of an open recording, whatever its format."""
 
 import numpy as np
 
@@ -8,8 +8,8 @@ class Recording:
 
     Attributes:
         rate: Hz.
-        channels: how many there are.
-        samples: of each channel: as many as its frames give.
+        channels: number of channels.
+        samples: number of samples of each channel, as decoded rather than as stated.
     """
 
     rate: int
@@ -26,7 +26,7 @@ class Recording:
         raise NotImplementedError
 
     def check_end(self) -> None:
-        """Decode the last sample: for FLAC the only way to see that the file is whole.
+        """Decode the last sample: for FLAC the only way to know that the file is complete.
 
         Raises:
             UserError: it cannot be decoded.

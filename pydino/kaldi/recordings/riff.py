@@ -1,7 +1,7 @@
 """WAVE in its three containers: RIFF (and big-endian RIFX), RF64 (EBU Tech 3306), Sony Wave64.
 
-The one parser of their heads. Decoders get a plain RIFF or RF64 head made from what is found here, so that
-what they read does not depend on what they make of sizes that the writer could not know.
+The only parser of their headers. Decoders get a plain RIFF or RF64 header built from its result, so that what
+they read does not depend on how they interpret sizes that the writer could not know.
 """
 
 import re
@@ -16,8 +16,8 @@ _W64_END = bytes.fromhex(
     "f3acd3118cd100c04f8edb8a"
 )  # of the GUID of a chunk; its first four bytes are the name
 W64_MAGIC = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
-# Chunks that writers put behind the samples. Where the size of the samples is not known, those found at the
-# end of the file are not samples.
+# Chunks that programs write after the samples. Where the size of the samples is unknown, such chunks at the
+# end of the file are not taken for samples.
 _TRAILERS = (
     b"LIST|INFO|id3 |ID3 |bext|iXML|axml|chna|cue |plst|smpl|inst|fact|PEAK|JUNK|junk|PAD |FLLR|afsp|DISP"
     b"|acid|strc|levl|umid|minf|elm1|regn|link|SAUR|_PMX|aXML|CHNA|MD5 |ds64|cart|wamd|guan"
@@ -29,7 +29,7 @@ def parse_riff(source, where: str) -> Container:
     """Return the container of RIFF, RIFX, RF64 or BW64.
 
     Raises:
-        UserError: no format or no samples in it, or the samples end before its head says.
+        UserError: no format or no samples in it, or fewer samples than its header states.
     """
     order = ">" if source.at(0, 4) == b"RIFX" else "<"
     position, form, fact, long_size = 12, None, b"", None
@@ -52,8 +52,8 @@ def parse_riff(source, where: str) -> Container:
             following = source.at(position, 5)
             position += 0 if re.match(rb"data|fmt |fact|" + _TRAILERS, following) else 1
     raise UserError(
-        f"{where}: no samples in it, its WAVE head ends before them: truncated or damaged; copy or "
-        "make it again"
+        f"{where}: no samples in it, its WAVE header ends before them: truncated or damaged; copy "
+        "or regenerate it"
     )
 
 
@@ -80,15 +80,15 @@ def parse_w64(source, where: str) -> Container:
             break
         position += (size + 7) // 8 * 8
     raise UserError(
-        f"{where}: no samples in it, its Wave64 head ends before them: truncated or damaged; copy or "
-        "make it again"
+        f"{where}: no samples in it, its Wave64 header ends before them: truncated or damaged; copy "
+        "or regenerate it"
     )
 
 
 def _check_format(form: bytes | None, where: str) -> None:
     if form is None or len(form) < 16:
         raise UserError(
-            f"{where}: no format before the samples in its WAVE header; it is damaged, make it again"
+            f"{where}: no format before the samples in its WAVE header; it is damaged, regenerate it"
         )
 
 
@@ -103,8 +103,8 @@ def _end(source, begin: int, size: int, order: str | None, where: str) -> int:
 
 
 def _trailers(source, begin: int, order: str) -> int:
-    """Return where the chunks behind the samples begin: the first known name from which one chunk after
-    another leads exactly to the end of the file; where there is none, that end.
+    """Return where the chunks after the samples begin: at the first known name from which the chunks end
+    exactly at the end of the file; if there is none, that end.
     """
     start = max(begin, source.length - _TAIL)
     tail = source.at(start, source.length - start)

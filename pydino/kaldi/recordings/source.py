@@ -1,18 +1,18 @@
-"""Bytes of an audio file by their position, and a file put together from a head and some of those bytes."""
+"""Bytes of an audio file by position, and a virtual file made of a header and a range of those bytes."""
 
 import io
 import os
 
 from pydino.base import UserError
 
-_HEAD = 4096  # bytes read at once: the whole head of nearly every file, and the samples of a short one
+_HEAD = 4096  # bytes read at once: the whole header of nearly every file, and the samples of a short one
 
 
 class Source:
-    """An audio file inside a seekable binary stream, from where the stream stands to ``length``.
+    """An audio file inside a seekable binary stream, from the stream's position to ``length``.
 
     Args:
-        where: what messages call it.
+        where: name in messages.
 
     Attributes:
         length: bytes of the audio file.
@@ -44,7 +44,7 @@ class Source:
         return found + more if found else more
 
     def skip(self, count: int) -> None:
-        """Leave out the first ``count`` bytes: a tag in front of the audio."""
+        """Skip the first ``count`` bytes: a tag before the audio."""
         end = self._base + self.length
         self._open(self._base + count, end)
 

@@ -1,5 +1,5 @@
-"""Drawings of earlier reports, kept in ``exp/report/`` under a digest of what they show, so that only what
-has changed is drawn. Nothing depends on them: without the folder the report is the same, and takes longer.
+"""A cache of the figures of earlier reports, in ``exp/report/`` under a digest of their inputs, so that only
+changed figures are redrawn. Without it the report is the same, and takes longer.
 """
 
 import hashlib
@@ -11,16 +11,16 @@ import numpy as np
 
 from pydino.base import force_token, write_text
 
-# Matplotlib and scikit-learn, which take a second to import, are imported where something is drawn.
-_CODE = ("figures.py", "svg.py")
+# Matplotlib and scikit-learn, which take a second to import, are imported only when a figure is drawn.
+_CODE = ("plots.py", "svg.py")
 _LIBRARIES = ("matplotlib", "scikit-learn", "numpy")
 
 
-class Drawings:
-    """The drawings of one report.
+class FigureCache:
+    """The figures of one report.
 
     Args:
-        folder: where they are kept; None: nowhere.
+        folder: of the cache; None: no cache.
     """
 
     def __init__(self, folder=None):
@@ -30,7 +30,7 @@ class Drawings:
         self._made_with += [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _CODE]
 
     def get(self, inputs, draw) -> str:
-        """Return the SVG of ``draw()``, or the one kept of the same inputs.
+        """Return the SVG of ``draw()``, or the cached one of the same inputs.
 
         Args:
             inputs: everything the drawing depends on: plain values, arrays, paths of files.
@@ -50,7 +50,7 @@ class Drawings:
         return svg
 
     def remove_unused(self) -> None:
-        """Remove the kept drawings that this report did not ask for."""
+        """Remove cached figures that this report does not use."""
         if self.folder is not None and self.folder.is_dir():
             for path in self.folder.glob("*.svg"):
                 if path.name not in self._used:
@@ -58,7 +58,7 @@ class Drawings:
 
 
 def _plain(value):
-    """Return what stands for a value in the digest: the bytes of an array, the content of a file."""
+    """Return the representation of a value in the digest: the bytes of an array, the content of a file."""
     if isinstance(value, np.ndarray):
         return [value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
     if isinstance(value, Path):

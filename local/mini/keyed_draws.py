@@ -1,5 +1,5 @@
-"""Named draws for the synthetic corpus: each is a function of the seed, whom it is for, and what it is for,
-never of an order.
+"""Named draws for the synthetic corpus: each is a function of the seed, its subject and its name, never of
+the order of draws.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from pydino.base import (
 )
 
 
-class Chance:
+class KeyedDraws:
     """The draws that belong to one subject: a speaker, an utterance, or a pair of speakers.
 
     Args:
