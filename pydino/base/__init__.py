@@ -4,7 +4,17 @@ torch.
 
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text
-from .marks import Step, digest_of, force_token, ingredients, is_forced, out_of_date, why_not_done, write_mark
+from .marks import (
+    Step,
+    digest_of,
+    force_token,
+    ingredients,
+    is_forced,
+    out_of_date,
+    texts_of,
+    why_not_done,
+    write_mark,
+)
 from .messages import UserError, log, nearest, set_program, warn
 from .processes import end_with_parent
 from .randomness import (
@@ -49,6 +59,7 @@ __all__ = [
     "read_yaml",
     "set_program",
     "split_fields",
+    "texts_of",
     "utterance_hash",
     "warn",
     "why_not_done",

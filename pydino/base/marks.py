@@ -141,6 +141,13 @@ def digest_of(wanted: dict[str, str]) -> str:
     return _digest(json.dumps(wanted, sort_keys=True).encode())
 
 
+def texts_of(mark) -> dict[str, str]:
+    """Return the files that ``mark`` compares by their bytes: path -> digest."""
+    other = ("format version", "option ", "configuration ", "what ")
+    recorded = read_json(mark)["ingredients"]
+    return {name: digest for name, digest in recorded.items() if not name.startswith(other)}
+
+
 def out_of_date(mark) -> str:
     """Return in plain words what ``mark`` was made from and is not there as it was any more; an empty string
     if all is.

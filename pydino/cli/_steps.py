@@ -22,6 +22,7 @@ STEPS = (
     "make-mfcc",
     "compute-vad",
     "make-train-set",
+    "train",
     "make-baseline",
     "extract-embeddings",
     "train-plda",

@@ -29,7 +29,7 @@ from .method import Method, Setup
 from .model_folders import average_models, write_model
 from .pipeline import Pipeline, open_pipeline
 
-VERSION = 2  # raised when the same configuration would give another model
+VERSION = 2  # raised when the same configuration would give another model; pydino.cli.train has it too
 # Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
 # change them by rounding alone: a run may resume with others.
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps")
