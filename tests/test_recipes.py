@@ -100,7 +100,8 @@ def finish(tmp_path_factory):
 
     def finish(name: str) -> Finished:
         if name not in done:
-            place = tmp_path_factory.mktemp(f"{name} é")
+            # what a folder may be called
+            place = tmp_path_factory.mktemp(f"{name} R&D (é) $HOME")
             corpora = getattr(tiny_corpora, name)(place / "corpora")
             folder = small_copy(name, place / "project")
             options = []
