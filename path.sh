@@ -1,11 +1,11 @@
 # The environment of every script: source it. Safe to source twice; never exits the caller's shell.
-# The first use sets up .venv (utils/setup.sh says what it installs); PYDINO_NO_VENV=true uses the
-# Python on PATH instead.
+# The first use sets up .venv (utils/setup.sh says what it installs), and so does the first use after
+# the required libraries have changed; PYDINO_NO_VENV=true uses the Python on PATH instead.
 # shellcheck shell=bash
 PYDINO_ROOT=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")") || return 1
 export PYDINO_ROOT
 case $PYDINO_ROOT in *:*) echo "path.sh: $PYDINO_ROOT cannot be put on PATH, as it has a colon: rename the folder" >&2; return 1 ;; esac
-if [ ! -e "$PYDINO_ROOT/.venv/.ready" ] && [ "${PYDINO_NO_VENV:-false}" != true ]; then
+if [ "${PYDINO_NO_VENV:-false}" != true ] && ! bash "$PYDINO_ROOT/utils/setup.sh" --check; then
   bash "$PYDINO_ROOT/utils/setup.sh" || return 1
 fi
 if [ "${PYDINO_NO_VENV:-false}" != true ]; then

@@ -8,6 +8,6 @@ bash utils/install_system_packages.sh python3-venv sox espeak-ng shellcheck
 # A cluster on loopback for the tests of Slurm, where the system's packages allow; elsewhere they are skipped, and say why.
 bash utils/install_system_packages.sh slurm || echo "$0: going on without Slurm" >&2
 . ./path.sh
-[ -e .venv/.ready.dev ] || [ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh dev
+[ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh --check dev || bash utils/setup.sh dev
 export OMP_NUM_THREADS=1
 exec python3 -m pytest "$@"

@@ -1,11 +1,15 @@
 """Long recordings, in parts: the same values as from all of it at once."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from test_infer_model_folder import configuration, tdnn
 
 from pydino.audio import (
     KINDS,
@@ -22,9 +26,11 @@ from pydino.audio import (
     vad,
 )
 from pydino.base import UserError, utterance_hash
+from pydino.infer import save_model
 from pydino.kaldi import ArchiveWriter, compressed, read_scp_objects
 
 normalisation = sys.modules["pydino.audio.normalise"]  # the function hides the module of its name
+ROOT = Path(__file__).resolve().parent.parent
 RATE = 16000
 OPTIONS = [
     ("fbank", FbankConfig(dither=1.0, num_mel_bins=40)),
@@ -147,3 +153,40 @@ def test_a_recording_of_real_numbers_in_the_range_of_integers_is_refused(tmp_pat
     soundfile.write(path, noise(RATE).astype(np.float32), RATE, subtype="FLOAT")
     with open_channel(path) as recording, pytest.raises(UserError, match=r"\[-1, 1\].*sox -v"):
         recording.read(0, RATE)
+
+
+PEAK = """
+import re, sys
+from pydino.cli import main
+peaks = []
+for name in ("short", "long"):
+    words = [word.replace("NAME", name) for word in sys.argv[1:]]
+    assert main(words) == 0
+    peaks.append(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1000)
+print(peaks[1] - peaks[0])
+"""
+
+
+@pytest.mark.parametrize("verb", ["make-fbank", "embed"])
+def test_half_an_hour_takes_little_more_memory_than_a_minute(verb, tmp_path):
+    """It is read and computed in blocks: all at once it would be 200 MB more."""
+    for name, minutes in (("short", 1), ("long", 30)):
+        soundfile.write(tmp_path / f"{name}.wav", np.tile(noise(60 * RATE), minutes), RATE)
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}/wav.scp").write_text(f"{name} {name}.wav\n")
+        (tmp_path / f"{name}/utt2spk").write_text(f"{name} {name}\n")
+    (tmp_path / "fbank.yaml").write_text("num_mel_bins: 20\n")
+    save_model(tmp_path / "model", tdnn(), configuration(), "")
+    words = {
+        "make-fbank": ["--part", "1/1", "--fbank-config", "fbank.yaml", "NAME", "log", "NAME/ark"],
+        "embed": ["--output", "NAME.npz", "model", "NAME.wav"],
+    }[verb]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, verb, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 100  # MB

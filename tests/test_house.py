@@ -72,11 +72,10 @@ def test_what_does_not_train_starts_without_the_compiler():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["recipe", "for_each"])
-def test_what_a_stage_starts_with_imports_neither_torch_nor_scipy(verb):
-    code = (
-        f"import sys, pydino.cli.{verb}; sys.exit(bool({{'torch', 'scipy', 'sklearn'}} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize("verb", ["recipe", "for_each", "run_local", "run_slurm"])
+def test_what_a_stage_or_a_job_starts_with_imports_no_library_of_numbers(verb):
+    slow = {"torch", "scipy", "sklearn", "numpy"}
+    code = f"import sys, pydino.cli.{verb}; sys.exit(bool({slow} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -255,6 +255,40 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     assert "steps/train_plda.sh, steps/score.sh: 20 of 20 up to date" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
+    work, capfd, monkeypatch, number
+):
+    failing = ["exp/dino-koleo_mini/seed0/scores", "exp/fbank-stats_mini/seed0/scores"][:number]
+    ran = False
+
+    def submit(cmd, log, argv, jobs):
+        nonlocal ran
+        ran = True
+        for n in range(1, jobs + 1):
+            Path(log.replace("JOB", str(n))).write_text(f"# a header\nline of group {n}\n")
+        raise UserError("failed: wrapper.sh ended with status 1")
+
+    def pending(words):
+        return "" if ran and not words[-1].startswith(tuple(failing)) else "not done yet"
+
+    monkeypatch.setattr(for_each, "pending", pending)
+    monkeypatch.setattr(for_each, "submit", submit)
+    words = ["plda", "steps/train_plda.sh", "{plda}", "--", "scoring", "steps/score.sh", "{scores}"]
+    assert call(*words, stage=6) == 1
+    shown, said = [], capfd.readouterr().err
+    groups = json.loads((work / "exp/log/score.json").read_text())
+    for n, group in enumerate(groups, 1):
+        succeeded = not any(words[-1].startswith(tuple(failing)) for words in group)
+        assert (f"line of group {n}\n" in said) == succeeded
+        shown.append(succeeded)
+    assert shown.count(False) == number and shown.count(True) == 4 - number and "# a header" not in said
+    first = [f"\n  steps/score.sh {scores}" for scores in failing]
+    which = "command" if number == 1 else "2 commands"
+    assert f"run.sh: failed: wrapper.sh ended with status 1\nThe {which}, in {work}, w" in said
+    assert all(text in said for text in first) and said.count("steps/score.sh exp") == number
+
+
 def test_a_step_that_submits_its_own_jobs_is_run_here(work, monkeypatch):
     ran = []
     monkeypatch.setattr(for_each, "pending", lambda words: "not done yet")

@@ -26,6 +26,7 @@ esac
 def tree(tmp_path):
     (tmp_path / "utils").mkdir()
     shutil.copy(ROOT / "utils/setup.sh", tmp_path / "utils")
+    shutil.copy(ROOT / "path.sh", tmp_path)
     (tmp_path / "utils/install_system_packages.sh").touch()
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
@@ -53,3 +54,68 @@ def test_pytorch_of_another_version_is_not_replaced_by_the_pinned_one(tree):
     assert "torch" not in pinned and {"numpy", "pytest"} <= pinned
     assert {"torch>=2.11", "pytest>=8"} <= set(requirements.splitlines())
     assert (tree / ".venv/.ready.dev").exists()
+
+
+def sh(tree, command):
+    environment = {key: value for key, value in os.environ.items() if key != "PYDINO_NO_VENV"}
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env=environment | {"PYDINO_TORCH": "torch==2.11.0"},
+    )
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_path_sh_sets_up_once_and_again_when_other_libraries_are_asked_for(tree):
+    def asked():
+        """What pip was asked for when path.sh was sourced."""
+        (tree / "asked.txt").write_text("")
+        done = sh(tree, ". ./path.sh")
+        assert done.returncode == 0, done.stderr
+        return (tree / "asked.txt").read_text(), done.stderr
+
+    first, said = asked()
+    assert "-r " in first and "(once; a few minutes" in said
+    assert asked() == ("", "")
+    (tree / "pyproject.toml").write_text((tree / "pyproject.toml").read_text() + "\n[tool.other]\nkey = 1\n")
+    replace(tree / "pyproject.toml", "# Kaldi archives", "# archives of Kaldi")
+    assert asked() == ("", "")
+    for name, old, new in (
+        ("pyproject.toml", '"tqdm>=4.66"', '"tqdm>=4.67"'),
+        ("pyproject.toml", '"pytest>=8"', '"pytest>=9"'),
+        ("constraints.txt", "scipy==", "scipy==9."),
+    ):
+        replace(tree / name, old, new)
+        again, said = asked()
+        assert "-r " in again and "has changed since" in said
+        assert asked() == ("", "")
+    assert "tqdm>=4.67" in (tree / ".venv/requirements.txt").read_text()
+    assert "scipy==9." in (tree / ".venv/constraints.txt").read_text()
+
+
+def test_the_libraries_of_the_tests_have_a_mark_of_their_own(tree):
+    def is_ready(*extra):
+        return sh(tree, f"bash utils/setup.sh --check {' '.join(extra)}").returncode == 0
+
+    assert not is_ready() and not is_ready("dev")
+    assert sh(tree, "bash utils/setup.sh").returncode == 0
+    assert is_ready() and not is_ready("dev")
+    assert sh(tree, "bash utils/setup.sh dev").returncode == 0
+    assert is_ready() and is_ready("dev")
+    replace(tree / "pyproject.toml", '"pytest>=8"', '"pytest>=9"')
+    assert not is_ready("dev")
+    assert sh(tree, "bash utils/setup.sh").returncode == 0
+    assert is_ready() and not is_ready("dev")
+    assert "setup.sh --check dev || bash utils/setup.sh dev" in (ROOT / "tests/run.sh").read_text()
+
+
+def test_an_environment_older_than_the_digest_counts_as_it_is(tree):
+    (tree / ".venv/.ready").touch()
+    assert sh(tree, "bash utils/setup.sh --check").returncode == 0

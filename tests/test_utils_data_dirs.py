@@ -576,14 +576,65 @@ def test_data_dir_reads_when_asked(data):
         directory.trials  # noqa: B018
 
 
+def test_combining_directories_whose_names_interleave_is_sorted(tmp_path):
+    """Also the tables that are keyed by speaker, of which two directories may have the same."""
+    for number in (1, 2):
+        names = [f"{speaker}-{number}{n}" for speaker in "ab" for n in range(3)]
+        for table, rest in (("wav.scp", "/corpus/{}.wav"), ("utt2dur", "1.5")):
+            write_table(tmp_path / f"{number}/{table}", {name: rest.format(name) for name in names})
+        write_table(tmp_path / f"{number}/utt2spk", {name: name[0] for name in names})
+        write_table(tmp_path / f"{number}/spk2gender", {"a": "f", "b": "m"})
+    done = tool("combine_data.sh", tmp_path / "both", tmp_path / "1", tmp_path / "2")
+    assert done.returncode == 0, done.stderr
+    names = [f"{speaker}-{number}{n}" for speaker in "ab" for number in (1, 2) for n in range(3)]
+    both = tmp_path / "both"
+    assert (both / "wav.scp").read_text() == "".join(f"{name} /corpus/{name}.wav\n" for name in names)
+    assert (both / "spk2gender").read_text() == "a f\nb m\n"
+    assert (both / "spk2utt").read_text() == f"a {' '.join(names[:6])}\nb {' '.join(names[6:])}\n"
+
+
+MEMORY = """
+import sys, tracemalloc
+from pydino.kaldi import combine, fix, split
+tool, *places = sys.argv[1:]
+tracemalloc.start()
+{"fix": lambda: fix(places[0]), "split": lambda: split(places[0], 8), "combine": lambda: combine("c", places)}[tool]()
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+@pytest.mark.parametrize("name", ["fix", "split", "combine"])
+def test_about_one_table_at_a_time_is_in_memory(name, tmp_path):
+    """So that 1.1 million utterances take less than 500 MB."""
+    halves = [1, 2] if name == "combine" else [1]
+    count = 20000 // len(halves)
+    for half in halves:
+        keys = [f"id{half}{n // 180:05d}-video{n:08d}-{n:05d}" for n in range(count)]
+        rows = {"utt2spk": lambda key: key[:8], "utt2num_frames": lambda key: "400"}
+        rows |= dict.fromkeys(
+            ["wav.scp", "feats.scp", "vad.scp"], lambda key: f"/corpora/a/long/path/{key}.wav"
+        )
+        for table, rest in rows.items():
+            write_table(tmp_path / f"{half}/{table}", {key: rest(key) for key in keys})
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, name, *map(str, halves)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) / count / len(halves) < 620  # bytes an utterance, blocks of files among them
+
+
 def test_a_full_or_read_only_place_is_an_error(data, tmp_path):
     (tmp_path / "file").write_text("")
     done = tool("subset_data_dir.sh", data, 2, tmp_path / "file/part")
     assert done.returncode == 1 and "cannot write" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["validate_data_dir.sh", "run_local.sh"])
-def test_the_tools_do_not_load_torch(name, data, tmp_path):
+@pytest.mark.parametrize("name, absent", [("validate_data_dir.sh", "torch"), ("run_local.sh", "torch|numpy")])
+def test_the_tools_do_not_load_torch(name, absent, data, tmp_path):
     done = subprocess.run(
         [
             ROOT / "utils" / name,
@@ -594,8 +645,8 @@ def test_the_tools_do_not_load_torch(name, data, tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
     )
-    assert re.search(r"\| +numpy$", done.stderr, re.MULTILINE) and not re.search(
-        r"\| +torch$", done.stderr, re.MULTILINE
+    assert re.search(r"\| +pydino\.base$", done.stderr, re.MULTILINE) and not re.search(
+        rf"\| +({absent})$", done.stderr, re.MULTILINE
     )
 
 

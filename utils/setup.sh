@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Make the Python environment .venv in the tree: once, pinned by constraints.txt. path.sh calls this on first use.
-# Usage: utils/setup.sh [EXTRA...]      EXTRA: an optional group of pyproject.toml, such as dev (what the tests need)
+# Make the Python environment .venv in the tree, pinned by constraints.txt. path.sh calls this on first use, and when what
+# pyproject.toml or constraints.txt ask for has changed since.
+# Usage: utils/setup.sh [EXTRA...]          EXTRA: an optional group of pyproject.toml, such as dev (what the tests need)
+#        utils/setup.sh --check [EXTRA]     only tell, by the exit status, whether .venv is there and up to date
 # PYDINO_TORCH chooses PyTorch's build: auto (default: cuda where nvidia-smi finds a GPU, else cpu), cpu, cuda, or anything
 # pip understands, such as a wheel of your own. Where another build is installed, it is replaced.
 set -Eeuo pipefail
@@ -8,6 +10,17 @@ root=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")/..")
 venv=$root/.venv
 cpu_index=https://download.pytorch.org/whl/cpu
 torch=$(grep '^torch==' "$root/constraints.txt")
+
+# Print a digest of what is to be installed.
+wanted() {
+  { sed -n '/^dependencies = \[/,/^]/p; /^\[project.optional-dependencies]/,/^$/p' "$root/pyproject.toml"; cat "$root/constraints.txt"; } |
+    sed 's/[[:space:]]*#.*//; /^$/d' | cksum
+}
+if [ "${1:-}" = --check ]; then
+  read -r installed 2>/dev/null < "$venv/.ready${2:+.$2}" || [ -e "$venv/.ready${2:+.$2}" ] || exit 1
+  [ -z "${installed:-}" ] || [ "$installed" = "$(wanted)" ]   # an empty file: set up before this digest was kept
+  exit
+fi
 
 say() { echo "utils/setup.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
@@ -51,6 +64,8 @@ python3 -Ic 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.
 [ -z "${PYDINO_SETUP_LOCKED:-}" ] && command -v flock >/dev/null && PYDINO_SETUP_LOCKED=1 exec flock "$root/pyproject.toml" bash "$0" "$@"
 if [ ! -e "$venv/.ready" ]; then
   say "setting up $venv: PyTorch and the libraries of pyproject.toml (once; a few minutes; needs the package index)"
+elif ! bash "$0" --check; then
+  say "what pyproject.toml or constraints.txt ask for has changed since $venv was set up: installing it (needs the package index)"
 fi
 [ -x "$venv/bin/python" ] || python3 -Im venv "$venv"
 build=$(build_of_torch) || install_torch
@@ -69,5 +84,5 @@ print(*project["dependencies"], *(line for extra in sys.argv[2:] for line in pro
 PYTHON
 grep -v '^torch==' "$root/constraints.txt" > "$venv/constraints.txt"   # PyTorch is installed already, and may differ from the pinned version
 pip -c "$venv/constraints.txt" -r "$venv/requirements.txt"
-touch "$venv/.ready" ${1:+"$venv/.ready.$1"}
+for extra in "" "$@"; do wanted > "$venv/.ready${extra:+.$extra}"; done
 say "ready"

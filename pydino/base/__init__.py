@@ -3,21 +3,24 @@
 from .checks import check_at_least, check_fraction, check_not_negative, check_positive, check_range
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text
-from .marks import Step, digest_of, force_token, ingredients, is_forced, out_of_date, why_not_done, write_mark
+from .marks import (
+    TRAINING_VERSION,
+    Step,
+    digest_of,
+    force_token,
+    ingredients,
+    is_forced,
+    out_of_date,
+    texts_of,
+    why_not_done,
+    write_mark,
+)
 from .messages import UserError, log, nearest, set_program, warn
 from .processes import end_with_parent
-from .randomness import (
-    keyed_bits,
-    keyed_integers,
-    keyed_normal,
-    keyed_permutation,
-    keyed_uniform,
-    purpose,
-    utterance_hash,
-)
 from .text import decode, read_bytes, read_lines, read_text, split_fields
 
 __all__ = [
+    "TRAINING_VERSION",
     "ConfigError",
     "Step",
     "UserError",
@@ -53,6 +56,7 @@ __all__ = [
     "read_yaml",
     "set_program",
     "split_fields",
+    "texts_of",
     "utterance_hash",
     "warn",
     "why_not_done",
@@ -60,3 +64,14 @@ __all__ = [
     "write_mark",
     "write_text",
 ]
+
+
+def __getattr__(name):
+    """Import ``randomness``, which has the other names of ``__all__``, when one is asked for: importing numpy
+    takes half of the time in which a wrapper starts.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import randomness
+
+    return getattr(randomness, name)

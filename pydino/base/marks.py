@@ -15,6 +15,10 @@ from .config import read_yaml
 from .files import read_json, write_json
 from .messages import UserError, log
 
+TRAINING_VERSION = (
+    2  # format version of a training run: raised when the same configuration gives another model
+)
+
 
 class Step:
     """One output of a verb: its inputs, its mark, and whether it is up to date.
@@ -141,6 +145,13 @@ def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=
 def digest_of(wanted: dict[str, str]) -> str:
     """Return one digest of all ingredients."""
     return _digest(json.dumps(wanted, sort_keys=True).encode())
+
+
+def texts_of(mark) -> dict[str, str]:
+    """Return the files that ``mark`` compares by their bytes: path -> digest."""
+    other = ("format version", "option ", "configuration ", "what ")
+    recorded = read_json(mark)["ingredients"]
+    return {name: digest for name, digest in recorded.items() if not name.startswith(other)}
 
 
 def out_of_date(mark) -> str:

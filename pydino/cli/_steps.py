@@ -21,6 +21,7 @@ STEPS = (
     "make-mfcc",
     "compute-vad",
     "make-train-set",
+    "train",
     "make-baseline",
     "extract-embeddings",
     "train-plda",

@@ -32,10 +32,12 @@ _EXPECTED = ("not done yet", "its script decides")  # reasons to run a step that
 
 
 class Failed(UserError):
-    """A command has failed; it has reported why."""
+    """Commands have failed; they have reported why."""
 
-    def __init__(self, words: list[str]):
-        super().__init__(f"The command, in {os.getcwd()}, was:\n  {shlex.join(words)}")
+    def __init__(self, commands: list[list[str]]):
+        lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
+        what = "command" if len(commands) == 1 else f"{len(commands)} commands"
+        super().__init__(f"The {what}, in {os.getcwd()}, {'was' if len(commands) == 1 else 'were'}:{lines}")
 
 
 def add_arguments(parser):
@@ -120,7 +122,7 @@ def _run_here(words: list[str], received: list[int]) -> bool:
     if received:
         raise Interrupted(received[0])
     if status:
-        raise Failed(words)
+        raise Failed([words])
     return True
 
 
@@ -140,9 +142,21 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
         return
     groups = Path(f"{log_stem}.json")
     write_json(groups, wanted)
-    submit(cmd, f"{log_stem}.JOB.log", job_command("run-steps", groups, "JOB"), jobs=len(wanted))
-    for number in range(1, len(wanted) + 1):
-        _show(Path(f"{log_stem}.{number}.log"))
+    error = None
+    try:
+        submit(cmd, f"{log_stem}.JOB.log", job_command("run-steps", groups, "JOB"), jobs=len(wanted))
+    except UserError as raised:
+        error = raised
+    # A group ends at its first step that fails, which like all that follow is still out of date.
+    failed = [next((words for words in group if error and pending(words)), None) for group in wanted]
+    for number, words in enumerate(failed, 1):
+        if words is None:
+            _show(Path(f"{log_stem}.{number}.log"))
+    if error and not any(failed):
+        raise error
+    if error:
+        print(f"run.sh: {error}", file=sys.stderr)
+        raise Failed([words for words in failed if words])
 
 
 def _say_why(pending_steps: list[tuple[list[str], str]]) -> None:

@@ -24,22 +24,20 @@ def add_arguments(parser):
     text = "utterances of the speakers that FILE lists in its first field"
     way.add_argument("--spk-list", metavar="FILE", help=text)
     way.add_argument("--utt-list", metavar="FILE", help="utterances that FILE lists in its first field")
-    parser.add_argument("arguments", nargs="+", metavar="SOURCE [N] DESTINATION")
+    parser.add_argument("places", nargs="+", metavar="SOURCE [N] DESTINATION")
 
 
 def run(args):
     by_list = args.spk_list is not None or args.utt_list is not None
-    if len(args.arguments) != (2 if by_list else 3):
+    if len(args.places) != (2 if by_list else 3):
         expected = "SOURCE DESTINATION" if by_list else "SOURCE N DESTINATION"
-        raise UserError(
-            f"expected {expected}, got {len(args.arguments)} arguments: {' '.join(args.arguments)}"
-        )
-    source, destination = args.arguments[0], args.arguments[-1]
+        raise UserError(f"expected {expected}, got {len(args.places)} arguments: {' '.join(args.places)}")
+    source, destination = args.places[0], args.places[-1]
     count = None
     if not by_list:
-        if not args.arguments[1].isdecimal():
-            raise UserError(f"the number of utterances '{args.arguments[1]}' is not a whole number")
-        count = int(args.arguments[1])
+        if not args.places[1].isdecimal():
+            raise UserError(f"the number of utterances '{args.places[1]}' is not a whole number")
+        count = int(args.places[1])
     before, after = subset(
         source,
         destination,

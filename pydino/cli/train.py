@@ -14,10 +14,13 @@ EXP/log/train.log; a scheduler's job that receives SIGUSR1 queues itself again. 
 process, of which torchrun may start several: torchrun --nproc-per-node N -m pydino train --ngpu N ...
 """
 
+import json
 from pathlib import Path
 
-from pydino.base import UserError
+from pydino.base import TRAINING_VERSION, Step, UserError, read_json, texts_of
 from pydino.cli._arguments import WRAPPERS, integer, option
+from pydino.cli._steps import check_files
+from pydino.kaldi.data_dir import table_names
 
 
 def add_arguments(parser):
@@ -48,11 +51,47 @@ def add_arguments(parser):
     option(job, "--max-restarts", 50, text, type=integer(0))
 
 
+def steps(args) -> list[Step]:
+    """Return the step of this call: up to date where the training of this very call has ended well.
+
+    Whether another call means the same run is for EXP/.done.train to say (:mod:`pydino.train.exp_dir`), which
+    takes an import of torch. This mark saves the question: it compares all that was given, and every table
+    and configuration of DATA, whether or not the run reads it.
+    """
+    data, done = Path(args.data), _mark_of_training(args)
+    in_data = [*(data / name for name in table_names(data)), *sorted(data.glob("conf/*.yaml"))]
+    init = [Path(args.init, name) for name in ("config.yaml", "model.safetensors")] if args.init else []
+    recorded = texts_of(done) if done.exists() else ()  # lists of noises and room responses among them
+    return [
+        Step(
+            done.with_name(".done.call"),
+            args.exp,
+            version=TRAINING_VERSION,
+            options={
+                "seed": args.seed,
+                "set": json.dumps(args.set),
+                "labels": json.dumps(args.labels),
+                "init": args.init,
+                "data": args.data,
+            },
+            configs=[args.config] if args.config else [],
+            reads=args.labels,
+            optional=dict.fromkeys(map(str, [*in_data, *init, *recorded])),
+            after=[data / ".done"],
+            outputs=[done, *(read_json(done)["outputs"] if done.exists() else ())],
+        )
+    ]
+
+
+def _mark_of_training(args) -> Path:
+    return Path(args.exp) / ".done.train"
+
+
 def run(args):
     if args.cmd is not None:
-        for path in (args.config, *args.labels, Path(args.data) / "utt2spk"):
-            if path is not None and not Path(path).is_file():
-                raise UserError(f"no such file: {path}")
+        check_files(*([args.config] if args.config else []), *args.labels, f"{args.data}/utt2spk")
+        if not args.force and steps(args)[0].is_done():
+            return 0
         from pydino.jobs.train_job import submit_training
 
         return submit_training(args)
@@ -75,5 +114,10 @@ def run(args):
         args.allow_pipes,
         args.force or is_to_be_discarded(exp),
     )
+    before = steps(args)[0].made_from
     run_training(this, args.ngpu, args.num_threads or 0, args.data_workers)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun
+        (step,) = steps(args)
+        step.made_from |= before | texts_of(_mark_of_training(args))  # as they were when the training began
+        step.finish()
     return 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydino.base import UserError, log, read_text
 
-from .columns import Columns
+from .columns import Columns, ascend
 from .data_dir import FEATURE_METADATA, Tables, kind_of, load, named, store
 from .fix import consistent
 
@@ -53,7 +53,17 @@ def combine(destination, sources, skip_fix: bool = False) -> tuple[int, dict[str
 
 
 def _union(name: str, kind: str, parts: list[Tables], sources: list[Path]) -> Columns:
-    union: dict[bytes, bytes] = {}
+    columns = Columns([], [])
+    for part in parts:
+        keys, rests = part[name]
+        columns.keys.extend(keys)
+        columns.rests.extend(rests)
+        del keys, rests
+    columns = columns.sorted()
+    if ascend(columns.keys):
+        return columns
+    del columns
+    union: dict[bytes, bytes] = {}  # some key is in several
     for part, source in zip(parts, sources, strict=True):
         table = dict(zip(*part[name], strict=True))
         shared = union.keys() & table.keys()

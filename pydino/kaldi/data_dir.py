@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from pydino.base import UserError, atomic_open, split_fields
@@ -141,8 +141,14 @@ def restrict(tables: Tables, utterances) -> Tables:
     """Return the tables of these utterances only, with the speakers and recordings they need; order is
     kept.
     """
-    needed, segmented = keys_needed(tables, set(utterances)), "segments" in tables
-    return Tables(tables, lambda name: tables[name].only(needed[kind_of(name, segmented)]))
+    utterances, segmented = set(utterances), "segments" in tables
+    needed = cache(lambda: keys_needed(tables, utterances))
+
+    def read(name: str) -> Columns:
+        kind = kind_of(name, segmented)
+        return tables[name].only(utterances if kind == "utterance" else needed()[kind])
+
+    return Tables(tables, read)
 
 
 def store(path, tables: Tables, metadata_from=None) -> None:

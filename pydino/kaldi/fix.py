@@ -62,7 +62,9 @@ def _read(path: Path, name: str) -> tuple[Columns, list[bytes], list[str]]:
     return columns, wrong, [what for what, happened in repaired.items() if happened]
 
 
-def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Tables, dict[str, str]]:
+def consistent(
+    tables: Tables, utterance_files=(), speaker_files=(), aligned=()
+) -> tuple[Tables, dict[str, str]]:
     """Keep the utterances, speakers and recordings that are in every file that must be complete.
 
     ``vad.scp`` and ``energy.scp`` count like ``feats.scp``. (Kaldi filters the first without intersecting,
@@ -71,6 +73,7 @@ def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Ta
     Args:
         tables: tables of a data directory.
         utterance_files, speaker_files: label maps that must be complete too.
+        aligned: names of tables that are known to have the keys of ``utt2spk``; they are not read.
 
     Returns:
         The kept tables, and the dropped utterances with the reason.
@@ -88,14 +91,20 @@ def consistent(tables: Tables, utterance_files=(), speaker_files=()) -> tuple[Ta
             dropped[text(utterance)] = f"not in {name}"
         kept = kept.where(is_known)
 
-    for name in sorted(complete):
-        known, kind = set(tables[name].keys), kind_of(name, segmented)
+    for name in sorted(complete.difference(aligned)):
+        keys, kind = tables[name].keys, kind_of(name, segmented)
+        if kind == "utterance" and keys == utt2spk.keys:
+            del keys  # before the next table is read, to hold one at a time
+            continue
+        known = set(keys)
+        del keys
         if kind == "utterance":
             keep(map(known.__contains__, kept.keys), name)
             others = known.difference(utt2spk.keys)
             dropped |= dict.fromkeys(map(text, sorted(others)), "not in utt2spk")
         elif kind == "speaker":
             keep(map(known.__contains__, kept.rests), name)
+        del known
     if segmented:
         recordings = dict(zip(*tables["segments"], strict=True))
         for name in sorted(complete):
@@ -117,16 +126,23 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
     if "utt2spk" not in names:
         raise UserError(f"no such file {path}/utt2spk: the primary map is required")
     report, malformed, notes, counts = Report(), {}, [], []
+    aligned: dict[str, bool] = {}  # tables with the keys of utt2spk -> whether the file holds just that
+    utterances = _read(path, "utt2spk")[0].keys
     for name in names:
         columns, wrong, repaired = _read(path, name)
+        if columns.keys == utterances:
+            aligned[name] = has_content(path / name, columns)
         if name in COMPLETE_FILES or name == "utt2spk":
             malformed |= {text(key): f"malformed line in {name}" for key in wrong}
             counts.append(f"{name} {len(columns.keys)}")
         if repaired:
             notes.append(f"{path / name}: {', '.join(repaired)}")
-    del columns
+        del columns  # one table at a time is in memory
+    del utterances
     tables = Tables(names, lambda name: _read(path, name)[0])
-    fixed, report.dropped = consistent(tables, utterance_files, speaker_files)
+    fixed, report.dropped = consistent(tables, utterance_files, speaker_files, aligned)
+    if report.dropped:
+        aligned = {}  # what follows is read, without what was dropped
     report.dropped |= malformed
     utt2spk = fixed["utt2spk"]
     report.after = len(utt2spk.keys)
@@ -141,7 +157,9 @@ def fix(path, utterance_files=(), speaker_files=()) -> Report:
         )
     for note in notes:
         log(note)
-    report.changed += [name for name in names if not has_content(path / name, fixed[name])]
+    for name in names:
+        if not (aligned[name] if name in aligned else has_content(path / name, fixed[name])):
+            report.changed.append(name)
     if report.changed:
         _back_up(path, report)
         store(path, fixed)

@@ -57,10 +57,12 @@ def split(path, num_parts: int, per_utterance: bool = False) -> Path:
     if _is_fresh(target, digest):
         return target
     groups = [[u] for u in utt2spk.keys] if per_utterance else list(utt2spk.members().values())
+    parts = balance(groups, num_parts)
+    del utt2spk, groups  # large, as what follows is
     aside = path / f".{target.name}.{os.getpid()}.tmp"
     remove(aside)
     try:
-        _write_parts(aside, path, tables, balance(groups, num_parts))
+        _write_parts(aside, path, tables, parts)
         sizes = {str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()}
         write_json(aside / _STATE, {"digest": digest, "files": sizes})
         remove(target)
@@ -92,6 +94,7 @@ def _write_parts(folder: Path, source: Path, tables: Tables, parts: list[list[by
             write_columns(folder / str(number) / name, columns)
             if name == "utt2spk":
                 write_columns(folder / str(number) / "spk2utt", columns.inverted())
+        del divided, columns  # before the next table is read
     for number in range(1, len(parts) + 1):
         copy_feature_metadata(source, folder / str(number))
 
@@ -128,8 +131,10 @@ def _digest(path: Path) -> str:
     state = hashlib.sha256(f"format {_FORMAT}".encode())
     for name in [*table_names(path), *FEATURE_METADATA]:
         if (path / name).exists():
-            content = (path / name).read_bytes()
-            state.update(f"\n{name} {len(content)}\n".encode() + content)
+            state.update(f"\n{name} {(path / name).stat().st_size}\n".encode())
+            with open(path / name, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    state.update(block)
     return state.hexdigest()
 
 

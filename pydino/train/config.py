@@ -3,11 +3,10 @@ configuration is stored beside the models. Each method adds its own options (met
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydino.base import config_from_dict
+from pydino.base import check_not_negative, check_positive, config_from_dict
 from pydino.data import (
     AugmentationDataConfig,
     AugmentConfig,
@@ -19,20 +18,6 @@ from pydino.data import (
     view_groups,
 )
 from pydino.models import resolve_encoder
-
-
-def check_not_negative(config, *names: str) -> None:
-    """Raise ValueError for a value that is negative, infinite or NaN."""
-    for name in names:
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ValueError(f"{name} must not be negative, got {getattr(config, name)}")
-
-
-def check_positive(config, *names: str) -> None:
-    """Raise ValueError for a value that is not above 0, infinite or NaN."""
-    for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pydino.infer.model_folder import WEIGHTS
 
 STARTED, DONE = ".started", ".done.train"
 # What a run leaves beside its model folders.
-MADE = ("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", DONE)
+MADE = ("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", DONE, ".done.call")
 
 
 def lock(exp: Path):

@@ -9,6 +9,7 @@ import torch
 
 from pydino.audio import KINDS
 from pydino.base import (
+    TRAINING_VERSION,
     UserError,
     config_to_dict,
     dump_config,
@@ -29,7 +30,6 @@ from .method import Method, Setup
 from .model_folders import average_models, write_model
 from .pipeline import Pipeline, open_pipeline
 
-VERSION = 2  # raised when the same configuration would give another model
 # Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
 # change them by rounding alone: a run may resume with others.
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps")
@@ -94,7 +94,7 @@ class Run:
         if self.init is not None:
             science["init"] = _digest(self.init)
         return ingredients(
-            version=VERSION,
+            version=TRAINING_VERSION,
             settings={"seed": self.seed, **science},
             texts=[*self.labels, *(path for path in texts if path.is_file())],
             after=[data / ".done"],

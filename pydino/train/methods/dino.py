@@ -13,10 +13,11 @@ from typing import Literal
 import torch
 from torch import nn
 
+from pydino.base import check_not_negative
 from pydino.data import Batch, Views
 from pydino.models import DinoHead, HeadConfig, buffers_kept
 from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, koleo, make_teacher, update_teacher
-from pydino.train.config import TrainingConfig, check_not_negative
+from pydino.train.config import TrainingConfig
 from pydino.train.method import Method, Metrics, Setup
 from pydino.train.monitors import MOMENTS, collapse, moments
 from pydino.train.schedules import cosine, ramp

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pydino.base import check_not_negative, check_positive
 from pydino.data import Batch, CropConfig, Views
 from pydino.models import AamSoftmax
-from pydino.train.config import TrainingConfig, check_not_negative, check_positive
+from pydino.train.config import TrainingConfig
 from pydino.train.method import Method, Metrics, Setup
 from pydino.train.monitors import MOMENTS, moments
 from pydino.train.schedules import ramp
