@@ -15,6 +15,7 @@ process, of which torchrun may start several: torchrun --nproc-per-node N -m pyd
 """
 
 import json
+import os
 from pathlib import Path
 
 from pydino.base import TRAINING_VERSION, Step, UserError, read_json, texts_of
