@@ -78,15 +78,18 @@ def test_the_recipe_detached_through_slurm_ends_as_on_this_machine(finished, sit
     assert there == local
     for name, tolerance in (
         ("data/test/feats.scp", 0.0),
-        ("exp/untrained_smoke/seed0/xvectors_test/xvector.scp", 0.0),
+        ("exp/untrained-*_smoke/seed0/xvectors_test/xvector.scp", 0.0),
         ("exp/dino-koleo-smoke_smoke/seed0/xvectors_test/xvector.scp", 0.01),
     ):
-        mine, theirs = (objects(work, name) for work in (tmp_path, finished))
+        ((mine,), (theirs,)) = (
+            [objects(work, path.relative_to(work)) for path in work.glob(name)]
+            for work in (tmp_path, finished)
+        )
         assert mine.keys() == theirs.keys() and all(
             np.abs(mine[key] - theirs[key]).max() <= tolerance for key in mine
         ), name
     logs = [path for path in tmp_path.glob("exp/*/**/*.log")]
-    assert len(logs) > 40 and all(
+    assert len(logs) >= 30 and all(
         re.search("^# Running on 127.0.0.[23], Slurm job ", log.read_text(), re.M) for log in logs
     )
     assert not [*tmp_path.glob("exp/**/*.jobs.json")]
