@@ -126,6 +126,13 @@ def test_enrolment_may_have_a_set_of_its_own():
     values = rows(run_of(recipe, models=["dino-koleo"]), "scoring", 6)[0].values
     assert values["enroll"].endswith("xvectors_dev") and values["test"].endswith("xvectors_test")
     assert values["trials"] == "data/test/trials" and values["scores"].endswith("/x-dev.cosine.raw.txt")
+    assert speakers_in(values["options"]) == ["data/test/utt2spk", "data/dev/utt2spk"]
+    alone = rows(run_of(recipe_of(trials=[{"set": "test"}]), models=["dino-koleo"]), "scoring", 6)
+    assert all(speakers_in(row.values["options"]) == ["data/test/utt2spk"] for row in alone)
+
+
+def speakers_in(options):
+    return [value for name, value in zip(options, options[1:], strict=False) if name == "--utt2spk"]
 
 
 def test_one_name_never_stands_for_two_systems(tmp_path):
