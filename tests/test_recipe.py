@@ -145,6 +145,14 @@ def test_one_name_never_stands_for_two_systems(tmp_path):
         systems(run_of(models=["dino"], tag=tag, given=[str(folder)]))
 
 
+@pytest.mark.parametrize("labels", ["none", "pseudo", "train", None])
+def test_what_a_given_model_was_trained_on_is_in_its_folder(tmp_path, labels):
+    said = "" if labels is None else f"labels: {labels}\n"
+    (tmp_path / "config.yaml").write_text(f"method: m\nrole: model\nseed: 0\n{said}")
+    given = next(system for system in systems(run_of(given=[str(tmp_path)])) if system.kind == "given")
+    assert given.labels == (labels or "unknown")
+
+
 def test_the_tables_keep_given_models_apart_whose_paths_end_alike():
     """`config` in the results distinguishes the rows of the tables."""
     trained = {"model_dir": "exp/dino_x/seed1/teacher", "system": "dino_x/seed1"}

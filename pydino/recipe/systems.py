@@ -90,7 +90,7 @@ class System:
     encoder: str
     seed: int
     role: str
-    labels: Literal["none", "train"]  # that its weights were trained on
+    labels: Literal["none", "pseudo", "train", "unknown"]  # that its weights were trained on
     config: str | None
     stage: int  # that makes it
     model_dir: str
@@ -206,7 +206,7 @@ def _given(folder: str) -> System:
         encoder=encoder_of(config)[0],
         seed=seed,
         role=role,
-        labels="train" if mapping.get("model_labels") == "train" else "none",
+        labels=mapping.get("labels", "unknown"),
         config=None,
         stage=5,
         model_dir=folder,
