@@ -10,10 +10,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from test_infer_model_folder import configuration
 
 from pydino.base import ConfigError, UserError, config_from_dict, load_config
 from pydino.cli import for_each, main
 from pydino.cli._embeddings import configuration_name
+from pydino.infer import save_model
+from pydino.models import build_encoder
 from pydino.recipe import Recipe, Run, calls_of, systems, systems_of
 from pydino.recipe.calls import expand
 from pydino.recipe.methods import method_of
@@ -143,6 +147,36 @@ def test_one_name_never_stands_for_two_systems(tmp_path):
     tag = given.name.removeprefix("dino_").removesuffix("/seed0")
     with pytest.raises(UserError, match="would both be called dino_teacher-.*: give another --tag"):
         systems(run_of(models=["dino"], tag=tag, given=[str(folder)]))
+
+
+def test_one_encoder_has_one_untrained_baseline_however_it_was_configured(tmp_path, monkeypatch):
+    """Options that are left out, options that are spelled out, and models given by their folders."""
+    monkeypatch.chdir(tmp_path)
+    encoder = {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 12}
+
+    def model(place, encoder=encoder, **changes):
+        config = {**configuration(encoder=encoder), **changes}
+        torch.manual_seed(0)
+        save_model(place, build_encoder(encoder, 20), config, "")
+        return place
+
+    def untrained(*given, models=("short", "long")):
+        run = Run(recipe_of(models=[]), "conf", "conf", list(models), [0, 1], "x", given=list(given))
+        return [system.name for system in systems(run) if system.method == "untrained"]
+
+    Path("conf").mkdir()
+    Path("conf/short.yaml").write_text("method: dino\n")
+    Path("conf/long.yaml").write_text(f"method: dino\nencoder: {json.dumps(encoder)}\n")
+    for name, options in (("short", encoder), ("long", {**encoder, "stride": 3})):
+        for seed in (0, 1):
+            model(f"exp/{name}_x/seed{seed}/teacher", options, seed=seed)
+    given = model("exp/short_x/seed0/student", role="student"), model("elsewhere", method="other")
+    (one,) = untrained()
+    assert untrained(*given) == untrained(*given, models=()) == untrained(models=["long"]) == [one]
+    wide = model("wide", {**encoder, "channels": 9})
+    front_end = configuration()["front_end"]
+    level = model("level", front_end={**front_end, "normalisation": {"kind": "none"}})
+    assert len({*untrained(*given, wide, level)}) == len(untrained(*given, wide, level)) == 3
 
 
 @pytest.mark.parametrize("labels", ["none", "pseudo", "train", None])
