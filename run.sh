@@ -77,7 +77,7 @@ fi
 
 if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
   for_each plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
-    -- scoring steps/score.sh {options} --utt2spk data/{set}/utt2spk {trials} {enroll} {test} {scores}
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 fi
 
 if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${recipe[tag]}/seedN/model, the supervised comparison; its scores"; then
@@ -86,7 +86,7 @@ if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${r
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       --system {system} {model} {sets} {with_silence} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
-    -- scoring steps/score.sh {options} --utt2spk data/{set}/utt2spk {trials} {enroll} {test} {scores}
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 fi
 
 if stage 10 transfer "frozen embeddings and labels" "classifiers of other tasks"; then

@@ -25,6 +25,7 @@ def configuration(**changes):
         "method": "dino",
         "seed": 0,
         "train_set": "train_ssl",
+        "labels": "none",
         "front_end": {
             "sample_rate": 16000,
             "waveform_scale": 32768,

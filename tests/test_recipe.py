@@ -10,10 +10,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from test_infer_model_folder import configuration
 
 from pydino.base import ConfigError, UserError, config_from_dict, load_config
 from pydino.cli import for_each, main
 from pydino.cli._embeddings import configuration_name
+from pydino.infer import save_model
+from pydino.models import build_encoder
 from pydino.recipe import Recipe, Run, calls_of, systems, systems_of
 from pydino.recipe.calls import expand
 from pydino.recipe.methods import method_of
@@ -126,6 +130,13 @@ def test_enrolment_may_have_a_set_of_its_own():
     values = rows(run_of(recipe, models=["dino-koleo"]), "scoring", 6)[0].values
     assert values["enroll"].endswith("xvectors_dev") and values["test"].endswith("xvectors_test")
     assert values["trials"] == "data/test/trials" and values["scores"].endswith("/x-dev.cosine.raw.txt")
+    assert speakers_in(values["options"]) == ["data/test/utt2spk", "data/dev/utt2spk"]
+    alone = rows(run_of(recipe_of(trials=[{"set": "test"}]), models=["dino-koleo"]), "scoring", 6)
+    assert all(speakers_in(row.values["options"]) == ["data/test/utt2spk"] for row in alone)
+
+
+def speakers_in(options):
+    return [value for name, value in zip(options, options[1:], strict=False) if name == "--utt2spk"]
 
 
 def test_one_name_never_stands_for_two_systems(tmp_path):
@@ -136,6 +147,44 @@ def test_one_name_never_stands_for_two_systems(tmp_path):
     tag = given.name.removeprefix("dino_").removesuffix("/seed0")
     with pytest.raises(UserError, match="would both be called dino_teacher-.*: give another --tag"):
         systems(run_of(models=["dino"], tag=tag, given=[str(folder)]))
+
+
+def test_one_encoder_has_one_untrained_baseline_however_it_was_configured(tmp_path, monkeypatch):
+    """Options that are left out, options that are spelled out, and models given by their folders."""
+    monkeypatch.chdir(tmp_path)
+    encoder = {"name": "tdnn", "channels": 8, "pooled_channels": 16, "embedding_dim": 12}
+
+    def model(place, encoder=encoder, **changes):
+        config = {**configuration(encoder=encoder), **changes}
+        torch.manual_seed(0)
+        save_model(place, build_encoder(encoder, 20), config, "")
+        return place
+
+    def untrained(*given, models=("short", "long")):
+        run = Run(recipe_of(models=[]), "conf", "conf", list(models), [0, 1], "x", given=list(given))
+        return [system.name for system in systems(run) if system.method == "untrained"]
+
+    Path("conf").mkdir()
+    Path("conf/short.yaml").write_text("method: dino\n")
+    Path("conf/long.yaml").write_text(f"method: dino\nencoder: {json.dumps(encoder)}\n")
+    for name, options in (("short", encoder), ("long", {**encoder, "stride": 3})):
+        for seed in (0, 1):
+            model(f"exp/{name}_x/seed{seed}/teacher", options, seed=seed)
+    given = model("exp/short_x/seed0/student", role="student"), model("elsewhere", method="other")
+    (one,) = untrained()
+    assert untrained(*given) == untrained(*given, models=()) == untrained(models=["long"]) == [one]
+    wide = model("wide", {**encoder, "channels": 9})
+    front_end = configuration()["front_end"]
+    level = model("level", front_end={**front_end, "normalisation": {"kind": "none"}})
+    assert len({*untrained(*given, wide, level)}) == len(untrained(*given, wide, level)) == 3
+
+
+@pytest.mark.parametrize("labels", ["none", "pseudo", "train", None])
+def test_what_a_given_model_was_trained_on_is_in_its_folder(tmp_path, labels):
+    said = "" if labels is None else f"labels: {labels}\n"
+    (tmp_path / "config.yaml").write_text(f"method: m\nrole: model\nseed: 0\n{said}")
+    given = next(system for system in systems(run_of(given=[str(tmp_path)])) if system.kind == "given")
+    assert given.labels == (labels or "unknown")
 
 
 def test_the_tables_keep_given_models_apart_whose_paths_end_alike():

@@ -23,6 +23,7 @@ def result(**changes):
     return {
         "task": "sv",
         "model": "dino-koleo",
+        "model_labels": "none",
         "backend": "cosine",
         "treatment": "raw",
         "labels": "none",
@@ -224,9 +225,10 @@ def test_the_tables_hold_the_numbers_trained_models_first(written):
 def test_results_json_is_the_list_of_all_results(written):
     results = json.loads((written / "results.json").read_text())
     assert len(results) == 5 * (9 + 1)
-    assert list(results[0])[:15] == [
+    assert list(results[0])[:16] == [
         "task",
         "model",
+        "model_labels",
         "backend",
         "treatment",
         "labels",
@@ -394,7 +396,9 @@ def test_the_comparison_says_whether_intervals_overlap(ours, theirs, verdict):
 
 
 def test_models_trained_with_labels_have_a_column_of_their_own():
-    supervised = result(model="xvector", config="xvector-long_mini/model", value=4.0, ci=[3.0, 5.0])
+    supervised = result(
+        model="xvector", model_labels="train", config="xvector-long_mini/model", value=4.0, ci=[3.0, 5.0]
+    )
     rows = [result(value=14.8), baseline(value=28.3), supervised]
     table = comparison_table(rows)
     assert table.header[-1] == "trained with labels" and len(table.rows) == 1
@@ -411,6 +415,33 @@ def test_models_trained_with_labels_have_a_column_of_their_own():
         "",
         "xvector: 4.00 [3.00, 5.00]",
     ]
+
+
+def test_what_a_model_was_trained_on_is_read_from_its_results_and_not_from_its_name():
+    """A method of any name that reads labels, and DINO that started from such a model, are no models trained
+    without labels; a method called xvector-like that reads none is one.
+    """
+    phones = result(model="phones", model_labels="train", value=3.0, ci=[2.0, 4.0])
+    started = result(model="dino", model_labels="train", value=5.0, ci=[4.0, 6.0])
+    free = result(model="xvector-like", value=14.8)
+    clusters = result(model="clusters", model_labels="pseudo", value=20.0)
+    unknown = result(model="found", model_labels="unknown", value=1.0, ci=[0.5, 1.5])
+    rows = [phones, started, free, clusters, unknown, baseline(value=28.3)]
+    (row,) = comparison_table(rows).rows
+    assert row[-4].startswith("xvector-like: 14.80") and row[-1].startswith("phones: 3.00")
+    assert comparison_table([started, clusters, baseline()]).rows[0][-4].startswith("clusters: 20.00")
+    assert comparison_table([unknown, baseline()]) is None
+    (table,) = result_tables(rows)
+    column = table.header.index("model labels")
+    assert [(row[0], row[column]) for row in table.rows] == [
+        ("clusters", "pseudo"),
+        ("found", "unknown"),
+        ("xvector-like", "none"),
+        ("dino", "train"),
+        ("phones", "train"),
+        ("fbank-stats", "none"),
+    ]
+    assert "model labels" not in result_tables([free, baseline()])[0].header
 
 
 def test_higher_is_better_for_recall_and_only_the_same_treatment_is_compared():

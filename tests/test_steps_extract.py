@@ -276,3 +276,13 @@ def test_mistakes_of_the_call_are_named(place):
     ):
         done = step(place, *arguments)
         assert done.returncode == 1 and said in done.stderr
+
+
+@pytest.mark.parametrize("role, labels", [("model", "none"), ("teacher", "train"), ("model", "pseudo")])
+def test_what_the_model_was_trained_on_is_what_its_folder_says(place, tmp_path, role, labels):
+    config = configuration(role=role, labels=labels)
+    config["front_end"]["features"]["energy_floor"] = 1.0
+    save_model(tmp_path / "m", tdnn(), config, "")
+    done = step(place, "--nj", "1", str(tmp_path / "m"), "data/test", str(tmp_path / "x"))
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "x/meta.yaml").read_text())["model_labels"] == labels

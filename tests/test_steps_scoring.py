@@ -131,6 +131,32 @@ def test_plda_from_labels_to_results_is_kaldis(corpus, plda):
     assert "is up to date" in call("score.sh", *arguments, folder=corpus)
 
 
+def test_the_speakers_of_both_sets_are_drawn_where_enrolment_has_its_own(corpus, tmp_path):
+    """Two tables give the intervals that one table of both gives; a set that is missing is named."""
+    arguments = ["trials", "x/enroll", "x/test"]
+    call("score.sh", "--utt2spk", "utt2spk", *arguments, tmp_path / "one.txt", folder=corpus)
+    two = ["--utt2spk", "test.utt2spk", "--utt2spk", "enroll.utt2spk"]
+    call("score.sh", *two, *arguments, tmp_path / "two.txt", folder=corpus)
+    assert [(r["ci"], r["interval"]) for r in results_of(tmp_path / "one.result.json").values()] == [
+        (r["ci"], r["interval"]) for r in results_of(tmp_path / "two.result.json").values()
+    ]
+    said = call("score.sh", *two[:2], *arguments, tmp_path / "a.txt", folder=corpus, status=1)
+    assert "test.utt2spk does not know e0" in said and "another --utt2spk" in said
+    key = (corpus / "test.utt2spk").read_text().split()[0]
+    write_table(tmp_path / "other", {key: "someone"})
+    said = call(
+        "score.sh",
+        *two,
+        "--utt2spk",
+        tmp_path / "other",
+        *arguments,
+        tmp_path / "b.txt",
+        folder=corpus,
+        status=1,
+    )
+    assert f"other: the speaker of {key} is someone, but e0" in said
+
+
 def test_cosine_with_every_centring(corpus):
     rates = {}
     for centring in ("raw", "centred", "whitened"):

@@ -116,6 +116,40 @@ def test_a_model_of_one_run_is_where_another_starts(data, tmp_path, capsys):
     assert "is no model folder" in capsys.readouterr().err
 
 
+def test_the_labels_that_weights_were_trained_on_go_on_to_whatever_starts_from_them(data, tmp_path):
+    """--init does not make a model trained on labels one that was trained without."""
+    dino = {**CONFIG, "epochs": 1, "average_snapshots": 1, "snapshot_epochs": 1, "on_collapse": "warn"}
+    xvector = {**XVECTOR, "epochs": 1, "encoder": CONFIG["encoder"], "on_collapse": "warn"}
+    given = ("--labels", str(label_file(data, tmp_path / "utt2label")))
+
+    def labels(exp):
+        return {path.parent.name: read_yaml(path)["labels"] for path in tmp_path.glob(f"{exp}/*/config.yaml")}
+
+    assert run_verb(data, tmp_path / "free", dino) == 0
+    assert labels("free") == {"teacher": "none", "student": "none", "teacher_average": "none"}
+    assert run_verb(data, tmp_path / "free2", dino, "--init", str(tmp_path / "free/teacher")) == 0
+    assert set(labels("free2").values()) == {"none"}
+    assert run_verb(data, tmp_path / "taught", xvector, *given, "--init", str(tmp_path / "free/teacher")) == 0
+    assert labels("taught") == {"model": "train"}
+    assert run_verb(data, tmp_path / "after", dino, "--init", str(tmp_path / "taught/model")) == 0
+    assert labels("after") == {"teacher": "train", "student": "train", "teacher_average": "train"}
+    assert (
+        "started from weights that were trained on labels"
+        in (tmp_path / "after/teacher/README.md").read_text()
+    )
+    assert {read_yaml(path)["labels"] for path in tmp_path.glob("after/snapshots/*/*/config.yaml")} == {
+        "train"
+    }
+    assert run_verb(data, tmp_path / "later", dino, "--init", str(tmp_path / "after/student")) == 0
+    assert set(labels("later").values()) == {"train"}
+    # A folder that was made before this was recorded is not called free of labels.
+    config = read_yaml(tmp_path / "free/teacher/config.yaml")
+    del config["labels"]
+    dump_config(config, tmp_path / "free/teacher/config.yaml")
+    assert run_verb(data, tmp_path / "old", dino, "--init", str(tmp_path / "free/teacher")) == 0
+    assert set(labels("old").values()) == {"unknown"}
+
+
 @pytest.mark.parametrize("config", [CONFIG, XVECTOR], ids=["dino", "xvector"])
 @pytest.mark.parametrize("trainable", [["embedding"], ["frames", "pooling"], []])
 def test_what_is_not_trained_does_not_move_and_neither_do_its_running_statistics(

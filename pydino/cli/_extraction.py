@@ -114,7 +114,7 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
             "role": config["role"],
             "encoder": config["encoder"]["name"],
             "system": system,
-            "model_labels": config.get("labels", "train" if config["role"] == "model" else "none"),
+            "model_labels": config.get("labels", "unknown"),
             "varied": config.get("varied", {}),
             "seed": config["seed"],
             "train_set": config["train_set"],

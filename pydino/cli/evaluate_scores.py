@@ -24,8 +24,8 @@ P_TARGETS = (0.01, 0.05)
 
 def add_measuring_arguments(parser):
     """Declare what scoring and measuring have in common."""
-    text = "speakers to draw for the intervals; without it, utterances are drawn"
-    option(parser, "--utt2spk", None, text, metavar="FILE")
+    text = "speakers to draw for the intervals, one file a set; without it, utterances are drawn"
+    option(parser, "--utt2spk", [], text, metavar="FILE")
     option(parser, "--trials-name", None, "test_set of the results (default: data in meta.yaml)")
     option(parser, "--task", "sv", "task of the results")
     option(parser, "--resamples", 1000, "of the bootstrap")
@@ -131,17 +131,17 @@ def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, 
 
 def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, int]:
     """Return the numbers of what is drawn for either side of each trial, its name, and how many there are."""
-    if args.utt2spk is None:
+    if not args.utt2spk:
         log("without --utt2spk, intervals are over utterances, as if no two came from one speaker")
         models, tests, drawn = trials.models, trials.tests, "utterances"
     else:
-        speaker_of = read_utt2label(args.utt2spk)
+        speaker_of, tables = _speakers(args.utt2spk), " and ".join(args.utt2spk)
         members = (
             {model: split_fields(text) for model, text in read_table(enroll_spk2utt).items()}
             if enroll_spk2utt
             else {}
         )
-        where = (args.utt2spk, args.trials, enroll_spk2utt)
+        where = (tables, args.trials, enroll_spk2utt)
         models = [
             _speaker_of_model(model, members.get(model, [model]), speaker_of, *where)
             for model in trials.models
@@ -155,25 +155,41 @@ def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, i
     if drawn == "speakers":
         odd = np.flatnonzero((left == right) != trials.values)
         if len(odd):
-            warn(
-                f"{args.trials}: {len(odd)} labels do not agree with {args.utt2spk}, first: "
-                f"{trials.name(odd[0])}"
-            )
+            warn(f"{args.trials}: {len(odd)} labels do not agree with {tables}, first: {trials.name(odd[0])}")
         if len(names) == 1:
             raise UserError(
-                f"{args.utt2spk}: all trials are of the single speaker {names[0]}; verification needs two "
-                "or more"
+                f"{tables}: all trials are of the single speaker {names[0]}; verification needs two or more"
             )
     return left, right, drawn, len(names)
 
 
+def _speakers(paths: list[str]) -> dict[str, str]:
+    """Return the speakers of the utterances of all tables.
+
+    Raises:
+        UserError: two tables name different speakers for one utterance.
+    """
+    speaker_of: dict[str, str] = {}
+    for path in paths:
+        for utterance, speaker in read_utt2label(path).items():
+            if (other := speaker_of.setdefault(utterance, speaker)) != speaker:
+                raise UserError(
+                    f"{path}: the speaker of {utterance} is {speaker}, but {other} in another --utt2spk "
+                    f"({' '.join(paths)}); correct one of them"
+                )
+    return speaker_of
+
+
 def _speaker_of_model(
-    model: str, utterances: list[str], speaker_of: dict, utt2spk, trials, enroll_spk2utt
+    model: str, utterances: list[str], speaker_of: dict, tables: str, trials, enroll_spk2utt
 ) -> str:
     unknown = [utterance for utterance in utterances if utterance not in speaker_of]
     if unknown:
         hint = "" if enroll_spk2utt else " (models of several utterances need spk2utt)"
-        raise UserError(f"{utt2spk} does not know {unknown[0]}, which {trials} names{hint}; add it")
+        raise UserError(
+            f"{tables} does not know {unknown[0]}, which {trials} names{hint}; add it, or give the utt2spk "
+            "of its set with another --utt2spk"
+        )
     speakers = {speaker_of[utterance] for utterance in utterances}
     if len(speakers) > 1:
         raise UserError(

@@ -84,6 +84,7 @@ def _make(args) -> None:
         "method": args.kind,
         "seed": args.seed,
         "train_set": "none",
+        "labels": "none",
         "front_end": config_to_dict(front_end),
     }
     like = f" --like {args.like}" if args.like else ""

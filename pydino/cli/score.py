@@ -7,7 +7,8 @@ TRIALS has lines `enroll test [target|nontarget]`; without the third field there
 measure. SCORES gets a line `enroll test score` for each trial, in the order of TRIALS; beside it go
 STEM.result.json and STEM.det.json. Where ENROLL_DIR holds a table `spk2utt`, its first column names the
 models, each the mean of the raw embeddings of its utterances (PLDA also uses how many there were); otherwise
-the first field of a trial is an utterance. PLDA has its own centring, so it takes embeddings raw; where
+the first field of a trial is an utterance. Where enrolment and test utterances are in two data directories,
+--utt2spk is given once for each. PLDA has its own centring, so it takes embeddings raw; where
 steps/train_plda.sh was skipped, so is this.
 """
 
@@ -59,9 +60,8 @@ def steps(args) -> list[Step]:
         return []
     enroll, test, scores = Path(args.enroll_dir), Path(args.test_dir), Path(args.scores)
     train = [Path(folder) for folder in args.train_dir]
-    given = [args.utt2spk] if args.utt2spk else []
     scp = [folder / "xvector.scp" for folder in (enroll, test, *train)]
-    check_files(args.trials, *scp, *given)
+    check_files(args.trials, *scp, *args.utt2spk)
     result, det, mark = _beside(scores)
     return [
         Step(
@@ -69,7 +69,7 @@ def steps(args) -> list[Step]:
             args.scores,
             version=2,
             options=options_of(args, "backend", "centring", "task", "trials_name", "resamples", "seed"),
-            reads=[args.trials, *scp, *given],
+            reads=[args.trials, *scp, *args.utt2spk],
             optional=[enroll / "spk2utt", test / "meta.yaml"],
             after=marks_of(enroll, test, *train, *([args.plda_dir] if args.plda_dir else [])),
             removes=[result, det],

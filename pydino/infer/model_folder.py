@@ -8,7 +8,7 @@ dataclasses below. So loading an untrusted folder executes nothing.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -42,6 +42,9 @@ class ModelConfig:
     seed: int
     train_set: str  # name of the training set; none for an untrained model
     front_end: FrontEndConfig
+    # Labels that the weights were trained on, by this run or by one that they started from (--init); unknown:
+    # of a folder made before this was recorded.
+    labels: Literal["none", "pseudo", "train", "unknown"] = "unknown"
 
     def __post_init__(self):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.role):

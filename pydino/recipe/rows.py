@@ -193,12 +193,14 @@ def _scoring(run: Run, stage: int) -> list[Row]:
         )
     for system in systems_of(run, stage):
         for trials in recipe.trials:
+            sets = dict.fromkeys([trials.set, trials.enroll])
+            speakers = [word for name in sets for word in ("--utt2spk", f"data/{name}/utt2spk")]
             for scorer in scorers:
+                options = [*_options_of(recipe, system, scorer), "--trials-name", trials.name]
                 found.append(
                     Row(
                         {
-                            "options": [*_options_of(recipe, system, scorer), "--trials-name", trials.name],
-                            "set": trials.set,
+                            "options": [*options, *speakers],
                             "trials": trials.file,
                             "enroll": system.embeddings(trials.enroll),
                             "test": system.embeddings(trials.set),

@@ -90,7 +90,7 @@ class System:
     encoder: str
     seed: int
     role: str
-    labels: Literal["none", "train"]  # that its weights were trained on
+    labels: Literal["none", "pseudo", "train", "unknown"]  # that its weights were trained on
     config: str | None
     stage: int  # that makes it
     model_dir: str
@@ -206,7 +206,7 @@ def _given(folder: str) -> System:
         encoder=encoder_of(config)[0],
         seed=seed,
         role=role,
-        labels="train" if mapping.get("model_labels") == "train" else "none",
+        labels=mapping.get("labels", "unknown"),
         config=None,
         stage=5,
         model_dir=folder,
@@ -214,7 +214,12 @@ def _given(folder: str) -> System:
 
 
 def _baselines(run: Run, models: list[System]) -> list[System]:
-    """Statistics of the features, and each kind of encoder among the models with random weights."""
+    """Statistics of the features, and each kind of encoder among the models with random weights.
+
+    Encoders are compared by the ``config.yaml`` of the models, which holds every option and the whole front
+    end, however much of it the training configuration spells out. Only before a model is trained, when
+    nothing is made from it but a dry run, its training configuration stands for it.
+    """
 
     def baseline(kind: str, name: str, encoder: str, like: str | None) -> System:
         return System("baseline", name, kind, encoder, 0, kind, "none", like, 5, f"exp/{name}/model")
@@ -222,7 +227,8 @@ def _baselines(run: Run, models: list[System]) -> list[System]:
     found = [baseline(kind, f"{kind}_{run.tag}/seed0", "statistics", None) for kind in STATISTICS]
     for system in models:
         like = system.config or system.model_dir
-        encoder, digest = encoder_of(like if system.config else f"{like}/config.yaml")
+        resolved = f"{system.model_dir}/config.yaml"
+        encoder, digest = encoder_of(resolved if Path(resolved).is_file() else like)
         name = f"untrained-{digest}_{run.tag}/seed0"
         if all(name != other.name for other in found):
             found.append(baseline("untrained", name, encoder, like))

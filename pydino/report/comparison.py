@@ -9,7 +9,6 @@ from pydino.report.tables import (
     cell_text,
     group_rows,
     is_baseline,
-    is_supervised,
     mean_value,
     shown_metric,
 )
@@ -17,10 +16,13 @@ from pydino.report.tables import (
 # A task is compared by the first of these metrics that was measured.
 _LEADING = ("eer", "uar", "accuracy", "f1_micro", "mae")
 
+# Where a model belongs, by the labels that its weights were trained on; of unknown ones: nowhere.
+_SIDES = {"none": 0, "pseudo": 0, "train": 2}
+
 
 def comparison_table(results: list[dict]) -> Table | None:
     """The best model trained without labels beside the best baseline, for each back-end and treatment; where
-    models are trained with labels, the best of these as well.
+    models are trained with labels, the best of these as well. A model of which that is not known is omitted.
 
     The interval over several seeds is the hull of their intervals, so that "disjoint" never depends on a
     lucky seed. None when there is no baseline to compare with.
@@ -38,8 +40,9 @@ def comparison_table(results: list[dict]) -> Table | None:
         sides = {}
         for row in group_rows([result for result in group if result["metric"] == metric]):
             alike = sides.setdefault(row.key[2:5], ([], [], []))
-            side = 1 if is_baseline(row.key[0]) else 2 if is_supervised(row.key[0]) else 0
-            alike[side].append((row.key, row.metrics[metric]))
+            side = 1 if is_baseline(row.key[0]) else _SIDES.get(row.key[6])
+            if side is not None:
+                alike[side].append((row.key, row.metrics[metric]))
         for (backend, labels, treatment), (trained, baselines, supervised) in sides.items():
             if baselines and (trained or supervised):
                 cells.append(

@@ -11,6 +11,7 @@ from pydino.base import UserError, nearest, read_json, read_lines, read_yaml, wa
 RESULT_KEYS = (
     "task",
     "model",
+    "model_labels",
     "backend",
     "treatment",
     "labels",

@@ -32,6 +32,11 @@ _NOTES = (
         "training set)",
     ),
     (
+        "model labels",
+        "the labels that the model's weights were trained with, by its own training or by one that it "
+        "started from: `none`, `pseudo` (clusters), `train`; `unknown` where it is not recorded",
+    ),
+    (
         "treatment",
         "of the embeddings: `raw`; `centred`: minus the mean of the training embeddings; `whitened`: "
         "decorrelated by their covariance; neither uses labels",

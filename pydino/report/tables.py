@@ -71,13 +71,6 @@ def is_baseline(model: str) -> bool:
     return model in BASELINES
 
 
-def is_supervised(model: str) -> bool:
-    """Whether it is trained with labels, for comparison: ``xvector``, and configurations of it,
-    ``xvector-ANYTHING``.
-    """
-    return model.split("-")[0] == "xvector"
-
-
 def system_order(system: dict) -> tuple:
     """Sort key of a DET curve or embedding folder: trained models first, then the plainest back-end and
     treatment.
@@ -122,17 +115,18 @@ def group_rows(results: list[dict]) -> list[Row]:
             result["labels"],
             result["treatment"],
             str(result["config"]),
+            result["model_labels"],
         )
         rows.setdefault(key, Row(key, {})).metrics.setdefault(result["metric"], []).append(result)
     return sorted(rows.values(), key=lambda row: _row_order(row.key))
 
 
 def _row_order(key: tuple) -> tuple:
-    model, train_set, backend, labels, treatment, config = key
+    model, train_set, backend, labels, treatment, config, model_labels = key
     return (
         is_baseline(model),
         _rank(BASELINES, model),
-        is_supervised(model),
+        model_labels == "train",
         model,
         str(train_set),
         config,
@@ -158,6 +152,7 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
         "model": [row.key[0] for row in rows],
         "trained on": [str(row.key[1]) for row in rows],
         "configuration": [row.key[5] for row in rows],
+        "model labels": [row.key[6] for row in rows],
         "back-end": [row.key[2] for row in rows],
         "labels": [row.key[3] for row in rows],
         "treatment": [row.key[4] for row in rows],
@@ -166,6 +161,8 @@ def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
     }
     if not _is_distinctive(rows):
         del columns["configuration"]
+    if set(columns["model labels"]) == {"none"}:
+        del columns["model labels"]
     said = []
     counted = "trials" if task == "sv" else "utterances"
     for name, phrase in (

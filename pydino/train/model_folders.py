@@ -23,12 +23,18 @@ def write_model(
     """
     name, role, train_set = (description[key] for key in ("method", "role", "train_set"))
     how = "with the labels of its utterances" if reads_labels else "without labels"
+    origin = {
+        "none": "",
+        "pseudo": " It started from weights that were trained on pseudo-labels.",
+        "train": " It started from weights that were trained on labels.",
+        "unknown": " It started from weights that may have been trained on labels.",
+    }["none" if reads_labels else description["labels"]]
     save_model(
         folder,
         encoder,
         description,
         f"# {name}, {role}\n\nAn encoder of whole utterances, trained {how} on {train_set} "
-        f"({epochs:g} epochs, seed {description['seed']}).\n\n"
+        f"({epochs:g} epochs, seed {description['seed']}).{origin}\n\n"
         f"Made by `{made_by}`; the resolved configuration is in `config.yaml` of that folder, the course of "
         "the "
         "training in its `log.jsonl`.\n\n    pydino embed THIS_FOLDER recording.wav\n",

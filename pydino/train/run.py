@@ -49,6 +49,7 @@ class Run:
         init: model folder that the encoder starts from; None: random weights.
         allow_pipes: run commands in wav.scp (input: audio).
         discard: what is in EXP is to be discarded.
+        init_labels: labels that the weights of ``init`` were trained on (:func:`read_init`).
     """
 
     method: type[Method]
@@ -60,6 +61,7 @@ class Run:
     init: Path | None = None
     allow_pipes: bool = False
     discard: bool = False
+    init_labels: str = field(default="none", init=False)
 
     def __post_init__(self):
         name = self.config.method
@@ -111,6 +113,7 @@ class Run:
             "seed": self.seed,
             "train_set": stored.read_text().strip() if stored.exists() else self.data.resolve().name,
             "front_end": config_to_dict(self.front_end),
+            "labels": "train" if self.method.reads_labels else self.init_labels,
         }
 
     @property
@@ -210,7 +213,8 @@ def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
 
 
 def read_init(run: Run) -> dict[str, torch.Tensor]:
-    """Return the weights of the model folder that the encoder starts from.
+    """Return the weights of the model folder that the encoder starts from, and record the labels that they
+    were trained on.
 
     Raises:
         UserError: not a model folder.
@@ -223,6 +227,7 @@ def read_init(run: Run) -> dict[str, torch.Tensor]:
             f"--init {run.init}: it was trained with another front end ({', '.join(changed)}) than that of "
             f"{run.data}"
         )
+    run.init_labels = model.config.labels
     return model.encoder.state_dict()
 
 
