@@ -276,3 +276,12 @@ def test_mistakes_of_the_call_are_named(place):
     ):
         done = step(place, *arguments)
         assert done.returncode == 1 and said in done.stderr
+
+
+def test_a_wrapper_that_does_not_run_its_jobs_is_named_and_a_missing_one_costs_nothing(place, extracted):
+    scp = place / extracted / "xvector.scp"
+    before = scp.read_text()
+    done = step(place, "--system", "other", "--cmd", "nosuch.pl", "teacher", "data/test", str(extracted))
+    assert done.returncode == 1 and "cannot run 'nosuch.pl'" in done.stderr and scp.read_text() == before
+    done = step(place, "--nj", "2", "--cmd", "true", "teacher", "data/test", "exp/nothing")
+    assert done.returncode == 1 and "job 1 of 2 left no output" in done.stderr

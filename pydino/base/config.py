@@ -2,6 +2,7 @@
 error at once.
 """
 
+import copy
 import dataclasses
 import types
 import typing
@@ -101,7 +102,8 @@ def load_config(cls, path=None, overrides=()):
     Raises:
         ConfigError: as :func:`read_yaml` and :func:`config_from_dict`, or an override of another form.
     """
-    mapping = {} if path is None else read_yaml(path)
+    given = {} if path is None else read_yaml(path)
+    where, mapping = str(path) if path is not None else "options", copy.deepcopy(given)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -118,7 +120,14 @@ def load_config(cls, path=None, overrides=()):
             raise ConfigError(f"override '{override}': {text!r} is not YAML") from error
         except _DuplicateKey as error:
             raise ConfigError(f"override '{override}', {error}") from error
-    return config_from_dict(cls, mapping, where=str(path) if path is not None else "options")
+    try:
+        return config_from_dict(cls, mapping, where)
+    except ConfigError:
+        if overrides:
+            config_from_dict(cls, given, where)  # a mistake in the file is reported as such
+            where = " ".join(f"--set {override}" for override in overrides)
+            return config_from_dict(cls, mapping, where)
+        raise
 
 
 def config_from_dict(cls, mapping: dict, where: str = "options"):
