@@ -97,8 +97,8 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
     if not step.mark.exists():
         raise UserError(
             f"the job left no {step.mark}, though its wrapper, --cmd '{args.cmd}', reported success; "
-            f"see {log_file}: check that this wrapper runs the command that follows the log file, then run the "
-            "step again"
+            f"see {log_file}: check that this wrapper runs the command that follows the log file, then run "
+            "the step again"
         )
     log(last_message(log_file, verb))
 
