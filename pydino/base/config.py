@@ -2,6 +2,7 @@
 error at once.
 """
 
+import contextlib
 import copy
 import dataclasses
 import types
@@ -123,11 +124,10 @@ def load_config(cls, path=None, overrides=()):
     try:
         return config_from_dict(cls, mapping, where)
     except ConfigError:
-        if overrides:
-            config_from_dict(cls, given, where)  # a mistake in the file is reported as such
-            where = " ".join(f"--set {override}" for override in overrides)
-            return config_from_dict(cls, mapping, where)
-        raise
+        with contextlib.suppress(ConfigError):
+            config_from_dict(cls, given, where)
+            where = " ".join(f"--set {override}" for override in overrides) or where  # not the file is wrong
+        return config_from_dict(cls, mapping, where)
 
 
 def config_from_dict(cls, mapping: dict, where: str = "options"):

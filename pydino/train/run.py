@@ -251,6 +251,11 @@ def announce(run: Run, pipeline: Pipeline, method: Method, distributed: Distribu
     trained = sum(p.numel() for group in method.parameter_groups() for p in group.parameters)
     encoder = sum(p.numel() for p in method.student.encoder.parameters())
     processes = f"{distributed.size} x " if distributed.size > 1 else ""
+    if run.config.trainable != "all" and run.init is None:
+        warn(
+            f"trainable: {', '.join(run.config.trainable)} of the encoder: the other parts keep their random "
+            "weights; to start from a trained model give --init MODEL_DIR"
+        )
     log(
         f"{run.config.name}, seed {run.seed}: {len(pipeline.source)} utterances, {hours:.2f} hours without "
         "silence, "
