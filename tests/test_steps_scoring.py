@@ -355,6 +355,15 @@ def test_a_missing_trial_list_is_named(corpus):
     assert "none of its" in said and "is test.utt2spk the right file" in said
 
 
+def test_a_wrapper_that_does_not_run_its_job_is_named_and_a_missing_one_costs_nothing(corpus, tmp_path):
+    result = tmp_path / "s.result.json"
+    result.write_text("{}")
+    for wrapper, said in (("nosuch.pl", "cannot run 'nosuch.pl'"), ("true", "the job left no ")):
+        words = ("score.sh", "--cmd", wrapper, "trials", "x/enroll", "x/test", tmp_path / "s.txt")
+        assert said in call(*words, folder=corpus, status=1)
+        assert result.exists() == (wrapper == "nosuch.pl")
+
+
 def test_wrong_options_are_refused(corpus):
     for option, value, message in (
         ("--centring", "whitened", "needs --train-dir"),
