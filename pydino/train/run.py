@@ -202,6 +202,8 @@ def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
         except UserError as error:
             wrong = error
     if distributed.gather_objects(wrong is not None)[0]:
+        if held is not None:
+            held.close()  # the error's traceback refers to it
         raise wrong or SystemExit(1)  # the first process says why
     if distributed.gather_objects(finished)[0]:
         log(f"{run.exp} is finished and up to date")
