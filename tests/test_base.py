@@ -347,3 +347,18 @@ def test_order_follows_the_hashes_not_their_place():
     assert (hashes[keyed_permutation(hashes, 5, 1)] == shuffled[keyed_permutation(shuffled, 5, 1)]).all()
     assert (keyed_permutation(hashes, 5, 1) != keyed_permutation(hashes, 5, 2)).any()
     assert sorted(keyed_permutation(10, 0)) == list(range(10))
+
+
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(tmp_path):
+    for override, said in (
+        ("nosuch=1", "unknown key 'nosuch'; known:"),
+        ("tag.x=1", "'tag' is not a group"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            load(tmp_path, "tag: x\n", [override])
+        assert override in str(refused.value) and said in str(refused.value)
+        assert ".yaml" not in str(refused.value)
+    with pytest.raises(
+        ConfigError, match=r"\.yaml: unknown key 'wrong'"
+    ):  # of the file, whatever else is given
+        load(tmp_path, "tag: x\nwrong: 1\n", ["nosuch=1"])

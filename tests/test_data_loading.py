@@ -4,6 +4,9 @@ for.
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -96,3 +99,28 @@ def test_a_worker_that_is_killed_ends_the_training_with_advice():
 def test_no_shared_memory_is_asked_for_by_a_reading_thread(monkeypatch):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     assert len(list(batches(sampler(), 0, 5))) == 5
+
+
+def test_a_process_that_fails_while_batches_are_read_ends_and_only_it_terminates_its_workers():
+    """A SIGTERM of others, such as torchrun's, stays without effect; the parent's ends a worker at exit."""
+    program = """
+import multiprocessing, subprocess
+from test_data_loading import batches, sampler
+read = batches(sampler(), 0, 999, 1)
+next(read)
+(worker,) = multiprocessing.active_children()
+subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+worker.join(1)
+for _ in range(4):
+    next(read)
+print("alive" if worker.is_alive() else "dead", flush=True)
+raise ValueError("of the training")  # sys.last_traceback keeps the loader alive until the exit
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "alive\n") and "of the training" in ended.stderr

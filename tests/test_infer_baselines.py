@@ -143,3 +143,12 @@ def test_the_step_makes_it_once(data, training, tmp_path):
     assert first.returncode == 0 and "untrained, 12 dimensions" in first.stderr, first.stderr
     assert second.returncode == 0 and "up to date" in second.stderr, second.stderr
     assert pydino.load(tmp_path / "exp/seed0/model").config.method == "untrained"
+
+
+def test_damaged_weights_of_the_same_size_are_made_again(data, training, tmp_path, capsys):
+    make("untrained", data, tmp_path, "--like", training)
+    weights = tmp_path / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    make("untrained", data, tmp_path, "--like", training)
+    assert "is not what was written" in capsys.readouterr().err and weights.read_bytes() == before

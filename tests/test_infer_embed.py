@@ -249,3 +249,23 @@ def test_mistakes_of_the_command_are_named(folder, tmp_path, capsys):
     ):
         status, captured = run(capsys, "embed", folder, *arguments)
         assert status == 1 and said in captured.err and "Traceback" not in captured.err
+
+
+def test_vectors_come_in_the_order_of_the_arguments_and_every_bad_file_is_named(
+    folder, model, tmp_path, capsys
+):
+    for seed, name in enumerate("ba"):
+        soundfile.write(tmp_path / f"{name}.wav", speech(1.0, seed), RATE)
+    wanted = [str(tmp_path / f"{name}.wav") for name in "ba"]
+    assert main(["embed", str(folder), *wanted]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["b", "a"]
+    output = str(tmp_path / "out.ark")  # archives are sorted
+    assert main(["embed", str(folder), *wanted, "--output", output]) == 0
+    assert [key for key, _ in read_ark(output)] == ["a", "b"]
+    (tmp_path / "text.wav").write_text("no sound")
+    capsys.readouterr()
+    missing = str(tmp_path / "missing.wav")
+    assert main(["embed", str(folder), str(tmp_path / "text.wav"), wanted[0], missing]) == 1
+    said = capsys.readouterr()
+    assert "2 of 3 recordings" in said.err and "text.wav" in said.err and missing in said.err
+    assert not said.out and wanted[0] not in said.err

@@ -421,6 +421,33 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
     assert said.endswith("interrupted in stage 1: slow. Resume with:\n  run.sh --stage 1 --nj 1\n"), said
 
 
+@pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN], ids=["terminal", "nohup"])
+def test_killing_run_sh_alone_leaves_no_job_behind(tmp_path, ignored):
+    """Or the next call would work beside it."""
+    trainer = 'trap "touch saved; exit 3" TERM; echo $$ > pid; while :; do sleep 0.1; done'
+    step = f"run_local.sh a.log bash -c '{trainer}'; touch after"
+    before = signal.signal(signal.SIGHUP, ignored)
+    try:
+        process = pipeline_of(tmp_path, step, "for_each sets local/slow.sh {set}")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    end = time.monotonic() + 30
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while not (tmp_path / "saved").exists() or f"{process.pid}" in living_groups():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.stderr.close()
+    assert not (tmp_path / "after").exists()
+
+
+def living_groups():
+    return subprocess.run(["ps", "-eo", "pgid="], capture_output=True, text=True).stdout.split()
+
+
 @pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.02, 0.04])
 def test_ctrl_c_reaches_a_step_that_has_just_started(tmp_path, seconds):
     process = pipeline_of(tmp_path, "sleep 300")

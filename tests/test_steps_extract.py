@@ -286,3 +286,12 @@ def test_what_the_model_was_trained_on_is_what_its_folder_says(place, tmp_path, 
     done = step(place, "--nj", "1", str(tmp_path / "m"), "data/test", str(tmp_path / "x"))
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "x/meta.yaml").read_text())["model_labels"] == labels
+
+
+def test_a_wrapper_that_does_not_run_its_jobs_is_named_and_a_missing_one_costs_nothing(place, extracted):
+    scp = place / extracted / "xvector.scp"
+    before = scp.read_text()
+    done = step(place, "--system", "other", "--cmd", "nosuch.pl", "teacher", "data/test", str(extracted))
+    assert done.returncode == 1 and "cannot run 'nosuch.pl'" in done.stderr and scp.read_text() == before
+    done = step(place, "--nj", "2", "--cmd", "true", "teacher", "data/test", "exp/nothing")
+    assert done.returncode == 1 and "job 1 of 2 left no output" in done.stderr

@@ -447,3 +447,23 @@ done
     done = step("--cmd", "slurm.pl --mem 2G", data, "log", "feats", PATH=f"{recipe}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stderr
     assert Path("used").exists() and list(matrices(f"{data}/feats.scp")) == GOOD
+
+
+@pytest.mark.parametrize(
+    "verb, kind", [("make-fbank", "fbank"), ("make-mfcc", "mfcc"), ("compute-vad", "vad")]
+)
+def test_a_wrapper_that_cannot_run_costs_nothing_and_one_that_does_nothing_is_named(
+    recipe, capsys, verb, kind
+):
+    data = make_data(good())
+    Path(data, "utt2spk").write_text("".join(f"{key} {key}\n" for key in sorted(GOOD)))
+    table = Path(data, "vad.scp" if kind == "vad" else "feats.scp")
+    table.write_text("earlier\n")
+    Path(data, "energy.scp").write_text("d1_clean x.ark:1\n")
+    Path("conf/mfcc.yaml").write_text("dither: 0.0\n")
+    call = [verb, "--nj", "2", data, "log", "arks"]
+    assert main([*call, "--cmd", "nosuch.pl"]) == 1
+    assert "cannot run 'nosuch.pl'" in capsys.readouterr().err and table.read_text() == "earlier\n"
+    assert main([*call, "--cmd", "true"]) == 1
+    said = capsys.readouterr().err
+    assert "job 1 of 2 left no output" in said and "--cmd 'true'" in said

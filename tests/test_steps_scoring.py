@@ -373,6 +373,23 @@ def test_an_embedding_that_is_not_finite_is_named(tmp_path):
     )
 
 
+def test_a_missing_trial_list_is_named(corpus):
+    """Forgotten, or another table in its place."""
+    said = call("score.sh", "x/enroll", "x/test", "w.txt", folder=corpus, status=1)
+    assert "in this order: TRIALS ENROLL_DIR TEST_DIR SCORES" in said
+    said = call("score.sh", "test.utt2spk", "x/test", "x/test", "w.txt", folder=corpus, status=1)
+    assert "none of its" in said and "is test.utt2spk the right file" in said
+
+
+def test_a_wrapper_that_does_not_run_its_job_is_named_and_a_missing_one_costs_nothing(corpus, tmp_path):
+    result = tmp_path / "s.result.json"
+    result.write_text("{}")
+    for wrapper, said in (("nosuch.pl", "cannot run 'nosuch.pl'"), ("true", "the job left no ")):
+        words = ("score.sh", "--cmd", wrapper, "trials", "x/enroll", "x/test", tmp_path / "s.txt")
+        assert said in call(*words, folder=corpus, status=1)
+        assert result.exists() == (wrapper == "nosuch.pl")
+
+
 def test_wrong_options_are_refused(corpus):
     for option, value, message in (
         ("--centring", "whitened", "needs --train-dir"),

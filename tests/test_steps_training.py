@@ -1,6 +1,7 @@
 """steps/train.sh as a job: what a signal to it does, and what is wrong before there is one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,7 @@ bash -c "${line# }" >"$log" 2>&1
 """
 PYDINO = """#!/usr/bin/env bash
 printf '%s\\n' "$@" >"$RECORD"
+mkdir -p "${@: -1}" && echo '{"ingredients": {}, "outputs": {}}' >"${@: -1}/.done.train"
 echo "force=${PYDINO_FORCE:-}" >>"$RECORD"
 echo "2026-01-01 00:00:00 pydino train: epoch 1 (step 3 of 9)"
 echo "a line of a library"
@@ -107,7 +109,7 @@ exit "${STATUS:-0}"
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
+def site(data, tmp_path, monkeypatch):  # noqa: F811
     """A site's wrapper, and a training that writes down what it was called with."""
     for name, text in (("run.pl", RUN_PL), ("pydino", PYDINO)):
         (tmp_path / "bin").mkdir(exist_ok=True)
@@ -117,9 +119,8 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setenv("RECORD", str(tmp_path / "record"))
     monkeypatch.delenv("PYDINO_FORCE", raising=False)
     place = tmp_path / "R&D $(touch x) 'y'"
-    (place / "data").mkdir(parents=True)
-    (place / "data/utt2spk").write_text("a a\n")
-    (place / "conf.yaml").write_text("method: dino\n")
+    shutil.copytree(data, place / "data")
+    dump_config(CONFIG, place / "conf.yaml")
     return place
 
 
@@ -136,7 +137,7 @@ def test_a_sites_wrapper_gets_every_word_as_it_is(site, tmp_path, capsys, monkey
     said = capsys.readouterr().err
     assert "epoch 1 (step 3 of 9)" in said and "pydino launch: saved" in said and "library" not in said
     monkeypatch.setenv("STATUS", "7")
-    assert main(["train", "--cmd", "run.pl", *arguments, *where]) == 7
+    assert main(["train", "--cmd", "run.pl", *arguments, where[0], str(site / "other")]) == 7
 
 
 @pytest.mark.parametrize(
@@ -147,11 +148,60 @@ def test_a_sites_wrapper_gets_every_word_as_it_is(site, tmp_path, capsys, monkey
         (["--num-processes", "2"], "are for jobs (steps/train.sh); here, use torchrun"),
         (["--cmd", "run.pl", "--labels", "nowhere"], "no such file: nowhere"),
         (["--cmd", "no-such-wrapper"], "cannot run 'no-such-wrapper'"),
+        (["--cmd", "run.pl", "--set", "nosuch=1"], "--set nosuch=1: unknown key 'nosuch'; known"),
+        (["--cmd", "run.pl", "--set", "method=xvector"], "unknown key 'koleo_weight'"),
+        (["--cmd", "run.pl", "--labels", "labels"], "the method dino trains without labels"),
+        (["--cmd", "run.pl", "--init", "nowhere"], "nowhere"),
+        (["--cmd", "run.pl", "--set", "trainable=[head]"], "has no part 'head'"),
     ],
 )
-def test_what_cannot_become_a_job_is_named(site, capsys, options, complaint):
+def test_what_cannot_become_a_job_is_named(site, tmp_path, capsys, monkeypatch, options, complaint):
+    monkeypatch.chdir(tmp_path)
+    Path("labels").write_text("a b\n")
     assert main(["train", *options, "--config", str(site / "conf.yaml"), str(site / "data"), "exp"]) == 1
     assert complaint in capsys.readouterr().err and not Path("exp").exists()
+    assert not (tmp_path / "record").exists()
+
+
+@pytest.mark.parametrize(
+    "method, spoil, complaint",
+    [
+        ("xvector", lambda data: None, "the method xvector trains on labels: give --labels"),
+        ("dino", lambda data: (data / "feats.scp").unlink(), "no {data}/feats.scp"),
+        ("dino", lambda data: (data / "conf/fbank.yaml").unlink(), "no {data}/conf/fbank.yaml"),
+        ("dino", lambda data: (data / "utt2hash").unlink(), "{data}/utt2hash"),
+        ("dino", lambda data: (data / "utt2emotion").write_text("a b\n"), "holds labels (utt2emotion)"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_cost_no_job(site, tmp_path, capsys, method, spoil, complaint):
+    (site / "conf.yaml").write_text(f"method: {method}\n")
+    spoil(site / "data")
+    call = ["--config", str(site / "conf.yaml"), str(site / "data"), str(tmp_path / "exp")]
+    assert main(["train", "--cmd", "run.pl", *call]) == 1
+    assert complaint.format(data=site / "data") in capsys.readouterr().err
+    assert not (tmp_path / "exp").exists() and not (tmp_path / "record").exists()
+
+
+def test_another_run_in_the_folder_costs_no_job_and_a_job_that_does_nothing_is_named(site, tmp_path, capsys):
+    call = ["--config", str(site / "conf.yaml"), str(site / "data"), str(tmp_path / "exp")]
+    assert main(["train", "--cmd", "true", *call]) == 1
+    assert "the job left no model" in capsys.readouterr().err
+    (tmp_path / "exp/log.jsonl").touch()
+    assert main(["train", "--cmd", "run.pl", *call]) == 1
+    assert "holds an unknown run" in capsys.readouterr().err and not (tmp_path / "record").exists()
+
+
+def test_a_step_of_its_own_checks_in_a_child_and_passes_on_its_status(site, tmp_path):
+    """Where torch is not loaded yet."""
+    step = [ROOT / "steps/train.sh", "--cmd", "false", "--config", site / "conf.yaml"]
+    for options, said in ((["--set", "epocs=1"], "unknown key 'epocs' (did you mean 'epochs'?)"), ([], "")):
+        done = subprocess.run(
+            [*step, *options, site / "data", tmp_path / "exp"], capture_output=True, text=True, timeout=120
+        )
+        assert (
+            done.returncode == 1 and done.stderr.count("pydino train:") == bool(said) and said in done.stderr
+        )
+        assert "Traceback" not in done.stderr and (tmp_path / "exp").exists() != bool(said)
 
 
 def test_the_process_that_waits_has_no_torch():

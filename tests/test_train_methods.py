@@ -177,6 +177,19 @@ def parts_of(names):
     return set().union(*(words[name] for name in names))
 
 
+def test_frozen_random_weights_are_warned_of(data, tmp_path, capsys):
+    config = {**CONFIG, "epochs": 1}
+    warning = "trainable: embedding of the encoder: the other parts keep their random weights"
+    for name, options, warned in (
+        ("whole", (), False),
+        ("random", ("--set", "trainable=[embedding]"), True),
+        ("from", ("--set", "trainable=[embedding]", "--init", str(tmp_path / "whole/teacher")), False),
+    ):
+        capsys.readouterr()
+        assert run_verb(data, tmp_path / name, config, *options) == 0
+        assert (warning in capsys.readouterr().err) == warned
+
+
 def test_an_unknown_part_is_named_with_those_there_are(data, tmp_path, capsys):
     assert run_verb(data, tmp_path / "exp", {**CONFIG, "trainable": ["frame"]}) == 1
     error = capsys.readouterr().err

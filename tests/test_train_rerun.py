@@ -12,7 +12,7 @@ from test_train_dino import CONFIG, data  # noqa: F401  (a fixture)
 from test_train_xvector import CONFIG as XVECTOR
 
 import pydino.train.run as training
-from pydino.base import dump_config, read_json, texts_of
+from pydino.base import dump_config, read_json, texts_of, write_json
 from pydino.cli import main
 from pydino.cli._steps import pending
 from pydino.kaldi import read_table, write_table
@@ -124,3 +124,24 @@ def test_the_mark_compares_every_file_that_the_run_depends_on(finished):
     read = texts_of("exp/.done.train")
     assert {"train/feats.scp", "train/vad.scp", "train/utt2hash", "labels"} <= read.keys()
     assert read.items() <= compared.items()
+
+
+def test_damaged_weights_of_the_same_size_are_written_again(finished):
+    """From the last checkpoint, with the same values."""
+    weights = Path("exp/model/model.safetensors")
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    assert "model.safetensors is not what was written" in reason(finished)
+    assert main(finished) == 0 and weights.read_bytes() == before and not reason(finished)
+
+
+def test_a_run_whose_recordings_were_moved_says_so(finished, capsys):
+    mark = read_json("train/.done")
+    mark["ingredients"]["what data/train/.done.features stands for"] = "other"
+    write_json("train/.done", mark)
+    assert main(finished) == 1
+    said = capsys.readouterr().err
+    assert (
+        "exp holds another run: what train/.done stands for" in said and "the paths in wav.scp change" in said
+    )
+    assert "put the recordings back" in said

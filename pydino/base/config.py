@@ -2,6 +2,8 @@
 error at once.
 """
 
+import contextlib
+import copy
 import dataclasses
 import types
 import typing
@@ -101,7 +103,8 @@ def load_config(cls, path=None, overrides=()):
     Raises:
         ConfigError: as :func:`read_yaml` and :func:`config_from_dict`, or an override of another form.
     """
-    mapping = {} if path is None else read_yaml(path)
+    given = {} if path is None else read_yaml(path)
+    where, mapping = str(path) if path is not None else "options", copy.deepcopy(given)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -118,7 +121,13 @@ def load_config(cls, path=None, overrides=()):
             raise ConfigError(f"override '{override}': {text!r} is not YAML") from error
         except _DuplicateKey as error:
             raise ConfigError(f"override '{override}', {error}") from error
-    return config_from_dict(cls, mapping, where=str(path) if path is not None else "options")
+    try:
+        return config_from_dict(cls, mapping, where)
+    except ConfigError:
+        with contextlib.suppress(ConfigError):
+            config_from_dict(cls, given, where)
+            where = " ".join(f"--set {override}" for override in overrides) or where  # not the file is wrong
+        return config_from_dict(cls, mapping, where)
 
 
 def config_from_dict(cls, mapping: dict, where: str = "options"):

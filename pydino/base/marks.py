@@ -38,7 +38,8 @@ class Step:
             run.
         after: marks of earlier steps; those that do not exist (a folder made by hand) do not count.
         removes: files removed before the work begins.
-        outputs: files that must exist afterwards and keep their sizes.
+        outputs: files that must exist afterwards and keep their sizes; weights (.safetensors), on which
+            every later result depends, must keep their content.
 
     Raises:
         UserError: one of ``reads`` cannot be read, or a configuration is malformed.
@@ -233,6 +234,9 @@ def why_not_done(mark, wanted: dict[str, str]) -> str:
             return f"{path} is missing"
         if os.path.getsize(path) != size:
             return f"{path} has another size"
+    for path, digest in written.get("digests", {}).items():
+        if _digest(_read(path)) != digest:
+            return f"{path} is not what was written: it was damaged or replaced since"
     return ""
 
 
@@ -245,7 +249,10 @@ def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
     for path in outputs:
         if not os.path.exists(path):
             raise UserError(f"{path} was not written; see the log of this step")
-    forced = {"forced": force_token()} if force_token() else {}
-    write_json(
-        mark, {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}, **forced}
-    )
+    content = {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}}
+    weights = [path for path in map(str, outputs) if path.endswith(".safetensors")]
+    if weights:
+        content["digests"] = {path: _digest(_read(path)) for path in weights}
+    if force_token():
+        content["forced"] = force_token()
+    write_json(mark, content)

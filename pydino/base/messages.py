@@ -31,5 +31,6 @@ def warn(text: str) -> None:
 
 def nearest(name: str, candidates) -> str:
     """Return `` (did you mean 'x'?)`` for the closest candidate, or an empty string."""
-    close = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=1, cutoff=0.5)
+    cutoff = 0.5 if len(str(name)) < 4 else 0.6  # "rl" for "lr" has 0.5, and so have many unrelated words
+    close = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=1, cutoff=cutoff)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -139,5 +139,9 @@ class Parser(argparse.ArgumentParser):
         return spelt
 
     def error(self, message):
+        if message.startswith("the following arguments are required"):
+            # argparse names the last ones, whichever was forgotten
+            names = [str(a.metavar or a.dest) for a in self._actions if not a.option_strings]
+            message += f"; in this order: {' '.join(names)}" if len(names) > 1 else ""
         print(f"{self.prog}: {message}\n{self.prog}: see '{self.prog} --help'", file=sys.stderr)
         raise SystemExit(1)

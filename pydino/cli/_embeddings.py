@@ -35,6 +35,11 @@ class EmbeddingSet:
         """
         place = {key: i for i, key in enumerate(self.keys)}
         unknown = [name for name in names if name not in place]
+        if len(unknown) == len(names):
+            raise UserError(
+                f"{what}: none of its {len(names)} names has an embedding in {self.folder}/xvector.scp, such "
+                f"as {unknown[0]}; is {what} the right file, and {self.folder} the set that it is about?"
+            )
         if unknown:
             raise UserError(
                 f"{what}: {len(unknown)} of {len(names)} utterances have no embedding in "

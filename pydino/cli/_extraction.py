@@ -12,7 +12,7 @@ from pydino import __version__
 from pydino.base import UserError, dump_config, log, read_yaml, warn, write_text
 from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
 
-from ._parts import check_drops
+from ._parts import check_drops, check_left
 
 _TYPICAL_FRAMES = 500  # of an utterance whose number of frames is not known
 
@@ -81,7 +81,7 @@ def _embed(model, one, stored, keys: list[str], which: tuple[int, int]) -> None:
     )
 
 
-def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str) -> None:
+def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str, cmd: str) -> None:
     """Put the parts of a set together to xvector.{ark,scp}, write meta.yaml, count what came in, went out and
     was dropped, and remove the parts.
 
@@ -90,9 +90,7 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     """
     out = Path(one.out)
     parts = [out / f"xvector.{number}" for number in range(1, jobs + 1)]
-    missing = [part for part in parts if not Path(f"{part}.dropped").is_file()]
-    if missing:
-        raise UserError(f"no {missing[0]}.dropped: that job did not finish; run the step again")
+    check_left([f"{part}.dropped" for part in parts], cmd)
     dropped: dict[str, str] = {}
     for part in parts:
         dropped |= read_table(f"{part}.dropped", check_sorted=False)

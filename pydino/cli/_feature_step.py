@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from pydino.base import Step
-from pydino.jobs.submit import submit
+from pydino.jobs.submit import check_wrapper, submit
 
 from ._arguments import add_cmd, add_max_drop, integer, option, part
 from ._gathering import gather
@@ -45,6 +45,7 @@ def run(args, kind: str) -> None:
     (step,) = steps(args, kind)
     if step.is_done():
         return None
+    check_wrapper(args.cmd)
     Path(args.ark_dir).mkdir(parents=True, exist_ok=True)
     verb = "compute-vad" if kind == "vad" else f"make-{kind}"
     name = file_stem(kind, args.data)  # logs have Kaldi's names: make_fbank_train, vad_train

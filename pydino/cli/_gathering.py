@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from pydino.base import UserError, dump_config, log, warn, write_text
-from pydino.cli._parts import Report, check_drops, file_stem, report_path
+from pydino.cli._parts import Report, check_drops, check_left, file_stem, report_path
 from pydino.kaldi import read_table
 from pydino.kaldi.objects import read_header
 
@@ -21,7 +21,9 @@ def gather(args, kind: str) -> None:
             stays as it was.
     """
     numbers = range(1, args.nj + 1)
-    reports = [Report.read(report_path(args.log_dir, kind, args.data, n)) for n in numbers]
+    paths = [report_path(args.log_dir, kind, args.data, n) for n in numbers]
+    check_left(paths, args.cmd)
+    reports = [Report.read(path) for path in paths]
     total, kept = sum(r.utterances for r in reports), sum(len(r.frames) for r in reports)
     stem = file_stem(kind, args.data)
     dropped = {key: reason for report in reports for key, reason in report.dropped.items()}

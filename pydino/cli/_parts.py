@@ -28,6 +28,17 @@ def report_path(log_dir, kind: str, data, index: int) -> Path:
     return Path(log_dir) / f"{file_stem(kind, data)}.{index}.json"
 
 
+def check_left(paths, cmd: str) -> None:
+    """Raise UserError for the first file that a job should have left and did not."""
+    for number, path in enumerate(paths, 1):
+        if not Path(path).is_file():
+            raise UserError(
+                f"job {number} of {len(paths)} left no output ({path}), though its wrapper, --cmd '{cmd}', "
+                "reported success: check that this wrapper runs the command that follows the log file, then "
+                "run the step again"
+            )
+
+
 def check_drops(dropped: dict[str, str], total: int, data, path, max_drop: float) -> None:
     """Write the dropped utterances and the reasons to ``path``, or remove it if there are none; warn.
 

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from pydino.base import Step, UserError, force_token, log
-from pydino.jobs.submit import submit
+from pydino.jobs.submit import check_wrapper, submit
 
 from . import main, parser_of
 
@@ -91,10 +91,15 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
         with step:
             make()
         return
+    check_wrapper(args.cmd)
     step.begin()
     submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
     if not step.mark.exists():
-        raise UserError(f"the job succeeded but wrote no {step.mark}; see {log_file}, or run the step again")
+        raise UserError(
+            f"the job left no {step.mark}, though its wrapper, --cmd '{args.cmd}', reported success; "
+            f"see {log_file}: check that this wrapper runs the command that follows the log file, then run "
+            "the step again"
+        )
     log(last_message(log_file, verb))
 
 

@@ -3,8 +3,9 @@
 pydino embed exp/dino-koleo_mini/seed0/teacher a.wav b.flac
 pydino embed MODEL *.wav --output vectors.ark
 
-Prints `name  [ v1 v2 ... ]` (Kaldi's text vectors; the name is that of the file without its ending), or
-writes them: .ark (Kaldi binary, with an .scp beside it), .txt (Kaldi text) or .npz (numpy: an array a name).
+Prints `name  [ v1 v2 ... ]` (Kaldi's text vectors; the name is that of the file without its ending) in the
+order of the arguments, or writes them: .ark (Kaldi binary, with an .scp beside it) and .txt (Kaldi text),
+both sorted by name, or .npz (numpy: an array a name).
 They equal what steps/extract_embeddings.sh makes of the same recordings.
 """
 
@@ -36,13 +37,17 @@ def run(args):
     write = _writer(args.output)
     model = load(args.model, args.device)
     channel = model.front_end.options.channel if args.channel is None else args.channel
-    vectors = {}
-    for name, path in sorted(zip(names, args.audio, strict=True), key=lambda item: item[0].encode()):
-        with open_channel(str(path), channel=None if channel < 0 else channel) as recording:
-            try:
+    vectors, wrong = {}, []
+    for name, path in zip(names, args.audio, strict=True):
+        try:
+            with open_channel(str(path), channel=None if channel < 0 else channel) as recording:
                 vectors[name] = model.embed_recording(recording, args.keep_silence, name)
-            except UserError as error:
-                raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        except UserError as error:
+            wrong.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+    if len(wrong) > 1:
+        wrong.insert(0, f"{len(wrong)} of {len(names)} recordings cannot be embedded:")
+    if wrong:
+        raise UserError("\n  ".join(wrong))
     write(vectors)
     if args.output:
         log(f"{len(vectors)} embeddings of dimension {model.embedding_dim}: {args.output}")
@@ -82,11 +87,12 @@ def _print(vectors: dict) -> None:
 
 
 def _write_archive(output: str, vectors: dict) -> None:
+    """Sorted by key, as Kaldi's tools expect."""
     from pydino.kaldi import ArchiveWriter
 
     text = output.endswith(".txt")
     with ArchiveWriter(output, None if text else str(Path(output).with_suffix(".scp")), text=text) as archive:
-        for name, vector in vectors.items():
+        for name, vector in sorted(vectors.items(), key=lambda item: item[0].encode()):
             archive.write(name, vector)
 
 

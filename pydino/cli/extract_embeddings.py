@@ -17,7 +17,7 @@ from pydino.base import Step, UserError
 from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part
 from pydino.cli._extraction import embed_part, gather
 from pydino.cli._steps import check_files, job_command, options_of
-from pydino.jobs.submit import submit
+from pydino.jobs.submit import check_wrapper, submit
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def run(args):
     jobs, device, options = args.nj, "cpu", []
     if args.gpu:
         jobs, device, options = args.gpu, "cuda", ["--gpu", "1"]
+    check_wrapper(args.cmd)
     for _, step in todo:
         step.begin()
     jobs = min(jobs, max(1, sum(_lines(f"{one.data}/feats.scp") for one, _ in todo)))
@@ -73,7 +74,7 @@ def run(args):
     )
     for one, step in todo:
         system = args.system or "/".join(part for part in Path(one.out).parent.parts if part != "exp")
-        gather(args.model, one, jobs, args.max_drop, system, _call(args.model, one))
+        gather(args.model, one, jobs, args.max_drop, system, _call(args.model, one), args.cmd)
         step.finish()
 
 

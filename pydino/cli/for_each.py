@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import UserError, config_from_dict, log, set_program, write_json
-from pydino.jobs.signals import Interrupted, handling
+from pydino.jobs.signals import Interrupted, forward_to_relatives, handling, signal_when_parent_dies
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
 
@@ -78,17 +78,23 @@ def run(args):
 def _signals_passed_on():
     """Leave a signal to the program that is running, which run.sh or the terminal has sent it too, and wait
     until it has ended; without one raise Interrupted. Yields the list of the signals that have arrived.
+
+    Where run.sh is killed, it sends nothing: the kernel signals this process, which passes it on.
     """
     received: list[int] = []
+    parent = os.getppid()
 
     def handler(number, _frame):
         received.append(number)
+        if os.getppid() != parent:
+            forward_to_relatives(number, os.getpid())
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             raise Interrupted(number) from None
 
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), handler):
+        signal_when_parent_dies()
         yield received
 
 

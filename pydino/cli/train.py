@@ -16,11 +16,14 @@ process, of which torchrun may start several: torchrun --nproc-per-node N -m pyd
 
 import json
 import os
+import sys
+import traceback
 from pathlib import Path
 
 from pydino.base import TRAINING_VERSION, Step, UserError, read_json, texts_of
 from pydino.cli._arguments import WRAPPERS, integer, option
 from pydino.cli._steps import check_files
+from pydino.jobs.submit import check_wrapper
 from pydino.kaldi.data_dir import table_names
 
 
@@ -93,18 +96,31 @@ def run(args):
         check_files(*([args.config] if args.config else []), *args.labels, f"{args.data}/utt2spk")
         if not args.force and steps(args)[0].is_done():
             return 0
-        from pydino.jobs.train_job import submit_training
-
-        return submit_training(args)
+        check_wrapper(args.cmd)
+        return _check_aside(args) or _submit(args)
     if args.num_nodes > 1 or args.num_processes > 1:
         raise UserError("--num-nodes and --num-processes are for jobs (steps/train.sh); here, use torchrun")
+    from pydino.train.run import run_training
+
+    this = _described(args)
+    before = steps(args)[0].made_from
+    run_training(this, args.ngpu, args.num_threads or 0, args.data_workers)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun
+        (step,) = steps(args)
+        step.made_from |= before | texts_of(_mark_of_training(args))  # as they were when the training began
+        step.finish()
+    return 0
+
+
+def _described(args):
+    """Return the run that the arguments describe."""
     from pydino.train.exp_dir import is_to_be_discarded
     from pydino.train.methods import load_training_config
-    from pydino.train.run import Run, run_training
+    from pydino.train.run import Run
 
     method, config = load_training_config(args.config, args.set)
     exp = Path(args.exp)
-    this = Run(
+    return Run(
         method,
         config,
         Path(args.data),
@@ -115,10 +131,47 @@ def run(args):
         args.allow_pipes,
         args.force or is_to_be_discarded(exp),
     )
-    before = steps(args)[0].made_from
-    run_training(this, args.ngpu, args.num_threads or 0, args.data_workers)
-    if os.environ.get("RANK", "0") == "0":  # of torchrun
-        (step,) = steps(args)
-        step.made_from |= before | texts_of(_mark_of_training(args))  # as they were when the training began
-        step.finish()
-    return 0
+
+
+def _check_aside(args) -> int:
+    """Check the run, in a child process: the one that waits for the job, perhaps for days, stays without
+    torch. Returns the exit status; a mistake has been reported.
+    """
+    if "torch" in sys.modules:
+        _check(args)
+        return 0
+    child = os.fork()
+    if child:
+        return abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    status = 1
+    try:
+        _check(args)
+        status = 0
+    except UserError as error:
+        print(f"pydino train: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        status = 130
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _check(args) -> None:
+    from pydino.train.check import check_run
+
+    check_run(_described(args))
+
+
+def _submit(args) -> int:
+    from pydino.jobs.train_job import submit_training
+
+    status = submit_training(args)
+    if not status and not _mark_of_training(args).exists():
+        raise UserError(
+            f"the job left no model in {args.exp}, though its wrapper, --cmd '{args.cmd}', reported success; "
+            f"see {args.exp}/log/train.log: check that this wrapper runs the command that follows the log "
+            "file, then run the step again"
+        )
+    return status

@@ -47,7 +47,7 @@ def read_labels(data: Path, paths: list) -> Labels:
     """
     if not (data / "utt2hash").exists():
         raise UserError(
-            f"no {data}/utt2hash: not a pre-training directory; make one with steps/make_train_set.sh"
+            f"no {data}/utt2hash: not a pre-training directory; steps/make_train_set.sh makes one"
         )
     hashes, keys = read_hashes(data)
     table: dict[str, str] = {}

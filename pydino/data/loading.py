@@ -2,13 +2,14 @@
 shared memory.
 """
 
+import os
 import queue
 import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import parent_process, resource_tracker
 from pathlib import Path
 
 from torch.utils.data import DataLoader
@@ -59,6 +60,7 @@ def batches(
         sampler=range(first_step, last_step),
         num_workers=workers,
         collate_fn=_share,
+        worker_init_fn=_obey_parent,
         pin_memory=pin,
         prefetch_factor=PREFETCH,
         multiprocessing_context="forkserver",
@@ -120,7 +122,8 @@ def _explained(error: RuntimeError) -> UserError | None:
 
 @contextmanager
 def _signals_blocked():
-    """Processes that are started inside ignore SIGTERM and SIGUSR1: they end after the last batch.
+    """Block SIGTERM and SIGUSR1 in the processes that are started inside: they end after the last batch, or
+    when their parent terminates them (:func:`_obey_parent`).
 
     torchrun and Slurm signal every process of the job, so that training saves a checkpoint, for which it must
     still receive the batch that it is waiting for.
@@ -132,6 +135,22 @@ def _signals_blocked():
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _obey_parent(_worker: int) -> None:
+    """End this worker at a SIGTERM from the training process, and only then.
+
+    multiprocessing terminates the workers when that process exits, and waits for them: with an error, say,
+    while batches are still being read.
+    """
+
+    def wait():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    parent = parent_process().pid
+    threading.Thread(target=wait, daemon=True, name="waiting for SIGTERM").start()
 
 
 def _share(micro_batches: list[Batch]) -> list[Batch]:

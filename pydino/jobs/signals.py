@@ -1,5 +1,6 @@
 """Signals: temporary handlers, an exception in place of a signal, and forwarding to other processes."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from .processes import ignores, living
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -134,21 +136,30 @@ def send_to_group(group: int, number: int) -> bool:
     return True
 
 
-def forward_to_relatives(number: int) -> None:
-    """Send a signal to all processes of this group that descend from the parent, and return when all have
-    ended.
+def signal_when_parent_dies() -> None:
+    """Ask the kernel for a SIGHUP when the parent of this process dies, or a SIGTERM where SIGHUP is ignored
+    (nohup).
+    """
+    number = signal.SIGTERM if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else signal.SIGHUP
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def forward_to_relatives(number: int, ancestor: int | None = None) -> None:
+    """Send a signal to all processes of this group that descend from an ancestor (default: the parent), and
+    return when all have ended.
 
     Jobs have groups of their own: the wrapper that started them gets the signal, and ends them. A process
     that the parent has just started may still ignore Ctrl-C, and gets SIGTERM instead.
     """
-    group, parents, found_at = os.getpgrp(), [os.getppid()], {}
+    ancestor = ancestor or os.getppid()
+    group, parents, found_at = os.getpgrp(), [ancestor], {}
     while parents:
         parent = parents.pop()
         for pid in [found.pid for found in living() if found.parent == parent and found.group == group]:
             if pid != os.getpid():
                 send(pid, signal.SIGSTOP)  # or it might start others meanwhile
                 parents.append(pid)
-                found_at[pid] = signal.SIGTERM if parent == os.getppid() and ignores(pid, number) else number
+                found_at[pid] = signal.SIGTERM if parent == ancestor and ignores(pid, number) else number
     for pid, wanted in found_at.items():
         send(pid, wanted)
         send(pid, signal.SIGCONT)

@@ -57,11 +57,7 @@ def run_wrapper(cmd: str, options: list[str], log, argv: list[str], signals, **f
     Raises:
         UserError: the wrapper cannot be started.
     """
-    wrapper = (cmd.split() or [""])[0]
-    if not shutil.which(wrapper):
-        raise UserError(
-            f"cannot run '{wrapper}', the wrapper that --cmd names; it must be on PATH, and executable"
-        )
+    wrapper = check_wrapper(cmd)
     own = program_of(cmd) in OWN_WRAPPERS
     words = ["--", *map(str, argv)] if own else [quoted(str(word)) for word in argv]
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +65,20 @@ def run_wrapper(cmd: str, options: list[str], log, argv: list[str], signals, **f
         return run_forwarding([*cmd.split(), *options, str(log), *words], signals, **further)
     except OSError as error:
         raise UserError(f"cannot run '{wrapper}', the wrapper that --cmd names: {error.strerror}") from error
+
+
+def check_wrapper(cmd: str) -> str:
+    """Return the program of a wrapper's command; a step calls this before it removes what it is to replace.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    wrapper = (cmd.split() or [""])[0]
+    if not shutil.which(wrapper):
+        raise UserError(
+            f"cannot run '{wrapper}', the wrapper that --cmd names; it must be on PATH, and executable"
+        )
+    return wrapper
 
 
 def environment(made_from: str) -> dict[str, str]:

@@ -66,19 +66,24 @@ def is_finished(exp: Path, wanted: dict[str, str]) -> bool:
     earlier = read_json(exp / STARTED)["ingredients"]
     changed = sorted(name for name in earlier.keys() | wanted.keys() if earlier.get(name) != wanted.get(name))
     if changed:
-        name = changed[0]
+        name, back = changed[0], ""
         # Values of options are shown; of files there are only digests.
         how = (
             f"was {earlier.get(name)} and is {wanted.get(name)} now"
             if name.startswith("option ")
             else "is different now"
         )
+        if all(name.startswith("what ") for name in changed):  # marks of earlier steps, no table of DATA
+            how += (
+                ", though the tables of the pre-training directory are the same: the paths in wav.scp change "
+                "when a corpus or a work folder is moved or copied, and features are then computed again"
+            )
+            back = "To go on with the run, put the recordings back in their old place and run all stages. "
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise UserError(
-            f"{exp} holds another run: {name} {how}{more}; nothing was touched. Train beside it in another "
-            "EXP "
-            "(of run.sh: as conf/ANOTHER_NAME.yaml, or everything with another --tag), or discard it with "
-            "--force true"
+            f"{exp} holds another run: {name} {how}{more}; nothing was touched. {back}Train beside it in "
+            "another EXP (of run.sh: as conf/ANOTHER_NAME.yaml, or everything with another --tag), or "
+            "discard it with --force true"
         )
     return why_not_done(exp / DONE, wanted) == ""
 

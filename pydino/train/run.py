@@ -205,6 +205,8 @@ def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
         except UserError as error:
             wrong = error
     if distributed.gather_objects(wrong is not None)[0]:
+        if held is not None:
+            held.close()  # the error's traceback refers to it
         raise wrong or SystemExit(1)  # the first process says why
     if distributed.gather_objects(finished)[0]:
         log(f"{run.exp} is finished and up to date")
@@ -256,6 +258,11 @@ def announce(run: Run, pipeline: Pipeline, method: Method, distributed: Distribu
     trained = sum(p.numel() for group in method.parameter_groups() for p in group.parameters)
     encoder = sum(p.numel() for p in method.student.encoder.parameters())
     processes = f"{distributed.size} x " if distributed.size > 1 else ""
+    if run.config.trainable != "all" and run.init is None:
+        warn(
+            f"trainable: {', '.join(run.config.trainable)} of the encoder: the other parts keep their random "
+            "weights; to start from a trained model give --init MODEL_DIR"
+        )
     log(
         f"{run.config.name}, seed {run.seed}: {len(pipeline.source)} utterances, {hours:.2f} hours without "
         "silence, "
