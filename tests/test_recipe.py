@@ -61,6 +61,49 @@ def test_what_cannot_be_done_is_refused_with_the_key(changes, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": ["../../wavdir/conf/tiny"]}, "x.yaml: models: '../../wavdir/conf/tiny' becomes part of"),
+        (
+            {"stages": [9], "models": ["a"], "supervised": {"models": [".."]}},
+            "supervised.models: '..' becomes",
+        ),
+        ({"sets": ["train", "test", "../x"]}, "sets: '../x' becomes part of file names"),
+        ({"sets": ["train", "train", "test"]}, "sets: 'train' occurs twice"),
+        ({"sets": ["-x", "train"]}, "sets: '-x' becomes part of file names"),
+        ({"models": ["a", "a"]}, "models: 'a' occurs twice"),
+        ({"train_set": {"sets": ["train", "train"]}}, "train_set.sets: 'train' occurs twice"),
+        ({"train_set": {"sets": []}, "models": ["a"]}, "train_set.sets: none, but there are models"),
+        ({"train_set": {"min_duration": -1}}, "train_set.min_duration must not be negative, got -1"),
+        ({"plda": {"lda_dim": 0}}, "plda.lda_dim must be above 0, got 0"),
+        ({"disk_gb": float("nan")}, "disk_gb must be a finite number, got nan"),
+        ({"disk_gb": -1}, "disk_gb must not be negative"),
+        ({"prepare": "../../x"}, "prepare: '../../x' becomes part of file names"),
+        ({"corpora": ["a/b"]}, "corpora: 'a/b' becomes part of file names"),
+        ({"noises": ["../musan"]}, "noises: '../musan' becomes part of file names"),
+        ({"name": ".."}, "name: '..' becomes part of file names"),
+        ({"name": False}, "name must be text, got False: yes, no, on, off, true and false without quotes"),
+        ({"tasks": [{"name": "a", "labels": "..", "set": "test"}]}, "tasks[0].labels: '..' is not the name"),
+        ({"supervised": {"labels": "a/b"}}, "x.yaml: supervised.labels: 'a/b' is not the name"),
+        ({"trials": [{"set": "test", "name": "a b"}]}, "x.yaml: trials[0].name: 'a b' becomes part"),
+        (
+            {"trials": [{"set": "test", "cohort": "dev"}]},
+            "x.yaml: trials[0].cohort: 'dev' is not implemented",
+        ),
+        ({"scorers": [{"labels": "train"}]}, "x.yaml: scorers[0].labels of cosine must be 'none'"),
+        ({"scorers": [{"backend": "plda", "centring": "centred"}]}, "scorers[0].centring: PLDA centres"),
+        ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "x.yaml: tasks[0].set: task 'a' has no 'set'"),
+    ],
+)
+def test_a_value_that_leads_elsewhere_or_means_nothing_is_refused_with_its_key(changes, said):
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(
+            Recipe, {"name": "x", "stages": [5], "sets": ["train", "dev", "test"]} | changes, where="x.yaml"
+        )
+    assert said in str(caught.value)
+
+
 def test_a_run_is_the_same_after_its_way_through_json():
     run = run_of(
         recipe_of(trials=[{"set": "test"}], plda={"set": "dev"}), corpora={"a": "/b"}, skip_stages=[9]
