@@ -277,7 +277,9 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     """The steps of a system that has something to do are one job, in the order of the calls."""
     submitted, done = [], {"untrained"}
     monkeypatch.setattr(
-        for_each, "pending", lambda words: "" if any(name in words[-1] for name in done) else "it changed"
+        for_each,
+        "pending",
+        lambda words: {} if any(name in words[-1] for name in done) else {words[-1]: "it changed"},
     )
     monkeypatch.setattr(for_each, "submit", lambda cmd, log, argv, jobs: submitted.append((cmd, log, jobs)))
     monkeypatch.setattr(for_each, "run_step", lambda words: pytest.fail(f"{words} is run here"))
@@ -298,6 +300,17 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     assert "steps/train_plda.sh, steps/score.sh: 20 of 20 up to date" in capfd.readouterr().err
 
 
+def test_a_reason_names_the_output_that_it_is_about(work, capfd, monkeypatch):
+    """A step with several outputs need not make all of them again."""
+    reasons = {"exp/x/xvectors_test": "exp/x/xvectors_test/xvector.ark has another size", "b": "not done yet"}
+    monkeypatch.setattr(for_each, "pending", lambda words: reasons)
+    monkeypatch.setattr(for_each, "run_step", lambda words: 0)
+    assert call("sets", "steps/extract_embeddings.sh", "--cmd", "x", "{set}", "exp/x/xvectors_silence") == 0
+    said = capfd.readouterr().err
+    assert "exp/x/xvectors_test to be made again: exp/x/xvectors_test/xvector.ark has another size" in said
+    assert "xvectors_silence" not in said and "not done yet" not in said
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
     work, capfd, monkeypatch, number
@@ -313,7 +326,7 @@ def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
         raise UserError("failed: wrapper.sh ended with status 1")
 
     def pending(words):
-        return "" if ran and not words[-1].startswith(tuple(failing)) else "not done yet"
+        return {} if ran and not words[-1].startswith(tuple(failing)) else {words[-1]: "not done yet"}
 
     monkeypatch.setattr(for_each, "pending", pending)
     monkeypatch.setattr(for_each, "submit", submit)
@@ -334,7 +347,7 @@ def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
 
 def test_a_step_that_submits_its_own_jobs_is_run_here(work, monkeypatch):
     ran = []
-    monkeypatch.setattr(for_each, "pending", lambda words: "not done yet")
+    monkeypatch.setattr(for_each, "pending", lambda words: {"x": "not done yet"})
     monkeypatch.setattr(for_each, "run_step", lambda words: ran.append(words) or 0)
     assert call("scoring", "steps/score.sh", "--cmd", "x", "{scores}", stage=9) == 0
     assert len(ran) == 4 and all(words[:3] == ["steps/score.sh", "--cmd", "x"] for words in ran)
