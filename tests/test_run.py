@@ -165,6 +165,13 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
             "--corpus '/corpora/mini' is not of the form NAME=DIR, such as mini=",
         ),
         (["--corpus", "minni=/x"], "has no corpus 'minni' (did you mean 'mini'?); it has mini, musan, rirs"),
+        (["--root", "/x", "--root", "/y"], "--root was given twice, /x and /y; the corpus has one folder"),
+        (["--root", ""], "--root needs the folder of the corpus, got ''"),
+        (
+            ["--stage", "7", "--stop-stage", "8"],
+            "the mini recipe has no stage from 7 to 8; it has 0 1 2 3 4 5 6 9 10 11",
+        ),
+        (["--models", "../../wavdir/conf/tiny"], "--models: '../../wavdir/conf/tiny' becomes part of file"),
         (["--root", "/x", "--corpus", "mini=/y"], "its folder was given twice, /x and /y"),
         (
             ["--corpus-dir", "egs/voxceleb", "--root", "/x"],
