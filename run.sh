@@ -19,7 +19,7 @@ force=false          # redo finished work
 corpus_dir=          # recipe folder, with conf/; default: egs/mini
 recipe_file=         # default: CORPUS_DIR/conf/recipe.yaml
 work_dir=            # folder for data, feats and exp; default: CORPUS_DIR
-root=                # folder of the corpus; default: downloads/CORPUS in WORK_DIR
+root=()              # folder of the corpus; default: downloads/CORPUS in WORK_DIR
 corpus=()            # NAME=DIR, for recipes with several corpora, and for noises: musan=DIR, rirs=DIR
 train_sets=          # librispeech: splits to train on, such as "train-clean-100 train-other-500"
 test_sets=           # librispeech: splits to test on

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
+from pydino.base import ingredients, write_mark
 from pydino.cli import main
 from pydino.kaldi import ArchiveWriter, read_table
-from pydino.report import comparison_table, embeddings, plots, result_tables
+from pydino.report import comparison_table, embeddings, gather_results, plots, result_tables
+from pydino.report.gather import gather_det_curves
 
 SPEAKERS, UTTERANCES = 14, 5
 
@@ -366,6 +368,29 @@ def test_neighbours_are_the_same_whatever_the_size_of_a_block(tmp_path, monkeypa
 def test_a_map_of_embeddings_that_are_all_the_same_is_one_point():
     positions = plots.flatten_to_plane(np.ones((50, 8)))
     assert positions.shape == (50, 2) and np.allclose(positions, 0)
+
+
+def test_results_of_trials_that_have_changed_are_omitted(recipe, tmp_path, monkeypatch, capsys):
+    """They are no reason to stop; those of other systems, and those that no step made, stay."""
+    shutil.copytree(recipe, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    folders = sorted(path.parent for path in Path("exp").rglob("*.det.json"))
+    stale, by_hand = folders[:2]
+    trials = Path("data/test/trials")
+    write_mark(stale / ".done.test.cosine.raw", ingredients(texts=[trials]), stale.glob("*.txt"))
+    (stale / "test.result.json").rename(stale / "test.cosine.raw.result.json")
+    before = {(r["config"], r["metric"]) for r in gather_results("exp")}
+    trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:-1]))
+    assert main(["report", "exp"]) == 0
+    said = capsys.readouterr().err
+    lost = json.loads((stale / "test.cosine.raw.result.json").read_text())
+    lost = lost if isinstance(lost, list) else [lost]
+    assert f"{stale}: {len(lost)} results are omitted: data/test/trials has changed since they" in said
+    assert f"({lost[0]['command']})" in said and f"{by_hand}: " not in said
+    after = {(r["config"], r["metric"]) for r in json.loads(Path("exp/results.json").read_text())}
+    assert before - after == {(r["config"], r["metric"]) for r in lost} and after < before
+    assert all(curve["path"] != f"{stale}/test.cosine.raw.det.json" for curve in gather_det_curves("exp"))
+    assert "1 scores without a trial" in said and "histogram of" in said
 
 
 def test_seeds_become_mean_and_range():

@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pydino.base import load_config
+from pydino.cli._configurations import check_configurations
+from pydino.recipe import Recipe, Run
+from pydino.train import methods
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -165,6 +170,13 @@ def test_what_is_downloaded_is_what_is_prepared(option, parts, tmp_path):
             "--corpus '/corpora/mini' is not of the form NAME=DIR, such as mini=",
         ),
         (["--corpus", "minni=/x"], "has no corpus 'minni' (did you mean 'mini'?); it has mini, musan, rirs"),
+        (["--root", "/x", "--root", "/y"], "--root was given twice, /x and /y; the corpus has one folder"),
+        (["--root", ""], "--root needs the folder of the corpus, got ''"),
+        (
+            ["--stage", "7", "--stop-stage", "8"],
+            "the mini recipe has no stage from 7 to 8; it has 0 1 2 3 4 5 6 9 10 11",
+        ),
+        (["--models", "../../wavdir/conf/tiny"], "--models: '../../wavdir/conf/tiny' becomes part of file"),
         (["--root", "/x", "--corpus", "mini=/y"], "its folder was given twice, /x and /y"),
         (
             ["--corpus-dir", "egs/voxceleb", "--root", "/x"],
@@ -187,6 +199,63 @@ def test_recipe_is_checked(tmp_path):
     assert "[12] do not exist" in run("--recipe-file", recipe).stderr
     recipe.write_text("name: x\nstages: [0]\nsets: [a]\ntrials: [{set: b}]\n")
     assert "'b' is used but not listed in sets" in run("--recipe-file", recipe).stderr
+
+
+def copied_recipe(folder):
+    """The configuration of mini in another place; returns its recipe folder."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copytree(ROOT / "egs/mini/conf", folder / "egs/mini/conf")
+    (folder / "egs/mini/cmd.sh").write_text(f". '{ROOT}/cmd.sh'\n")
+    return folder / "egs/mini"
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "line", "said"),
+    [
+        (4, "dino-koleo", "epocs: 3", "dino-koleo.yaml: unknown key 'epocs' (did you mean 'epochs'?)"),
+        (4, "dino-koleo", "encoder: {name: tdnm}", "dino-koleo.yaml: encoder: unknown name 'tdnm' (did you"),
+        (
+            4,
+            "dino-koleo",
+            "encoder: {name: tdnn, channels: many}",
+            "encoder tdnn: channels must be a whole number",
+        ),
+        (9, "xvector", "epochs: .inf", "xvector.yaml: epochs must be a finite number, got inf"),
+        (2, "fbank", "nun_mel_bins: 40", "fbank.yaml: unknown key 'nun_mel_bins' (did you mean 'num_mel_bi"),
+        (2, "vad", "vad_energy_threshold: much", "vad.yaml: vad_energy_threshold must be a number"),
+    ],
+)
+def test_configurations_are_checked_before_the_first_stage(stage, name, line, said, tmp_path):
+    """By every call that runs a stage which reads them, with --dry-run too."""
+    corpus = copied_recipe(tmp_path)
+    wrong, right = corpus / f"conf/{name}.yaml", corpus / "conf/right.yaml"
+    shutil.copy(wrong if wrong.exists() else ROOT / f"conf/{name}.yaml", right)
+    wrong.write_text(f"extends: right.yaml\n{line}\n")
+    for first, dry in ((0, "false"), (stage, "true")):
+        done = run("--corpus-dir", corpus, "--stage", first, "--dry-run", dry)
+        assert done.returncode == 1 and said in done.stderr and "stage 0" not in done.stderr, done.stderr
+    later = run("--corpus-dir", corpus, "--stage", stage + 1, "--stop-stage", stage + 1, "--dry-run")
+    assert later.returncode == 0, later.stderr
+
+
+def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypatch):
+    """It would take an import of torch, in every call that has nothing to do."""
+    recipe = load_config(Recipe, ROOT / "egs/mini/conf/recipe.yaml")
+    monkeypatch.chdir(copied_recipe(tmp_path))
+    wanted = Run(recipe, os.path.abspath("conf"), str(ROOT / "conf"), recipe.models, [0], "mini")
+    loaded = []
+    monkeypatch.setattr(methods, "load_training_config", lambda path: loaded.append(Path(path).stem))
+    for expected in (["dino-koleo", "xvector"], []):
+        loaded.clear()
+        check_configurations(wanted)
+        assert loaded == expected
+    with open("conf/xvector.yaml", "a") as stream:
+        stream.write("log_steps: 7\n")
+    wanted.dry_run = True
+    for _ in range(2):  # a dry run leaves no mark
+        loaded.clear()
+        check_configurations(wanted)
+        assert loaded == ["dino-koleo", "xvector"]
 
 
 def test_a_recipe_without_training_asks_for_a_model(tmp_path):

@@ -36,7 +36,7 @@ def finished(data, tmp_path, monkeypatch):  # noqa: F811
 
 
 def reason(call: list[str]) -> str:
-    return pending(["steps/train.sh", *call[1:]])
+    return pending(["steps/train.sh", *call[1:]]).get("exp", "")
 
 
 def test_it_is_up_to_date_and_a_wrapper_is_not_called(finished, capsys):
@@ -45,8 +45,8 @@ def test_it_is_up_to_date_and_a_wrapper_is_not_called(finished, capsys):
     assert main(["train", "--cmd", "no-such-wrapper", *finished[1:]]) == 0
     assert capsys.readouterr().err.endswith(" pydino train: exp is up to date\n")
     code = (
-        "import sys; from pydino.cli._steps import pending; reason = pending(sys.argv[1:]);"
-        "sys.exit(reason or 'torch' in sys.modules)"
+        "import sys; from pydino.cli._steps import pending; reasons = pending(sys.argv[1:]);"
+        "sys.exit(bool(reasons) or 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, "steps/train.sh", *finished[1:]]
     assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0

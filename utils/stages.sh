@@ -17,12 +17,12 @@ start_recipe() {
   [ "$status" = false ] || exec pydino status "${work_dir:-$corpus_dir}"
   [ -f "$corpus_dir/cmd.sh" ] || die "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
   . "$corpus_dir/cmd.sh"
-  for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages root train_sets test_sets download nj ngpu num_nodes max_drop \
+  for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages train_sets test_sets download nj ngpu num_nodes max_drop \
       seeds models tag list dry_run detach chain; do
     options+=("--${name//_/-}=${!name}")
   done
   resolved=$(pydino recipe --default-conf "$PYDINO_ROOT/conf" --cuda-cmd "$cuda_cmd" \
-    "${corpus[@]/#/--corpus=}" "${model[@]/#/--model=}" "${options[@]}") || exit 1
+    "${root[@]/#/--root=}" "${corpus[@]/#/--corpus=}" "${model[@]/#/--model=}" "${options[@]}") || exit 1
   eval "$resolved"   # quoted by Python
   cd "$work_dir" || exit 1
   [ "$force" = false ] || export PYDINO_FORCE=${PYDINO_FORCE:-$(date +%Y%m%d%H%M%S)-$$}   # stored in marks, so that nothing is redone twice

@@ -5,6 +5,7 @@ error at once.
 import contextlib
 import copy
 import dataclasses
+import math
 import types
 import typing
 from pathlib import Path
@@ -219,13 +220,29 @@ def _scalar(hint, value, where, key):
     if hint is float and not isinstance(value, bool):
         # YAML 1.1 reads 1e-3 (no dot) as text, but it is common usage.
         if isinstance(value, (int, float)) or (isinstance(value, str) and _is_number(value)):
+            if not math.isfinite(float(value)):
+                raise ConfigError(f"{where}: {key} must be a finite number, got {value!r}")
             return float(value)
     elif hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    raise ConfigError(f"{where}: {key} must be {names.get(hint, hint)}, got {value!r}")
+    raise ConfigError(
+        f"{where}: {key} must be {names.get(hint, hint)}, got {value!r}{_hint_to_quote(hint, value)}"
+    )
+
+
+def _hint_to_quote(hint, value) -> str:
+    """What to do where YAML does not read a plain word as text."""
+    if hint is not str or isinstance(value, (dict, list)):
+        return ""
+    words = {
+        bool: "yes, no, on, off, true and false without quotes are not text",
+        type(None): "nothing, ~ and null without quotes are not text",
+    }
+    why = words.get(type(value), f"YAML reads {value} as a {type(value).__name__}")
+    return f": {why}; put the value in quotes"
 
 
 def _is_number(text: str) -> bool:

@@ -31,8 +31,8 @@ STEPS = (
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def pending(argv: list[str]) -> str:
-    """Return why a step has to run, or an empty string if it is up to date.
+def pending(argv: list[str]) -> dict[str, str]:
+    """Return what a call of a step has to make: output -> reason; empty if all is up to date.
 
     Args:
         argv: the step as a shell would call it: ``["steps/score.sh", "--backend", "plda", ...]``.
@@ -42,13 +42,13 @@ def pending(argv: list[str]) -> str:
     """
     verb = _verb(argv[0])
     if verb not in STEPS:
-        return "its script decides"
+        return {argv[-1]: "its script decides"}
     module = importlib.import_module(f"pydino.cli.{verb.replace('-', '_')}")
     try:
         steps = module.steps(parser_of(verb, module).parse_args(argv[1:]))
-        return next((reason for step in steps if (reason := step.reason())), "")
+        return {str(step.makes): reason for step in steps if (reason := step.reason())}
     except UserError as error:
-        return str(error)
+        return {argv[-1]: str(error)}
 
 
 def run_step(argv: list[str]) -> int:

@@ -116,10 +116,10 @@ def _run_all(sections: list[list[Call]], cmd: str, log_stem: str, received: list
 def _run_here(words: list[str], received: list[int]) -> bool:
     """Run a command; return False if it was up to date."""
     if words[0].startswith("steps/"):
-        reason = pending(words)
-        if not reason:
+        reasons = pending(words)
+        if not reasons:
             return False
-        _say_why([(words, reason)])
+        _say_why([(words[0], reasons)])
         status = run_step(words)
         set_program("run.sh")
     else:
@@ -134,9 +134,10 @@ def _run_here(words: list[str], received: list[int]) -> bool:
 
 def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
     """Run the groups that are not up to date, as the jobs of one array."""
-    wanted, reasons = [], []
+    wanted: list[list[list[str]]] = []
+    reasons: list[tuple[str, dict[str, str]]] = []
     for group in groups_of(calls):
-        found = [(call.words, reason) for call in group if (reason := pending(call.words))]
+        found = [(call.words[0], why) for call in group if (why := pending(call.words))]
         reasons += found
         if found:
             wanted.append([call.words for call in group])
@@ -165,12 +166,13 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
         raise Failed([words for words in failed if words])
 
 
-def _say_why(pending_steps: list[tuple[list[str], str]]) -> None:
+def _say_why(pending_steps: list[tuple[str, dict[str, str]]]) -> None:
     """Log why steps are run again, a line for each reason."""
     outputs: dict[tuple[str, str], list[str]] = {}
-    for words, reason in pending_steps:
-        if reason not in _EXPECTED:
-            outputs.setdefault((words[0], reason), []).append(words[-1])
+    for step, reasons in pending_steps:
+        for output, reason in reasons.items():
+            if reason not in _EXPECTED:
+                outputs.setdefault((step, reason), []).append(output)
     for (step, reason), found in outputs.items():
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         log(f"{step}: {found[0]}{more} to be made again: {reason}")

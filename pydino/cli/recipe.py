@@ -16,6 +16,7 @@ from pydino.recipe import Run, RunOptions, resolve
 from pydino.recipe.options import check_in_place
 
 from ._arguments import option
+from ._configurations import check_configurations
 
 
 def add_arguments(parser):
@@ -45,6 +46,8 @@ def run(args):
                 "write"
             ) from None
         check_in_place(wanted)
+        if not options.list:
+            check_configurations(wanted)
     except UserError as error:
         print(f"run.sh: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydino.base import UserError, load_config, nearest
 
 from .methods import method_of
-from .schema import Recipe
+from .schema import Recipe, check_names
 from .systems import Run, systems
 
 _SHARE = re.compile(r"0|1|0?\.\d+|1\.0+|0\.")
@@ -26,7 +26,7 @@ class RunOptions:
     stop_stage: str = "11"
     skip_stages: str = ""
     corpus: list[str] = field(default_factory=list)  # NAME=DIR
-    root: str = ""
+    root: list[str] = field(default_factory=list)  # one; a list so that a second is noticed
     train_sets: str = ""
     test_sets: str = ""
     download: bool = False
@@ -91,6 +91,11 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
         skip_stages=[_stage(word, recipe) for word in options.skip_stages.split()],
         dry_run=options.dry_run,
     )
+    if not options.list and not any(run.stage <= stage <= run.stop_stage for stage in recipe.stages):
+        raise UserError(
+            f"the {recipe.name} recipe has no stage from {run.stage} to {run.stop_stage}; it has "
+            f"{' '.join(map(str, recipe.stages))}"
+        )
     _check_preparation(run)
     _check_models(run, options)
     return run
@@ -142,7 +147,13 @@ def _corpora(options: RunOptions, recipe: Recipe) -> dict[str, str]:
             raise UserError(
                 f"--root is for a recipe of one corpus; the {recipe.name} recipe has several: {several}"
             )
-        found[recipe.corpora[0]] = os.path.abspath(options.root)
+        if len(options.root) > 1:
+            raise UserError(
+                f"--root was given twice, {options.root[0]} and {options.root[1]}; the corpus has one folder"
+            )
+        if not options.root[0]:
+            raise UserError("--root needs the folder of the corpus, got ''")
+        found[recipe.corpora[0]] = os.path.abspath(options.root[0])
     for pair in options.corpus:
         name, equals, folder = pair.partition("=")
         if not equals or not name or not folder:
@@ -173,6 +184,10 @@ def _check_models(run: Run, options: RunOptions) -> None:
     recipe = run.recipe
     if not run.seeds:
         raise UserError("--seeds needs a whole number, got ''")
+    try:
+        check_names("--models", run.models)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     for model in (*run.models, *recipe.supervised.models):
         if not Path(run.conf, f"{model}.yaml").is_file():
             raise UserError(

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydino.base import check_not_negative, check_positive
+
 STAGES = {
     0: "check",
     1: "data",
@@ -18,7 +20,7 @@ STAGES = {
     10: "transfer",
     11: "report",
 }
-_FOLDER_NAME = re.compile(r"[\w.+-]+", re.ASCII)
+_FOLDER_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)
 
 
 @dataclass
@@ -29,6 +31,10 @@ class TrainSet:
     min_duration: float = 2.0  # seconds of speech (with keep_silence: of audio)
     keep_silence: bool = False
 
+    def __post_init__(self):
+        check_not_negative(self, "min_duration")
+        check_names("sets", self.sets)
+
 
 @dataclass
 class Supervised:
@@ -38,7 +44,8 @@ class Supervised:
     labels: str = "utt2spk"  # a file in each directory of train_set
 
     def __post_init__(self):
-        _check_file_name("supervised.labels", self.labels, "utt2spk")
+        check_names("models", self.models)
+        _check_file_name("labels", self.labels, "utt2spk")
 
 
 @dataclass
@@ -56,11 +63,11 @@ class Trials:
         self.enroll = self.enroll or self.set
         self.name = self.name or self.set
         self.file = self.file or f"data/{self.set}/trials"
-        _check_name("trials", self.name)
+        check_names("name", [self.name])
         if self.cohort:
-            raise ValueError(_not_built("trials", "cohort", self.cohort, "score normalisation"))
+            raise ValueError(_not_built("cohort", self.cohort, "score normalisation"))
         if self.development:
-            raise ValueError(_not_built("trials", "development", self.development, "calibration"))
+            raise ValueError(_not_built("development", self.development, "calibration"))
 
 
 @dataclass
@@ -76,13 +83,11 @@ class Scorer:
         own = "train" if self.backend == "plda" else "none"
         self.labels = self.labels or own
         if self.normalisation != "none":
-            raise ValueError(
-                _not_built("scorers", "normalisation", self.normalisation, "score normalisation")
-            )
+            raise ValueError(_not_built("normalisation", self.normalisation, "score normalisation"))
         if self.labels != own:
-            raise ValueError(f"scorers: the labels of {self.backend} must be '{own}', got '{self.labels}'")
+            raise ValueError(f"labels of {self.backend} must be '{own}', got '{self.labels}'")
         if self.backend == "plda" and self.centring != "raw":
-            raise ValueError("scorers: PLDA centres embeddings itself; remove 'centring' from its row")
+            raise ValueError("centring: PLDA centres embeddings itself; remove the key")
 
     @property
     def name(self) -> str:
@@ -96,6 +101,9 @@ class Plda:
 
     set: str = "train"
     lda_dim: int = 64
+
+    def __post_init__(self):
+        check_positive(self, "lda_dim")
 
 
 @dataclass
@@ -115,20 +123,20 @@ class Task:
     test: list[str] = field(default_factory=list)
 
     def __post_init__(self):
-        _check_name("tasks", self.name)
-        _check_file_name("tasks.labels", self.labels, "utt2emotion")
+        check_names("name", [self.name])
+        _check_file_name("labels", self.labels, "utt2emotion")
         for key in ("train", "dev", "test"):
             if sets := getattr(self, key):
-                raise ValueError(_not_built("tasks", key, " ".join(sets), "a fixed division; give 'set'"))
+                raise ValueError(_not_built(key, " ".join(sets), "a fixed division; give 'set'"))
         if not self.set:
-            raise ValueError(f"tasks: '{self.name}' has no 'set', the data directory for cross-validation")
+            raise ValueError(f"set: task '{self.name}' has no 'set', the data directory for cross-validation")
         if self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
-            raise ValueError(f"tasks: folds must be 'speaker' or a number from 2 on, got '{self.folds}'")
+            raise ValueError(f"folds must be 'speaker' or a number from 2 on, got '{self.folds}'")
         if self.average_over != "utterance":
-            raise ValueError(_not_built("tasks", "average_over", self.average_over, "averaging"))
+            raise ValueError(_not_built("average_over", self.average_over, "averaging"))
         for mode in self.modes:
             if mode != "frozen":
-                raise ValueError(_not_built("tasks", "modes", mode, "fine-tuning; only 'frozen' is"))
+                raise ValueError(_not_built("modes", mode, "fine-tuning; only 'frozen' is"))
 
 
 @dataclass
@@ -169,13 +177,19 @@ class Recipe:
             *([Scorer("plda")] if self.plda else []),
         ]
         self.stages = sorted(set(self.stages))
-        _check_name("name", self.name)
+        check_names("name", [self.name])
+        check_names("prepare", [self.prepare])
+        for key in ("sets", "corpora", "noises", "programs", "models"):
+            check_names(key, getattr(self, key))
+        check_not_negative(self, "disk_gb")
         if unknown := sorted(set(self.stages) - set(STAGES)):
             raise ValueError(f"stages: {unknown} do not exist; there are {sorted(STAGES)}")
         if (9 in self.stages) != bool(self.supervised.models):
             raise ValueError("stages: 9 trains what supervised.models names: a recipe has both or neither")
         if self.supervised.models and not self.models:
             raise ValueError("models: none, but supervised.models exist only for comparison with them")
+        if self.models and not self.train_set.sets:
+            raise ValueError("train_set.sets: none, but there are models to train; name a set")
         if any(scorer.backend == "plda" for scorer in self.scorers) and not self.plda:
             raise ValueError("scorers: plda needs the key 'plda', which names the set it is trained on")
         for kind in ("trials", "tasks", "scorers"):
@@ -199,15 +213,26 @@ class Recipe:
         return self.train_set.sets if set(self.train_set.sets) <= set(self.sets) else []
 
 
-def _check_name(key: str, name: str) -> None:
-    if not _FOLDER_NAME.fullmatch(name):
-        raise ValueError(f"{key}: '{name}' becomes part of file names: letters, digits and ._+- only")
+def check_names(key: str, names: list[str]) -> None:
+    """Check names that become part of file names.
+
+    Raises:
+        ValueError: names ``key`` and the first name that leads elsewhere or occurs twice.
+    """
+    for name in names:
+        if not _FOLDER_NAME.fullmatch(name):
+            raise ValueError(
+                f"{key}: '{name}' becomes part of file names: letters, digits and ._+- only, beginning with "
+                "a letter, a digit or _"
+            )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{key}: '{twice[0]}' occurs twice; name it once")
 
 
 def _check_file_name(key: str, name: str, example: str) -> None:
-    if not re.fullmatch(r"[^\s/]+", name):
+    if not re.fullmatch(r"[^\s/]+", name) or name in (".", ".."):
         raise ValueError(f"{key}: '{name}' is not the name of a file in data/SET, such as {example}")
 
 
-def _not_built(group: str, key: str, value: str, what: str) -> str:
-    return f"{group}: {key} '{value}' is not implemented yet ({what}); remove the key"
+def _not_built(key: str, value: str, what: str) -> str:
+    return f"{key}: '{value}' is not implemented yet ({what}); remove the key"

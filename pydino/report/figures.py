@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydino.base import warn
+from pydino.base import UserError, warn
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
 from pydino.report.embeddings import map_points, side_by_side, speakers_of
 from pydino.report.figure_cache import FigureCache
@@ -101,8 +101,12 @@ def _histograms(curves: list[dict], name: str, cache: FigureCache) -> str:
 
         systems = []
         for title, paths in files.items():
-            trials = read_trials(paths[0])
-            scores = join_scores(read_scores(paths[1]), trials, paths[1], paths[0])
+            try:
+                trials = read_trials(paths[0])
+                scores = join_scores(read_scores(paths[1]), trials, paths[1], paths[0])
+            except UserError as error:
+                warn(f"the histogram of {title} is omitted: {error}")
+                continue
             sides = scores[trials.values], scores[~trials.values]
             if min(map(len, sides)):
                 systems.append((title, *sides))

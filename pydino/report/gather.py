@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydino.base import UserError, nearest, read_json, read_lines, read_yaml, warn
+from pydino.base import UserError, nearest, out_of_date, read_json, read_lines, read_yaml, warn
 
 # The keys of every result, in the order of results.json.
 RESULT_KEYS = (
@@ -42,13 +42,18 @@ class TrainingRun:
 def gather_results(root) -> list[dict]:
     """Every result under `root`, checked, in the order of the files' names.
 
-    A `*.result.json` file holds one result (a mapping of RESULT_KEYS) or a list of them. Raises UserError,
-    naming file and key, for an invalid file, and for two different values of the same measurement.
+    A `*.result.json` file holds one result (a mapping of RESULT_KEYS) or a list of them. Files whose inputs
+    (trials, embeddings, labels) have changed since are omitted with a warning. Raises UserError, naming file
+    and key, for an invalid file, and for two different values of the same measurement.
     """
-    results, origin = [], {}
+    results, origin, omitted = [], {}, {}
     for path in sorted(Path(root).rglob("*.result.json")):
         loaded = read_json(path)
-        for result in loaded if isinstance(loaded, list) else [loaded]:
+        loaded = loaded if isinstance(loaded, list) else [loaded]
+        if reason := _out_of_date(path):
+            omitted.setdefault((path.parent, reason), []).extend(loaded)
+            continue
+        for result in loaded:
             _check_result(result, path)
             result = {key: result[key] for key in RESULT_KEYS} | {
                 k: v for k, v in result.items() if k not in RESULT_KEYS
@@ -63,7 +68,24 @@ def gather_results(root) -> list[dict]:
                     f"{origin[identity][1]}) of one measurement, {result['metric']} of {result['model']} on "
                     f"{result['test_set']}: delete the stale file"
                 )
+    for (folder, reason), found in omitted.items():
+        command = next(
+            (result["command"] for result in found if "command" in result), "the step that made them"
+        )
+        warn(
+            f"{folder}: {len(found)} results are omitted: {reason} since they were made; make them again "
+            f"({command}) or remove the folder"
+        )
     return results
+
+
+def _out_of_date(path: Path) -> str:
+    """Return which input of a result or DET curve has changed since it was made; an empty string if none has,
+    or if no step made it.
+    """
+    stem = path.name.removesuffix(".json").removesuffix(".result").removesuffix(".det")
+    marks = [path.with_name(name) for name in (f".done.{stem}", ".done")]
+    return next((out_of_date(mark) for mark in marks if mark.is_file()), "")
 
 
 def _identity(result: dict) -> str:
@@ -94,9 +116,13 @@ def _check_result(result, path: Path) -> None:
 
 
 def gather_det_curves(root) -> list[dict]:
-    """Every `*.det.json` under `root`: DET_KEYS, with `false_alarm` and `miss` as rates in [0, 1]."""
+    """Every `*.det.json` under `root` that is up to date (:func:`gather_results` warns of the others):
+    DET_KEYS, with `false_alarm` and `miss` as rates in [0, 1].
+    """
     curves = []
     for path in sorted(Path(root).rglob("*.det.json")):
+        if _out_of_date(path):
+            continue
         curve = read_json(path)
         missing = [key for key in DET_KEYS if key not in curve] if isinstance(curve, dict) else list(DET_KEYS)
         if missing:

@@ -1,0 +1,37 @@
+"""The YAML files of the front end and of the models, checked before the first stage."""
+
+from pydino import __version__
+from pydino.base import Step, load_config
+from pydino.recipe import Run
+
+
+def check_configurations(run: Run) -> None:
+    """Check every YAML file that the stages of a call read. Files that have passed are not loaded again until
+    they change: it takes an import of torch.
+
+    Raises:
+        ConfigError: names the file and the key.
+    """
+    front_end = [run.config(name) for name in ("fbank", "vad")] if run.runs(2) else []
+    names = [*(run.models if run.runs(4) else ()), *(run.recipe.supervised.models if run.runs(9) else ())]
+    models = [run.config(name) for name in names]
+    if not front_end and not models:
+        return
+    step = Step(
+        "exp/.done.configurations",
+        "the check of the configurations",
+        options={"pydino": __version__, "models": " ".join(names)},
+        configs=[*front_end, *models],
+    )
+    if not step.reason():
+        return
+
+    from pydino.audio import KINDS, VadConfig
+    from pydino.train.methods import load_training_config
+
+    for path, schema in zip(front_end, (KINDS["fbank"][0], VadConfig), strict=False):
+        load_config(schema, path)
+    for path in models:
+        load_training_config(path)
+    if not run.dry_run:
+        step.finish()
