@@ -96,6 +96,18 @@ def test_a_worker_that_is_killed_ends_the_training_with_advice():
             pass
 
 
+def mistaken():
+    raise UserError("a.flac is truncated")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_found_by_a_reader_is_reported_as_it_is(workers):
+    with pytest.raises(UserError) as raised:
+        for _ in batches(sampler(Source(mistaken)), 0, 9, workers):
+            pass
+    assert str(raised.value) == "a.flac is truncated"
+
+
 def test_no_shared_memory_is_asked_for_by_a_reading_thread(monkeypatch):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     assert len(list(batches(sampler(), 0, 5))) == 5

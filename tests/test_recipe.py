@@ -330,12 +330,20 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
         "pending",
         lambda words: {} if any(name in words[-1] for name in done) else {words[-1]: "it changed"},
     )
-    monkeypatch.setattr(for_each, "submit", lambda cmd, log, argv, jobs: submitted.append((cmd, log, jobs)))
+    groups = []
+
+    def submit(cmd, log, argv, jobs):
+        submitted.append((cmd, log, jobs))
+        groups.extend(json.loads(Path(argv[-2]).read_text()))
+        if cmd != "true":
+            done.update(("dino", "fbank"))
+
+    monkeypatch.setattr(for_each, "submit", submit)
     monkeypatch.setattr(for_each, "run_step", lambda words: pytest.fail(f"{words} is run here"))
     words = ["plda", "steps/train_plda.sh", "{plda}", "--", "scoring", "steps/score.sh", "{scores}"]
     assert call(*words, stage=6, options=["--cmd", "wrapper.sh --mem 1G"]) == 0
     assert submitted == [("wrapper.sh --mem 1G", "exp/log/score.JOB.log", 3)]
-    groups = json.loads((work / "exp/log/score.json").read_text())
+    assert not list((work / "exp/log").glob("score.*.json"))  # there is nothing left to resume
     assert [len(group) for group in groups] == [5, 5, 5]
     assert groups[0][0] == ["steps/train_plda.sh", "exp/dino-koleo_mini/seed0/plda"]
     assert all(words[0] == "steps/score.sh" and "dino-koleo" in words[1] for words in groups[0][1:])
@@ -344,9 +352,11 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     assert (
         "steps/train_plda.sh: exp/dino-koleo_mini/seed0/plda and 2 more to be made again: it changed" in said
     )
-    done |= {"dino", "fbank"}
     assert call(*words, stage=6) == 0 and len(submitted) == 1
     assert "steps/train_plda.sh, steps/score.sh: 20 of 20 up to date" in capfd.readouterr().err
+    done -= {"dino"}
+    assert call(*words, stage=6, options=["--cmd", "true"]) == 1
+    assert "'true' reported success, but steps are not done" in capfd.readouterr().err
 
 
 def test_a_reason_names_the_output_that_it_is_about(work, capfd, monkeypatch):
@@ -382,7 +392,8 @@ def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
     words = ["plda", "steps/train_plda.sh", "{plda}", "--", "scoring", "steps/score.sh", "{scores}"]
     assert call(*words, stage=6) == 1
     shown, said = [], capfd.readouterr().err
-    groups = json.loads((work / "exp/log/score.json").read_text())
+    (path,) = (work / "exp/log").glob("score.*.json")  # by which a rerun recognises its jobs
+    groups = json.loads(path.read_text())
     for n, group in enumerate(groups, 1):
         succeeded = not any(words[-1].startswith(tuple(failing)) for words in group)
         assert (f"line of group {n}\n" in said) == succeeded

@@ -116,17 +116,19 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
         ("- {set: test}", "- {set: test, file: data/train/pairs}", "no data/train/pairs, which trials"),
         (
             "set: test, labels: utt2e",
-            "set: train, labels: utt2E",
-            "no data/train/utt2Emotion, which task 'emotion'",
+            "set: test, labels: utt2E",
+            "no data/test/utt2Emotion, which task 'emotion'",
         ),
         ("name: mini", "name: other", "local/prepare_other.py, which stage 1 runs"),
+        ("{sets: [train]", "{sets: [train, test]", "'test' is also the set of trials or of a task"),
     ],
 )
 def test_mistakes_in_what_late_stages_read_are_found_before_the_training(tmp_path, old, new, said):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text((ROOT / "egs/mini/conf/recipe.yaml").read_text().replace(old, new))
-    (tmp_path / "data/train").mkdir(parents=True)
-    (tmp_path / "data/train/utt2spk").touch()
+    for name in ("train/utt2spk", "test/utt2spk", "test/trials"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).touch()
     stage = 1 if "stage 1" in said else 3
     done = run("--stage", stage, "--stop-stage", 4, "--recipe-file", recipe, "--work-dir", tmp_path)
     assert done.returncode == 1 and said in done.stderr, done.stderr

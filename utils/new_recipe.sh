@@ -57,6 +57,7 @@ Usage: local/prepare_$name.py [options] CORPUS_ROOT DATA_DIR
 """
 
 from local.common import add_trial_arguments, audio_path, corpus_root, main, write_set
+from pydino.base import UserError
 
 CORPUS = "$name"
 ADVICE = "Give the folder that holds a folder of .wav files for each speaker."
@@ -78,6 +79,8 @@ def prepare(args) -> None:
         for speaker in chosen:
             for path in sorted(speaker.glob("[!.]*.wav")):
                 utterance = f"{speaker.name}-{path.stem}".replace(" ", "_")
+                if utterance in wav_scp:
+                    raise UserError(f"{path} and {wav_scp[utterance]} would both be called {utterance}")
                 wav_scp[utterance] = audio_path(path)
                 utt2spk[utterance] = speaker.name.replace(" ", "_")
         max_trials = args.max_trials if name == "test" else None

@@ -84,5 +84,6 @@ resume_command() {
     if [ "$skip" = true ]; then skip=false; continue; fi
     case $word in --stage) skip=true ;; --stage=*) ;; *) kept+=("$word") ;; esac
   done
-  quote "$called_as" --stage "$1" "${kept[@]}"
+  # With the token of --force, what this run has redone already is kept.
+  quote ${PYDINO_FORCE:+env "PYDINO_FORCE=$PYDINO_FORCE"} "$called_as" --stage "$1" "${kept[@]}"
 }

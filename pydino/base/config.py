@@ -65,7 +65,7 @@ def _read_one(path: Path) -> dict:
         value = yaml.load(read_text(path), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
-    except _DuplicateKey as error:
+    except _BadKey as error:
         raise ConfigError(f"{path}, {error}") from error
     except UserError as error:
         raise ConfigError(str(error)) from error
@@ -76,7 +76,7 @@ def _read_one(path: Path) -> dict:
     return value
 
 
-class _DuplicateKey(Exception):
+class _BadKey(Exception):
     pass
 
 
@@ -88,8 +88,10 @@ class _UniqueKeys(yaml.SafeLoader):
         lines: dict[tuple[str, str], int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             name, line = (key.tag, key.value), key.start_mark.line + 1
+            if not key.tag.endswith((":str", ":merge")):
+                raise _BadKey(f"line {line}: YAML does not read the key '{key.value}' as text; quote it")
             if name in lines:
-                raise _DuplicateKey(
+                raise _BadKey(
                     f"line {line}: duplicate key '{key.value}', first in line {lines[name]}; keep one of the "
                     "two"
                 )
@@ -120,7 +122,7 @@ def load_config(cls, path=None, overrides=()):
             target[last] = yaml.load(text, Loader=_UniqueKeys)
         except yaml.YAMLError as error:
             raise ConfigError(f"override '{override}': {text!r} is not YAML") from error
-        except _DuplicateKey as error:
+        except _BadKey as error:
             raise ConfigError(f"override '{override}', {error}") from error
     try:
         return config_from_dict(cls, mapping, where)

@@ -129,7 +129,7 @@ def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=
     found = {"format version": str(version)}
     for path in configs:
         found[f"configuration {Path(path).name}"] = _digest(
-            json.dumps(read_yaml(path), sort_keys=True).encode()
+            json.dumps(read_yaml(path), sort_keys=True, default=str).encode()
         )
     for name, value in (settings or {}).items():
         found[f"option {name}"] = str(value)

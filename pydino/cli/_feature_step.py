@@ -81,6 +81,10 @@ def steps(args, kind: str) -> list[Step]:
     if kind == "vad":
         check_files(args.config)
         mark, options, reads, optional = "vad", {"vad_dir": arks}, [], ["energy.scp", "feats.scp"]
+        if not Path(
+            data, "energy.scp"
+        ).exists():  # then they tell which column of feats.scp is the log-energy
+            optional += ["conf/fbank.yaml", "conf/mfcc.yaml"]
         tables, stems, counts = ["vad.scp"], [stem], []
     else:
         check_files(f"{data}/wav.scp", args.config)

@@ -8,7 +8,7 @@ the former ones.
 import shlex
 from pathlib import Path
 
-from pydino.base import log
+from pydino.base import UserError, log
 from pydino.cli import parser_of, validate_data_dir
 from pydino.cli._arguments import option
 from pydino.kaldi import copy
@@ -27,12 +27,16 @@ def add_arguments(parser):
 
 
 def run(args):
+    try:
+        given = shlex.split(args.validate_opts)
+    except ValueError as error:
+        raise UserError(f"--validate-opts {args.validate_opts}: {error}") from None
     affixes = [getattr(args, name.replace("-", "_")) for name in AFFIXES]
     count = copy(args.source, args.destination, *affixes)
     log(f"copied {count} utterances from {args.source} to {args.destination}")
     optional = {"feats": "feats.scp", "text": "text", "wav": "wav.scp"}
     missing = [name for name, file in optional.items() if not (Path(args.destination) / file).exists()]
-    options = [f"--no-{name}" for name in missing] + shlex.split(args.validate_opts)
+    options = [f"--no-{name}" for name in missing] + given
     return validate_data_dir.run(
         parser_of("validate-data-dir", validate_data_dir).parse_args([*options, args.destination])
     )

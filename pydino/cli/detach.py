@@ -94,11 +94,13 @@ def _is_run_slurm(wrapper: str) -> bool:
 
 def _resources(args, gpu: bool) -> list[str]:
     """Return the wrapper's options for a job that does a whole stage: what its jobs would get together."""
-    words = (args.cuda_cmd if gpu else args.train_cmd).split()[1:]
+    given = (args.cuda_cmd if gpu else args.train_cmd).split()[1:]
+    words = [part for word in given for part in (word.split("=", 1) if word.startswith("--") else [word])]
     words += ["--num-threads", str(args.nj)]
     if gpu and args.ngpu:
         return [*words, "--gpu", str(args.ngpu)]
-    if "--mem" in words and (match := re.fullmatch(r"([\d.]+)([A-Za-z]?)", words[words.index("--mem") + 1])):
+    mem = words[words.index("--mem") + 1 :][:1] if "--mem" in words else []
+    if mem and (match := re.fullmatch(r"([\d.]+)([A-Za-z]?)", mem[0])):
         words += ["--mem", f"{float(match[1]) * args.nj:g}{match[2]}"]
     return words
 

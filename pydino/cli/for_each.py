@@ -11,6 +11,7 @@ of all systems at once as the jobs of one array; everything else is run here, ro
 ends it.
 """
 
+import hashlib
 import json
 import os
 import shlex
@@ -20,7 +21,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import UserError, config_from_dict, log, set_program, write_json
+from pydino.base import UserError, config_from_dict, force_token, log, set_program, write_json
 from pydino.jobs.signals import Interrupted, forward_to_relatives, handling, signal_when_parent_dies
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
@@ -147,7 +148,9 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
         log(f"{steps}: {len(calls) - len(reasons)} of {len(calls)} up to date")
     if not wanted:
         return
-    groups = Path(f"{log_stem}.json")
+    # Named by its content: jobs of an earlier call that are still running must not be taken for these.
+    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+    groups = Path(f"{log_stem}.{digest}.json")
     write_json(groups, wanted)
     error = None
     try:
@@ -155,7 +158,13 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
     except UserError as raised:
         error = raised
     # A group ends at its first step that fails, which like all that follow is still out of date.
-    failed = [next((words for words in group if error and pending(words)), None) for group in wanted]
+    checked = force_token() != "true"  # with which every step is pending, also when it is done
+    failed = [next((words for words in group if checked and pending(words)), None) for group in wanted]
+    if any(failed) and not error:
+        error = UserError(
+            f"'{cmd}' reported success, but steps are not done; check that this wrapper runs the command "
+            f"that follows the log file; logs: {log_stem}.N.log"
+        )
     for number, words in enumerate(failed, 1):
         if words is None:
             _show(Path(f"{log_stem}.{number}.log"))
@@ -164,6 +173,7 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
     if error:
         print(f"run.sh: {error}", file=sys.stderr)
         raise Failed([words for words in failed if words])
+    groups.unlink(missing_ok=True)
 
 
 def _say_why(pending_steps: list[tuple[str, dict[str, str]]]) -> None:

@@ -142,7 +142,10 @@ def _check_aside(args) -> int:
         return 0
     child = os.fork()
     if child:
-        return abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status < 0:
+            raise UserError(f"the check of the training was killed by signal {-status}; out of memory?")
+        return status
     status = 1
     try:
         _check(args)

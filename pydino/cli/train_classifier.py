@@ -59,6 +59,7 @@ def steps(args) -> list[Step]:
             reads=reads,
             optional=[xvectors / "meta.yaml"],
             after=marks_of(xvectors),
+            removes=[out / f"{args.task}.result.json"],
             outputs=[out / name for name in ("predictions.txt", "utt2fold", f"{args.task}.result.json")],
         )
     ]

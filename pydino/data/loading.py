@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import parent_process, resource_tracker
 from pathlib import Path
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from pydino.base import UserError
 
@@ -55,7 +55,7 @@ def batches(
         return
     check_shared_memory(sampler, first_step, workers, local_processes)
     loader = DataLoader(
-        sampler,
+        _Steps(sampler),
         batch_size=None,
         sampler=range(first_step, last_step),
         num_workers=workers,
@@ -74,6 +74,8 @@ def batches(
             return
         except RuntimeError as error:
             raise _explained(error) or error from error
+        if isinstance(micro_batches, UserError):
+            raise micro_batches
         yield micro_batches
 
 
@@ -153,9 +155,26 @@ def _obey_parent(_worker: int) -> None:
     threading.Thread(target=wait, daemon=True, name="waiting for SIGTERM").start()
 
 
-def _share(micro_batches: list[Batch]) -> list[Batch]:
+class _Steps(Dataset):
+    """The steps of a sampler. A user's mistake is returned: raised in a worker process, its message would
+    hold a traceback.
+    """
+
+    def __init__(self, sampler: ViewSampler):
+        self.sampler = sampler
+
+    def __getitem__(self, step: int) -> "list[Batch] | UserError":
+        try:
+            return self.sampler[step]
+        except UserError as error:
+            return error
+
+
+def _share(micro_batches: "list[Batch] | UserError"):
     # In the worker's main thread: a failure in the queue's thread would only be printed, and training would
     # wait for the batch for ever.
+    if isinstance(micro_batches, UserError):
+        return micro_batches
     return [batch.share_memory() for batch in micro_batches]
 
 

@@ -1,6 +1,7 @@
 """Submit a training as a job, show its lines, and forward signals to it. No torch: it only waits."""
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from pydino.base import UserError
+from pydino.base import UserError, read_yaml
 
 from .resources import num_threads, program_of, runs_here
 from .submit import OWN_WRAPPERS, environment, run_wrapper
@@ -81,8 +82,10 @@ def _launched(args, processes: int, threads: int, here: bool) -> list[str]:
 def _environment(args) -> dict[str, str]:
     """Return the variables of the wrapper."""
     digest = hashlib.sha256()  # a job of another configuration is another job
-    for path in (args.config, Path(args.data) / "utt2spk", *args.labels):
-        digest.update(Path(path).read_bytes() if path else b"")
+    if args.config:
+        digest.update(json.dumps(read_yaml(args.config), sort_keys=True, default=str).encode())
+    for path in (Path(args.data) / "utt2spk", *args.labels):
+        digest.update(Path(path).read_bytes())
     variables = environment(digest.hexdigest()[:16])
     # For sbatch, through whatever wrapper calls it (a site's own options come later and win): two minutes
     # before the time limit the steps of the job receive SIGUSR1; Slurm may queue it again; its log is then

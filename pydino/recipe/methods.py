@@ -46,6 +46,8 @@ def encoder_of(config: str) -> tuple[str, str]:
     """
     mapping = read_yaml(config)
     options = mapping.get("encoder") or {}
+    if not isinstance(options, dict):
+        raise ConfigError(f"{config}: 'encoder' must be a group of options, got {options!r}")
     front_end = mapping.get("front_end", mapping.get("normalisation"))
     text = json.dumps([options, front_end], sort_keys=True, default=str)
     return str(options.get("name", "default")), hashlib.sha256(text.encode()).hexdigest()[:6]

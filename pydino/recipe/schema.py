@@ -200,6 +200,13 @@ class Recipe:
             if name not in self.sets:
                 raise ValueError(f"sets: '{name}' is used but not listed in sets ({', '.join(self.sets)})")
 
+        tested = [entry.set for entry in (*self.trials, *self.tasks)]
+        if self.models and (both := [name for name in self.train_set.sets if name in tested]):
+            raise ValueError(
+                f"train_set.sets: '{both[0]}' is also the set of trials or of a task; models must not be "
+                "trained on test recordings"
+            )
+
     def _sets_used(self):
         yield from (name for trials in self.trials for name in (trials.set, trials.enroll))
         yield from (task.set for task in self.tasks)

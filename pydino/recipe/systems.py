@@ -197,7 +197,9 @@ def _given(folder: str) -> System:
     method, role = (
         re.sub(r"[^\w.+-]", "_", str(mapping.get(key) or "unknown")) for key in ("method", "role")
     )
-    seed = int(mapping.get("seed") or 0)
+    seed = mapping.get("seed") or 0
+    if not isinstance(seed, int):
+        raise UserError(f"{config}: seed must be a whole number, got {seed!r}")
     place = hashlib.sha256(folder.encode()).hexdigest()[:6]
     return System(
         "given",

@@ -43,6 +43,8 @@ def load_checkpoint(folder, device) -> dict | None:
     for path in paths:
         try:
             return torch.load(path, map_location=device, weights_only=True)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise  # the checkpoint is not damaged
         # torch has no error of its own for a damaged file
         except Exception as error:
             warn(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")

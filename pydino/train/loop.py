@@ -115,9 +115,17 @@ def train(
     with Interruption(distributed) as interruption, bar:
         for micro_batches in meter.waiting_for(read):
             lr = learning_rate(step, total_steps, steps_per_epoch, config.optimiser)
-            averages.add(
-                update(method, views, optimiser, parameters, micro_batches, step, lr, config.optimiser.clip)
-            )
+            try:
+                metrics = update(
+                    method, views, optimiser, parameters, micro_batches, step, lr, config.optimiser.clip
+                )
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"the GPU has too little memory for micro-batches of {sampler.size} utterances: raise "
+                    "compute.accumulation, set compute.activation_checkpointing: true, or see with "
+                    "nvidia-smi whether another program uses it"
+                ) from error
+            averages.add(metrics)
             meter.add(micro_batches)
             step += 1
             bar.update()

@@ -1,6 +1,7 @@
 """A training run, from a configuration and a data directory to model folders in EXP."""
 
 import hashlib
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +151,7 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
     if num_threads:
         torch.set_num_threads(max(1, num_threads // distributed.local_size))
     if workers is None:
-        threads = num_threads // distributed.local_size or torch.get_num_threads()
+        threads = (num_threads or len(os.sched_getaffinity(0))) // distributed.local_size
         workers = min(8, max(0, threads - 1)) if ngpu else 0
     torch.manual_seed(run.seed)  # the weights are the same in all processes
     pipeline = open_pipeline(run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes)
@@ -165,6 +166,8 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
             init,
         )
     )
+    if distributed.rank:  # dropout is drawn independently in each process, once the weights are equal
+        torch.manual_seed(run.seed + distributed.rank)
     check_lengths(pipeline, method)
     if distributed.first:
         if labels is not None:
@@ -209,7 +212,9 @@ def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
             held.close()  # the error's traceback refers to it
         raise wrong or SystemExit(1)  # the first process says why
     if distributed.gather_objects(finished)[0]:
-        log(f"{run.exp} is finished and up to date")
+        if distributed.first:
+            log(f"{run.exp} is finished and up to date")
+        distributed.close()
         return False
     return held
 

@@ -233,6 +233,9 @@ class _Pool:
                     preexec_fn=unblock_signals,
                 )
             except OSError as error:
+                os.close(descriptor)
+                if self.slots:
+                    self.slots.give_back(gpus)
                 raise UserError(f"cannot start the command of {log}: {error.strerror}") from error
             self.running[process.pid] = _Running(number, process, descriptor, time.monotonic(), gpus)
             self._keep_groups(self.groups | {process.pid})
