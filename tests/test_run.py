@@ -59,7 +59,8 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
 
 def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_skipped(tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    text = (ROOT / "egs/mini/conf/recipe.yaml").read_text().replace("{sets: [train]", "{sets: [train, test]")
+    text = (ROOT / "egs/mini/conf/recipe.yaml").read_text().replace("{sets: [train]", "{sets: [train, more]")
+    text = text.replace("sets: [train, test]", "sets: [train, more, test]")
     recipe.write_text(text.replace("{models: [xvector]}", "{models: [xvector], labels: utt2emotion}"))
     asked = [
         "--dry-run",
@@ -73,11 +74,11 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
         tmp_path / "work",
     ]
     said = run(*asked).stdout
-    labels = "--labels data/train/utt2emotion --labels data/test/utt2emotion"
+    labels = "--labels data/train/utt2emotion --labels data/more/utt2emotion"
     assert f"{labels} data/train_ssl exp/xvector_mini/seed0\n" in said
     extraction = next(line for line in said.splitlines() if "steps/extract_embeddings.sh" in line)
     exp = "exp/xvector_mini/seed0"
-    sets = f"data/train {exp}/xvectors_train data/test {exp}/xvectors_test"
+    sets = " ".join(f"data/{name} {exp}/xvectors_{name}" for name in ("train", "more", "test"))
     assert f"{exp}/model {sets} --with-silence data/test {exp}/xvectors_test_with_silence" in extraction
     assert "exp/xvector_mini/seed0/transfer/emotion\n" in said and "dino-koleo_mini/seed0/scores" not in said
     assert "xvector_mini" not in run(*asked, "--skip-stages", 9).stdout
