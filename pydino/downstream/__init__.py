@@ -4,9 +4,14 @@ from .cross_validation import LabelledEmbeddings, cross_validate_classes, cross_
 from .folds import assign_folds, default_fold_count
 from .measures import bootstrap_classes, bootstrap_error, class_measures, speaker_confusions
 from .probe import predict_classes, predict_numbers
+from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
+    "FINAL",
     "LabelledEmbeddings",
+    "PARTS",
+    "TaskConfig",
+    "TaskDir",
     "assign_folds",
     "bootstrap_classes",
     "bootstrap_error",
@@ -16,5 +21,7 @@ __all__ = [
     "default_fold_count",
     "predict_classes",
     "predict_numbers",
+    "read_task",
     "speaker_confusions",
+    "write_task",
 ]

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pydino.base import ConfigError, config_from_dict, nearest
 
 from .activation_checkpointing import buffers_kept
+from .classifier_head import ClassifierHead
 from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from .encoder import PARTS, Encoder
@@ -70,6 +71,7 @@ __all__ = [
     "ENCODERS",
     "PARTS",
     "AamSoftmax",
+    "ClassifierHead",
     "DinoHead",
     "Encoder",
     "HeadConfig",
