@@ -1,9 +1,10 @@
 """What the configuration of a classifier holds, and what a classifier must not be used for."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
+
+from pydino.base import check_not_negative, check_positive
 
 # Parts of the names of tasks whose answer could be mistaken for a diagnosis.
 CLINICAL = (
@@ -76,12 +77,8 @@ class ClassifierConfig:
         twice = [name for name, times in Counter(self.classes).items() if times > 1]
         if twice:
             raise ValueError(f"classes: {twice[0]!r} is there twice")
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise ValueError(f"temperature: {self.temperature} is not positive; 1 changes nothing")
-        if self.chunk_seconds < 0:
-            raise ValueError(f"chunk_seconds: {self.chunk_seconds} is negative; 0 is the whole utterance")
-        if self.hidden < 0:
-            raise ValueError(f"hidden: {self.hidden} is negative; 0 is no hidden layer")
+        check_positive(self, "temperature")
+        check_not_negative(self, "chunk_seconds", "hidden")
 
     @property
     def outputs(self) -> int:
