@@ -70,6 +70,10 @@ class ClassifierConfig:
     note: str = ""
 
     def __post_init__(self):
+        self.note = self.note or default_note(self.task)
+        for text in (self.task, self.unit, self.note, *self.classes):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"{text!r} is not text: it has half a character, which no file can hold")
         if self.kind == "number" and self.classes:
             raise ValueError("classes: a classifier of kind number has none")
         if self.kind == "class" and len(self.classes) < 2:
