@@ -76,7 +76,7 @@ def test_a_classifier_embeds_like_its_encoder(folder, tmp_path):
     assert isinstance(plain, Model) and isinstance(pydino.load(folder), Classifier)
     np.testing.assert_array_equal(load(folder).embed(x, RATE), plain.embed(x, RATE))
     assert "classifier" not in yaml.safe_load((tmp_path / "plain" / "config.yaml").read_text())
-    with pytest.raises(UserError, match=r"classifier\.safetensors.*finetune\.sh"):
+    with pytest.raises(UserError, match=r"classifier\.safetensors.*train_classifier\.sh"):
         plain.predict(x, RATE)
     with pytest.raises(UserError, match="plain: this model gives embeddings"):
         load_classifier(tmp_path / "plain")
