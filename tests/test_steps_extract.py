@@ -113,6 +113,10 @@ def test_the_step_leaves_what_others_rely_on(place, extracted):
         "data_dir": "data/test",
         "model_dir": "teacher",
         "keep_silence": False,
+        "training_overlap": {
+            "known": False,
+            "why": "teacher has no training_audio.npy, as its training data had no utt2audiohash",
+        },
         "version": "0.1.0",
         "command": "steps/extract_embeddings.sh teacher data/test exp/xvectors_test",
     }

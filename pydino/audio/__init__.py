@@ -2,6 +2,7 @@
 values equal Kaldi's.
 """
 
+from .audio_hash import HashingReader
 from .extractor import FrameExtractor
 from .fbank import Fbank
 from .frames import num_frames
@@ -30,6 +31,7 @@ __all__ = [
     "Fbank",
     "FbankConfig",
     "FrameExtractor",
+    "HashingReader",
     "Mfcc",
     "MfccConfig",
     "NormalisationConfig",

@@ -10,6 +10,7 @@ from pydino.base import UserError
 from pydino.kaldi import read_table
 from pydino.kaldi.segments import parse_segment
 
+from .audio_hash import HashingReader
 from .frames import num_frames
 from .reading import open_channel, span_of
 from .resampling import check_rate
@@ -80,6 +81,7 @@ class Extracted:
         energy: (T,) float32, log-energy.
         seconds: of the recording that the utterance spans.
         rate: Hz, of the recording.
+        audio_hash: of the samples (:class:`HashingReader`).
     """
 
     key: str
@@ -87,6 +89,7 @@ class Extracted:
     energy: torch.Tensor
     seconds: float
     rate: int
+    audio_hash: str
 
 
 def extract(
@@ -110,45 +113,47 @@ def extract(
     for utterance in todo:
         try:
             with open_channel(utterance.rxfilename, allow_pipes, channel) as audio:
-                stream, seconds = _stream(utterance, audio, config)
+                stream, seconds, hashed = _stream(utterance, audio, config)
                 is_long = stream.samples > _LONG
                 if is_long:
                     key = 0 if hashes is None else hashes(utterance.key)
                     made = extractor.of_parts(stream.read, stream.samples, key)
                 else:
                     made = stream.read(0, stream.samples)
+                about = seconds, audio.rate, hashed.audio_hash()
         except UserError as error:
             dropped[utterance.key] = utterance.explain(error)
             continue
         if not is_long:
-            batch.append((utterance.key, made, seconds, audio.rate))
+            batch.append((utterance.key, made, *about))
             samples += stream.samples
         if samples >= _BATCH_SAMPLES or is_long:
             yield from _extract_batch(batch, extractor, hashes)
             batch, samples = [], 0
         if is_long:
-            yield Extracted(utterance.key, *made, seconds, audio.rate)
+            yield Extracted(utterance.key, *made, *about)
     yield from _extract_batch(batch, extractor, hashes)
 
 
 def _extract_batch(batch, extractor, hashes) -> Iterator[Extracted]:
     if batch:
-        keys, waveforms, seconds, rates = zip(*batch, strict=True)
+        keys, waveforms, *about = zip(*batch, strict=True)
         made = extractor.with_energy(waveforms, None if hashes is None else [hashes(key) for key in keys])
-        for values in zip(keys, *made, seconds, rates, strict=True):
+        for values in zip(keys, *made, *about, strict=True):
             yield Extracted(*values)
 
 
-def _stream(utterance: Utterance, audio, config) -> tuple[Stream, float]:
-    """Return the samples at the rate of the features, and the seconds they last; raise UserError if they will
-    not do.
+def _stream(utterance: Utterance, audio, config) -> tuple[Stream, float, HashingReader]:
+    """Return the samples at the rate of the features, the seconds they last, and what hashes them; raise
+    UserError if they will not do.
     """
     first, last = span_of(utterance.start, utterance.end, audio.samples, audio.rate, utterance.rxfilename)
     wanted, seconds = int(config.sample_frequency), (last - first) / audio.rate
     check_rate(audio.rate, config, utterance.rxfilename)
-    stream = Stream(
-        lambda begin, end: audio.read(first + begin, first + end), last - first, audio.rate, wanted
+    hashed = HashingReader(
+        lambda begin, end: audio.read(first + begin, first + end), last - first, audio.rate
     )
+    stream = Stream(hashed.read, last - first, audio.rate, wanted)
     if seconds < config.min_duration:
         raise UserError(
             f"{utterance.rxfilename}: {seconds:.3f} s is less than min_duration, {config.min_duration:g} s"
@@ -158,4 +163,4 @@ def _stream(utterance: Utterance, audio, config) -> tuple[Stream, float]:
             f"{utterance.rxfilename}: {seconds:.4f} s is too short for one window of "
             f"{config.frame_length:g} ms; leave it out of the data directory"
         )
-    return stream, seconds
+    return stream, seconds, hashed

@@ -10,8 +10,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from pydino.base import UserError, nearest, read_yaml, warn
-from pydino.kaldi import read_scp_objects
+from pydino.base import UserError, nearest, read_lines, read_yaml, warn, write_text
+from pydino.kaldi import Overlap, read_scp_objects
+
+_IN_TRAINING = "in_training.txt"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,46 @@ def _read_embeddings(scp) -> EmbeddingSet:
         )
     meta = folder / "meta.yaml"
     return EmbeddingSet(folder, keys, stacked, (read_yaml(meta) or {}) if meta.exists() else {})
+
+
+def write_overlap(folder, parts: list[Overlap]) -> dict:
+    """Write ``in_training.txt``: the utterances of an embedding folder that its model was trained on; no file
+    where there are none, or it is not known.
+
+    Args:
+        folder: of the embeddings.
+        parts: of the utterances, in order.
+
+    Returns:
+        ``training_overlap`` of ``meta.yaml``.
+    """
+    path = Path(folder) / _IN_TRAINING
+    unknown = next((part.unknown for part in parts if part.unknown), "")
+    heard = [] if unknown else [utterance for part in parts for utterance in part.utterances]
+    if heard:
+        write_text(path, "".join(f"{utterance}\n" for utterance in heard))
+    else:
+        path.unlink(missing_ok=True)
+    return {"known": False, "why": unknown} if unknown else {"known": True, "count": len(heard)}
+
+
+def read_overlap(folder) -> Overlap:
+    """Return which utterances of an embedding folder its model was trained on.
+
+    Raises:
+        UserError: ``in_training.txt`` is missing or incomplete.
+    """
+    meta, path = Path(folder) / "meta.yaml", Path(folder) / _IN_TRAINING
+    recorded = ((read_yaml(meta) or {}) if meta.exists() else {}).get("training_overlap", {})
+    if not recorded.get("known"):
+        return Overlap([], recorded.get("why") or f"{folder} was extracted before hashes were compared")
+    utterances = read_lines(path) if recorded["count"] else []
+    if len(utterances) != recorded["count"]:
+        raise UserError(
+            f"{path} has {len(utterances)} lines, and {meta} says {recorded['count']}: remove {folder}/.done "
+            "and extract the set again"
+        )
+    return Overlap(utterances)
 
 
 def configuration_name(meta: dict) -> str:

@@ -1,7 +1,8 @@
 """The two halves of extraction: a job embeds its part of every set; then the parts of a set are put together.
 
 The utterances of all sets, one set after another, are divided into N runs of about the same number of frames.
-A job leaves XVECTOR_DIR/xvector.I.{ark,scp,dropped} for every set, also where it had none of its utterances.
+A job leaves XVECTOR_DIR/xvector.I.{ark,scp,dropped} for every set, also where it had none of its utterances,
+and xvector.I.json: which of them the model was trained on.
 """
 
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from pydino import __version__
-from pydino.base import UserError, dump_config, log, read_yaml, warn, write_text
-from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table
+from pydino.base import UserError, dump_config, log, read_json, read_yaml, warn, write_json, write_text
+from pydino.kaldi import ArchiveWriter, Overlap, read_scp_objects, read_table
 
+from ._embeddings import write_overlap
 from ._parts import check_drops, check_left
 
 _TYPICAL_FRAMES = 500  # of an utterance whose number of frames is not known
@@ -25,7 +27,7 @@ def embed_part(model_dir, sets, which: tuple[int, int], device: str) -> None:
     """
     import torch
 
-    from pydino.infer import StoredFeatures, load
+    from pydino.infer import StoredFeatures, load, overlap
 
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
     model = load(model_dir, device)
@@ -37,6 +39,8 @@ def embed_part(model_dir, sets, which: tuple[int, int], device: str) -> None:
     parts = part_of_each(frames, which)
     for one, source, keys in zip(sets, stored, parts, strict=True):
         _embed(model, one, source, keys, which)
+        heard = overlap(model_dir, one.data, filter(source.has, keys))
+        write_json(f"{one.out}/xvector.{which[0]}.json", vars(heard))
 
 
 def part_of_each(frames: list[dict[str, int]], which: tuple[int, int]) -> list[list[str]]:
@@ -90,7 +94,8 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     """
     out = Path(one.out)
     parts = [out / f"xvector.{number}" for number in range(1, jobs + 1)]
-    check_left([f"{part}.dropped" for part in parts], cmd)
+    for kind in ("dropped", "json"):
+        check_left([f"{part}.{kind}" for part in parts], cmd)
     dropped: dict[str, str] = {}
     for part in parts:
         dropped |= read_table(f"{part}.dropped", check_sorted=False)
@@ -106,6 +111,7 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     # The jobs have checked it, with all that a model needs; loading it again would take longer than all of
     # this.
     config = read_yaml(Path(model_dir) / "config.yaml")
+    heard = write_overlap(out, [Overlap(**read_json(f"{part}.json")) for part in parts])
     dump_config(
         {
             "model": config["method"],
@@ -120,6 +126,7 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
             "data_dir": one.data,
             "model_dir": str(model_dir),
             "keep_silence": one.keep_silence,
+            "training_overlap": heard,
             "version": __version__,
             "command": command,
         },

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydino.base import Step
 from pydino.jobs.submit import check_wrapper, submit
+from pydino.kaldi import AUDIO_HASHES
 
 from ._arguments import add_cmd, add_max_drop, integer, option, part
 from ._gathering import gather
@@ -91,7 +92,7 @@ def steps(args, kind: str) -> list[Step]:
         options = {"kind": kind, "compress": args.compress, "channel": args.channel, "ark_dir": arks}
         mark, reads, optional = "features", ["wav.scp"], ["segments", "utt2hash"]
         tables, stems = ["feats.scp", "energy.scp"], [stem, f"energy_{stem.removeprefix('raw_')}"]
-        counts = ["utt2num_frames"]
+        counts = ["utt2num_frames", AUDIO_HASHES]
     return [
         Step(
             f"{data}/.done.{mark}",

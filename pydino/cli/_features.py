@@ -36,6 +36,7 @@ def compute(args, kind: str) -> None:
             energies.write(made.key, made.energy.numpy())
             report.frames[made.key] = len(made.features)
             report.seconds[made.key] = made.seconds
+            report.audio_hashes[made.key] = made.audio_hash
             if made.rate != int(config.sample_frequency):
                 report.resampled[str(made.rate)] = report.resampled.get(str(made.rate), 0) + 1
     report.write(report_path(args.log_dir, kind, args.data, index))

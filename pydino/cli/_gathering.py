@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydino.base import UserError, dump_config, log, warn, write_text
 from pydino.cli._parts import Report, check_drops, check_left, file_stem, report_path
-from pydino.kaldi import read_table
+from pydino.kaldi import AUDIO_HASHES, read_table
 from pydino.kaldi.objects import read_header
 
 
 def gather(args, kind: str) -> None:
-    """Write DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, frame_shift and conf/KIND.yaml; or, for
-    ``vad``, vad.scp and conf/vad.yaml. LOG/<archive name>.dropped names the dropped utterances, with the
-    reasons.
+    """Write DATA/feats.scp, energy.scp, utt2num_frames, utt2dur, utt2audiohash, frame_shift and
+    conf/KIND.yaml; or, for ``vad``, vad.scp and conf/vad.yaml. LOG/<archive name>.dropped names the dropped
+    utterances, with the reasons.
 
     Raises:
         UserError: a part is not what its job wrote, or more than ``args.max_drop`` was dropped; DATA then
@@ -105,4 +105,6 @@ def _write_counts(data, reports, frame_shift):
     ]
     write_text(f"{data}/utt2num_frames", "".join(f"{key} {frames}\n" for key, frames, _ in lines))
     write_text(f"{data}/utt2dur", "".join(f"{key} {seconds:.7g}\n" for key, _, seconds in lines))
+    hashes = (f"{key} {value}\n" for report in reports for key, value in report.audio_hashes.items())
+    write_text(f"{data}/{AUDIO_HASHES}", "".join(hashes))
     write_text(f"{data}/frame_shift", f"{frame_shift:g}\n")

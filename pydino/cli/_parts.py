@@ -68,11 +68,12 @@ def check_drops(dropped: dict[str, str], total: int, data, path, max_drop: float
 
 @dataclass
 class Report:
-    """What one part did; frames and seconds by utterance, reasons by dropped utterance."""
+    """What one part did; frames, seconds and hashes of samples by utterance, reasons by dropped utterance."""
 
     utterances: int = 0
     frames: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    audio_hashes: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     resampled: dict[str, int] = field(default_factory=dict)  # utterances by original rate
     voiced: int = 0  # frames

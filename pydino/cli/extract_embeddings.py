@@ -3,9 +3,10 @@
 steps/extract_embeddings.sh --nj 4 exp/dino_mini/seed0/teacher data/test exp/dino_mini/seed0/xvectors_test
 
 Reads DATA/{feats.scp,vad.scp}, which must have been made with the options the model was trained with, as
-DATA/conf records. Writes XVECTOR_DIR/{xvector.ark,xvector.scp,meta.yaml}, and dropped.txt where an utterance
-had no features. Each XVECTOR_DIR has its own mark, and only those that are out of date are made; one call for
-several sets loads the model once a job. The embeddings do not depend on the number of jobs.
+DATA/conf records. Writes XVECTOR_DIR/{xvector.ark,xvector.scp,meta.yaml}, dropped.txt where an utterance had
+no features, and in_training.txt where the model was trained on an utterance, under this name or another. Each
+XVECTOR_DIR has its own mark, and only those that are out of date are made; one call for several sets loads
+the model once a job. The embeddings do not depend on the number of jobs.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, op
 from pydino.cli._extraction import embed_part, gather
 from pydino.cli._steps import check_files, job_command, options_of
 from pydino.jobs.submit import check_wrapper, submit
+from pydino.kaldi import AUDIO_HASHES, TRAINING_AUDIO
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,14 @@ def _step(args, one: Embedded) -> Step:
         options={"keep_silence": one.keep_silence, **options_of(args, "max_drop", "system")},
         configs=[Path(args.model) / "config.yaml"],
         reads=[Path(args.model) / "model.safetensors", data / "feats.scp"],
-        optional=[data / "utt2spk", *([] if one.keep_silence else [data / "vad.scp"])],
+        optional=[
+            data / "utt2spk",
+            *([] if one.keep_silence else [data / "vad.scp"]),
+            *(
+                data / AUDIO_HASHES,
+                Path(args.model) / TRAINING_AUDIO,
+            ),  # whether they have utterances in common
+        ],
         after=[data / ".done.features", data / ".done.vad"],
         removes=[out / "xvector.ark", out / "xvector.scp"],
         outputs=[out / name for name in ("xvector.ark", "xvector.scp", "meta.yaml")],

@@ -4,7 +4,8 @@ compute_vad.sh reads.
 steps/make_mfcc.sh --nj 4 data/train exp/make_mfcc/train feats/train
 
 Reads DATA/wav.scp and, where there is one, DATA/segments. Writes DATA/feats.scp, energy.scp, utt2num_frames,
-utt2dur, frame_shift and conf/mfcc.yaml (every option as it was used).
+utt2dur, utt2audiohash (a hash of the samples of each utterance), frame_shift and conf/mfcc.yaml (every
+option as it was used).
 """
 
 from pydino.cli._feature_step import verb_of

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import Plda, PldaChain, cosine_features, fit_centring, group_means, score_pairs
-from pydino.base import Step, UserError, log, nearest, split_fields
+from pydino.base import Step, UserError, log, nearest, split_fields, warn
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
-from pydino.cli._embeddings import cached, read_embeddings
+from pydino.cli._embeddings import cached, read_embeddings, read_overlap
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_object, read_table
 from pydino.kaldi.plda_file import read_plda
@@ -116,6 +116,7 @@ def _beside(scores) -> tuple[Path, Path, Path]:
 
 def _make(args, step) -> None:
     trials, test = cached(read_trials, args.trials), read_embeddings(args.test_dir)
+    _warn_of_overlap({args.enroll_dir, args.test_dir})
     scores = _score(args, trials, test)
     if trials.values is None:
         log(
@@ -136,6 +137,18 @@ def _make(args, step) -> None:
         command=command_line("score", args),
     )
     step.outputs += [result, det]
+
+
+def _warn_of_overlap(folders) -> None:
+    """Warn of sets with utterances that the model was trained on: their speakers are not new to it."""
+    for folder in sorted(folders):
+        heard = read_overlap(folder).utterances
+        if heard:
+            warn(
+                f"the model was trained on {len(heard)} utterances of {folder} (in_training.txt names them), "
+                "so the error rates of these trials are too low; steps/make_train_set.sh --exclude DATA "
+                "takes them out of a training set"
+            )
 
 
 def _score(args, trials, test) -> np.ndarray:

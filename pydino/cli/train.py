@@ -24,6 +24,7 @@ from pydino.base import TRAINING_VERSION, Step, UserError, read_json, texts_of
 from pydino.cli._arguments import WRAPPERS, integer, option
 from pydino.cli._steps import check_files
 from pydino.jobs.submit import check_wrapper
+from pydino.kaldi import AUDIO_HASHES
 from pydino.kaldi.data_dir import table_names
 
 
@@ -60,10 +61,12 @@ def steps(args) -> list[Step]:
 
     Whether another call means the same run is for EXP/.done.train to say (:mod:`pydino.train.exp_dir`), which
     takes an import of torch. This mark saves the question: it compares all that was given, and every table
-    and configuration of DATA, whether or not the run reads it.
+    and configuration of DATA, whether or not the run reads it; but not the hashes of samples, which no weight
+    depends on.
     """
     data, done = Path(args.data), _mark_of_training(args)
-    in_data = [*(data / name for name in table_names(data)), *sorted(data.glob("conf/*.yaml"))]
+    tables = [data / name for name in table_names(data) if name != AUDIO_HASHES]
+    in_data = [*tables, *sorted(data.glob("conf/*.yaml"))]
     init = [Path(args.init, name) for name in ("config.yaml", "model.safetensors")] if args.init else []
     recorded = texts_of(done) if done.exists() else ()  # lists of noises and room responses among them
     return [

@@ -1,14 +1,20 @@
 """Making a pre-training directory: utterances that are long enough, silence marked, labels hidden."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydino.base import UserError, log, read_text, split_fields, utterance_hash, write_text
-from pydino.kaldi import ObjectReader, read_table, write_table
+from pydino.kaldi import AUDIO_HASHES, ObjectReader, read_audio_hashes, read_table, write_table
 
 
 def make_training_dir(
-    sources: list[Path], target: Path, min_duration: float, keep_silence: bool, name: str
+    sources: list[Path],
+    target: Path,
+    min_duration: float,
+    keep_silence: bool,
+    name: str,
+    exclude: Iterable[Path] = (),
 ) -> tuple[int, dict[str, str], float]:
     """Make a pre-training directory of the utterances that are long enough, replacing what is there.
 
@@ -16,6 +22,7 @@ def make_training_dir(
         sources: data directories with features and, unless silence is kept, ``vad.scp``.
         min_duration: seconds that are left without silence, at least.
         name: of the training set; the folder's name if empty.
+        exclude: data directories whose recordings are left out, under whatever name.
 
     Returns:
         The number of utterances, those that are dropped with the reason, and the hours of speech.
@@ -25,12 +32,14 @@ def make_training_dir(
     """
     conf = _common_configuration(sources, keep_silence)
     features, vad, frames, dropped, origins = {}, {}, {}, {}, {}
+    excluded = {value: data for data in exclude for value in _all_hashes(data).values()}
     reader, speech = ObjectReader(), 0.0
     for source in sources:
         source_features, source_frames = (
             read_table(source / file) for file in ("feats.scp", "utt2num_frames")
         )
         source_vad = {} if keep_silence else read_table(source / "vad.scp")
+        hashes = _all_hashes(source) if excluded else {}
         shift = float(read_text(source / "frame_shift")) if (source / "frame_shift").exists() else 0.01
         for key, location in source_features.items():
             if key in features:
@@ -40,6 +49,9 @@ def make_training_dir(
                 )
             if not keep_silence and key not in source_vad:
                 raise UserError(f"{source}/vad.scp: '{key}' is not in it; run steps/compute_vad.sh {source}")
+            if hashes.get(key) in excluded:
+                dropped[key] = f"in {excluded[hashes[key]]}"
+                continue
             left = count = int(source_frames[key])
             if not keep_silence:
                 left = int((reader.read(source_vad[key], key) > 0.5).sum())
@@ -60,6 +72,28 @@ def make_training_dir(
     _write(target, {**tables, **_audio_tables(sources, origins)}, conf, sources, name)
     write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
     return len(features), dropped, speech / 3600
+
+
+def _all_hashes(data) -> dict[str, str]:
+    """Return ``utt2audiohash`` of a data directory, which must have all of its utterances."""
+    hashes = read_audio_hashes(data)
+    if read_table(Path(data) / "feats.scp").keys() - hashes.keys():
+        raise UserError(
+            f"{data}/{AUDIO_HASHES} is missing or incomplete, so --exclude cannot compare recordings: remove "
+            f"{data}/.done.features and compute the features again (steps/make_fbank.sh, stage 2)"
+        )
+    return hashes
+
+
+def copy_audio_hashes(sources: list[Path], target: Path) -> None:
+    """Write ``utt2audiohash`` of a pre-training directory from those of its sources.
+
+    Raises:
+        UserError: a malformed table.
+    """
+    hashes = {key: value for source in sources for key, value in read_audio_hashes(source).items()}
+    kept = read_table(target / "feats.scp")
+    write_table(target / AUDIO_HASHES, {key: hashes[key] for key in kept if key in hashes})
 
 
 def _common_configuration(sources: list[Path], keep_silence: bool) -> dict[str, str]:

@@ -17,7 +17,7 @@ from pydino.kaldi import ChunkReader, read_table
 from .training_dir import REMEDY, check_current, read_hashes, read_voiced
 
 # Files keyed by utterance or speaker that a training directory may contain.
-UNLABELLED = {"utt2spk", "spk2utt", "utt2hash", "utt2num_frames", "utt2dur"}
+UNLABELLED = {"utt2spk", "spk2utt", "utt2hash", "utt2audiohash", "utt2num_frames", "utt2dur"}
 
 
 def check_unlabelled(data) -> None:

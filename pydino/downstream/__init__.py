@@ -12,6 +12,7 @@ from .measures import (
     speaker_confusions,
     speaker_sums,
 )
+from .overlap import refuse_overlap
 from .scorers import Linear, Perceptron, PldaScorer
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
@@ -44,6 +45,7 @@ __all__ = [
     "leaks",
     "number_measures",
     "read_task",
+    "refuse_overlap",
     "speaker_confusions",
     "speaker_sums",
     "write_task",

@@ -7,6 +7,7 @@ from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
 from .stored_features import StoredFeatures, read_front_end
+from .training_audio import hashes_of, overlap, read_training_audio
 
 __all__ = [
     "Classifier",
@@ -18,10 +19,13 @@ __all__ = [
     "StoredFeatures",
     "chunks",
     "default_note",
+    "hashes_of",
     "load",
     "load_classifier",
+    "overlap",
     "read_front_end",
     "read_model_config",
+    "read_training_audio",
     "save_classifier",
     "save_model",
 ]

@@ -1,5 +1,5 @@
 """A model is a folder: model.safetensors (weights), config.yaml (encoder and front end), README.md (how it
-was made).
+was made) and, where it is known, training_audio.npy (hashes of what it was trained on).
 
 safetensors files contain names and numbers but no code; config.yaml is plain data checked against the
 dataclasses below. So loading an untrusted folder executes nothing.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -28,6 +29,7 @@ from pydino.models import build_encoder, resolve_encoder
 from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
+from .training_audio import write_training_audio
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.yaml", "README.md"
 CLASSIFIER = "classifier.safetensors"  # of folders with a classifier, see classifier.py
@@ -54,11 +56,19 @@ class ModelConfig:
             raise ValueError(f"role must be a name of lower-case letters, digits and _, got '{self.role}'")
 
 
-def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> None:
+def save_model(
+    folder,
+    encoder: torch.nn.Module,
+    config: dict,
+    readme: str,
+    training_audio: np.ndarray | None = None,
+) -> None:
     """Write a model folder; an earlier model there is replaced.
 
     ``config`` is the mapping of ModelConfig. config.yaml is removed first and written last, so that a folder
     with one is complete. A classifier's folder is written by :func:`pydino.infer.save_classifier`.
+    ``training_audio`` holds the hashes of the recordings that the weights were trained on, (N,) uint64; None:
+    not known, or not trained.
 
     Raises:
         ConfigError: an invalid configuration, or one of another encoder.
@@ -86,6 +96,7 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
         (folder / CLASSIFIER).unlink(missing_ok=True)
     with atomic_open(folder / WEIGHTS, "wb") as stream:
         stream.write(safetensors.torch.save(weights))
+    write_training_audio(folder, training_audio)
     write_text(folder / README, readme)
     dump_config(written, folder / CONFIG)
 

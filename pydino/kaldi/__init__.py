@@ -2,6 +2,7 @@
 
 from .archive_writer import ArchiveWriter
 from .archives import ObjectReader, read_ark, read_object, read_scp_objects
+from .audio_hashes import AUDIO_HASHES, TRAINING_AUDIO, Overlap, duplicates, read_audio_hashes
 from .chunks import ChunkReader
 from .combine import combine
 from .copy import copy
@@ -13,15 +14,20 @@ from .tables import read_table, write_table
 from .validate import validate
 
 __all__ = [
+    "AUDIO_HASHES",
     "ArchiveWriter",
     "ChunkReader",
     "DataDir",
     "ObjectReader",
+    "Overlap",
+    "TRAINING_AUDIO",
     "combine",
     "copy",
+    "duplicates",
     "fix",
     "invert",
     "read_ark",
+    "read_audio_hashes",
     "read_object",
     "read_scp_objects",
     "read_table",

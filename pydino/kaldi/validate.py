@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydino.base import UserError, read_text, warn
 
+from .audio_hashes import AUDIO_HASHES, duplicates, is_audio_hash
 from .columns import Columns, ascend, read_lenient, text
 from .data_dir import COMPLETE_FILES, kind_of, named, recording, table_names
 
@@ -60,6 +61,8 @@ def validate(path, feats=True, text=False, wav=True, spk_sort=True, deep=False, 
         kind = kind_of(name, segmented)
         if kind in expected:
             errors += _compare_keys(path, name, kind, table.keys, *expected[kind])
+        if name == AUDIO_HASHES:
+            _report_duplicates(path, table)
         del table
     if (path / "frame_shift").exists() and not _is_positive(read_text(path / "frame_shift").strip()):
         errors.append(f"{path}/frame_shift should hold one positive number, the frame shift in seconds")
@@ -190,6 +193,7 @@ _FORMATS = {
     "reco2dur": _SECONDS,
     "spk2warp": _WARP,
     "utt2warp": _WARP,
+    AUDIO_HASHES: (lambda rest: is_audio_hash(text(rest)), "expected 16 hexadecimal digits"),
     "utt2hash": (_is_hash, "expected a whole number below 2^64"),
     "spk2gender": ({b"m", b"f"}.__contains__, "expected m or f"),
     "feats.scp": _OBJECT,
@@ -220,6 +224,17 @@ def _check_speakers(path: Path, utt2spk: Columns, spk2utt: Columns, spk_sort: bo
             f"{path}/spk2utt and {path}/utt2spk do not seem to match; run utils/fix_data_dir.sh {path}"
         )
     return errors
+
+
+def _report_duplicates(path: Path, table: Columns) -> None:
+    """Warn of utterances of the same samples: corpora have some, and a task must not divide them."""
+    found = duplicates(dict(zip(*table, strict=True)))
+    if found:
+        first = ", ".join(named(keys) for keys in found[:3])
+        warn(
+            f"{path}: {sum(map(len, found))} utterances are {len(found)} recordings under several names "
+            f"({AUDIO_HASHES}), first: {first}"
+        )
 
 
 def _compare_keys(

@@ -106,6 +106,7 @@ def _train_set(run: Run, stage: int) -> list[Row]:
         str(wanted.keep_silence).lower(),
     ]
     options += ["--name", f"{run.recipe.name}/{'+'.join(wanted.sets)}"]
+    options += [word for name in wanted.exclude for word in ("--exclude", f"data/{name}")]
     return [Row({"options": options, "data": [f"data/{name}" for name in wanted.sets]})]
 
 

@@ -31,10 +31,12 @@ class TrainSet:
     sets: list[str] = field(default_factory=lambda: ["train"])
     min_duration: float = 2.0  # seconds of speech (with keep_silence: of audio)
     keep_silence: bool = False
+    exclude: list[str] = field(default_factory=list)  # sets whose recordings are left out, under any name
 
     def __post_init__(self):
         check_not_negative(self, "min_duration")
         check_names("sets", self.sets)
+        check_names("exclude", self.exclude)
 
 
 @dataclass
@@ -182,7 +184,7 @@ class Recipe:
         yield from (task.interviewer for task in self.tasks if task.interviewer)
         yield from self.embed
         yield from [self.plda.set] if self.plda else []
-        yield from self.train_set.sets if self.models else []
+        yield from (*self.train_set.sets, *self.train_set.exclude) if self.models else []
 
     @property
     def training_sets(self) -> list[str]:

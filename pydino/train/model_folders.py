@@ -2,14 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from pydino.base import UserError, config_to_dict
-from pydino.infer import load, save_model
+from pydino.infer import load, read_training_audio, save_model
 
 from .averaging import average_states
 
 
 def write_model(
-    folder: Path, encoder, description: dict, epochs: float, reads_labels: bool, made_by: str
+    folder: Path,
+    encoder,
+    description: dict,
+    epochs: float,
+    reads_labels: bool,
+    made_by: str,
+    training_audio: np.ndarray | None = None,
 ) -> None:
     """Write the model folder of a run.
 
@@ -20,6 +28,7 @@ def write_model(
         epochs: trained so far.
         reads_labels: whether the method was trained on labels.
         made_by: the command.
+        training_audio: hashes of what it was trained on, (N,) uint64; None: not known.
     """
     name, role, train_set = (description[key] for key in ("method", "role", "train_set"))
     how = "with the labels of its utterances" if reads_labels else "without labels"
@@ -37,7 +46,18 @@ def write_model(
         f"({epochs:g} epochs, seed {description['seed']}).{origin}\n\n"
         f"Made by `{made_by}`; the resolved configuration is in `config.yaml` of that folder, the course of "
         "the "
-        "training in its `log.jsonl`.\n\n    pydino embed THIS_FOLDER recording.wav\n",
+        f"training in its `log.jsonl`. {_about_audio(training_audio)}\n\n    pydino embed THIS_FOLDER "
+        "recording.wav\n",
+        training_audio,
+    )
+
+
+def _about_audio(hashes: np.ndarray | None) -> str:
+    if hashes is None:
+        return "Which recordings it was trained on is not recorded."
+    return (
+        f"`training_audio.npy` holds the hashes of the samples of the {len(hashes)} recordings that it was "
+        "trained on, by which a test recording among them is recognised."
     )
 
 
@@ -83,4 +103,11 @@ def average_models(out, folders: list) -> None:
         f"Made by `pydino average-models {out} {' '.join(map(str, folders))}`.\n\n"
         "    pydino embed THIS_FOLDER recording.wav\n"
     )
-    save_model(out, encoder, first, readme)
+    save_model(out, encoder, first, readme, union([read_training_audio(folder) for folder in folders]))
+
+
+def union(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """Return the hashes, (N,) uint64, ascending, of what weights made from several were trained on; None
+    where that of one is not known.
+    """
+    return None if any(part is None for part in parts) else np.unique(np.concatenate(parts))

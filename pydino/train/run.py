@@ -4,8 +4,10 @@ import hashlib
 import os
 import shlex
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pydino.audio import KINDS
@@ -20,7 +22,8 @@ from pydino.base import (
     write_mark,
 )
 from pydino.data import read_labels
-from pydino.infer import FrontEndConfig, load, read_front_end
+from pydino.data.training_dir import read_hashes
+from pydino.infer import FrontEndConfig, hashes_of, load, read_front_end, read_training_audio
 from pydino.infer.model_folder import CONFIG, WEIGHTS
 
 from . import exp_dir
@@ -28,7 +31,7 @@ from .config import TrainingConfig
 from .distributed import DistributedContext
 from .loop import train
 from .method import Method, Setup
-from .model_folders import average_models, write_model
+from .model_folders import average_models, union, write_model
 from .pipeline import Pipeline, open_pipeline
 
 # Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
@@ -116,6 +119,14 @@ class Run:
             "front_end": config_to_dict(self.front_end),
             "labels": "train" if self.method.reads_labels else self.init_labels,
         }
+
+    @cached_property
+    def training_audio(self) -> np.ndarray | None:
+        """Hashes of the recordings that the weights are trained on, and of those that their start was; (N,)
+        uint64, ascending; None where not all are known.
+        """
+        parts = [hashes_of(self.data, read_hashes(self.data)[1])]
+        return union(parts if self.init is None else [*parts, read_training_audio(self.init)])
 
     @property
     def command(self) -> str:
@@ -281,7 +292,15 @@ def write_models(run: Run, method: Method, folder: Path, epochs: float) -> None:
     """Write a model folder for each role."""
     for role, encoder in method.encoders().items():
         description = run.describe(role, encoder)
-        write_model(folder / role, encoder, description, epochs, method.reads_labels, run.command)
+        write_model(
+            folder / role,
+            encoder,
+            description,
+            epochs,
+            method.reads_labels,
+            run.command,
+            run.training_audio,
+        )
 
 
 def finish(run: Run, method: Method, wanted: dict[str, str]) -> None:

@@ -1,0 +1,51 @@
+"""Test recordings that a model was trained on: an error, or else the task is transductive."""
+
+from collections.abc import Iterable
+
+from pydino.base import UserError, log, warn
+from pydino.kaldi import Overlap
+
+from .task_dir import TaskDir
+
+
+def refuse_overlap(
+    task: TaskDir, utterances: Iterable[str], overlaps: Iterable[Overlap], transductive: bool = False
+) -> int:
+    """Return how many test utterances of a task a model was trained on, with labels or without: none, unless
+    the task is transductive.
+
+    Where it cannot be told for a set, one line says why.
+
+    Args:
+        task: the task.
+        utterances: all that are tested, of any fold.
+        overlaps: of the model with each data directory of the task; empty for a model that is trained on
+            nothing but the task's own training part.
+        transductive: the task allows it, and its results say so.
+
+    Raises:
+        UserError: the model was trained on one of them.
+    """
+    tested, heard = set(utterances), set()
+    for overlap in overlaps:
+        if overlap.unknown:
+            log(
+                f"task {task.config.name}: whether the model was trained on test recordings cannot be "
+                f"checked: {overlap.unknown}; it takes features computed and a model trained by this "
+                "version (stages 2 to 4)"
+            )
+        heard |= tested.intersection(overlap.utterances)
+    if not heard:
+        return 0
+    found = f"the model was trained on {len(heard)} of the {len(tested)} test utterances of this task"
+    if transductive:
+        warn(f"task {task.config.name}: {found}; its results are marked as transductive")
+        return len(heard)
+    sets = " ".join(f"--exclude {data}" for data in task.config.data)
+    raise UserError(
+        f"task {task.config.name}: {found} (the same samples, perhaps under other names), first: "
+        f"{min(heard)}. Take them out of its training data, steps/make_train_set.sh "
+        f"{sets or '--exclude DATA'} ... (train_set in recipe.yaml: exclude), and train it again; or, if "
+        "that is what you want to measure, give the task `transductive: true` in recipe.yaml, which marks "
+        "its results"
+    )
