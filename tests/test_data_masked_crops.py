@@ -180,14 +180,11 @@ def test_whole_recordings(tmp_path):
                 strict=True,
             ):
                 whole = Fbank(OPTIONS)([corpus.speech(keys[row]).astype(np.float32)])[0]
-                ratios.add(round(len(whole) / n, 1))
+                ratios.add(len(whole) / n)
                 if factors == [1.0]:
                     assert torch.allclose(x[: n - 2], whole[: n - 2], atol=1e-3)
-        assert (
-            ratios == {round(factor, 1) for factor in factors} | ({1.3} if 1.25 in factors else set())
-            or factors == [0.8, 1.25]
-            and ratios <= {0.8, 1.2, 1.3}
-        )
+        assert all(min(abs(ratio / factor - 1) for factor in factors) < 0.02 for ratio in ratios)
+        assert len(ratios) >= len(factors)
 
 
 def test_in_two_processes_a_step_has_one_length():
