@@ -6,11 +6,13 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 from test_models_encoders import built, every_encoder
 from torch import nn
 
 from pydino.models.masks import frame_mask, normed
 from pydino.models.pooling import AttentivePooling, mean_and_deviation
+from pydino.train.synchronised_norm import SynchronisedNorm
 
 BANDS, LENGTH = 20, 64
 ODD_AND_EVEN = [23, 33, 40, 47, 63, 64]  # remainders of every stride
@@ -121,6 +123,34 @@ def test_masked_norm_is_the_norm_of_the_valid_frames(shape):
         torch.autograd.grad((out.reshape(3, -1) * probe).sum(), x)[0] for out in (chosen, expected)
     )
     assert torch.allclose(mine, theirs, atol=1e-10)
+
+
+def a_share(rank, folder):
+    """Two of four rows with other numbers of valid frames, in one of two processes."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    x, mask, probe = torch.load(folder / "whole.pt", weights_only=True)
+    rows = slice(2 * rank, 2 * rank + 2)
+    norm, x = SynchronisedNorm(3).double(), x[rows].clone().requires_grad_()
+    y = normed(norm, x, mask[rows])
+    (y * probe[rows]).sum().backward()
+    torch.save([y.detach(), x.grad, norm.running_mean, norm.running_var], folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_masked_norm_of_two_processes(tmp_path):
+    torch.manual_seed(0)
+    x, probe = torch.randn(2, 4, 3, 7, dtype=torch.float64)
+    mask = frame_mask(torch.tensor([7, 1, 4, 2]), 7).unsqueeze(1)
+    torch.save([x, mask, probe], tmp_path / "whole.pt")
+    torch.multiprocessing.spawn(a_share, (tmp_path,), nprocs=2)
+    norm, x = nn.BatchNorm1d(3).double(), x.requires_grad_()
+    y = normed(norm, x, mask)
+    (y * probe).sum().backward()
+    shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert torch.allclose(torch.cat([share[0] for share in shares]), y)
+    assert torch.allclose(torch.cat([share[1] for share in shares]), x.grad)
+    for share in shares:
+        assert torch.allclose(share[2], norm.running_mean) and torch.allclose(share[3], norm.running_var)
 
 
 def test_pooling_weighs_valid_frames_alone():
