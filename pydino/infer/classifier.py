@@ -18,7 +18,6 @@ from pydino.audio import Channel, NormalisationConfig
 from pydino.base import UserError, atomic_open, config_from_dict, config_to_dict, warn
 from pydino.models import ClassifierHead, build_encoder
 
-from .chunks import chunks
 from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd
 from .model import NO_CLASSIFIER, Model
@@ -131,9 +130,9 @@ class Classifier:
         given = np.zeros((len(features), 0), dtype=np.float32) if statistics is None else statistics
         if given.shape != wanted:
             raise ValueError(f"statistics of shape {given.shape}; this classifier takes {wanted}")
-        pieces = [chunks(torch.as_tensor(matrix), self._chunk_frames) for matrix in features]
+        pieces = self.model.embed_chunks(features, self._chunk_frames, self.config.short)
         owner = np.repeat(np.arange(len(features)), [len(of_one) for of_one in pieces])
-        embeddings = self.model.embed_features([piece for of_one in pieces for piece in of_one])
+        embeddings = np.concatenate(pieces)
         inputs = np.concatenate([embeddings, given.astype(np.float32, copy=False)[owner]], axis=1)
         outputs = self.head(torch.from_numpy(inputs).to(self.model.device)).double().cpu()
         if self.config.kind == "class":
@@ -166,6 +165,7 @@ def save_classifier(
     model_config: dict,
     classifier: ClassifierConfig,
     readme: str,
+    training_audio: np.ndarray | None = None,
 ) -> None:
     """Write a classifier's folder; an earlier one there is replaced.
 
@@ -176,6 +176,7 @@ def save_classifier(
         model_config: the mapping of ModelConfig; its key ``classifier`` is ignored.
         classifier: its configuration.
         readme: README.md; what the classifier must not be used for is added to it.
+        training_audio: as of :func:`pydino.infer.save_model`.
 
     Raises:
         UserError: the head does not fit the encoder or the configuration, has a number that is not finite, or
@@ -191,7 +192,8 @@ def save_classifier(
     (folder / CONFIG).unlink(missing_ok=True)
     with atomic_open(folder / CLASSIFIER, "wb") as stream:
         stream.write(safetensors.torch.save(state))
-    save_model(folder, encoder, config, f"{readme.rstrip()}\n\n## Use\n\n{classifier.note}\n".lstrip())
+    text = f"{readme.rstrip()}\n\n## Use\n\n{classifier.note}\n".lstrip()
+    save_model(folder, encoder, config, text, training_audio)
 
 
 def load_classifier(folder, device: str = "cpu") -> Classifier:

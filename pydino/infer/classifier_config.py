@@ -52,6 +52,7 @@ class ClassifierConfig:
             normalisation (the vector of the baseline fbank-stats).
         hidden: units of the head's hidden layer; 0: none.
         chunk_seconds: length of the chunks whose outputs are averaged; 0: the whole utterance at once.
+        short: what becomes of an utterance shorter than a chunk (:func:`pydino.infer.chunks`).
         keep_silence: the pauses are part of the signal.
         temperature: logits are divided by it (classes only).
         trained_on: the data, in words.
@@ -66,6 +67,7 @@ class ClassifierConfig:
     statistics: bool = False
     hidden: int = 0
     chunk_seconds: float = 0.0
+    short: Literal["repeat", "mask"] = "repeat"
     keep_silence: bool = False
     temperature: float = 1.0
     trained_on: str = ""

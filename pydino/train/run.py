@@ -165,7 +165,9 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
         threads = (num_threads or len(os.sched_getaffinity(0))) // distributed.local_size
         workers = min(8, max(0, threads - 1)) if ngpu else 0
     torch.manual_seed(run.seed)  # the weights are the same in all processes
-    pipeline = open_pipeline(run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes)
+    pipeline = open_pipeline(
+        run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes, labels
+    )
     method = run.method(
         Setup(
             pipeline.config,
