@@ -12,7 +12,10 @@ from pydino.infer.model_folder import WEIGHTS
 
 STARTED, DONE = ".started", ".done.train"
 # What a run leaves beside its model folders.
-MADE = ("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", DONE, ".done.call")
+MADE = (
+    *("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", "head.safetensors"),
+    *(DONE, ".done.call"),
+)
 
 
 def lock(exp: Path):
