@@ -224,6 +224,10 @@ class Method(nn.Module):
         """Return what becomes model folders, by role."""
         return {self.roles[0]: self.student.encoder}
 
+    def outcome(self) -> dict:
+        """Return what the run came to, for EXP/outcome.json; nothing if its log says it all."""
+        return {}
+
     def beside(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return what else the run leaves, EXP/NAME.safetensors: name -> tensors."""
         return {}

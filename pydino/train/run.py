@@ -19,6 +19,7 @@ from pydino.base import (
     ingredients,
     log,
     warn,
+    write_json,
     write_mark,
 )
 from pydino.data import read_labels
@@ -321,6 +322,10 @@ def finish(run: Run, method: Method, wanted: dict[str, str]) -> None:
     write_models(run, method, run.exp, run.config.epochs)
     written = [run.exp / role for role in method.roles]
     others = []
+    if outcome := method.outcome():
+        others.append(run.exp / exp_dir.OUTCOME)
+        write_json(others[-1], outcome)
+        log("kept: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in outcome.items()))
     for name, tensors in method.beside().items():
         others.append(run.exp / f"{name}.safetensors")
         with atomic_open(others[-1], "wb") as stream:

@@ -1,5 +1,5 @@
-"""A classifier for a task: an encoder, learnt elsewhere or random, and a head on its embedding, trained on the
-labels of the task. ``steps/finetune.sh`` trains one a fold.
+"""A classifier for a task: an encoder, learnt elsewhere or random, and a head on its embedding, trained on
+the labels of the task. ``steps/finetune.sh`` trains one a fold.
 
 "First the affine layers, then the whole network" is two runs, the second from the first's encoder and head.
 The head starts from the probe, the solved logistic or ridge regression on the frozen encoder: from a random
@@ -61,6 +61,8 @@ class TuningConfig(TrainingConfig):
     # of layers that are trained; eval: running statistics stay, which is better for few utterances;
     # auto: eval below 5,000
     batch_norm: Literal["auto", "eval", "train"] = "auto"
+    # whole utterances are classified in chunks of this length, whose log-posteriors are averaged; 0: at once
+    chunk_seconds: float = 0.0
     # what the best epoch is chosen by: the cross-entropy with all classes alike, or the unweighted average
     # recall, which is noisy on a development part of one speaker
     select: Literal["loss", "uar"] = "loss"
@@ -71,7 +73,7 @@ class TuningConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_not_negative(self, "hidden", "patience")
+        check_not_negative(self, "hidden", "patience", "chunk_seconds")
         check_fraction(self, "label_smoothing")
         for name in self.lr_scales:
             if name not in (*PARTS, HEAD):
@@ -147,8 +149,9 @@ class TaskClassifier(Method):
             for module in self.student.encoder.modules():
                 if "BatchNorm" in type(module).__name__:  # synchronised ones have a class of their own
                     module.eval()
-        # The best figure, the lower the better; the epoch it is of; epochs since; whether the training ended
-        course = torch.tensor([math.inf, 0.0, 0.0, 0.0], dtype=torch.float64)
+        # The best figure, the lower the better; the epoch it is of; epochs since; whether the training has
+        # ended; the figure of the start; the share of the start in the weights that are kept.
+        course = torch.tensor([math.inf, 0.0, 0.0, 0.0, math.inf, 0.0], dtype=torch.float64)
         self.register_buffer("course", course.to(self.distributed.device))
 
     def _keep(self, name: str, array: np.ndarray | None, kind: torch.dtype) -> None:
@@ -223,39 +226,38 @@ class TaskClassifier(Method):
         Returns:
             ``dev_loss`` and, of classes, ``dev_uar`` (percent); whether the training ends here.
         """
-        best, when, since, ended = self.course.tolist()
+        best, when, since, ended, start, share = self.course.tolist()
         if ended:
             return {}, True
         if self.task.held is None:
             if last:
                 self.best.load_state_dict(self.student.state_dict())
-                self.course.copy_(torch.tensor([math.inf, epoch, 0.0, 1.0]))
+                self.course[[1, 3]] = self.course.new_tensor([epoch, 1.0])
             return {}, last
         figures = self._judge(self.student.state_dict())
         value = self._value(figures)
-        # Weights that are not finite are worse than any.
-        better = value < best or (epoch == 0 and not math.isfinite(best))
-        if better:
+        start = value if epoch == 0 else start
+        if value < best:  # the weights from the start are in self.best already
             self.best.load_state_dict(self.student.state_dict())
-        best, when, since = (value, epoch, 0.0) if better else (best, when, since + 1)
+        best, when, since = (value, epoch, 0.0) if value < best else (best, when, since + 1)
         last = last or (self.config.patience > 0 and since >= self.config.patience)
         if last and self.start is not None:
-            best = self._averages(best)
-        self.course.copy_(torch.tensor([best, when, since, float(last)], dtype=torch.float64))
+            best, share = self._averages(best)
+        self.course.copy_(self.course.new_tensor([best, when, since, float(last), start, share]))
         return figures, last
 
-    def _averages(self, best: float) -> float:
-        """Keep a mean of the start and the best weights where that is better; return the figure of the
-        best.
+    def _averages(self, best: float) -> tuple[float, float]:
+        """Keep a mean of the start and the best weights where that is better than these; return the figure of
+        what is kept, and the share of the start in it.
         """
-        start, tuned = self.start.state_dict(), copy.deepcopy(self.best.state_dict())
+        start, tuned, kept = self.start.state_dict(), copy.deepcopy(self.best.state_dict()), 0.0
         for share in self.config.average_with_start:
             mixed = weighted_mean(start, tuned, share)
             value = self._value(self._judge(mixed))
             if value < best:
-                best = value
+                best, kept = value, share
                 self.best.load_state_dict(mixed)
-        return best
+        return best, kept
 
     def _value(self, figures: dict[str, float]) -> float:
         value = -figures["dev_uar"] if self.config.select == "uar" else figures["dev_loss"]
@@ -282,10 +284,17 @@ class TaskClassifier(Method):
     def _output_layer(self) -> str:
         return "layers.2" if self.config.hidden else "layers"
 
-    @property
-    def chosen_epoch(self) -> float:
-        """The epoch whose weights are kept; 0: those that the training started from."""
-        return float(self.course[1])
+    def outcome(self) -> dict:
+        best, when, _, _, start, share = self.course.tolist()
+        judged = math.isfinite(best)
+        sign = -1.0 if self.config.select == "uar" else 1.0
+        return {
+            "epoch": when,  # 0: the start is kept
+            "judged_by": f"dev_{self.config.select}" if judged else "",
+            "value": sign * best if judged else None,
+            "start": sign * start if math.isfinite(start) else None,
+            "share_of_start": share,
+        }
 
     def describe(self, means: dict[str, float]) -> str:
         said = f"loss {means['loss']:.3f}"
