@@ -7,7 +7,7 @@ whose labels are never read here, is classified at the end.
 import hashlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from pydino.backend.calibration import fit_temperature
-from pydino.base import UserError, config_to_dict, log, read_json, read_yaml
+from pydino.base import UserError, config_to_dict, log, read_yaml
 from pydino.data.training_dir import read_hashes
 from pydino.infer import StoredFeatures, load
 from pydino.infer.classifier import Classifier, save_classifier
@@ -66,7 +66,6 @@ class Tuning:
     statistics: dict[str, np.ndarray] | None = None
     num_threads: int = 1
     workers: int | None = None
-    _kept: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self):
         config = read_yaml(self.model_dir / "config.yaml")
@@ -151,9 +150,8 @@ class Tuning:
 class DevelopmentPart:
     """The development part of a fold (:class:`pydino.train.supervision.Held`)."""
 
-    def __init__(self, tuning: Tuning, keys: list[str], chunk_seconds: float):
-        self._tuning, self._chunk_seconds = tuning, chunk_seconds
-        self.targets = tuning.task.targets_of(keys)
+    def __init__(self, tuning: Tuning, keys: list[str], targets: np.ndarray, chunk_seconds: float):
+        self._tuning, self._chunk_seconds, self.targets = tuning, chunk_seconds, targets
         texts = [f"{key} {target}" for key, target in zip(keys, self.targets, strict=True)]
         self.digest = hashlib.sha256("\n".join([*texts, f"{chunk_seconds:g}"]).encode()).hexdigest()[:16]
         self._keys, self._kept = keys, None
@@ -196,21 +194,25 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
     dev = task.part(fold, "dev")
     if not train:
         raise UserError(f"{task.path}/fold.{fold}: no utterance of its training part has speech")
-    train.sort(key=tuning.hashes.__getitem__)
+    for keys in (train, dev):  # names, and their order, have no influence
+        keys.sort(key=lambda key: tuning.hashes.get(key, 0))
+    seen = replace(task, labels={key: task.labels[key] for key in (*train, *dev)})
     hashes = np.array([tuning.hashes[key] for key in train], dtype=np.uint64)
     head, init = None, None if tuning.from_scratch else tuning.model_dir
     for name, config in tuning.trainings:
-        held = DevelopmentPart(tuning, dev, config.chunk_seconds) if dev else None
+        held = DevelopmentPart(tuning, dev, seen.targets_of(dev), config.chunk_seconds) if dev else None
         if not held and first:
             log(f"fold {fold} has no development part: {config.epochs:g} epochs, and the last weights")
         if head is None:
-            head = tuning.distributed.gather_objects(first_head(tuning, train, config) if first else None)[0]
+            head = tuning.distributed.gather_objects(
+                first_head(tuning, seen, train, config) if first else None
+            )[0]
         supervision = Supervision(
             task.config.name,
             task.config.kind,
             len(task.config.classes) or 1,
             hashes,
-            task.targets_of(train),
+            seen.targets_of(train),
             tuning.beside(train),
             head,
             held,
@@ -245,7 +247,7 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
         if dev and task.config.kind == "class":
             outputs = tuning.outputs(classifier, dev)
             stacked = np.stack([outputs[key] for key in dev])
-            described = replace(described, temperature=float(fit_temperature(stacked, task.targets_of(dev))))
+            described = replace(described, temperature=float(fit_temperature(stacked, seen.targets_of(dev))))
         save_classifier(
             folder / "classifier",
             model.encoder,
@@ -257,7 +259,9 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
     return tuning.outputs(classifier, task.part(fold, "test"))
 
 
-def first_head(tuning: Tuning, train: list[str], config: TuningConfig) -> dict[str, torch.Tensor]:
+def first_head(
+    tuning: Tuning, seen: TaskDir, train: list[str], config: TuningConfig
+) -> dict[str, torch.Tensor]:
     """Return what the head of the first training starts from: the probe, or only the standardisation of the
     vectors beside the embedding, and of the embedding where the encoder is not random.
     """
@@ -274,10 +278,9 @@ def first_head(tuning: Tuning, train: list[str], config: TuningConfig) -> dict[s
             mean[:dim], scale[:dim] = 0.0, 1.0
         solved = {"mean": mean, "scale": scale}
     else:
-        task = tuning.task
-        speakers = np.unique([task.speakers[key] for key in train], return_inverse=True)[1]
-        classes = len(task.config.classes)
-        solved = solve_head(everything, task.targets_of(train), speakers, classes, tuning.seed)
+        speakers = np.unique([seen.speakers[key] for key in train], return_inverse=True)[1]
+        classes = len(seen.config.classes)
+        solved = solve_head(everything, seen.targets_of(train), speakers, classes, tuning.seed)
     return {name: torch.from_numpy(np.asarray(value, dtype=np.float32)) for name, value in solved.items()}
 
 
@@ -296,8 +299,3 @@ def _discard_another(run: Run) -> None:
     except UserError:
         log(f"{run.exp} was made from other data or by another configuration; it is made again")
         shutil.rmtree(run.exp)
-
-
-def outcomes(folder: Path, tuning: Tuning) -> list[dict]:
-    """Return what the runs of a fold came to, one mapping a training."""
-    return [{"training": name, **read_json(folder / name / "outcome.json")} for name, _ in tuning.trainings]
