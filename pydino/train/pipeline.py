@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pydino.base import UserError, warn
@@ -65,6 +66,7 @@ def open_pipeline(
     distributed: DistributedContext,
     allow_pipes: bool = False,
     labels: Labels | None = None,
+    only: np.ndarray | None = None,
 ) -> Pipeline:
     """Open the data of a run: stored features, or recordings and what they are augmented with.
 
@@ -76,6 +78,7 @@ def open_pipeline(
         distributed: this process among others.
         allow_pipes: run commands in wav.scp.
         labels: classes of the utterances, which CopyPaste chooses partners by.
+        only: hashes of the utterances to train on; None: all.
 
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
@@ -83,11 +86,11 @@ def open_pipeline(
     options, groups = front_end.feature_options(), config.view_groups
     shift, waveforms = options.frame_shift / 1000, None
     if config.input == "features":
-        source = TrainingSet(data)
+        source = TrainingSet(data, only)
         dim = source.dim
     else:
         reverberant = any(group.waveform.reverberation_probability for group in groups)
-        source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes)
+        source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes, only)
         augmentation_data = AugmentationData(
             config.augmentation_data, options, config.longest_seconds, seed, distributed.device
         )
