@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pydino.base import UserError, warn
@@ -64,6 +65,7 @@ def open_pipeline(
     seed: int,
     distributed: DistributedContext,
     allow_pipes: bool = False,
+    only: np.ndarray | None = None,
     labels: Labels | None = None,
 ) -> Pipeline:
     """Open the data of a run: stored features, or recordings and what they are augmented with.
@@ -75,6 +77,7 @@ def open_pipeline(
         seed: of every draw.
         distributed: this process among others.
         allow_pipes: run commands in wav.scp.
+        only: hashes of the utterances to train on; None: all.
         labels: classes of the utterances, which CopyPaste chooses partners by.
 
     Raises:
@@ -83,11 +86,11 @@ def open_pipeline(
     options, groups = front_end.feature_options(), config.view_groups
     shift, waveforms = options.frame_shift / 1000, None
     if config.input == "features":
-        source = TrainingSet(data)
+        source = TrainingSet(data, only)
         dim = source.dim
     else:
         reverberant = any(group.waveform.reverberation_probability for group in groups)
-        source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes)
+        source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes, only)
         augmentation_data = AugmentationData(
             config.augmentation_data, options, config.longest_seconds, seed, distributed.device
         )
@@ -111,6 +114,8 @@ def open_pipeline(
                 f"batches of {size}"
             )
         config = replace(config, batch_size=size)
+    if config.copy_paste.probability and labels is None:
+        raise UserError("copy_paste chooses partners by their class, and this task has numbers; remove it")
     copy_paste = (
         CopyPaste(config.copy_paste, source.hashes, labels, seed) if config.copy_paste.probability else None
     )
