@@ -27,6 +27,7 @@ STEPS = (
     "train-plda",
     "score",
     "train-classifier",
+    "finetune",
 )
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
