@@ -2,6 +2,7 @@
 
 from .bootstrap import bootstrap_trials, draw_counts, percentile_interval
 from .centring import CENTRINGS, Centring, fit_centring
+from .chance import independent_draws, smallest_significant
 from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
@@ -25,6 +26,7 @@ __all__ = [
     "estimate_lda",
     "fit_centring",
     "group_means",
+    "independent_draws",
     "kaldi_eer",
     "kaldi_min_dcf",
     "knn_accuracy",
@@ -32,6 +34,7 @@ __all__ = [
     "normalise_length",
     "percentile_interval",
     "score_pairs",
+    "smallest_significant",
     "thin_curve",
     "train_plda",
     "train_plda_chain",

@@ -27,6 +27,7 @@ STEPS = (
     "train-plda",
     "score",
     "train-classifier",
+    "run-controls",
 )
 _ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -1,5 +1,14 @@
 """Downstream tasks: probes on frozen embeddings, cross-validated over speakers."""
 
+from .controls import (
+    Control,
+    classifier_of,
+    metadata_vectors,
+    outputs_of,
+    permutation_band,
+    permute_labels,
+    verdict,
+)
 from .cross_validation import LabelledEmbeddings, cross_validate_classes, cross_validate_numbers
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
@@ -15,6 +24,7 @@ from .probe import predict_classes, predict_numbers
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
+    "Control",
     "Evaluation",
     "FINAL",
     "LabelledEmbeddings",
@@ -25,15 +35,21 @@ __all__ = [
     "bootstrap_classes",
     "bootstrap_numbers",
     "class_measures",
+    "classifier_of",
     "cross_validate_classes",
     "cross_validate_numbers",
     "default_fold_count",
     "evaluate",
+    "metadata_vectors",
     "number_measures",
+    "outputs_of",
+    "permutation_band",
+    "permute_labels",
     "predict_classes",
     "predict_numbers",
     "read_task",
     "speaker_confusions",
     "speaker_sums",
+    "verdict",
     "write_task",
 ]

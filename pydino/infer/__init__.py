@@ -1,18 +1,36 @@
 """From a model folder to embeddings: waveform or features in, one vector per utterance out."""
 
+from .control_vectors import (
+    Extracted,
+    StoredFrames,
+    channel_vectors,
+    crop_vectors,
+    interviewer_vectors,
+    silence_vectors,
+    timing_vectors,
+    whole_vectors,
+)
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
 from .stored_features import StoredFeatures, read_front_end
 
 __all__ = [
+    "Extracted",
     "FrontEnd",
     "FrontEndConfig",
     "Model",
     "ModelConfig",
     "StoredFeatures",
+    "StoredFrames",
+    "channel_vectors",
+    "crop_vectors",
+    "interviewer_vectors",
     "load",
     "read_front_end",
     "read_model_config",
     "save_model",
+    "silence_vectors",
+    "timing_vectors",
+    "whole_vectors",
 ]
