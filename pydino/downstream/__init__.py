@@ -10,6 +10,7 @@ from .controls import (
     verdict,
 )
 from .cross_validation import LabelledEmbeddings, cross_validate_classes, cross_validate_numbers
+from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
 from .measures import (
@@ -25,8 +26,10 @@ from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
     "Control",
+    "Division",
     "Evaluation",
     "FINAL",
+    "Items",
     "LabelledEmbeddings",
     "PARTS",
     "TaskConfig",
@@ -34,12 +37,17 @@ __all__ = [
     "assign_folds",
     "bootstrap_classes",
     "bootstrap_numbers",
+    "check_items",
     "class_measures",
     "classifier_of",
     "cross_validate_classes",
     "cross_validate_numbers",
+    "cross_validation",
     "default_fold_count",
+    "divide_by_table",
     "evaluate",
+    "fixed_division",
+    "leaks",
     "metadata_vectors",
     "number_measures",
     "outputs_of",

@@ -1,5 +1,8 @@
 """From a model folder to embeddings: waveform or features in, one vector per utterance out."""
 
+from .chunks import chunks
+from .classifier import Classifier, load_classifier, save_classifier
+from .classifier_config import ClassifierConfig, default_note
 from .control_vectors import (
     Extracted,
     StoredFrames,
@@ -16,6 +19,8 @@ from .model_folder import ModelConfig, load, read_model_config, save_model
 from .stored_features import StoredFeatures, read_front_end
 
 __all__ = [
+    "Classifier",
+    "ClassifierConfig",
     "Extracted",
     "FrontEnd",
     "FrontEndConfig",
@@ -24,11 +29,15 @@ __all__ = [
     "StoredFeatures",
     "StoredFrames",
     "channel_vectors",
+    "chunks",
     "crop_vectors",
+    "default_note",
     "interviewer_vectors",
     "load",
+    "load_classifier",
     "read_front_end",
     "read_model_config",
+    "save_classifier",
     "save_model",
     "silence_vectors",
     "timing_vectors",
