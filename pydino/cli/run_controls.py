@@ -1,4 +1,4 @@
-"""Measure the leak controls of a task: does anything tell the label that should not?
+"""Measure the leak controls of a task: what should not tell the label, and does it.
 
 steps/run_controls.sh --model exp/dino_adress/seed0/teacher --metadata utt2age --metadata utt2gender \\
   data/tasks/ad data/train data/test exp/controls_adress/ad
