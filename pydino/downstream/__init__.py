@@ -1,4 +1,4 @@
-"""Downstream tasks: probes on frozen embeddings, cross-validated over speakers."""
+"""Downstream tasks: their folders, classifiers on frozen embeddings, and how they are measured."""
 
 from .controls import (
     Control,
@@ -9,10 +9,10 @@ from .controls import (
     permute_labels,
     verdict,
 )
-from .cross_validation import LabelledEmbeddings, cross_validate_classes, cross_validate_numbers
 from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
+from .frozen import CLASSIFIERS, FrozenClassifier, cross_predict, fit_fold, fit_frozen
 from .measures import (
     bootstrap_classes,
     bootstrap_numbers,
@@ -21,17 +21,21 @@ from .measures import (
     speaker_confusions,
     speaker_sums,
 )
-from .probe import predict_classes, predict_numbers
+from .scorers import Linear, Perceptron, PldaScorer
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
+    "CLASSIFIERS",
     "Control",
     "Division",
     "Evaluation",
     "FINAL",
+    "FrozenClassifier",
     "Items",
-    "LabelledEmbeddings",
+    "Linear",
     "PARTS",
+    "Perceptron",
+    "PldaScorer",
     "TaskConfig",
     "TaskDir",
     "assign_folds",
@@ -40,12 +44,13 @@ __all__ = [
     "check_items",
     "class_measures",
     "classifier_of",
-    "cross_validate_classes",
-    "cross_validate_numbers",
+    "cross_predict",
     "cross_validation",
     "default_fold_count",
     "divide_by_table",
     "evaluate",
+    "fit_fold",
+    "fit_frozen",
     "fixed_division",
     "leaks",
     "metadata_vectors",
@@ -53,8 +58,6 @@ __all__ = [
     "outputs_of",
     "permutation_band",
     "permute_labels",
-    "predict_classes",
-    "predict_numbers",
     "read_task",
     "speaker_confusions",
     "speaker_sums",

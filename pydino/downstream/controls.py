@@ -20,8 +20,8 @@ import numpy as np
 from pydino.backend import draw_counts, independent_draws, percentile_interval, smallest_significant
 from pydino.base import UserError, keyed_permutation, log, purpose, utterance_hash
 
-from .classify_temporary import cross_predict
 from .evaluation import Evaluation, evaluate
+from .frozen import cross_predict
 from .task_dir import TaskDir
 
 Vectors = dict[str, np.ndarray]
