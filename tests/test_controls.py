@@ -46,7 +46,7 @@ from pydino.infer import (
     whole_vectors,
 )
 from pydino.kaldi import ArchiveWriter, read_object, read_table, write_table
-from pydino.report import suspicions
+from pydino.report import Table, mark_suspects, suspicions
 
 RATE, SUBJECTS, FOLDS = 8000, 40, 4
 FBANK = FbankConfig(sample_frequency=RATE, num_mel_bins=23, dither=0.0, snip_edges=False, energy_floor=1.0)
@@ -377,9 +377,18 @@ def test_the_command_measures_every_control(plain, voices, tmp_path, capsys):
     assert any("the interviewer alone (embedding) reaches" in sentence for sentence in found)
     assert all(f"suspect: {sentence}" in said for sentence in found)
     (row, *_) = json.loads((tmp_path / "out/interviewer-embedding/ad.result.json").read_text())
+    assert row["control"] == "interviewer"
     assert (row["model"], row["backend"], row["metric"]) == ("control-interviewer-embedding", "logreg", "uar")
     assert row["value"] == told["interviewer", "embedding"]["value"]
     assert len(read_table(tmp_path / "out/silence-statistics/predictions.txt")) == SUBJECTS
+    assert main(["report", str(tmp_path)]) == 0
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "## Leak controls: Alzheimer's disease" in page and "control-" not in page  # in a table of their own
+    assert "| metadata | tables | UAR % | yes: suspect | 100.0 [100.0, 100.0] | 50.0 | 65.0 |" in page
+    (table,) = [Table("Alzheimer's disease: corpus", "40 subjects.", [], [], 0)]
+    mark_suspects([table], entries)
+    assert table.caption.startswith("SUSPECT: the interviewer") and table.caption.endswith("40 subjects.")
+    capsys.readouterr()
     assert run_controls(*words) == 0
     assert "is up to date" in capsys.readouterr().err
     write_table(plain / "utt2age", {name: 60 + i % 5 for i, name in enumerate(NAMES)})

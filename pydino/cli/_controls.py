@@ -137,6 +137,7 @@ class _Measuring:
             command=self.command,
             resamples=args.resamples,
             seed=args.seed,
+            extra={"control": control.name},
         )
         done = evaluate(task, outputs, args.resamples, args.seed)
         entry = verdict(task, control, done, args.resamples, args.seed)
