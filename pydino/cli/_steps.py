@@ -29,6 +29,7 @@ STEPS = (
     "make-task",
     "train-classifier",
     "finetune",
+    "run-controls",
 )
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
