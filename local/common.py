@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
@@ -125,6 +126,7 @@ def write_set(
     labels: dict[str, dict[str, str]] | None = None,
     max_trials: int | None = None,
     seed: int = 0,
+    partial: Collection[str] = (),
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
@@ -137,6 +139,7 @@ def write_set(
         labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
         max_trials: write ``trials`` over pairs of utterances, at most this many; None: no trials.
         seed: of the draw of trials.
+        partial: label maps that omit the utterances that have no such label.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.
@@ -146,6 +149,8 @@ def write_set(
     labels = labels or {}
     speakers = set(utt2spk.values())
     for table, content in {"utt2spk": utt2spk, **labels}.items():
+        if table in partial:
+            continue
         lacking = sorted((speakers if table.startswith("spk2") else set(wav_scp)) - set(content))
         if lacking:
             raise UserError(f"{name}: {len(lacking):,} keys without an entry in {table}: {named(lacking)}")
@@ -199,7 +204,8 @@ def write_set(
         log(f"  {trials}")
     for table, content in sorted(labels.items()):
         if table.startswith("utt2"):
-            log(f"  {table}: {_summary(content.values())}")
+            of_all = f" ({len(content):,} of {len(wav_scp):,} utterances)" if table in partial else ""
+            log(f"  {table}: {_summary(content.values())}{of_all}")
 
 
 def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
@@ -241,5 +247,8 @@ def _summary(values) -> str:
     counts = Counter(values)
     if len(counts) <= 10:
         return ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
-    numbers = [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in counts.elements()]
+    except ValueError:
+        return f"{len(counts):,} values"
     return f"{min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.1f}"
