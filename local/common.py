@@ -58,6 +58,35 @@ def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed_of} (default %(default)s)")
 
 
+def add_partial_argument(parser) -> None:
+    """Add ``--partial``, which :func:`deviates` is given."""
+    parser.add_argument(
+        "--partial",
+        choices=("true", "false"),
+        default="false",
+        help="a part of the corpus: what is missing is counted, named and left out, instead of an error "
+        "(default %(default)s)",
+    )
+
+
+def deviates(what: str, partial: str) -> None:
+    """Report that the corpus is not as published: a warning with ``--partial true``, an error otherwise.
+
+    Args:
+        what: what was expected and what was found.
+        partial: ``true`` or ``false``.
+
+    Raises:
+        UserError: without ``--partial true``.
+    """
+    if partial != "true":
+        raise UserError(
+            f"{what}. Complete the corpus; if a part of it is meant to be used, add 'prepare_options: "
+            "{partial: true}' to conf/recipe.yaml (local/prepare_*.py --partial true)"
+        )
+    warn(what)
+
+
 def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) -> Path:
     """Return the corpus root as an absolute path, after a check of its content.
 
@@ -125,6 +154,8 @@ def write_set(
     labels: dict[str, dict[str, str]] | None = None,
     max_trials: int | None = None,
     seed: int = 0,
+    segments: dict[str, str] | None = None,
+    incomplete: tuple[str, ...] = (),
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
@@ -132,11 +163,13 @@ def write_set(
     and so is any with ``--force`` (:func:`forced`).
 
     Args:
-        wav_scp: utterance -> absolute path.
+        wav_scp: utterance -> absolute path; with ``segments``, recording -> absolute path.
         utt2spk: utterance -> speaker.
         labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
         max_trials: write ``trials`` over pairs of utterances, at most this many; None: no trials.
         seed: of the draw of trials.
+        segments: utterance -> recording, begin and end in seconds, as a line of Kaldi's ``segments``.
+        incomplete: label maps in which some utterances or speakers have no entry.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.
@@ -144,10 +177,11 @@ def write_set(
     if not wav_scp:
         raise UserError(f"{name}: no utterance found; is the corpus complete?")
     labels = labels or {}
-    speakers = set(utt2spk.values())
+    speakers, utterances = set(utt2spk.values()), set(segments or wav_scp)
+    tables = {**labels, "segments": segments} if segments else labels
     for table, content in {"utt2spk": utt2spk, **labels}.items():
-        lacking = sorted((speakers if table.startswith("spk2") else set(wav_scp)) - set(content))
-        if lacking:
+        lacking = sorted((speakers if table.startswith("spk2") else utterances) - set(content))
+        if lacking and table not in incomplete:
             raise UserError(f"{name}: {len(lacking):,} keys without an entry in {table}: {named(lacking)}")
 
     target = Path(data_dir) / name
@@ -161,7 +195,7 @@ def write_set(
         "wav.scp": wav_scp,
         "utt2spk": utt2spk,
         "spk2utt": invert(in_order),
-        **labels,
+        **tables,
     }.items():
         write_table(aside / table, content)
     trials = (
@@ -175,7 +209,7 @@ def write_set(
     if errors:
         raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:5])}")
 
-    counts = f"{len(wav_scp):,} utterances, {len(speakers):,} speakers"
+    counts = f"{len(utterances):,} utterances, {len(speakers):,} speakers"
     again = forced(target)
     if _same(aside, target) and not again:
         shutil.rmtree(aside)
@@ -199,7 +233,8 @@ def write_set(
         log(f"  {trials}")
     for table, content in sorted(labels.items()):
         if table.startswith("utt2"):
-            log(f"  {table}: {_summary(content.values())}")
+            without = f"; {lacking:,} without" if (lacking := len(utterances - set(content))) else ""
+            log(f"  {table}: {_summary(content.values())}{without}")
 
 
 def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
@@ -241,5 +276,8 @@ def _summary(values) -> str:
     counts = Counter(values)
     if len(counts) <= 10:
         return ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
-    numbers = [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return f"{len(counts):,} different values"
     return f"{min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.1f}"
