@@ -1,0 +1,227 @@
+"""Interviews of which one speaker is to be heard alone: from turns in milliseconds to Kaldi segments."""
+
+import re
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import soundfile
+
+from local.common import audio_path, write_set
+from pydino.base import UserError, log, read_text, warn
+from pydino.kaldi.data_dir import named
+
+Turns = list[tuple[int, int]]  # begin and end in milliseconds
+
+# A tier of a CHAT transcript: its speaker, its text, and the lines that continue it.
+_TIER = re.compile(r"^\*(\w+):(.*(?:\n[\t ].*)*)", re.MULTILINE)
+_BULLET = re.compile(r'\x15(?:%snd:"[^"]*"_)?(\d+)_(\d+)\x15')
+
+
+@dataclass
+class Interview:
+    """A recording of a subject and an interviewer. There is one a subject, so that both have the same name.
+
+    Attributes:
+        subject: name of the subject and the recording.
+        path: of the audio.
+        participant: turns of the subject.
+        interviewer: turns of all others.
+        about: label map's name without its prefix (``diagnosis``, ``mmse``, ``age``) -> value; what is not
+            known is absent.
+    """
+
+    subject: str
+    path: Path
+    participant: Turns
+    interviewer: Turns
+    about: dict[str, str] = field(default_factory=dict)
+
+
+def add_turn_arguments(parser) -> None:
+    """Add the options of :func:`utterances_of`."""
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=30.0,
+        help="turns are joined up to this length; longer ones are divided (default %(default)s)",
+    )
+    parser.add_argument(
+        "--min-seconds",
+        type=float,
+        default=0.5,
+        help="shorter utterances are dropped and counted (default %(default)s)",
+    )
+
+
+def check_turn_arguments(args) -> None:
+    """Raise UserError unless 0 < ``--min-seconds`` < ``--max-seconds``."""
+    if not 0 < args.min_seconds < args.max_seconds:
+        raise UserError(
+            f"--min-seconds {args.min_seconds:g} and --max-seconds {args.max_seconds:g}: the first must be "
+            "above zero and below the second"
+        )
+
+
+def chat_turns(path) -> tuple[Turns, Turns]:
+    """Read the times of a CHAT transcript (``.cha``): turns of ``*PAR``, and turns of everybody else.
+
+    Times are the bullets ``\\x15begin_end\\x15`` at the end of utterances. Old files have the name of the
+    media in them, ``\\x15%snd:"name"_begin_end\\x15``.
+    """
+    participant, others = [], []
+    for speaker, text in _TIER.findall(read_text(path, latin1=True)):
+        turns = [(int(begin), int(end)) for begin, end in _BULLET.findall(text)]
+        (participant if speaker == "PAR" else others).extend(turns)
+    return participant, others
+
+
+def length_of(path) -> int:
+    """Return the length of a recording in milliseconds, from its header.
+
+    Raises:
+        UserError: it is no audio file.
+    """
+    try:
+        about = soundfile.info(str(path))
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as audio ({error}); unpack the corpus again") from None
+    return about.frames * 1000 // about.samplerate
+
+
+def union(turns: Turns) -> Turns:
+    """Return the time that the turns cover, as turns in order that do not touch; empty ones are omitted."""
+    covered: Turns = []
+    for begin, end in sorted(turns):
+        if end > begin:
+            if covered and begin <= covered[-1][1]:
+                covered[-1] = covered[-1][0], max(end, covered[-1][1])
+            else:
+                covered.append((begin, end))
+    return covered
+
+
+def without(turns: Turns, others: Turns) -> Turns:
+    """Return the turns less the time of the others, in order; adjacent turns are kept apart."""
+    others = union(others)
+    left: Turns = []
+    for begin, end in sorted(turns):
+        for start, stop in others:
+            if start < end and stop > begin:
+                if start > begin:
+                    left.append((begin, start))
+                begin = stop
+        if begin < end:
+            left.append((begin, end))
+    return left
+
+
+def utterances_of(turns: Turns, others: Turns, shortest: int, longest: int) -> tuple[Turns, int]:
+    """Return the utterances of one speaker, and the number of those that were too short.
+
+    The time in which another speaks is removed. Turns between which nobody else speaks are joined, with the
+    pauses between them, as long as the utterance is not longer than ``longest`` ms. A longer turn is divided
+    into equal parts. What is then shorter than ``shortest`` ms is dropped.
+    """
+    others = union(others)
+    begins = [begin for begin, _ in others]
+    joined: Turns = []
+    for begin, end in without(turns, others):
+        if joined:
+            first, last = joined[-1]
+            # `without` leaves no overlap with others, so only one that begins in the gap can be in it
+            interrupted = bisect_left(begins, last) < bisect_left(begins, begin)
+            if not interrupted and max(end, last) - first <= longest:
+                joined[-1] = first, max(end, last)
+                continue
+            begin = max(begin, last)
+        if begin < end:
+            joined.append((begin, end))
+    utterances: Turns = []
+    for begin, end in joined:
+        parts = -(-(end - begin) // longest)
+        borders = [begin + (end - begin) * part // parts for part in range(parts + 1)]
+        utterances += zip(borders, borders[1:], strict=False)
+    kept = [(begin, end) for begin, end in utterances if end - begin >= shortest]
+    return kept, len(utterances) - len(kept)
+
+
+def write_participants(data_dir, name: str, interviews: list[Interview], args) -> None:
+    """Write the data directory of the participants' speech.
+
+    Besides the tables of :class:`Interview` it has what a control by metadata reads, for each utterance of a
+    recording the same value: ``utt2turns``, the number of the participant's turns, ``utt2seconds``, the
+    length of the recording, and ``utt2share``, the participant's share of it.
+
+    Raises:
+        UserError: a recording without an utterance of the participant.
+    """
+    for interview in interviews:
+        length = length_of(interview.path)
+        turns = without(interview.participant, interview.interviewer)
+        share = sum(end - begin for begin, end in union(turns)) / max(length, 1)
+        about = {"turns": str(len(turns)), "seconds": f"{length / 1000:.2f}", "share": f"{share:.3f}"}
+        interview.about.update(about)
+    speech = {interview.subject: (interview.participant, interview.interviewer) for interview in interviews}
+    _write(data_dir, name, interviews, speech, args, "")
+
+
+def write_interviewers(data_dir, name: str, interviews: list[Interview], args) -> None:
+    """Write the data directory of the interviewers' speech, for the control of that name.
+
+    The speaker of an utterance is ``SUBJECT-interviewer``, ``utt2subject`` is whom they interviewed, so that
+    the labels and the division of the participants apply. Recordings without interviewer are named.
+    """
+    speech = {interview.subject: (interview.interviewer, interview.participant) for interview in interviews}
+    heard = [interview for interview in interviews if interview.interviewer]
+    if silent := sorted(interview.subject for interview in interviews if not interview.interviewer):
+        log(f"{name}: no interviewer in {len(silent):,} recordings: {named(silent)}")
+    if not heard:
+        raise UserError(
+            f"{name}: no turn of an interviewer in any recording; are the transcripts or segmentation files "
+            "those of this corpus?"
+        )
+    _write(data_dir, name, heard, speech, args, "-interviewer", may_lack=True)
+
+
+def _write(data_dir, name, interviews, speech, args, suffix: str, may_lack: bool = False) -> None:
+    """Write a set; speech: subject -> (turns of whom the set is about, turns of the others)."""
+    shortest, longest = round(args.min_seconds * 1000), round(args.max_seconds * 1000)
+    wav_scp, segments, utt2spk, labels = {}, {}, {}, {"utt2subject": {}, "utt2recording": {}}
+    kinds = sorted({kind for interview in interviews for kind in interview.about})
+    labels |= {f"utt2{kind}": {} for kind in kinds}
+    short, lacking, outside = 0, [], []
+    for interview in sorted(interviews, key=lambda interview: interview.subject):
+        length = length_of(interview.path)
+        turns, others = speech[interview.subject]
+        if any(end > length for _, end in turns):
+            outside.append(interview.subject)
+        turns = [(begin, min(end, length)) for begin, end in turns if begin < length]
+        found, few = utterances_of(turns, others, shortest, longest)
+        short += few
+        if not found:
+            lacking.append(interview.subject)
+            continue
+        wav_scp[interview.subject] = audio_path(interview.path)
+        for begin, end in found:
+            speaker = interview.subject + suffix
+            utterance = f"{speaker}-{begin:07d}-{end:07d}"
+            segments[utterance] = f"{interview.subject} {begin / 1000:.3f} {end / 1000:.3f}"
+            utt2spk[utterance] = speaker
+            labels["utt2subject"][utterance] = interview.subject
+            labels["utt2recording"][utterance] = interview.subject
+            for kind, value in interview.about.items():
+                labels[f"utt2{kind}"][utterance] = value
+    if outside:
+        warn(f"{name}: turns that end after their recording are cut there: {named(outside)}")
+    if short:
+        log(f"{name}: {short:,} utterances shorter than {args.min_seconds:g} s are dropped")
+    if lacking and not may_lack:
+        raise UserError(
+            f"{name}: no utterance of {args.min_seconds:g} s or more in {len(lacking):,} recordings: "
+            f"{named(lacking)}; a transcript without times? Remove these recordings or correct their times"
+        )
+    if lacking:
+        log(f"{name}: {len(lacking):,} recordings without an utterance of it: {named(lacking)}")
+    incomplete = tuple(f"utt2{kind}" for kind in kinds)
+    write_set(data_dir, name, wav_scp, utt2spk, labels, segments=segments, incomplete=incomplete)
