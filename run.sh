@@ -89,8 +89,13 @@ if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${r
     -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 fi
 
-if stage 10 transfer "frozen embeddings and labels" "classifiers of other tasks"; then
-  for_each tasks steps/train_classifier.sh {options} --utt2spk data/{set}/utt2spk {embeddings} {labels} {transfer}
+if stage 10 transfer "models and labels" "classifiers of other tasks, on frozen embeddings and fine-tuned"; then
+  for_each baselines steps/make_baseline.sh {options} {data} {model} \
+    -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
+      --system {system} {model} {sets} {with_silence} \
+    -- task_dirs steps/make_task.sh {options} {data} {task_dir} \
+    -- tasks steps/train_classifier.sh {options} {task_dir} {embeddings} {transfer} \
+    -- tuning steps/finetune.sh --nj "$nj" --cmd "$cuda_cmd" --ngpu "$ngpu" {options} {task_dir} {model} {sets} {transfer}
 fi
 
 if stage 11 report "every result" "exp/{results.json,RESULTS.md,report.html}"; then

@@ -7,12 +7,13 @@ from sklearn.metrics import f1_score, recall_score
 from pydino.downstream import (
     assign_folds,
     bootstrap_classes,
-    bootstrap_error,
+    bootstrap_numbers,
     class_measures,
     default_fold_count,
     predict_classes,
     predict_numbers,
     speaker_confusions,
+    speaker_sums,
 )
 
 
@@ -80,7 +81,8 @@ def test_intervals_are_over_speakers():
         [0.025, 0.975],
     )
     assert low == pytest.approx(0.3, abs=0.06) and high == pytest.approx(0.7, abs=0.06)
-    low, high = np.quantile(bootstrap_error(right.astype(float), speakers), [0.025, 0.975])
+    sums = speaker_sums(np.zeros(2000), right.astype(float), speakers)
+    low, high = np.quantile(bootstrap_numbers(sums)["mae"], [0.025, 0.975])
     assert low == pytest.approx(0.3, abs=0.06) and high == pytest.approx(0.7, abs=0.06)
 
 

@@ -53,16 +53,150 @@ def recipe_of(**changes):
         ({"scorers": [{"centring": "centered"}]}, "did you mean 'centred'?"),
         ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "'a' has no 'set'"),
         ({"tasks": [{"name": "a/b", "labels": "utt2a", "set": "test"}]}, "becomes part of file names"),
-        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "test", "modes": ["all"]}]}, "only 'frozen' is"),
-        ({"tasks": [{"name": "a", "labels": "utt2a", "train": ["dev"]}]}, "a fixed division; give 'set'"),
-        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "dev", "folds": "0"}]}, "folds must be"),
-        ({"tasks": [{"name": "a", "labels": "utt2a", "set": "dev", "average_over": "subject"}]}, "averaging"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_key(changes, said):
     with pytest.raises(ConfigError) as caught:
         recipe_of(**changes)
     assert said in str(caught.value)
+
+
+FIXED = {"set": "", "train": ["train"], "test": ["test"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"modes": ["affine_then_all"]},
+            "modes: there is no 'affine_then_all' (did you mean 'affine-then-all'?)",
+        ),
+        ({"classifiers": ["svn"]}, "classifiers: there is no 'svn' of a class (did you mean 'svm'?)"),
+        ({"kind": "number", "classifiers": ["svm"]}, "no 'svm' of a number; there are ridge"),
+        ({"classifiers": ["svm", "svm"]}, "classifiers: 'svm' occurs twice"),
+        ({"controls": ["chanel"]}, "did you mean 'channel'?"),
+        ({"controls": ["interviewer"]}, "controls: 'interviewer' needs the key 'interviewer'"),
+        ({"interviewer": "train"}, "interviewer: without 'interviewer' among the controls"),
+        ({"metadata": ["utt2age"]}, "metadata: without 'metadata' among the controls"),
+        ({"train": ["train"]}, "set: 'dev' is cross-validated, but 'train' or 'test' is a fixed division"),
+        ({"set": "", "train": ["train"]}, "has no 'set'"),
+        ({**FIXED, "dev": "none"}, "dev of a fixed division is a list of sets, got 'none'"),
+        ({**FIXED, "dev": ["train"]}, "train, dev, test: 'train' occurs twice"),
+        ({**FIXED, "folds": "5"}, "folds: '5', but 'train' and 'test' are a fixed division"),
+        ({**FIXED, "test": ["tst"]}, "sets: 'tst' is used but not listed"),
+        ({"dev": ["train"]}, "dev of a cross-validation is 'next' or 'none', got ['train']"),
+        ({"folds": "0"}, "folds must be 'speaker', a number from 2 on, or a table"),
+        ({"folds": "speakers"}, "did you mean 'speaker'?"),
+        ({"average_over": "speaker"}, "average_over must be one of utterance, recording, subject"),
+        ({"groups": "a/b"}, "groups: 'a/b' is not the name of a file in data/SET"),
+        ({"unit": "years"}, "unit: 'years', but task 'a' has classes"),
+        ({"published": [{"system": "x"}]}, "missing keys tasks[0].published[0].metric"),
+    ],
+)
+def test_a_task_that_cannot_be_done_is_refused_with_the_key(changes, said):
+    with pytest.raises(ConfigError) as caught:
+        recipe_of(tasks=[{"name": "a", "labels": "utt2a", "set": "dev"} | changes])
+    assert said in str(caught.value)
+
+
+def task_run(tmp_path, seeds=(0,), **task):
+    """A run of a trained model, a given one, the baselines and an x-vector, with one task."""
+    (tmp_path / "config.yaml").write_text("method: m\nrole: model\nseed: 7\n")
+    about = {"name": "a", "labels": "utt2a", "set": "test"} | task
+    recipe = recipe_of(
+        tasks=[about], stages=[4, 5, 9, 10], models=["dino-koleo"], supervised={"models": ["xvector"]}
+    )
+    return run_of(recipe, seeds=list(seeds), given=[str(tmp_path)])
+
+
+def test_a_task_folder_is_made_of_what_the_recipe_says(tmp_path):
+    (row,) = rows(task_run(tmp_path, groups="utt2style", average_over="recording"), "task_dirs", 10)
+    assert row.values["data"] == ["data/test"] and row.values["task_dir"] == "data/tasks/a"
+    text = " ".join(row.values["options"])
+    assert "--average-over recording --groups utt2style" in text and "--folds speaker --dev next" in text
+    (row,) = rows(task_run(tmp_path, set="", train=["train"], dev=["dev"], test=["test"]), "task_dirs", 10)
+    assert row.values["data"] == ["--train", "data/train", "--dev-set", "data/dev", "--test", "data/test"]
+    assert "--folds" not in row.values["options"]
+
+
+def test_every_system_has_a_row_for_each_classifier_and_treatment(tmp_path):
+    run = task_run(tmp_path, classifiers=["logreg", "svm"], statistics=True)
+    found = [row.values["transfer"] for row in rows(run, "tasks", 10)]
+    stored = {system.name for system in systems(run)}
+    assert len(stored) == 6
+    two = {"a/logreg", "a/svm"}
+    for name in stored:
+        own = {place.split("/transfer/")[1] for place in found if place.startswith(f"exp/{name}/")}
+        assert own == (two if "fbank" in name else two | {f"{backend}+statistics" for backend in two})
+    run.stage = 10
+    assert not any("xvector_x" in row.values["transfer"] for row in rows(run, "tasks", 10))
+    appended = [row.values for row in rows(run, "tasks", 10) if "--append" in row.values["options"]]
+    assert all(v["options"][-1] == "exp/fbank-stats_x/seed0/xvectors_test" for v in appended)
+    assert all(v["transfer"].endswith("+statistics") for v in appended)
+
+
+def test_tuning_has_a_row_for_each_system_mode_and_seed(tmp_path):
+    modes = ["frozen", "affine-then-all", "all-at-once", "from-scratch"]
+    run = task_run(tmp_path, (0, 1), modes=modes, statistics=True, set="", train=["train"], test=["test"])
+    run.stop_stage, found = 11, {}
+    for row in rows(run, "tuning", 10):
+        system, _, rest = row.values["transfer"].partition("/transfer/a/")
+        found.setdefault(system, set()).add(rest)
+        assert row.values["sets"] == ["data/train", "data/test"]
+    both = {"affine-then-all+statistics", "all-at-once+statistics"}
+    place = next(name for name in found if name.startswith("exp/m_model-"))
+    assert found.pop(place) == {f"{mode}/seed{seed}" for mode in both for seed in (0, 1)}
+    for seed in (0, 1):
+        assert found.pop(f"exp/dino-koleo_x/seed{seed}") == both
+        assert found.pop(f"exp/xvector_x/seed{seed}") == both
+    scratch = {f"from-scratch+statistics/seed{seed}" for seed in (0, 1)}
+    assert list(found.values()) == [scratch] and "untrained-" in next(iter(found))
+    options = next(
+        row.values["options"] for row in rows(run, "tuning", 10) if "affine-then-all" in row.values["options"]
+    )
+    assert [options[i + 1].rpartition("/")[2] for i, word in enumerate(options) if word == "--config"] == [
+        "tune-affine.yaml",
+        "tune-all.yaml",
+    ]
+    statistics = [options[i + 1] for i, word in enumerate(options) if word == "--statistics"]
+    assert statistics == [f"exp/fbank-stats_x/seed0/xvectors_{name}" for name in ("train", "test")]
+    assert options[-2:] == ["--seed", "0"]
+
+
+def test_what_is_only_tuned_is_not_embedded(tmp_path):
+    run = task_run(tmp_path, modes=["all-at-once", "from-scratch"], statistics=True)
+    needed = {system.method: set(system.needs(run.recipe)) for system in systems(run)}
+    assert needed == {
+        "dino-koleo": set(),
+        "m": set(),
+        "fbank-stats": {("test", False)},
+        "fbank-stats-cmn": set(),
+        "untrained": set(),
+        "xvector": set(),
+    }
+    made = [row.values["model"] for row in rows(run, "baselines", 5)]
+    assert len(made) == 2 and not rows(run, "tasks", 10)
+
+
+def test_tables_of_a_task_are_looked_for_in_all_its_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "test"):
+        Path("data", name).mkdir(parents=True)
+        Path("data", name, "utt2a").touch()
+    Path("data/train/utt2style").touch()
+    run = task_run(tmp_path, set="", train=["train"], test=["test"], groups="utt2style")
+    run.skip_stages = [9]
+    with pytest.raises(UserError, match="no data/test/utt2style, which task 'a' of the recipe names"):
+        run.check_tables()
+
+
+def test_test_recordings_may_be_in_pretraining_only_where_the_task_says_so():
+    task = {"name": "a", "labels": "utt2a", "set": "train"}
+    with pytest.raises(ConfigError, match="'train' is also the set of trials or of a task"):
+        recipe_of(models=["dino"], tasks=[task])
+    assert recipe_of(models=["dino"], tasks=[task | {"transductive": True}]).tasks[0].transductive
+    fixed = task | {"set": "", "train": ["train"], "test": ["test"]}
+    assert recipe_of(models=["dino"], tasks=[fixed])
 
 
 @pytest.mark.parametrize(
@@ -285,7 +419,7 @@ def test_every_kind_of_row_is_called_by_run_sh_with_all_that_it_has():
     run = run_of(corpora={"musan": "/m"}, download=True)
     for kind, templates in calls.items():
         used = "".join(templates)
-        for row in rows(run, kind, 9 if kind == "training" else 10 if kind == "tasks" else 5):
+        for row in rows(run, kind, 9 if kind == "training" else 5):
             assert all(f"{{{name}}}" in used for name in row.values if name != "corpus"), kind
 
 

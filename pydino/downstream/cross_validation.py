@@ -12,7 +12,7 @@ from pydino.backend import percentile_interval
 from pydino.base import UserError
 
 from .folds import assign_folds
-from .measures import bootstrap_classes, bootstrap_error, class_measures, speaker_confusions
+from .measures import bootstrap_classes, bootstrap_numbers, class_measures, speaker_confusions, speaker_sums
 from .probe import predict_classes, predict_numbers
 
 
@@ -111,7 +111,8 @@ def cross_validate_numbers(
     fold_of = assign_folds(data.speakers, folds, None, seed)
     predicted = predict_numbers(data.vectors, values, data.speakers, fold_of, seed)
     errors = np.abs(values - predicted)
-    interval = percentile_interval(bootstrap_error(errors, data.speakers, resamples, seed))
+    resampled = bootstrap_numbers(speaker_sums(values, predicted, data.speakers), resamples, seed)
+    interval = percentile_interval(resampled["mae"])
     predictions = [f"{value:.4f}" for value in predicted]
     measures = [("mae", errors.mean(), unit, interval)]
     return CrossValidation(fold_of, predictions, measures, f"standard deviation {values.std():.2f}")

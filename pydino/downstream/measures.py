@@ -1,5 +1,5 @@
 """Metrics of classification and regression, with intervals by bootstrap over speakers. They are functions of
-the speakers' confusion counts (or sums of errors), so that a resample is a weighted sum of these.
+the speakers' confusion counts (or sums over their numbers), so that a resample is a weighted sum of these.
 """
 
 import numpy as np
@@ -47,12 +47,39 @@ def bootstrap_classes(confusions: np.ndarray, resamples: int = 1000, seed: int =
     return class_measures((counts @ confusions.reshape(speakers, -1)).reshape(resamples, classes, classes))
 
 
-def bootstrap_error(
-    errors: np.ndarray, speakers: np.ndarray, resamples: int = 1000, seed: int = 0
-) -> np.ndarray:
-    """Return the mean absolute error (B,) of resamples of whole speakers; errors (N,) absolute, speakers (N,)
-    ints.
+def speaker_sums(truth: np.ndarray, predicted: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Sum over the utterances of each speaker, for :func:`number_measures`.
+
+    Args:
+        truth, predicted: (N,) numbers y and p; speakers: (N,) ints.
+
+    Returns:
+        (S, 8): the count, |p - y|, (p - y)^2, and y, p, y^2, p^2, y p, with y and p around their means,
+        because the correlation is a difference of these.
     """
-    sums, sizes = np.bincount(speakers, weights=errors), np.bincount(speakers)
-    counts = draw_counts(len(sums), resamples, seed)
-    return (counts @ sums) / (counts @ sizes)
+    y, p, error = truth - truth.mean(), predicted - predicted.mean(), predicted - truth
+    columns = (np.ones(len(y)), np.abs(error), error**2, y, p, y * y, p * p, y * p)
+    return np.stack([np.bincount(speakers, weights=column) for column in columns], axis=1)
+
+
+def number_measures(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the measures of sums (..., 8) of :func:`speaker_sums`.
+
+    mae      mean absolute error.
+    rmse     root of the mean squared error.
+    pearson  correlation of truth and prediction; 0 where one of them is constant.
+    """
+    count, absolute, squared, y, p, yy, pp, yp = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    variances = (yy - y * y / count) * (pp - p * p / count)
+    constant = variances <= 1e-20 * yy * pp
+    correlation = (yp - y * p / count) / np.sqrt(np.where(constant, 1.0, variances))
+    return {
+        "mae": absolute / count,
+        "rmse": np.sqrt(squared / count),
+        "pearson": np.where(constant, 0.0, correlation),
+    }
+
+
+def bootstrap_numbers(sums: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return the measures (B,) of resamples of whole speakers, from their sums (S, 8)."""
+    return number_measures(draw_counts(len(sums), resamples, seed) @ sums)

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydino.base import UserError, load_config, nearest
 
 from .methods import method_of
-from .schema import Recipe, check_names
+from .names import check_names
+from .schema import Recipe
 from .systems import Run, systems
 
 _SHARE = re.compile(r"0|1|0?\.\d+|1\.0+|0\.")

@@ -1,22 +1,13 @@
 """The rows of each stage: run.sh calls a step once per row, with its values for the {placeholders}."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pydino.base import log, nearest
 
+from . import transfer_rows
+from .row import Row
 from .schema import Recipe
-from .systems import Run, System, is_extracted, systems_of
-
-
-@dataclass(frozen=True)
-class Row:
-    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run sequentially by
-    one process.
-    """
-
-    values: dict[str, str | list[str]]
-    group: str | None = None
+from .systems import Run, System, systems_of
 
 
 def rows(run: Run, kind: str, stage: int) -> list[Row]:
@@ -139,14 +130,15 @@ def _baselines(run: Run, stage: int) -> list[Row]:
             }
         )
         for system in systems_of(run, stage)
-        if system.kind == "baseline" and system.needs(run.recipe)
+        if system.kind == "baseline"
+        and (system.needs(run.recipe, stage) or any(map(system.tuning, run.recipe.tasks)))
     ]
 
 
 def _extraction(run: Run, stage: int) -> list[Row]:
     found = []
-    for system in systems_of(run, stage):
-        sets = system.needs(run.recipe)
+    for system in transfer_rows.transferred(run) if stage == 10 else systems_of(run, stage):
+        sets = system.needs(run.recipe, stage)
         plain = [
             word
             for name, silence in sets
@@ -222,30 +214,6 @@ def _options_of(recipe: Recipe, system: System, scorer) -> list[str]:
     return options
 
 
-def _tasks(run: Run, stage: int) -> list[Row]:
-    found = []
-    for system in systems_of(run, stage):
-        if system.stage == 9 and not run.runs(9) and not is_extracted(system, run.recipe):
-            log(f"without {system.name}, which stage 9 has not trained yet: ./run.sh --stage 9")
-            continue
-        for task in run.recipe.tasks:
-            options = ["--task", task.name, "--kind", task.kind]
-            options += ["--folds", task.folds] if task.folds != "speaker" else []
-            found.append(
-                Row(
-                    {
-                        "options": options,
-                        "set": task.set,
-                        "embeddings": system.embeddings(task.set, task.keep_silence),
-                        "labels": f"data/{task.set}/{task.labels}",
-                        "transfer": f"{system.exp}/transfer/{task.name}",
-                    },
-                    group=system.name,
-                )
-            )
-    return found
-
-
 KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "check": _check,
     "downloads": _downloads,
@@ -258,5 +226,7 @@ KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "extraction": _extraction,
     "plda": _plda,
     "scoring": _scoring,
-    "tasks": _tasks,
+    "task_dirs": transfer_rows.task_dirs,
+    "tasks": transfer_rows.tasks,
+    "tuning": transfer_rows.tuning,
 }

@@ -2,11 +2,13 @@
 YAML.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pydino.base import check_not_negative, check_positive
+
+from .names import check_file_name, check_names
+from .tasks import Task
 
 STAGES = {
     0: "check",
@@ -20,7 +22,6 @@ STAGES = {
     10: "transfer",
     11: "report",
 }
-_FOLDER_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Supervised:
 
     def __post_init__(self):
         check_names("models", self.models)
-        _check_file_name("labels", self.labels, "utt2spk")
+        check_file_name("labels", self.labels, "utt2spk")
 
 
 @dataclass
@@ -104,39 +105,6 @@ class Plda:
 
     def __post_init__(self):
         check_positive(self, "lda_dim")
-
-
-@dataclass
-class Task:
-    """A property of the utterance, predicted from the frozen embedding by cross-validation over speakers."""
-
-    name: str
-    labels: str  # a file in data/SET, such as utt2emotion
-    set: str = ""
-    kind: Literal["class", "number"] = "class"
-    keep_silence: bool = False  # the pauses are the signal
-    folds: str = "speaker"  # speaker (leave one out up to 10, else 10 folds), or a number of folds
-    average_over: str = "utterance"
-    modes: list[str] = field(default_factory=lambda: ["frozen"])
-    train: list[str] = field(default_factory=list)
-    dev: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
-
-    def __post_init__(self):
-        check_names("name", [self.name])
-        _check_file_name("labels", self.labels, "utt2emotion")
-        for key in ("train", "dev", "test"):
-            if sets := getattr(self, key):
-                raise ValueError(_not_built(key, " ".join(sets), "a fixed division; give 'set'"))
-        if not self.set:
-            raise ValueError(f"set: task '{self.name}' has no 'set', the data directory for cross-validation")
-        if self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
-            raise ValueError(f"folds must be 'speaker' or a number from 2 on, got '{self.folds}'")
-        if self.average_over != "utterance":
-            raise ValueError(_not_built("average_over", self.average_over, "averaging"))
-        for mode in self.modes:
-            if mode != "frozen":
-                raise ValueError(_not_built("modes", mode, "fine-tuning; only 'frozen' is"))
 
 
 @dataclass
@@ -200,7 +168,8 @@ class Recipe:
             if name not in self.sets:
                 raise ValueError(f"sets: '{name}' is used but not listed in sets ({', '.join(self.sets)})")
 
-        tested = [entry.set for entry in (*self.trials, *self.tasks)]
+        tested = [trials.set for trials in self.trials]
+        tested += [name for task in self.tasks if not task.transductive for name in task.tested]
         if self.models and (both := [name for name in self.train_set.sets if name in tested]):
             raise ValueError(
                 f"train_set.sets: '{both[0]}' is also the set of trials or of a task; models must not be "
@@ -209,7 +178,8 @@ class Recipe:
 
     def _sets_used(self):
         yield from (name for trials in self.trials for name in (trials.set, trials.enroll))
-        yield from (task.set for task in self.tasks)
+        yield from (name for task in self.tasks for name in task.sets)
+        yield from (task.interviewer for task in self.tasks if task.interviewer)
         yield from self.embed
         yield from [self.plda.set] if self.plda else []
         yield from self.train_set.sets if self.models else []
@@ -218,27 +188,6 @@ class Recipe:
     def training_sets(self) -> list[str]:
         """The sets that are trained on without labels; none in a recipe that only tests."""
         return self.train_set.sets if set(self.train_set.sets) <= set(self.sets) else []
-
-
-def check_names(key: str, names: list[str]) -> None:
-    """Check names that become part of file names.
-
-    Raises:
-        ValueError: names ``key`` and the first name that leads elsewhere or occurs twice.
-    """
-    for name in names:
-        if not _FOLDER_NAME.fullmatch(name):
-            raise ValueError(
-                f"{key}: '{name}' becomes part of file names: letters, digits and ._+- only, beginning with "
-                "a letter, a digit or _"
-            )
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{key}: '{twice[0]}' occurs twice; name it once")
-
-
-def _check_file_name(key: str, name: str, example: str) -> None:
-    if not re.fullmatch(r"[^\s/]+", name) or name in (".", ".."):
-        raise ValueError(f"{key}: '{name}' is not the name of a file in data/SET, such as {example}")
 
 
 def _not_built(key: str, value: str, what: str) -> str:

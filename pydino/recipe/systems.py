@@ -13,6 +13,7 @@ from pydino.base import UserError, read_yaml
 
 from .methods import encoder_of, method_of
 from .schema import Recipe
+from .tasks import Task
 
 STATISTICS = ("fbank-stats", "fbank-stats-cmn")
 
@@ -67,7 +68,10 @@ class Run:
             wanted += [(path, "supervised.labels") for path in self.label_maps()]
         if self.wants(10):
             wanted += [
-                (f"data/{task.set}/{task.labels}", f"task '{task.name}'") for task in self.recipe.tasks
+                (f"data/{name}/{table}", f"task '{task.name}'")
+                for task in self.recipe.tasks
+                for name in task.sets
+                for table in task.tables
             ]
         for name, whose in wanted if not self.dry_run else ():
             path = Path(name)
@@ -104,9 +108,23 @@ class System:
         """The folder of a set's embeddings."""
         return f"{self.exp}/xvectors_{data_set}{'_with_silence' if with_silence else ''}"
 
-    def needs(self, recipe: Recipe) -> dict[tuple[str, bool], list[str]]:
+    def tuning(self, task: Task) -> list[str]:
+        """Return the modes in which it is fine-tuned for a task: a model from what it has learnt, a baseline
+        with random weights from scratch, statistics never.
+        """
+        untrained = ("from-scratch",) if self.method == "untrained" else ()
+        own = untrained if self.kind == "baseline" else ("affine-then-all", "all-at-once")
+        return [mode for mode in task.modes if mode in own]
+
+    def embeds(self, task: Task) -> list[str]:
+        """Return the sets of a task that are embedded with it."""
+        statistics = self.method == STATISTICS[0] and (task.statistics or task.controls)
+        sets = task.sets if "frozen" in task.modes or statistics else []
+        return [*sets, *([task.interviewer] if sets and task.interviewer else [])]
+
+    def needs(self, recipe: Recipe, stage: int = 5) -> dict[tuple[str, bool], list[str]]:
         """Return (set, with silence) -> trials and tasks that need its embeddings, in the order of the
-        recipe's sets.
+        recipe's sets; for stage 10 the sets of the tasks alone.
 
         In a recipe without trials and tasks, models embed every set and baselines none.
         """
@@ -115,7 +133,8 @@ class System:
         def need(name: str, whose: str, with_silence: bool = False) -> None:
             needed.setdefault((name, with_silence), []).append(whose)
 
-        scored = recipe.trials if {6, 9} & set(recipe.stages) else []
+        scored = recipe.trials if {6, 9} & set(recipe.stages) and stage != 10 else []
+        tasks = recipe.tasks if 10 in recipe.stages else []
         for trials in scored:
             for name in dict.fromkeys([trials.set, trials.enroll]):
                 need(name, f"trials {trials.name}")
@@ -125,10 +144,11 @@ class System:
                     need(name, scorer.name)
         if scored and any(scorer.backend == "plda" for scorer in recipe.scorers):
             need(recipe.plda.set, "plda")
-        for task in recipe.tasks if 10 in recipe.stages else ():
-            need(task.set, f"task {task.name}", task.keep_silence)
-        if self.kind != "baseline":
-            for name in recipe.embed or ([] if needed else recipe.sets):
+        for task in tasks:
+            for name in self.embeds(task):
+                need(name, f"task {task.name}", task.keep_silence)
+        if self.kind != "baseline" and stage != 10:
+            for name in recipe.embed or ([] if scored or tasks else recipe.sets):
                 need(name, "embed")
         return dict(sorted(needed.items(), key=lambda item: (item[0][1], recipe.sets.index(item[0][0]))))
 
@@ -163,11 +183,6 @@ def systems_of(run: Run, stage: int) -> list[System]:
     stages 9 and 10, all others in every stage except 9.
     """
     return [system for system in systems(run) if stage == 10 or (system.stage == 9) == (stage == 9)]
-
-
-def is_extracted(system: System, recipe: Recipe) -> bool:
-    """Whether all required embeddings of a system exist."""
-    return all(Path(system.embeddings(*needed), ".done").exists() for needed in system.needs(recipe))
 
 
 def _trained(run: Run, model: str, seed: int, stage: int) -> System:

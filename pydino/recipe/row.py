@@ -1,0 +1,13 @@
+"""A row of a stage: the values of one call of a step."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run sequentially by
+    one process.
+    """
+
+    values: dict[str, str | list[str]]
+    group: str | None = None

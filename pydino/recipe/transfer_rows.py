@@ -1,0 +1,108 @@
+"""The rows of stage 10: task folders, classifiers of frozen embeddings, fine-tuning."""
+
+from pathlib import Path
+
+from pydino.base import log
+
+from .row import Row
+from .systems import STATISTICS, Run, System, systems_of
+from .tasks import TUNING, Task
+
+
+def task_dirs(run: Run, stage: int) -> list[Row]:
+    found = []
+    for task in run.recipe.tasks:
+        options = ["--name", task.name, "--labels", task.labels, "--kind", task.kind]
+        options += ["--unit", task.unit] if task.unit else []
+        options += ["--average-over", task.average_over]
+        options += ["--groups", task.groups] if task.groups else []
+        options += ["--keep-silence", "true"] if task.keep_silence else []
+        options += ["--transductive", "true"] if task.transductive else []
+        if task.set:
+            options += ["--folds", task.folds, "--dev", task.dev]
+            data = [f"data/{task.set}"]
+        else:
+            dev = task.dev if isinstance(task.dev, list) else []
+            parts = (("--train", task.train), ("--dev-set", dev), ("--test", task.test))
+            data = [word for option, names in parts for name in names for word in (option, f"data/{name}")]
+        found.append(Row({"options": options, "data": data, "task_dir": task.folder}))
+    return found
+
+
+def transferred(run: Run) -> list[System]:
+    """Return the systems of stage 10, without those that stage 9 has not trained yet."""
+    return [system for system in systems_of(run, 10) if _is_there(run, system)]
+
+
+def _is_there(run: Run, system: System) -> bool:
+    return system.stage != 9 or run.runs(9) or Path(system.exp, ".done.train").exists()
+
+
+def tasks(run: Run, stage: int) -> list[Row]:
+    """Classifiers of frozen embeddings, also with the statistics of the filter banks beside them."""
+    found = []
+    for system in systems_of(run, 10):
+        if not _is_there(run, system):
+            log(f"without {system.name}, which stage 9 has not trained yet: ./run.sh --stage 9")
+            continue
+        for task in run.recipe.tasks:
+            beside = [False, True] if task.statistics and system.method not in STATISTICS else [False]
+            found += [
+                _classifier(run, system, task, classifier, statistics)
+                for classifier in (task.classifiers if "frozen" in task.modes else ())
+                for statistics in beside
+            ]
+    return found
+
+
+def tuning(run: Run, stage: int) -> list[Row]:
+    """Fine-tuning: one row for each system, task, mode and seed."""
+    found = []
+    for system in transferred(run):
+        # What was trained here is tuned with the seed that it has; anything else with each seed of the call.
+        trained = system.kind == "trained"
+        for task in run.recipe.tasks:
+            for mode in system.tuning(task):
+                transfer = _transfer(system, task, mode, task.statistics)
+                for seed in [system.seed] if trained else run.seeds:
+                    values = {
+                        "options": _tuning_options(run, task, mode, seed),
+                        "task_dir": task.folder,
+                        "model": system.model_dir,
+                        "sets": [f"data/{name}" for name in task.sets],
+                        "transfer": transfer if trained else f"{transfer}/seed{seed}",
+                    }
+                    found.append(Row(values))
+    return found
+
+
+def _tuning_options(run: Run, task: Task, mode: str, seed: int) -> list[str]:
+    options = ["--mode", mode]
+    for name in TUNING[mode]:
+        options += ["--config", run.config(name)]
+    for folder in _statistics(run, task) if task.statistics else ():
+        options += ["--statistics", folder]
+    return [*options, "--seed", str(seed)]
+
+
+def _classifier(run: Run, system: System, task: Task, classifier: str, statistics: bool) -> Row:
+    options = ["--classifier", classifier]
+    for folder in _statistics(run, task) if statistics else ():
+        options += ["--append", folder]
+    values = {
+        "options": options,
+        "task_dir": task.folder,
+        "embeddings": [system.embeddings(name, task.keep_silence) for name in task.sets],
+        "transfer": _transfer(system, task, classifier, statistics),
+    }
+    return Row(values, group=system.name)
+
+
+def _transfer(system: System, task: Task, backend: str, statistics: bool) -> str:
+    return f"{system.exp}/transfer/{task.name}/{backend}{'+statistics' if statistics else ''}"
+
+
+def _statistics(run: Run, task: Task) -> list[str]:
+    """The folders of the statistics of the filter banks, one for each of the task's sets."""
+    baseline = next(system for system in systems_of(run, 10) if system.method == STATISTICS[0])
+    return [baseline.embeddings(name, task.keep_silence) for name in task.sets]
