@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
@@ -56,35 +57,6 @@ def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
         "(default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed_of} (default %(default)s)")
-
-
-def add_partial_argument(parser) -> None:
-    """Add ``--partial``, which :func:`deviates` is given."""
-    parser.add_argument(
-        "--partial",
-        choices=("true", "false"),
-        default="false",
-        help="a part of the corpus: what is missing is counted, named and left out, instead of an error "
-        "(default %(default)s)",
-    )
-
-
-def deviates(what: str, partial: str) -> None:
-    """Report that the corpus is not as published: a warning with ``--partial true``, an error otherwise.
-
-    Args:
-        what: what was expected and what was found.
-        partial: ``true`` or ``false``.
-
-    Raises:
-        UserError: without ``--partial true``.
-    """
-    if partial != "true":
-        raise UserError(
-            f"{what}. Complete the corpus; if a part of it is meant to be used, add 'prepare_options: "
-            "{partial: true}' to conf/recipe.yaml (local/prepare_*.py --partial true)"
-        )
-    warn(what)
 
 
 def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) -> Path:
@@ -154,8 +126,8 @@ def write_set(
     labels: dict[str, dict[str, str]] | None = None,
     max_trials: int | None = None,
     seed: int = 0,
+    partial: Collection[str] = (),
     segments: dict[str, str] | None = None,
-    incomplete: tuple[str, ...] = (),
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
@@ -168,8 +140,8 @@ def write_set(
         labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
         max_trials: write ``trials`` over pairs of utterances, at most this many; None: no trials.
         seed: of the draw of trials.
+        partial: label maps that omit the utterances that have no such label.
         segments: utterance -> recording, begin and end in seconds, as a line of Kaldi's ``segments``.
-        incomplete: label maps in which some utterances or speakers have no entry.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.
@@ -178,10 +150,11 @@ def write_set(
         raise UserError(f"{name}: no utterance found; is the corpus complete?")
     labels = labels or {}
     speakers, utterances = set(utt2spk.values()), set(segments or wav_scp)
-    tables = {**labels, "segments": segments} if segments else labels
     for table, content in {"utt2spk": utt2spk, **labels}.items():
+        if table in partial:
+            continue
         lacking = sorted((speakers if table.startswith("spk2") else utterances) - set(content))
-        if lacking and table not in incomplete:
+        if lacking:
             raise UserError(f"{name}: {len(lacking):,} keys without an entry in {table}: {named(lacking)}")
 
     target = Path(data_dir) / name
@@ -195,7 +168,8 @@ def write_set(
         "wav.scp": wav_scp,
         "utt2spk": utt2spk,
         "spk2utt": invert(in_order),
-        **tables,
+        **({"segments": segments} if segments else {}),
+        **labels,
     }.items():
         write_table(aside / table, content)
     trials = (
@@ -233,8 +207,8 @@ def write_set(
         log(f"  {trials}")
     for table, content in sorted(labels.items()):
         if table.startswith("utt2"):
-            without = f"; {lacking:,} without" if (lacking := len(utterances - set(content))) else ""
-            log(f"  {table}: {_summary(content.values())}{without}")
+            of_all = f" ({len(content):,} of {len(utterances):,} utterances)" if table in partial else ""
+            log(f"  {table}: {_summary(content.values())}{of_all}")
 
 
 def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
@@ -277,7 +251,7 @@ def _summary(values) -> str:
     if len(counts) <= 10:
         return ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
     try:
-        numbers = [float(value) for value in values]
+        numbers = [float(value) for value in counts.elements()]
     except ValueError:
-        return f"{len(counts):,} different values"
+        return f"{len(counts):,} values"
     return f"{min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.1f}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import soundfile
 
 from local.common import audio_path, write_set
+from local.completeness import Completeness
 from pydino.base import UserError, log, read_text, warn
 from pydino.kaldi.data_dir import named
 
@@ -36,6 +37,30 @@ class Interview:
     participant: Turns
     interviewer: Turns
     about: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class DataSet:
+    """What :func:`local.common.write_set` is given; written when all of a corpus is found to be in order."""
+
+    name: str
+    wav_scp: dict[str, str] = field(default_factory=dict)
+    utt2spk: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    segments: dict[str, str] = field(default_factory=dict)
+    partial: list[str] = field(default_factory=list)  # label maps that omit what is not known
+
+    def write(self, data_dir) -> None:
+        """Write the data directory."""
+        write_set(
+            data_dir,
+            self.name,
+            self.wav_scp,
+            self.utt2spk,
+            self.labels,
+            partial=self.partial,
+            segments=self.segments,
+        )
 
 
 def add_turn_arguments(parser) -> None:
@@ -116,12 +141,12 @@ def without(turns: Turns, others: Turns) -> Turns:
     return left
 
 
-def utterances_of(turns: Turns, others: Turns, shortest: int, longest: int) -> tuple[Turns, int]:
-    """Return the utterances of one speaker, and the number of those that were too short.
+def utterances_of(turns: Turns, others: Turns, longest: int) -> Turns:
+    """Return the utterances of one speaker, in order.
 
     The time in which another speaks is removed. Turns between which nobody else speaks are joined, with the
     pauses between them, as long as the utterance is not longer than ``longest`` ms. A longer turn is divided
-    into equal parts. What is then shorter than ``shortest`` ms is dropped.
+    into equal parts.
     """
     others = union(others)
     begins = [begin for begin, _ in others]
@@ -142,19 +167,15 @@ def utterances_of(turns: Turns, others: Turns, shortest: int, longest: int) -> t
         parts = -(-(end - begin) // longest)
         borders = [begin + (end - begin) * part // parts for part in range(parts + 1)]
         utterances += zip(borders, borders[1:], strict=False)
-    kept = [(begin, end) for begin, end in utterances if end - begin >= shortest]
-    return kept, len(utterances) - len(kept)
+    return utterances
 
 
-def write_participants(data_dir, name: str, interviews: list[Interview], args) -> None:
-    """Write the data directory of the participants' speech.
+def participants(name: str, interviews: list[Interview], args, whole: Completeness) -> DataSet:
+    """Return the data directory of the participants' speech.
 
     Besides the tables of :class:`Interview` it has what a control by metadata reads, for each utterance of a
     recording the same value: ``utt2turns``, the number of the participant's turns, ``utt2seconds``, the
     length of the recording, and ``utt2share``, the participant's share of it.
-
-    Raises:
-        UserError: a recording without an utterance of the participant.
     """
     for interview in interviews:
         length = length_of(interview.path)
@@ -163,65 +184,60 @@ def write_participants(data_dir, name: str, interviews: list[Interview], args) -
         about = {"turns": str(len(turns)), "seconds": f"{length / 1000:.2f}", "share": f"{share:.3f}"}
         interview.about.update(about)
     speech = {interview.subject: (interview.participant, interview.interviewer) for interview in interviews}
-    _write(data_dir, name, interviews, speech, args, "")
+    found = _cut(name, interviews, speech, args, whole, "")
+    if lost := sorted(set(speech) - set(found.wav_scp)):
+        whole.lacks(f"{name}: no utterance of {args.min_seconds:g} s or more in the recordings {named(lost)}")
+    for kind in ("age", "gender"):
+        if all(kind in interview.about for interview in interviews):
+            found.labels[f"spk2{kind}"] = {
+                interview.subject: interview.about[kind]
+                for interview in interviews
+                if interview.subject in found.wav_scp
+            }
+    return found
 
 
-def write_interviewers(data_dir, name: str, interviews: list[Interview], args) -> None:
-    """Write the data directory of the interviewers' speech, for the control of that name.
+def interviewers(name: str, interviews: list[Interview], args, whole: Completeness) -> DataSet:
+    """Return the data directory of the interviewers' speech, for the control of that name.
 
     The speaker of an utterance is ``SUBJECT-interviewer``, ``utt2subject`` is whom they interviewed, so that
     the labels and the division of the participants apply. Recordings without interviewer are named.
     """
     speech = {interview.subject: (interview.interviewer, interview.participant) for interview in interviews}
-    heard = [interview for interview in interviews if interview.interviewer]
-    if silent := sorted(interview.subject for interview in interviews if not interview.interviewer):
-        log(f"{name}: no interviewer in {len(silent):,} recordings: {named(silent)}")
-    if not heard:
-        raise UserError(
-            f"{name}: no turn of an interviewer in any recording; are the transcripts or segmentation files "
-            "those of this corpus?"
-        )
-    _write(data_dir, name, heard, speech, args, "-interviewer", may_lack=True)
+    found = _cut(name, interviews, speech, args, whole, "-interviewer")
+    if silent := sorted(set(speech) - set(found.wav_scp)):
+        log(f"{name}: no interviewer is heard in {len(silent):,} recordings: {named(silent)}")
+    return found
 
 
-def _write(data_dir, name, interviews, speech, args, suffix: str, may_lack: bool = False) -> None:
-    """Write a set; speech: subject -> (turns of whom the set is about, turns of the others)."""
+def _cut(name, interviews, speech, args, whole, suffix: str) -> DataSet:
+    """Return a set; speech: subject -> (turns of whom the set is about, turns of the others)."""
     shortest, longest = round(args.min_seconds * 1000), round(args.max_seconds * 1000)
-    wav_scp, segments, utt2spk, labels = {}, {}, {}, {"utt2subject": {}, "utt2recording": {}}
     kinds = sorted({kind for interview in interviews for kind in interview.about})
-    labels |= {f"utt2{kind}": {} for kind in kinds}
-    short, lacking, outside = 0, [], []
+    found = DataSet(name, partial=[f"utt2{kind}" for kind in kinds])
+    labels: dict[str, dict[str, str]] = {
+        name: {} for name in ("utt2subject", "utt2recording", *found.partial)
+    }
+    outside = []
     for interview in sorted(interviews, key=lambda interview: interview.subject):
-        length = length_of(interview.path)
-        turns, others = speech[interview.subject]
+        subject, length = interview.subject, length_of(interview.path)
+        turns, others = speech[subject]
         if any(end > length for _, end in turns):
-            outside.append(interview.subject)
+            outside.append(subject)
         turns = [(begin, min(end, length)) for begin, end in turns if begin < length]
-        found, few = utterances_of(turns, others, shortest, longest)
-        short += few
-        if not found:
-            lacking.append(interview.subject)
-            continue
-        wav_scp[interview.subject] = audio_path(interview.path)
-        for begin, end in found:
-            speaker = interview.subject + suffix
+        speaker = subject + suffix
+        for begin, end in utterances_of(turns, others, longest):
             utterance = f"{speaker}-{begin:07d}-{end:07d}"
-            segments[utterance] = f"{interview.subject} {begin / 1000:.3f} {end / 1000:.3f}"
-            utt2spk[utterance] = speaker
-            labels["utt2subject"][utterance] = interview.subject
-            labels["utt2recording"][utterance] = interview.subject
-            for kind, value in interview.about.items():
+            if end - begin < shortest:
+                whole.leave_out(utterance, f"shorter than {args.min_seconds:g} s")
+                continue
+            found.wav_scp[subject] = audio_path(interview.path)
+            found.segments[utterance] = f"{subject} {begin / 1000:.3f} {end / 1000:.3f}"
+            found.utt2spk[utterance] = speaker
+            about = {"subject": subject, "recording": subject, **interview.about}
+            for kind, value in about.items():
                 labels[f"utt2{kind}"][utterance] = value
     if outside:
         warn(f"{name}: turns that end after their recording are cut there: {named(outside)}")
-    if short:
-        log(f"{name}: {short:,} utterances shorter than {args.min_seconds:g} s are dropped")
-    if lacking and not may_lack:
-        raise UserError(
-            f"{name}: no utterance of {args.min_seconds:g} s or more in {len(lacking):,} recordings: "
-            f"{named(lacking)}; a transcript without times? Remove these recordings or correct their times"
-        )
-    if lacking:
-        log(f"{name}: {len(lacking):,} recordings without an utterance of it: {named(lacking)}")
-    incomplete = tuple(f"utt2{kind}" for kind in kinds)
-    write_set(data_dir, name, wav_scp, utt2spk, labels, segments=segments, incomplete=incomplete)
+    found.labels.update(labels)
+    return found

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from local.common import deviates
+from local.completeness import Completeness
 from local.tables import read_records
 from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError
@@ -99,12 +99,15 @@ def files_by_name(folder: Path, extension: str) -> dict[str, Path]:
     return {name: folder / file for name, file in by_name(files, folder).items()}
 
 
-def say_lost(where, expected: set[str], found: set[str], partial: str) -> None:
-    """Report what only the corpus's tables have, or only ``where``; see :func:`local.common.deviates`."""
+def match(where, whole: Completeness, expected: set[str], found: set[str]) -> set[str]:
+    """Return what both the corpus's tables and a folder have; the rest is lacking or left out."""
     if lost := sorted(expected - found):
-        deviates(f"{where} lacks {len(lost):,} recordings of the corpus's tables: {named(lost)}", partial)
+        whole.lacks(f"{where} lacks {len(lost):,} of the corpus's tables: {named(lost)}")
     if unknown := sorted(found - expected):
-        deviates(f"{where} has {len(unknown):,} that the corpus's tables lack: {named(unknown)}", partial)
+        whole.lacks(f"{where} has {len(unknown):,} that the corpus's tables lack: {named(unknown)}")
+    for name in lost + unknown:
+        whole.leave_out(name, f"it is only in the corpus's tables or only in {where}")
+    return expected & found
 
 
 def number(text: str, low: float, high: float, where: str) -> str:

@@ -27,14 +27,16 @@ normalised in volume: pauses and loudness are lost, and nothing says who speaks 
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from local import interviews
-from local.common import add_partial_argument, audio_path, check_audio, deviates, main, write_set
-from local.interviews import Interview
-from local.layout import UNKNOWN, child, files_by_name, find_folders, find_table, number, say_lost
+from local.common import audio_path, check_audio, main
+from local.completeness import Completeness, add_partial_argument
+from local.interviews import DataSet, Interview
+from local.layout import UNKNOWN, child, files_by_name, find_folders, find_table, match, number
 from local.tables import read_records
-from pydino.base import UserError, log
+from pydino.base import UserError
 from pydino.kaldi.data_dir import named
 
 CORPUS = "adress"
@@ -71,31 +73,35 @@ def prepare(args) -> None:
     interviews.check_turn_arguments(args)
     root = Path(os.path.abspath(args.corpus_root))
     folders = find_folders(root, ("train", "test"), tuple(AUDIO.values()), CORPUS, ADVICE)
+    whole = Completeness(CORPUS, args.partial)
     about = {
-        "train": read_train(folders["train"], args.partial),
+        "train": read_train(folders["train"], whole),
         "test": read_test(folders["test"], args.test_labels),
     }
     if both := sorted(set(about["train"]) & set(about["test"])):
         raise UserError(f"{root}: {len(both):,} subjects are in both train and test: {named(both)}")
-    heard: list[Interview] = []
+    heard, sets = [], []
     for name, folder in folders.items():
-        present = read_interviews(folder, about[name], args.partial)
-        check_counts(name, present, args.partial)
+        present = read_interviews(folder, about[name], whole)
+        whole.expect(name, Counter(interview.about["diagnosis"] for interview in present), COUNTS[name])
         heard += present
         if args.audio == "full":
-            interviews.write_participants(args.data_dir, f"adress_{name}", present, args)
+            sets.append(interviews.participants(f"adress_{name}", present, args, whole))
         else:
-            write_chunks(args.data_dir, f"adress_{name}", folder, present)
-    interviews.write_interviewers(args.data_dir, "adress_interviewer", heard, args)
+            sets.append(chunks_of(f"adress_{name}", folder, present, whole))
+    sets.append(interviews.interviewers("adress_interviewer", heard, args, whole))
+    whole.finish(args.data_dir, ADVICE)
+    for data_set in sets:
+        data_set.write(args.data_dir)
 
 
-def read_train(folder: Path, partial: str) -> dict[str, dict[str, str]]:
+def read_train(folder: Path, whole: Completeness) -> dict[str, dict[str, str]]:
     """Return subject -> what the tables of cc and cd say about it."""
     about: dict[str, dict[str, str]] = {}
     for diagnosis in ("cc", "cd"):
         path = child(folder, f"{diagnosis}_meta_data.txt")
         if path is None:
-            deviates(f"{folder} has no {diagnosis}_meta_data.txt", partial)
+            whole.lacks(f"{folder} has no {diagnosis}_meta_data.txt")
             continue
         for subject, values in read_subjects(path).items():
             if subject in about:
@@ -150,15 +156,16 @@ def read_subjects(path: Path) -> dict[str, dict[str, str]]:
     return about
 
 
-def read_interviews(folder: Path, about: dict[str, dict[str, str]], partial: str) -> list[Interview]:
+def read_interviews(folder: Path, about: dict[str, dict[str, str]], whole: Completeness) -> list[Interview]:
     """Return the subjects that are in the table and have a recording and a transcript with times."""
     audio, text = child(folder, AUDIO["full"]), child(folder, "transcription")
     waves = files_by_name(audio, ".wav") if audio else {}
     transcripts = files_by_name(text, ".cha") if text else {}
-    say_lost(folder / AUDIO["full"], set(about), set(waves), partial)
-    usable = set(about) & set(waves)
+    usable = match(folder / AUDIO["full"], whole, set(about), set(waves))
     if lost := sorted(usable - set(transcripts)):
-        deviates(f"{folder / 'transcription'}: no file of {len(lost):,} recordings: {named(lost)}", partial)
+        whole.lacks(f"{folder / 'transcription'} has no file of {len(lost):,} recordings: {named(lost)}")
+    for subject in lost:
+        whole.leave_out(subject, "there is no transcript of it")
     found, silent = [], []
     for subject in sorted(usable & set(transcripts)):
         parts = waves[subject].parent.name
@@ -167,51 +174,40 @@ def read_interviews(folder: Path, about: dict[str, dict[str, str]], partial: str
         participant, interviewer = interviews.chat_turns(transcripts[subject])
         if not participant:
             silent.append(subject)
+            whole.leave_out(subject, "its transcript has no times on *PAR")
             continue
         found.append(Interview(subject, waves[subject], participant, interviewer, dict(about[subject])))
     if silent:
-        deviates(f"{folder}: no times on *PAR in the transcripts of {named(silent)}", partial)
+        whole.lacks(f"{folder}: no times on *PAR in the transcripts of {named(silent)}")
     return found
 
 
-def check_counts(name: str, present: list[Interview], partial: str) -> None:
-    """Compare the numbers of subjects with those published."""
-    for diagnosis, expected in COUNTS[name].items():
-        count = sum(interview.about["diagnosis"] == diagnosis for interview in present)
-        if count != expected:
-            deviates(f"{name}: {count:,} subjects of {diagnosis}, published are {expected:,}", partial)
-
-
-def write_chunks(data_dir, name: str, folder: Path, present: list[Interview]) -> None:
-    """Write a data directory of which each utterance is one of the organisers' chunks.
+def chunks_of(name: str, folder: Path, present: list[Interview], whole: Completeness) -> DataSet:
+    """Return a data directory of which each utterance is one of the organisers' chunks.
 
     Raises:
-        UserError: there are none, one is named otherwise, or a subject has none.
+        UserError: there are none, or one is named otherwise.
     """
     chunks = child(folder, AUDIO["chunks"])
     if chunks is None:
         raise UserError(f"{folder} has no {AUDIO['chunks']}; use --audio full, or unpack it again")
     about = {interview.subject: interview.about for interview in present}
-    wav_scp, utt2spk = {}, {}
-    others = set()
+    found = DataSet(name)
     for chunk, path in files_by_name(chunks, ".wav").items():
         subject = chunk.partition("-")[0]
         if not re.fullmatch(r"S\d{3}-.+", chunk):
             raise UserError(f"{path}: expected a name that begins with its subject, S001-...")
-        if subject in about:
-            wav_scp[chunk], utt2spk[chunk] = audio_path(path), subject
-        else:
-            others.add(subject)
-    if others:
-        log(f"{name}: chunks of subjects that are left out above: {named(sorted(others))}")
-    if lacking := sorted(set(about) - set(utt2spk.values())):
-        raise UserError(f"{chunks}: no chunk of {len(lacking):,} subjects: {named(lacking)}")
-    check_audio(wav_scp, CORPUS)
-    labels: dict[str, dict[str, str]] = {"utt2subject": dict(utt2spk), "utt2recording": dict(utt2spk)}
-    for utterance, subject in utt2spk.items():
-        for kind, value in about[subject].items():
-            labels.setdefault(f"utt2{kind}", {})[utterance] = value
-    write_set(data_dir, name, wav_scp, utt2spk, labels, incomplete=tuple(labels))
+        if subject not in about:
+            whole.leave_out(chunk, "it is a chunk of a subject who is left out or unknown")
+            continue
+        found.wav_scp[chunk], found.utt2spk[chunk] = audio_path(path), subject
+        for kind, value in {"subject": subject, "recording": subject, **about[subject]}.items():
+            found.labels.setdefault(f"utt2{kind}", {})[chunk] = value
+    if lost := sorted(set(about) - set(found.utt2spk.values())):
+        whole.lacks(f"{chunks} has no chunk of {len(lost):,} subjects: {named(lost)}")
+    check_audio(found.wav_scp, CORPUS)
+    found.partial = list(found.labels)
+    return found
 
 
 if __name__ == "__main__":

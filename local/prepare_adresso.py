@@ -29,9 +29,10 @@ import os
 from pathlib import Path
 
 from local import interviews
-from local.common import add_partial_argument, deviates, main
+from local.common import main
+from local.completeness import Completeness, add_partial_argument
 from local.interviews import Interview, Turns
-from local.layout import UNKNOWN, child, files_by_name, find_folders, find_table, number, say_lost
+from local.layout import UNKNOWN, child, files_by_name, find_folders, find_table, match, number
 from local.tables import read_records
 from pydino.base import UserError, log, warn
 from pydino.kaldi.data_dir import named
@@ -73,7 +74,7 @@ def add_arguments(parser) -> None:
 def prepare(args) -> None:
     """Write the data directories of the part."""
     interviews.check_turn_arguments(args)
-    root = Path(os.path.abspath(args.corpus_root))
+    root, whole = Path(os.path.abspath(args.corpus_root)), Completeness(CORPUS, args.partial)
     if args.task == "progression":
         folder = find_folders(root, ("progression/train",), ("audio",), CORPUS, ADVICE)["progression/train"]
         sets = {"progression": (folder, by_folder(folder, ("decline", "no_decline"), "decline"))}
@@ -81,19 +82,22 @@ def prepare(args) -> None:
         folders = find_folders(root, ("diagnosis/train", "diagnosis/test-dist"), ("audio",), CORPUS, ADVICE)
         train, test = folders.values()
         sets = {
-            "train": (train, read_train(train, args.partial)),
+            "train": (train, read_train(train, whole)),
             "test": (test, read_test(test, args.test_labels, args.test_mmse)),
         }
         if both := sorted(set(sets["train"][1]) & set(sets["test"][1])):
             raise UserError(f"{root}: {len(both):,} recordings are in both train and test: {named(both)}")
-    heard: list[Interview] = []
+    heard, prepared = [], []
     for name, (folder, about) in sets.items():
-        present = read_interviews(folder, about, args.partial)
-        check_counts(name, present, args.partial)
+        present = read_interviews(folder, about, whole)
+        check_counts(name, present, whole)
         heard += present
-        interviews.write_participants(args.data_dir, f"adresso_{name}", present, args)
+        prepared.append(interviews.participants(f"adresso_{name}", present, args, whole))
     part = "_progression" if args.task == "progression" else ""
-    interviews.write_interviewers(args.data_dir, f"adresso{part}_interviewer", heard, args)
+    prepared.append(interviews.interviewers(f"adresso{part}_interviewer", heard, args, whole))
+    whole.finish(args.data_dir, ADVICE)
+    for data_set in prepared:
+        data_set.write(args.data_dir)
 
 
 def by_folder(folder: Path, classes: tuple[str, ...], key: str) -> dict[str, dict[str, str]]:
@@ -108,18 +112,17 @@ def by_folder(folder: Path, classes: tuple[str, ...], key: str) -> dict[str, dic
     return about
 
 
-def read_train(folder: Path, partial: str) -> dict[str, dict[str, str]]:
+def read_train(folder: Path, whole: Completeness) -> dict[str, dict[str, str]]:
     """Return recording -> diagnosis, from its folder, and score, from the table."""
     about = by_folder(folder, ("ad", "cn"), "diagnosis")
     path = child(folder, "adresso-train-mmse-scores.csv")
     if path is None:
-        deviates(f"{folder} has no adresso-train-mmse-scores.csv, the table of MMSE scores", partial)
+        whole.lacks(f"{folder} has no adresso-train-mmse-scores.csv, the table of MMSE scores")
         return about
     records = {record.get("adressfname", ""): record for record in read_records(path)}
     if "" in records or not records:
         raise UserError(f"{path}: expected the columns adressfname, mmse and dx, and a name in every row")
-    say_lost(path, set(about), set(records), partial)
-    for recording in sorted(set(about) & set(records)):
+    for recording in sorted(match(path, whole, set(about), set(records))):
         dx = records[recording].get("dx", "").lower()
         if DIAGNOSES.get(dx) != about[recording]["diagnosis"]:
             raise UserError(
@@ -191,15 +194,16 @@ def missing(what: str, folder: Path, task: str, option: str) -> str:
     )
 
 
-def read_interviews(folder: Path, about: dict[str, dict[str, str]], partial: str) -> list[Interview]:
+def read_interviews(folder: Path, about: dict[str, dict[str, str]], whole: Completeness) -> list[Interview]:
     """Return the recordings that have a label, audio and a segmentation file."""
     segmentation = child(folder, "segmentation")
     waves = files_by_name(folder / "audio", ".wav")
     tables = files_by_name(segmentation, ".csv") if segmentation else {}
-    say_lost(folder / "audio", set(about), set(waves), partial)
-    usable = set(about) & set(waves)
+    usable = match(folder / "audio", whole, set(about), set(waves))
     if lost := sorted(usable - set(tables)):
-        deviates(f"{folder / 'segmentation'}: no file of {len(lost):,} recordings: {named(lost)}", partial)
+        whole.lacks(f"{folder / 'segmentation'} has no file of {len(lost):,} recordings: {named(lost)}")
+    for recording in lost:
+        whole.leave_out(recording, "there is no segmentation file of it")
     found, complemented = [], []
     for recording in sorted(usable & set(tables)):
         participant, interviewer = read_segmentation(tables[recording])
@@ -237,10 +241,10 @@ def read_segmentation(path: Path) -> tuple[Turns, Turns]:
     return participant, others
 
 
-def check_counts(name: str, present: list[Interview], partial: str) -> None:
+def check_counts(name: str, present: list[Interview], whole: Completeness) -> None:
     """Compare the numbers of recordings with those published, and those of a class with those reported."""
-    if len(present) != COUNTS.get(name, len(present)):
-        deviates(f"{name}: {len(present):,} recordings, published are {COUNTS[name]:,}", partial)
+    if name in COUNTS:
+        whole.expect("recordings", {name: len(present)}, {name: COUNTS[name]})
     if name == "test":
         return
     key = "decline" if name == "progression" else "diagnosis"
