@@ -170,12 +170,9 @@ def utterances_of(turns: Turns, others: Turns, longest: int) -> Turns:
     return utterances
 
 
-def participants(name: str, interviews: list[Interview], args, whole: Completeness) -> DataSet:
-    """Return the data directory of the participants' speech.
-
-    Besides the tables of :class:`Interview` it has what a control by metadata reads, for each utterance of a
-    recording the same value: ``utt2turns``, the number of the participant's turns, ``utt2seconds``, the
-    length of the recording, and ``utt2share``, the participant's share of it.
+def measure(interviews: list[Interview]) -> None:
+    """Add to the interviews what a control by metadata reads: ``turns``, the number of the participant's
+    turns, ``seconds``, the length of the recording, and ``share``, the participant's share of it.
     """
     for interview in interviews:
         length = length_of(interview.path)
@@ -183,6 +180,12 @@ def participants(name: str, interviews: list[Interview], args, whole: Completene
         share = sum(end - begin for begin, end in union(turns)) / max(length, 1)
         about = {"turns": str(len(turns)), "seconds": f"{length / 1000:.2f}", "share": f"{share:.3f}"}
         interview.about.update(about)
+
+
+def participants(name: str, interviews: list[Interview], args, whole: Completeness) -> DataSet:
+    """Return the data directory of the participants' speech; what is known about a subject stands beside
+    each utterance.
+    """
     speech = {interview.subject: (interview.participant, interview.interviewer) for interview in interviews}
     found = _cut(name, interviews, speech, args, whole, "")
     if lost := sorted(set(speech) - set(found.wav_scp)):

@@ -84,6 +84,7 @@ def prepare(args) -> None:
     for name, folder in folders.items():
         present = read_interviews(folder, about[name], whole)
         whole.expect(name, Counter(interview.about["diagnosis"] for interview in present), COUNTS[name])
+        interviews.measure(present)
         heard += present
         if args.audio == "full":
             sets.append(interviews.participants(f"adress_{name}", present, args, whole))

@@ -91,6 +91,7 @@ def prepare(args) -> None:
     for name, (folder, about) in sets.items():
         present = read_interviews(folder, about, whole)
         check_counts(name, present, whole)
+        interviews.measure(present)
         heard += present
         prepared.append(interviews.participants(f"adresso_{name}", present, args, whole))
     part = "_progression" if args.task == "progression" else ""

@@ -108,6 +108,7 @@ def test_adress_chunks_are_the_organisers(tree, tmp_path):
     train = tmp_path / "data/adress_train"
     assert not (train / "segments").exists() and len(table(train / "utt2spk")) == 12
     assert table(train / "utt2subject")["S079-1-1000-3000-1-0-2000"] == "S079"
+    assert table(train / "utt2turns")["S079-1-1000-3000-1-0-2000"] == "3"
     assert table(train / "wav.scp")["S079-1-1000-3000-1-0-2000"].endswith("/cd/S079-1-1000-3000-1-0-2000.wav")
     assert (tmp_path / "data/adress_interviewer/segments").exists()
 
