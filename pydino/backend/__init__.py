@@ -1,6 +1,14 @@
 """Back-end: scoring of embeddings and evaluation of scores. Arrays in, arrays out; no files."""
 
 from .bootstrap import bootstrap_trials, draw_counts, percentile_interval
+from .calibration import (
+    Reliability,
+    calibration_error,
+    calibration_summary,
+    cross_entropy,
+    fit_temperature,
+    reliability,
+)
 from .centring import CENTRINGS, Centring, fit_centring
 from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
@@ -16,14 +24,19 @@ __all__ = [
     "Centring",
     "Plda",
     "PldaChain",
+    "Reliability",
     "TrialCurve",
     "apply_affine",
     "bootstrap_trials",
+    "calibration_error",
+    "calibration_summary",
     "cosine_features",
+    "cross_entropy",
     "draw_counts",
     "equal_error_rate",
     "estimate_lda",
     "fit_centring",
+    "fit_temperature",
     "group_means",
     "kaldi_eer",
     "kaldi_min_dcf",
@@ -31,6 +44,7 @@ __all__ = [
     "min_dcf",
     "normalise_length",
     "percentile_interval",
+    "reliability",
     "score_pairs",
     "thin_curve",
     "train_plda",

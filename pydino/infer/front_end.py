@@ -85,7 +85,27 @@ class FrontEnd:
     def from_waveform(
         self, waveform, rate: int, keep_silence: bool = False, name: str = ""
     ) -> tuple[torch.Tensor, bool]:
-        """Return the encoder's input (T, F) of a waveform, and whether any frame of it was voiced.
+        """Return the encoder's input (T, F) of a waveform, and whether any frame of it was voiced: arguments
+        and errors as of :meth:`waveform_features`.
+        """
+        return self.prepare(*self.waveform_features(waveform, rate, keep_silence, name), in_place=True)
+
+    def from_recording(
+        self, recording: Channel, keep_silence: bool = False, name: str = ""
+    ) -> tuple[torch.Tensor, bool]:
+        """Return what :meth:`from_waveform` returns, for an open recording that is read in parts: hours of
+        speech need little more memory than their features.
+
+        Raises:
+            UserError: as :meth:`waveform_features`, and where the recording cannot be read.
+        """
+        return self.prepare(*self.recording_features(recording, keep_silence, name), in_place=True)
+
+    def waveform_features(
+        self, waveform, rate: int, keep_silence: bool = False, name: str = ""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what :meth:`prepare` takes: the features (T, F) of a waveform, and which frames are voiced
+        (T,), None where silence is kept.
 
         Args:
             waveform: (S,) floats from -1 to 1, or int16, which is scaled.
@@ -120,15 +140,10 @@ class FrontEnd:
 
         return self._from_samples(read, len(samples), rate, keep_silence, name)
 
-    def from_recording(
+    def recording_features(
         self, recording: Channel, keep_silence: bool = False, name: str = ""
-    ) -> tuple[torch.Tensor, bool]:
-        """Return what :meth:`from_waveform` returns, for an open recording that is read in parts: hours of
-        speech need little more memory than their features.
-
-        Raises:
-            UserError: as :meth:`from_waveform`, and where the recording cannot be read.
-        """
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what :meth:`waveform_features` returns, for an open recording that is read in parts."""
 
         def read(first: int, last: int) -> np.ndarray:
             return recording.read(first, last).astype(np.float32, copy=False) / np.float32(32768)
@@ -148,7 +163,7 @@ class FrontEnd:
                 f"({self.options.frame_length:g} ms); omit this recording"
             )
         vad = None if keep_silence else self.config.vad
-        return self.prepare(features, None if vad is None else energy_vad(energies, vad), in_place=True)
+        return features, None if vad is None else energy_vad(energies, vad)
 
     def _check_rate(self, rate: int) -> None:
         wanted = self.config.sample_rate

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pydino.audio import Channel
-from pydino.base import warn
+from pydino.base import UserError, warn
 
 from .front_end import FrontEnd
 
@@ -19,6 +19,12 @@ MAX_FRAMES = 30_000
 # Frames of a batch on a GPU. On a CPU utterances are not batched: that would gain nothing, and an embedding
 # is then bit for bit independent of other utterances and of the number of jobs.
 GPU_BATCH_FRAMES = 120_000
+
+NO_CLASSIFIER = (
+    "this model gives embeddings and has no classifier; a folder with classifier.safetensors has one, such "
+    "as exp/SYSTEM/transfer/TASK/affine-then-all/fold_final/classifier, which steps/finetune.sh trains on "
+    "your labels"
+)
 
 
 class Model:
@@ -60,6 +66,10 @@ class Model:
         (:func:`pydino.audio.open_channel`), which is read in parts.
         """
         return self._embed(*self.front_end.from_recording(recording, keep_silence, name), name)
+
+    def predict(self, *arguments, **options) -> None:
+        """Raise a UserError that says what a classifier is: :class:`pydino.infer.Classifier` predicts."""
+        raise UserError(NO_CLASSIFIER)
 
     def _embed(self, features: torch.Tensor, any_voiced: bool, name: str) -> np.ndarray:
         if not any_voiced:

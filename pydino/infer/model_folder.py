@@ -25,10 +25,12 @@ from pydino.base import (
 )
 from pydino.models import build_encoder, resolve_encoder
 
+from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.yaml", "README.md"
+CLASSIFIER = "classifier.safetensors"  # of folders with a classifier, see classifier.py
 
 
 @dataclass
@@ -45,6 +47,7 @@ class ModelConfig:
     # Labels that the weights were trained on, by this run or by one that they started from (--init); unknown:
     # of a folder made before this was recorded.
     labels: Literal["none", "pseudo", "train", "unknown"] = "unknown"
+    classifier: ClassifierConfig | None = None  # of the classifier that the folder also holds
 
     def __post_init__(self):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.role):
@@ -55,7 +58,7 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
     """Write a model folder; an earlier model there is replaced.
 
     ``config`` is the mapping of ModelConfig. config.yaml is removed first and written last, so that a folder
-    with one is complete.
+    with one is complete. A classifier's folder is written by :func:`pydino.infer.save_classifier`.
 
     Raises:
         ConfigError: an invalid configuration, or one of another encoder.
@@ -77,10 +80,14 @@ def save_model(folder, encoder: torch.nn.Module, config: dict, readme: str) -> N
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()
     }
     (folder / CONFIG).unlink(missing_ok=True)
+    written = config_to_dict(checked)
+    if checked.classifier is None:
+        del written["classifier"]
+        (folder / CLASSIFIER).unlink(missing_ok=True)
     with atomic_open(folder / WEIGHTS, "wb") as stream:
         stream.write(safetensors.torch.save(weights))
     write_text(folder / README, readme)
-    dump_config(checked, folder / CONFIG)
+    dump_config(written, folder / CONFIG)
 
 
 def read_model_config(folder) -> ModelConfig:
@@ -126,16 +133,49 @@ def load(folder, device: str = "cpu") -> Model:
             f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives "
             f"{encoder.embedding_dim}"
         )
-    try:
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
-    except safetensors.SafetensorError as error:
-        raise UserError(
-            f"{folder / WEIGHTS} is not a safetensors file ({error}): damaged, or of another format (pickles "
-            "are never read); fetch or make the model again"
-        ) from error
-    _check_weights(folder, encoder.state_dict(), weights)
+    weights = read_tensors(folder / WEIGHTS)
+    check_tensors(folder / WEIGHTS, encoder.state_dict(), weights, f"the encoder of {folder / CONFIG}")
     encoder.load_state_dict(weights)
     return Model(encoder, front_end, config, device)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: it is not there, damaged, or in another format.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"no {path}, which its {CONFIG} speaks of; fetch or make the model again") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{path} is not a safetensors file ({error}): damaged, or of another format (pickles "
+            "are never read); fetch or make the model again"
+        ) from error
+
+
+def check_tensors(path: Path, expected: dict, found: dict, owner: str) -> None:
+    """Raise an error that names the first tensor whose name or shape differs.
+
+    Args:
+        path: of the file, for the message.
+        expected: tensors by name.
+        found: those of the file.
+        owner: what expects them, in words.
+
+    Raises:
+        UserError: two that differ.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        here = tuple(expected[name].shape) if name in expected else "unknown"
+        there = tuple(found[name].shape) if name in found else "missing"
+        if here != there:
+            raise UserError(
+                f"{path} does not match {owner}: {name} is {there} in the file and {here} there; take both "
+                "from one model"
+            )
 
 
 def _check_device(device: str) -> None:
@@ -148,15 +188,3 @@ def _check_device(device: str) -> None:
             f"{device} was requested but {torch.cuda.device_count()} NVIDIA GPUs are available here; use the "
             "CPU (--gpu 0, or --device cpu), or check nvidia-smi"
         )
-
-
-def _check_weights(folder: Path, expected: dict, found: dict) -> None:
-    """Raise an error that names the first tensor whose name or shape differs."""
-    for name in sorted(expected.keys() | found.keys()):
-        here, there = (None if name not in side else tuple(side[name].shape) for side in (expected, found))
-        if here != there:
-            raise UserError(
-                f"{folder / WEIGHTS} does not match the encoder of {folder / CONFIG}: {name} is "
-                f"{there or 'missing'} in the file and "
-                f"{here or 'unknown'} in the encoder; take both from one model"
-            )
