@@ -129,7 +129,7 @@ def test_crema_d_without_a_table(crema, tmp_path):
     with pytest.raises(UserError, match="actor 1005 has the age 'twenty'"):
         prepare(prepare_crema_d, "--partial", "true", crema, tmp_path / "data")
     path.write_text('"ActorID","Age"\n')
-    with pytest.raises(UserError, match="has no column Sex; it has actorid, age"):
+    with pytest.raises(UserError, match="has no column Sex; it has ActorID, Age"):
         prepare(prepare_crema_d, "--partial", "true", crema, tmp_path / "data")
 
 

@@ -244,9 +244,9 @@ def test_msp_podcast_without_a_partition_a_table_or_a_recording(msp, tmp_path):
     "old, new, message",
     [
         ("SpkrID", "Speaker", "has no column SpkrID; it has FileName, EmoClass"),
-        (",A,", ",Anger,", "line 2: the EmoClass of MSP-PODCAST_1003_0000 is 'Anger'; there are A, S, H"),
+        (",A,", ",Anger,", "row 2: the EmoClass of MSP-PODCAST_1003_0000 is 'Anger'; there are A, S, H"),
         (",Train", ",Training", "the Split_Set of MSP-PODCAST_1003_0000 is 'Training'"),
-        ("_1003_0001.wav", "_1003_0000.wav", "line 3: MSP-PODCAST_1003_0000 occurs twice"),
+        ("_1003_0001.wav", "_1003_0000.wav", "row 3: MSP-PODCAST_1003_0000 occurs twice"),
     ],
 )
 def test_msp_podcast_names_the_broken_line(msp, tmp_path, old, new, message):
