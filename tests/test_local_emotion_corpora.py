@@ -189,6 +189,17 @@ def test_msp_podcast_has_four_five_and_eight_emotions(msp, tmp_path):
     assert table(folder / "utt2recording")["00003-MSP-PODCAST_1024_0001_02"] == "podcast1024"
 
 
+def test_msp_podcast_prepares_a_third_test_set_that_has_labels(msp, tmp_path, capsys):
+    with open(msp / "Labels/labels_consensus.csv", "a") as stream:
+        stream.write("MSP-PODCAST_test3_0001.wav,A,2.0,2.0,2.0,500,Female,Test3\n")
+    prepare(prepare_msp_podcast, msp, tmp_path / "data")
+    assert table(tmp_path / "data/msp_podcast_test3/utt2emotion8") == {
+        "00500-MSP-PODCAST_test3_0001": "anger"
+    }
+    assert "00500" not in table(tmp_path / "data/msp_podcast_train/utt2spk").values()
+    assert "Test3 has labels here" in capsys.readouterr().err
+
+
 def test_msp_podcast_of_an_older_release(msp, tmp_path):
     prepare(prepare_msp_podcast, "--partial", "true", msp, tmp_path / "new")
     (msp / "Labels").rename(msp / "labels")
