@@ -43,7 +43,9 @@ class Task:
     dev: str | list[str] = "next"
     kind: Literal["class", "number"] = "class"
     unit: str = ""  # of a number, such as points; default: years for age
-    folds: str = "speaker"  # speaker (one out up to 10, else 10 folds), a number of folds, or a table
+    # speaker (one out up to 10, else 10 folds), a number of folds, a table, or given (the table utt2fold
+    # where the set has one, else speaker)
+    folds: str = "speaker"
     average_over: Literal["utterance", "recording", "subject"] = "utterance"
     groups: str = ""  # a table; each of its values is also measured by itself
     keep_silence: bool = False  # the pauses are the signal
@@ -100,10 +102,10 @@ class Task:
         table = self.folds.startswith("utt2")
         if table:
             check_file_name("folds", self.folds, "utt2fold")
-        elif self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
+        elif self.folds not in ("speaker", "given") and not (self.folds.isdecimal() and int(self.folds) > 1):
             raise ValueError(
-                "folds must be 'speaker', a number from 2 on, or a table such as utt2fold, got "
-                f"'{self.folds}'{nearest(self.folds, ['speaker', 'utt2fold'])}"
+                "folds must be 'speaker', 'given', a number from 2 on, or a table such as utt2fold, got "
+                f"'{self.folds}'{nearest(self.folds, ['speaker', 'given', 'utt2fold'])}"
             )
 
     def _check_known(self, key: str, known: tuple[str, ...]) -> None:
