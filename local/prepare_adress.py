@@ -207,7 +207,6 @@ def chunks_of(name: str, folder: Path, present: list[Interview], whole: Complete
     if lost := sorted(set(about) - set(found.utt2spk.values())):
         whole.lacks(f"{chunks} has no chunk of {len(lost):,} subjects: {named(lost)}")
     check_audio(found.wav_scp, CORPUS)
-    found.partial = list(found.labels)
     return found
 
 

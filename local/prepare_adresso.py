@@ -210,7 +210,8 @@ def read_interviews(folder: Path, about: dict[str, dict[str, str]], whole: Compl
         participant, interviewer = read_segmentation(tables[recording])
         if not participant:
             complemented.append(recording)
-            participant = [(0, interviews.length_of(waves[recording]))]
+            whole_length = [(0, interviews.length_of(waves[recording]))]
+            participant = interviews.without(whole_length, interviewer)
             if not interviewer:
                 warn(f"{tables[recording]} has no rows: all of the recording is taken for the participant's")
         found.append(Interview(recording, waves[recording], participant, interviewer, about[recording]))

@@ -252,7 +252,8 @@ def test_adresso_tables(tree, tmp_path, capsys):
         "adrsdt1": "17",
         "adrsdt2": "29",
     }
-    assert seconds(tmp_path / "data/adresso_interviewer")["adrsdt2"] == [(0.0, 1.0), (5.0, 5.8)]
+    assert seconds(tmp_path / "data/adresso_interviewer")["adrso003"] == [(0.0, 1.0), (5.0, 5.8)]
+    assert table(train / "utt2turns")["adrso003-0001000-0005000"] == "2"
 
 
 def test_adresso_counts_are_strict(tree, tmp_path):
