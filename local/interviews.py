@@ -167,18 +167,6 @@ def utterances_of(turns: Turns, others: Turns, longest: int) -> Turns:
     return utterances
 
 
-def measure(interviews: list[Interview]) -> None:
-    """Add to the interviews what a control by metadata reads: ``turns``, the number of the participant's
-    turns, ``seconds``, the length of the recording, and ``share``, the participant's share of it.
-    """
-    for interview in interviews:
-        length = length_of(interview.path)
-        turns = without(interview.participant, interview.interviewer)
-        share = sum(end - begin for begin, end in union(turns)) / max(length, 1)
-        about = {"turns": str(len(turns)), "seconds": f"{length / 1000:.2f}", "share": f"{share:.3f}"}
-        interview.about.update(about)
-
-
 def participants(name: str, interviews: list[Interview], args, whole: Completeness) -> DataSet:
     """Return the data directory of the participants' speech; what is known about a subject stands beside
     each utterance.
