@@ -10,6 +10,7 @@ from .calibration import (
     reliability,
 )
 from .centring import CENTRINGS, Centring, fit_centring
+from .chance import independent_draws, smallest_significant
 from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
@@ -38,6 +39,7 @@ __all__ = [
     "fit_centring",
     "fit_temperature",
     "group_means",
+    "independent_draws",
     "kaldi_eer",
     "kaldi_min_dcf",
     "knn_accuracy",
@@ -46,6 +48,7 @@ __all__ = [
     "percentile_interval",
     "reliability",
     "score_pairs",
+    "smallest_significant",
     "thin_curve",
     "train_plda",
     "train_plda_chain",

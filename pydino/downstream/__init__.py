@@ -1,5 +1,14 @@
 """Downstream tasks: their folders, classifiers on frozen embeddings, and how they are measured."""
 
+from .controls import (
+    Control,
+    classifier_of,
+    metadata_vectors,
+    outputs_of,
+    permutation_band,
+    permute_labels,
+    verdict,
+)
 from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
@@ -17,6 +26,7 @@ from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
     "CLASSIFIERS",
+    "Control",
     "Division",
     "Evaluation",
     "FINAL",
@@ -33,6 +43,7 @@ __all__ = [
     "bootstrap_numbers",
     "check_items",
     "class_measures",
+    "classifier_of",
     "cross_predict",
     "cross_validation",
     "default_fold_count",
@@ -42,9 +53,14 @@ __all__ = [
     "fit_frozen",
     "fixed_division",
     "leaks",
+    "metadata_vectors",
     "number_measures",
+    "outputs_of",
+    "permutation_band",
+    "permute_labels",
     "read_task",
     "speaker_confusions",
     "speaker_sums",
+    "verdict",
     "write_task",
 ]

@@ -5,6 +5,7 @@ and report.html.
 from pydino.report.comparison import comparison_table
 from pydino.report.gather import RESULT_KEYS, gather_results
 from pydino.report.page import html_page, markdown_page
+from pydino.report.suspicions import suspicions
 from pydino.report.tables import Table, result_tables, training_table
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "html_page",
     "markdown_page",
     "result_tables",
+    "suspicions",
     "training_table",
 ]
