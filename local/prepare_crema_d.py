@@ -23,7 +23,6 @@ train, 18 dev, 17 test. 1076_MTI_SAD_XX has no sound and is left out. Three pair
 recording under two emotions; they are kept and named.
 """
 
-import csv
 import filecmp
 import re
 from collections import Counter, defaultdict
@@ -31,8 +30,9 @@ from pathlib import Path
 
 from local.common import audio_path, check_audio, corpus_root, main, write_set
 from local.completeness import Completeness, add_partial_argument
+from local.tables import read_records
 from local.walk import by_name, list_files, with_extension
-from pydino.base import UserError, log, read_lines, warn
+from pydino.base import UserError, log, warn
 from pydino.kaldi.data_dir import named
 
 CORPUS = "crema_d"
@@ -170,7 +170,7 @@ def read_demographics(path: Path) -> dict[str, tuple[str, str]]:
         UserError: the file, a column or an actor is missing, or a value is none.
     """
     people: dict[str, tuple[str, str]] = {}
-    for row in read_rows(path, ("ActorID", "Age", "Sex")):
+    for row in read_records(path, ("ActorID", "Age", "Sex")):
         gender = {"male": "m", "female": "f"}.get(row["sex"].lower())
         if not gender or not row["age"].isdigit():
             raise UserError(
@@ -200,7 +200,7 @@ def read_votes(path: Path, there: set[str], whole: Completeness) -> dict[str, di
     if not path.is_file():
         whole.lacks(f"no file {path}, which has the votes of the listeners")
         return {}
-    rows = read_rows(path, ("FileName", *VOTED.values()))
+    rows = read_records(path, ("FileName", *VOTED.values()))
     for name in sorted({row["filename"] for row in rows} - there):
         whole.leave_out(name, f"it is in {path.name} but has no recording")
     votes: dict[str, dict[str, str]] = {}
@@ -219,21 +219,6 @@ def read_votes(path: Path, there: set[str], whole: Completeness) -> dict[str, di
             column, Counter(winners.values()), dict(zip(EMOTIONS.values(), OF_VOTE[table], strict=True))
         )
     return votes
-
-
-def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the rows of a comma-separated file, by column in lower case.
-
-    Raises:
-        UserError: there is no such file, or it lacks a column.
-    """
-    header, *rows = [[text.strip() for text in row] for row in csv.reader(read_lines(path)) if row] or [[]]
-    header = [text.lower() for text in header]
-    if lost := [column for column in columns if column.lower() not in header]:
-        raise UserError(
-            f"{path} has no column {' or '.join(lost)}; it has {', '.join(filter(None, header)) or 'none'}"
-        )
-    return [dict(zip(header, row, strict=False)) for row in rows]
 
 
 def report_same(wavs: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ speaker 03, text a01, emotion F, version a.
         utt2sentence utt2fold trials
 
 Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as is usual in Kaldi. Each fold of
-utt2fold is one speaker. Release 2.0 adds utterances whose emotion fewer than 80 % of the listeners recognised;
+utt2fold is one speaker. Release 2.0 adds utterances whose emotion less than 80 % of the listeners recognised;
 their names end in xx, and they are left out.
 """
 

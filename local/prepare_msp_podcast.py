@@ -27,15 +27,15 @@ of one speaker in two of train, dev and the test sets, those in train (or dev) a
 not trained on.
 """
 
-import csv
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from local.common import audio_path, check_audio, corpus_root, main, write_set
 from local.completeness import Completeness, add_partial_argument
+from local.tables import read_records
 from local.walk import by_name, list_files, with_extension
-from pydino.base import UserError, log, read_lines, warn
+from pydino.base import UserError, log, warn
 from pydino.kaldi.data_dir import named
 
 CORPUS = "msp_podcast"
@@ -160,26 +160,19 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     Raises:
         UserError: a column is missing, a turn is there twice, or its label or partition is unknown.
     """
-    reader = csv.DictReader(read_lines(path))
-    if lost := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
-        raise UserError(
-            f"{path} has no column {' or '.join(lost)}; it has {', '.join(reader.fieldnames or ['none'])}"
-        )
     rows: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(reader, 2):
-        name, where = row["FileName"].removesuffix(".wav"), f"{path}, line {number}"
+    for number, row in enumerate(read_records(path, COLUMNS), 2):
+        name, where = row["filename"].removesuffix(".wav"), f"{path}, row {number}"
         if not NAME.fullmatch(name):
-            raise UserError(f"{where}: '{row['FileName']}' is not of the form MSP-PODCAST_0001_0008.wav")
+            raise UserError(f"{where}: '{row['filename']}' is not of the form MSP-PODCAST_0001_0008.wav")
         if name in rows:
             raise UserError(f"{where}: {name} occurs twice; keep one of its lines")
         for column, known in (("EmoClass", EMOTIONS), ("Split_Set", PARTITIONS)):
-            if row[column] not in known:
-                raise UserError(
-                    f"{where}: the {column} of {name} is '{row[column]}'; there are {', '.join(known)}"
-                )
-        speaker = re.sub(r"\W", "_", row["SpkrID"] or "Unknown")
+            if (value := row[column.lower()]) not in known:
+                raise UserError(f"{where}: the {column} of {name} is '{value}'; there are {', '.join(known)}")
+        speaker = re.sub(r"\W", "_", row["spkrid"] or "Unknown")
         row["speaker"] = "" if speaker.lower() == "unknown" else speaker.zfill(5)
-        row["set"] = PARTITIONS[row["Split_Set"]]
+        row["set"] = PARTITIONS[row["split_set"]]
         rows[name] = row
     return rows
 
@@ -205,7 +198,7 @@ def check_counts(rows, release: str, table: Path, whole: Completeness) -> None:
     whole.expect(f"turns of release {release}", {name: found[name] for name in published}, published)
     for (of_release, part), counts in OF_EMOTION.items():
         if of_release == release:
-            labels = Counter(row["EmoClass"] for row in rows.values() if row["set"] == part)
+            labels = Counter(row["emoclass"] for row in rows.values() if row["set"] == part)
             whole.expect(f"emotion in {part}", {code: labels[code] for code in counts}, counts)
 
 
@@ -237,14 +230,14 @@ def write_part(args, part: str, names: list[str], rows, paths: dict[str, Path]) 
         wav_scp[utterance] = audio_path(paths[name])
         utt2spk[utterance] = row["speaker"] or utterance
         tables["utt2recording"][utterance] = f"podcast{NAME.fullmatch(name)['podcast']}"
-        if row["Gender"] in ("Male", "Female"):
-            tables["utt2gender"][utterance] = row["Gender"][0].lower()
+        if row["gender"] in ("Male", "Female"):
+            tables["utt2gender"][utterance] = row["gender"][0].lower()
         for table, codes in LABELS.items():
-            if row["EmoClass"] in codes:
-                tables[table][utterance] = EMOTIONS[row["EmoClass"]]
+            if row["emoclass"] in codes:
+                tables[table][utterance] = EMOTIONS[row["emoclass"]]
         for table, column in ATTRIBUTES.items():
-            if re.fullmatch(r"\d+(\.\d+)?", row[column]):
-                tables[table][utterance] = row[column]
+            if re.fullmatch(r"\d+(\.\d+)?", row[column.lower()]):
+                tables[table][utterance] = row[column.lower()]
     unknown = sum(not rows[name]["speaker"] for name in names)
     if unknown:
         warn(

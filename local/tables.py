@@ -1,6 +1,7 @@
 """Tables as corpora and spreadsheets have them: fields between commas, semicolons, tabs or blanks."""
 
 import csv
+from collections.abc import Collection
 
 from pydino.base import UserError, read_text
 
@@ -33,18 +34,26 @@ def _split(lines: list[str], mark: str) -> list[list[str]]:
     return list(csv.reader(lines, delimiter=mark, skipinitialspace=True, strict=True))
 
 
-def read_records(path) -> list[dict[str, str]]:
+def read_records(path, columns: Collection[str] = ()) -> list[dict[str, str]]:
     """Read a table with a header: one dict a row, with the names of the columns in lower case.
 
     Fields that a short row lacks are empty.
 
+    Args:
+        path: the file.
+        columns: that it must have, in upper or lower case.
+
     Raises:
-        UserError: no header, or a row with more fields than the header has.
+        UserError: no header, a column is missing, or a row with more fields than the header has.
     """
     rows = read_rows(path)
     if not rows:
         raise UserError(f"{path} is empty; expected a table with a header")
     header = [name.lower() for name in rows[0]]
+    if lost := [column for column in columns if column.lower() not in header]:
+        raise UserError(
+            f"{path} has no column {' or '.join(lost)}; it has {', '.join(filter(None, rows[0]))}"
+        )
     for number, row in enumerate(rows[1:], 2):
         if len(row) > len(header) and any(row[len(header) :]):
             raise UserError(

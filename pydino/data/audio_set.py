@@ -34,6 +34,7 @@ class AudioSet:
             rate, frames, channel.
         context: seconds before each crop that are read too, for reverberation that extends into it.
         allow_pipes: run the commands in wav.scp; they come with the data.
+        only: hashes of the utterances to take; None: all.
 
     Attributes:
         hashes: (N,) uint64, ascending: the order of everything else here.
@@ -44,12 +45,19 @@ class AudioSet:
             frame.
     """
 
-    def __init__(self, data, options, context: float = 0.5, allow_pipes: bool = False):
+    def __init__(
+        self,
+        data,
+        options,
+        context: float = 0.5,
+        allow_pipes: bool = False,
+        only: np.ndarray | None = None,
+    ):
         data = Path(data)
         check_unlabelled(data)
         check_current(data)
         self.options, self.context, self.allow_pipes = options, context, allow_pipes
-        self.hashes, keys = read_hashes(data)
+        self.hashes, keys = read_hashes(data, only)
         self._read_places(data, keys)
         self._frames = np.array(
             [int(frames) for frames in _entries(data / "utt2num_frames", keys)], dtype=np.int64

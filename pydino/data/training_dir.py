@@ -28,8 +28,12 @@ def check_current(data) -> None:
         )
 
 
-def read_hashes(data) -> tuple[np.ndarray, list[str]]:
+def read_hashes(data, only: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
     """Return the hashes of ``utt2hash``, (N,) uint64 ascending, and the utterances in their order.
+
+    Args:
+        data: the directory.
+        only: hashes of the utterances to return, such as those of the training part of a fold; None: all.
 
     Raises:
         UserError: no utterance, or two of one hash.
@@ -43,6 +47,11 @@ def read_hashes(data) -> tuple[np.ndarray, list[str]]:
     hashes = hashes[order]
     if (hashes[1:] == hashes[:-1]).any():
         raise UserError(f"{data}/utt2hash has two utterances with the same hash; {REMEDY}")
+    if only is not None:
+        kept = np.isin(hashes, only)
+        hashes, order = hashes[kept], order[kept]
+        if not len(hashes):
+            raise UserError(f"{data} holds none of the {len(only)} utterances to train on; {REMEDY}")
     return hashes, [keys[i] for i in order]
 
 

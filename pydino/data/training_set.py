@@ -90,6 +90,7 @@ class TrainingSet:
 
     Args:
         data: directory with feats.scp, utt2spk, utt2hash, and vad.scp unless silence is kept.
+        only: hashes of the utterances to take; None: all.
 
     Attributes:
         hashes: (N,) uint64, ascending: the order of everything else here.
@@ -101,13 +102,15 @@ class TrainingSet:
             frame.
     """
 
-    def __init__(self, data):
+    def __init__(self, data, only: np.ndarray | None = None):
         data = Path(data)
         check_unlabelled(data)
         check_current(data)
-        self.hashes, self._keys = read_hashes(data)
-        features = read_table(data / "feats.scp")
-        if features.keys() != set(self._keys):
+        self.hashes, self._keys = read_hashes(data, only)
+        features, known = read_table(data / "feats.scp"), set(self._keys)
+        if only is not None:
+            features = {key: location for key, location in features.items() if key in known}
+        if features.keys() != known:
             raise UserError(f"{data}: feats.scp and utt2hash name different utterances; {REMEDY}")
         self._reader = ChunkReader(features)
         self.dim = self._reader.dim

@@ -1,4 +1,4 @@
-"""The mean of several models of one run, such as its last teachers: often a little better than each."""
+"""Means of models, such as the last teachers of a run: often a little better than each."""
 
 import torch
 
@@ -28,6 +28,18 @@ def average_states(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
             if first != other:
                 raise ValueError(f"{name} is {first} in the first and {other} in number {number}")
     return {name: _mean([state[name] for state in states]) for name in states[0]}
+
+
+def weighted_mean(
+    first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Return ``share`` of a state dict and 1 - ``share`` of another, entry by entry; integers are those of
+    the second.
+    """
+    return {
+        name: torch.lerp(value, first[name], share) if value.is_floating_point() else value
+        for name, value in second.items()
+    }
 
 
 def _kind(value: torch.Tensor) -> str:

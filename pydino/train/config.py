@@ -113,6 +113,7 @@ class TrainingConfig:
     on_collapse: Literal["stop", "warn"] = "stop"
     checkpoint_steps: int = 500  # steps between checkpoints, besides one an epoch
     log_steps: int = 0  # steps between lines of the log, besides one an epoch; 0: none between
+    tensorboard: bool = True  # write curves to EXP/tensorboard, besides log.jsonl
     # epochs between snapshots of the encoders, for pydino monitor and for averages; 0: none
     snapshot_epochs: int = 0
     average_snapshots: int = 0  # the mean of this many last teachers is one more model; 0: none

@@ -10,9 +10,12 @@ from pathlib import Path
 from pydino.base import UserError, is_forced, read_json, why_not_done, write_mark
 from pydino.infer.model_folder import WEIGHTS
 
-STARTED, DONE = ".started", ".done.train"
+STARTED, DONE, OUTCOME = ".started", ".done.train", "outcome.json"
 # What a run leaves beside its model folders.
-MADE = ("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", DONE, ".done.call")
+MADE = (
+    *("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", "head.safetensors"),
+    *(OUTCOME, DONE, ".done.call"),
+)
 
 
 def lock(exp: Path):

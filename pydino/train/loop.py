@@ -92,7 +92,13 @@ def train(
     parameters = parameters_of(groups)
     optimiser, averages = make_optimiser(groups, config.optimiser), Averages()
     step = resume(method, optimiser, averages, exp, distributed)
-    recorder = Recorder(exp, step) if distributed.first else None
+    recorder = Recorder(exp, step, config.tensorboard) if distributed.first else None
+    # the start is judged too; of a run that is resumed, it has been, and this asks whether the run has ended
+    figures, over = method.evaluate(0.0, False) if step == 0 else ({}, method.has_ended)
+    if figures and recorder:
+        log("start: " + judged(figures))
+    if over:
+        total_steps = step
     meter = Meter(distributed)
     alarms = Alarms(
         method.collapse_reason,
@@ -131,6 +137,9 @@ def train(
             bar.update()
 
             ended = completes(step, steps_per_epoch) or step == total_steps
+            figures, over = {}, step == total_steps
+            if ended:
+                figures, over = method.evaluate(round(step / steps_per_epoch, 2), over)
             if ended or (config.log_steps and step % config.log_steps == 0):
                 means = averages.read(distributed.add_up)
                 line = {
@@ -140,17 +149,17 @@ def train(
                     "lr": lr,
                     **method.schedule(step - 1),
                 }
-                line |= meter.read()
+                line |= figures | meter.read()
                 if method.precision.scaler.is_enabled():
                     line["loss_scale"] = method.precision.scaler.get_scale()
                 if distributed.first:
                     bar.clear()
-                    say(line, method.describe(means), total_steps)
+                    say(line, ", ".join(filter(None, [method.describe(means), judged(figures)])), total_steps)
                     recorder.write(line)
                 alarms(line)
             # before the checkpoint: a kill between the two loses neither
             if distributed.first and config.snapshot_epochs:
-                if step == total_steps or completes(step, config.snapshot_epochs * steps_per_epoch):
+                if over or completes(step, config.snapshot_epochs * steps_per_epoch):
                     epoch = math.ceil(config.epochs) if step == total_steps else int(step / steps_per_epoch)
                     attempt(f"no snapshot of step {step}", snapshot, epoch)
             asked_to_stop = interruption.asked()
@@ -169,7 +178,9 @@ def train(
                 saved = distributed.first and attempt(
                     f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state
                 )
-            if asked_to_stop and step < total_steps:
+            if over:
+                break
+            if asked_to_stop:
                 interruption.leave(exp, step, saved)
     if recorder:
         recorder.close()
@@ -262,6 +273,11 @@ def completes(step: int, steps: float) -> bool:
     number that need not be whole.
     """
     return int(step / steps) > int((step - 1) / steps)
+
+
+def judged(figures: dict[str, float]) -> str:
+    """Return the figures of the development part as text."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
 
 
 def say(line: dict, described: str, total_steps: int) -> None:

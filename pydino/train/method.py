@@ -18,6 +18,7 @@ from pydino.models import build_encoder
 from .config import TrainingConfig
 from .distributed import DistributedContext
 from .precision import Precision, distribute, no_compiler, prepare
+from .supervision import Supervision
 
 Metrics = dict[str, torch.Tensor]
 
@@ -49,6 +50,7 @@ class Setup:
         distributed: this process among others.
         labels: of the utterances, for a method that reads them.
         init: weights that the encoder starts from; None: random ones.
+        supervision: the task, for a method that is trained for one.
     """
 
     config: TrainingConfig
@@ -58,6 +60,7 @@ class Setup:
     distributed: DistributedContext
     labels: Labels | None = None
     init: dict[str, torch.Tensor] | None = None
+    supervision: Supervision | None = None
 
 
 class Method(nn.Module):
@@ -71,6 +74,7 @@ class Method(nn.Module):
         Config: class of the configuration.
         roles: model folders that a run leaves; the first is the model.
         reads_labels: False: labels are refused. This is the one place where that is decided.
+        of_task: True: it is trained for a task (``Setup.supervision``), by steps/finetune.sh.
         splits_batch: False: micro-batches are refused, as a loss that compares the utterances of a batch
             needs them together.
     """
@@ -78,6 +82,7 @@ class Method(nn.Module):
     Config: ClassVar[type[TrainingConfig]]
     roles: ClassVar[tuple[str, ...]]
     reads_labels: ClassVar[bool] = False
+    of_task: ClassVar[bool] = False
     splits_batch: ClassVar[bool] = True
     student: nn.Module
 
@@ -191,6 +196,21 @@ class Method(nn.Module):
         """Return why a run whose scalars have these means has collapsed, as a sentence, or None."""
         return None
 
+    def evaluate(self, epoch: float, last: bool) -> tuple[dict[str, float], bool]:
+        """Called before the first step (epoch 0), and after each epoch, in all processes alike: return
+        figures for the log, and whether the training ends here. What that depends on is in the state dict.
+
+        Args:
+            epoch: that have been trained.
+            last: whether this is the end in any case.
+        """
+        return {}, last
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether :meth:`evaluate` has ended the training, of a run that is resumed."""
+        return False
+
     @property
     def max_effective_rank(self) -> int:
         """The effective rank that embeddings may have at best."""
@@ -203,6 +223,14 @@ class Method(nn.Module):
     def encoders(self) -> dict[str, nn.Module]:
         """Return what becomes model folders, by role."""
         return {self.roles[0]: self.student.encoder}
+
+    def outcome(self) -> dict:
+        """Return what the run came to, for EXP/outcome.json; nothing if its log says it all."""
+        return {}
+
+    def beside(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return what else the run leaves, EXP/NAME.safetensors: name -> tensors."""
+        return {}
 
 
 def frozen_parts(encoder: nn.Module, config: TrainingConfig) -> list[nn.Module]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from pydino.base import UserError, warn
 from pydino.data import (
     CONTEXT_SECONDS,
@@ -59,6 +61,7 @@ def open_pipeline(
     seed: int,
     distributed: DistributedContext,
     allow_pipes: bool = False,
+    only: np.ndarray | None = None,
 ) -> Pipeline:
     """Open the data of a run: stored features, or recordings and what they are augmented with.
 
@@ -69,6 +72,7 @@ def open_pipeline(
         seed: of every draw.
         distributed: this process among others.
         allow_pipes: run commands in wav.scp.
+        only: hashes of the utterances to train on; None: all.
 
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
@@ -76,11 +80,11 @@ def open_pipeline(
     options, groups = front_end.feature_options(), config.view_groups
     shift, waveforms = options.frame_shift / 1000, None
     if config.input == "features":
-        source = TrainingSet(data)
+        source = TrainingSet(data, only)
         dim = source.dim
     else:
         reverberant = any(group.waveform.reverberation_probability for group in groups)
-        source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes)
+        source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0, allow_pipes, only)
         augmentation_data = AugmentationData(
             config.augmentation_data, options, config.longest_seconds, seed, distributed.device
         )

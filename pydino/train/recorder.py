@@ -27,13 +27,14 @@ class Recorder:
     Args:
         exp: folder of the run.
         resume_step: number of steps done. What an earlier attempt wrote of later ones is removed.
+        curves: write TensorBoard's too.
     """
 
-    def __init__(self, exp, resume_step: int):
+    def __init__(self, exp, resume_step: int, curves: bool = True):
         self._path = Path(exp) / LOG
         self._failed = False
         self._try(self._remove_later, resume_step)
-        self._curves = open_curves(Path(exp) / CURVES, resume_step + 1)
+        self._curves = open_curves(Path(exp) / CURVES, resume_step + 1) if curves else None
 
     def write(self, line: dict[str, float]) -> None:
         """Append one line.

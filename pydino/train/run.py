@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 
 from pydino.audio import KINDS
 from pydino.base import (
     TRAINING_VERSION,
     UserError,
+    atomic_open,
     config_to_dict,
     dump_config,
     ingredients,
     log,
     warn,
+    write_json,
     write_mark,
 )
 from pydino.data import read_labels
@@ -30,10 +33,11 @@ from .loop import train
 from .method import Method, Setup
 from .model_folders import average_models, write_model
 from .pipeline import Pipeline, open_pipeline
+from .supervision import Supervision
 
 # Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
 # change them by rounding alone: a run may resume with others.
-UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps")
+UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
 
 
@@ -50,6 +54,7 @@ class Run:
         init: model folder that the encoder starts from; None: random weights.
         allow_pipes: run commands in wav.scp (input: audio).
         discard: what is in EXP is to be discarded.
+        supervision: the task, for a method that is trained for one (steps/finetune.sh).
         init_labels: labels that the weights of ``init`` were trained on (:func:`read_init`).
     """
 
@@ -62,13 +67,21 @@ class Run:
     init: Path | None = None
     allow_pipes: bool = False
     discard: bool = False
+    supervision: Supervision | None = None
     init_labels: str = field(default="none", init=False)
 
     def __post_init__(self):
         name = self.config.method
         if self.labels and not self.method.reads_labels:
             raise UserError(f"--labels: the method {name} trains without labels, and must not be given any")
-        if self.method.reads_labels and not self.labels:
+        if self.method.of_task != (self.supervision is not None):
+            raise UserError(
+                f"the method {name} trains a classifier for a task: steps/finetune.sh trains it, over the "
+                "folds of a task folder"
+                if self.method.of_task
+                else f"the method {name} is not trained for a task; fine-tuning takes method: classifier"
+            )
+        if self.method.reads_labels and not self.labels and self.supervision is None:
             raise UserError(
                 f"the method {name} trains on labels: give --labels UTT2LABEL, such as --labels "
                 "data/train/utt2spk"
@@ -96,6 +109,8 @@ class Run:
         science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
         if self.init is not None:
             science["init"] = _digest(self.init)
+        if self.supervision is not None:
+            science["task"] = self.supervision.digest
         return ingredients(
             version=TRAINING_VERSION,
             settings={"seed": self.seed, **science},
@@ -120,13 +135,21 @@ class Run:
     @property
     def command(self) -> str:
         """The command that makes the run, for READMEs."""
+        if self.supervision is not None:
+            return f"steps/finetune.sh, for the task {self.supervision.task}"
         labels = [word for path in self.labels for word in ("--labels", path)]
         init = ["--init", self.init] if self.init is not None else []
         words = ["steps/train.sh", "--seed", self.seed, *labels, *init, self.data, self.exp]
         return shlex.join(map(str, words))
 
 
-def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | None = None) -> None:
+def run_training(
+    run: Run,
+    ngpu: int = 0,
+    num_threads: int = 0,
+    workers: int | None = None,
+    distributed: DistributedContext | None = None,
+) -> None:
     """Train to the end and write the model folders EXP/ROLE; resume where an earlier attempt was interrupted,
     and do nothing where the run is finished.
 
@@ -136,6 +159,7 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
         num_threads: CPU threads of this machine, shared by the processes on it; 0: as many as PyTorch
             chooses.
         workers: processes that read ahead, in each that trains; None: none on the CPU, up to eight a GPU.
+        distributed: of the caller, who trains several runs and closes it; None: of this run.
 
     Raises:
         UserError: a mistake of the user's; another run is in EXP; the run has collapsed.
@@ -144,9 +168,12 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
     wanted = run.depends_on()
     labels = read_labels(run.data, run.labels) if run.labels else None
     init = read_init(run) if run.init is not None else None
-    distributed = DistributedContext(ngpu)
+    own = distributed is None
+    distributed = distributed or DistributedContext(ngpu)
     lock = enter(run, wanted, distributed)
     if lock is False:
+        if own:
+            distributed.close()
         return
     if num_threads:
         torch.set_num_threads(max(1, num_threads // distributed.local_size))
@@ -154,7 +181,10 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
         threads = (num_threads or len(os.sched_getaffinity(0))) // distributed.local_size
         workers = min(8, max(0, threads - 1)) if ngpu else 0
     torch.manual_seed(run.seed)  # the weights are the same in all processes
-    pipeline = open_pipeline(run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes)
+    only = run.supervision.hashes if run.supervision is not None else None
+    pipeline = open_pipeline(
+        run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes, only
+    )
     method = run.method(
         Setup(
             pipeline.config,
@@ -164,6 +194,7 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
             distributed,
             labels,
             init,
+            run.supervision,
         )
     )
     if distributed.rank:  # dropout is drawn independently in each process, once the weights are equal
@@ -190,7 +221,10 @@ def run_training(run: Run, ngpu: int = 0, num_threads: int = 0, workers: int | N
     )
     if distributed.first:
         finish(run, method, wanted)
-    distributed.close()
+    if own:
+        distributed.close()
+    elif lock is not None:
+        lock.close()
 
 
 def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
@@ -214,7 +248,6 @@ def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
     if distributed.gather_objects(finished)[0]:
         if distributed.first:
             log(f"{run.exp} is finished and up to date")
-        distributed.close()
         return False
     return held
 
@@ -288,11 +321,20 @@ def finish(run: Run, method: Method, wanted: dict[str, str]) -> None:
     """Write the final models, their mean if configured, and the mark."""
     write_models(run, method, run.exp, run.config.epochs)
     written = [run.exp / role for role in method.roles]
+    others = []
+    if outcome := method.outcome():
+        others.append(run.exp / exp_dir.OUTCOME)
+        write_json(others[-1], outcome)
+        log("kept: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in outcome.items()))
+    for name, tensors in method.beside().items():
+        others.append(run.exp / f"{name}.safetensors")
+        with atomic_open(others[-1], "wb") as stream:
+            stream.write(save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}))
     if run.config.average_snapshots:
         role = method.roles[0]
         # config.yaml is written last: a snapshot without one is incomplete.
         whole = sorted(path.parent for path in (run.exp / "snapshots").glob(f"epoch*/{role}/{CONFIG}"))
         written.append(run.exp / f"{role}_average")
         average_models(written[-1], whole[-run.config.average_snapshots :] or [run.exp / role])
-    write_mark(run.exp / exp_dir.DONE, wanted, [folder / WEIGHTS for folder in written])
+    write_mark(run.exp / exp_dir.DONE, wanted, [*(folder / WEIGHTS for folder in written), *others])
     log(f"finished: {' and '.join(map(str, written))}")
