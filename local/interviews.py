@@ -48,18 +48,15 @@ class DataSet:
     utt2spk: dict[str, str] = field(default_factory=dict)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     segments: dict[str, str] = field(default_factory=dict)
-    partial: list[str] = field(default_factory=list)  # label maps that omit what is not known
 
     def write(self, data_dir) -> None:
-        """Write the data directory."""
+        """Write the data directory; its label maps may omit utterances of which something is not known."""
+        labels = {name: table for name, table in self.labels.items() if table}
+        partial = [
+            name for name, table in labels.items() if name[:3] == "utt" and len(table) < len(self.utt2spk)
+        ]
         write_set(
-            data_dir,
-            self.name,
-            self.wav_scp,
-            self.utt2spk,
-            self.labels,
-            partial=self.partial,
-            segments=self.segments,
+            data_dir, self.name, self.wav_scp, self.utt2spk, labels, partial=partial, segments=self.segments
         )
 
 
@@ -170,18 +167,6 @@ def utterances_of(turns: Turns, others: Turns, longest: int) -> Turns:
     return utterances
 
 
-def measure(interviews: list[Interview]) -> None:
-    """Add to the interviews what a control by metadata reads: ``turns``, the number of the participant's
-    turns, ``seconds``, the length of the recording, and ``share``, the participant's share of it.
-    """
-    for interview in interviews:
-        length = length_of(interview.path)
-        turns = without(interview.participant, interview.interviewer)
-        share = sum(end - begin for begin, end in union(turns)) / max(length, 1)
-        about = {"turns": str(len(turns)), "seconds": f"{length / 1000:.2f}", "share": f"{share:.3f}"}
-        interview.about.update(about)
-
-
 def participants(name: str, interviews: list[Interview], args, whole: Completeness) -> DataSet:
     """Return the data directory of the participants' speech; what is known about a subject stands beside
     each utterance.
@@ -217,10 +202,7 @@ def _cut(name, interviews, speech, args, whole, suffix: str) -> DataSet:
     """Return a set; speech: subject -> (turns of whom the set is about, turns of the others)."""
     shortest, longest = round(args.min_seconds * 1000), round(args.max_seconds * 1000)
     kinds = sorted({kind for interview in interviews for kind in interview.about})
-    found = DataSet(name, partial=[f"utt2{kind}" for kind in kinds])
-    labels: dict[str, dict[str, str]] = {
-        name: {} for name in ("utt2subject", "utt2recording", *found.partial)
-    }
+    found = DataSet(name, labels={f"utt2{kind}": {} for kind in ("subject", "recording", *kinds)})
     outside = []
     for interview in sorted(interviews, key=lambda interview: interview.subject):
         subject, length = interview.subject, length_of(interview.path)
@@ -239,8 +221,7 @@ def _cut(name, interviews, speech, args, whole, suffix: str) -> DataSet:
             found.utt2spk[utterance] = speaker
             about = {"subject": subject, "recording": subject, **interview.about}
             for kind, value in about.items():
-                labels[f"utt2{kind}"][utterance] = value
+                found.labels[f"utt2{kind}"][utterance] = value
     if outside:
         warn(f"{name}: turns that end after their recording are cut there: {named(outside)}")
-    found.labels.update(labels)
     return found

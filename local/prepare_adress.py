@@ -16,7 +16,7 @@ archives may be unpacked into one folder or side by side, one or two levels deep
     .../test/meta_data_test.txt                               or beside test/; other names: --test-labels FILE
 
     DATA_DIR/{adress_train,adress_test}/   wav.scp segments utt2spk spk2utt utt2subject utt2recording
-    utt2diagnosis (cc: control, cd: dementia) utt2mmse utt2age utt2gender utt2turns utt2seconds utt2share
+    utt2diagnosis (cc: control, cd: dementia) utt2mmse utt2age utt2gender
     DATA_DIR/adress_interviewer/           the interviewer's speech of both
 
 Participant speech is by default cut from the whole recordings at the times of the transcripts' *PAR tiers
@@ -84,7 +84,6 @@ def prepare(args) -> None:
     for name, folder in folders.items():
         present = read_interviews(folder, about[name], whole)
         whole.expect(name, Counter(interview.about["diagnosis"] for interview in present), COUNTS[name])
-        interviews.measure(present)
         heard += present
         if args.audio == "full":
             sets.append(interviews.participants(f"adress_{name}", present, args, whole))
@@ -207,7 +206,6 @@ def chunks_of(name: str, folder: Path, present: list[Interview], whole: Complete
     if lost := sorted(set(about) - set(found.utt2spk.values())):
         whole.lacks(f"{chunks} has no chunk of {len(lost):,} subjects: {named(lost)}")
     check_audio(found.wav_scp, CORPUS)
-    found.partial = list(found.labels)
     return found
 
 

@@ -16,7 +16,7 @@ archives may be unpacked into one folder or side by side, one or two levels deep
     .../progression/train/{audio,segmentation}/{decline,no_decline}/
 
     DATA_DIR/{adresso_train,adresso_test}/ wav.scp segments utt2spk spk2utt utt2subject utt2recording
-    utt2diagnosis (ad, cn) utt2mmse utt2turns utt2seconds utt2share
+    utt2diagnosis (ad, cn) utt2mmse
     DATA_DIR/adresso_interviewer/          the interviewer's speech of both
     --task progression: DATA_DIR/{adresso_progression,adresso_progression_interviewer}/ with utt2decline
 
@@ -91,7 +91,6 @@ def prepare(args) -> None:
     for name, (folder, about) in sets.items():
         present = read_interviews(folder, about, whole)
         check_counts(name, present, whole)
-        interviews.measure(present)
         heard += present
         prepared.append(interviews.participants(f"adresso_{name}", present, args, whole))
     part = "_progression" if args.task == "progression" else ""
@@ -210,7 +209,8 @@ def read_interviews(folder: Path, about: dict[str, dict[str, str]], whole: Compl
         participant, interviewer = read_segmentation(tables[recording])
         if not participant:
             complemented.append(recording)
-            participant = [(0, interviews.length_of(waves[recording]))]
+            whole_length = [(0, interviews.length_of(waves[recording]))]
+            participant = interviews.without(whole_length, interviewer)
             if not interviewer:
                 warn(f"{tables[recording]} has no rows: all of the recording is taken for the participant's")
         found.append(Interview(recording, waves[recording], participant, interviewer, about[recording]))

@@ -61,7 +61,7 @@ def prepare(args) -> None:
     columns = find_columns(path, rows, found.is_known, args.label_column)
     log(f"{path}: {columns.describe()}")
     row_of, whole = match_rows(path, rows[columns.header :], columns, found)
-    for name in sorted(set(recordings) - set(row_of), key=os.fsencode):
+    for name in sorted(set(recordings) - set(row_of) - set(whole.left_out), key=os.fsencode):
         whole.leave_out(name, "the table has no label for it")
     whole.finish(args.data_dir, ADVICE)
     write(
@@ -152,7 +152,8 @@ def match_rows(path, rows, columns: Columns, found: Recordings) -> tuple[dict[st
     for row in rows:
         name = columns.of(row, "file")
         if not columns.of(row, "label"):
-            whole.leave_out(name, "its label is empty")
+            for recording in found.find(name) or [name]:
+                whole.leave_out(recording, "its label is empty")
             continue
         paths = found.find(name)
         if len(paths) > 1:
@@ -166,8 +167,8 @@ def match_rows(path, rows, columns: Columns, found: Recordings) -> tuple[dict[st
                 raise UserError(f"{path}: {paths[0]} has several rows, which differ; keep one of them")
     if not row_of:
         raise UserError(
-            f"{path}: no row with a label names a recording, the first '{named(lost, 1)}'. Write paths as they "
-            "are in the folder, with or without extension"
+            f"{path}: no row with a label names a recording, the first '{named(lost, 1)}'. Write paths as "
+            "they are in the folder, with or without extension"
         )
     if lost:
         whole.lacks(f"{len(lost):,} of {len(rows):,} rows of {path} have no recording: {named(lost)}")
@@ -204,7 +205,8 @@ def write(args, path, folder: Path, row_of: dict[str, list[str]], columns: Colum
             if raw[name][role]:
                 labels[f"utt2{role}"][utterance] = names[role][raw[name][role]]
     check_audio(wav_scp, CORPUS)
-    write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, partial=list(labels))
+    partial = [table for table, content in labels.items() if len(content) < len(wav_scp)]
+    write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, partial=partial)
 
 
 def _names(args, path, role: str, values: list[str]) -> dict[str, str]:

@@ -22,6 +22,8 @@ def read_rows(path) -> list[list[str]]:
         tables = [[[field.strip() for field in row] for row in _split(lines, mark)] for mark in found]
     except csv.Error as error:
         raise UserError(f"{path}: {error}; correct the quotation marks") from None
+    # With the wrong delimiter, fields in quotation marks are torn apart.
+    tables = [table for table in tables if not any('"' in field for row in table for field in row)] or tables
     even = [table for table in tables if len({len(row) for row in table}) == 1]
     if tables:
         return (even or tables)[0]

@@ -85,7 +85,7 @@ FIXED = {"set": "", "train": ["train"], "test": ["test"]}
         ({**FIXED, "folds": "5"}, "folds: '5', but 'train' and 'test' are a fixed division"),
         ({**FIXED, "test": ["tst"]}, "sets: 'tst' is used but not listed"),
         ({"dev": ["train"]}, "dev of a cross-validation is 'next' or 'none', got ['train']"),
-        ({"folds": "0"}, "folds must be 'speaker', a number from 2 on, or a table"),
+        ({"folds": "0"}, "folds must be 'speaker', 'given', a number from 2 on, or a table"),
         ({"folds": "speakers"}, "did you mean 'speaker'?"),
         ({"average_over": "speaker"}, "average_over must be one of utterance, recording, subject"),
         ({"groups": "a/b"}, "groups: 'a/b' is not the name of a file in data/SET"),

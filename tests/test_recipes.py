@@ -183,9 +183,12 @@ def test_a_recipe_runs_to_its_last_stage(name, finish):
 
 
 COUNTS = {  # set -> utterances, those in linked folders among them, hidden files not
+    "adress": {"adress_train": 24, "adress_test": 8, "adress_interviewer": 32},
+    "adresso": {"adresso_train": 24, "adresso_test": 8, "adresso_interviewer": 32},
     "crema_d": {"crema_d": 61},
     "emodb": {"emodb": 24},
     "iemocap": {"iemocap": 65},
+    "labelled": {"labelled": 24},
     "librispeech": {"train": 18, "test": 9},
     "msp_podcast": {
         "msp_podcast_train": 28,

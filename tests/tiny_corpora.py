@@ -74,6 +74,23 @@ def emodb(place: Path) -> dict[str, Path]:
     return {"emodb": corpus}
 
 
+def labelled(place: Path) -> dict[str, Path]:
+    """Six speakers of four recordings in two moods, and a table as a spreadsheet of another machine writes it."""
+    corpus = place / "my labels"
+    lines = ["\ufeffFile;Mood;Speaker;Age"]
+    for speaker in range(6):
+        for number in range(4):
+            extension = ("wav", "flac")[number % 2]
+            name = f"visit {number}/Café {speaker}.{extension}"
+            write(corpus / name, speaker, number, 1.5 + number // 2)
+            written = name.replace("/", "\\").removesuffix(".flac")
+            lines.append(f"D:\\my labels\\{written};{'happy' if number // 2 else 'sad'};{speaker};{20 + speaker}")
+    (corpus / "labels.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    (corpus / "notes.txt").write_text("not a table\n")
+    spoil(corpus, "visit 2", place / "disk 2")
+    return {"labelled": corpus}
+
+
 def interview(path: Path, subject: int, turns: list[tuple[str, float]], rate: int = RATE):
     """Write a recording of turns, (speaker, seconds) each; a speaker other than PAR and INV is a pause.
 
