@@ -26,8 +26,9 @@ from pydino.models import ClassifierHead
 from pydino.train import DistributedContext
 from pydino.train.exp_dir import is_finished, is_to_be_discarded
 from pydino.train.methods.classifier import TaskClassifier, TuningConfig
-from pydino.train.run import Run, run_training
+from pydino.train.run import Run
 from pydino.train.supervision import Supervision
+from pydino.train.training import run_training
 
 from .solved_head import solve_head, standardisation
 from .task_dir import FINAL, TaskDir
@@ -51,7 +52,7 @@ class Tuning:
         from_scratch: the encoder starts from random weights; the model only says which encoder it is.
         statistics: utterance -> vector (S,) beside the embedding; None: none.
         distributed: this process among others.
-        num_threads, workers: as of :func:`pydino.train.run.run_training`.
+        num_threads, workers: as of :func:`pydino.train.training.run_training`.
     """
 
     task: TaskDir
