@@ -68,6 +68,13 @@ def test_every_key_of_a_recipe_is_described():
     assert keys == {field.name for field in dataclasses.fields(Recipe)}
 
 
+def test_every_key_of_a_task_is_described():
+    table = section(page("docs/recipes.md"), "Tasks")
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    keys = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+    assert keys == {field.name for field in dataclasses.fields(Task)}
+
+
 def usage_lines():
     block = re.search(r"```\n(steps/.*?)```", page("README.md"), re.DOTALL)[1]
     return [(usage.split()[0], usage) for usage in re.split(r"\n(?=steps/)", block)]
@@ -166,4 +173,5 @@ def test_the_diff_that_adds_a_corpus_prepares_it(tmp_path):
     assert len((test / "trials").read_text().splitlines()) == 6
     planned = ask("egs/mycorpus/run.sh", "--root", corpus, "--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "steps/train_classifier.sh --task emotion" in planned.stdout
+    assert "steps/make_task.sh --name emotion" in planned.stdout
+    assert "steps/train_classifier.sh --classifier logreg data/tasks/emotion" in planned.stdout
