@@ -16,6 +16,7 @@ from pydino.base import dump_config
 from pydino.cli import main
 from pydino.kaldi import read_table
 from pydino.recipe.schema import STAGES, Recipe
+from pydino.recipe.tasks import Task
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("egs/*/README.md")]
