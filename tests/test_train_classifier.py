@@ -352,6 +352,24 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(made, tmp_path):
         assert kept[0] == kept[1]
 
 
+def test_two_processes_train_as_one(made, tmp_path):
+    call = ("--fold", "s0", "--part", "1/1", "--set", "epochs=1")
+    assert main(command(made, tmp_path / "one", *call)) == 0
+    done = subprocess.run(
+        [*(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pydino")]
+        + command(made, tmp_path / "two", *call),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("affine", "all"):
+        logs = [(tmp_path / x / "fold_s0" / name / "log.jsonl").read_text() for x in ("one", "two")]
+        one, two = (json.loads(log.splitlines()[-1]) for log in logs)
+        for key in ("loss", "dev_loss", "accuracy"):
+            assert one[key] == pytest.approx(two[key], rel=1e-4), (name, key)
+
+
 def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(made, tmp_path):
     out = tmp_path / "exp/x/seed0/transfer/colour/affine-then-all"
     out.parent.mkdir(parents=True)
