@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Train and test a classifier on frozen embeddings, by cross-validation that keeps speakers apart.
-# Usage: steps/train_classifier.sh --task NAME [options] XVECTOR_DIR LABELS OUT_DIR      (--help lists the options)
-#  e.g.: steps/train_classifier.sh --task emotion --utt2spk data/emodb/utt2spk \
-#          $dir/xvectors_emodb data/emodb/utt2emotion $dir/transfer/emotion
+# Train and test a classifier on frozen embeddings, over the folds of a task.
+# Usage: steps/train_classifier.sh [options] TASK_DIR XVECTOR_DIR... OUT_DIR      (--help lists the options)
+#  e.g.: steps/train_classifier.sh --classifier svm data/tasks/emotion $dir/xvectors_emodb $dir/transfer/emotion/svm
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 exec pydino train-classifier "$@"

@@ -26,6 +26,7 @@ STEPS = (
     "extract-embeddings",
     "train-plda",
     "score",
+    "make-task",
     "train-classifier",
     "finetune",
 )

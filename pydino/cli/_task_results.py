@@ -76,6 +76,7 @@ def write_task_outputs(
             "folds": len(config.folds),
             "division": config.division,
             "interval": f"95 %, {resamples} resamples of {done.speakers} speakers, seed {seed}",
+            **({"transductive": True} if config.transductive else {}),
             **(extra or {}),
         }
         for entry in result_entries(meta, common, done.measures, command):

@@ -4,11 +4,11 @@ pydino export exp/dino-koleo_mini/seed0/teacher model.onnx
 
 Input "features" (batch, frames, F) float32: filter banks or cepstra without silence, normalised, as the front
 end in the model's config.yaml says; it goes with the file as metadata ("config", JSON). Output "embedding"
-(batch, D) float32, equal to that of pydino embed within 1e-5. Needs the packages onnx and onnxscript:
-bash utils/setup.sh export.
+(batch, D) float32, equal to that of pydino embed within 1e-5. Of a classifier's folder, the encoder alone is
+exported. Needs the packages onnx and onnxscript: bash utils/setup.sh export.
 """
 
-from pydino.base import UserError, log
+from pydino.base import UserError, log, warn
 from pydino.infer import load
 from pydino.infer.export import export_model
 
@@ -22,6 +22,8 @@ def run(args):
     if not args.output.endswith(".onnx"):
         raise UserError(f"{args.output}: the output is an ONNX file; give it a name that ends in .onnx")
     model = load(args.model)
+    if model.config.classifier is not None:
+        warn(f"the classifier of {args.model} is not in the file, which goes from features to embedding")
     export_model(model, args.output)
     log(
         f"{args.output}: features (batch, frames, {model.front_end.dim}) to embedding "

@@ -1,168 +1,131 @@
-"""Train and test a classifier on frozen embeddings by cross-validation that keeps speakers apart.
+"""Train and test a classifier on frozen embeddings, over the folds of a task.
 
-steps/train_classifier.sh --task emotion --utt2spk data/emodb/utt2spk \\
-  $dir/xvectors_emodb data/emodb/utt2emotion $dir/transfer/emotion
+steps/train_classifier.sh --classifier svm data/tasks/emotion $dir/xvectors_emodb $dir/transfer/emotion/svm
 
-Classes: logistic regression; unweighted average recall, micro- and macro-F1, accuracy. Numbers: ridge
-regression; mean absolute error. LABELS has a line `utt label` for each utterance, or `spk label` for each
-speaker of --utt2spk. OUT_DIR gets predictions.txt (`utt label prediction`), utt2fold and TASK.result.json.
-Intervals are 95 %, by bootstrap over speakers.
+Classes: logreg (logistic regression), svm (linear), plda, mlp (one hidden layer). Numbers: ridge. What
+regularises it is chosen inside the training part of each fold, by subject. TASK_DIR is made by
+steps/make_task.sh; each of its data directories has an XVECTOR_DIR. OUT_DIR gets posteriors.txt,
+predictions.txt, confusion.json and TASK.result.json, as docs/formats.md has them, and classifier/, a model
+folder that classifies recordings, trained on all that the task has (not with plda).
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from pydino.base import Step, UserError, log, nearest, warn, write_text
+from pydino.base import Step, UserError, warn
 from pydino.cli._arguments import add_cmd, add_max_drop, option
 from pydino.cli._embeddings import read_embeddings
-from pydino.cli._results import value_text, write_results
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
-from pydino.kaldi import read_utt2label
 
-# Units of numbers by the name of the task.
-UNITS = {"age": "years"}
+CLASSIFIERS = ("logreg", "svm", "plda", "mlp", "ridge")
 
 
 def add_arguments(parser):
-    parser.add_argument("--task", required=True, help="name in the results, such as emotion")
-    option(parser, "--kind", "class", choices=["class", "number"])
-    option(parser, "--folds", "speaker", "a number, or speaker: one out up to 10, else 10 folds")
-    text = "without it, every utterance counts as a speaker of its own"
-    option(parser, "--utt2spk", None, text, metavar="FILE")
-    option(parser, "--unit", None, "of a number (default: years for age)")
-    add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
-    option(parser, "--resamples", 1000, "of the bootstrap")
-    option(parser, "--seed", 0, "of folds and bootstrap")
+    option(parser, "--classifier", "", "default: logreg, or ridge for numbers", choices=CLASSIFIERS)
+    text = "embeddings of a set that stand beside the others', such as those of fbank-stats; repeatable"
+    option(parser, "--append", [], text, metavar="XVECTOR_DIR")
+    add_max_drop(parser, 0.05, "the task's utterances that may lack an embedding")
+    option(parser, "--resamples", 1000, "of the bootstrap over speakers")
+    option(parser, "--seed", 0, "of the bootstrap, and of what draws at random")
     add_cmd(parser)
-    for name in ("xvector_dir", "labels", "out_dir"):
-        parser.add_argument(name, metavar=name.upper())
+    parser.add_argument("task_dir", metavar="TASK_DIR")
+    parser.add_argument("xvector_dirs", metavar="XVECTOR_DIR", nargs="+", help="of each set of the task")
+    parser.add_argument("out_dir", metavar="OUT_DIR")
 
 
 def run(args):
     (step,) = steps(args)
     log_file = Path(args.out_dir) / "log" / "train_classifier.log"
-    run_or_submit("train-classifier", step, args, lambda: _make(args), log_file)
+    run_or_submit("train-classifier", step, args, lambda: _make(args, step), log_file)
 
 
 def steps(args) -> list[Step]:
     """Return the step."""
-    xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
-    reads = [xvectors / "xvector.scp", args.labels, *([args.utt2spk] if args.utt2spk else [])]
-    check_files(*reads)
+    task, out = Path(args.task_dir), Path(args.out_dir)
+    folders = [Path(folder) for folder in (*args.xvector_dirs, *args.append)]
+    reads = [folder / "xvector.scp" for folder in folders]
+    check_files(task / "task.yaml", *reads)
     return [
         Step(
             out / ".done",
             args.out_dir,
-            version=2,
-            options=options_of(args, "task", "kind", "folds", "unit", "max_drop", "resamples", "seed"),
-            reads=reads,
-            optional=[xvectors / "meta.yaml"],
-            after=marks_of(xvectors),
-            removes=[out / f"{args.task}.result.json"],
-            outputs=[out / name for name in ("predictions.txt", "utt2fold", f"{args.task}.result.json")],
+            version=3,
+            options=options_of(args, "classifier", "max_drop", "resamples", "seed"),
+            configs=[task / "task.yaml"],
+            reads=[*reads, task / "utt2label", task / "utt2spk", *sorted(task.glob("fold.*"))],
+            optional=[folder / "meta.yaml" for folder in folders],
+            after=[task / ".done", *marks_of(*folders)],
+            removes=[*out.glob("*.result.json")],
         )
     ]
 
 
-def _make(args) -> None:
-    from pydino.downstream import (
-        LabelledEmbeddings,
-        cross_validate_classes,
-        cross_validate_numbers,
-        default_fold_count,
+def _make(args, step) -> None:
+    from pydino.cli._final_classifier import write_final
+    from pydino.cli._task_results import task_outputs, write_task_outputs
+    from pydino.downstream import cross_predict, read_task
+
+    task, out = read_task(args.task_dir), Path(args.out_dir)
+    backend = args.classifier or ("logreg" if task.config.kind == "class" else "ridge")
+    if (backend == "ridge") != (task.config.kind == "number"):
+        raise UserError(f"--classifier {backend}: the task {task.path} has labels of kind {task.config.kind}")
+    vectors, meta = _vectors(args, task)
+    outputs = cross_predict(task, backend, vectors, args.seed)
+    treatment = "with statistics" if args.append else "raw"
+    write_task_outputs(
+        out,
+        task,
+        outputs,
+        meta,
+        backend=backend,
+        treatment=treatment,
+        command=command_line("train-classifier", args),
+        resamples=args.resamples,
+        seed=args.seed,
     )
-
-    embeddings = read_embeddings(args.xvector_dir)
-    speaker_of = _speakers(args, embeddings)
-    label_of = _utterance_labels(args, embeddings, speaker_of)
-    kept = embeddings.labelled(label_of, args.labels, args.max_drop)
-    keys = [embeddings.keys[i] for i in kept]
-    names, speakers = np.unique([speaker_of[key] for key in keys], return_inverse=True)
-    if len(names) < 2:
-        raise UserError(
-            f"{args.labels}: all {len(keys)} utterances are of the single speaker {names[0]}; folds need two "
-            "or more"
-        )
-    folds = _fold_count(args, default_fold_count(len(names)), len(names))
-    texts = [label_of[key] for key in keys]
-    data = LabelledEmbeddings(keys, embeddings.vectors[kept], texts, speakers, names, args.labels)
-    if args.kind == "class":
-        done = cross_validate_classes(data, folds, args.resamples, args.seed)
-    else:
-        unit = args.unit if args.unit is not None else UNITS.get(args.task, "")
-        done = cross_validate_numbers(data, folds, args.resamples, args.seed, unit)
-    out = Path(args.out_dir)
-    lines = (
-        f"{key} {text} {guess}\n" for key, text, guess in zip(keys, texts, done.predictions, strict=True)
-    )
-    write_text(out / "predictions.txt", "".join(lines))
-    write_text(
-        out / "utt2fold", "".join(f"{key} {fold}\n" for key, fold in zip(keys, done.fold_of, strict=True))
-    )
-    common = {
-        "task": args.task,
-        "backend": "logreg" if args.kind == "class" else "ridge",
-        "treatment": "raw",
-        "labels": "train",
-        "test_set": embeddings.meta.get("data") or str(args.xvector_dir),
-        "n": len(keys),
-        "folds": folds,
-        "interval": f"95 %, {args.resamples} resamples of {len(names)} speakers, seed {args.seed}",
-    }
-    path, command = out / f"{args.task}.result.json", command_line("train-classifier", args)
-    write_results(path, embeddings.meta, common, done.measures, command)
-    log(
-        f"{args.task}: "
-        + ", ".join(f"{name} {value_text(value, interval)}" for name, value, _, interval in done.measures)
-        + f" ({len(keys)} utterances of {len(names)} speakers, {folds} folds, {done.about})"
-    )
+    step.outputs = [
+        *task_outputs(out, task),
+        *write_final(out / "classifier", task, backend, vectors, meta, bool(args.append), args.seed),
+    ]
 
 
-def _speakers(args, embeddings) -> dict[str, str]:
-    if args.utt2spk is None:
-        warn(
-            "without --utt2spk every utterance counts as a speaker of its own: one person may be on both "
-            "sides of a fold"
-        )
-        return {key: key for key in embeddings.keys}
-    speaker_of = read_utt2label(args.utt2spk)
-    unknown = [key for key in embeddings.keys if key not in speaker_of]
-    if unknown:
-        raise UserError(
-            f"{args.utt2spk}: {len(unknown)} utterances of {embeddings.folder} have no speaker, first: "
-            f"{unknown[0]}; add them"
-        )
-    return speaker_of
-
-
-def _utterance_labels(args, embeddings, speaker_of) -> dict[str, str]:
-    """Labels by utterance; a table keyed by speaker is spread over the speaker's utterances."""
-    table = read_utt2label(args.labels)
-    utterances, speakers = set(embeddings.keys), {speaker_of[key] for key in embeddings.keys}
-    if any(key in utterances for key in table) or not any(key in speakers for key in table):
-        if not any(key in utterances for key in table):
-            first = next(iter(table), "")
+def _vectors(args, task) -> tuple[dict[str, np.ndarray], dict]:
+    """Utterance of the task -> its vector, with those of ``--append`` beside it; whose the embeddings are."""
+    sets = [read_embeddings(folder) for folder in args.xvector_dirs]
+    beside = [read_embeddings(folder) for folder in args.append]
+    for folder in (*sets, *beside):
+        kept = bool(folder.meta.get("keep_silence"))
+        if folder.meta and kept != task.config.keep_silence:
+            said = {True: "kept", False: "removed"}
             raise UserError(
-                f"{args.labels}: no key is an utterance of {embeddings.folder} or one of its speakers, "
-                "first: "
-                f"{first}{nearest(first, embeddings.keys[:5000])}; speakers need --utt2spk"
+                f"{folder.folder}: silence was {said[kept]}, and in the task {task.path} it is "
+                f"{said[not kept]}; extract the set again, --keep-silence is an option of it"
             )
-        return table
-    unlabelled = sorted(speaker for speaker in speakers if speaker not in table)
-    if unlabelled:
-        log(
-            f"{args.labels} is keyed by speaker; {len(unlabelled)} of {len(speakers)} speakers are not in "
-            f"it, first: {unlabelled[0]}"
-        )
-    return {key: table[speaker_of[key]] for key in embeddings.keys if speaker_of[key] in table}
+    if len(dims := {folder.dim for folder in sets}) > 1:
+        raise UserError(f"{sets[0].folder} and the others have embeddings of {sorted(dims)} dimensions")
+    found = _of_utterances(sets, task, args.max_drop)
+    if not beside:
+        return found, sets[0].meta
+    added = _of_utterances(beside, task, args.max_drop)
+    both = {name: np.concatenate([found[name], added[name]]) for name in found if name in added}
+    return both, sets[0].meta
 
 
-def _fold_count(args, default: int, speakers: int) -> int:
-    if args.folds == "speaker":
-        return default
-    if not args.folds.isdecimal() or not 2 <= int(args.folds) <= speakers:
-        raise UserError(
-            f"--folds {args.folds}: give speaker, or a number from 2 to the number of speakers, {speakers}"
+def _of_utterances(sets, task, max_drop: float) -> dict[str, np.ndarray]:
+    found = {
+        key: vector
+        for folder in sets
+        for key, vector in zip(folder.keys, folder.vectors, strict=True)
+        if key in task.labels
+    }
+    absent = [name for name in task.labels if name not in found]
+    if absent:
+        said = (
+            f"{len(absent)} of {len(task.labels)} utterances of {task.path} have no embedding in "
+            f"{' '.join(str(folder.folder) for folder in sets)} (first: {absent[0]})"
         )
-    return int(args.folds)
+        if len(absent) > max_drop * len(task.labels):
+            raise UserError(f"{said}; extract them, or allow more with --max-drop")
+        warn(f"dropped: {said}")
+    return found

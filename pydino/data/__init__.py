@@ -7,13 +7,14 @@ from pydino.audio.waveform_augment import CONTEXT_SECONDS, WaveformAugmentConfig
 
 from .audio_set import AudioSet
 from .augmentation_data import AugmentationData, AugmentationDataConfig
-from .crops import CropConfig
+from .copy_paste import CopyPaste, CopyPasteConfig, join_crops
+from .crops import CropConfig, UtteranceCropConfig
 from .epoch_sampler import EpochSampler
 from .labels import Labels, read_labels
 from .loading import batches
 from .source import Source
 from .training_set import TrainingSet, check_unlabelled
-from .view_groups import ViewGroup, Views, view_groups, view_numbers
+from .view_groups import ViewGroup, Views, view_groups, view_numbers, with_partners
 from .view_maker import ViewMaker
 from .views import Batch, ViewSampler
 from .waveform_views import WaveformViews
@@ -26,12 +27,15 @@ __all__ = [
     "AugmentationData",
     "AugmentationDataConfig",
     "Batch",
+    "CopyPaste",
+    "CopyPasteConfig",
     "CropConfig",
     "EpochSampler",
     "Labels",
     "NormalisationConfig",
     "Source",
     "TrainingSet",
+    "UtteranceCropConfig",
     "ViewGroup",
     "ViewMaker",
     "ViewSampler",
@@ -41,8 +45,10 @@ __all__ = [
     "Waveforms",
     "batches",
     "check_unlabelled",
+    "join_crops",
     "rational",
     "read_labels",
     "view_groups",
     "view_numbers",
+    "with_partners",
 ]

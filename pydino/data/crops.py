@@ -5,7 +5,7 @@ utterance's hash.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from pydino.base import check_at_least, check_not_negative, keyed_integers, keye
 
 if TYPE_CHECKING:
     from .view_groups import ViewGroup
+
+
+Short = Literal["repeat", "mask"]
 
 
 @dataclass
@@ -32,6 +35,9 @@ class CropConfig:
     placement: Literal["independent", "disjoint"] = "independent"
     # all crops of a visit are inside a window of random length; []: no window
     window_seconds: list[float] = field(default_factory=list)
+    # options of UtteranceCropConfig alone
+    short: ClassVar[Short] = "repeat"
+    whole_up_to_seconds: ClassVar[float] = 0.0
 
     def __post_init__(self):
         check_at_least(self, 1, "num_global")
@@ -48,6 +54,32 @@ class CropConfig:
             raise ValueError(f"window_seconds {self.window_seconds} must not be shorter than a crop")
 
 
+@dataclass
+class UtteranceCropConfig(CropConfig):
+    """Crops for a classifier of utterances, which are often shorter than a crop."""
+
+    num_global: int = 1
+    num_local: int = 0
+    global_seconds: list[float] = field(default_factory=lambda: [2.0, 3.0])
+    # an utterance shorter than a crop is repeated, or padded, and the encoder told how much of it is valid
+    short: Short = "repeat"
+    # above 0: whole utterances in place of global crops of global_seconds, in batches as long as their
+    # longest utterance; of one longer than this, a stretch of this length. Needs short: mask.
+    whole_up_to_seconds: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_not_negative(self, "whole_up_to_seconds")
+        if self.whole_up_to_seconds and self.short != "mask":
+            raise ValueError(
+                "whole_up_to_seconds needs short: mask: a batch is as long as its longest utterance"
+            )
+        if self.whole_up_to_seconds and (self.window_seconds or self.placement == "disjoint"):
+            raise ValueError(
+                "whole_up_to_seconds leaves nothing to place; remove window_seconds and placement: disjoint"
+            )
+
+
 class CropPlacer:
     """Lengths and positions of crops.
 
@@ -56,10 +88,21 @@ class CropPlacer:
         groups: of views.
         frame_shift: seconds.
         seed: of every draw.
+        least_frames: that the encoder takes; a shorter utterance is repeated up to it before it is padded.
     """
 
-    def __init__(self, config: CropConfig, groups: list[ViewGroup], frame_shift: float, seed: int):
+    def __init__(
+        self,
+        config: CropConfig,
+        groups: list[ViewGroup],
+        frame_shift: float,
+        seed: int,
+        least_frames: int = 1,
+    ):
         self.config, self.groups, self.frame_shift, self.seed = config, groups, frame_shift, seed
+        self.least_frames = least_frames
+        numbers = [group.number for group in groups]
+        self._masked = np.repeat([group.short == "mask" for group in groups], numbers)  # (V,)
         if config.placement == "disjoint" and (
             len(groups) > 2 or any(group.owner != "own" for group in groups)
         ):
@@ -71,23 +114,42 @@ class CropPlacer:
     @property
     def shortest(self) -> int:
         """Frames of the shortest crop that may be drawn."""
-        return min(self._frames(group.seconds)[0] for group in self.groups)
+        drawn = [group for group in self.groups if not (group.whole or group.joined_to)]
+        return min((self._frames(group.seconds)[0] for group in drawn), default=self.least_frames)
 
     @property
     def most_frames(self) -> int:
         """Frames of all views of an utterance together, where every crop has its greatest length."""
         return sum(group.number * self._frames(group.seconds)[1] for group in self.groups)
 
-    def sizes(self, step: int) -> np.ndarray:
+    def sizes(self, step: int, longest: int = 0) -> np.ndarray:
         """Return the frames of each view of a step, (V,): one length for all views of a group, so that they
         form one tensor.
+
+        Args:
+            step: number of the step.
+            longest: frames of the longest utterance of the step, for groups of whole utterances.
         """
-        lengths = []
+        lengths: dict[str, int] = {}
         for group in self.groups:
             low, high = self._frames(group.seconds)
-            key = purpose(f"length of {group.name} crops")
-            lengths.append(int(keyed_integers(low, high + 1, self.seed, step, key)))
-        return np.repeat(lengths, [group.number for group in self.groups])
+            if group.joined_to:
+                lengths[group.name] = lengths[group.joined_to] // 2
+            elif group.whole:
+                lengths[group.name] = max(min(longest, high), self.least_frames)
+            else:
+                key = purpose(f"length of {group.name} crops")
+                lengths[group.name] = int(keyed_integers(low, high + 1, self.seed, step, key))
+        return np.repeat(list(lengths.values()), [group.number for group in self.groups])
+
+    def frames(self, lengths: np.ndarray, sizes: np.ndarray) -> np.ndarray | None:
+        """Return how many frames of each crop are valid, (B, V) int64, of utterances of ``lengths`` (B, V);
+        None where no group of views is masked.
+        """
+        if not self._masked.any():
+            return None
+        valid = np.minimum(np.maximum(lengths, self.least_frames), sizes)
+        return np.where(self._masked, valid, sizes)
 
     def starts(
         self, visits: np.ndarray, hashes: np.ndarray, lengths: np.ndarray, sizes: np.ndarray
@@ -111,8 +173,10 @@ class CropPlacer:
         if config.placement == "disjoint" and len(self.groups) > 1:
             first, room = self._part(keys, first, room, sizes)
         draw = keyed_uniform(*keys, np.arange(len(sizes)), purpose("start of the crop"))
-        # Where the utterance is shorter than the crop, the crop starts anywhere and wraps around.
-        return first + np.floor(draw * np.where(room >= sizes, room - sizes + 1, room)).astype(np.int64)
+        # Where the utterance is shorter than the crop, the crop starts anywhere and wraps around, but at its
+        # beginning where what follows it is masked.
+        starts = first + np.floor(draw * np.where(room >= sizes, room - sizes + 1, room)).astype(np.int64)
+        return np.where(self._masked & (lengths < sizes), 0, starts) if self._masked.any() else starts
 
     def _part(self, keys, first, room, sizes) -> tuple[np.ndarray, np.ndarray]:
         """Return the start and the length of the part of each view: split at a random position, with global

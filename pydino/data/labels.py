@@ -17,15 +17,17 @@ class Labels:
 
     Attributes:
         hashes: (N,) uint64, ascending: the utterances.
-        classes: (N,) int64, numbers from 0, none unused.
+        classes: (N,) int64, numbers from 0.
+        names: of the classes, by number.
     """
 
     hashes: np.ndarray
     classes: np.ndarray
+    names: list[str]
 
     @property
     def num_classes(self) -> int:
-        return int(self.classes.max()) + 1
+        return len(self.names)
 
     def of(self, hashes: np.ndarray) -> np.ndarray:
         """Return the classes (B,) of utterances (B,)."""
@@ -73,4 +75,4 @@ def read_labels(data: Path, paths: list) -> Labels:
             f"{path} gives all utterances of {data} one label, '{table[keys[0]]}'; there is nothing to tell "
             "apart"
         )
-    return Labels(hashes, classes)
+    return Labels(hashes, classes, list(numbers))

@@ -2,7 +2,7 @@
 utterance.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from pydino.audio.augment import AugmentConfig
 from pydino.audio.waveform_augment import WaveformAugmentConfig
 
-from .crops import CropConfig
+from .crops import CropConfig, Short
 
 Owner = Literal["own", "partner"]
 
@@ -28,6 +28,10 @@ class ViewGroup:
         seen_by: student, teacher, or both. Where a method has no teacher, ``student`` and ``both`` are the
             same.
         owner: ``own``: crops of the utterance itself; ``partner``: crops of its partner utterance.
+        short: what becomes of an utterance shorter than the crop: repeated, or padded and masked.
+        whole: crops of the whole utterance, up to the longest of ``seconds``; needs ``short: mask``.
+        joined_to: name of the group before this one whose crops these may be joined to
+            (:mod:`.copy_paste`); they are half as long, and no network sees them by themselves.
     """
 
     name: str
@@ -37,6 +41,9 @@ class ViewGroup:
     waveform: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
     seen_by: Literal["student", "teacher", "both"] = "both"
     owner: Owner = "own"
+    short: Short = "repeat"
+    whole: bool = False
+    joined_to: str = ""
 
 
 def view_groups(
@@ -54,11 +61,36 @@ def view_groups(
     """
     augment = augment or (AugmentConfig(), AugmentConfig())
     waveform = waveform or (WaveformAugmentConfig(), WaveformAugmentConfig())
+    whole, short = crops.whole_up_to_seconds, crops.short
+    long = (0.0, whole) if whole else tuple(crops.global_seconds)
     groups = [
-        ViewGroup("global", crops.num_global, tuple(crops.global_seconds), augment[1], waveform[1], "both"),
-        ViewGroup("local", crops.num_local, tuple(crops.local_seconds), augment[0], waveform[0], "student"),
+        ViewGroup(
+            "global", crops.num_global, long, augment[1], waveform[1], "both", short=short, whole=whole > 0
+        ),
+        ViewGroup(
+            *("local", crops.num_local, tuple(crops.local_seconds), augment[0], waveform[0], "student"),
+            short=short,
+        ),
     ]
     return [group for group in groups if group.number]
+
+
+def with_partners(groups: list[ViewGroup]) -> list[ViewGroup]:
+    """Return the groups, and for each of them one of crops of a partner utterance that may be joined to
+    them.
+    """
+    partners = [
+        replace(
+            group,
+            name=f"{group.name} of a partner",
+            seconds=tuple(value / 2 for value in group.seconds),
+            owner="partner",
+            whole=False,
+            joined_to=group.name,
+        )
+        for group in groups
+    ]
+    return [*groups, *partners]
 
 
 def view_numbers(groups: list[ViewGroup]) -> list[np.ndarray]:
@@ -80,25 +112,33 @@ class Views:
     Attributes:
         groups: the groups of views.
         tensors: one per group, (number B, L, F): the first view of every utterance, then the second, ...
+        frames: one per group: valid frames of each view, (number B,) int64, to be given to the encoder beside
+            the views; None where all are.
     """
 
     groups: list[ViewGroup]
     tensors: list[torch.Tensor]
+    frames: list[torch.Tensor | None]
 
     @property
     def student(self) -> list[torch.Tensor]:
         """The groups that the student sees."""
-        return self._seen_by("student")
+        return self._seen_by("student", self.tensors)
+
+    @property
+    def student_frames(self) -> list[torch.Tensor | None]:
+        """The valid frames of the groups that the student sees."""
+        return self._seen_by("student", self.frames)
 
     @property
     def teacher(self) -> list[torch.Tensor]:
         """The groups that the teacher sees."""
-        return self._seen_by("teacher")
+        return self._seen_by("teacher", self.tensors)
 
     def group(self, name: str) -> torch.Tensor:
         """Return the views of the group called ``name``."""
         return next(x for group, x in zip(self.groups, self.tensors, strict=True) if group.name == name)
 
-    def _seen_by(self, network: str) -> list[torch.Tensor]:
-        pairs = zip(self.groups, self.tensors, strict=True)
+    def _seen_by(self, network: str, of_groups: list) -> list:
+        pairs = zip(self.groups, of_groups, strict=True)
         return [x for group, x in pairs if group.seen_by in (network, "both")]

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from pydino.audio.speed import drawn_factors
 from pydino.base import UserError
 
+from .copy_paste import CopyPaste
 from .crops import CropConfig, CropPlacer
 from .epoch_sampler import EpochSampler
 from .source import Source
@@ -28,6 +29,7 @@ class Batch:
         content: crops of the utterances themselves.
         seconds: total duration of the crops.
         partner: crops of the utterances' partners, if groups of views need them.
+        frames: (B, V) int64, valid frames of each crop, if groups of views are masked.
     """
 
     step: int
@@ -36,6 +38,7 @@ class Batch:
     content: Crops | Waveforms
     seconds: float
     partner: Crops | Waveforms | None = None
+    frames: np.ndarray | None = None
 
     def content_of(self, owner: str) -> Crops | Waveforms:
         """Return the crops of ``owner``: own or partner."""
@@ -76,7 +79,9 @@ class ViewSampler(Dataset):
         speed_factors: one is drawn for each visit of an utterance; for audio only.
         rank, world_size: rank of this process, and number of processes.
         accumulation: micro-batches per step and process.
-        partners: (N,) index of each utterance's partner, where a group of views needs it.
+        partners: (N,) index of each utterance's partner, where a group of views needs it, or what chooses
+            partners at each visit.
+        least_frames: that the encoder takes, where a group of views is masked.
 
     Raises:
         UserError: the batch cannot be divided evenly.
@@ -94,7 +99,8 @@ class ViewSampler(Dataset):
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
-        partners: np.ndarray | None = None,
+        partners: np.ndarray | CopyPaste | None = None,
+        least_frames: int = 1,
     ):
         self.dataset, self.order, self.seed, self.speed_factors = dataset, order, seed, list(speed_factors)
         self.rank, self.world_size, self.accumulation, self.partners = (
@@ -111,7 +117,7 @@ class ViewSampler(Dataset):
                 f"{accumulation} micro-batches each, of two utterances or more; change batch_size or "
                 "compute.accumulation"
             )
-        self._place = CropPlacer(crops, groups, frame_shift, seed)
+        self._place = CropPlacer(crops, groups, frame_shift, seed, least_frames)
         self._columns = {owner: columns_of(groups, owner) for owner in ("own", "partner")}
         if len(self._columns["partner"]) and partners is None:
             raise ValueError("a group of views needs partners, but none were given")
@@ -129,7 +135,9 @@ class ViewSampler(Dataset):
     def __getitem__(self, step: int) -> list[Batch]:
         """Return the micro-batches of a step for this process."""
         visits, indices = self.order(step)
-        sizes = self._place.sizes(step)
+        # frames of the longest utterance of the step, in all processes, at the slowest speed
+        longest = int(self.dataset.lengths[indices].max() / min(self.speed_factors))
+        sizes = self._place.sizes(step, longest)
         micro_batches = []
         for number in range(self.accumulation):
             first = (number * self.world_size + self.rank) * self.size
@@ -139,20 +147,21 @@ class ViewSampler(Dataset):
 
     def _batch(self, step: int, visits: np.ndarray, indices: np.ndarray, sizes: np.ndarray) -> Batch:
         hashes = self.dataset.hashes[indices]
-        seconds = len(hashes) * float(sizes.sum()) * self._place.frame_shift
-        rows = {"own": indices, "partner": indices if self.partners is None else self.partners[indices]}
+        rows = {"own": indices, "partner": self._partners_of(indices, visits)}
         lengths = np.empty((len(hashes), len(sizes)), dtype=np.int64)
         for owner, columns in self._columns.items():
             lengths[:, columns] = self.dataset.lengths[rows[owner]][:, None]
         factors = None
-        if self.speed_factors == [1.0]:
-            starts = self._place.starts(visits, hashes, lengths, sizes)
-        else:
+        if self.speed_factors != [1.0]:
             factors = drawn_factors(self.speed_factors, self.seed, visits, hashes)
             # frames after the change of speed
-            changed = np.maximum(1, np.floor(lengths / factors[:, None])).astype(np.int64)
-            starts = self._place.starts(visits, hashes, changed, sizes)
+            lengths = np.maximum(1, np.floor(lengths / factors[:, None])).astype(np.int64)
+        starts = self._place.starts(visits, hashes, lengths, sizes)
+        if factors is not None:
             starts = np.floor(starts * factors[:, None]).astype(np.int64)
+        frames = self._place.frames(lengths, sizes)
+        total = len(hashes) * float(sizes.sum()) if frames is None else float(frames.sum())
+        seconds = total * self._place.frame_shift
         contents: list[Crops | Waveforms | None] = []
         for owner, columns in self._columns.items():
             content = None
@@ -162,4 +171,11 @@ class ViewSampler(Dataset):
                     content = content.renumbered(columns, sizes)
             contents.append(content)
         own, partner = contents
-        return Batch(step, visits, hashes, own, seconds, partner)
+        return Batch(step, visits, hashes, own, seconds, partner, frames)
+
+    def _partners_of(self, indices: np.ndarray, visits: np.ndarray) -> np.ndarray:
+        if self.partners is None:
+            return indices
+        if isinstance(self.partners, CopyPaste):
+            return self.partners.partners(indices, visits)
+        return self.partners[indices]

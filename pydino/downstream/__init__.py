@@ -1,8 +1,9 @@
-"""Downstream tasks: probes on frozen embeddings, cross-validated over speakers."""
+"""Downstream tasks: their folders, classifiers on frozen embeddings, and how they are measured."""
 
-from .cross_validation import LabelledEmbeddings, cross_validate_classes, cross_validate_numbers
+from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
+from .frozen import CLASSIFIERS, FrozenClassifier, cross_predict, fit_fold, fit_frozen
 from .measures import (
     bootstrap_classes,
     bootstrap_numbers,
@@ -11,27 +12,37 @@ from .measures import (
     speaker_confusions,
     speaker_sums,
 )
-from .probe import predict_classes, predict_numbers
+from .scorers import Linear, Perceptron, PldaScorer
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
+    "CLASSIFIERS",
+    "Division",
     "Evaluation",
     "FINAL",
-    "LabelledEmbeddings",
+    "FrozenClassifier",
+    "Items",
+    "Linear",
     "PARTS",
+    "Perceptron",
+    "PldaScorer",
     "TaskConfig",
     "TaskDir",
     "assign_folds",
     "bootstrap_classes",
     "bootstrap_numbers",
+    "check_items",
     "class_measures",
-    "cross_validate_classes",
-    "cross_validate_numbers",
+    "cross_predict",
+    "cross_validation",
     "default_fold_count",
+    "divide_by_table",
     "evaluate",
+    "fit_fold",
+    "fit_frozen",
+    "fixed_division",
+    "leaks",
     "number_measures",
-    "predict_classes",
-    "predict_numbers",
     "read_task",
     "speaker_confusions",
     "speaker_sums",

@@ -39,6 +39,7 @@ class TaskConfig:
         data: data directories, relative to the work folder.
         keep_silence: the pauses are the signal.
         division: the rule of the division in words, for pages.
+        transductive: test recordings may have been in pre-training; the results say so.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TaskConfig:
     data: list[str] = field(default_factory=list)
     keep_silence: bool = False
     division: str = ""
+    transductive: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pydino.base import UserError, atomic_open, config_from_dict, config_to_dict
 from pydino.models import ClassifierHead, build_encoder
 
 from .chunks import chunks
-from .classifier_config import ClassifierConfig, default_note
+from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd
 from .model import NO_CLASSIFIER, Model
 from .model_folder import (
@@ -131,7 +131,8 @@ class Classifier:
         given = np.zeros((len(features), 0), dtype=np.float32) if statistics is None else statistics
         if given.shape != wanted:
             raise ValueError(f"statistics of shape {given.shape}; this classifier takes {wanted}")
-        pieces = [chunks(torch.as_tensor(matrix), self._chunk_frames) for matrix in features]
+        length, short = self._chunk_frames, self.config.short
+        pieces = [chunks(torch.as_tensor(matrix), length, short) for matrix in features]
         owner = np.repeat(np.arange(len(features)), [len(of_one) for of_one in pieces])
         embeddings = self.model.embed_features([piece for of_one in pieces for piece in of_one])
         inputs = np.concatenate([embeddings, given.astype(np.float32, copy=False)[owner]], axis=1)
@@ -174,7 +175,7 @@ def save_classifier(
         encoder: the network below the head.
         head: of D inputs, or D + S where ``classifier.statistics``, and K outputs.
         model_config: the mapping of ModelConfig; its key ``classifier`` is ignored.
-        classifier: an empty note becomes :func:`default_note`.
+        classifier: its configuration.
         readme: README.md; what the classifier must not be used for is added to it.
 
     Raises:
@@ -182,7 +183,6 @@ def save_classifier(
             the folder cannot be written.
     """
     folder = Path(folder)
-    classifier = replace(classifier, note=classifier.note or default_note(classifier.task))
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in head.state_dict().items()}
     config = {**model_config, "classifier": config_to_dict(classifier)}
     where = str(folder / CONFIG)

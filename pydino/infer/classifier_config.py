@@ -49,6 +49,8 @@ class ClassifierConfig:
             normalisation (the vector of the baseline fbank-stats).
         hidden: units of the head's hidden layer; 0: none.
         chunk_seconds: length of the chunks whose outputs are averaged; 0: the whole utterance at once.
+        short: what becomes of an utterance shorter than a chunk (:func:`pydino.infer.chunks`), as in
+            training.
         keep_silence: the pauses are part of the signal.
         temperature: logits are divided by it (classes only).
         trained_on: the data, in words.
@@ -63,6 +65,7 @@ class ClassifierConfig:
     statistics: bool = False
     hidden: int = 0
     chunk_seconds: float = 0.0
+    short: Literal["repeat", "mask"] = "repeat"
     keep_silence: bool = False
     temperature: float = 1.0
     trained_on: str = ""
@@ -70,6 +73,10 @@ class ClassifierConfig:
     note: str = ""
 
     def __post_init__(self):
+        self.note = self.note or default_note(self.task)
+        for text in (self.task, self.unit, self.note, *self.classes):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"{text!r} is not text: it has half a character, which no file can hold")
         if self.kind == "number" and self.classes:
             raise ValueError("classes: a classifier of kind number has none")
         if self.kind == "class" and len(self.classes) < 2:

@@ -23,12 +23,14 @@ EXAMPLE_BATCH, EXAMPLE_FRAMES = 2, 200
 def export_model(model: Model, path) -> None:
     """Write the encoder of ``model`` as :func:`export_encoder` does, with the metadata that a caller needs.
 
-    Metadata are strings: ``config``, the model's configuration (config.yaml of its folder) as JSON, the front
-    end included; ``min_frames``, the least number of frames (shorter input is repeated up to it);
-    ``max_frames``, above which this project averages the embeddings of equal pieces.
+    Metadata are strings: ``config``, the model's configuration (config.yaml of its folder, without a
+    classifier) as JSON, the front end included; ``min_frames``, the least number of frames (shorter input is
+    repeated up to it); ``max_frames``, above which this project averages the embeddings of equal pieces.
     """
+    config = config_to_dict(model.config)
+    del config["classifier"]  # which is not in the file
     metadata = {
-        "config": json.dumps(config_to_dict(model.config), ensure_ascii=False),
+        "config": json.dumps(config, ensure_ascii=False),
         "min_frames": str(model.encoder.min_input),
         "max_frames": str(MAX_FRAMES),
     }

@@ -4,6 +4,7 @@ Axes: N utterances, T frames (of any number), F columns of the features, D dimen
 """
 
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from pydino.audio import Channel
 from pydino.base import UserError, warn
 
+from .chunks import chunks
 from .front_end import FrontEnd
 
 # The embedding of a longer utterance is the mean of those of equal pieces, weighted by length, which bounds
@@ -105,6 +107,20 @@ class Model:
                     total[utterance] += length * embedding
                     frames[utterance] += length
         return (total / frames[:, None]).astype(np.float32)
+
+    def embed_chunks(
+        self, features: list, length: int, short: Literal["repeat", "mask"] = "repeat"
+    ) -> list[np.ndarray]:
+        """Return the embeddings of the chunks of N utterances, (chunks, D) float32 each.
+
+        Args:
+            features: as of :meth:`embed_features`.
+            length: frames of a chunk; 0: whole utterances.
+            short: what becomes of a shorter utterance (:func:`pydino.infer.chunks`).
+        """
+        cut = [chunks(torch.as_tensor(matrix, dtype=torch.float32), length, short) for matrix in features]
+        embeddings = self.embed_features([chunk for pieces in cut for chunk in pieces])
+        return np.split(embeddings, np.cumsum([len(pieces) for pieces in cut])[:-1])
 
     def _pieces(self, matrix: torch.Tensor) -> list[torch.Tensor]:
         if len(matrix) < self.encoder.min_input:

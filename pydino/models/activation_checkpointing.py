@@ -13,19 +13,30 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .masks import Mask
 
-def run_block(block: nn.Module, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
-    """Return ``block(x)``; with ``checkpointed``, and where gradients are enabled, only ``x`` is stored."""
+
+def run_block(block: nn.Module, x: torch.Tensor, checkpointed: bool, mask: Mask = None) -> torch.Tensor:
+    """Return ``block(x, mask)``; with ``checkpointed``, and where gradients are enabled, only its input is
+    stored.
+    """
     if not (checkpointed and torch.is_grad_enabled()):
-        return block(x)
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), buffers_kept(block)))
+        return block(x, mask)
+    return checkpoint(
+        block, x, mask, use_reentrant=False, context_fn=lambda: (nullcontext(), buffers_kept(block))
+    )
 
 
-def run_blocks(blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool) -> torch.Tensor:
-    """Return ``blocks(x)``, as :func:`run_block` one after the other."""
+def run_blocks(
+    blocks: nn.Sequential, x: torch.Tensor, checkpointed: bool, mask: Mask = None
+) -> tuple[torch.Tensor, Mask]:
+    """Return the output of the blocks, as :func:`run_block` one after the other, and the mask of its frames,
+    which ``block.output_mask`` gives.
+    """
     for block in blocks:
-        x = run_block(block, x, checkpointed)
-    return x
+        x = run_block(block, x, checkpointed, mask)
+        mask = None if mask is None else block.output_mask(mask)
+    return x, mask
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from .masks import Mask, masked_mean
+
 Activation = Literal["relu", "relu6", "swish", "gelu"]
 
 
@@ -47,9 +49,13 @@ class SqueezeExcitation(nn.Module):
         self.act = make_activation(activation)
         self.expand = nn.Linear(max(1, size // reduction), size, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
+        """Return ``x`` scaled; the means are over the valid frames of ``mask``."""
         others = [axis for axis in range(1, x.ndim) if axis != self.axis]
-        means = x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32))
+        if mask is None:
+            means = x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32))
+        else:
+            means = masked_mean(x, mask, others).flatten(1)
         weights = self.expand(self.act(self.reduce(means))).sigmoid()
         return x * weights.to(x.dtype).view(
             [x.shape[0], *(-1 if axis == self.axis else 1 for axis in range(1, x.ndim))]

@@ -22,6 +22,7 @@ from .blocks import (
     norm_and_activation,
 )
 from .encoder import Encoder
+from .masks import Mask, frame_mask, normed, run_layer, zeroed
 from .pooling import AttentivePooling
 
 DILATIONS = (2, 3, 4)
@@ -91,15 +92,16 @@ class SeRes2Block(nn.Module):
         self.excitation = SqueezeExcitation(channels, config.se_reduction, config.activation)
         self.dropout = nn.Dropout1d(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = self.first(x).chunk(len(self.groups) + 1, dim=1)
-        outputs = [self.groups[0](parts[0])]
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
+        parts = zeroed(run_layer(self.first, x, mask), mask).chunk(len(self.groups) + 1, dim=1)
+        outputs = [zeroed(run_layer(self.groups[0], parts[0], mask), mask)]
         for group, part in zip(self.groups[1:], parts[1:-1], strict=True):
-            outputs.append(group(outputs[-1] + part))
+            outputs.append(zeroed(run_layer(group, outputs[-1] + part, mask), mask))
         y = self.last(torch.cat([*outputs, parts[-1]], dim=1))
         if self.norm_before:
-            return self.dropout(self.act(self.excitation(self.norm(y)) + x))
-        return self.dropout(self.norm(self.act(self.excitation(y) + x)))
+            y = self.excitation(normed(self.norm, y, mask), mask)
+            return self.dropout(self.act(y + x))
+        return self.dropout(normed(self.norm, self.act(self.excitation(y, mask) + x), mask))
 
 
 class EcapaTdnn(Encoder):
@@ -129,10 +131,12 @@ class EcapaTdnn(Encoder):
             "embedding": nn.ModuleList([self.embedding, self.embedding_norm]),
         }
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x.transpose(1, 2))  # (B, C, T)
+    def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
+        mask = None if frames is None else frame_mask(frames, x.shape[1]).unsqueeze(1)  # (B, 1, T)
+        x = run_layer(self.stem, zeroed(x.transpose(1, 2), mask), mask)  # (B, C, T)
         outputs = []
         for block in self.blocks:
-            x = run_block(block, x, self.checkpointed)
+            x = run_block(block, x, self.checkpointed, mask)
             outputs.append(x)
-        return self.embedding_norm(self.embedding(self.pooling(self.join(torch.cat(outputs, dim=1)))))
+        x = run_layer(self.join, torch.cat(outputs, dim=1), mask)
+        return self.embedding_norm(self.embedding(self.pooling(x, mask)))

@@ -6,6 +6,7 @@ Axes: B utterances, T frames, F columns of the features, S samples, D embedding.
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import nn
 
 InputKind = Literal["features", "waveform"]
@@ -28,6 +29,18 @@ class Encoder(nn.Module):
     embedding_dim: int
     min_input: int
     checkpointed: bool = False
+
+    def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the embeddings of a batch.
+
+        Args:
+            x: (B, T, F), or (B, S).
+            frames: (B,) int64, how many frames (samples) of each row are valid, ``min_input`` or more; the
+                others, at its end, may hold anything. The embedding of a row is that of its valid frames by
+                themselves, up to rounding; in training, batch norms use the valid frames of all rows. None:
+                every frame is valid.
+        """
+        raise NotImplementedError
 
     def parts(self) -> dict[str, nn.ModuleList]:
         """Return the modules of each part, in the order of the forward pass.

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from .masks import Mask, masked_mean, normed, zeroed
+
 Pooling = Literal["statistics", "attentive"]
 VARIANCE_FLOOR = 1e-5  # keeps the gradient of the square root finite where a channel is constant
 
@@ -45,25 +47,30 @@ def _moments(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, variance
 
 
-def mean_and_deviation(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
+def mean_and_deviation(x: torch.Tensor, dim: int = -1, mask: Mask = None) -> torch.Tensor:
     """Return mean and standard deviation (biased, sqrt(var + 1e-5)) over axis ``dim``.
 
     Args:
         x: (B, C, T), (B, T, C) or (B, C, F, T).
         dim: the time axis.
+        mask: of the valid frames, one or more in each row.
 
     Returns:
         (B, 2C) or (B, 2CF), all means first, float32 or better.
     """
     # Not in half precision, even under autocast: a variance is a small difference.
-    return _joined(*_moments(_full(x), dim), dim)
+    if mask is None:
+        return _joined(*_moments(_full(x), dim), dim)
+    x = _full(x)
+    mean = masked_mean(x, mask, [dim])
+    return _joined(mean, masked_mean((x - mean).square(), mask, [dim]), dim)
 
 
 class StatisticsPooling(nn.Module):
     """(B, ..., T) -> mean and standard deviation of every channel (and frequency)."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return mean_and_deviation(x)
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
+        return mean_and_deviation(x, mask=mask)
 
 
 class AttentivePooling(nn.Module):
@@ -86,11 +93,15 @@ class AttentivePooling(nn.Module):
         self.norm = nn.BatchNorm1d(inner)
         self.weight = nn.Conv1d(inner, channels, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
         x = x.flatten(1, -2)  # (B, C, T)
-        hidden = self.frame(x) + self.context(mean_and_deviation(x)).unsqueeze(-1)
-        attention = _full(self.weight(self.norm(hidden).tanh())).softmax(-1)
-        x = _full(x)
+        mask = None if mask is None else mask.flatten(1, -2)  # (B, 1, T)
+        hidden = self.frame(x) + self.context(mean_and_deviation(x, mask=mask)).unsqueeze(-1)
+        logits = _full(self.weight(normed(self.norm, hidden, mask).tanh()))
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -torch.inf)
+        attention = logits.softmax(-1)
+        x = zeroed(_full(x), mask)
         mean = (attention * x).sum(-1, keepdim=True)
         variance = (attention * (x - mean).square()).sum(-1, keepdim=True)
         return _joined(mean, variance, -1)

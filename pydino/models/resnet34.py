@@ -29,6 +29,7 @@ from .blocks import (
     norm_and_activation,
 )
 from .encoder import Encoder
+from .masks import Mask, frame_mask, normed, run_layer, zeroed
 from .pooling import Pooling, make_pooling
 
 BLOCKS = (3, 4, 6, 3)
@@ -96,16 +97,28 @@ class BasicBlock(nn.Module):
             if config.norm_before:
                 self.shortcut.append(nn.BatchNorm2d(outputs))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
+        after = None if mask is None else self.output_mask(mask)
+        x = zeroed(x, mask)
         # Equivalent to a stride of the 1x1 convolution itself, whose gradient writes out of bounds on a CPU
         # with channels last and fewer than 16 channels
         # (github.com/uxlfoundation/oneDNN/issues/6035).
-        shortcut = self.shortcut(x[..., :: self.stride, :: self.stride] if self.stride > 1 else x)
+        shortcut = x[..., :: self.stride, :: self.stride] if self.stride > 1 else x
+        if not isinstance(self.shortcut, nn.Identity):
+            shortcut = run_layer(self.shortcut, shortcut, after)
         if self.norm_before:
-            y = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
-            return self.dropout(self.act(self.excitation(y) + shortcut))
-        y = self.conv2(self.norm1(self.act(self.conv1(x))))
-        return self.dropout(self.norm2(self.act(self.excitation(y) + shortcut)))
+            y = zeroed(self.act(normed(self.norm1, self.conv1(x), after)), after)
+            y = normed(self.norm2, self.conv2(y), after)
+            return self.dropout(self.act(self._excited(y, after) + shortcut))
+        y = self.conv2(zeroed(normed(self.norm1, self.act(self.conv1(x)), after), after))
+        return self.dropout(normed(self.norm2, self.act(self._excited(y, after) + shortcut), after))
+
+    def _excited(self, x: torch.Tensor, mask: Mask) -> torch.Tensor:
+        return x if isinstance(self.excitation, nn.Identity) else self.excitation(x, mask)
+
+    def output_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return the mask of the output of an input masked by (B, 1, 1, T)."""
+        return mask[..., :: self.stride]
 
 
 class ResNet34(Encoder):
@@ -141,7 +154,9 @@ class ResNet34(Encoder):
             "embedding": nn.ModuleList([self.embedding, self.embedding_norm]),
         }
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.transpose(1, 2).unsqueeze(1)  # (B, 1, F, T)
-        x = run_blocks(self.blocks, self.stem(x), self.checkpointed)  # (B, C, F/8, T/8)
-        return self.embedding_norm(self.embedding(self.pooling(x)))
+    def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
+        mask = None if frames is None else frame_mask(frames, x.shape[1])[:, None, None]  # (B, 1, 1, T)
+        x = zeroed(x.transpose(1, 2).unsqueeze(1), mask)  # (B, 1, F, T)
+        x = run_layer(self.stem, x, mask)
+        x, mask = run_blocks(self.blocks, x, self.checkpointed, mask)  # (B, C, F/8, T/8)
+        return self.embedding_norm(self.embedding(self.pooling(x, mask)))

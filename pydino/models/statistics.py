@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .encoder import PARTS, Encoder
+from .masks import frame_mask, zeroed
 from .pooling import mean_and_deviation
 
 
@@ -29,6 +30,7 @@ class Statistics(Encoder):
     def parts(self) -> dict[str, nn.ModuleList]:
         return {part: nn.ModuleList() for part in PARTS}
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        both = mean_and_deviation(x, dim=1)
+    def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
+        mask = None if frames is None else frame_mask(frames, x.shape[1]).unsqueeze(2)
+        both = mean_and_deviation(zeroed(x, mask), dim=1, mask=mask)
         return both if self.mean else both[:, x.shape[2] :]

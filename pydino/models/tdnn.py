@@ -15,6 +15,7 @@ from pydino.base import check_at_least
 
 from .activation_checkpointing import run_blocks
 from .encoder import Encoder
+from .masks import Mask, frame_mask, normed, zeroed
 from .pooling import mean_and_deviation
 
 
@@ -60,11 +61,12 @@ class Tdnn(Encoder):
             "embedding": nn.ModuleList([self.embedding, self.embedding_norm]),
         }
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
         if x.shape[1] < self.min_input:
             raise ValueError(f"this TDNN needs {self.min_input} frames or more, got {x.shape[1]}")
-        x = run_blocks(self.frames, x, self.checkpointed)  # (B, T', C)
-        return self.embedding_norm(self.embedding(mean_and_deviation(x, dim=1)))
+        mask = None if frames is None else frame_mask(frames, x.shape[1]).unsqueeze(2)
+        x, mask = run_blocks(self.frames, zeroed(x, mask), self.checkpointed, mask)  # (B, T', C)
+        return self.embedding_norm(self.embedding(mean_and_deviation(x, dim=1, mask=mask)))
 
 
 class FrameLayer(nn.Sequential):
@@ -81,7 +83,7 @@ class FrameLayer(nn.Sequential):
             nn.ReLU(inplace=True),
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
         if torch.compiler.is_exporting():  # as standard layers, which every runtime supports
             return super().forward(x.transpose(1, 2)).transpose(1, 2)
         conv, norm, activation = self
@@ -89,7 +91,16 @@ class FrameLayer(nn.Sequential):
         if kernel > 1:
             x = _Windows.apply(x, kernel, dilation, stride)
         weight = conv.weight.transpose(1, 2).flatten(1)  # (C', K C), in the order of the windows
-        return activation(norm(F.linear(x.flatten(0, 1), weight))).unflatten(0, x.shape[:2])
+        rows = F.linear(x.flatten(0, 1), weight)
+        mask = None if mask is None else self.output_mask(mask).flatten(0, 1)
+        return activation(normed(norm, rows, mask)).unflatten(0, x.shape[:2])
+
+    def output_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return the mask of the output of frames masked by (B, T, 1): valid where the last frame under the
+        kernel is.
+        """
+        conv = self[0]
+        return mask[:, (conv.kernel_size[0] - 1) * conv.dilation[0] :: conv.stride[0]]
 
 
 class _Windows(torch.autograd.Function):

@@ -42,7 +42,7 @@ class Task:
     # division: sets; without any, a tenth of the subjects of train.
     dev: str | list[str] = "next"
     kind: Literal["class", "number"] = "class"
-    unit: str = ""  # of a number; default: years for age
+    unit: str = ""  # of a number, such as points; default: years for age
     folds: str = "speaker"  # speaker (one out up to 10, else 10 folds), a number of folds, or a table
     average_over: Literal["utterance", "recording", "subject"] = "utterance"
     groups: str = ""  # a table; each of its values is also measured by itself
@@ -65,8 +65,6 @@ class Task:
             check_file_name("metadata", table, "utt2age")
         self._check_division()
         self.classifiers = self.classifiers or [CLASSIFIERS[self.kind][0]]
-        if self.kind == "number" and not self.unit and self.name == "age":
-            self.unit = "years"
         if self.kind == "class" and self.unit:
             raise ValueError(f"unit: '{self.unit}', but task '{self.name}' has classes; give kind: number")
         for key, known in (

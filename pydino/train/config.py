@@ -4,18 +4,20 @@ configuration is stored beside the models. Each method adds its own options (met
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydino.base import check_not_negative, check_positive, config_from_dict
 from pydino.data import (
     AugmentationDataConfig,
     AugmentConfig,
+    CopyPasteConfig,
     CropConfig,
     NormalisationConfig,
     ViewGroup,
     WaveformAugmentConfig,
     rational,
     view_groups,
+    with_partners,
 )
 from pydino.models import resolve_encoder
 
@@ -117,6 +119,7 @@ class TrainingConfig:
     # epochs between snapshots of the encoders, for pydino monitor and for averages; 0: none
     snapshot_epochs: int = 0
     average_snapshots: int = 0  # the mean of this many last teachers is one more model; 0: none
+    copy_paste: ClassVar[CopyPasteConfig] = CopyPasteConfig()  # an option of methods that read labels
 
     def __post_init__(self):
         self.encoder = resolve_encoder(self.encoder)
@@ -126,6 +129,8 @@ class TrainingConfig:
             raise ValueError("average_snapshots needs snapshot_epochs above 0: there is nothing to average")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: batch norm compares utterances")
+        if self.copy_paste.probability and self.crops.placement == "disjoint":
+            raise ValueError("copy_paste joins crops of two utterances; it needs placement: independent")
         self.teacher_augment = _with_changes(self.augment, self.teacher_augment, "teacher_augment")
         self.teacher_waveform = _with_changes(self.waveform, self.teacher_waveform, "teacher_waveform")
         for factor in self.speed_factors or [0.0]:
@@ -145,8 +150,9 @@ class TrainingConfig:
 
     @property
     def view_groups(self) -> list[ViewGroup]:
-        """The views of an utterance."""
-        return view_groups(self.crops, self.augment_pair, self.waveform_pair)
+        """The views of an utterance, and what may be joined to them."""
+        groups = view_groups(self.crops, self.augment_pair, self.waveform_pair)
+        return with_partners(groups) if self.copy_paste.probability else groups
 
     @property
     def augment_pair(self) -> tuple[AugmentConfig, AugmentConfig]:
@@ -161,7 +167,8 @@ class TrainingConfig:
     @property
     def longest_seconds(self) -> float:
         """The longest crop."""
-        return max(self.crops.global_seconds[1], self.crops.local_seconds[1])
+        crops = self.crops
+        return max(crops.global_seconds[1], crops.local_seconds[1], crops.whole_up_to_seconds)
 
 
 def _with_changes(config, changes: dict, name: str) -> dict:

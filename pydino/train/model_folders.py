@@ -45,13 +45,20 @@ def average_models(out, folders: list) -> None:
     """Write the model folder ``out``, the mean of the model folders ``folders``.
 
     Raises:
-        UserError: a folder that is damaged, does not match the first, or is ``out`` itself.
+        UserError: a folder that is damaged, does not match the first, holds a classifier, or is ``out``
+            itself.
     """
     if Path(out).resolve() in [Path(folder).resolve() for folder in folders]:
         raise UserError(f"{out} is one of the folders to average; give another OUT")
     if Path(out).is_file():
         raise UserError(f"{out} is a file; the first argument is the model folder to write")
     models = [load(folder) for folder in folders]
+    for folder, model in zip(folders, models, strict=True):
+        if model.config.classifier is not None:
+            raise UserError(
+                f"{folder} holds a classifier, whose temperature was fitted to this encoder and would not "
+                "fit the mean; average the encoders before a classifier is trained on them"
+            )
     first = config_to_dict(models[0].config)
     for folder, model in zip(folders, models, strict=True):
         config = config_to_dict(model.config)

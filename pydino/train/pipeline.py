@@ -4,13 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pydino.base import UserError, warn
 from pydino.data import (
     CONTEXT_SECONDS,
     AudioSet,
     AugmentationData,
+    CopyPaste,
     EpochSampler,
+    Labels,
     Source,
     TrainingSet,
     ViewMaker,
@@ -19,6 +22,7 @@ from pydino.data import (
     view_numbers,
 )
 from pydino.infer import FrontEndConfig
+from pydino.models import build_encoder
 
 from .config import TrainingConfig
 from .distributed import DistributedContext
@@ -62,6 +66,7 @@ def open_pipeline(
     distributed: DistributedContext,
     allow_pipes: bool = False,
     only: np.ndarray | None = None,
+    labels: Labels | None = None,
 ) -> Pipeline:
     """Open the data of a run: stored features, or recordings and what they are augmented with.
 
@@ -73,6 +78,7 @@ def open_pipeline(
         distributed: this process among others.
         allow_pipes: run commands in wav.scp.
         only: hashes of the utterances to train on; None: all.
+        labels: classes of the utterances, which CopyPaste chooses partners by.
 
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
@@ -108,6 +114,11 @@ def open_pipeline(
                 f"batches of {size}"
             )
         config = replace(config, batch_size=size)
+    if config.copy_paste.probability and labels is None:
+        raise UserError("copy_paste chooses partners by their class, and this task has numbers; remove it")
+    copy_paste = (
+        CopyPaste(config.copy_paste, source.hashes, labels, seed) if config.copy_paste.probability else None
+    )
     sampler = ViewSampler(
         source,
         config.crops,
@@ -119,9 +130,21 @@ def open_pipeline(
         distributed.rank,
         distributed.size,
         config.compute.accumulation,
+        copy_paste,
+        least_frames(config, dim),
     )
-    views = ViewMaker(groups, config.normalisation, dim, shift, seed, distributed.device, waveforms)
+    views = ViewMaker(
+        groups, config.normalisation, dim, shift, seed, distributed.device, waveforms, copy_paste
+    )
     return Pipeline(config, sampler, views, dim)
+
+
+def least_frames(config: TrainingConfig, feature_dim: int) -> int:
+    """Return the frames that the encoder takes at least, where crops of fewer could come up; else 1."""
+    if config.crops.short == "repeat":
+        return 1
+    with torch.device("meta"):  # without memory and without draws
+        return build_encoder(config.encoder, feature_dim).min_input
 
 
 def fitting_batch_size(wanted: int, utterances: int, shares: int) -> int:
