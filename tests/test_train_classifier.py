@@ -23,7 +23,7 @@ import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
 from pydino.cli import main
 from pydino.downstream import TaskConfig, read_task, write_task
-from pydino.downstream.finetuning import Tuning, first_head, head_of, tune_fold
+from pydino.downstream.finetuning import Tuning, first_head, tune_fold
 from pydino.downstream.solved_head import solve_head
 from pydino.infer import load, read_front_end, save_model
 from pydino.infer.classifier import load_classifier
@@ -31,7 +31,7 @@ from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table, write_tabl
 from pydino.models import build_encoder, resolve_encoder
 from pydino.train import DistributedContext
 from pydino.train.methods.classifier import TuningConfig
-from pydino.train.supervision import balanced_loss, class_weights, unweighted_average_recall
+from pydino.train.supervision import balanced_loss, class_weights, head_of, unweighted_average_recall
 
 ROOT = Path(__file__).parent.parent
 ENCODER = {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8}
