@@ -192,7 +192,8 @@ def finish(run: Run, method: Method, wanted: dict[str, str]) -> None:
     if outcome := method.outcome():
         others.append(run.exp / exp_dir.OUTCOME)
         write_json(others[-1], outcome)
-        log("kept: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in outcome.items()))
+        said = [f"{name.replace('_', ' ')} {value}" for name, value in outcome.items() if value is not None]
+        log(f"kept: {', '.join(said)}")
     for name, tensors in method.beside().items():
         others.append(run.exp / f"{name}.safetensors")
         with atomic_open(others[-1], "wb") as stream:
