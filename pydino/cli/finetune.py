@@ -63,6 +63,7 @@ def run(args):
     _check(args)
     with _locked(Path(args.task) / ".lock"):
         make_train_set.run(_train_set_arguments(args))
+    _refuse_overlap(args)
     folds = args.fold or _folds(args)
     todo = [fold for fold in folds if not _fold_step(args, fold).is_done()]
     if not args.fold:
@@ -154,6 +155,19 @@ def _check(args) -> None:
     if unknown:
         raise UserError(f"{args.task} has no fold '{unknown[0]}'; it has {', '.join(_folds(args))}")
     check_wrapper(args.cmd)
+
+
+def _refuse_overlap(args) -> None:
+    """Refuse a model that was trained on test recordings of the task; random weights were not."""
+    from pydino.downstream import read_task, refuse_overlap
+    from pydino.infer import overlap
+
+    task = read_task(args.task)
+    by_set: dict[str, list[str]] = {}
+    for utterance in task.tested if args.mode != "from-scratch" else ():
+        by_set.setdefault(task.sets[utterance], []).append(utterance)
+    overlaps = [overlap(args.model, data, by_set.get(real_name(data), [])) for data in args.data]
+    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
 
 
 def _train_set_arguments(args):
