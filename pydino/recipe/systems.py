@@ -104,6 +104,11 @@ class System:
         """The system's folder."""
         return f"exp/{self.name}"
 
+    @property
+    def exp_of_all_seeds(self) -> str:
+        """The folder that holds the folders of the models that differ in their seed alone."""
+        return str(Path(self.exp).parent)
+
     def embeddings(self, data_set: str, with_silence: bool = False) -> str:
         """The folder of a set's embeddings."""
         return f"{self.exp}/xvectors_{data_set}{'_with_silence' if with_silence else ''}"
