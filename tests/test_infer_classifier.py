@@ -19,6 +19,7 @@ from pydino.infer import (
     ClassifierConfig,
     Model,
     chunks,
+    default_note,
     load,
     load_classifier,
     save_classifier,
@@ -75,7 +76,7 @@ def test_a_classifier_embeds_like_its_encoder(folder, tmp_path):
     assert isinstance(plain, Model) and isinstance(pydino.load(folder), Classifier)
     np.testing.assert_array_equal(load(folder).embed(x, RATE), plain.embed(x, RATE))
     assert "classifier" not in yaml.safe_load((tmp_path / "plain" / "config.yaml").read_text())
-    with pytest.raises(UserError, match=r"classifier\.safetensors.*finetune\.sh"):
+    with pytest.raises(UserError, match=r"classifier\.safetensors.*train_classifier\.sh"):
         plain.predict(x, RATE)
     with pytest.raises(UserError, match="plain: this model gives embeddings"):
         load_classifier(tmp_path / "plain")
@@ -159,6 +160,15 @@ def test_what_it_must_not_be_used_for_is_in_the_folder(tmp_path, folder):
     save_classifier(tmp_path / "ad", tdnn(), head, configuration(), config, "# x\n")
     note = pydino.load(tmp_path / "ad").config.note
     assert "no diagnosis" in note and note in (tmp_path / "ad" / "README.md").read_text()
+    assert "100 utterances of emotion" in default_note("emotion", 100)
+    assert "probabilities" not in ClassifierConfig("age", kind="number").note
+
+
+def test_values_of_numpys_own_types_are_written(tmp_path):
+    classes, temperature = list(np.array(["a", "b"])), np.float64(1.5)
+    config = ClassifierConfig("t", classes=classes, temperature=temperature)
+    save_classifier(tmp_path / "c", tdnn(), ClassifierHead(12, 2), configuration(), config, "")
+    assert pydino.load(tmp_path / "c").config.temperature == 1.5
 
 
 def rewrite(folder, **changes):

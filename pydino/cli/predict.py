@@ -1,6 +1,6 @@
 """Classify audio files with the folder of a trained classifier.
 
-pydino predict exp/SYSTEM/transfer/emotion/affine-then-all/fold_final/classifier a.wav b.flac
+pydino predict exp/SYSTEM/transfer/emotion/logreg/classifier a.wav b.flac
 pydino predict MODEL interview/*.wav --average --output person.json
 
 Prints a table, a line a recording in the order of the arguments: its name (that of the file without its

@@ -42,7 +42,7 @@ class Classifier:
         config: :class:`ClassifierConfig`.
 
     Example:
-        classifier = pydino.load("exp/.../affine-then-all/fold_final/classifier")
+        classifier = pydino.load("exp/SYSTEM/transfer/emotion/logreg/classifier")
         classifier.predict(waveform, rate)      # {"angry": 0.81, "neutral": 0.19}
     """
 

@@ -21,9 +21,9 @@ MAX_FRAMES = 30_000
 GPU_BATCH_FRAMES = 120_000
 
 NO_CLASSIFIER = (
-    "this model gives embeddings and has no classifier; a folder with classifier.safetensors has one, such "
-    "as exp/SYSTEM/transfer/TASK/affine-then-all/fold_final/classifier, which steps/finetune.sh trains on "
-    "your labels"
+    "this model gives embeddings and has no classifier; a folder with classifier.safetensors has one: stage "
+    "10 trains them on your labels (steps/train_classifier.sh, steps/finetune.sh), such as "
+    "exp/SYSTEM/transfer/TASK/logreg/classifier"
 )
 
 
