@@ -4,14 +4,6 @@ from .division import Division, Items, check_items, cross_validation, divide_by_
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
 from .frozen import CLASSIFIERS, FrozenClassifier, cross_predict, fit_fold, fit_frozen
-from .measures import (
-    bootstrap_classes,
-    bootstrap_numbers,
-    class_measures,
-    number_measures,
-    speaker_confusions,
-    speaker_sums,
-)
 from .scorers import Linear, Perceptron, PldaScorer
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
@@ -29,10 +21,7 @@ __all__ = [
     "TaskConfig",
     "TaskDir",
     "assign_folds",
-    "bootstrap_classes",
-    "bootstrap_numbers",
     "check_items",
-    "class_measures",
     "cross_predict",
     "cross_validation",
     "default_fold_count",
@@ -42,9 +31,6 @@ __all__ = [
     "fit_frozen",
     "fixed_division",
     "leaks",
-    "number_measures",
     "read_task",
-    "speaker_confusions",
-    "speaker_sums",
     "write_task",
 ]
