@@ -5,7 +5,10 @@ and report.html.
 from pydino.report.comparison import comparison_table
 from pydino.report.gather import RESULT_KEYS, gather_results
 from pydino.report.page import html_page, markdown_page
-from pydino.report.tables import Table, result_tables, training_table
+from pydino.report.result_tables import result_tables
+from pydino.report.suspicions import suspicions
+from pydino.report.tables import Table, training_table
+from pydino.report.task_tables import task_tables
 
 __all__ = [
     "RESULT_KEYS",
@@ -15,5 +18,7 @@ __all__ = [
     "html_page",
     "markdown_page",
     "result_tables",
+    "suspicions",
+    "task_tables",
     "training_table",
 ]
