@@ -22,14 +22,14 @@ class Confusion:
 
     Attributes:
         systems: (title, (K, K) counts of all seeds together, (K,) recalls, NaN without a unit).
-        seeds: the largest number of seeds.
-        counted: what is counted, in the singular.
+        title: the task and its test sets, whose units are together.
+        counted: the plural of what is counted, and the seeds, if there are several.
     """
 
     task: str
+    title: str
     classes: list[str]
     systems: list[tuple[str, np.ndarray, np.ndarray]]
-    seeds: int
     counted: str
 
 
@@ -45,12 +45,12 @@ def confusions(results: list[dict], folders: dict[str, Path]) -> list[Confusion]
         if test.task in tasks:  # its confusions are those of all test sets
             continue
         tasks.add(test.task)
-        systems, classes, seeds = [], [], 0
+        systems, classes, seeds, sets = [], [], 0, ""
         for row in _chosen(test):
             counts = _counts(test, row, folders)
             if not counts:
                 continue
-            classes = classes or counts[0]["classes"]
+            classes, sets = classes or counts[0]["classes"], sets or counts[0]["test_set"]
             if any(one["classes"] != classes for one in counts):
                 warn(f"{title_of(test.task)}: {row.key[0]} has other classes; its confusions are omitted")
                 continue
@@ -58,8 +58,10 @@ def confusions(results: list[dict], folders: dict[str, Path]) -> list[Confusion]
             systems.append((f"{row.key[0]}, {row.key[2]}", together, _recalls(together)))
             seeds = max(seeds, len(counts))
         if systems:
-            counted = next((r["counted"] for r in test.found(test.rows[0]) if "counted" in r), "utterance")
-            found.append(Confusion(test.task, classes, systems, seeds, counted))
+            unit = next((r["counted"] for r in test.found(test.rows[0]) if "counted" in r), "utterance")
+            counted = f"{unit}s{', those of all seeds of a system together' if seeds > 1 else ''}"
+            title = title_of(test.task, sets.replace("+", ", "))
+            found.append(Confusion(test.task, title, classes, systems, counted))
     return found
 
 
@@ -98,14 +100,11 @@ def _recalls(counts: np.ndarray) -> np.ndarray:
 
 def recall_table(shown: Confusion) -> Table:
     """The recall of each class, one column a system."""
-    (_, first, _), *_ = shown.systems
-    runs = f", of {shown.seeds} seeds together" if shown.seeds > 1 else ""
     rows = [
         [name, *("" if np.isnan(recalls[k]) else f"{100 * recalls[k]:.1f}" for *_, recalls in shown.systems)]
         for k, name in enumerate(shown.classes)
     ]
-    title = f"Recall of each class: {title_of(shown.task)}"
-    caption = f"In percent of the {shown.counted}s of the class{runs}."
+    title, caption = f"Recall of each class: {shown.title}", f"In percent of the class's {shown.counted}."
     return Table(title, caption, ["class", *(name for name, *_ in shown.systems)], rows, text_columns=1)
 
 
@@ -113,10 +112,9 @@ def confusion_figures(found: list[Confusion], cache: FigureCache) -> list[Figure
     """One figure for each task."""
     figures = []
     for number, one in enumerate(found):
-        runs = f", of {one.seeds} seeds together" if one.seeds > 1 else ""
         caption = (
-            f"Numbers of {one.counted}s{runs}: rows are the true classes, with their recall; columns what "
-            "they were taken for."
+            f"Numbers of {one.counted}. Rows are the true classes, with their recall; columns what they were "
+            "taken for."
         )
         name = f"confusion{number}"
 
@@ -126,5 +124,5 @@ def confusion_figures(found: list[Confusion], cache: FigureCache) -> list[Figure
             return plots.confusion_matrices(one.systems, one.classes, name)
 
         svg = cache.get(["confusion", name, one.systems, one.classes], draw)
-        figures.append(Figure(f"Confusions: {title_of(one.task)}", caption, svg))
+        figures.append(Figure(f"Confusions: {one.title}", caption, svg))
     return figures

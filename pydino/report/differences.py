@@ -47,13 +47,18 @@ class Compared:
         sign = 1 if self.how.lower_is_better else -1
         return min(rows, key=lambda row: sign * mean_value(self.found(row)))
 
-    def reference(self) -> Row | None:
-        """The row that others are compared with: the best of those that were learnt without labels and tuned
-        in steps, or without any the best of those learnt without labels.
+    def candidates(self) -> list[Row]:
+        """The rows of models that were learnt without labels and tuned in steps; without any, all of models
+        learnt without labels.
         """
         free = [row for row in self.rows if not is_baseline(row.key[0]) and row.key[6] in ("none", "pseudo")]
         in_steps = [row for row in free if row.key[2] == TUNED[0]]
-        return self.best(in_steps or free) if free else None
+        return in_steps or free
+
+    def reference(self) -> Row | None:
+        """The row that others are compared with: the best of the candidates."""
+        candidates = self.candidates()
+        return self.best(candidates) if candidates else None
 
 
 def compared_tests(results: list[dict]) -> list[Compared]:
@@ -96,8 +101,6 @@ def _difference_table(test: Compared, folders: dict[str, Path]) -> Table | None:
     found = [one for one in compared.values() if one]
     if not found:
         return None
-    of_subjects = all(one.of_subjects and one.chances for one in found)
-    counts = {one.units for one in found}
     header = ["model", "configuration", "back-end", "treatment", "verdict", test.how.heading]
     header += ["minus the reference", "n", "McNemar p"]
     cells = []
@@ -113,26 +116,40 @@ def _difference_table(test: Compared, folders: dict[str, Path]) -> Table | None:
     dropped = {
         "configuration": not is_distinctive(rows),
         "treatment": len({row.key[4] for row in rows}) == 1,
-        "n": len(counts) == 1,
-        "McNemar p": not of_subjects,
+        "n": len({one.units for one in found}) == 1,
+        "McNemar p": not _has_tests(found),
     }
     kept = [place for place, name in enumerate(header) if not dropped.get(name)]
-    about = f"{counts.pop():,} {found[0].counted}s" if len(counts) == 1 else f"{found[0].counted}s"
-    caption = (
-        f"Each row minus the reference ({reference.key[0]}, {reference.key[2]}) on the same {about}, with "
-        f"the 95 % interval of the difference by paired bootstrap over {found[0].speakers:,} speakers "
-        f"({RESAMPLES:,} resamples, the same for both and for all of their seeds). A row is better or worse "
-        "than the reference where the interval is on one side of 0, otherwise they tie."
-    )
-    if of_subjects:
-        caption += " McNemar's exact test: of the classes, one unit a speaker; with several seeds, the range."
     return Table(
         f"Differences: {title_of(test.task, test.test_set)}",
-        caption,
+        _caption(test, reference, found),
         [header[place] for place in kept],
         [[row[place] for place in kept] for row in cells],
         text_columns=sum(place < 5 for place in kept),
     )
+
+
+def _has_tests(found: list["_Difference"]) -> bool:
+    """Whether McNemar's test, which takes units as independent, applies: one unit a speaker."""
+    return all(one.of_subjects and one.chances for one in found)
+
+
+def _caption(test: Compared, reference: Row, found: list["_Difference"]) -> str:
+    alike = test.candidates()
+    name = ", ".join(part for part in (reference.key[0], reference.key[2], reference.key[4]) if part != "raw")
+    kind = f"tuned {TUNED[0]}" if reference.key[2] == TUNED[0] else "learnt without labels"
+    chosen = f", the best of the {len(alike)} {kind}" if len(alike) > 1 else ""
+    counts, people = {one.units for one in found}, found[0].speakers
+    about = f"{counts.pop():,} {found[0].counted}s" if len(counts) == 1 else f"{found[0].counted}s"
+    caption = (
+        f"Each row minus the reference ({name}{chosen}) on the same {about}, with the 95 % interval of the "
+        f"difference by paired bootstrap over {people:,} speakers or subjects ({RESAMPLES:,} resamples, the "
+        "same for both and for all of their seeds). A row is better or worse than the reference where the "
+        "interval is on one side of 0; otherwise they tie."
+    )
+    if _has_tests(found):
+        caption += " McNemar's exact test takes each as right or wrong; with several seeds: the range of p."
+    return caption
 
 
 def _runs(test: Compared, row: Row, folders: dict[str, Path]) -> list[dict[str, Prediction]]:

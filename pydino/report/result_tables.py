@@ -85,10 +85,9 @@ def _result_table(task: str, test_set: str, results: list[dict], controls: list[
             if set(columns[name]) == {usual}:
                 del columns[name]
     said = []
-    counted = "trials" if task == "sv" else f"{_first(results, 'counted', 'utterance')}s"
     for name, phrase in (
         ("trained on", "models trained on {}"),
-        ("n", "{} " + counted + _divided(results)),
+        ("n", "{} " + (_counted(results) if of_task else "trials")),
         ("seeds", "{} seeds"),
     ):
         # "none" is the training set of baselines, which are not trained.
@@ -166,11 +165,12 @@ def _first(results: list[dict], key: str, default):
     return next((result[key] for result in results if key in result), default)
 
 
-def _divided(results: list[dict]) -> str:
-    """Whose the utterances are, and how they are divided."""
+def _counted(results: list[dict]) -> str:
+    """What is counted, of whom, and how it is divided."""
+    counted = _first(results, "counted", "utterance")
     speakers, folds, division = (_first(results, key, "") for key in ("speakers", "folds", "division"))
+    text = f"{counted}s" + (f" of {speakers:,} speakers" if speakers and counted != "subject" else "")
     said = [f"{folds} folds" if folds and folds > 1 else "", division]
-    text = f" of {speakers:,} speakers" if speakers else ""
     return f"{text} ({': '.join(part for part in said if part)})" if any(said) else text
 
 
