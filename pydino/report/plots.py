@@ -165,23 +165,26 @@ def confusion_matrices(systems: list[tuple], classes: list[str], name: str) -> s
     """
     count = len(classes)
     size = 0.75 + 0.36 * max(count, 3)
+    columns = min(len(systems), 4 if count <= 8 else 2)
+    rows = -(-len(systems) // columns)
     shade = LinearSegmentedColormap.from_list("shade", [to_rgba(COLOURS[0], 0.0), to_rgba(COLOURS[0], 0.9)])
     with style():
-        figure, axes = new_figure(
-            1, len(systems), figsize=(size * len(systems) + 0.8, size), squeeze=False, layout="constrained"
-        )
-        for axis, (title, counts, recalls) in zip(axes.flat, systems, strict=True):
+        shape = (size * columns + 0.8, (size + 0.5) * rows)
+        figure, axes = new_figure(rows, columns, figsize=shape, squeeze=False, layout="constrained")
+        for axis in axes.flat[len(systems) :]:
+            axis.set_visible(False)
+        for place, (axis, (title, counts, recalls)) in enumerate(zip(axes.flat, systems, strict=False)):
             share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             axis.pcolormesh(share, cmap=shade, vmin=0, vmax=1)
             for i, j in np.argwhere(counts > 0):
                 axis.text(j + 0.5, i + 0.5, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8)
             percent = ["" if np.isnan(recall) else f"{100 * recall:.0f} %" for recall in recalls]
-            here = classes if axis is axes.flat[0] else [""] * count
+            here = classes if place % columns == 0 else [""] * count
             labels = [f"{label}  {value}".strip() for label, value in zip(here, percent, strict=True)]
             places = np.arange(count) + 0.5
             axis.set_yticks(places, labels)
             axis.set_xticks(places, classes, rotation=90)
-            axis.set(ylim=(count, 0), aspect="equal", title=title)
+            axis.set(ylim=(count, 0), aspect="equal", title=title.replace(", ", "\n"))
             axis.tick_params(length=0)
             axis.grid(False)
         return to_svg(figure, name, "Confusion matrices")
