@@ -256,6 +256,10 @@ def test_results_are_suspect_where_a_leak_control_beats_chance(work):
         ([], "No leak control was run."),
         ([CONTROL | {"beats_chance": False}], "No leak control is above chance (channel)."),
         ([CONTROL | {"suspicious_if_above_chance": False}], "No leak control was run."),
+        (
+            [CONTROL | {"control": "permutation", "suspicious_if_above_chance": False}],
+            "Permuted labels: UAR 66.0 to 93.0 %.",
+        ),
     ],
 )
 def test_the_caption_says_what_the_controls_found(work, entries, said, monkeypatch, capsys):

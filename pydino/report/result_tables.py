@@ -180,22 +180,32 @@ def _chance(results: list[dict], metrics: list[str]) -> str:
     for metric in metrics:
         known = [result["chance"] for result in results if result["metric"] == metric and "chance" in result]
         if known:
-            how = shown_metric(results, metric)
-            percent = how.heading.endswith(" %")
-            low, high = (f"{value:.{how.decimals}f}" for value in (min(known), max(known)))
-            value = low if low == high else f"{low} to {high}"
-            parts.append(f"{how.heading.removesuffix(' %')} {value}{' %' if percent else ''}")
+            parts.append(_in_words(shown_metric(results, metric), min(known), max(known)))
     answer = "mean of the labels" if "mae" in metrics else "most frequent class"
     return f"Always answering the {answer}: {'; '.join(parts)}." if parts else ""
 
 
+def _in_words(how: Metric, *values: float) -> str:
+    """A metric and its value or range, as in a sentence."""
+    text = " to ".join(dict.fromkeys(f"{value:.{how.decimals}f}" for value in values))
+    return f"{how.heading.removesuffix(' %')} {text}{' %' if how.heading.endswith(' %') else ''}"
+
+
 def _controlled(task: str, controls: list[dict], suspect: list[str]) -> str:
-    if suspect:
-        return f"Suspect: {'; '.join(suspect)}."
+    """What the leak controls say, and the band of chance that permuted labels have."""
     tested = dict.fromkeys(one["control"] for one in controls if one["suspicious_if_above_chance"])
-    if tested:
-        return f"No leak control is above chance ({', '.join(tested)})."
-    return "No leak control was run." if task.removesuffix("-folds") in _CLINICAL else ""
+    if suspect:
+        said = [f"Suspect: {'; '.join(suspect)}."]
+    elif tested:
+        said = [f"No leak control is above chance ({', '.join(tested)})."]
+    else:
+        said = ["No leak control was run."] if task.removesuffix("-folds") in _CLINICAL else []
+    for one in controls:
+        if one["control"] == "permutation" and one["interval"]:
+            said.append(
+                f"Permuted labels: {_in_words(shown_metric([one], one['metric']), *one['interval'])}."
+            )
+    return " ".join(said)
 
 
 def is_distinctive(rows: list[Row]) -> bool:

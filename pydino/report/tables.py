@@ -25,6 +25,8 @@ METRICS = {
     "mae": Metric("MAE", 2, True),
     "rmse": Metric("RMSE", 2, True),
     "pearson": Metric("correlation", 3, False),
+    "cross_entropy": Metric("cross-entropy, nats", 3, True),
+    "calibration_error": Metric("calibration error", 3, True),
 }
 TASK_TITLES = {
     "sv": "Speaker verification",
