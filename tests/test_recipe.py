@@ -163,6 +163,17 @@ def test_tuning_has_a_row_for_each_system_mode_and_seed(tmp_path):
     assert options[-2:] == ["--seed", "0"]
 
 
+def test_controls_have_one_row_for_a_task_with_the_first_model(tmp_path):
+    run = task_run(tmp_path, controls=["silence", "metadata"], metadata=["utt2age", "spk2gender"])
+    (row,) = rows(run, "controls", 10)
+    assert row.values["task_dir"] == "data/tasks/a" and row.values["sets"] == ["data/test"]
+    assert row.values["controls"] == "exp/controls_x/a"
+    metadata = ["--metadata", "utt2age", "--metadata", "spk2gender"]
+    model = ["--model", "exp/dino-koleo_x/seed0/teacher"]
+    assert row.values["options"] == ["--controls", "silence metadata", *metadata, *model]
+    assert rows(task_run(tmp_path), "controls", 10) == []
+
+
 def test_what_is_only_tuned_is_not_embedded(tmp_path):
     run = task_run(tmp_path, modes=["all-at-once", "from-scratch"], statistics=True)
     needed = {system.method: set(system.needs(run.recipe)) for system in systems(run)}

@@ -45,7 +45,7 @@ def make_task(root, config, speakers, each, sets):
     return read_task(Path("data/tasks") / config.name)
 
 
-def write_back_end(task, model, backend, right, seed, labels="none"):
+def write_back_end(task, model, backend, right, seed, labels="none", extra=None):
     rng = np.random.default_rng([seed, sum(map(ord, model + backend))])
     tested = [key for fold in task.config.folds for key in task.part(fold, "test")]
     count = len(task.config.classes)
@@ -71,6 +71,7 @@ def write_back_end(task, model, backend, right, seed, labels="none"):
         command=f"steps/train.sh {backend}",
         resamples=50,
         seed=0,
+        extra=extra,
     )
 
 
@@ -144,7 +145,7 @@ def work(tmp_path_factory):
         )
         write_back_end(diagnosis, "dino-koleo", "affine-then-all", 0.95, 0)
         write_back_end(diagnosis, "dino-koleo", "logreg", 0.5, 0)
-        write_back_end(diagnosis, "control-channel", "logreg", 1.0, 0)
+        write_back_end(diagnosis, "control-channel", "logreg", 1.0, 0, extra={"control": "channel"})
         Path("exp/controls_x").mkdir()
         Path("exp/controls_x/controls.json").write_text(json.dumps([CONTROL]))
         dump_config(RECIPE, "recipe.yaml")
@@ -238,13 +239,11 @@ def test_results_are_suspect_where_a_leak_control_beats_chance(work):
     text = section(work, "Alzheimer's disease: test1")
     header, rows = table(text)
     column = header.index("controls")
-    assert {row[0]: row[column] for row in rows} == {"dino-koleo": "suspect", "control-channel": ""}
-    assert rows[-1][0] == "control-channel"
+    assert [(row[0], row[column]) for row in rows] == [("dino-koleo", "suspect")] * 2
     assert "Suspect: the channel alone (statistics) reaches 81.2 % UAR [66.0, 93.0]; chance is 50.0 %" in text
-    best = [line for line in text.splitlines() if "**" in line]
-    assert len(best) == 1 and "affine-then-all" in best[0], "a control is never the best system"
-    comparison = (work / "exp/RESULTS.md").read_text().split("## ")[1]
-    assert "control" not in comparison
+    (row,) = table(section(work, "Leak controls: Alzheimer's disease"))[1]
+    assert row[0] == "channel" and row[3] == "yes: suspect" and row[4] == "81.2 [66.0, 93.0]"
+    assert "control-" not in (work / "exp/RESULTS.md").read_text()
     assert "suspect" not in section(work, "Emotion: emo") and "control was" not in section(
         work, "Emotion: emo"
     )

@@ -28,6 +28,7 @@ STEPS = (
     "score",
     "make-task",
     "train-classifier",
+    "run-controls",
 )
 _ROOT = Path(__file__).resolve().parent.parent.parent
 

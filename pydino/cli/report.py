@@ -32,6 +32,7 @@ def add_arguments(parser):
 def run(args):
     from pydino.report import (
         comparison_table,
+        gather_controls,
         gather_results,
         html_page,
         markdown_page,
@@ -43,7 +44,7 @@ def run(args):
     from pydino.report.figure_cache import FigureCache
     from pydino.report.figures import map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
-    from pydino.report.gather_transfer import gather_controls, gather_task_folders
+    from pydino.report.gather_transfer import gather_task_folders
 
     root = Path(args.exp_root)
     if not root.is_dir():
@@ -51,6 +52,7 @@ def run(args):
     title = args.title or f"Results of {root.resolve().parent.name}"
     commands = _read_commands(args.commands)
     results = gather_results(root)
+    controls = gather_controls(root)
     runs = gather_training_runs(root)
     curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
@@ -63,10 +65,11 @@ def run(args):
             "training or extraction stages first (./run.sh runs all)"
         )
     folders = gather_task_folders(root)
-    confused = confusions(results, folders)
+    measured = [result for result in results if "control" not in result]
+    confused = confusions(measured, folders)
     tables = [
-        comparison_table(results),
-        *task_tables(results, gather_controls(root), folders, confused),
+        comparison_table(measured),
+        *task_tables(measured, controls, folders, confused),
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),
     ]

@@ -3,10 +3,10 @@ and report.html.
 """
 
 from pydino.report.comparison import comparison_table
+from pydino.report.controls import gather_controls, suspicions
 from pydino.report.gather import RESULT_KEYS, gather_results
 from pydino.report.page import html_page, markdown_page
 from pydino.report.result_tables import result_tables
-from pydino.report.suspicions import suspicions
 from pydino.report.tables import Table, training_table
 from pydino.report.task_tables import task_tables
 
@@ -14,6 +14,7 @@ __all__ = [
     "RESULT_KEYS",
     "Table",
     "comparison_table",
+    "gather_controls",
     "gather_results",
     "html_page",
     "markdown_page",

@@ -10,7 +10,6 @@ from pydino.report.tables import (
     cell_text,
     group_rows,
     is_baseline,
-    is_control,
     mean_value,
     shown_metric,
 )
@@ -38,8 +37,6 @@ def comparison_table(results: list[dict]) -> Table | None:
         how = shown_metric(group, metric)
         sides = {}
         for row in group_rows([result for result in group if result["metric"] == metric]):
-            if is_control(row.key[0]):
-                continue
             alike = sides.setdefault(row.key[2:5], ([], [], []))
             side = 1 if is_baseline(row.key[0]) else _SIDES.get(row.key[6])
             if side is not None:

@@ -13,7 +13,7 @@ from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
 from pydino.report.gather import identity
 from pydino.report.result_tables import title_of
-from pydino.report.tables import FROZEN, TUNED, Row, Table, is_baseline, is_control
+from pydino.report.tables import FROZEN, TUNED, Row, Table, is_baseline
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,9 @@ def confusions(results: list[dict], folders: dict[str, Path]) -> list[Confusion]
 def _chosen(test: Compared) -> list[Row]:
     """Rows that are shown side by side."""
     reference = test.reference()
-    rows = [row for row in test.rows if not is_control(row.key[0])]
 
     def best(suitable) -> list[Row]:
-        there = [row for row in rows if suitable(row)]
+        there = [row for row in test.rows if suitable(row)]
         return [test.best(there)] if there else []
 
     def is_frozen(row: Row) -> bool:

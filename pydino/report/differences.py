@@ -20,7 +20,6 @@ from pydino.report.tables import (
     cell_text,
     group_rows,
     is_baseline,
-    is_control,
     mean_value,
     shown_metric,
 )
@@ -89,9 +88,8 @@ def difference_tables(results: list[dict], folders: dict[str, Path]) -> dict[tup
 
 def _difference_table(test: Compared, folders: dict[str, Path]) -> Table | None:
     reference = test.reference()
-    rows = [row for row in test.rows if not is_control(row.key[0])]
-    runs = {row.key: _runs(test, row, folders) for row in rows}
-    rows = [row for row in rows if runs[row.key]]
+    runs = {row.key: _runs(test, row, folders) for row in test.rows}
+    rows = [row for row in test.rows if runs[row.key]]
     if reference not in rows or len(rows) < 2:
         return None
     compared = {}

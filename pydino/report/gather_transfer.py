@@ -1,9 +1,9 @@
-"""Finds and reads what is beside the results of tasks: the predictions of the units, and leak controls."""
+"""Finds and reads what is beside the results of tasks: the predictions of the units."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydino.base import UserError, read_json, read_lines, warn
+from pydino.base import UserError, read_lines
 from pydino.kaldi import read_table
 from pydino.report.gather import identity, is_current, load_results
 
@@ -53,15 +53,3 @@ def read_predictions(folder: Path, test_set: str, task_dir: str = "") -> dict[st
     sets, units = map(read_table, tables)
     of_set = {units[utterance] for utterance, name in sets.items() if name == test_set}
     return {unit: one for unit, one in found.items() if unit in of_set}
-
-
-def gather_controls(root) -> dict[str, list[dict]]:
-    """Task -> entries of all ``controls.json`` under ``root`` that are up to date."""
-    found: dict[str, list[dict]] = {}
-    for path in sorted(Path(root).rglob("controls.json")):
-        if not is_current(path):
-            warn(f"{path}: its inputs have changed since; run steps/run_controls.sh again")
-            continue
-        for entry in read_json(path):
-            found.setdefault(entry["task"], []).append(entry)
-    return found

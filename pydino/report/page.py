@@ -61,7 +61,6 @@ _NOTES = (
         "a leak control, which should tell nothing of the label, is above chance: the figure may be due to "
         "how the recordings were made",
     ),
-    ("control-", "leak control: a classifier of what is no evidence for the label"),
     ("transductive", "test recordings may have been in pre-training (without their labels)"),
     (
         "xvector",

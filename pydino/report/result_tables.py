@@ -4,7 +4,7 @@ per metric.
 
 import math
 
-from pydino.report.suspicions import suspicions
+from pydino.report.controls import suspicions
 from pydino.report.tables import (
     LEADING,
     METRICS,
@@ -15,7 +15,6 @@ from pydino.report.tables import (
     cell_text,
     commands_of,
     group_rows,
-    is_control,
     mean_value,
     rank,
     shown_metric,
@@ -25,16 +24,15 @@ from pydino.report.tables import (
 _CLINICAL = ("ad", "diagnosis", "mmse", "impairment")
 
 
-def result_tables(results: list[dict], controls: dict[str, list[dict]] | None = None) -> list[Table]:
+def result_tables(results: list[dict], controls: list[dict] = ()) -> list[Table]:
     """One table for each task and test set, verification first. Seeds of one configuration become mean and
     range.
 
     Args:
-        controls: task -> entries of ``controls.json``.
+        controls: entries of ``controls.json``.
     """
-    controls = controls or {}
     return [
-        _result_table(task, test_set, group, controls.get(task, []))
+        _result_table(task, test_set, group, [one for one in controls if one["task"] == task])
         for (task, test_set), group in tests_of(results).items()
     ]
 
@@ -99,7 +97,7 @@ def _result_table(task: str, test_set: str, results: list[dict], controls: list[
             del columns[name]
     suspect = suspicions(controls)
     if suspect:
-        columns["controls"] = ["" if is_control(row.key[0]) else "suspect" for row in rows]
+        columns["controls"] = ["suspect"] * len(rows)
     caption = [_sentence(said)]
     if of_task:
         caption += [_chance(results, metrics), _controlled(task, controls, suspect)]
@@ -131,8 +129,7 @@ def _metrics(results: list[dict]) -> list[str]:
 
 
 def _add_metric(table: Table, rows: list[Row], metric: str, how: Metric) -> None:
-    """Add a column; the best value is that of a system, never of a leak control."""
-    values = [None if is_control(row.key[0]) else mean_value(row.metrics.get(metric, [])) for row in rows]
+    values = [mean_value(row.metrics.get(metric, [])) for row in rows]
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if len(finite) > 1:
         goal = min(finite) if how.lower_is_better else max(finite)

@@ -76,13 +76,8 @@ class Row:
     metrics: dict
 
 
-def is_control(model: str) -> bool:
-    """Whether this is a leak control, of which the label should not be told."""
-    return model.startswith("control-")
-
-
 def is_baseline(model: str) -> bool:
-    return model in BASELINES or is_control(model)
+    return model in BASELINES
 
 
 def system_order(system: dict) -> tuple:
