@@ -321,3 +321,51 @@ def test_units_that_one_of_the_two_lacks_are_left_out_and_counted(work, tmp_path
     assert main(["report", "exp"]) == 0
     header, rows = table(section(tmp_path / "copy", "Differences: Emotion: emo"))
     assert [row[header.index("n")] for row in rows] == ["180", "", "180", "180", "180", "180", "160"]
+
+
+def test_numbers_are_better_where_the_error_is_smaller_and_transductive_rows_say_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    keys = [f"s{s:02d}-{u}" for s in range(12) for u in range(5)]
+    number_of = {key: f"{value:.1f}" for key, value in zip(keys, rng.normal(60, 10, 60), strict=True)}
+    speakers = {key: key[:3] for key in keys}
+    tables = {"utt2label": number_of, "utt2spk": speakers, "utt2unit": dict(zip(keys, keys, strict=True))}
+    config = TaskConfig("age", kind="number", unit="years", folds=["fixed"], transductive=True)
+    write_task(
+        "data/tasks/age",
+        config,
+        tables | {"utt2set": dict.fromkeys(keys, "x")},
+        {"fixed": dict.fromkeys(keys, "test")},
+    )
+    task = read_task("data/tasks/age")
+    for backend, spread in (("affine-then-all", 3.0), ("ridge", 9.0)):
+        outputs = {key: np.array([float(number_of[key]) + rng.normal(0, spread)]) for key in keys}
+        meta = {
+            "model": "dino",
+            "system": "dino_x/seed0",
+            "model_labels": "none",
+            "train_set": "train",
+            "seed": 0,
+        }
+        write_task_outputs(
+            Path("exp/dino_x/seed0/transfer/age", backend),
+            task,
+            outputs,
+            meta,
+            backend=backend,
+            treatment="raw",
+            command="steps/x.sh",
+            resamples=50,
+            seed=0,
+        )
+    assert main(["report", "exp"]) == 0
+    text = section(tmp_path, "Age: x")
+    header, rows = table(text)
+    assert header[-3:] == ["MAE, years", "RMSE, years", "correlation"] and "mean of folds" not in header
+    assert [row[0:2] for row in rows] == [["dino", "ridge"], ["dino", "affine-then-all"]]
+    assert {row[header.index("treatment")] for row in rows} == {"raw, transductive"}
+    assert re.search(r"the mean of the labels: MAE \d+.\d\d years; RMSE \d+.\d\d years; corr", text)
+    assert [line.count("**") for line in text.splitlines() if line.startswith("| dino")] == [0, 6]
+    header, (frozen, tuned) = table(section(tmp_path, "Differences: Age: x"))
+    assert (frozen[2], tuned[2]) == ("worse", "reference") and frozen[-1].startswith("+")
+    assert "McNemar p" not in header and "Recall" not in (tmp_path / "exp/RESULTS.md").read_text()

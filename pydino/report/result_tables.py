@@ -185,14 +185,15 @@ def _chance(results: list[dict], metrics: list[str]) -> str:
 def _in_words(how: Metric, *values: float) -> str:
     """A metric and its value or range, as in a sentence."""
     text = " to ".join(dict.fromkeys(f"{value:.{how.decimals}f}" for value in values))
-    return f"{how.heading.removesuffix(' %')} {text}{' %' if how.heading.endswith(' %') else ''}"
+    name, _, unit = how.heading.replace(" %", ", %").partition(", ")
+    return f"{name} {text} {unit}".rstrip()
 
 
 def _controlled(task: str, controls: list[dict], suspect: list[str]) -> str:
     """What the leak controls say, and the band of chance that permuted labels have."""
     tested = dict.fromkeys(one["control"] for one in controls if one["suspicious_if_above_chance"])
     if suspect:
-        said = [f"Suspect: {'; '.join(suspect)}."]
+        said = [f"Suspect: {'; and '.join(suspect)}."]
     elif tested:
         said = [f"No leak control is above chance ({', '.join(tested)})."]
     else:
