@@ -219,6 +219,22 @@ def test_differences_are_those_of_the_means_over_seeds_from_the_predictions(work
     assert header[-1] == "minus the reference", "utterances of one speaker are no independent units"
 
 
+def test_models_that_differ_in_their_training_set_alone_are_told_apart(work, tmp_path, monkeypatch):
+    shutil.copytree(work, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    shutil.copytree("exp/dino-koleo_x/seed0", "exp/dino-koleo_y/seed0")
+    for path in Path("exp/dino-koleo_y").rglob("*.result.json"):
+        other = path.read_text().replace("dino-koleo_x", "dino-koleo_y")
+        path.write_text(other.replace('"train_set": "train"', '"train_set": "more"'))
+    assert main(["report", "exp"]) == 0
+    header, rows = table(section(tmp_path / "copy", "Differences: Emotion: emo"))
+    named = [row[header.index("configuration")] for row in rows if row[0] == "dino-koleo"]
+    assert named == ["dino-koleo_y/model"] * 3 + ["dino-koleo_x/model"] * 3
+    assert "the best of the 2 tuned affine-then-all" in section(
+        tmp_path / "copy", "Differences: Emotion: emo"
+    )
+
+
 def test_a_test_set_is_compared_on_its_own_units_and_subjects_have_mcnemars_test(work):
     for name in ("test1", "test2"):
         text = section(work, f"Differences: Alzheimer's disease: {name}")

@@ -11,7 +11,7 @@ from pydino.backend import mcnemar, paired_difference
 from pydino.base import warn
 from pydino.report.gather import identity
 from pydino.report.gather_transfer import Prediction, read_predictions
-from pydino.report.result_tables import is_distinctive, leading_metric, tests_of, title_of
+from pydino.report.result_tables import leading_metric, tests_of, title_of
 from pydino.report.tables import (
     TUNED,
     Metric,
@@ -112,7 +112,7 @@ def _difference_table(test: Compared, folders: dict[str, Path]) -> Table | None:
             measured = [value, _signed(one, scale), f"{one.units:,}", _range(one.chances)]
             cells.append([*named, one.verdict, *measured])
     dropped = {
-        "configuration": not is_distinctive(rows),
+        "configuration": len({(row.key[0], row.key[2], row.key[4]) for row in rows}) == len(rows),
         "treatment": len({row.key[4] for row in rows}) == 1,
         "n": len({one.units for one in found}) == 1,
         "McNemar p": not _has_tests(found),

@@ -74,7 +74,7 @@ def _result_table(task: str, test_set: str, results: list[dict], controls: list[
         "n": [_counts(row) for row in rows],
         "seeds": [str(max(len(found) for found in row.metrics.values())) for row in rows],
     }
-    if not is_distinctive(rows):
+    if not _is_distinctive(rows):
         del columns["configuration"]
     if set(columns["model labels"]) == {"none"}:
         del columns["model labels"]
@@ -95,6 +95,8 @@ def _result_table(task: str, test_set: str, results: list[dict], controls: list[
                 "one seed" if (name, value) == ("seeds", "1") else phrase.format(value) for value in values
             ]
             del columns[name]
+        elif name == "n" and of_task:
+            said.append(_counted(results))
     suspect = suspicions(controls)
     if suspect:
         columns["controls"] = ["suspect"] * len(rows)
@@ -206,7 +208,7 @@ def _controlled(task: str, controls: list[dict], suspect: list[str]) -> str:
     return " ".join(said)
 
 
-def is_distinctive(rows: list[Row]) -> bool:
+def _is_distinctive(rows: list[Row]) -> bool:
     """Whether some rows differ only in their configuration."""
     return len({row.key[:5] for row in rows}) < len(rows)
 
