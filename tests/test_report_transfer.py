@@ -16,6 +16,7 @@ from pydino.cli import main
 from pydino.cli._task_results import write_task_outputs
 from pydino.downstream import TaskConfig, read_task, write_task
 from pydino.kaldi import read_table
+from pydino.report.gather import gather_training_runs
 from pydino.report.gather_transfer import read_predictions
 
 MODELS = {  # model: (labels of its weights, back-end: how many of its answers are right)
@@ -308,6 +309,27 @@ def test_recall_of_each_class_and_confusions(work):
     page = (work / "exp/report.html").read_text(encoding="utf-8")
     assert "Confusions: Emotion" in page and "Confusions: Alzheimer&#x27;s disease" in page
     assert f">{int(counts[0, 0])}<" in page and "<image" not in page
+
+
+def test_the_trainings_of_folds_are_one_curve_and_one_row(tmp_path):
+    logs = {"fold_1/tune": [1.0, 0.5], "fold_2/tune": [3.0], "fold_final/tune": [9.0], "fold_1/more": [4.0]}
+    for name, losses in logs.items():
+        folder = tmp_path / "exp/dino_x/transfer/emotion/all-at-once" / name
+        folder.mkdir(parents=True)
+        lines = [json.dumps({"epoch": 1 + i, "loss": loss, "dev_uar": 50}) for i, loss in enumerate(losses)]
+        (folder / "log.jsonl").write_text("\n".join(lines))
+    (tmp_path / "exp/xvector_x").mkdir()
+    (tmp_path / "exp/xvector_x/log.jsonl").write_text('{"epoch": 1, "loss": 7.0}\n')
+    assert main(["report", str(tmp_path / "exp")]) == 0
+    header, rows = table(section(tmp_path, "Training"))
+    assert header[:4] == ["run", "epochs", "loss", "UAR % of dev"]
+    tuned = "dino_x/transfer/emotion/all-at-once"
+    assert rows == [
+        ["xvector_x", "1", "7.000", ""],
+        [f"{tuned}/more (1 fold)", "1", "4.000", "50.0"],
+        [f"{tuned}/tune (2 folds)", "1.5", "1.750", "50.0"],
+    ]
+    assert gather_training_runs(tmp_path / "exp")[-1].epochs[0]["loss"] == 2.0
 
 
 def test_published_numbers_stand_apart(work):

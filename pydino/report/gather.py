@@ -142,7 +142,9 @@ def gather_det_curves(root) -> list[dict]:
 
 
 def gather_training_runs(root) -> list[TrainingRun]:
-    """Every `log.jsonl` under `root`; an unfinished last line of a running or killed training is skipped."""
+    """Every `log.jsonl` under `root`; an unfinished last line of a running or killed training is skipped. The
+    runs of a fine-tuning over folds are one, after all others: the means over the folds.
+    """
     runs = []
     for path in sorted(Path(root).rglob("log.jsonl")):
         epochs = []
@@ -153,7 +155,41 @@ def gather_training_runs(root) -> list[TrainingRun]:
                 warn(f"{path}: line {number} is not JSON and is skipped")
         if epochs:
             runs.append(TrainingRun(str(path.parent.relative_to(root)), epochs))
-    return runs
+    return _over_folds(runs)
+
+
+def _over_folds(runs: list[TrainingRun]) -> list[TrainingRun]:
+    """Put runs in folders ``fold_NAME`` together that differ in it alone, without the one of the final model,
+    which has no test part.
+    """
+    alone, of_folds = [], {}
+    for run in runs:
+        parts = run.name.split("/")
+        folds = [part for part in parts if part.startswith("fold_")]
+        if not folds:
+            alone.append(run)
+        elif folds != ["fold_final"]:
+            name = "/".join(part for part in parts if part not in folds)
+            of_folds.setdefault(name, []).append(run.epochs)
+    return alone + [
+        TrainingRun(f"{name} ({len(folds)} fold{'s' * (len(folds) > 1)})", _mean_log(folds))
+        for name, folds in of_folds.items()
+    ]
+
+
+def _mean_log(folds: list[list[dict]]) -> list[dict]:
+    """The means of the logs of folds, line by line; a fold that has ended before counts with its last line."""
+    longest = max(map(len, folds))
+    return [_mean_line([fold[min(line, len(fold) - 1)] for fold in folds]) for line in range(longest)]
+
+
+def _mean_line(lines: list[dict]) -> dict:
+    values: dict[str, list[float]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                values.setdefault(key, []).append(value)
+    return {key: sum(found) / len(found) for key, found in values.items()}
 
 
 def gather_embedding_folders(root) -> list[dict]:

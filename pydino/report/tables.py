@@ -186,6 +186,7 @@ def training_table(runs: list) -> Table | None:
         "mean_teacher_entropy": ("entropy of mean teacher", 3),
         "embedding_spread": ("spread", 3),
         "effective_rank": ("effective rank", 1),
+        "dev_uar": ("UAR % of dev", 1),
         "utterances_per_second": ("utterances/s", 0),
     }
     present = {key: how for key, how in shown.items() if any(key in run.epochs[-1] for run in runs)}
