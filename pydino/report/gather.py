@@ -178,7 +178,7 @@ def _over_folds(runs: list[TrainingRun]) -> list[TrainingRun]:
 
 
 def _mean_log(folds: list[list[dict]]) -> list[dict]:
-    """The means of the logs of folds, line by line; a fold that has ended before counts with its last line."""
+    """The means of the logs of folds, line by line; one that has ended before counts with its last line."""
     longest = max(map(len, folds))
     return [_mean_line([fold[min(line, len(fold) - 1)] for fold in folds]) for line in range(longest)]
 
