@@ -13,14 +13,6 @@ from .division import Division, Items, check_items, cross_validation, divide_by_
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
 from .frozen import CLASSIFIERS, FrozenClassifier, cross_predict, fit_fold, fit_frozen
-from .measures import (
-    bootstrap_classes,
-    bootstrap_numbers,
-    class_measures,
-    number_measures,
-    speaker_confusions,
-    speaker_sums,
-)
 from .overlap import refuse_overlap
 from .scorers import Linear, Perceptron, PldaScorer
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
@@ -40,10 +32,7 @@ __all__ = [
     "TaskConfig",
     "TaskDir",
     "assign_folds",
-    "bootstrap_classes",
-    "bootstrap_numbers",
     "check_items",
-    "class_measures",
     "classifier_of",
     "cross_predict",
     "cross_validation",
@@ -55,14 +44,11 @@ __all__ = [
     "fixed_division",
     "leaks",
     "metadata_vectors",
-    "number_measures",
     "outputs_of",
     "permutation_band",
     "permute_labels",
     "read_task",
     "refuse_overlap",
-    "speaker_confusions",
-    "speaker_sums",
     "verdict",
     "write_task",
 ]

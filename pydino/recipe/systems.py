@@ -210,7 +210,8 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
 
 def _given(folder: str) -> System:
     """A model folder from elsewhere, or another role of a run: named by its own configuration and a digest of
-    its path, as configurations may be equal.
+    its path, as configurations may be equal. The folder ``seedN`` of its own seed is no part of the digest,
+    so that the seeds of one model are one row of the tables.
     """
     config = f"{folder}/config.yaml"
     mapping = read_yaml(config)
@@ -220,7 +221,8 @@ def _given(folder: str) -> System:
     seed = mapping.get("seed") or 0
     if not isinstance(seed, int):
         raise UserError(f"{config}: seed must be a whole number, got {seed!r}")
-    place = hashlib.sha256(folder.encode()).hexdigest()[:6]
+    like_other_seeds = "/".join("seedN" if part == f"seed{seed}" else part for part in folder.split("/"))
+    place = hashlib.sha256(like_other_seeds.encode()).hexdigest()[:6]
     return System(
         "given",
         f"{method}_{role}-{place}/seed{seed}",

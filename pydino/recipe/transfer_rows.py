@@ -67,7 +67,7 @@ def tuning(run: Run, stage: int) -> list[Row]:
                 transfer = _transfer(system, task, mode, task.statistics)
                 for seed in [system.seed] if own else run.seeds:
                     values = {
-                        "options": _tuning_options(run, task, mode, seed),
+                        "options": _tuning_options(run, system, task, mode, seed),
                         "task_dir": task.folder,
                         "model": system.model_dir,
                         "sets": [f"data/{name}" for name in task.sets],
@@ -96,8 +96,8 @@ def controls(run: Run, stage: int) -> list[Row]:
     return found
 
 
-def _tuning_options(run: Run, task: Task, mode: str, seed: int) -> list[str]:
-    options = ["--mode", mode]
+def _tuning_options(run: Run, system: System, task: Task, mode: str, seed: int) -> list[str]:
+    options = ["--mode", mode, "--system", system.name]
     for name in TUNING[mode]:
         options += ["--config", run.config(name)]
     for folder in _statistics(run, task) if task.statistics else ():
