@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, recall_score
 
+from pydino.backend import number_measures, speaker_sums
 from pydino.base import UserError
 from pydino.cli._task_results import task_outputs, write_task_outputs
-from pydino.downstream import TaskConfig, evaluate, number_measures, read_task, speaker_sums, write_task
+from pydino.downstream import TaskConfig, evaluate, read_task, write_task
 from pydino.kaldi import read_table
 
 META = {"model": "dino", "system": "dino_x/seed0", "model_labels": "none", "seed": 0, "model_dir": "exp/a"}

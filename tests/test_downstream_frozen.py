@@ -7,17 +7,15 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, recall_score
 
-from pydino.cli._final_classifier import head_of
-from pydino.downstream import (
-    assign_folds,
+from pydino.backend import (
     bootstrap_classes,
     bootstrap_numbers,
     class_measures,
-    default_fold_count,
-    fit_frozen,
     speaker_confusions,
     speaker_sums,
 )
+from pydino.cli._final_classifier import head_of
+from pydino.downstream import assign_folds, default_fold_count, fit_frozen
 
 
 @pytest.fixture(scope="module")

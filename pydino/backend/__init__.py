@@ -14,7 +14,16 @@ from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
 from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
+from .measures import (
+    bootstrap_classes,
+    bootstrap_numbers,
+    class_measures,
+    number_measures,
+    speaker_confusions,
+    speaker_sums,
+)
 from .neighbours import knn_accuracy
+from .paired import PairedDifference, mcnemar, paired_difference
 from .plda import Plda, train_plda
 from .plda_chain import PldaChain, train_plda_chain, why_no_plda
 from .vectors import apply_affine, group_means, normalise_length
@@ -22,14 +31,18 @@ from .vectors import apply_affine, group_means, normalise_length
 __all__ = [
     "CENTRINGS",
     "Centring",
+    "PairedDifference",
     "Plda",
     "PldaChain",
     "Reliability",
     "TrialCurve",
     "apply_affine",
+    "bootstrap_classes",
+    "bootstrap_numbers",
     "bootstrap_trials",
     "calibration_error",
     "calibration_summary",
+    "class_measures",
     "cosine_features",
     "cross_entropy",
     "draw_counts",
@@ -41,11 +54,16 @@ __all__ = [
     "kaldi_eer",
     "kaldi_min_dcf",
     "knn_accuracy",
+    "mcnemar",
     "min_dcf",
     "normalise_length",
+    "number_measures",
+    "paired_difference",
     "percentile_interval",
     "reliability",
     "score_pairs",
+    "speaker_confusions",
+    "speaker_sums",
     "thin_curve",
     "train_plda",
     "train_plda_chain",

@@ -4,14 +4,6 @@ from .division import Division, Items, check_items, cross_validation, divide_by_
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
 from .frozen import CLASSIFIERS, FrozenClassifier, cross_predict, fit_fold, fit_frozen
-from .measures import (
-    bootstrap_classes,
-    bootstrap_numbers,
-    class_measures,
-    number_measures,
-    speaker_confusions,
-    speaker_sums,
-)
 from .overlap import refuse_overlap
 from .scorers import Linear, Perceptron, PldaScorer
 from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
@@ -30,10 +22,7 @@ __all__ = [
     "TaskConfig",
     "TaskDir",
     "assign_folds",
-    "bootstrap_classes",
-    "bootstrap_numbers",
     "check_items",
-    "class_measures",
     "cross_predict",
     "cross_validation",
     "default_fold_count",
@@ -43,10 +32,7 @@ __all__ = [
     "fit_frozen",
     "fixed_division",
     "leaks",
-    "number_measures",
     "read_task",
     "refuse_overlap",
-    "speaker_confusions",
-    "speaker_sums",
     "write_task",
 ]

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydino.backend import group_means, percentile_interval
-from pydino.base import UserError
-
-from .measures import (
+from pydino.backend import (
     bootstrap_classes,
     bootstrap_numbers,
     class_measures,
+    group_means,
     number_measures,
+    percentile_interval,
     speaker_confusions,
     speaker_sums,
 )
+from pydino.base import UserError
+
 from .task_dir import TaskDir
 
 

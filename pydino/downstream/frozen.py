@@ -13,11 +13,10 @@ from itertools import islice
 
 import numpy as np
 
-from pydino.backend import fit_temperature
+from pydino.backend import class_measures, fit_temperature, speaker_confusions
 
 from .classifiers import PATHS
 from .folds import assign_folds
-from .measures import class_measures, speaker_confusions
 from .scorers import Scorer
 from .task_dir import TaskDir
 

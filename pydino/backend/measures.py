@@ -4,7 +4,7 @@ the speakers' confusion counts (or sums over their numbers), so that a resample 
 
 import numpy as np
 
-from pydino.backend import draw_counts
+from .bootstrap import draw_counts
 
 
 def speaker_confusions(
