@@ -95,7 +95,8 @@ if stage 10 transfer "models and labels" "classifiers of other tasks, on frozen 
       --system {system} {model} {sets} {with_silence} \
     -- task_dirs steps/make_task.sh {options} {data} {task_dir} \
     -- tasks steps/train_classifier.sh {options} {task_dir} {embeddings} {transfer} \
-    -- tuning steps/finetune.sh --nj "$nj" --cmd "$cuda_cmd" --ngpu "$ngpu" {options} {task_dir} {model} {sets} {transfer}
+    -- tuning steps/finetune.sh --nj "$nj" --cmd "$cuda_cmd" --ngpu "$ngpu" {options} {task_dir} {model} {sets} {transfer} \
+    -- controls steps/run_controls.sh {options} {task_dir} {sets} {controls}
 fi
 
 if stage 11 report "every result" "exp/{results.json,RESULTS.md,report.html}"; then

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
@@ -125,6 +126,8 @@ def write_set(
     labels: dict[str, dict[str, str]] | None = None,
     max_trials: int | None = None,
     seed: int = 0,
+    partial: Collection[str] = (),
+    segments: dict[str, str] | None = None,
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
@@ -132,11 +135,13 @@ def write_set(
     and so is any with ``--force`` (:func:`forced`).
 
     Args:
-        wav_scp: utterance -> absolute path.
+        wav_scp: utterance -> absolute path; with ``segments``, recording -> absolute path.
         utt2spk: utterance -> speaker.
         labels: label map's file name (``utt2emotion``, ``spk2gender``) -> its table.
         max_trials: write ``trials`` over pairs of utterances, at most this many; None: no trials.
         seed: of the draw of trials.
+        partial: label maps that omit the utterances that have no such label.
+        segments: utterance -> recording, begin and end in seconds, as a line of Kaldi's ``segments``.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.
@@ -144,9 +149,11 @@ def write_set(
     if not wav_scp:
         raise UserError(f"{name}: no utterance found; is the corpus complete?")
     labels = labels or {}
-    speakers = set(utt2spk.values())
+    speakers, utterances = set(utt2spk.values()), set(segments or wav_scp)
     for table, content in {"utt2spk": utt2spk, **labels}.items():
-        lacking = sorted((speakers if table.startswith("spk2") else set(wav_scp)) - set(content))
+        if table in partial:
+            continue
+        lacking = sorted((speakers if table.startswith("spk2") else utterances) - set(content))
         if lacking:
             raise UserError(f"{name}: {len(lacking):,} keys without an entry in {table}: {named(lacking)}")
 
@@ -161,6 +168,7 @@ def write_set(
         "wav.scp": wav_scp,
         "utt2spk": utt2spk,
         "spk2utt": invert(in_order),
+        **({"segments": segments} if segments else {}),
         **labels,
     }.items():
         write_table(aside / table, content)
@@ -175,7 +183,7 @@ def write_set(
     if errors:
         raise UserError(f"{name} is not a valid data directory: {'; '.join(errors[:5])}")
 
-    counts = f"{len(wav_scp):,} utterances, {len(speakers):,} speakers"
+    counts = f"{len(utterances):,} utterances, {len(speakers):,} speakers"
     again = forced(target)
     if _same(aside, target) and not again:
         shutil.rmtree(aside)
@@ -199,7 +207,8 @@ def write_set(
         log(f"  {trials}")
     for table, content in sorted(labels.items()):
         if table.startswith("utt2"):
-            log(f"  {table}: {_summary(content.values())}")
+            of_all = f" ({len(content):,} of {len(utterances):,} utterances)" if table in partial else ""
+            log(f"  {table}: {_summary(content.values())}{of_all}")
 
 
 def write_list(out_dir, name: str, recordings: dict[str, str], corpus: str) -> None:
@@ -241,5 +250,8 @@ def _summary(values) -> str:
     counts = Counter(values)
     if len(counts) <= 10:
         return ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
-    numbers = [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in counts.elements()]
+    except ValueError:
+        return f"{len(counts):,} values"
     return f"{min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.1f}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Download a free corpus and unpack it: speechocean762, librispeech, emodb, musan (noises) or rirs (room
-impulse responses).
+"""Download a free corpus and unpack it: speechocean762, librispeech, emodb, ravdess, musan (noises) or rirs
+(room impulse responses).
 
 Usage: local/download.py [options] CORPUS CORPUS_ROOT
  e.g.: local/download.py --parts "train-clean-100 test-other" librispeech downloads/librispeech
@@ -13,6 +13,7 @@ temporary folder and renamed into place:
     speechocean762: CORPUS_ROOT/{WAVE,train,test}
     librispeech:    CORPUS_ROOT/{train-clean-100,...,SPEAKERS.TXT}
     emodb:          CORPUS_ROOT/wav
+    ravdess:        CORPUS_ROOT/{Actor_01,...,Actor_24}
     musan:          CORPUS_ROOT/{music,noise,speech}
     rirs:           CORPUS_ROOT/{simulated_rirs,real_rirs_isotropic_noises,...}
 
@@ -87,6 +88,19 @@ CORPORA = {
         ".",
         "free for research, http://emodb.bilderbar.info/",
         {"all": Archive("http://emodb.bilderbar.info/download/download.zip", 41, "wav")},
+        "all",
+    ),
+    "ravdess": Corpus(
+        ".",
+        "CC BY-NC-SA 4.0, https://zenodo.org/records/1188976",
+        {
+            "all": Archive(
+                "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+                208,
+                "Actor_24",
+                "bc696df654c87fed845eb13823edef8a",
+            )
+        },
         "all",
     ),
     "musan": Corpus(

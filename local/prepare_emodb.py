@@ -11,10 +11,12 @@ speaker 03, text a01, emotion F, version a.
 
     CORPUS_ROOT/wav/03a01Fa.wav
 
-    DATA_DIR/emodb/                        wav.scp utt2spk spk2utt spk2gender utt2gender utt2emotion trials
+    DATA_DIR/emodb/                        wav.scp utt2spk spk2utt spk2gender utt2gender utt2emotion
+        utt2sentence utt2fold trials
 
-Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as is usual in Kaldi. Folds by
-speaker are made from utt2spk.
+Utterances are renamed to begin with their speaker and a hyphen, 03-a01Fa, as is usual in Kaldi. Each fold of
+utt2fold is one speaker. Release 2.0 adds utterances whose emotion less than 80 % of the listeners recognised;
+their names end in xx, and they are left out.
 """
 
 import re
@@ -68,6 +70,10 @@ def prepare(args) -> None:
     root = corpus_root(args.corpus_root, CORPUS, ("wav",), ADVICE)
     folder = root / "wav"
     files = by_name(with_extension(list_files(folder), ".wav"), folder)
+    unclear = {name for name in files if name.endswith("xx") and NAME.fullmatch(name[:-2])}
+    if unclear:
+        log(f"{len(unclear):,} utterances that release 2.0 adds are left out: {named(sorted(unclear))}")
+        files = {name: file for name, file in files.items() if name not in unclear}
     odd = [
         file
         for name, file in files.items()
@@ -78,13 +84,14 @@ def prepare(args) -> None:
             f"{folder}: {len(odd):,} names not of the form 03a01Fa.wav (speaker {', '.join(GENDER)}; text; "
             f"emotion {' '.join(EMOTIONS)}; version): {named(odd)}"
         )
-    wav_scp, utt2spk, utt2emotion = {}, {}, {}
+    wav_scp, utt2spk, utt2emotion, utt2sentence = {}, {}, {}, {}
     for name, file in files.items():
         speaker, text, letter, version = NAME.fullmatch(name).groups()
         utterance = f"{speaker}-{text}{letter}{version}"
         wav_scp[utterance] = audio_path(folder / file)
         utt2spk[utterance] = speaker
         utt2emotion[utterance] = EMOTIONS[letter]
+        utt2sentence[utterance] = text
     if len(wav_scp) != UTTERANCES:
         log(f"{len(wav_scp):,} utterances of the corpus's {UTTERANCES:,}: a part")
     check_audio(wav_scp, CORPUS)
@@ -92,6 +99,8 @@ def prepare(args) -> None:
         "spk2gender": {speaker: GENDER[speaker] for speaker in utt2spk.values()},
         "utt2gender": {utterance: GENDER[speaker] for utterance, speaker in utt2spk.items()},
         "utt2emotion": utt2emotion,
+        "utt2sentence": utt2sentence,
+        "utt2fold": {utterance: f"speaker{speaker}" for utterance, speaker in utt2spk.items()},
     }
     write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, max_trials=args.max_trials, seed=args.seed)
 

@@ -53,6 +53,14 @@ def prepare(args) -> None:
     write_set(args.data_dir, "train", wav_scp, {utterance: utterance for utterance in wav_scp})
 
 
+def safe(name: str) -> str:
+    """Return a name, in Unicode's form NFC, in which all but letters, digits, ``.``, ``_`` and ``-`` are
+    ``_``.
+    """
+    name = unicodedata.normalize("NFC", name)
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+
+
 def name_utterances(recordings: list[str]) -> dict[str, str]:
     """Return utterance id -> relative path.
 
@@ -62,8 +70,8 @@ def name_utterances(recordings: list[str]) -> dict[str, str]:
     """
     by_id: dict[str, list[str]] = {}
     for path in recordings:
-        stem = unicodedata.normalize("NFC", os.path.splitext(path)[0]).replace(os.sep, "-")
-        by_id.setdefault("".join(c if c.isalnum() or c in "._-" else "_" for c in stem), []).append(path)
+        stem = os.path.splitext(path)[0].replace(os.sep, "-")
+        by_id.setdefault(safe(stem), []).append(path)
     named = {}
     for utterance, paths in by_id.items():
         for path in paths:

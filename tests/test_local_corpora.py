@@ -246,7 +246,10 @@ def test_wavdir_without_a_recording_says_what_was_expected(tmp_path):
         prepare(prepare_wavdir, tmp_path / "folder", tmp_path / "data")
 
 
-@pytest.mark.parametrize("name", ["speechocean762", "librispeech", "emodb", "wavdir"])
+FREE = ["speechocean762", "librispeech", "emodb", "ravdess"]
+
+
+@pytest.mark.parametrize("name", [*FREE, "wavdir", "iemocap", "crema_d", "msp_podcast"])
 def test_a_missing_corpus_root_tells_what_to_do(name, tmp_path):
     command = [
         sys.executable,
@@ -260,7 +263,7 @@ def test_a_missing_corpus_root_tells_what_to_do(name, tmp_path):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert str(tmp_path / "nowhere") in done.stderr
-    assert "give the folder" in done.stderr and ("--download true" in done.stderr) == (name != "wavdir")
+    assert "give the folder" in done.stderr and ("--download true" in done.stderr) == (name in FREE)
 
 
 def test_a_folder_that_is_no_data_directory_is_not_replaced(tmp_path):

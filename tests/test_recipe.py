@@ -85,7 +85,7 @@ FIXED = {"set": "", "train": ["train"], "test": ["test"]}
         ({**FIXED, "folds": "5"}, "folds: '5', but 'train' and 'test' are a fixed division"),
         ({**FIXED, "test": ["tst"]}, "sets: 'tst' is used but not listed"),
         ({"dev": ["train"]}, "dev of a cross-validation is 'next' or 'none', got ['train']"),
-        ({"folds": "0"}, "folds must be 'speaker', a number from 2 on, or a table"),
+        ({"folds": "0"}, "folds must be 'speaker', 'given', a number from 2 on, or a table"),
         ({"folds": "speakers"}, "did you mean 'speaker'?"),
         ({"average_over": "speaker"}, "average_over must be one of utterance, recording, subject"),
         ({"groups": "a/b"}, "groups: 'a/b' is not the name of a file in data/SET"),
@@ -161,6 +161,17 @@ def test_tuning_has_a_row_for_each_system_mode_and_seed(tmp_path):
     statistics = [options[i + 1] for i, word in enumerate(options) if word == "--statistics"]
     assert statistics == [f"exp/fbank-stats_x/seed0/xvectors_{name}" for name in ("train", "test")]
     assert options[-2:] == ["--seed", "0"]
+
+
+def test_controls_have_one_row_for_a_task_with_the_first_model(tmp_path):
+    run = task_run(tmp_path, controls=["silence", "metadata"], metadata=["utt2age", "spk2gender"])
+    (row,) = rows(run, "controls", 10)
+    assert row.values["task_dir"] == "data/tasks/a" and row.values["sets"] == ["data/test"]
+    assert row.values["controls"] == "exp/controls_x/a"
+    metadata = ["--metadata", "utt2age", "--metadata", "spk2gender"]
+    model = ["--model", "exp/dino-koleo_x/seed0/teacher"]
+    assert row.values["options"] == ["--controls", "silence metadata", *metadata, *model]
+    assert rows(task_run(tmp_path), "controls", 10) == []
 
 
 def test_what_is_only_tuned_is_not_embedded(tmp_path):

@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 import tiny_corpora
+import tiny_emotion_corpora
 import yaml
 from smoke import ROOT
 
 RECIPES = sorted(path.parent.name for path in (ROOT / "egs").glob("*/run.sh") if path.parent.name != "mini")
 
 # What makes a recipe small. Everything else is as it is shipped.
-SMALL_RECIPE = {"disk_gb": 0.01, "train_set": {"min_duration": 0.5}, "plda": {"lda_dim": 3}}
+SMALL_RECIPE = {
+    "disk_gb": 0.01,
+    "train_set": {"min_duration": 0.5},
+    "plda": {"lda_dim": 3},
+    "prepare_options": {"partial": "true"},
+}
 SMALL_TRAINING = {
     "epochs": 2,
     "batch_size": 8,
@@ -36,6 +42,7 @@ SMALL_XVECTOR = SMALL_TRAINING | {
     "crops": {"num_global": 1, "num_local": 0, "global_seconds": [1.0, 1.0]},
     "optimiser": {"warmup_steps": 1},
 }
+SMALL_TUNING = {"epochs": 1, "batch_size": 16, "crops": {"global_seconds": [0.5, 0.5]}}
 
 
 @dataclass
@@ -74,7 +81,7 @@ def small_copy(name: str, place: Path) -> Path:
     )
     for path in (folder / "conf").glob("*.yaml"):
         if path.name == "recipe.yaml":
-            small = SMALL_RECIPE
+            small = SMALL_RECIPE | few_modes(yaml.safe_load(path.read_text()))
         elif path.name.startswith("dino"):
             small = SMALL_DINO
         elif path.name.startswith("xvector"):
@@ -90,7 +97,31 @@ def small_copy(name: str, place: Path) -> Path:
             merged = isinstance(value, dict) and key != "encoder"
             shipped[key] = shipped.get(key, {}) | value if merged else value
         path.write_text(yaml.safe_dump(shipped, sort_keys=False))
+    for path in (ROOT / "conf").glob("tune-*.yaml"):
+        if path.name != "tune-common.yaml":
+            small = {"extends": str(path)} | SMALL_TUNING
+            (folder / "conf" / path.name).write_text(yaml.safe_dump(small, sort_keys=False))
     return folder
+
+
+def few_modes(recipe: dict) -> dict:
+    """The tasks of a recipe: the first is tuned in one way, the others not at all."""
+    tasks = [dict(task) for task in recipe.get("tasks", [])]
+    for number, task in enumerate(tasks):
+        task["modes"] = task.get("modes", ["frozen"])[: 1 if number else 2]
+    return {"tasks": tasks}
+
+
+def tested(task: dict, folder: Path) -> set[str]:
+    """The test sets that the results of a task name, and its groups."""
+    sets = [task["set"]] if "set" in task else task["test"]
+    groups = {
+        f"{name}, {line.split()[1]}"
+        for name in sets
+        if "groups" in task
+        for line in (folder / f"data/{name}/{task['groups']}").read_text().splitlines()
+    }
+    return {*sets, *groups}
 
 
 @pytest.fixture(scope="session")
@@ -102,10 +133,11 @@ def finish(tmp_path_factory):
         if name not in done:
             # what a folder may be called
             place = tmp_path_factory.mktemp(f"{name} R&D (é) $HOME")
-            corpora = getattr(tiny_corpora, name)(place / "corpora")
+            module = tiny_emotion_corpora if hasattr(tiny_emotion_corpora, name) else tiny_corpora
+            corpora = getattr(module, name)(place / "corpora")
             folder = small_copy(name, place / "project")
             options = []
-            if name == "emodb":  # trains nothing itself
+            if "models" not in yaml.safe_load((folder / "conf/recipe.yaml").read_text()):
                 options = ["--model", finish("wavdir").folder / "exp/dino-koleo_wavdir/seed0/teacher"]
             ran = run(folder, corpora, *options)
             assert ran.returncode == 0, ran.stderr[-6000:]
@@ -130,7 +162,7 @@ def test_a_recipe_runs_to_its_last_stage(name, finish):
 
     about = yaml.safe_load((recipe.folder / "conf/recipe.yaml").read_text())
     asked = {("sv", trials.get("name", trials["set"])) for trials in about.get("trials", [])}
-    asked |= {(task["name"], task["set"]) for task in about.get("tasks", [])}
+    asked |= {(task["name"], name) for task in about.get("tasks", []) for name in tested(task, recipe.folder)}
     results = recipe.results()
     assert {(result["task"], result["test_set"]) for result in results} == asked
     trained = set(about.get("models", [])) | set(about.get("supervised", {}).get("models", []))
@@ -142,16 +174,29 @@ def test_a_recipe_runs_to_its_last_stage(name, finish):
         name_of_set = folder.name.removeprefix("xvectors_").removesuffix("_with_silence")
         assert keys(folder / "xvector.scp") == keys(recipe.folder / f"data/{name_of_set}/utt2spk")
     page = (recipe.folder / "exp/report.html").read_text(encoding="utf-8")
+    tuned = any(len(task.get("modes", ["frozen"])) > 1 for task in about.get("tasks", []))
     assert (
         page.rstrip().endswith("</html>")
         and "Map of" in page
-        and ("<h3>Training</h3>" in page) == bool(trained)
+        and ("<h3>Training</h3>" in page) == bool(trained or tuned)
     )
 
 
 COUNTS = {  # set -> utterances, those in linked folders among them, hidden files not
+    "adress": {"adress_train": 24, "adress_test": 8, "adress_interviewer": 32},
+    "adresso": {"adresso_train": 24, "adresso_test": 8, "adresso_interviewer": 32},
+    "crema_d": {"crema_d": 61},
     "emodb": {"emodb": 24},
+    "iemocap": {"iemocap": 65},
+    "labelled": {"labelled": 24},
     "librispeech": {"train": 18, "test": 9},
+    "msp_podcast": {
+        "msp_podcast_train": 28,
+        "msp_podcast_dev": 16,
+        "msp_podcast_test1": 17,
+        "msp_podcast_test2": 16,
+    },
+    "ravdess": {"ravdess": 96},
     "speechocean762": {"train": 18, "test": 24},
     "voxceleb": {"train": 18, "test": 6},
     "wavdir": {"train": 16},

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pydino.base import config_to_dict, load_config
+from pydino.base import config_to_dict, load_config, read_yaml
 from pydino.models import DinoHead, build_encoder
+from pydino.recipe.schema import Recipe
 from pydino.train.config import TrainingConfig
 from pydino.train.methods.dino import DinoConfig
 from pydino.train.methods.xvector import XvectorConfig
@@ -28,6 +29,16 @@ def voxceleb(name):
 def test_every_configuration_is_valid_and_says_what_it_is(path):
     load_config(DinoConfig, path)
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EGS.glob("*/conf/*.yaml")), ids=lambda path: f"{path.parent.parent.name}-{path.stem}"
+)
+def test_every_recipe_file_is_valid_and_its_program_is_there(path):
+    if "stages" in read_yaml(path):
+        recipe = load_config(Recipe, path)
+        assert recipe.generated or (EGS.parent / f"local/{recipe.prepare}.py").exists()
+        assert path.read_text(encoding="utf-8").startswith("# ")
 
 
 def test_the_papers_system():

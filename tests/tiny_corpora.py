@@ -74,6 +74,137 @@ def emodb(place: Path) -> dict[str, Path]:
     return {"emodb": corpus}
 
 
+def labelled(place: Path) -> dict[str, Path]:
+    """Six speakers of four recordings in two moods, and a table as a spreadsheet of another machine writes it."""
+    corpus = place / "my labels"
+    lines = ["\ufeffFile;Mood;Speaker;Age"]
+    for speaker in range(6):
+        for number in range(4):
+            extension = ("wav", "flac")[number % 2]
+            name = f"visit {number}/Café {speaker}.{extension}"
+            write(corpus / name, speaker, number, 1.5 + number // 2)
+            written = name.replace("/", "\\").removesuffix(".flac")
+            lines.append(f"D:\\my labels\\{written};{'happy' if number // 2 else 'sad'};{speaker};{20 + speaker}")
+    (corpus / "labels.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    (corpus / "notes.txt").write_text("not a table\n")
+    spoil(corpus, "visit 2", place / "disk 2")
+    return {"labelled": corpus}
+
+
+def interview(path: Path, subject: int, turns: list[tuple[str, float]], rate: int = RATE):
+    """Write a recording of turns, (speaker, seconds) each; a speaker other than PAR and INV is a pause.
+
+    Return (speaker, begin, end) of each turn, in milliseconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples, times, begin = [], [], 0.0
+    for number, (speaker, seconds) in enumerate(turns):
+        voice = {"PAR": subject, "INV": 1000}.get(speaker)
+        silence = np.random.default_rng(number).normal(size=round(seconds * rate)) * 1e-3
+        samples.append(silence if voice is None else speech(voice, number, seconds, rate))
+        if voice is not None:
+            times.append((speaker, round(begin * 1000), round((begin + seconds) * 1000)))
+        begin += seconds
+    soundfile.write(path, np.concatenate(samples), rate)
+    return times
+
+
+TURNS = [("INV", 1.0), ("PAR", 2.0), ("pause", 0.7), ("PAR", 1.3), ("INV", 0.8), ("PAR", 1.5), ("pause", 0.3)]
+HEADER = "@UTF8\n@Begin\n@Languages:\teng\n@Participants:\tPAR Participant, INV Investigator\n"
+
+
+def chat(times) -> str:
+    """A CHAT transcript: bullets at the end of a tier, of a line that continues it, and of the old form."""
+    lines = [HEADER + "@ID:\teng|Pitt|PAR|70;|female|Control||Participant||29|\n"]
+    for number, (speaker, begin, end) in enumerate(times):
+        before = ["", "\n\t", '%snd:"S001"_'][number % 3]
+        if number % 3 == 2:
+            bullet = f"\x15{before}{begin}_{end}\x15"
+        else:
+            bullet = f"{before}\x15{begin}_{end}\x15"
+        lines.append(f"*{speaker}:\tthe (.) boy's on the stool . {bullet}\n%mor:\tdet|the n|boy .\n")
+    return "".join(lines) + "@End\n"
+
+
+def adress(place: Path, subjects: int = 6, tested: int = 2) -> dict[str, Path]:
+    """``subjects`` with and without dementia for training and ``tested`` for the test, the archives unpacked side
+    by side, folders and values spelt in the several ways of real copies.
+    """
+    corpus = place / "AD Re SS"
+    train = corpus / "ADReSS-IS2020-train/ADReSS-IS2020-data/train"
+    test = corpus / "ADReSS-IS2020-test/ADReSS-IS2020-data/test"
+    test_table = ["ID   ; age ; gender ; Label ; mmse"]
+    for diagnosis, first, score in (("cc", 1, 29), ("cd", 79, 17)):
+        table = ["ID   ; age ; gender ; mmse"]
+        for number in range(first, first + subjects):
+            adress_subject(train, f"S{number:03d}", diagnosis, "transcription")
+            mmse = "NA" if number == 2 else score - number % 3
+            table.append(f"S{number:03d} ; {60 + number % 20} ; {'male' if number % 2 else 'female'} ; {mmse}")
+        (train / f"{diagnosis}_meta_data.txt").write_text("\n".join(table) + "\n")
+        for number in range(160, 160 + tested):
+            number += tested * (diagnosis == "cd")
+            adress_subject(test, f"S{number:03d}", "", "Transcription")
+            label = int(diagnosis == "cd")
+            test_table.append(f"S{number:03d} ; 6{number % 10} ; {number % 2} ; {label} ; {score}")
+    (test.parent / "meta_data_test.txt").write_text("\r\n".join(test_table) + "\r\n")
+    spoil(corpus, "ADReSS-IS2020-test/ADReSS-IS2020-data/test/Full_wave_enhanced_audio", place / "disk 2")
+    return {"adress": corpus}
+
+
+def adress_subject(folder: Path, name: str, diagnosis: str, transcription: str) -> None:
+    number = int(name[1:])
+    times = interview(folder / "Full_wave_enhanced_audio" / diagnosis / f"{name}.wav", number, TURNS)
+    transcript = folder / transcription / diagnosis / f"{name}.cha"
+    transcript.parent.mkdir(parents=True, exist_ok=True)
+    transcript.write_text(chat(times))
+    for part, (speaker, begin, end) in enumerate(times):
+        if speaker == "PAR":
+            chunk = f"{name}-{part}-{begin}-{end}-1-0-{end - begin}.wav"
+            path = folder / "Normalised_audio-chunks" / diagnosis / chunk
+            write(path, number, part, (end - begin) / 1000)
+
+
+def adresso(place: Path, subjects: int = 6, tested: int = 2) -> dict[str, Path]:
+    """``subjects`` with and without dementia for training and ``tested`` for the test, with the empty templates for
+    submissions; some segmentation files list only the interviewer, and some have no column of row numbers.
+    """
+    corpus = place / "ADReSSo"
+    train, test = (corpus / f"ADReSSo21/diagnosis/{name}" for name in ("train", "test-dist"))
+    scores, truth, truth_scores = ['"","adressfname","mmse","dx"'], ["ID,Dx"], ["ID,MMSE"]
+    number = 0
+    for diagnosis, score, word in (("ad", 17, "ProbableAD"), ("cn", 29, "Control")):
+        for _ in range(subjects):
+            number += 1
+            name = f"adrso{number:03d}"
+            adresso_recording(train, f"{diagnosis}/{name}", number)
+            scores.append(f'"{number}","{name}",{score - number % 3},"{diagnosis}"')
+        for _ in range(tested):
+            name = f"adrsdt{len(truth)}"
+            adresso_recording(test, name, 200 + len(truth))
+            truth.append(f"{name},{word}")
+            truth_scores.append(f"{name},{score}")
+    (train / "adresso-train-mmse-scores.csv").write_text("\n".join(scores) + "\n")
+    names = [line.partition(",")[0] for line in truth[1:]]
+    for task, lines in (("task1", truth), ("task2", truth_scores)):
+        template = "ID,Prediction\n" + "".join(f"{name},\n" for name in names)
+        (test / f"test_results_{task}.csv").write_text(template)
+        (test / f"{task}.csv").write_text("\n".join(lines) + "\n")
+    spoil(corpus, "ADReSSo21/diagnosis/train/audio/cn", place / "disk 2")
+    return {"adresso": corpus}
+
+
+def adresso_recording(folder: Path, name: str, number: int) -> None:
+    times = interview(folder / f"audio/{name}.wav", number, TURNS)
+    table = folder / f"segmentation/{name}.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    rows = [turn for turn in times if number % 3 or turn[0] == "INV"]
+    if number % 2:
+        lines = ["speaker,begin,end", *(f"{speaker},{begin},{end}" for speaker, begin, end in rows)]
+    else:
+        lines = ['"","speaker","begin","end"', *(f'"{i}","{s}",{b},{e}' for i, (s, b, e) in enumerate(rows, 1))]
+    table.write_text("\n".join(lines) + "\n")
+
+
 def librispeech(place: Path) -> dict[str, Path]:
     corpus = place / "Libri Speech"
     lines = [";ID |SEX| SUBSET | MINUTES | NAME"]

@@ -6,6 +6,7 @@ from .audio_hash import HashingReader
 from .extractor import FrameExtractor
 from .fbank import Fbank
 from .frames import num_frames
+from .mel import filter_centres
 from .mfcc import Mfcc
 from .normalise import (
     NormalisationConfig,
@@ -17,6 +18,7 @@ from .normalise import (
 )
 from .options import FbankConfig, MfccConfig
 from .reading import MAX_PEAK, Channel, open_channel, read_audio, read_parts, span_of
+from .recording_statistics import channel_statistics, clipped_share, frames_to_speech, mean_and_deviation
 from .resampling import check_rate, needed_samples, resample
 from .streaming import Stream
 from .vad import VadConfig, energy_vad, select_voiced
@@ -38,9 +40,14 @@ __all__ = [
     "Stream",
     "VadConfig",
     "apply_cmvn",
+    "channel_statistics",
     "check_rate",
+    "clipped_share",
     "cmvn_stats",
     "energy_vad",
+    "filter_centres",
+    "frames_to_speech",
+    "mean_and_deviation",
     "mean_normalise",
     "needed_samples",
     "normalise",

@@ -64,6 +64,12 @@ def log_filters(options) -> None:
         )
 
 
+def filter_centres(options) -> np.ndarray:
+    """Return the centre of every filter in Hz, (num_mel_bins,), before warping."""
+    high = _from_top(options.high_freq, options.sample_frequency / 2)
+    return hertz(np.linspace(mel(options.low_freq), mel(high), options.num_mel_bins + 2))[1:-1]
+
+
 def bands(weights: np.ndarray, width: int = 16) -> list[tuple[slice, slice]]:
     """Cut the filters into runs of ``width`` and return, for each, (rows that are not all zero, filters).
 

@@ -10,6 +10,7 @@ from .calibration import (
     reliability,
 )
 from .centring import CENTRINGS, Centring, fit_centring
+from .chance import independent_draws, smallest_significant
 from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
@@ -51,6 +52,7 @@ __all__ = [
     "fit_centring",
     "fit_temperature",
     "group_means",
+    "independent_draws",
     "kaldi_eer",
     "kaldi_min_dcf",
     "knn_accuracy",
@@ -62,6 +64,7 @@ __all__ = [
     "percentile_interval",
     "reliability",
     "score_pairs",
+    "smallest_significant",
     "speaker_confusions",
     "speaker_sums",
     "thin_curve",

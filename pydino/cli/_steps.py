@@ -28,6 +28,8 @@ STEPS = (
     "score",
     "make-task",
     "train-classifier",
+    "finetune",
+    "run-controls",
 )
 _ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -27,9 +27,10 @@ def add_arguments(parser):
     option(parser, "--kind", "class", choices=["class", "number"])
     option(parser, "--unit", "", "of a number (default: years for age)")
     text = (
-        "speaker (one out up to 10, else 10 folds), a number, or a table: utterance -> fold, or train, dev, "
+        "speaker (one out up to 10, else 10 folds), a number, a table (utterance -> fold, or train, dev, "
+        "test), or given: "
     )
-    option(parser, "--folds", "speaker", f"{text}test")
+    option(parser, "--folds", "speaker", f"{text}the table utt2fold where DATA has one, else speaker")
     text = "development part of a fold: the next fold, or none"
     option(parser, "--dev", "next", text, choices=["next", "none"])
     text = "what is counted once: recordings are those of utt2recording, or else of segments"
@@ -57,6 +58,7 @@ def run(args):
 
 def steps(args) -> list[Step]:
     """Return the step."""
+    args.folds = _folds(args)
     parts = _parts(args)
     own = [args.labels, *([args.groups] if args.groups else []), *([args.folds] if _is_table(args) else [])]
     reads = [Path(folder, name) for folder in parts for name in ("utt2spk", *own)]
@@ -72,6 +74,13 @@ def steps(args) -> list[Step]:
             optional=[Path(folder, name) for folder in parts for name in OPTIONAL],
         )
     ]
+
+
+def _folds(args) -> str:
+    """``--folds``, where ``given`` is decided by what is there."""
+    if args.folds != "given":
+        return args.folds
+    return "utt2fold" if args.data and Path(args.data[0], "utt2fold").is_file() else "speaker"
 
 
 def _is_table(args) -> bool:

@@ -27,8 +27,11 @@ def add_arguments(parser):
 def run(args):
     from pydino.report import (
         comparison_table,
+        controls_tables,
+        gather_controls,
         gather_results,
         html_page,
+        mark_suspects,
         markdown_page,
         result_tables,
         training_table,
@@ -44,6 +47,7 @@ def run(args):
     title = args.title or f"Results of {root.resolve().parent.name}"
     commands = _read_commands(args.commands)
     results = gather_results(root)
+    controls = gather_controls(root)
     runs = gather_training_runs(root)
     curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
@@ -55,7 +59,10 @@ def run(args):
             f"nothing to report: no result, training log or embedding under {root}; run the scoring, "
             "training or extraction stages first (./run.sh runs all)"
         )
-    tables = [comparison_table(results), *result_tables(results), training_table(runs)]
+    measured = [result for result in results if "control" not in result]
+    tasks = result_tables(measured)
+    mark_suspects(tasks, controls)
+    tables = [comparison_table(measured), *tasks, *controls_tables(controls), training_table(runs)]
     if not results:
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
     tables = [table for table in tables if table]

@@ -1,5 +1,14 @@
 """Downstream tasks: their folders, classifiers on frozen embeddings, and how they are measured."""
 
+from .controls import (
+    Control,
+    classifier_of,
+    metadata_vectors,
+    outputs_of,
+    permutation_band,
+    permute_labels,
+    verdict,
+)
 from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
 from .evaluation import Evaluation, evaluate
 from .folds import assign_folds, default_fold_count
@@ -10,6 +19,7 @@ from .task_dir import FINAL, PARTS, TaskConfig, TaskDir, read_task, write_task
 
 __all__ = [
     "CLASSIFIERS",
+    "Control",
     "Division",
     "Evaluation",
     "FINAL",
@@ -23,6 +33,7 @@ __all__ = [
     "TaskDir",
     "assign_folds",
     "check_items",
+    "classifier_of",
     "cross_predict",
     "cross_validation",
     "default_fold_count",
@@ -32,7 +43,12 @@ __all__ = [
     "fit_frozen",
     "fixed_division",
     "leaks",
+    "metadata_vectors",
+    "outputs_of",
+    "permutation_band",
+    "permute_labels",
     "read_task",
     "refuse_overlap",
+    "verdict",
     "write_task",
 ]

@@ -134,6 +134,7 @@ class Tuning:
             statistics=self.statistics is not None,
             hidden=0 if isinstance(head.layers, torch.nn.Linear) else head.layers[0].out_features,
             chunk_seconds=chunk_seconds,
+            short=self.trainings[-1][1].crops.short,
             keep_silence=task.keep_silence,
             trained_on=" ".join(sorted(self.data)),
             back_end=self.back_end,
@@ -216,6 +217,7 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
             tuning.beside(train),
             head,
             held,
+            task.config.classes,
         )
         exp = folder / name
         run = Run(

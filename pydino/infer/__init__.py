@@ -3,6 +3,16 @@
 from .chunks import chunks
 from .classifier import Classifier, load_classifier, save_classifier
 from .classifier_config import ClassifierConfig, default_note
+from .control_vectors import (
+    Extracted,
+    StoredFrames,
+    channel_vectors,
+    crop_vectors,
+    interviewer_vectors,
+    silence_vectors,
+    timing_vectors,
+    whole_vectors,
+)
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
@@ -12,14 +22,19 @@ from .training_audio import hashes_of, overlap, read_training_audio
 __all__ = [
     "Classifier",
     "ClassifierConfig",
+    "Extracted",
     "FrontEnd",
     "FrontEndConfig",
     "Model",
     "ModelConfig",
     "StoredFeatures",
+    "StoredFrames",
+    "channel_vectors",
     "chunks",
+    "crop_vectors",
     "default_note",
     "hashes_of",
+    "interviewer_vectors",
     "load",
     "load_classifier",
     "overlap",
@@ -28,4 +43,7 @@ __all__ = [
     "read_training_audio",
     "save_classifier",
     "save_model",
+    "silence_vectors",
+    "timing_vectors",
+    "whole_vectors",
 ]

@@ -1,27 +1,21 @@
-"""Chunks: an utterance cut into pieces as long as the crops that a classifier was trained on."""
-
-from typing import Literal
+"""Chunks of an utterance: consecutive pieces of one length."""
 
 import torch
 
 
-def chunks(features: torch.Tensor, length: int, short: Literal["repeat", "mask"]) -> list[torch.Tensor]:
-    """Return consecutive chunks (L, F) of an utterance (T, F), ceil(T / L) of them.
-
-    The last one is moved back until it is full, so that it overlaps the one before and every frame is in a
-    chunk.
+def chunks(features: torch.Tensor, length: int, short: str = "repeat") -> list[torch.Tensor]:
+    """Return an utterance (T, F) as chunks (L, F): consecutive, the last one moved back so that it is full.
 
     Args:
-        features: T frames, one or more.
-        length: L; 0: the whole utterance is the one chunk.
-        short: what becomes of an utterance of fewer than L frames, as in training (``crops.short``):
-            ``repeat``: repeated from its beginning until the chunk is full; ``mask``: the one chunk is the
-            utterance itself, which is what an encoder makes of one that is padded and masked.
+        features: (T, F).
+        length: L, frames of a chunk; 0: the utterance is the one chunk.
+        short: an utterance of fewer frames is repeated from its start up to L (``repeat``), or left as it is
+            (``mask``: an encoder that masks padded frames gives the same).
     """
     frames = len(features)
     if length == 0 or (frames < length and short == "mask"):
         return [features]
     if frames < length:
         return [features.repeat(-(-length // frames), 1)[:length]]
-    starts = range(0, frames - length, length)
-    return [features[start : start + length] for start in (*starts, frames - length)]
+    starts = [*range(0, frames - length, length), frames - length]
+    return [features[start : start + length] for start in starts]

@@ -230,4 +230,5 @@ KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "task_dirs": transfer_rows.task_dirs,
     "tasks": transfer_rows.tasks,
     "tuning": transfer_rows.tuning,
+    "controls": transfer_rows.controls,
 }

@@ -43,7 +43,9 @@ class Task:
     dev: str | list[str] = "next"
     kind: Literal["class", "number"] = "class"
     unit: str = ""  # of a number, such as points; default: years for age
-    folds: str = "speaker"  # speaker (one out up to 10, else 10 folds), a number of folds, or a table
+    # speaker (one out up to 10, else 10 folds), a number of folds, a table, or given (the table utt2fold
+    # where the set has one, else speaker)
+    folds: str = "speaker"
     average_over: Literal["utterance", "recording", "subject"] = "utterance"
     groups: str = ""  # a table; each of its values is also measured by itself
     keep_silence: bool = False  # the pauses are the signal
@@ -52,7 +54,7 @@ class Task:
     statistics: bool = False  # also with the statistics of the filter banks beside the embedding
     controls: list[str] = field(default_factory=list)
     interviewer: str = ""  # set of the interviewer's speech, for that control
-    metadata: list[str] = field(default_factory=list)  # tables, for that control
+    metadata: list[str] = field(default_factory=list)  # tables, for that control, besides the timing
     transductive: bool = False  # test recordings may have been in pre-training; the rows say so
     published: list[Published] = field(default_factory=list)
 
@@ -73,8 +75,13 @@ class Task:
             ("controls", CONTROLS),
         ):
             self._check_known(key, known)
-        self._check_control("interviewer", "the set of the interviewer's speech")
-        self._check_control("metadata", "the tables to classify from")
+        if "interviewer" in self.controls and not self.interviewer:
+            raise ValueError(
+                "controls: 'interviewer' needs the key 'interviewer', the set of the interviewer's speech"
+            )
+        for key in ("interviewer", "metadata"):
+            if getattr(self, key) and key not in self.controls:
+                raise ValueError(f"{key}: without '{key}' among the controls it has no use")
 
     def _check_division(self) -> None:
         if self.set and (self.train or self.test):
@@ -100,10 +107,10 @@ class Task:
         table = self.folds.startswith("utt2")
         if table:
             check_file_name("folds", self.folds, "utt2fold")
-        elif self.folds != "speaker" and not (self.folds.isdecimal() and int(self.folds) > 1):
+        elif self.folds not in ("speaker", "given") and not (self.folds.isdecimal() and int(self.folds) > 1):
             raise ValueError(
-                "folds must be 'speaker', a number from 2 on, or a table such as utt2fold, got "
-                f"'{self.folds}'{nearest(self.folds, ['speaker', 'utt2fold'])}"
+                "folds must be 'speaker', 'given', a number from 2 on, or a table such as utt2fold, got "
+                f"'{self.folds}'{nearest(self.folds, ['speaker', 'given', 'utt2fold'])}"
             )
 
     def _check_known(self, key: str, known: tuple[str, ...]) -> None:
@@ -116,13 +123,6 @@ class Task:
                 )
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"{key}: '{twice[0]}' occurs twice; name it once")
-
-    def _check_control(self, name: str, what: str) -> None:
-        given, wanted = bool(getattr(self, name)), name in self.controls
-        if wanted and not given:
-            raise ValueError(f"controls: '{name}' needs the key '{name}', {what}")
-        if given and not wanted:
-            raise ValueError(f"{name}: without '{name}' among the controls it has no use")
 
     @property
     def sets(self) -> list[str]:

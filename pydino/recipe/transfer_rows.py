@@ -1,4 +1,4 @@
-"""The rows of stage 10: task folders, classifiers of frozen embeddings, fine-tuning."""
+"""The rows of stage 10: task folders, classifiers of frozen embeddings, fine-tuning, leak controls."""
 
 from pathlib import Path
 
@@ -73,6 +73,25 @@ def tuning(run: Run, stage: int) -> list[Row]:
                         "transfer": transfer if trained else f"{transfer}/seed{seed}",
                     }
                     found.append(Row(values))
+    return found
+
+
+def controls(run: Run, stage: int) -> list[Row]:
+    """Leak controls: one row for each task that has any. Their embeddings are those of the first model."""
+    model = next((system.model_dir for system in transferred(run) if system.kind != "baseline"), None)
+    found = []
+    for task in run.recipe.tasks:
+        options = ["--controls", " ".join(task.controls)]
+        options += ["--interviewer", f"data/{task.interviewer}"] if task.interviewer else []
+        options += [word for table in task.metadata for word in ("--metadata", table)]
+        options += ["--model", model] if model else []
+        values = {
+            "options": options,
+            "task_dir": task.folder,
+            "sets": [f"data/{name}" for name in task.sets],
+            "controls": f"exp/controls_{run.tag}/{task.name}",
+        }
+        found += [Row(values, group=f"controls of {task.name}")] if task.controls else []
     return found
 
 

@@ -65,8 +65,8 @@ def open_pipeline(
     seed: int,
     distributed: DistributedContext,
     allow_pipes: bool = False,
-    labels: Labels | None = None,
     only: np.ndarray | None = None,
+    labels: Labels | None = None,
 ) -> Pipeline:
     """Open the data of a run: stored features, or recordings and what they are augmented with.
 
@@ -77,8 +77,8 @@ def open_pipeline(
         seed: of every draw.
         distributed: this process among others.
         allow_pipes: run commands in wav.scp.
-        labels: classes of the utterances, which CopyPaste chooses partners by.
         only: hashes of the utterances to train on; None: all.
+        labels: classes of the utterances, which CopyPaste chooses partners by.
 
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
@@ -114,6 +114,8 @@ def open_pipeline(
                 f"batches of {size}"
             )
         config = replace(config, batch_size=size)
+    if config.copy_paste.probability and labels is None:
+        raise UserError("copy_paste chooses partners by their class, and this task has numbers; remove it")
     copy_paste = (
         CopyPaste(config.copy_paste, source.hashes, labels, seed) if config.copy_paste.probability else None
     )

@@ -192,9 +192,10 @@ def run_training(
         threads = (num_threads or len(os.sched_getaffinity(0))) // distributed.local_size
         workers = min(8, max(0, threads - 1)) if ngpu else 0
     torch.manual_seed(run.seed)  # the weights are the same in all processes
-    only = run.supervision.hashes if run.supervision is not None else None
+    task = run.supervision
+    only, classes = (None, labels) if task is None else (task.hashes, task.labels)
     pipeline = open_pipeline(
-        run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes, labels, only
+        run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes, only, classes
     )
     method = run.method(
         Setup(

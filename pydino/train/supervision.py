@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from pydino.data import Labels
+
 
 class Held(Protocol):
     """The development part of a fold, M utterances: what a classifier is judged by while it is trained.
@@ -42,6 +44,7 @@ class Supervision:
         statistics: (N, S) float32, vectors beside the embedding; None: none.
         head: weights that the head starts from; None: random ones.
         held: the development part; None: there is none.
+        classes: names of the classes, for a task of kind class.
     """
 
     task: str
@@ -52,6 +55,7 @@ class Supervision:
     statistics: np.ndarray | None = None
     head: dict[str, torch.Tensor] | None = None
     held: Held | None = None
+    classes: list[str] = field(default_factory=list)
     digest: str = field(init=False)
 
     def __post_init__(self):
@@ -62,6 +66,11 @@ class Supervision:
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update((self.held.digest if self.held else "").encode())
         self.digest = digest.hexdigest()[:16]  # the head is not in it: it follows from the encoder and these
+
+    @property
+    def labels(self) -> Labels | None:
+        """The classes as the data room takes them; None: numbers."""
+        return Labels(self.hashes, self.targets, self.classes) if self.kind == "class" else None
 
     def places(self, hashes: np.ndarray) -> np.ndarray:
         """Return the places (B,) of utterances (B,) in the arrays."""

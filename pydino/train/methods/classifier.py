@@ -21,7 +21,7 @@ from torch import nn
 
 from pydino.audio.augment import AugmentConfig
 from pydino.base import UserError, check_fraction, check_not_negative, nearest
-from pydino.data import Batch, CropConfig, Views
+from pydino.data import Batch, CopyPasteConfig, UtteranceCropConfig, Views
 from pydino.models import PARTS, ClassifierHead
 from pydino.train.averaging import weighted_mean
 from pydino.train.config import TrainingConfig
@@ -40,9 +40,8 @@ class TuningConfig(TrainingConfig):
     """One training of a classifier. Encoder and normalisation are those of the model that it starts from."""
 
     method: Literal["classifier"] = "classifier"
-    crops: CropConfig = field(
-        default_factory=lambda: CropConfig(num_global=1, num_local=0, global_seconds=[2.0, 3.0])
-    )
+    crops: UtteranceCropConfig = field(default_factory=UtteranceCropConfig)
+    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
     augment: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(
             reverberation_probability=0.0,
@@ -101,12 +100,15 @@ class TunedNetwork(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(
-        self, views: list[torch.Tensor], statistics: torch.Tensor | None
+        self,
+        views: list[torch.Tensor],
+        frames: list[torch.Tensor | None],
+        statistics: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return embeddings (N, D) and outputs (N, K) of tensors (n, T, F), one a length, and the vectors
-        (N, S) beside the embedding.
+        """Return embeddings (N, D) and outputs (N, K) of tensors (n, T, F), one a length, their valid frames
+        (n,), and the vectors (N, S) beside the embedding.
         """
-        embeddings = torch.cat([self.encoder(view) for view in views])
+        embeddings = torch.cat([self.encoder(*both) for both in zip(views, frames, strict=True)])
         with torch.autocast(embeddings.device.type, enabled=False):
             x = embeddings.float()
             return embeddings, self.head(x if statistics is None else torch.cat([x, statistics], dim=1))
@@ -206,7 +208,9 @@ class TaskClassifier(Method):
         targets = self.targets[places]
         with self.precision():
             embeddings, outputs = self.network(
-                views.student, None if self.statistics is None else self.statistics[places]
+                views.student,
+                views.student_frames,
+                None if self.statistics is None else self.statistics[places],
             )
         metrics = {MOMENTS: moments(embeddings[: len(batch.hashes)].detach())}
         if self.task.kind == "number":

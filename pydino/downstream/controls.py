@@ -1,0 +1,240 @@
+"""Leak controls: does something that is no evidence for a label predict it as well? A control is a table of
+vectors, one an utterance, that goes through the folds and the classifier of the task.
+
+A control that beats chance makes the results of the task suspect. For classes it does if both hold:
+
+    UAR >= h / n, the smallest fraction of hits that is significant at one-sided 5 % for n independent draws
+    the lower end of the 95 % interval of UAR, by bootstrap over speakers, is above 1 / K
+
+where n follows from the draws of each class (:func:`pydino.backend.independent_draws`): subjects, if each has
+one label, since the units of one subject are then not independent; otherwise units. For numbers it does if
+the 95 % interval of the difference |y - prediction| - |y - mean of y|, by bootstrap over speakers, is below
+0.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pydino.backend import draw_counts, independent_draws, percentile_interval, smallest_significant
+from pydino.base import UserError, keyed_permutation, log, purpose, utterance_hash
+
+from .evaluation import Evaluation, evaluate
+from .frozen import cross_predict
+from .task_dir import TaskDir
+
+Vectors = dict[str, np.ndarray]
+
+_MAX_CATEGORIES = 30  # of a metadata table
+
+
+@dataclass(frozen=True)
+class Control:
+    """What is classified.
+
+    Attributes:
+        name: silence, channel, interviewer, metadata, duration.
+        kind: of the vectors: statistics, embedding, tables, timing.
+        vectors: utterance -> vector; utterances without one get the mean of the training part.
+        suspicious: whether a value above chance makes the results of the task suspect.
+        note: how the vectors were made, in words.
+    """
+
+    name: str
+    kind: str
+    vectors: Vectors
+    suspicious: bool
+    note: str = ""
+
+
+def classifier_of(task: TaskDir) -> str:
+    """The classifier of the controls: logistic regression, or for numbers ridge regression."""
+    return "logreg" if task.config.kind == "class" else "ridge"
+
+
+def outputs_of(task: TaskDir, vectors: Vectors, seed: int) -> dict[str, np.ndarray]:
+    """Return the outputs of :func:`classifier_of` for the test utterances of all folds, trained as on frozen
+    embeddings (:func:`pydino.downstream.cross_predict`).
+
+    Args:
+        vectors: utterance -> vector. Others are represented by the mean of those in the training and
+            development part of the fold.
+        seed: of the inner folds.
+
+    Raises:
+        UserError: no utterance of a training part has a vector.
+    """
+    found: dict[str, np.ndarray] = {}
+    for fold in task.config.folds:
+        trained_on = task.part(fold, "train") + task.part(fold, "dev")
+        known = [vectors[key] for key in trained_on if key in vectors]
+        if not known:
+            raise UserError(f"{task.path}, fold {fold}: no training utterance has a vector for this control")
+        mean = np.mean(known, axis=0)
+        complete = {key: vectors.get(key, mean) for key in (*trained_on, *task.part(fold, "test"))}
+        one = replace(task, config=replace(task.config, folds=[fold]))
+        found |= cross_predict(one, classifier_of(task), complete, seed)
+    return found
+
+
+def verdict(task: TaskDir, control: Control, done: Evaluation, resamples: int, seed: int) -> dict:
+    """Return the entry of ``controls.json`` about a control that was measured."""
+    judge = _of_classes if task.config.kind == "class" else _of_numbers
+    return {
+        "task": task.config.name,
+        "control": control.name,
+        "vectors": control.kind,
+        **judge(task, done, resamples, seed),
+        "n": len(done.predictions),
+        "subjects": done.speakers,
+        "suspicious_if_above_chance": control.suspicious,
+        "note": control.note,
+    }
+
+
+def _of_classes(task: TaskDir, done: Evaluation, resamples: int, seed: int) -> dict:
+    value, interval = next((value, ci) for name, value, _, ci in done.measures if name == "uar")
+    classes = len({label for *_, label, _ in done.predictions})
+    chance, draws = 100 / classes, independent_draws(_draws(done.predictions))
+    bound = 100 * smallest_significant(draws, classes)
+    # up to the rounding of an average of recalls
+    beats = value >= bound - 1e-9 and (interval is None or interval[0] > chance)
+    return {
+        "metric": "uar",
+        "value": round(float(value), 6),
+        "unit": "percent",
+        "interval": _rounded(interval),
+        "chance": round(chance, 6),
+        "chance_bound": round(bound, 6) if math.isfinite(bound) else None,
+        "independent_draws": draws,
+        "beats_chance": bool(beats),
+    }
+
+
+def _draws(predictions: list[tuple[str, str, str, str, str]]) -> np.ndarray:
+    """Count the independent draws of each class: subjects if each has one label, else units."""
+    of_subjects = {(speaker, label) for _, speaker, _, label, _ in predictions}
+    one_label = len(of_subjects) == len({speaker for speaker, _ in of_subjects})
+    labels = [label for _, label in of_subjects] if one_label else [label for *_, label, _ in predictions]
+    return np.unique(labels, return_counts=True)[1]
+
+
+def _of_numbers(task: TaskDir, done: Evaluation, resamples: int, seed: int) -> dict:
+    value, interval = next((value, ci) for name, value, _, ci in done.measures if name == "mae")
+    truth = np.array([float(label) for *_, label, _ in done.predictions])
+    guesses = np.array([float(guess) for *_, guess in done.predictions])
+    _, speakers = np.unique([speaker for _, speaker, *_ in done.predictions], return_inverse=True)
+    difference = np.abs(truth - guesses) - np.abs(truth - truth.mean())
+    counts = draw_counts(int(speakers.max()) + 1, resamples, seed)
+    means = (counts @ np.bincount(speakers, weights=difference)) / (counts @ np.bincount(speakers))
+    gain = percentile_interval(means)
+    chance = round(done.chance["mae"], 6)
+    return {
+        "metric": "mae",
+        "value": round(float(value), 6),
+        "unit": task.config.unit,
+        "interval": _rounded(interval),
+        "chance": chance,
+        "chance_bound": chance,
+        "independent_draws": done.speakers,
+        "beats_chance": gain is not None and gain[1] < 0,
+    }
+
+
+def _rounded(interval) -> list[float] | None:
+    return None if interval is None else [round(float(x), 6) for x in interval]
+
+
+def permutation_band(
+    task: TaskDir, vectors: Vectors, draws: int, seed: int
+) -> tuple[float, list[float] | None]:
+    """Return mean and 2.5 to 97.5 % band of the task's metric (UAR in percent, or MAE) over classifiers that
+    were trained and tested on permuted labels: the values that chance has with these vectors and folds.
+
+    Raises:
+        UserError: in no permutation does every training part have every class.
+    """
+    metric = "uar" if task.config.kind == "class" else "mae"
+    values, draw = [], 0
+    while len(values) < draws and draw < 10 * draws:
+        permuted, draw = permute_labels(task, draw, seed), draw + 1
+        if all(_is_trainable(permuted, fold) for fold in task.config.folds):
+            done = evaluate(permuted, outputs_of(permuted, vectors, seed), resamples=0)
+            values.append(next(value for name, value, *_ in done.measures if name == metric))
+    if not values:
+        raise UserError(
+            f"{task.path}: some class is so rare that no permutation of the labels leaves it in every "
+            "training part; leave out the control 'permutation', or merge classes"
+        )
+    return float(np.mean(values)), percentile_interval(np.array(values))
+
+
+def permute_labels(task: TaskDir, draw: int, seed: int) -> TaskDir:
+    """Return the task with its labels permuted, in an order keyed by ``draw`` and ``seed``: among subjects if
+    each has one label; otherwise among the units of each subject, which keeps what is due to the subject.
+    """
+    labels_of: dict[str, set[str]] = {}
+    for key, label in task.labels.items():
+        labels_of.setdefault(task.speakers[key], set()).add(label)
+
+    def shuffled(label_of: dict[str, str]) -> dict[str, str]:
+        names = list(label_of)
+        hashes = np.array([utterance_hash(name) for name in names], dtype=np.uint64)
+        order = keyed_permutation(hashes, seed, purpose("permuted labels"), draw)
+        return dict(zip(names, (label_of[names[place]] for place in order), strict=True))
+
+    if all(len(labels) == 1 for labels in labels_of.values()):
+        of_subject = shuffled({subject: next(iter(labels)) for subject, labels in labels_of.items()})
+        return replace(task, labels={key: of_subject[task.speakers[key]] for key in task.labels})
+    units: dict[str, dict[str, str]] = {}
+    for key, label in task.labels.items():
+        units.setdefault(task.speakers[key], {})[task.units[key]] = label
+    of_unit = {unit: label for own in units.values() for unit, label in shuffled(own).items()}
+    return replace(task, labels={key: of_unit[task.units[key]] for key in task.labels})
+
+
+def _is_trainable(task: TaskDir, fold: str) -> bool:
+    trained_on = task.part(fold, "train") + task.part(fold, "dev")
+    if task.config.kind == "number":
+        return True
+    return {task.labels[key] for key in trained_on} == set(task.config.classes)
+
+
+def metadata_vectors(tables: dict[str, dict[str, str]], keys: list[str]) -> Vectors:
+    """Return metadata as vectors: a number for a table of numbers; for one of categories, one column a
+    category (1 or 0).
+
+    Args:
+        tables: name -> utterance -> value.
+        keys: utterances; those that lack one of the tables' values are absent.
+
+    Raises:
+        UserError: a table has none of them, or more than 30 categories.
+    """
+    columns = []
+    for name, table in tables.items():
+        values = [table[key] for key in keys if key in table]
+        if not values:
+            raise UserError(f"{name}: none of the task's {len(keys)} utterances is in it")
+        if all(_is_number(value) for value in values):
+            columns.append({key: [float(table[key])] for key in keys if key in table})
+            continue
+        categories = sorted(set(values))
+        if len(categories) > _MAX_CATEGORIES:
+            raise UserError(
+                f"{name}: {len(categories)} different values, such as {categories[0]}: neither numbers "
+                f"nor at most {_MAX_CATEGORIES} categories; leave it out of the metadata"
+            )
+        columns.append({k: [float(table[k] == one) for one in categories] for k in keys if k in table})
+    complete = [key for key in keys if all(key in column for column in columns)]
+    if len(complete) < len(keys):
+        log(f"metadata: {len(keys) - len(complete)} of {len(keys)} utterances lack a value and get the mean")
+    return {key: np.concatenate([column[key] for column in columns]) for key in complete}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
