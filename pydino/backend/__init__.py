@@ -14,7 +14,6 @@ from .chance import independent_draws, smallest_significant
 from .cosine import cosine_features, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
-from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
 from .measures import (
     bootstrap_classes,
     bootstrap_numbers,
@@ -23,6 +22,7 @@ from .measures import (
     speaker_confusions,
     speaker_sums,
 )
+from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
 from .neighbours import knn_accuracy
 from .paired import PairedDifference, mcnemar, paired_difference
 from .plda import Plda, train_plda

@@ -1,4 +1,4 @@
-"""Is one system better than another on the same test units? Differences of their measures, with intervals by a
+"""Is one system better than another on the same test units? Differences of their measures, with intervals by
 paired bootstrap over speakers, and McNemar's test.
 
 Two systems that are tested on the same units err on the same difficult speakers. The interval of their
