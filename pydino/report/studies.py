@@ -18,10 +18,10 @@ from pydino.backend import (
 from pydino.base import UserError, read_json, read_lines, warn, write_json, write_text
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
+from pydino.report.gather import STUDIES
 from pydino.report.page import markdown_page
 from pydino.report.tables import METRICS, TASK_TITLES, Table
 
-STUDIES = "studies"  # below the folder of the experiments
 _LEADING = {"class": "uar", "number": "mae"}
 
 
