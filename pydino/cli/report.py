@@ -40,6 +40,7 @@ def run(args):
     from pydino.report.figure_cache import FigureCache
     from pydino.report.figures import map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
+    from pydino.report.studies import gather_studies, gather_study_results, study_figures, study_tables
 
     root = Path(args.exp_root)
     if not root.is_dir():
@@ -65,16 +66,20 @@ def run(args):
     tables = [comparison_table(measured), *tasks, *controls_tables(controls), training_table(runs)]
     if not results:
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
+    studies = gather_studies(root)
+    tables += [table for study in studies for table in study_tables(study)]
     tables = [table for table in tables if table]
     cache = FigureCache(root / "report")
     figures = [
         *training_figures(runs, cache),
         *verification_figures(curves, models, cache),
+        *study_figures(studies, cache),
         *map_figures(sets, cache),
     ]
     made_by = _made_by(args.exp_root, results)
-    lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in results)
-    write_text(root / "results.json", f"[\n{lines}\n]\n" if results else "[]\n")
+    gathered = [*results, *gather_study_results(root)]
+    lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in gathered)
+    write_text(root / "results.json", f"[\n{lines}\n]\n" if gathered else "[]\n")
     write_text(root / "RESULTS.md", markdown_page(title, tables, commands, made_by))
     write_text(root / "report.html", html_page(title, tables, figures, commands, made_by))
     cache.remove_unused()

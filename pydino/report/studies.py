@@ -1,6 +1,5 @@
 """Studies: the cells of a grid, each measured over its seeds, and their differences to one of them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from pydino.backend import (
 from pydino.base import UserError, read_json, read_lines, warn, write_json, write_text
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
-from pydino.report.gather import STUDIES
+from pydino.report.gather import STUDIES, gather_results
 from pydino.report.page import markdown_page
 from pydino.report.tables import METRICS, TASK_TITLES, Table
 
@@ -240,9 +239,15 @@ def gather_studies(root) -> list[dict]:
     for path in sorted(Path(root, STUDIES).glob("*/results.json")):
         try:
             found.append(read_json(path))
-        except (UserError, json.JSONDecodeError):
+        except UserError:
             warn(f"{path} is not what run-study writes, and is omitted")
     return found
+
+
+def gather_study_results(root) -> list[dict]:
+    """The results of the cells of all studies, as :func:`pydino.report.gather.gather_results`."""
+    folder = Path(root, STUDIES)
+    return gather_results(folder) if folder.is_dir() else []
 
 
 def study_figures(studies: list[dict], cache: FigureCache) -> list[Figure]:
