@@ -125,7 +125,8 @@ def _settings(plan: StudyPlan) -> dict[str, list[str]]:
     found = {}
     for one in trainings:
         config = load_training_config(one.system.config)[1]
-        found[one.folder] = list(_longer(config, whole / _utterances(one.data)))
+        of_whole, of_part = (steps_of_epoch(n, config.batch_size) for n in (whole, _utterances(one.data)))
+        found[one.folder] = list(longer(config, of_whole / of_part))
     return found
 
 
@@ -133,15 +134,20 @@ def _utterances(data: str) -> int:
     return len(Path(data, "utt2spk").read_text(encoding="utf-8").splitlines())
 
 
-def _longer(config, factor: float, prefix: str = ""):
-    """Yield ``KEY=VALUE`` for every number of epochs in a configuration."""
+def steps_of_epoch(utterances: int, batch_size: int) -> float:
+    """Return the steps of an epoch; a batch is never larger than the training set."""
+    return utterances / min(batch_size, utterances)
+
+
+def longer(config, factor: float, prefix: str = ""):
+    """Yield ``KEY=VALUE`` for every number of epochs in a configuration, each ``factor`` times as many."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _longer(value, factor, f"{prefix}{field.name}.")
+            yield from longer(value, factor, f"{prefix}{field.name}.")
         elif (field.name == "epochs" or field.name.endswith("_epochs")) and value:
-            longer = value * factor
-            text = f"{max(1, round(longer))}" if isinstance(value, int) else f"{longer:.10g}"
+            more = value * factor
+            text = f"{max(1, round(more))}" if isinstance(value, int) else f"{more:.10g}"
             yield f"{prefix}{field.name}={text}"
 
 

@@ -218,10 +218,11 @@ class StudyPlan:
         return f"{self.folder}/cells/{cell.folder}/{task.name}/seed{seed}"
 
     def cell_calls(self) -> list[Call]:
-        """Fine-tuning or a classifier: a group for each cell, task and seed."""
+        """Fine-tuning, a group for each cell, task and seed; classifiers, a group for each model."""
         found = []
         for cell, task, seed in self.runs():
             task_dir, out = self._task_dir(cell, task, seed), self.out(cell, task, seed)
+            group = out
             varied = [word for pair in cell.varied.items() for word in ("--varied", "=".join(pair))]
             if cell.mode in TUNING:
                 command = ["steps/finetune.sh", "--mode", cell.mode, *self._devices()]
@@ -234,8 +235,9 @@ class StudyPlan:
                 classifier = task.classifiers[0] if cell.mode == FROZEN else cell.mode
                 command = ["steps/train_classifier.sh", "--classifier", classifier]
                 inputs = self._embeddings(cell, task, seed)
+                group = self.model_dir(cell, seed)
             command += ["--seed", str(seed), *varied, task_dir, *inputs, out]
-            found.append(Call(command, out))
+            found.append(Call(command, group))
         return found
 
 

@@ -202,7 +202,7 @@ def study_tables(study: dict) -> list[Table]:
         if any(len(cell["varied"]) < len(axes) for cell in cells):
             caption += " any: the axis makes no difference to the cell."
         title = f"Study {study['name']}: {TASK_TITLES.get(task, task)}"
-        tables.append(Table(title, caption, header, rows, len(axes) + 1, explained=False))
+        tables.append(Table(title, caption, header, rows, len(axes) + 1))
     return tables
 
 
