@@ -21,7 +21,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import UserError, config_from_dict, force_token, log, set_program, write_json
+from pydino.base import UserError, config_from_dict, force_token, log, program_name, set_program, write_json
 from pydino.jobs.signals import Interrupted, forward_to_relatives, handling, signal_when_parent_dies
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
@@ -133,8 +133,9 @@ def _run_here(words: list[str], received: list[int]) -> bool:
         if not reasons:
             return False
         _say_why([(words[0], reasons)])
+        name = program_name()
         status = run_step(words)
-        set_program("run.sh")
+        set_program(name)
     else:
         program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
         status = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program).wait()
@@ -184,7 +185,7 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str, options=()) -> None:
     if error and not any(failed):
         raise error
     if error:
-        print(f"run.sh: {error}", file=sys.stderr)
+        print(f"{program_name()}: {error}", file=sys.stderr)
         raise Failed([words for words in failed if words])
     groups.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pydino.base import ConfigError, UserError, load_config, log, set_program
+from pydino.base import ConfigError, UserError, load_config, log
 from pydino.cli._arguments import WRAPPERS, integer, option
 from pydino.cli.for_each import Failed, run_calls, signals_passed_on
 from pydino.jobs.signals import Interrupted
@@ -67,8 +67,6 @@ def run(args):
         return 1
     except Interrupted as interrupted:
         return 128 + interrupted.number
-    finally:
-        set_program("pydino run-study")
     _measure(plan, args.resamples)
     return 0
 

@@ -1,4 +1,4 @@
-"""Make a task folder of a share of the labels: how much do fewer of them cost?
+"""Make a task folder of a share of the labels, to see what fewer of them cost.
 
 steps/subset_task.sh --share 0.1 --seed 0 data/tasks/emotion exp/studies/labels/tasks/emotion_0.1
 

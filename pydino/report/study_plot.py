@@ -12,6 +12,7 @@ from pydino.report.tables import METRICS, TASK_TITLES
 
 _MARKS, _LINES = "osD^vP*X", ("-", "--", "-.", ":")
 _MOST_SERIES = 8
+_AXES = {"labels": "share of the labels", "hours": "hours of pre-training"}
 
 
 def study_drawing(study: dict, name: str) -> str:
@@ -58,7 +59,7 @@ def _draw(figure, axes, study: dict) -> None:
         panel.set_xlim(-0.5, len(labels) - 0.5)
         unit = cells[0]["unit"] if cells[0]["metric"] == "mae" else ""
         panel.set_ylabel(f"{METRICS[cells[0]['metric']].heading} {unit}".strip())
-        panel.set_xlabel({"labels": "share of the labels", "hours": "hours of pre-training"}.get(along, along))
+        panel.set_xlabel(_AXES.get(along, along))
         panel.set_title(TASK_TITLES.get(task, task))
     handles, names = axes.flat[0].get_legend_handles_labels()
     if any(names):
