@@ -247,7 +247,8 @@ def test_silence_is_far_from_speech_where_there_is_enough_of_it(plain, voices, t
     name = NAMES[0]
     far = frames_to_speech(frames.voiced(name)) >= 50
     assert 10 < far.sum() < (~frames.voiced(name)).sum()
-    expected = frames.features(name)[far].astype(np.float64)
+    counts = [(frames_to_speech(frames.voiced(one)) >= 50).sum() for one in NAMES]
+    expected = frames.features(name)[far][: int(np.percentile(counts, 5))].astype(np.float64)
     np.testing.assert_allclose(found.statistics[name], [*expected.mean(axis=0), *expected.std(axis=0)])
     # Without silence at both ends the rule is the same for all: whatever is not speech.
     short = {n: x[RATE:-RATE] if i % 2 else x for i, (n, x) in enumerate(voices.items())}
@@ -383,7 +384,9 @@ def test_the_command_measures_every_control(plain, voices, tmp_path, capsys):
     assert len(read_table(tmp_path / "out/silence-statistics/predictions.txt")) == SUBJECTS
     assert main(["report", str(tmp_path)]) == 0
     page = (tmp_path / "RESULTS.md").read_text()
-    assert "## Leak controls: Alzheimer's disease" in page and "control-" not in page  # in a table of their own
+    assert (
+        "## Leak controls: Alzheimer's disease" in page and "control-" not in page
+    )  # in a table of their own
     assert "| metadata | tables | UAR % | yes: suspect | 100.0 [100.0, 100.0] | 50.0 | 65.0 |" in page
     (table,) = [Table("Alzheimer's disease: corpus", "40 subjects.", [], [], 0)]
     mark_suspects([table], entries)

@@ -16,6 +16,7 @@ from pydino.base import dump_config
 from pydino.cli import main
 from pydino.kaldi import read_table
 from pydino.recipe.schema import STAGES, Recipe
+from pydino.recipe.tasks import Task
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("egs/*/README.md")]
@@ -66,6 +67,13 @@ def test_every_key_of_a_recipe_is_described():
         for key in re.findall(r"`(\w+)`", row)
     }
     assert keys == {field.name for field in dataclasses.fields(Recipe)}
+
+
+def test_every_key_of_a_task_is_described():
+    table = section(page("docs/recipes.md"), "Tasks")
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    keys = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+    assert keys == {field.name for field in dataclasses.fields(Task)}
 
 
 def usage_lines():
@@ -166,4 +174,5 @@ def test_the_diff_that_adds_a_corpus_prepares_it(tmp_path):
     assert len((test / "trials").read_text().splitlines()) == 6
     planned = ask("egs/mycorpus/run.sh", "--root", corpus, "--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "steps/train_classifier.sh --task emotion" in planned.stdout
+    assert "steps/make_task.sh --name emotion" in planned.stdout
+    assert "steps/train_classifier.sh --classifier logreg data/tasks/emotion" in planned.stdout

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "backend": set(),
     "infer": {"models", "audio", "kaldi"},
     "train": {"ssl", "models", "data", "audio", "infer", "backend"},
-    "downstream": {"train", "infer", "backend", "data", "kaldi"},  # task folders are tables
+    "downstream": {"train", "infer", "models", "backend", "data", "kaldi"},  # task folders are tables
     "report": {"backend", "kaldi"},  # it reads scores and embeddings, to draw them
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

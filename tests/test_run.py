@@ -80,7 +80,10 @@ def test_what_is_trained_with_labels_gets_those_of_all_training_sets_and_may_be_
     exp = "exp/xvector_mini/seed0"
     sets = " ".join(f"data/{name} {exp}/xvectors_{name}" for name in ("train", "more", "test"))
     assert f"{exp}/model {sets} --with-silence data/test {exp}/xvectors_test_with_silence" in extraction
-    assert "exp/xvector_mini/seed0/transfer/emotion\n" in said and "dino-koleo_mini/seed0/scores" not in said
+    assert (
+        "exp/xvector_mini/seed0/transfer/emotion/logreg\n" in said
+        and "dino-koleo_mini/seed0/scores" not in said
+    )
     assert "xvector_mini" not in run(*asked, "--skip-stages", 9).stdout
 
 
@@ -93,11 +96,10 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
         and "xvector_mini" not in done.stdout
     )
     assert "without xvector_mini/seed0, which stage 9 has not trained yet" in done.stderr
-    for name in ("train", "test", "test_with_silence"):
-        mark = tmp_path / f"exp/xvector_mini/seed0/xvectors_{name}/.done"
-        mark.parent.mkdir(parents=True)
-        mark.touch()
-    assert "exp/xvector_mini/seed0/transfer/emotion\n" in run(*asked, "--skip-stages", 9).stdout
+    mark = tmp_path / "exp/xvector_mini/seed0/.done.train"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert "exp/xvector_mini/seed0/transfer/emotion/logreg\n" in run(*asked, "--skip-stages", 9).stdout
 
 
 @pytest.mark.parametrize(

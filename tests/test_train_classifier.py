@@ -23,7 +23,7 @@ import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
 from pydino.cli import main
 from pydino.downstream import TaskConfig, read_task, write_task
-from pydino.downstream.finetuning import Tuning, first_head, head_of, tune_fold
+from pydino.downstream.finetuning import Tuning, first_head, tune_fold
 from pydino.downstream.solved_head import solve_head
 from pydino.infer import load, read_front_end, save_model
 from pydino.infer.classifier import load_classifier
@@ -31,7 +31,7 @@ from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table, write_tabl
 from pydino.models import build_encoder, resolve_encoder
 from pydino.train import DistributedContext
 from pydino.train.methods.classifier import TuningConfig
-from pydino.train.supervision import balanced_loss, class_weights, unweighted_average_recall
+from pydino.train.supervision import balanced_loss, class_weights, head_of, unweighted_average_recall
 
 ROOT = Path(__file__).parent.parent
 ENCODER = {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8}
@@ -350,6 +350,24 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(made, tmp_path):
             for x in ("whole", "cut")
         ]
         assert kept[0] == kept[1]
+
+
+def test_two_processes_train_as_one(made, tmp_path):
+    call = ("--fold", "s0", "--part", "1/1", "--set", "epochs=1")
+    assert main(command(made, tmp_path / "one", *call)) == 0
+    done = subprocess.run(
+        [*(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pydino")]
+        + command(made, tmp_path / "two", *call),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("affine", "all"):
+        logs = [(tmp_path / x / "fold_s0" / name / "log.jsonl").read_text() for x in ("one", "two")]
+        one, two = (json.loads(log.splitlines()[-1]) for log in logs)
+        for key in ("loss", "dev_loss", "accuracy"):
+            assert one[key] == pytest.approx(two[key], rel=1e-4), (name, key)
 
 
 def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(made, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from test_train_dino import CONFIG, data  # noqa: F401  (a fixture)
 from test_train_xvector import CONFIG as XVECTOR
 
-import pydino.train.run as training
+import pydino.train.training as training
 from pydino.base import dump_config, read_json, texts_of, write_json
 from pydino.cli import main
 from pydino.cli._steps import pending

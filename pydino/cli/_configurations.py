@@ -2,7 +2,7 @@
 
 from pydino import __version__
 from pydino.base import Step, load_config
-from pydino.recipe import Run
+from pydino.recipe import TUNING, Run
 
 
 def check_configurations(run: Run) -> None:
@@ -14,6 +14,9 @@ def check_configurations(run: Run) -> None:
     """
     front_end = [run.config(name) for name in ("fbank", "vad")] if run.runs(2) else []
     names = [*(run.models if run.runs(4) else ()), *(run.recipe.supervised.models if run.runs(9) else ())]
+    if run.runs(10):
+        modes = dict.fromkeys(mode for task in run.recipe.tasks for mode in task.modes)
+        names += [name for mode in modes for name in TUNING.get(mode, ())]
     models = [run.config(name) for name in names]
     if not front_end and not models:
         return

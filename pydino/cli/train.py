@@ -103,7 +103,7 @@ def run(args):
         return _check_aside(args) or _submit(args)
     if args.num_nodes > 1 or args.num_processes > 1:
         raise UserError("--num-nodes and --num-processes are for jobs (steps/train.sh); here, use torchrun")
-    from pydino.train.run import run_training
+    from pydino.train.training import run_training
 
     this = _described(args)
     before = steps(args)[0].made_from

@@ -22,12 +22,12 @@ from pydino.infer import StoredFeatures, load
 from pydino.infer.classifier import Classifier, save_classifier
 from pydino.infer.classifier_config import ClassifierConfig
 from pydino.infer.model import Model
-from pydino.models import ClassifierHead
 from pydino.train import DistributedContext
 from pydino.train.exp_dir import is_finished, is_to_be_discarded
 from pydino.train.methods.classifier import TaskClassifier, TuningConfig
-from pydino.train.run import Run, run_training
-from pydino.train.supervision import Supervision
+from pydino.train.run import Run
+from pydino.train.supervision import Supervision, head_of
+from pydino.train.training import run_training
 
 from .solved_head import solve_head, standardisation
 from .task_dir import FINAL, TaskDir
@@ -51,7 +51,7 @@ class Tuning:
         from_scratch: the encoder starts from random weights; the model only says which encoder it is.
         statistics: utterance -> vector (S,) beside the embedding; None: none.
         distributed: this process among others.
-        num_threads, workers: as of :func:`pydino.train.run.run_training`.
+        num_threads, workers: as of :func:`pydino.train.training.run_training`.
     """
 
     task: TaskDir
@@ -116,7 +116,7 @@ class Tuning:
             raise UserError(f"--statistics: no vector for {len(missing)} utterances, such as {missing[0]}")
         return np.stack([self.statistics[key] for key in keys]).astype(np.float32)
 
-    def classifier(self, encoder, head: ClassifierHead, chunk_seconds: float) -> Classifier:
+    def classifier(self, encoder, head: torch.nn.Module, chunk_seconds: float) -> Classifier:
         """Return encoder and head as what classifies whole utterances."""
         return Classifier(
             Model(encoder, self.model.front_end, None, self.distributed.device),
@@ -124,7 +124,7 @@ class Tuning:
             self.describe(head, chunk_seconds),
         )
 
-    def describe(self, head: ClassifierHead, chunk_seconds: float) -> ClassifierConfig:
+    def describe(self, head: torch.nn.Module, chunk_seconds: float) -> ClassifierConfig:
         task = self.task.config
         return ClassifierConfig(
             task=task.name,
@@ -284,14 +284,6 @@ def first_head(
         classes = len(seen.config.classes)
         solved = solve_head(everything, seen.targets_of(train), speakers, classes, tuning.seed)
     return {name: torch.from_numpy(np.asarray(value, dtype=np.float32)) for name, value in solved.items()}
-
-
-def head_of(state: dict[str, torch.Tensor], hidden: int) -> ClassifierHead:
-    """Return the head with these weights."""
-    outputs = state["layers.2.bias" if hidden else "layers.bias"].numel()
-    head = ClassifierHead(state["mean"].numel(), outputs, hidden)
-    head.load_state_dict(state)
-    return head
 
 
 def _discard_another(run: Run) -> None:

@@ -2,9 +2,8 @@
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
-
-from pydino.models import ClassifierHead
 
 from .scorers import Perceptron
 
@@ -30,19 +29,19 @@ def train_perceptron(
     truth, held_truth = torch.tensor(y), torch.tensor(held_y)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = ClassifierHead(x.shape[1], classes, HIDDEN)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+        layers = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
+    optimiser = torch.optim.AdamW(layers.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     best, kept, since = np.inf, None, 0
     for _ in range(_MOST_STEPS):
         optimiser.zero_grad()
-        cross_entropy(head(train), truth, weights).backward()
+        cross_entropy(layers(train), truth, weights).backward()
         optimiser.step()
         with torch.no_grad():
-            loss = float(cross_entropy(head(held), held_truth, weights))
+            loss = float(cross_entropy(layers(held), held_truth, weights))
         since += 1
         if loss < best:
             best, since = loss, 0
-            kept = [parameter.detach().double().numpy().copy() for parameter in head.layers.parameters()]
+            kept = [parameter.detach().double().numpy().copy() for parameter in layers.parameters()]
         if since >= _PATIENCE:
             break
     return Perceptron(*kept)

@@ -154,7 +154,8 @@ def silence_vectors(frames: StoredFrames, keys: list[str]) -> Extracted:
     Where at least 90 % of the utterances have 0.1 s or more of frames that are 0.5 s or more away from every
     frame that the VAD takes for speech, those frames are used; otherwise all frames that it rejects. It is
     one rule for all utterances, because which rule applied would tell how long the pauses are. Utterances
-    with less than 0.1 s of such frames are absent.
+    with less than 0.1 s of such frames are absent. Of the others the first frames are used, as many as the
+    5th percentile of what they have, so that pauses of any length count alike.
     """
     margin = round(MARGIN_SECONDS / frames.frame_seconds)
     away = {key: frames_to_speech(frames.voiced(key)) for key in keys}
@@ -170,8 +171,12 @@ def silence_vectors(frames: StoredFrames, keys: list[str]) -> Extracted:
         "mean"
     )
 
+    # Of equal length, since an encoder may hear how much silence there is, and pauses may be the signal.
+    amounts = [int((away[key] >= least).sum()) for key in chosen]
+    length = int(np.percentile(amounts, CROP_PERCENTILE)) if amounts else 0
+
     def silent(key: str) -> np.ndarray:
-        return frames.features(key)[away[key] >= least]
+        return frames.features(key)[away[key] >= least][:length]
 
     statistics = {key: mean_and_deviation(silent(key)) for key in chosen}
     return Extracted(statistics, frames.embed(chosen, silent), note)

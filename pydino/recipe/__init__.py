@@ -6,9 +6,11 @@ from .calls import Call, calls_of, groups_of
 from .options import RunOptions, resolve
 from .schema import STAGES, Recipe
 from .systems import Run, System, systems, systems_of
+from .tasks import TUNING
 
 __all__ = [
     "STAGES",
+    "TUNING",
     "Call",
     "Recipe",
     "Run",

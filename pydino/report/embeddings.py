@@ -24,11 +24,14 @@ _BLOCK = 10_000  # embeddings in memory at a time
 def systems_by_set(root, test_sets) -> list[tuple[str, list[dict]]]:
     """Return (set, embedding folders of its systems) for every set that is shown, trained models before
     baselines: the test sets, or in a recipe without results all sets. A set with embeddings of baselines
-    alone is omitted.
+    alone is omitted. Embeddings with silence are shown where a set has no others.
     """
     by_set: dict[str, dict[str, dict]] = {}
-    for folder in gather_embedding_folders(root):
-        if (not test_sets or str(folder["data"]) in test_sets) and not folder.get("keep_silence"):
+    folders = gather_embedding_folders(root)
+    without_silence = {str(folder["data"]) for folder in folders if not folder.get("keep_silence")}
+    for folder in folders:
+        shown = not folder.get("keep_silence") or str(folder["data"]) not in without_silence
+        if shown and (not test_sets or str(folder["data"]) in test_sets):
             by_set.setdefault(str(folder["data"]), {}).setdefault(folder["model"], folder)
     return [
         (name, sorted(models.values(), key=system_order))

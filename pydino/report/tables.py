@@ -26,6 +26,8 @@ METRICS = {
     "f1_macro": Metric("macro-F1 %", 1, False),
     "accuracy": Metric("accuracy %", 1, False),
     "mae": Metric("MAE", 2, True),
+    "rmse": Metric("RMSE", 2, True),
+    "pearson": Metric("correlation", 3, False),
 }
 TASK_TITLES = {
     "sv": "Speaker verification",
@@ -38,8 +40,10 @@ TASK_TITLES = {
 }
 # None of these is trained on speech; they are listed below the trained models.
 BASELINES = ("untrained", "fbank-stats-cmn", "fbank-stats")
-BACKENDS = ("cosine", "plda", "logreg", "ridge")
-TREATMENTS = ("raw", "centred", "whitened", "asnorm")
+BACKENDS = (
+    "cosine", "plda", "logreg", "svm", "mlp", "ridge", "from-scratch", "all-at-once", "affine-then-all"
+)  # fmt: skip
+TREATMENTS = ("raw", "centred", "whitened", "asnorm", "with statistics")
 LABELS = ("none", "pseudo", "train")
 
 
@@ -209,7 +213,8 @@ def shown_metric(results: list[dict], metric: str) -> Metric:
     if metric in METRICS:
         how = METRICS[metric]
         unit = next(result["unit"] for result in results if result["metric"] == metric)
-        return Metric(f"MAE, {unit}", how.decimals, True) if metric == "mae" and unit else how
+        with_unit = metric in ("mae", "rmse") and unit
+        return Metric(f"{how.heading}, {unit}", how.decimals, True) if with_unit else how
     return Metric(metric, 3, False)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pydino.data import Labels
+from pydino.models import ClassifierHead
 
 
 class Held(Protocol):
@@ -75,6 +76,14 @@ class Supervision:
     def places(self, hashes: np.ndarray) -> np.ndarray:
         """Return the places (B,) of utterances (B,) in the arrays."""
         return np.searchsorted(self.hashes, hashes)
+
+
+def head_of(state: dict[str, torch.Tensor], hidden: int) -> ClassifierHead:
+    """Return the head with these weights."""
+    outputs = state["layers.2.bias" if hidden else "layers.bias"].numel()
+    head = ClassifierHead(state["mean"].numel(), outputs, hidden)
+    head.load_state_dict(state)
+    return head
 
 
 def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pydino.audio.augment import AugmentConfig
 from pydino.base import UserError, check_fraction, check_not_negative, nearest
@@ -149,7 +150,7 @@ class TaskClassifier(Method):
             config.batch_norm == "auto" and len(self.task.hashes) < _ENOUGH_FOR_STATISTICS
         ):
             for module in self.student.encoder.modules():
-                if "BatchNorm" in type(module).__name__:  # synchronised ones have a class of their own
+                if isinstance(module, _BatchNorm):  # synchronised ones too
                     module.eval()
         # The best figure, the lower the better; the epoch it is of; epochs since; whether the training has
         # ended; the figure of the start; the share of the start in the weights that are kept.
@@ -295,8 +296,8 @@ class TaskClassifier(Method):
         return {
             "epoch": when,  # 0: the start is kept
             "judged_by": f"dev_{self.config.select}" if judged else "",
-            "value": sign * best if judged else None,
-            "start": sign * start if math.isfinite(start) else None,
+            "value": round(sign * best, 6) if judged else None,
+            "start": round(sign * start, 6) if math.isfinite(start) else None,
             "share_of_start": share,
         }
 
