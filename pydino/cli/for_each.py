@@ -168,7 +168,7 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str, options=()) -> None:
     error = None
     try:
         command = job_command("run-steps", groups, "JOB")
-        submit(cmd, f"{log_stem}.JOB.log", command, len(wanted), options)
+        submit(cmd, f"{log_stem}.JOB.log", command, jobs=len(wanted), options=options)
     except UserError as raised:
         error = raised
     # A group ends at its first step that fails, which like all that follow is still out of date.
