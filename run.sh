@@ -100,6 +100,6 @@ if stage 10 transfer "models and labels" "classifiers of other tasks, on frozen 
 fi
 
 if stage 11 report "every result" "exp/{results.json,RESULTS.md,report.html}"; then
-  run steps/report.sh --title "${recipe[name]}" exp
+  run steps/report.sh --title "${recipe[name]}" --recipe "${recipe[file]}" exp
 fi
 finish

@@ -25,7 +25,9 @@ def test_a_system_ties_with_itself(answers):
 
 def test_it_changes_its_sign_with_the_order(answers):
     truth, speakers, one, other = answers
-    there, back = (paired_difference("uar", *pair, truth, speakers, 3) for pair in ((one, other), (other, one)))
+    there, back = (
+        paired_difference("uar", *pair, truth, speakers, 3) for pair in ((one, other), (other, one))
+    )
     assert there.value == -back.value > 0
     assert there.interval == pytest.approx([-back.interval[1], -back.interval[0]])
     assert (there.verdict(), back.verdict()) == ("better", "worse")

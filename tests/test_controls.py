@@ -46,7 +46,7 @@ from pydino.infer import (
     whole_vectors,
 )
 from pydino.kaldi import ArchiveWriter, read_object, read_table, write_table
-from pydino.report import Table, mark_suspects, suspicions
+from pydino.report import suspicions
 
 RATE, SUBJECTS, FOLDS = 8000, 40, 4
 FBANK = FbankConfig(sample_frequency=RATE, num_mel_bins=23, dither=0.0, snip_edges=False, energy_floor=1.0)
@@ -388,9 +388,6 @@ def test_the_command_measures_every_control(plain, voices, tmp_path, capsys):
         "## Leak controls: Alzheimer's disease" in page and "control-" not in page
     )  # in a table of their own
     assert "| metadata | tables | UAR % | yes: suspect | 100.0 [100.0, 100.0] | 50.0 | 65.0 |" in page
-    (table,) = [Table("Alzheimer's disease: corpus", "40 subjects.", [], [], 0)]
-    mark_suspects([table], entries)
-    assert table.caption.startswith("SUSPECT: the interviewer") and table.caption.endswith("40 subjects.")
     capsys.readouterr()
     assert run_controls(*words) == 0
     assert "is up to date" in capsys.readouterr().err

@@ -389,6 +389,20 @@ def test_the_tables_keep_given_models_apart_whose_paths_end_alike():
     ]
 
 
+def test_seeds_of_a_given_model_are_seeds_of_one_row(tmp_path):
+    """Their folders differ by the seed alone; another place, or a folder of another seed's name, is another."""
+    folders = []
+    for place, seed in (("a/seed0", 0), ("a/seed1", 1), ("b/seed0", 0), ("a/seed2", 0)):
+        folder = tmp_path / place / "teacher"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"method: dino\nrole: teacher\nseed: {seed}\n")
+        folders.append(str(folder))
+    given = [system for system in systems(run_of(given=folders)) if system.kind == "given"]
+    assert [system.name.split("/")[1] for system in given] == ["seed0", "seed1", "seed0", "seed0"]
+    rows = [configuration_name({"model_dir": s.model_dir, "system": s.name}) for s in given]
+    assert rows[0] == rows[1] and len(set(rows)) == 3
+
+
 def test_methods_are_read_without_importing_them():
     for name, labels in (("dino-koleo", False), ("xvector", True)):
         method = method_of(str(ROOT / f"egs/mini/conf/{name}.yaml"))

@@ -9,8 +9,16 @@ import torch
 
 from pydino.base import config_to_dict
 from pydino.downstream import FINAL, FrozenClassifier, Linear, Perceptron, TaskDir, fit_fold
-from pydino.infer import ClassifierConfig, default_note, load, save_classifier
+from pydino.infer import (
+    ClassifierConfig,
+    default_note,
+    hashes_of,
+    load,
+    read_training_audio,
+    save_classifier,
+)
 from pydino.models import ClassifierHead
+from pydino.train.model_folders import union
 
 
 def write_final(
@@ -56,7 +64,8 @@ def write_final(
     )
     of = f"frozen embeddings of {meta.get('system') or place}"
     readme = f"# {task.config.name}\n\n{backend} on {of}, trained on {' '.join(task.config.data)}.\n"
-    save_classifier(folder, model.encoder, head_of(fitted), config_to_dict(model.config), config, readme)
+    head, described = head_of(fitted), config_to_dict(model.config)
+    save_classifier(folder, model.encoder, head, described, config, readme, _training_audio(task, place))
     return [folder / name for name in ("model.safetensors", "classifier.safetensors", "config.yaml")]
 
 
@@ -78,3 +87,12 @@ def head_of(fitted: FrozenClassifier) -> ClassifierHead:
         for parameter, value in zip(head.layers.parameters(), values, strict=True):
             parameter.copy_(torch.as_tensor(value))
     return head
+
+
+def _training_audio(task: TaskDir, model: Path) -> np.ndarray | None:
+    """Hashes of what the encoder was trained on, and the head."""
+    taught = [*task.part(FINAL, "train"), *task.part(FINAL, "dev")]
+    parts = [read_training_audio(model)]
+    for data in task.config.data:
+        parts.append(hashes_of(data, [name for name in taught if task.sets[name] == Path(data).name]))
+    return union(parts)

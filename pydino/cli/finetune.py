@@ -43,7 +43,7 @@ def add_arguments(parser):
     option(parser, "--system", "", "system of the results (default: by the place of OUT_DIR)")
     add_varied(parser)
     option(parser, "--nj", 1, "parallel jobs, at most one a fold", type=integer(1), metavar="N")
-    text = "GPUs of a job; more than one: a fold's training is shared by them; 0: the CPU"
+    text = "GPUs, each for one job, or for several where there are fewer folds; with any, --nj is not used"
     option(parser, "--ngpu", 0, text, type=integer(0))
     option(parser, "--num-threads", 1, "CPU threads of a job", type=integer(1))
     option(parser, "--cmd", "run_local.sh", WRAPPERS)
@@ -64,6 +64,7 @@ def run(args):
     _check(args)
     with _locked(Path(args.task) / ".lock"):
         make_train_set.run(_train_set_arguments(args))
+    _refuse_overlap(args)
     folds = args.fold or _folds(args)
     todo = [fold for fold in folds if not _fold_step(args, fold).is_done()]
     if not args.fold:
@@ -157,6 +158,19 @@ def _check(args) -> None:
     check_wrapper(args.cmd)
 
 
+def _refuse_overlap(args) -> None:
+    """Refuse a model that was trained on test recordings of the task; random weights were not."""
+    from pydino.downstream import read_task, refuse_overlap
+    from pydino.infer import overlap
+
+    task = read_task(args.task)
+    by_set: dict[str, list[str]] = {}
+    for utterance in task.tested if args.mode != "from-scratch" else ():
+        by_set.setdefault(task.sets[utterance], []).append(utterance)
+    overlaps = [overlap(args.model, data, by_set.get(real_name(data), [])) for data in args.data]
+    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
+
+
 def _train_set_arguments(args):
     """The arguments of the step that hides the labels of the task's utterances."""
     from pydino.cli import parser_of
@@ -180,18 +194,19 @@ def _locked(path: Path):
 
 
 def _submit(args, step: Step, folds: list[str]) -> None:
-    jobs = min(args.nj, len(folds))
-    words = ["--mode", args.mode, "--seed", args.seed, "--ngpu", args.ngpu, "--num-threads", args.num_threads]
+    jobs = min(args.ngpu or args.nj, len(folds))
+    ngpu = args.ngpu // jobs
+    words = ["--mode", args.mode, "--seed", args.seed, "--ngpu", ngpu, "--num-threads", args.num_threads]
     words += [word for config in args.config for word in ("--config", config)]
     words += [word for override in args.set for word in ("--set", override)]
     words += [word for folder in args.statistics for word in ("--statistics", folder)]
     words += [word for fold in folds for word in ("--fold", fold)]
     words += ["--part", f"JOB/{jobs}", args.task, args.model, *args.data, args.out]
     command = job_command("finetune", *words)
-    if args.ngpu > 1:
-        launch = ["launch", "--scheduler", "none", "--processes", args.ngpu, "--", "finetune", *words]
+    if ngpu > 1:
+        launch = ["launch", "--scheduler", "none", "--processes", ngpu, "--", "finetune", *words]
         command = job_command(*launch)
-    options = ["--num-threads", str(args.num_threads)] + (["--gpu", str(args.ngpu)] if args.ngpu else [])
+    options = ["--num-threads", str(args.num_threads)] + (["--gpu", str(ngpu)] if ngpu else [])
     log(f"{args.out}: {len(folds)} folds in {jobs} jobs ({args.out}/log/finetune.*.log)")
     digest = hashlib.sha256(" ".join([step.digest, *folds]).encode()).hexdigest()[:16]
     submit(args.cmd, f"{args.out}/log/finetune.JOB.log", command, jobs, options, made_from=digest)

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydino.base import Step, UserError, log, nearest, warn, write_text
 from pydino.cli._arguments import add_max_drop, option
 from pydino.cli._steps import check_files, options_of, real_name
-from pydino.kaldi import read_table, read_utt2label
+from pydino.kaldi import duplicates, read_table, read_utt2label
 
 OPTIONAL = ("utt2subject", "utt2recording", "segments", "utt2audiohash")
 UNITS = {"age": "years"}  # of numbers, by the name of the task
@@ -117,8 +117,8 @@ def _make(args, step) -> None:
         if not tables["utt2label"] or len(without) > args.max_drop * total:
             raise UserError(f"{share}; complete them, or allow more with --max-drop")
     items, division = _divide(args, tables, parts)
-    duplicates = _duplicates(tables.pop("utt2audiohash"))
-    if leak := leaks(division.folds, duplicates):
+    copies = duplicates(tables.pop("utt2audiohash"))
+    if leak := leaks(division.folds, copies):
         raise UserError(f"{leak}: remove one of the two, or give both one subject (utt2subject)")
     config = TaskConfig(
         name=args.name,
@@ -142,10 +142,10 @@ def _make(args, step) -> None:
     step.outputs = [out / name for name in written]
     for note in division.notes:
         warn(f"{out}: {note}")
-    if duplicates:
+    if copies:
         warn(
-            f"{out}: {sum(map(len, duplicates))} utterances have the samples of another in the same part, "
-            f"first: {' '.join(duplicates[0])}"
+            f"{out}: {sum(map(len, copies))} utterances have the samples of another in the same part, "
+            f"first: {' '.join(copies[0])}"
         )
     log(_summary(out, items, division, without))
 
@@ -256,10 +256,3 @@ def _optional(path: Path, wanted) -> dict[str, str]:
     if absent := [key for key in wanted if key not in table]:
         raise UserError(f"{path}: {len(absent)} utterances are not in it, first: {absent[0]}; add them")
     return table
-
-
-def _duplicates(hashes: dict[str, str]) -> list[list[str]]:
-    groups: dict[str, list[str]] = {}
-    for key, value in hashes.items():
-        groups.setdefault(value, []).append(key)
-    return [group for group in groups.values() if len(group) > 1]

@@ -13,7 +13,7 @@ import sys
 from pydino.base import UserError, set_program
 from pydino.jobs.resources import num_gpus, runs_here
 from pydino.recipe import Run, RunOptions, resolve
-from pydino.recipe.options import check_in_place
+from pydino.recipe.options import check_in_place, recipe_path
 
 from ._arguments import option
 from ._configurations import check_configurations
@@ -36,6 +36,7 @@ def run(args):
     )
     try:
         wanted = resolve(options, several_machines=not runs_here(args.cuda_cmd))
+        file = recipe_path(options)
         work = os.path.abspath(options.work_dir or options.corpus_dir)
         try:
             os.makedirs(work, exist_ok=True)
@@ -53,6 +54,7 @@ def run(args):
         return 1
     values = {
         "work_dir": work,
+        "recipe[file]": file,
         "ngpu": options.ngpu if options.ngpu != "-1" else str(num_gpus(args.cuda_cmd)),
         **{f"recipe[{name}]": value for name, value in _summary(wanted).items()},
     }

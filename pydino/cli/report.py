@@ -2,18 +2,21 @@
 
 pydino report exp --title "mini" --commands exp/commands.txt
 
-Reads, anywhere under EXP_ROOT: *.result.json (numbers), *.det.json (DET curves and, through the files they
-name, score histograms), log.jsonl (training curves), and folders of embeddings (maps, and without any result
-nearest neighbours). Run it in the recipe's folder: relative paths in those files start there. Figures whose
-inputs are unchanged are taken from EXP_ROOT/report. Do not edit the report; run this again instead.
+Reads, anywhere under EXP_ROOT: *.result.json (numbers; with predictions.txt and confusion.json beside them
+paired differences and confusion matrices), controls.json (leak controls), *.det.json (DET curves and, through
+the files they name, score histograms), log.jsonl (training curves), and folders of embeddings (maps, and
+without any result nearest neighbours). Run it in the recipe's folder: relative paths in those files start
+there. Figures whose inputs are unchanged are taken from EXP_ROOT/report. Do not edit the report; run this
+again instead.
 """
 
 import json
 from pathlib import Path
 
 from pydino import __version__
-from pydino.base import UserError, log, read_text, write_text
+from pydino.base import UserError, load_config, log, read_text, write_text
 from pydino.cli._arguments import option
+from pydino.recipe import Recipe
 
 
 def add_arguments(parser):
@@ -22,24 +25,26 @@ def add_arguments(parser):
     option(parser, "--title", "", "heading of the report (default: the name of the recipe's folder)")
     text = "text file with the commands that made the results, shown as it is"
     option(parser, "--commands", None, text, metavar="FILE")
+    text = "recipe.yaml, whose published numbers of tasks are shown"
+    option(parser, "--recipe", "", text, metavar="FILE")
 
 
 def run(args):
     from pydino.report import (
         comparison_table,
-        controls_tables,
         gather_controls,
         gather_results,
         html_page,
-        mark_suspects,
         markdown_page,
-        result_tables,
+        task_tables,
         training_table,
     )
+    from pydino.report.confusions import confusion_figures, confusions
     from pydino.report.embeddings import neighbours_table, systems_by_set
     from pydino.report.figure_cache import FigureCache
     from pydino.report.figures import map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
+    from pydino.report.gather_transfer import gather_task_folders
     from pydino.report.studies import gather_studies, gather_study_results, study_figures, study_tables
 
     root = Path(args.exp_root)
@@ -61,10 +66,15 @@ def run(args):
             f"nothing to report: no result, training log or embedding under {root}; run the scoring, "
             "training or extraction stages first (./run.sh runs all)"
         )
+    folders = gather_task_folders(root)
     measured = [result for result in results if "control" not in result]
-    tasks = result_tables(measured)
-    mark_suspects(tasks, controls)
-    tables = [comparison_table(measured), *tasks, *controls_tables(controls), training_table(runs)]
+    confused = confusions(measured, folders)
+    tables = [
+        comparison_table(measured),
+        *task_tables(measured, controls, folders, confused),
+        _published(args.recipe, {result["task"] for result in results}),
+        training_table(runs),
+    ]
     if not results and not studies:
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
     tables += [table for study in studies for table in study_tables(study)]
@@ -73,6 +83,7 @@ def run(args):
     figures = [
         *training_figures(runs, cache),
         *verification_figures(curves, models, cache),
+        *confusion_figures(confused, cache),
         *study_figures(studies, cache),
         *map_figures(sets, cache),
     ]
@@ -87,6 +98,15 @@ def run(args):
         f"{len(gathered)} results, {len(tables)} tables, {len(figures)} figures: {root}/RESULTS.md, "
         f"{root}/report.html"
     )
+
+
+def _published(recipe: str, tasks: set[str]):
+    """The table of published numbers of the recipe's tasks that have results."""
+    from pydino.report.published import published_table
+
+    if not recipe:
+        return None
+    return published_table(task for task in load_config(Recipe, recipe).tasks if task.name in tasks)
 
 
 def _made_by(exp_root: str, results: list[dict]) -> str:

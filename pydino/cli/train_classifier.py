@@ -15,7 +15,7 @@ import numpy as np
 
 from pydino.base import Step, UserError, warn
 from pydino.cli._arguments import add_cmd, add_max_drop, add_varied, option, options_of_study, varied_of
-from pydino.cli._embeddings import read_embeddings
+from pydino.cli._embeddings import read_embeddings, read_overlap
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 
 CLASSIFIERS = ("logreg", "svm", "plda", "mlp", "ridge")
@@ -65,12 +65,14 @@ def steps(args) -> list[Step]:
 def _make(args, step) -> None:
     from pydino.cli._final_classifier import write_final
     from pydino.cli._task_results import task_outputs, write_task_outputs
-    from pydino.downstream import cross_predict, read_task
+    from pydino.downstream import cross_predict, read_task, refuse_overlap
 
     task, out = read_task(args.task_dir), Path(args.out_dir)
     backend = args.classifier or ("logreg" if task.config.kind == "class" else "ridge")
     if (backend == "ridge") != (task.config.kind == "number"):
         raise UserError(f"--classifier {backend}: the task {task.path} has labels of kind {task.config.kind}")
+    overlaps = [read_overlap(folder) for folder in args.xvector_dirs]
+    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
     vectors, meta = _vectors(args, task)
     if args.varied:
         meta = meta | {"varied": (meta.get("varied") or {}) | varied_of(args), "seed": args.seed}

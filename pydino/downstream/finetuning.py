@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from pydino.backend.calibration import fit_temperature
 from pydino.base import UserError, config_to_dict, log, read_yaml
 from pydino.data.training_dir import read_hashes
-from pydino.infer import StoredFeatures, load
+from pydino.infer import StoredFeatures, load, read_training_audio
 from pydino.infer.classifier import Classifier, save_classifier
 from pydino.infer.classifier_config import ClassifierConfig
 from pydino.infer.model import Model
@@ -257,6 +257,7 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
             config_to_dict(model.config),
             described,
             f"# {task.config.name}, {tuning.back_end}\n\nA classifier trained on {described.trained_on}.",
+            read_training_audio(init),
         )
     return tuning.outputs(classifier, task.part(fold, "test"))
 

@@ -70,6 +70,11 @@ class TaskDir:
         """Return the utterances of a part of a fold, sorted."""
         return [utterance for utterance, name in self._fold(fold).items() if name == part]
 
+    @cached_property
+    def tested(self) -> list[str]:
+        """The utterances of all test parts, sorted."""
+        return sorted({name for fold in self.config.folds for name in self.part(fold, "test")})
+
     def _fold(self, fold: str) -> dict[str, str]:
         path = self.path / f"fold.{fold}"
         if not path.is_file():

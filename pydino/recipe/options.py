@@ -57,7 +57,7 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
         UserError: naming the first mistake and its fix.
     """
     conf = os.path.join(os.path.abspath(options.corpus_dir), "conf")
-    recipe = load_config(Recipe, options.recipe_file or os.path.join(conf, "recipe.yaml"))
+    recipe = load_config(Recipe, recipe_path(options))
     for name in ("stage", "stop_stage", "nj", "num_nodes"):
         _whole_number(name, getattr(options, name))
     if options.ngpu != "-1":
@@ -100,6 +100,11 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
     _check_preparation(run)
     _check_models(run, options)
     return run
+
+
+def recipe_path(options: RunOptions) -> str:
+    """The absolute path of the recipe's file."""
+    return os.path.abspath(options.recipe_file or os.path.join(options.corpus_dir, "conf", "recipe.yaml"))
 
 
 def check_in_place(run: Run) -> None:

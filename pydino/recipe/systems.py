@@ -104,6 +104,11 @@ class System:
         """The system's folder."""
         return f"exp/{self.name}"
 
+    @property
+    def exp_of_all_seeds(self) -> str:
+        """The folder that holds the folders of the models that differ in their seed alone."""
+        return str(Path(self.exp).parent)
+
     def embeddings(self, data_set: str, with_silence: bool = False) -> str:
         """The folder of a set's embeddings."""
         return f"{self.exp}/xvectors_{data_set}{'_with_silence' if with_silence else ''}"
@@ -205,7 +210,8 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
 
 def _given(folder: str) -> System:
     """A model folder from elsewhere, or another role of a run: named by its own configuration and a digest of
-    its path, as configurations may be equal.
+    its path, as configurations may be equal. The folder ``seedN`` of its own seed is no part of the digest,
+    so that the seeds of one model are one row of the tables.
     """
     config = f"{folder}/config.yaml"
     mapping = read_yaml(config)
@@ -215,7 +221,8 @@ def _given(folder: str) -> System:
     seed = mapping.get("seed") or 0
     if not isinstance(seed, int):
         raise UserError(f"{config}: seed must be a whole number, got {seed!r}")
-    place = hashlib.sha256(folder.encode()).hexdigest()[:6]
+    like_other_seeds = "/".join("seedN" if part == f"seed{seed}" else part for part in folder.split("/"))
+    place = hashlib.sha256(like_other_seeds.encode()).hexdigest()[:6]
     return System(
         "given",
         f"{method}_{role}-{place}/seed{seed}",

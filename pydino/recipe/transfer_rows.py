@@ -61,18 +61,19 @@ def tuning(run: Run, stage: int) -> list[Row]:
     """Fine-tuning: one row for each system, task, mode and seed."""
     found = []
     for system in transferred(run):
-        # What was trained here is tuned with the seed that it has; anything else with each seed of the call.
-        trained = system.kind == "trained"
+        # Models that differ in their seed are tuned with their own; a single one with each seed of the call.
+        siblings = [other for other in transferred(run) if other.exp_of_all_seeds == system.exp_of_all_seeds]
+        own = system.kind == "trained" or len(siblings) > 1
         for task in run.recipe.tasks:
             for mode in system.tuning(task):
                 transfer = _transfer(system, task, mode, task.statistics)
-                for seed in [system.seed] if trained else run.seeds:
+                for seed in [system.seed] if own else run.seeds:
                     values = {
-                        "options": _tuning_options(run, task, mode, seed),
+                        "options": _tuning_options(run, system, task, mode, seed),
                         "task_dir": task.folder,
                         "model": system.model_dir,
                         "sets": [f"data/{name}" for name in task.sets],
-                        "transfer": transfer if trained else f"{transfer}/seed{seed}",
+                        "transfer": transfer if own else f"{transfer}/seed{seed}",
                     }
                     found.append(Row(values))
     return found
@@ -97,8 +98,8 @@ def controls(run: Run, stage: int) -> list[Row]:
     return found
 
 
-def _tuning_options(run: Run, task: Task, mode: str, seed: int) -> list[str]:
-    options = ["--mode", mode]
+def _tuning_options(run: Run, system: System, task: Task, mode: str, seed: int) -> list[str]:
+    options = ["--mode", mode, "--system", system.name]
     for name in TUNING[mode]:
         options += ["--config", run.config(name)]
     for folder in _statistics(run, task) if task.statistics else ():

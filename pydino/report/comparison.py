@@ -3,6 +3,7 @@ with the same back-end and treatment.
 """
 
 from pydino.report.tables import (
+    LEADING,
     TASK_TITLES,
     Metric,
     Table,
@@ -12,9 +13,6 @@ from pydino.report.tables import (
     mean_value,
     shown_metric,
 )
-
-# A task is compared by the first of these metrics that was measured.
-_LEADING = ("eer", "uar", "accuracy", "f1_micro", "mae")
 
 # Where a model belongs, by the labels that its weights were trained on; of unknown ones: nowhere.
 _SIDES = {"none": 0, "pseudo": 0, "train": 2}
@@ -33,7 +31,7 @@ def comparison_table(results: list[dict]) -> Table | None:
         groups.setdefault((result["task"], result["test_set"]), []).append(result)
     for (task, test_set), group in sorted(groups.items(), key=lambda item: (item[0][0] != "sv", item[0])):
         present = {result["metric"] for result in group}
-        metric = next((name for name in _LEADING if name in present), None)
+        metric = next((name for name in LEADING if name in present), None)
         if metric is None:
             continue
         how = shown_metric(group, metric)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydino.base import out_of_date, read_json, warn
 
-from .tables import TASK_TITLES, Table
+from .tables import Table
 
 _NAMES = {
     "silence": "silence alone",
@@ -52,28 +52,11 @@ def gather_controls(root) -> list[dict]:
     return found
 
 
-def controls_tables(controls: list[dict]) -> list[Table]:
-    """One table for each task with its leak controls."""
+def controls_table(title: str, controls: list[dict]) -> Table:
+    """The leak controls of one task."""
     header = ["control", "made of", "metric", "above chance", "value", "chance", "significant from"]
-    tables = []
-    for task in dict.fromkeys(one["task"] for one in controls):
-        rows = [_row(one) for one in controls if one["task"] == task]
-        caption = "What should not tell the label, through the same folds and classifier."
-        tables.append(Table(f"Leak controls: {_title(task)}", caption, header, rows, text_columns=4))
-    return tables
-
-
-def mark_suspects(tables: list[Table], controls: list[dict]) -> None:
-    """Say in the caption of the tables of a task why its results are suspect, if they are."""
-    for task in dict.fromkeys(one["task"] for one in controls):
-        sentences = suspicions([one for one in controls if one["task"] == task])
-        for table in tables if sentences else ():
-            if table.title.startswith(f"{_title(task)}: "):
-                table.caption = f"SUSPECT: {'. '.join(sentences)}. {table.caption}"
-
-
-def _title(task: str) -> str:
-    return TASK_TITLES.get(task, task.capitalize())
+    caption = "What should not tell the label, through the same folds and classifier."
+    return Table(f"Leak controls: {title}", caption, header, [_row(one) for one in controls], text_columns=4)
 
 
 def _row(one: dict) -> list[str]:

@@ -19,6 +19,8 @@ TRAINING_PANELS = {
     "spread of the embeddings": {"embedding_spread": "-"},
     "effective rank of the embeddings": {"effective_rank": "-"},
     "KoLeo term": {"koleo": "-"},
+    "loss of the development part": {"dev_loss": "-"},
+    "UAR of the development part, %": {"dev_uar": "-"},
     "learning rate": {"lr": "-"},
 }
 

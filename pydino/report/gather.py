@@ -58,8 +58,7 @@ def gather_results(root) -> list[dict]:
     """
     results, origin, omitted = [], {}, {}
     for path in files_of(root, "*.result.json"):
-        loaded = read_json(path)
-        loaded = loaded if isinstance(loaded, list) else [loaded]
+        loaded = load_results(path)
         if reason := _out_of_date(path):
             omitted.setdefault((path.parent, reason), []).extend(loaded)
             continue
@@ -68,14 +67,14 @@ def gather_results(root) -> list[dict]:
             result = {key: result[key] for key in RESULT_KEYS} | {
                 k: v for k, v in result.items() if k not in RESULT_KEYS
             }
-            identity = _identity(result)
-            if identity not in origin:
-                origin[identity] = (path, result["value"])
+            measured = identity(result)
+            if measured not in origin:
+                origin[measured] = (path, result["value"])
                 results.append(result)
-            elif not _same(origin[identity][1], result["value"]):
+            elif not _same(origin[measured][1], result["value"]):
                 raise UserError(
-                    f"{path} and {origin[identity][0]} have different values ({result['value']} and "
-                    f"{origin[identity][1]}) of one measurement, {result['metric']} of {result['model']} on "
+                    f"{path} and {origin[measured][0]} have different values ({result['value']} and "
+                    f"{origin[measured][1]}) of one measurement, {result['metric']} of {result['model']} on "
                     f"{result['test_set']}: delete the stale file"
                 )
     for (folder, reason), found in omitted.items():
@@ -98,9 +97,20 @@ def _out_of_date(path: Path) -> str:
     return next((out_of_date(mark) for mark in marks if mark.is_file()), "")
 
 
-def _identity(result: dict) -> str:
+def load_results(path: Path) -> list[dict]:
+    """The results in a file, as they are."""
+    loaded = read_json(path)
+    return loaded if isinstance(loaded, list) else [loaded]
+
+
+def is_current(path: Path) -> bool:
+    """Whether no input of a result, DET curve or control has changed since."""
+    return not _out_of_date(path)
+
+
+def identity(result: dict) -> str:
     """What identifies a measurement: everything but the outcome and the version of the program."""
-    outcome = ("value", "unit", "ci", "n", "version", "command")
+    outcome = ("value", "unit", "ci", "n", "speakers", "chance", "mean_of_folds", "version", "command")
     return json.dumps({key: value for key, value in result.items() if key not in outcome}, sort_keys=True)
 
 
@@ -131,7 +141,7 @@ def gather_det_curves(root) -> list[dict]:
     """
     curves = []
     for path in files_of(root, "*.det.json"):
-        if _out_of_date(path):
+        if not is_current(path):
             continue
         curve = read_json(path)
         missing = [key for key in DET_KEYS if key not in curve] if isinstance(curve, dict) else list(DET_KEYS)
@@ -142,7 +152,9 @@ def gather_det_curves(root) -> list[dict]:
 
 
 def gather_training_runs(root) -> list[TrainingRun]:
-    """Every `log.jsonl` under `root`; an unfinished last line of a running or killed training is skipped."""
+    """Every `log.jsonl` under `root`; an unfinished last line of a running or killed training is skipped. The
+    runs of a fine-tuning over folds are one, after all others: the means over the folds.
+    """
     runs = []
     for path in files_of(root, "log.jsonl"):
         epochs = []
@@ -153,7 +165,41 @@ def gather_training_runs(root) -> list[TrainingRun]:
                 warn(f"{path}: line {number} is not JSON and is skipped")
         if epochs:
             runs.append(TrainingRun(str(path.parent.relative_to(root)), epochs))
-    return runs
+    return _over_folds(runs)
+
+
+def _over_folds(runs: list[TrainingRun]) -> list[TrainingRun]:
+    """Put runs in folders ``fold_NAME`` together that differ in it alone, without the one of the final model,
+    which has no test part.
+    """
+    alone, of_folds = [], {}
+    for run in runs:
+        parts = run.name.split("/")
+        folds = [part for part in parts if part.startswith("fold_")]
+        if not folds:
+            alone.append(run)
+        elif folds != ["fold_final"]:
+            name = "/".join(part for part in parts if part not in folds)
+            of_folds.setdefault(name, []).append(run.epochs)
+    return alone + [
+        TrainingRun(f"{name} ({len(folds)} fold{'s' * (len(folds) > 1)})", _mean_log(folds))
+        for name, folds in of_folds.items()
+    ]
+
+
+def _mean_log(folds: list[list[dict]]) -> list[dict]:
+    """The means of the logs of folds, line by line; one that has ended before counts with its last line."""
+    longest = max(map(len, folds))
+    return [_mean_line([fold[min(line, len(fold) - 1)] for fold in folds]) for line in range(longest)]
+
+
+def _mean_line(lines: list[dict]) -> dict:
+    values: dict[str, list[float]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                values.setdefault(key, []).append(value)
+    return {key: sum(found) / len(found) for key, found in values.items()}
 
 
 def gather_embedding_folders(root) -> list[dict]:

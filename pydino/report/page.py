@@ -23,7 +23,14 @@ _NOTES = (
         "unweighted average recall: the mean of the recalls of all classes; chance is 100 % divided by the "
         "number of classes",
     ),
+    (
+        "mean of folds",
+        "the metric before it, measured in each fold by itself; the other figures are of all folds pooled",
+    ),
+    ("micro-F1", "of all classes together: the accuracy"),
+    ("macro-F1", "the mean of the F1 of all classes"),
     ("MAE", "mean absolute error, in the unit in the heading"),
+    ("RMSE", "root of the mean squared error, in the unit in the heading"),
     ("[low, high]", "95 % interval by bootstrap over speakers (or subjects), one seed"),
     ("(low to high)", "range over seeds, after their mean"),
     (
@@ -39,8 +46,22 @@ _NOTES = (
     (
         "treatment",
         "of the embeddings: `raw`; `centred`: minus the mean of the training embeddings; `whitened`: "
-        "decorrelated by their covariance; neither uses labels",
+        "decorrelated by their covariance; neither uses labels; `with statistics`: beside them, the vector "
+        "of fbank-stats",
     ),
+    (
+        "affine-then-all",
+        "fine-tuned: from the classifier of the frozen embedding, first the last affine layers, then the "
+        "whole network",
+    ),
+    ("all-at-once", "fine-tuned: the whole network at once"),
+    ("from-scratch", "the same encoder and training from random weights"),
+    (
+        "suspect",
+        "a leak control, which should tell nothing of the label, is above chance: the figure may be due to "
+        "how the recordings were made",
+    ),
+    ("transductive", "test recordings may have been in pre-training (without their labels)"),
     (
         "xvector",
         "the same encoder trained with labels (of speakers, where the recipe names no others), for "

@@ -1,6 +1,9 @@
-"""The figures of the report: training curves, DET curves, score histograms, a map of the embeddings."""
+"""The figures of the report: training curves, DET curves, score histograms, maps of embeddings, confusion
+matrices.
+"""
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from scipy.special import ndtri  # the probit function; scipy.stats takes half a second to import
 
@@ -153,6 +156,38 @@ def embedding_maps(systems: list[tuple], name: str) -> str:
             axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
             axis.grid(False)
         return to_svg(figure, name, "Map of the embeddings")
+
+
+def confusion_matrices(systems: list[tuple], classes: list[str], name: str) -> str:
+    """Confusion matrices side by side, truth along rows: the darker, the larger the part of the row.
+
+    ``systems``: (title, (K, K) counts, (K,) recalls in [0, 1] or NaN), of K classes.
+    """
+    count = len(classes)
+    size = 0.75 + 0.36 * max(count, 3)
+    columns = min(len(systems), 4 if count <= 8 else 2)
+    rows = -(-len(systems) // columns)
+    shade = LinearSegmentedColormap.from_list("shade", [to_rgba(COLOURS[0], 0.0), to_rgba(COLOURS[0], 0.9)])
+    with style():
+        shape = (size * columns + 0.8, (size + 0.5) * rows)
+        figure, axes = new_figure(rows, columns, figsize=shape, squeeze=False, layout="constrained")
+        for axis in axes.flat[len(systems) :]:
+            axis.set_visible(False)
+        for place, (axis, (title, counts, recalls)) in enumerate(zip(axes.flat, systems, strict=False)):
+            share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            axis.pcolormesh(share, cmap=shade, vmin=0, vmax=1)
+            for i, j in np.argwhere(counts > 0):
+                axis.text(j + 0.5, i + 0.5, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8)
+            percent = ["" if np.isnan(recall) else f"{100 * recall:.0f} %" for recall in recalls]
+            here = classes if place % columns == 0 else [""] * count
+            labels = [f"{label}  {value}".strip() for label, value in zip(here, percent, strict=True)]
+            places = np.arange(count) + 0.5
+            axis.set_yticks(places, labels)
+            axis.set_xticks(places, classes, rotation=90)
+            axis.set(ylim=(count, 0), aspect="equal", title=title.replace(", ", "\n"))
+            axis.tick_params(length=0)
+            axis.grid(False)
+        return to_svg(figure, name, "Confusion matrices")
 
 
 def flatten_to_plane(embeddings: np.ndarray) -> np.ndarray:

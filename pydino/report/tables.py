@@ -1,8 +1,5 @@
-"""Results to tables: one table per task and test set, one row per model, back-end and treatment, one column
-per metric.
-"""
+"""What tables are made of: metrics and their order, rows, cells; and the table of training."""
 
-import math
 from dataclasses import dataclass, field
 
 
@@ -28,6 +25,8 @@ METRICS = {
     "mae": Metric("MAE", 2, True),
     "rmse": Metric("RMSE", 2, True),
     "pearson": Metric("correlation", 3, False),
+    "cross_entropy": Metric("cross-entropy, nats", 3, True),
+    "calibration_error": Metric("calibration error", 3, True),
 }
 TASK_TITLES = {
     "sv": "Speaker verification",
@@ -36,13 +35,19 @@ TASK_TITLES = {
     "age": "Age",
     "child": "Child or adult",
     "ad": "Alzheimer's disease",
+    "diagnosis": "Alzheimer's disease",
+    "diagnosis-folds": "Alzheimer's disease, over folds",
+    "mmse": "MMSE score",
+    "mmse-folds": "MMSE score, over folds",
     "impairment": "Impairment",
 }
+# A task is compared by the first of these metrics that was measured.
+LEADING = ("eer", "uar", "accuracy", "f1_micro", "mae")
 # None of these is trained on speech; they are listed below the trained models.
 BASELINES = ("untrained", "fbank-stats-cmn", "fbank-stats")
-BACKENDS = (
-    "cosine", "plda", "logreg", "svm", "mlp", "ridge", "from-scratch", "all-at-once", "affine-then-all"
-)  # fmt: skip
+FROZEN = ("logreg", "svm", "plda", "mlp", "ridge")
+TUNED = ("affine-then-all", "all-at-once", "from-scratch")
+BACKENDS = ("cosine", *FROZEN, *TUNED)
 TREATMENTS = ("raw", "centred", "whitened", "asnorm", "with statistics")
 LABELS = ("none", "pseudo", "train")
 
@@ -86,23 +91,12 @@ def system_order(system: dict) -> tuple:
     ]
     return (
         is_baseline(model),
-        BASELINES.index(model) if is_baseline(model) else 0,
+        rank(BASELINES, model),
         model,
         *place,
         backend,
         treatment,
     )
-
-
-def result_tables(results: list[dict]) -> list[Table]:
-    """One table for each task and test set, verification first. Seeds of one configuration become mean and
-    range.
-    """
-    groups = {}
-    for result in results:
-        groups.setdefault((result["task"], result["test_set"]), []).append(result)
-    order = sorted(groups, key=lambda key: (key[0] != "sv", key[0] == "ad", key))
-    return [_result_table(task, test_set, groups[task, test_set]) for task, test_set in order]
 
 
 def group_rows(results: list[dict]) -> list[Row]:
@@ -129,105 +123,31 @@ def _row_order(key: tuple) -> tuple:
     model, train_set, backend, labels, treatment, config, model_labels = key
     return (
         is_baseline(model),
-        _rank(BASELINES, model),
+        rank(BASELINES, model),
         model_labels == "train",
         model,
         str(train_set),
         config,
-        _rank(BACKENDS, backend),
+        rank(BACKENDS, backend),
         backend,
-        _rank(LABELS, labels),
-        _rank(TREATMENTS, treatment),
+        rank(LABELS, labels),
+        rank(TREATMENTS, treatment),
         treatment,
     )
 
 
-def _rank(order: tuple, name: str) -> int:
+def rank(order: tuple, name: str) -> int:
+    """The place of a name in an order; of one that is not in it: after all of them."""
     return order.index(name) if name in order else len(order)
-
-
-def _result_table(task: str, test_set: str, results: list[dict]) -> Table:
-    rows = group_rows(results)
-    metrics = sorted(
-        {result["metric"] for result in results}, key=lambda name: (_rank(tuple(METRICS), name), name)
-    )
-    # A value that all rows share is given in the caption only.
-    columns = {
-        "model": [row.key[0] for row in rows],
-        "trained on": [str(row.key[1]) for row in rows],
-        "configuration": [row.key[5] for row in rows],
-        "model labels": [row.key[6] for row in rows],
-        "back-end": [row.key[2] for row in rows],
-        "labels": [row.key[3] for row in rows],
-        "treatment": [row.key[4] for row in rows],
-        "n": [_counts(row) for row in rows],
-        "seeds": [str(max(len(found) for found in row.metrics.values())) for row in rows],
-    }
-    if not _is_distinctive(rows):
-        del columns["configuration"]
-    if set(columns["model labels"]) == {"none"}:
-        del columns["model labels"]
-    said = []
-    counted = "trials" if task == "sv" else "utterances"
-    for name, phrase in (
-        ("trained on", "models trained on {}"),
-        ("n", "{} " + counted),
-        ("seeds", "{} seeds"),
-    ):
-        # "none" is the training set of baselines, which are not trained.
-        values = set(columns[name]) - {"none"} if name == "trained on" else set(columns[name])
-        if len(values) <= 1:
-            said += [
-                "one seed" if (name, value) == ("seeds", "1") else phrase.format(value) for value in values
-            ]
-            del columns[name]
-    shown = [shown_metric(results, metric) for metric in metrics]
-    header = list(columns) + [metric.heading for metric in shown]
-    cells = [
-        [columns[name][i] for name in columns]
-        + [
-            cell_text(row.metrics.get(metric, []), how.decimals)
-            for metric, how in zip(metrics, shown, strict=True)
-        ]
-        for i, row in enumerate(rows)
-    ]
-    title = f"{TASK_TITLES.get(task, task.capitalize())}: {test_set}"
-    table = Table(
-        title, _sentence(said), header, cells, text_columns=len(columns), commands=commands_of(results)
-    )
-    for j, (metric, how) in enumerate(zip(metrics, shown, strict=True)):
-        values = [mean_value(row.metrics.get(metric, [])) for row in rows]
-        finite = [value for value in values if value is not None and math.isfinite(value)]
-        if len(finite) > 1:
-            goal = min(finite) if how.lower_is_better else max(finite)
-            table.best |= {(i, len(columns) + j) for i, value in enumerate(values) if value == goal}
-    return table
-
-
-def _is_distinctive(rows: list[Row]) -> bool:
-    """Whether some rows differ only in their configuration."""
-    return len({row.key[:5] for row in rows}) < len(rows)
 
 
 def shown_metric(results: list[dict], metric: str) -> Metric:
     if metric in METRICS:
         how = METRICS[metric]
         unit = next(result["unit"] for result in results if result["metric"] == metric)
-        with_unit = metric in ("mae", "rmse") and unit
-        return Metric(f"{how.heading}, {unit}", how.decimals, True) if with_unit else how
+        in_units = metric in ("mae", "rmse") and unit
+        return Metric(f"{how.heading}, {unit}", how.decimals, True) if in_units else how
     return Metric(metric, 3, False)
-
-
-def _counts(row: Row) -> str:
-    counts = sorted(
-        {result["n"] for found in row.metrics.values() for result in found if result["n"] is not None}
-    )
-    return " to ".join(f"{n:,}" for n in (counts[:1] + counts[-1:] if len(counts) > 1 else counts))
-
-
-def _sentence(parts: list[str]) -> str:
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." if text else ""
 
 
 def mean_value(found: list[dict]) -> float | None:
@@ -266,6 +186,7 @@ def training_table(runs: list) -> Table | None:
         "mean_teacher_entropy": ("entropy of mean teacher", 3),
         "embedding_spread": ("spread", 3),
         "effective_rank": ("effective rank", 1),
+        "dev_uar": ("UAR % of dev", 1),
         "utterances_per_second": ("utterances/s", 0),
     }
     present = {key: how for key, how in shown.items() if any(key in run.epochs[-1] for run in runs)}
