@@ -491,7 +491,7 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     )
     groups = []
 
-    def submit(cmd, log, argv, jobs):
+    def submit(cmd, log, argv, jobs, options):
         submitted.append((cmd, log, jobs))
         groups.extend(json.loads(Path(argv[-2]).read_text()))
         if cmd != "true":
@@ -536,7 +536,7 @@ def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
     failing = ["exp/dino-koleo_mini/seed0/scores", "exp/fbank-stats_mini/seed0/scores"][:number]
     ran = False
 
-    def submit(cmd, log, argv, jobs):
+    def submit(cmd, log, argv, jobs, options):
         nonlocal ran
         ran = True
         for n in range(1, jobs + 1):

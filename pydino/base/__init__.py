@@ -15,7 +15,7 @@ from .marks import (
     why_not_done,
     write_mark,
 )
-from .messages import UserError, log, nearest, set_program, warn
+from .messages import UserError, log, nearest, program_name, set_program, warn
 from .processes import end_with_parent
 from .text import decode, read_bytes, read_lines, read_text, split_fields
 
@@ -48,6 +48,7 @@ __all__ = [
     "log",
     "nearest",
     "out_of_date",
+    "program_name",
     "purpose",
     "read_bytes",
     "read_json",

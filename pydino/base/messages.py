@@ -19,6 +19,11 @@ def set_program(name: str) -> None:
     _program = name
 
 
+def program_name() -> str:
+    """Return the program name in log lines."""
+    return _program
+
+
 def log(text: str) -> None:
     """Write one line to standard error, in the form Kaldi and ESPnet users know: time, program, text."""
     print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {_program}: {text}", file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from pydino.base import nearest
+from pydino.base import UserError, nearest
 
 WRAPPERS = "run_local.sh, run_slurm.sh, or any wrapper with the interface of Kaldi's run.pl"
 
@@ -79,6 +79,28 @@ def add_max_drop(parser, default: float, what: str) -> None:
     """Declare ``--max-drop``."""
     text = f"share of {what} (default: {default:g})"
     option(parser, "--max-drop", default, text, type=share, metavar="SHARE")
+
+
+def add_varied(parser) -> None:
+    """Declare ``--varied``."""
+    text = "what a study varied, in the results; may be repeated"
+    option(parser, "--varied", [], text, metavar="AXIS=LABEL")
+
+
+def varied_of(args) -> dict[str, str]:
+    """Axis -> label of ``--varied``.
+
+    Raises:
+        UserError: a word that is not of this form.
+    """
+    if wrong := [word for word in args.varied if "=" not in word]:
+        raise UserError(f"--varied: '{wrong[0]}' is not of the form AXIS=LABEL")
+    return dict(word.split("=", 1) for word in args.varied)
+
+
+def options_of_study(args) -> dict:
+    """``--varied`` for the mark of a step, which has no such option outside a study."""
+    return {"varied": " ".join(args.varied)} if args.varied else {}
 
 
 def remainder(words: list[str]) -> list[str]:

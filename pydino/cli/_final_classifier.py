@@ -32,8 +32,8 @@ def write_final(
 ) -> list[Path]:
     """Train on the fold ``final`` and write a classifier folder; return its files.
 
-    There is none of PLDA, which is no head of an encoder, nor where the model of the embeddings is not there
-    any more.
+    There is none of PLDA, which is no head of an encoder, nor of a task without that fold, nor where the
+    model of the embeddings is not there any more.
 
     Args:
         folder: to write.
@@ -45,7 +45,7 @@ def write_final(
         seed: see :func:`pydino.downstream.fit_frozen`.
     """
     folder, place = Path(folder), Path(str(meta.get("model_dir") or ""))
-    if backend == "plda" or not (place / "config.yaml").is_file():
+    if backend == "plda" or FINAL not in task.folds_there or not (place / "config.yaml").is_file():
         return []
     fitted = fit_fold(task, FINAL, backend, vectors, seed)
     model = load(place)

@@ -27,6 +27,7 @@ STEPS = (
     "train-plda",
     "score",
     "make-task",
+    "subset-task",
     "train-classifier",
     "finetune",
     "run-controls",

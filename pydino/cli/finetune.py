@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydino.base import Step, UserError, log, read_yaml
 from pydino.cli import make_train_set
-from pydino.cli._arguments import WRAPPERS, integer, option, part
+from pydino.cli._arguments import WRAPPERS, add_varied, integer, option, options_of_study, part, varied_of
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._parts import check_left
 from pydino.cli._steps import check_files, command_line, job_command, options_of, real_name
@@ -41,6 +41,7 @@ def add_arguments(parser):
     option(parser, "--statistics", [], text, metavar="XVECTOR_DIR")
     option(parser, "--resamples", 1000, "of the bootstrap", type=integer(0))
     option(parser, "--system", "", "system of the results (default: by the place of OUT_DIR)")
+    add_varied(parser)
     option(parser, "--nj", 1, "parallel jobs, at most one a fold", type=integer(1), metavar="N")
     text = "GPUs, each for one job, or for several where there are fewer folds; with any, --nj is not used"
     option(parser, "--ngpu", 0, text, type=integer(0))
@@ -86,7 +87,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out,
-            options={**_options(args), **options_of(args, "resamples", "system")},
+            options={**_options(args), **options_of(args, "resamples", "system"), **options_of_study(args)},
             reads=[*(task / table for table in tables), *_model(args), *_vectors(args)],
             configs=args.config,
             optional=[task / "utt2group"],
@@ -284,7 +285,7 @@ def _gather(args, folds: list[str]) -> None:
         "encoder": model["encoder"]["name"],
         "system": args.system or "/".join(name for name in out.parts[:-3] if name != "exp"),
         "model_labels": "none" if scratch else model.get("labels", "unknown"),
-        "varied": model.get("varied", {}),
+        "varied": model.get("varied", {}) | varied_of(args),
         "seed": args.seed,
         "train_set": "none" if scratch else model["train_set"],
         "model_dir": args.model,

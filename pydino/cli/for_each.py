@@ -21,7 +21,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import UserError, config_from_dict, force_token, log, set_program, write_json
+from pydino.base import UserError, config_from_dict, force_token, log, program_name, set_program, write_json
 from pydino.jobs.signals import Interrupted, forward_to_relatives, handling, signal_when_parent_dies
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
@@ -65,8 +65,8 @@ def run(args):
             print(f"  {shlex.join(call.words)}")
         return 0
     try:
-        with _signals_passed_on() as received:
-            _run_all(sections, args.cmd, f"exp/log/{STAGES[args.stage]}", received)
+        with signals_passed_on() as received:
+            run_calls(sections, args.cmd, f"exp/log/{STAGES[args.stage]}", received)
     except Failed as failed:
         print(failed, file=sys.stderr)
         return 1
@@ -76,7 +76,7 @@ def run(args):
 
 
 @contextmanager
-def _signals_passed_on():
+def signals_passed_on():
     """Leave a signal to the program that is running, which run.sh or the terminal has sent it too, and wait
     until it has ended; without one raise Interrupted. Yields the list of the signals that have arrived.
 
@@ -99,19 +99,31 @@ def _signals_passed_on():
         yield received
 
 
-def _run_all(sections: list[list[Call]], cmd: str, log_stem: str, received: list[int]) -> None:
+def run_calls(sections: list[list[Call]], cmd: str, log_stem: str, received: list[int], options=()) -> None:
+    """Run the calls that are not up to date, section by section.
+
+    Args:
+        sections: calls without a group are run here, one by one; groups as the jobs of an array, once
+            there is a call without a group, or no further one.
+        cmd: the wrapper of the array, with ``options``.
+        log_stem: of its logs, STEM.N.log.
+        received: of :func:`signals_passed_on`.
+
+    Raises:
+        Failed, Interrupted: a command has failed; a signal has arrived.
+    """
     grouped: list[Call] = []
     for section in sections:
         here = [call for call in section if call.group is None]
         if here and grouped:
-            _run_groups(grouped, cmd, log_stem)
+            _run_groups(grouped, cmd, log_stem, options)
             grouped = []
         done = [call for call in here if not _run_here(call.words, received)]
         if done:
             log(f"{done[0].words[0]}: {len(done)} of {len(here)} up to date")
         grouped += [call for call in section if call.group is not None]
     if grouped:
-        _run_groups(grouped, cmd, log_stem)
+        _run_groups(grouped, cmd, log_stem, options)
 
 
 def _run_here(words: list[str], received: list[int]) -> bool:
@@ -121,8 +133,9 @@ def _run_here(words: list[str], received: list[int]) -> bool:
         if not reasons:
             return False
         _say_why([(words[0], reasons)])
+        name = program_name()
         status = run_step(words)
-        set_program("run.sh")
+        set_program(name)
     else:
         program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
         status = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program).wait()
@@ -133,7 +146,7 @@ def _run_here(words: list[str], received: list[int]) -> bool:
     return True
 
 
-def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
+def _run_groups(calls: list[Call], cmd: str, log_stem: str, options=()) -> None:
     """Run the groups that are not up to date, as the jobs of one array."""
     wanted: list[list[list[str]]] = []
     reasons: list[tuple[str, dict[str, str]]] = []
@@ -154,7 +167,8 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
     write_json(groups, wanted)
     error = None
     try:
-        submit(cmd, f"{log_stem}.JOB.log", job_command("run-steps", groups, "JOB"), jobs=len(wanted))
+        command = job_command("run-steps", groups, "JOB")
+        submit(cmd, f"{log_stem}.JOB.log", command, jobs=len(wanted), options=options)
     except UserError as raised:
         error = raised
     # A group ends at its first step that fails, which like all that follow is still out of date.
@@ -171,7 +185,7 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str) -> None:
     if error and not any(failed):
         raise error
     if error:
-        print(f"run.sh: {error}", file=sys.stderr)
+        print(f"{program_name()}: {error}", file=sys.stderr)
         raise Failed([words for words in failed if words])
     groups.unlink(missing_ok=True)
 

@@ -25,6 +25,9 @@ def add_arguments(parser):
     option(parser, "--keep-silence", False, "train on the pauses too")
     text = "leave out every utterance with the samples of one in DATA, a test set; may be repeated"
     option(parser, "--exclude", [], text, metavar="DATA")
+    text = "keep this many hours of speech, drawn by the utterances' hashes; fewer hours are a part of more"
+    option(parser, "--max-hours", 0.0, f"{text} (default: all)", metavar="H")
+    option(parser, "--seed", 0, "of that draw")
     option(parser, "--name", "", "name of the training set in results (default: the folder's name)")
 
 
@@ -47,7 +50,14 @@ def _make(args, step: Step) -> None:
 
     with step:
         kept, dropped, hours = make_training_dir(
-            sources, target, args.min_duration, args.keep_silence, args.name, args.exclude
+            sources,
+            target,
+            args.min_duration,
+            args.keep_silence,
+            args.name,
+            args.exclude,
+            args.max_hours,
+            args.seed,
         )
         if dropped:
             warn(
@@ -55,14 +65,16 @@ def _make(args, step: Step) -> None:
                 f"{' or in ' + ' '.join(args.exclude) if args.exclude else ''}, are omitted; "
                 f"{target}/dropped.txt names them"
             )
-        total = kept + len(dropped)
-        log(f"{target}: {kept} of {total} utterances, {hours:.2f} hours of speech; labels hidden")
+        of = "" if args.max_hours else f" of {kept + len(dropped)}"
+        log(f"{target}: {kept}{of} utterances, {hours:.2f} hours of speech; labels hidden")
 
 
 def steps(args) -> list[Step]:
     """Return the step, and the one that adds ``utt2audiohash``, without which the directory is as valid."""
-    if args.min_duration < 0:
-        raise UserError(f"--min-duration must not be negative, got {args.min_duration:g}")
+    for name, value in (("--min-duration", args.min_duration), ("--max-hours", args.max_hours)):
+        if value < 0:
+            raise UserError(f"{name} must not be negative, got {value:g}")
+    part = options_of(args, "max_hours", "seed") if args.max_hours else {}
     target, reads, after = Path(args.target), [], []
     for source in map(Path, args.sources):
         names = ["feats.scp", "utt2num_frames", "wav.scp", "segments", "conf/fbank.yaml", "conf/mfcc.yaml"]
@@ -76,7 +88,7 @@ def steps(args) -> list[Step]:
             target / ".done",
             args.target,
             version=2,
-            options=options_of(args, "min_duration", "keep_silence", "name"),
+            options=options_of(args, "min_duration", "keep_silence", "name") | part,
             reads=[Path(data) / AUDIO_HASHES for data in args.exclude],
             optional=reads,  # what must be there, the work checks
             after=after,

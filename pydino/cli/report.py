@@ -45,6 +45,7 @@ def run(args):
     from pydino.report.figures import map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
     from pydino.report.gather_transfer import gather_task_folders
+    from pydino.report.studies import gather_studies, gather_study_results, study_figures, study_tables
 
     root = Path(args.exp_root)
     if not root.is_dir():
@@ -52,6 +53,7 @@ def run(args):
     title = args.title or f"Results of {root.resolve().parent.name}"
     commands = _read_commands(args.commands)
     results = gather_results(root)
+    studies, of_studies = gather_studies(root), gather_study_results(root)
     controls = gather_controls(root)
     runs = gather_training_runs(root)
     curves = gather_det_curves(root)
@@ -59,7 +61,7 @@ def run(args):
     # Results of trials have the name of the trials, of which a set may have several: data/SET/trials_NAME.
     test_sets |= {Path(curve["trials_file"]).parent.name for curve in curves}
     sets = systems_by_set(root, test_sets)
-    if not results and not runs and not sets:
+    if not results and not runs and not sets and not studies:
         raise UserError(
             f"nothing to report: no result, training log or embedding under {root}; run the scoring, "
             "training or extraction stages first (./run.sh runs all)"
@@ -73,24 +75,27 @@ def run(args):
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),
     ]
-    if not results:
+    if not results and not studies:
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
+    tables += [table for study in studies for table in study_tables(study)]
     tables = [table for table in tables if table]
     cache = FigureCache(root / "report")
     figures = [
         *training_figures(runs, cache),
         *verification_figures(curves, models, cache),
         *confusion_figures(confused, cache),
+        *study_figures(studies, cache),
         *map_figures(sets, cache),
     ]
-    made_by = _made_by(args.exp_root, results)
-    lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in results)
-    write_text(root / "results.json", f"[\n{lines}\n]\n" if results else "[]\n")
+    gathered = [*results, *of_studies]
+    made_by = _made_by(args.exp_root, gathered)
+    lines = ",\n".join(json.dumps(result, ensure_ascii=False) for result in gathered)
+    write_text(root / "results.json", f"[\n{lines}\n]\n" if gathered else "[]\n")
     write_text(root / "RESULTS.md", markdown_page(title, tables, commands, made_by))
     write_text(root / "report.html", html_page(title, tables, figures, commands, made_by))
     cache.remove_unused()
     log(
-        f"{len(results)} results, {len(tables)} tables, {len(figures)} figures: {root}/RESULTS.md, "
+        f"{len(gathered)} results, {len(tables)} tables, {len(figures)} figures: {root}/RESULTS.md, "
         f"{root}/report.html"
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pydino.base import Step, UserError, warn
-from pydino.cli._arguments import add_cmd, add_max_drop, option
+from pydino.cli._arguments import add_cmd, add_max_drop, add_varied, option, options_of_study, varied_of
 from pydino.cli._embeddings import read_embeddings, read_overlap
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 
@@ -28,6 +28,7 @@ def add_arguments(parser):
     add_max_drop(parser, 0.05, "the task's utterances that may lack an embedding")
     option(parser, "--resamples", 1000, "of the bootstrap over speakers")
     option(parser, "--seed", 0, "of the bootstrap, and of what draws at random")
+    add_varied(parser)
     add_cmd(parser)
     parser.add_argument("task_dir", metavar="TASK_DIR")
     parser.add_argument("xvector_dirs", metavar="XVECTOR_DIR", nargs="+", help="of each set of the task")
@@ -51,7 +52,7 @@ def steps(args) -> list[Step]:
             out / ".done",
             args.out_dir,
             version=3,
-            options=options_of(args, "classifier", "max_drop", "resamples", "seed"),
+            options=options_of(args, "classifier", "max_drop", "resamples", "seed") | options_of_study(args),
             configs=[task / "task.yaml"],
             reads=[*reads, task / "utt2label", task / "utt2spk", *sorted(task.glob("fold.*"))],
             optional=[folder / "meta.yaml" for folder in folders],
@@ -73,6 +74,8 @@ def _make(args, step) -> None:
     overlaps = [read_overlap(folder) for folder in args.xvector_dirs]
     refuse_overlap(task, task.tested, overlaps, task.config.transductive)
     vectors, meta = _vectors(args, task)
+    if args.varied:
+        meta = meta | {"varied": (meta.get("varied") or {}) | varied_of(args), "seed": args.seed}
     outputs = cross_predict(task, backend, vectors, args.seed)
     treatment = "with statistics" if args.append else "raw"
     write_task_outputs(

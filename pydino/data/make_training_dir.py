@@ -4,7 +4,18 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydino.base import UserError, log, read_text, split_fields, utterance_hash, write_text
+import numpy as np
+
+from pydino.base import (
+    UserError,
+    keyed_permutation,
+    log,
+    purpose,
+    read_text,
+    split_fields,
+    utterance_hash,
+    write_text,
+)
 from pydino.kaldi import AUDIO_HASHES, ObjectReader, read_audio_hashes, read_table, write_table
 
 
@@ -15,6 +26,8 @@ def make_training_dir(
     keep_silence: bool,
     name: str,
     exclude: Iterable[Path] = (),
+    max_hours: float = 0.0,
+    seed: int = 0,
 ) -> tuple[int, dict[str, str], float]:
     """Make a pre-training directory of the utterances that are long enough, replacing what is there.
 
@@ -23,6 +36,8 @@ def make_training_dir(
         min_duration: seconds that are left without silence, at least.
         name: of the training set; the folder's name if empty.
         exclude: data directories whose recordings are left out, under whatever name.
+        max_hours: of speech to keep, see :func:`within_hours`; 0: all.
+        seed: of what is kept.
 
     Returns:
         The number of utterances, those that are dropped with the reason, and the hours of speech.
@@ -33,7 +48,7 @@ def make_training_dir(
     conf = _common_configuration(sources, keep_silence)
     features, vad, frames, dropped, origins = {}, {}, {}, {}, {}
     excluded = {value: data for data in exclude for value in _all_hashes(data).values()}
-    reader, speech = ObjectReader(), 0.0
+    reader, speech = ObjectReader(), {}
     for source in sources:
         source_features, source_frames = (
             read_table(source / file) for file in ("feats.scp", "utt2num_frames")
@@ -59,7 +74,7 @@ def make_training_dir(
                 dropped[key] = f"{left * shift:.2f} s left of {count * shift:.2f} s"
                 continue
             features[key], frames[key], origins[key] = location, source_frames[key], (source, count * shift)
-            speech += left * shift
+            speech[key] = left * shift
             if not keep_silence:
                 vad[key] = source_vad[key]
     if not features:
@@ -68,10 +83,38 @@ def make_training_dir(
             "removed; lower --min-duration (min_duration in recipe.yaml), or look at the VAD's threshold in "
             "conf/vad.yaml"
         )
+    if max_hours:
+        kept = within_hours(speech, max_hours, seed)
+        features, vad, frames, origins, speech = (
+            {key: table[key] for key in table if key in kept}
+            for table in (features, vad, frames, origins, speech)
+        )
     tables = {"feats.scp": features, "vad.scp": vad, "utt2num_frames": frames}
     _write(target, {**tables, **_audio_tables(sources, origins)}, conf, sources, name)
     write_text(target / "dropped.txt", "".join(f"{key} {why}\n" for key, why in sorted(dropped.items())))
-    return len(features), dropped, speech / 3600
+    return len(features), dropped, sum(speech.values()) / 3600
+
+
+def within_hours(seconds: dict[str, float], hours: float, seed: int) -> set[str]:
+    """Return utterances of some hours of speech together.
+
+    The utterances are ordered by a hash of the seed and of their own; the first of them that have so many
+    hours are kept, up to the one that completes them. Fewer hours of the same seed are thus a part of more.
+
+    Args:
+        seconds: utterance -> speech.
+
+    Raises:
+        UserError: there are not so many hours.
+    """
+    keys = sorted(seconds)
+    hashes = np.array([utterance_hash(key) for key in keys], dtype=np.uint64)
+    order = keyed_permutation(hashes, seed, purpose("hours of speech"))
+    total = np.cumsum([seconds[keys[place]] for place in order]) / 3600
+    if total[-1] < 0.999 * hours:
+        raise UserError(f"there are {total[-1]:.2f} hours of speech, and {hours:g} are wanted; give fewer")
+    count = int(np.searchsorted(total, hours)) + 1
+    return {keys[place] for place in order[:count]}
 
 
 def _all_hashes(data) -> dict[str, str]:

@@ -10,23 +10,25 @@ from .tasks import TUNING, Task
 
 
 def task_dirs(run: Run, stage: int) -> list[Row]:
-    found = []
-    for task in run.recipe.tasks:
-        options = ["--name", task.name, "--labels", task.labels, "--kind", task.kind]
-        options += ["--unit", task.unit] if task.unit else []
-        options += ["--average-over", task.average_over]
-        options += ["--groups", task.groups] if task.groups else []
-        options += ["--keep-silence", "true"] if task.keep_silence else []
-        options += ["--transductive", "true"] if task.transductive else []
-        if task.set:
-            options += ["--folds", task.folds, "--dev", task.dev]
-            data = [f"data/{task.set}"]
-        else:
-            dev = task.dev if isinstance(task.dev, list) else []
-            parts = (("--train", task.train), ("--dev-set", dev), ("--test", task.test))
-            data = [word for option, names in parts for name in names for word in (option, f"data/{name}")]
-        found.append(Row({"options": options, "data": data, "task_dir": task.folder}))
-    return found
+    return [task_dir_row(task) for task in run.recipe.tasks]
+
+
+def task_dir_row(task: Task) -> Row:
+    """The row of a task's folder."""
+    options = ["--name", task.name, "--labels", task.labels, "--kind", task.kind]
+    options += ["--unit", task.unit] if task.unit else []
+    options += ["--average-over", task.average_over]
+    options += ["--groups", task.groups] if task.groups else []
+    options += ["--keep-silence", "true"] if task.keep_silence else []
+    options += ["--transductive", "true"] if task.transductive else []
+    if task.set:
+        options += ["--folds", task.folds, "--dev", task.dev]
+        data = [f"data/{task.set}"]
+    else:
+        dev = task.dev if isinstance(task.dev, list) else []
+        parts = (("--train", task.train), ("--dev-set", dev), ("--test", task.test))
+        data = [word for option, names in parts for name in names for word in (option, f"data/{name}")]
+    return Row({"options": options, "data": data, "task_dir": task.folder})
 
 
 def transferred(run: Run) -> list[System]:

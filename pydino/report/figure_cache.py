@@ -12,7 +12,7 @@ import numpy as np
 from pydino.base import force_token, write_text
 
 # Matplotlib and scikit-learn, which take a second to import, are imported only when a figure is drawn.
-_CODE = ("plots.py", "svg.py")
+_CODE = ("plots.py", "study_plot.py", "svg.py")
 _LIBRARIES = ("matplotlib", "scikit-learn", "numpy")
 
 

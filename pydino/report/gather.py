@@ -29,6 +29,16 @@ RESULT_KEYS = (
 DET_KEYS = ("trials", "model", "backend", "treatment", "false_alarm", "miss", "scores", "trials_file")
 
 
+# Below the folder of the experiments: what studies make, which have tables and figures of their own.
+STUDIES = "studies"
+
+
+def files_of(root, pattern: str) -> list[Path]:
+    """The files of that name anywhere under ``root``, sorted, but for those of its studies."""
+    root = Path(root)
+    return sorted(path for path in root.rglob(pattern) if path.relative_to(root).parts[0] != STUDIES)
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """One training log: `name` is its folder under the experiment root, `epochs` one mapping per line,
@@ -47,7 +57,7 @@ def gather_results(root) -> list[dict]:
     and key, for an invalid file, and for two different values of the same measurement.
     """
     results, origin, omitted = [], {}, {}
-    for path in sorted(Path(root).rglob("*.result.json")):
+    for path in files_of(root, "*.result.json"):
         loaded = load_results(path)
         if reason := _out_of_date(path):
             omitted.setdefault((path.parent, reason), []).extend(loaded)
@@ -130,7 +140,7 @@ def gather_det_curves(root) -> list[dict]:
     DET_KEYS, with `false_alarm` and `miss` as rates in [0, 1].
     """
     curves = []
-    for path in sorted(Path(root).rglob("*.det.json")):
+    for path in files_of(root, "*.det.json"):
         if not is_current(path):
             continue
         curve = read_json(path)
@@ -146,7 +156,7 @@ def gather_training_runs(root) -> list[TrainingRun]:
     runs of a fine-tuning over folds are one, after all others: the means over the folds.
     """
     runs = []
-    for path in sorted(Path(root).rglob("log.jsonl")):
+    for path in files_of(root, "log.jsonl"):
         epochs = []
         for number, line in enumerate(read_lines(path), start=1):
             try:
@@ -195,7 +205,7 @@ def _mean_line(lines: list[dict]) -> dict:
 def gather_embedding_folders(root) -> list[dict]:
     """meta.yaml of every extracted set under `root`, with the key `folder` added."""
     folders = []
-    for scp in sorted(Path(root).rglob("xvector.scp")):
+    for scp in files_of(root, "xvector.scp"):
         meta_path = scp.parent / "meta.yaml"
         if meta_path.exists():
             folders.append(read_yaml(meta_path) | {"folder": str(scp.parent)})

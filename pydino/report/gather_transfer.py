@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydino.base import UserError, read_lines
 from pydino.kaldi import read_table
-from pydino.report.gather import identity, is_current, load_results
+from pydino.report.gather import files_of, identity, is_current, load_results
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def gather_task_folders(root) -> dict[str, Path]:
     """
     return {
         identity(result): path.parent
-        for path in sorted(Path(root).rglob("*.result.json"))
+        for path in files_of(root, "*.result.json")
         if (path.parent / "predictions.txt").is_file() and is_current(path)
         for result in load_results(path)
     }
