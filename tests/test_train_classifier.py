@@ -3,6 +3,7 @@ not see.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,19 +20,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_train_dino import BANDS, make_data, make_train_set
 
+import pydino.downstream.classifiers as classifiers
 import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
 from pydino.cli import main
 from pydino.downstream import TaskConfig, read_task, write_task
-from pydino.downstream.finetuning import Tuning, first_head, tune_fold
+from pydino.downstream.finetuning import first_head, tune_fold
 from pydino.downstream.solved_head import solve_head
+from pydino.downstream.tuning import DevelopmentPart, Tuning
 from pydino.infer import load, read_front_end, save_model
 from pydino.infer.classifier import load_classifier
 from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table, write_table
 from pydino.models import build_encoder, resolve_encoder
 from pydino.train import DistributedContext
-from pydino.train.methods.classifier import TuningConfig
+from pydino.train.methods.classifier import TaskClassifier
 from pydino.train.supervision import balanced_loss, class_weights, head_of, unweighted_average_recall
+from pydino.train.tuning_config import TuningConfig
 
 ROOT = Path(__file__).parent.parent
 ENCODER = {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8}
@@ -169,7 +173,7 @@ def test_the_head_is_logistic_regression_as_scikit_learn_has_it(classes, monkeyp
     head = head_of(state, 0)
     expected = make_pipeline(
         StandardScaler(),
-        LogisticRegression(C=solved_head.INVERSE_STRENGTHS[3], class_weight="balanced", tol=1e-8),
+        LogisticRegression(C=classifiers.INVERSE_STRENGTHS[3], class_weight="balanced", tol=1e-8),
     ).fit(x, y)
     with torch.no_grad():
         posteriors = head(torch.from_numpy(x).float()).softmax(1).numpy()
@@ -182,7 +186,7 @@ def test_the_head_of_numbers_is_ridge_regression(monkeypatch):
     y = x @ [1.0, 0.2, 0.0, -1.0] + draw.normal(size=50)
     monkeypatch.setattr(solved_head, "_choose", lambda *_: 4)
     state = {k: torch.from_numpy(v).float() for k, v in solve_head(x, y, np.arange(50) % 5, 0).items()}
-    expected = make_pipeline(StandardScaler(), Ridge(alpha=solved_head.PENALTIES[4])).fit(x, y)
+    expected = make_pipeline(StandardScaler(), Ridge(alpha=classifiers.PENALTIES[4])).fit(x, y)
     with torch.no_grad():
         numbers = head_of(state, 0)(torch.from_numpy(x).float())[:, 0].numpy()
     np.testing.assert_allclose(numbers, expected.predict(x), rtol=1e-4)
@@ -235,6 +239,72 @@ def test_the_start_is_kept_where_training_only_does_harm(made, tmp_path):
     expected = probe_outputs(made_by, "s1")
     for key in expected:
         np.testing.assert_allclose(outputs[key], expected[key], atol=1e-5)
+
+
+@pytest.mark.parametrize("fold", ["s1", "undeveloped"])
+def test_where_the_numbers_are_lost_the_start_is_kept(made, tmp_path, monkeypatch, fold, capsys):
+    loss = TaskClassifier.loss
+
+    def lost(self, batch, views, micro_step):
+        value, metrics = loss(self, batch, views, micro_step)
+        return value * math.nan, {**metrics, "loss": metrics["loss"] * math.nan}
+
+    monkeypatch.setattr(TaskClassifier, "loss", lost)
+    made_by = tuning(made, {"trainable": ["embedding"]}, {})
+    outputs = tune_fold(made_by, fold, tmp_path / "fold")
+    assert "not a number any more: the training ends" in capsys.readouterr().err
+    assert outcome(tmp_path / "fold")["diverged"] and outcome(tmp_path / "fold", 1)["epoch"] == 0
+    expected = probe_outputs(made_by, fold)
+    for key in expected:
+        np.testing.assert_allclose(outputs[key], expected[key], atol=1e-5)
+    with pytest.raises(UserError, match="not a number any more; lower"):  # random weights are no result
+        tune_fold(tuning(made, scratch=True), fold, tmp_path / "scratch")
+
+
+def test_trainings_that_do_not_agree_are_refused(made, tmp_path, capsys):
+    short = {"crops": {**CONFIG["crops"], "short": "mask"}}
+    with pytest.raises(UserError, match="crops.short: repeat in step0, mask in step1; all trainings"):
+        tuning(made, {}, short)
+    with pytest.raises(UserError, match="hidden: 0 in step0, 4 in step1"):
+        tuning(made, {}, {"hidden": 4})
+    call = command(made, tmp_path / "out")
+    dump_config({**CONFIG, **short}, tmp_path / "all.yaml")
+    assert main(call) == 1 and "crops.short: repeat in affine, mask in all" in capsys.readouterr().err
+    assert not (tmp_path / "out/log").exists()
+    held = [
+        DevelopmentPart(tuning(made, training), NAMES[:4], np.zeros(4), 0.5).digest
+        for training in ({}, short, {})
+    ]
+    assert held[0] == held[2] != held[1]
+
+
+@pytest.mark.parametrize(
+    "meta, said",
+    [
+        ({"model": "fbank-stats-cmn"}, "these are of fbank-stats-cmn, not of fbank-stats"),
+        ({"model": "fbank-stats", "keep_silence": True}, "silence was kept, and in the task"),
+    ],
+)
+def test_statistics_of_another_kind_or_with_silence_are_refused(made, tmp_path, capsys, meta, said):
+    folder = tmp_path / "xvectors"
+    folder.mkdir()
+    with ArchiveWriter(folder / "xvector.ark", folder / "xvector.scp") as archive:
+        for name in NAMES:
+            archive.write(name, np.ones(2 * BANDS, dtype=np.float32))
+    dump_config(meta, folder / "meta.yaml")
+    assert main(command(made, tmp_path / "out", "--statistics", str(folder))) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_training_part_of_one_class_is_refused(made, tmp_path):
+    made_by = tuning(made)
+    one = {
+        key: "a" if key in made_by.task.part("s0", "train") else label
+        for key, label in made_by.task.labels.items()
+    }
+    made_by.task = replace(made_by.task, labels=one)
+    with pytest.raises(UserError, match="of the class a; a classifier needs two classes or more"):
+        tune_fold(made_by, "s0", tmp_path)
 
 
 def test_a_mean_with_the_start_is_a_candidate(made, tmp_path):
@@ -308,6 +378,8 @@ def test_the_final_fold_leaves_a_classifier(made, tmp_path):
     assert tune_fold(made_by, "final", tmp_path) == {}
     classifier = load_classifier(tmp_path / "classifier")
     assert classifier.config.classes == CLASSES and classifier.config.back_end == "affine-then-all"
+    assert "research only" in classifier.config.note and "calibrated on 6 utt" in classifier.config.note
+    assert classifier.config.note in (tmp_path / "classifier/README.md").read_text()
     given = load(tmp_path / "step0/model").encoder.state_dict()
     assert all(torch.equal(given[k], v) for k, v in classifier.model.encoder.state_dict().items())
 

@@ -14,6 +14,7 @@ from pydino.base import UserError, nearest, read_lines, read_yaml, warn, write_t
 from pydino.kaldi import Overlap, read_scp_objects
 
 _IN_TRAINING = "in_training.txt"
+STATISTICS = "fbank-stats"  # the baseline whose vectors a classifier computes beside the embedding
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,17 @@ def _read_embeddings(scp) -> EmbeddingSet:
         )
     meta = folder / "meta.yaml"
     return EmbeddingSet(folder, keys, stacked, (read_yaml(meta) or {}) if meta.exists() else {})
+
+
+def check_silence(embedded: EmbeddingSet, task) -> None:
+    """Raise a UserError if silence was treated otherwise than in the task (TaskDir)."""
+    kept = bool(embedded.meta.get("keep_silence"))
+    if embedded.meta and kept != task.config.keep_silence:
+        said = {True: "kept", False: "removed"}
+        raise UserError(
+            f"{embedded.folder}: silence was {said[kept]}, and in the task {task.path} it is "
+            f"{said[not kept]}; extract the set again, --keep-silence is an option of it"
+        )
 
 
 def write_overlap(folder, parts: list[Overlap]) -> dict:

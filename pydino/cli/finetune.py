@@ -17,13 +17,14 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, read_yaml
+from pydino.base import Step, log, read_yaml
 from pydino.cli import make_train_set
 from pydino.cli._arguments import WRAPPERS, integer, option, part
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._parts import check_left
 from pydino.cli._steps import check_files, command_line, job_command, options_of, real_name
-from pydino.jobs.submit import check_wrapper, submit
+from pydino.cli._tuning_checks import check_call, check_task, refuse_training_audio, trainings
+from pydino.jobs.submit import submit
 from pydino.kaldi import ArchiveWriter, read_scp_objects
 
 MODES = ("affine-then-all", "all-at-once", "from-scratch")
@@ -60,10 +61,11 @@ def run(args):
     (step,) = steps(args)
     if not args.fold and step.is_done():
         return 0
-    _check(args)
+    check_call(args, _folds(args))
+    check_task(args)
     with _locked(Path(args.task) / ".lock"):
         make_train_set.run(_train_set_arguments(args))
-    _refuse_overlap(args)
+    refuse_training_audio(args)
     folds = args.fold or _folds(args)
     todo = [fold for fold in folds if not _fold_step(args, fold).is_done()]
     if not args.fold:
@@ -81,7 +83,8 @@ def steps(args) -> list[Step]:
     task, out = Path(args.task), Path(args.out)
     check_files(task / "task.yaml")
     name = (read_yaml(task / "task.yaml") or {}).get("name", "task")
-    tables = ["task.yaml", "utt2label", "utt2spk", "utt2unit", *sorted(p.name for p in task.glob("fold.*"))]
+    tables = ["task.yaml", "utt2label", "utt2spk", "utt2unit"]
+    tables += sorted(path.name for path in task.glob("fold.*"))
     return [
         Step(
             out / ".done",
@@ -139,37 +142,6 @@ def _folds(args) -> list[str]:
     return [*read_yaml(task / "task.yaml")["folds"], *final]
 
 
-def _check(args) -> None:
-    """Find mistakes before anything is submitted."""
-    if not args.config:
-        raise UserError("give --config YAML, the training; for affine-then-all two of them, in order")
-    for config in args.config:
-        method = read_yaml(config).get("method")
-        if method != "classifier":
-            raise UserError(f"{config}: its method is {method!r}; fine-tuning takes method: classifier")
-    names = [Path(config).stem for config in args.config]
-    if len(set(names)) < len(names):
-        raise UserError(f"--config: two files are called {names[0]}; their runs need folders of their own")
-    check_files(*_model(args), *_vectors(args), *(f"{data}/feats.scp" for data in args.data))
-    unknown = [fold for fold in args.fold if fold not in _folds(args)]
-    if unknown:
-        raise UserError(f"{args.task} has no fold '{unknown[0]}'; it has {', '.join(_folds(args))}")
-    check_wrapper(args.cmd)
-
-
-def _refuse_overlap(args) -> None:
-    """Refuse a model that was trained on test recordings of the task; random weights were not."""
-    from pydino.downstream import read_task, refuse_overlap
-    from pydino.infer import overlap
-
-    task = read_task(args.task)
-    by_set: dict[str, list[str]] = {}
-    for utterance in task.tested if args.mode != "from-scratch" else ():
-        by_set.setdefault(task.sets[utterance], []).append(utterance)
-    overlaps = [overlap(args.model, data, by_set.get(real_name(data), [])) for data in args.data]
-    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
-
-
 def _train_set_arguments(args):
     """The arguments of the step that hides the labels of the task's utterances."""
     from pydino.cli import parser_of
@@ -217,8 +189,9 @@ def _run_part(args) -> int:
     import torch
 
     from pydino.downstream import read_task
-    from pydino.downstream.finetuning import Tuning, tune_fold
-    from pydino.train import DistributedContext, load_training_config
+    from pydino.downstream.finetuning import tune_fold
+    from pydino.downstream.tuning import Tuning
+    from pydino.train import DistributedContext
 
     torch.set_num_threads(args.num_threads)
     index, count = args.part
@@ -232,7 +205,7 @@ def _run_part(args) -> int:
         {real_name(data): Path(data) for data in args.data},
         Path(args.task) / TRAIN_SET,
         Path(args.model),
-        [(Path(config).stem, load_training_config(config, args.set)[1]) for config in args.config],
+        trainings(args),
         args.mode,
         args.seed,
         distributed,

@@ -1,0 +1,64 @@
+"""Checks before a classifier is fine-tuned, so that mistakes are not found by the jobs of the folds."""
+
+from pathlib import Path
+
+from pydino.base import UserError, read_yaml
+from pydino.cli._embeddings import STATISTICS, check_silence, read_embeddings
+from pydino.cli._steps import check_files, real_name
+from pydino.jobs.submit import check_wrapper
+
+
+def check_call(args, folds: list[str]) -> None:
+    """Find mistakes in the arguments before anything is submitted.
+
+    Args:
+        args: of the verb finetune.
+        folds: of the task.
+    """
+    if not args.config:
+        raise UserError("give --config YAML, the training; for affine-then-all two of them, in order")
+    for config in args.config:
+        method = read_yaml(config).get("method")
+        if method != "classifier":
+            raise UserError(f"{config}: its method is {method!r}; fine-tuning takes method: classifier")
+    names = [Path(config).stem for config in args.config]
+    if len(set(names)) < len(names):
+        raise UserError(f"--config: two files are called {names[0]}; their runs need folders of their own")
+    check_files(*(f"{data}/feats.scp" for data in args.data))
+    unknown = [fold for fold in args.fold if fold not in folds]
+    if unknown:
+        raise UserError(f"{args.task} has no fold '{unknown[0]}'; it has {', '.join(folds)}")
+    check_wrapper(args.cmd)
+
+
+def check_task(args) -> None:
+    """Find mistakes that need the task's tables or the trainings' configurations."""
+    from pydino.downstream import read_task
+    from pydino.downstream.tuning import check_trainings
+
+    task = read_task(args.task)
+    check_trainings(trainings(args))
+    for embedded in map(read_embeddings, args.statistics):
+        check_silence(embedded, task)
+        if embedded.meta and (model := embedded.meta.get("model")) != STATISTICS:
+            raise UserError(f"--statistics {embedded.folder}: these are of {model}, not of {STATISTICS}")
+
+
+def trainings(args) -> list[tuple]:
+    """The trainings, in order: name and configuration."""
+    from pydino.train import load_training_config
+
+    return [(Path(config).stem, load_training_config(config, args.set)[1]) for config in args.config]
+
+
+def refuse_training_audio(args) -> None:
+    """Refuse a model that was trained on test recordings of the task; random weights were not."""
+    from pydino.downstream import read_task, refuse_overlap
+    from pydino.infer import overlap
+
+    task = read_task(args.task)
+    by_set: dict[str, list[str]] = {}
+    for utterance in task.tested if args.mode != "from-scratch" else ():
+        by_set.setdefault(task.sets[utterance], []).append(utterance)
+    overlaps = [overlap(args.model, data, by_set.get(real_name(data), [])) for data in args.data]
+    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
