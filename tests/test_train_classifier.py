@@ -23,7 +23,7 @@ from test_train_dino import BANDS, make_data, make_train_set
 import pydino.downstream.classifiers as classifiers
 import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
-from pydino.cli import main
+from pydino.cli import finetune, main, parser_of
 from pydino.downstream import TaskConfig, read_task, write_task
 from pydino.downstream.finetuning import first_head, tune_fold
 from pydino.downstream.solved_head import solve_head
@@ -294,6 +294,30 @@ def test_statistics_of_another_kind_or_with_silence_are_refused(made, tmp_path, 
     dump_config(meta, folder / "meta.yaml")
     assert main(command(made, tmp_path / "out", "--statistics", str(folder))) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_fold_is_redone_for_what_it_depends_on(tmp_path):
+    """And for nothing else: what is counted, in which order the folds are, another fold."""
+    work = make_task(tmp_path / "work")
+    args = parser_of("finetune", finetune).parse_args(command(work, tmp_path / "out")[1:])
+    yaml, digests = (work / "task/task.yaml").read_text(), [finetune._fold_step(args, "s0").digest]
+    for old, new in (
+        ("keep_silence: false", "keep_silence: true"),
+        ("kind: class", "kind: number"),
+        ("average_over: utterance", "average_over: subject"),
+    ):
+        assert old in yaml
+        (work / "task/task.yaml").write_text(yaml.replace(old, new))
+        digests.append(finetune._fold_step(args, "s0").digest)
+    (work / "task/task.yaml").write_text(yaml)
+    for name in ("fold.s1", "fold.s0", "utt2spk", "utt2label"):
+        table = work / "task" / name
+        text = table.read_text()
+        table.write_text(text + "another x\n")
+        digests.append(finetune._fold_step(args, "s0").digest)
+        table.write_text(text)
+    first, kept, kind, counted, other, *own = digests
+    assert first == counted == other and len({first, kept, kind, *own}) == 6
 
 
 def test_a_training_part_of_one_class_is_refused(made, tmp_path):

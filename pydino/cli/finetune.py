@@ -83,7 +83,7 @@ def steps(args) -> list[Step]:
     task, out = Path(args.task), Path(args.out)
     check_files(task / "task.yaml")
     name = (read_yaml(task / "task.yaml") or {}).get("name", "task")
-    tables = ["task.yaml", "utt2label", "utt2spk", "utt2unit"]
+    tables = ["task.yaml", "utt2label", "utt2spk", "utt2unit", "utt2set"]
     tables += sorted(path.name for path in task.glob("fold.*"))
     return [
         Step(
@@ -104,12 +104,17 @@ def _fold_step(args, fold: str) -> Step:
     """One fold: its mark is written by the job. The labels of its test part are not read."""
     folder, task = _folder(args, fold), Path(args.task)
     outputs = ["classifier/classifier.safetensors"] if fold == "final" else OUTPUTS
+    config = read_yaml(task / "task.yaml")
+    of_task = {name: json.dumps(config.get(name)) for name in ("name", "kind", "classes", "keep_silence")}
+    if fold == "final":
+        of_task["unit"] = config.get("unit")  # of the classifier that is given away
+    tables = [f"fold.{fold}", "utt2label", "utt2spk", "utt2set"]
     return Step(
         folder / ".done",
         str(folder),
-        options=_options(args),
+        options={**_options(args), **of_task},
         configs=args.config,
-        reads=[task / f"fold.{fold}", task / "utt2label", *_model(args), *_vectors(args)],
+        reads=[*(task / table for table in tables), *_model(args), *_vectors(args)],
         after=_marks(args),
         outputs=[folder / name for name in outputs],
     )
