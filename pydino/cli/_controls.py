@@ -122,9 +122,21 @@ class _Measuring:
 
     def _entry(self, control) -> dict:
         from pydino.cli._task_results import write_task_outputs
-        from pydino.downstream import classifier_of, evaluate, outputs_of, verdict
+        from pydino.downstream import (
+            ENOUGH_UNITS,
+            classifier_of,
+            evaluate,
+            not_measured,
+            outputs_of,
+            share_of_units,
+            verdict,
+        )
 
         args, task = self.args, self.task
+        if share_of_units(task, control.vectors) < ENOUGH_UNITS:
+            entry = not_measured(task, control)
+            log(f"{task.config.name}: {control.name} ({control.kind}): {entry['note']}")
+            return entry
         outputs = outputs_of(task, control.vectors, args.seed)
         outputs = {key: outputs[key] for key in self.keys if key in outputs}
         write_task_outputs(

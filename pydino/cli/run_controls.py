@@ -63,6 +63,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out_dir,
+            version=2,
             options={
                 "controls": " ".join(controls),
                 **options_of(args, "permutations", "max_drop", "resamples", "seed"),
