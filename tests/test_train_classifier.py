@@ -296,6 +296,21 @@ def test_statistics_of_another_kind_or_with_silence_are_refused(made, tmp_path, 
     assert said in capsys.readouterr().err
 
 
+def test_utterances_without_features_are_dropped_as_far_as_is_allowed(tmp_path, capsys):
+    work = make_task(tmp_path / "work")
+    scp = work / "data/feats.scp"
+    scp.write_text("".join(scp.read_text().splitlines(keepends=True)[1:]))  # s0-u00
+    make_train_set(work / "data", work / "task/train_set")
+    outputs = tune_fold(tuning(work, {"epochs": 1}), "s0", tmp_path / "tested")
+    assert len(outputs) == 5 and "s0-u00" not in outputs
+    assert len(tune_fold(tuning(work, {"epochs": 1}), "s5", tmp_path / "dev")) == 6
+    assert main(command(work, tmp_path / "out", "--max-drop", "0.01")) == 1
+    assert "1 of 36 utterances of" in (said := capsys.readouterr().err) and "first: s0-u00" in said
+    write_table(work / "task/utt2set", dict.fromkeys(NAMES, "data") | {"s1-u01": "other"})
+    assert main(command(work, tmp_path / "out")) == 1
+    assert "its utterances are also of other; give that DATA, too" in capsys.readouterr().err
+
+
 def test_a_fold_is_redone_for_what_it_depends_on(tmp_path):
     """And for nothing else: what is counted, in which order the folds are, another fold."""
     work = make_task(tmp_path / "work")

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydino.base import UserError, read_yaml
+from pydino.base import UserError, read_yaml, warn
 from pydino.cli._embeddings import STATISTICS, check_silence, read_embeddings
 from pydino.cli._steps import check_files, real_name
 from pydino.jobs.submit import check_wrapper
+from pydino.kaldi import read_table
 
 
 def check_call(args, folds: list[str]) -> None:
@@ -38,10 +39,27 @@ def check_task(args) -> None:
 
     task = read_task(args.task)
     check_trainings(trainings(args))
-    for embedded in map(read_embeddings, args.statistics):
+    given = {real_name(data): read_table(Path(data, "feats.scp")) for data in args.data}
+    if lacking := sorted(set(task.sets.values()) - given.keys()):
+        raise UserError(f"{args.task}: its utterances are also of {', '.join(lacking)}; give that DATA, too")
+    there = [key for key in task.labels if key in given[task.sets[key]]]
+    if len(there) < len(task.labels):
+        absent = next(key for key in task.labels if key not in given[task.sets[key]])
+        said = (
+            f"{len(task.labels) - len(there)} of {len(task.labels)} utterances of {args.task} have no "
+            f"features in {' '.join(args.data)} (first: {absent})"
+        )
+        if len(there) < (1 - args.max_drop) * len(task.labels):
+            raise UserError(f"{said}; make them, or allow more with --max-drop")
+        warn(f"dropped: {said}")
+    beside = [read_embeddings(folder) for folder in args.statistics]
+    for embedded in beside:
         check_silence(embedded, task)
         if embedded.meta and (model := embedded.meta.get("model")) != STATISTICS:
             raise UserError(f"--statistics {embedded.folder}: these are of {model}, not of {STATISTICS}")
+    known = {key for embedded in beside for key in embedded.keys}
+    if beside and (absent := [key for key in there if key not in known]):
+        raise UserError(f"--statistics: no vector for {len(absent)} utterances, such as {absent[0]}")
 
 
 def trainings(args) -> list[tuple]:

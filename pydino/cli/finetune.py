@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydino.base import Step, log, read_yaml
 from pydino.cli import make_train_set
-from pydino.cli._arguments import WRAPPERS, integer, option, part
+from pydino.cli._arguments import WRAPPERS, add_max_drop, integer, option, part
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._parts import check_left
 from pydino.cli._steps import check_files, command_line, job_command, options_of, real_name
@@ -40,6 +40,7 @@ def add_arguments(parser):
     option(parser, "--seed", 0, "of order, crops, augmentation, and random weights", type=integer(0))
     text = "embeddings by the baseline fbank-stats, which stand beside the embedding; one folder a set"
     option(parser, "--statistics", [], text, metavar="XVECTOR_DIR")
+    add_max_drop(parser, 0.05, "the task's utterances that may lack features")
     option(parser, "--resamples", 1000, "of the bootstrap", type=integer(0))
     option(parser, "--system", "", "system of the results (default: by the place of OUT_DIR)")
     option(parser, "--nj", 1, "parallel jobs, at most one a fold", type=integer(1), metavar="N")

@@ -42,7 +42,7 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
     """
     task, first = tuning.task, tuning.distributed.first
     train = [key for key in task.part(fold, "train") if key in tuning.hashes]
-    dev = task.part(fold, "dev")
+    dev = tuning.part(fold, "dev")
     if not train:
         raise UserError(f"{task.path}/fold.{fold}: no utterance of its training part has speech")
     if task.config.kind == "class" and len(there := {task.labels[key] for key in train}) < 2:
@@ -117,7 +117,7 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
             f"# {task.config.name}, {tuning.back_end}\n\nA classifier trained on {described.trained_on}.",
             read_training_audio(init),
         )
-    return tuning.outputs(classifier, task.part(fold, "test"))
+    return tuning.outputs(classifier, tuning.part(fold, "test"))
 
 
 def first_head(

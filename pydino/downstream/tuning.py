@@ -79,6 +79,12 @@ class Tuning:
         silence = self.task.config.keep_silence
         return {name: StoredFeatures(data, self.model.front_end, silence) for name, data in self.data.items()}
 
+    def part(self, fold: str, part: str) -> list[str]:
+        """Return the utterances of a part of a fold that have features; the call that submits the folds has
+        reported the others.
+        """
+        return [key for key in self.task.part(fold, part) if self.stored[self.task.sets[key]].has(key)]
+
     @cached_property
     def hashes(self) -> dict[str, int]:
         """Utterance -> hash of those that can be trained on: they have a voiced frame."""
