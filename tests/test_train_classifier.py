@@ -30,6 +30,7 @@ from pydino.downstream.solved_head import solve_head
 from pydino.downstream.tuning import DevelopmentPart, Tuning
 from pydino.infer import load, read_front_end, save_model
 from pydino.infer.classifier import load_classifier
+from pydino.infer.training_audio import write_training_audio
 from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table, write_table
 from pydino.models import build_encoder, resolve_encoder
 from pydino.train import DistributedContext
@@ -306,6 +307,12 @@ def test_utterances_without_features_are_dropped_as_far_as_is_allowed(tmp_path, 
     assert len(tune_fold(tuning(work, {"epochs": 1}), "s5", tmp_path / "dev")) == 6
     assert main(command(work, tmp_path / "out", "--max-drop", "0.01")) == 1
     assert "1 of 36 utterances of" in (said := capsys.readouterr().err) and "first: s0-u00" in said
+    # nor do they hide that the model was trained on another test utterance
+    hashes = {name: f"{number:016x}" for number, name in enumerate(NAMES)}
+    write_table(work / "data/utt2audiohash", {name: hashes[name] for name in NAMES if name != "s0-u00"})
+    write_training_audio(work / "model", np.array([int(hashes["s1-u01"], 16)], dtype=np.uint64))
+    assert main(command(work, tmp_path / "out")) == 1
+    assert "trained on 1 of the 36 test utterances of this task" in capsys.readouterr().err
     write_table(work / "task/utt2set", dict.fromkeys(NAMES, "data") | {"s1-u01": "other"})
     assert main(command(work, tmp_path / "out")) == 1
     assert "its utterances are also of other; give that DATA, too" in capsys.readouterr().err

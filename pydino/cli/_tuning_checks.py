@@ -74,9 +74,10 @@ def refuse_training_audio(args) -> None:
     from pydino.downstream import read_task, refuse_overlap
     from pydino.infer import overlap
 
-    task = read_task(args.task)
-    by_set: dict[str, list[str]] = {}
-    for utterance in task.tested if args.mode != "from-scratch" else ():
-        by_set.setdefault(task.sets[utterance], []).append(utterance)
-    overlaps = [overlap(args.model, data, by_set.get(real_name(data), [])) for data in args.data]
+    task, overlaps = read_task(args.task), []
+    for data in args.data if args.mode != "from-scratch" else ():
+        # what has no features has no hash, and is not tested
+        there, name = read_table(Path(data, "feats.scp")), real_name(data)
+        tested = [key for key in task.tested if task.sets[key] == name and key in there]
+        overlaps.append(overlap(args.model, data, tested))
     refuse_overlap(task, task.tested, overlaps, task.config.transductive)
