@@ -6,8 +6,6 @@ from pydino.base import UserError, log
 from pydino.cli._results import value_text
 from pydino.kaldi import read_table
 
-CONTROLS = ("silence", "channel", "interviewer", "metadata", "duration", "permutation")
-
 
 def measure(task, controls: list[str], args, command: str) -> list[dict]:
     """Measure controls, write their result files below ``args.out_dir``, and return the entries of
@@ -15,7 +13,7 @@ def measure(task, controls: list[str], args, command: str) -> list[dict]:
 
     Args:
         task: TaskDir.
-        controls: names, of CONTROLS.
+        controls: names, of pydino.recipe.CONTROLS.
         args: of the verb run-controls.
         command: the call, as a person would type it.
 

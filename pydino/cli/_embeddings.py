@@ -14,7 +14,6 @@ from pydino.base import UserError, nearest, read_lines, read_yaml, warn, write_t
 from pydino.kaldi import Overlap, read_scp_objects
 
 _IN_TRAINING = "in_training.txt"
-STATISTICS = "fbank-stats"  # the baseline whose vectors a classifier computes beside the embedding
 
 
 @dataclass(frozen=True)

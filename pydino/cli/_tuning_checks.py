@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from pydino.base import UserError, read_yaml, warn
-from pydino.cli._embeddings import STATISTICS, check_silence, read_embeddings
+from pydino.cli._embeddings import check_silence, read_embeddings
 from pydino.cli._steps import check_files, real_name
 from pydino.jobs.submit import check_wrapper
 from pydino.kaldi import read_table
+from pydino.recipe import STATISTICS
 
 
 def check_call(args, folds: list[str]) -> None:
@@ -55,8 +56,8 @@ def check_task(args) -> None:
     beside = [read_embeddings(folder) for folder in args.statistics]
     for embedded in beside:
         check_silence(embedded, task)
-        if embedded.meta and (model := embedded.meta.get("model")) != STATISTICS:
-            raise UserError(f"--statistics {embedded.folder}: these are of {model}, not of {STATISTICS}")
+        if embedded.meta and (model := embedded.meta.get("model")) != STATISTICS[0]:
+            raise UserError(f"--statistics {embedded.folder}: these are of {model}, not of {STATISTICS[0]}")
     known = {key for embedded in beside for key in embedded.keys}
     if beside and (absent := [key for key in there if key not in known]):
         raise UserError(f"--statistics: no vector for {len(absent)} utterances, such as {absent[0]}")

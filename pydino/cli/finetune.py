@@ -26,14 +26,14 @@ from pydino.cli._steps import check_files, command_line, job_command, options_of
 from pydino.cli._tuning_checks import check_call, check_task, refuse_training_audio, trainings
 from pydino.jobs.submit import submit
 from pydino.kaldi import ArchiveWriter, read_scp_objects
+from pydino.recipe import TUNING
 
-MODES = ("affine-then-all", "all-at-once", "from-scratch")
 TRAIN_SET = "train_set"  # in TASK_DIR
 OUTPUTS = ("outputs.ark", "outputs.scp")  # of a fold, from its job to the call
 
 
 def add_arguments(parser):
-    option(parser, "--mode", "affine-then-all", "name of the back-end", choices=MODES)
+    option(parser, "--mode", "affine-then-all", "name of the back-end", choices=list(TUNING))
     text = "one training (method: classifier); repeated: the next, from what the one before came to"
     option(parser, "--config", [], text, metavar="YAML")
     option(parser, "--set", [], "override a key in all of them; may be repeated", metavar="KEY=VALUE")

@@ -15,14 +15,14 @@ import numpy as np
 
 from pydino.base import Step, UserError, log, warn
 from pydino.cli._arguments import add_cmd, add_max_drop, option
-from pydino.cli._embeddings import STATISTICS, check_silence, read_embeddings, read_overlap
+from pydino.cli._embeddings import check_silence, read_embeddings, read_overlap
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
-
-CLASSIFIERS = ("logreg", "svm", "plda", "mlp", "ridge")
+from pydino.recipe import CLASSIFIERS, STATISTICS
 
 
 def add_arguments(parser):
-    option(parser, "--classifier", "", "default: logreg, or ridge for numbers", choices=CLASSIFIERS)
+    known = [name for of_kind in CLASSIFIERS.values() for name in of_kind]
+    option(parser, "--classifier", "", "default: logreg, or ridge for numbers", choices=known)
     text = "embeddings of a set that stand beside the others', such as those of fbank-stats; repeatable"
     option(parser, "--append", [], text, metavar="XVECTOR_DIR")
     add_max_drop(parser, 0.05, "the task's utterances that may lack an embedding")
@@ -87,9 +87,9 @@ def _make(args, step) -> None:
         seed=args.seed,
     )
     step.outputs = task_outputs(out, task)
-    others = {read_embeddings(folder).meta.get("model") for folder in args.append} - {STATISTICS}
+    others = {read_embeddings(folder).meta.get("model") for folder in args.append} - {STATISTICS[0]}
     if others:
-        log(f"{out}: no classifier folder: it would need the vectors of --append, which are not {STATISTICS}")
+        log(f"{out}: no classifier folder, as it cannot compute the vectors of --append: not {STATISTICS[0]}")
     else:
         step.outputs += write_final(
             out / "classifier", task, backend, vectors, meta, bool(args.append), args.seed
