@@ -10,6 +10,7 @@ import soundfile
 from scipy.signal import lfilter
 from tiny_corpora import speech
 
+import pydino.downstream.controls as controls
 from pydino.audio import (
     Fbank,
     FbankConfig,
@@ -25,15 +26,18 @@ from pydino.base import UserError, config_to_dict, dump_config
 from pydino.cli import main
 from pydino.cli._steps import pending
 from pydino.downstream import (
+    ENOUGH_UNITS,
     Control,
     TaskConfig,
     assign_folds,
     evaluate,
     metadata_vectors,
+    not_measured,
     outputs_of,
     permutation_band,
     permute_labels,
     read_task,
+    share_of_units,
     verdict,
     write_task,
 )
@@ -203,19 +207,46 @@ def plain(voices, tmp_path_factory):
 
 
 def test_controls_are_at_chance_where_the_label_is_independent_of_the_channel(plain, tmp_path):
-    """Over four divisions into two classes: as rarely above chance as a one-sided test at 5 % should be."""
+    """Over four divisions into two classes, each control is as rarely above chance as a one-sided test at 5 %
+    should be. Controls of one division are not independent: one class may happen to have the louder voices.
+    """
     frames = StoredFrames([plain])
     vectors = {
         "silence": silence_vectors(frames, NAMES).statistics,
         "channel": channel_vectors(frames, NAMES).statistics,
         "timing": timing_vectors(frames, NAMES, {name: name for name in NAMES}).statistics,
     }
-    beaten = []
+    beaten = dict.fromkeys(vectors, 0)
     for draw in range(4):
         classes = dict(zip(NAMES, np.random.default_rng(draw).permutation(SUBJECTS) % 2, strict=True))
         task = task_dir(tmp_path / str(draw), classes)
-        beaten += [name for name, table in vectors.items() if measured(task, name, table)["beats_chance"]]
-    assert len(beaten) <= 2, beaten  # 0.6 are expected of 12; P(more than 2) = 2 %
+        for name, table in vectors.items():
+            beaten[name] += measured(task, name, table)["beats_chance"]
+    assert max(beaten.values()) <= 1, beaten  # of four; P(more than 1) = 1 %
+
+
+def test_what_permuted_labels_reach_is_no_finding(tmp_path, monkeypatch):
+    """Permutations are drawn where the interval holds the bound, and one that reaches the value decides."""
+    task, rng = task_dir(tmp_path / "task"), np.random.default_rng(0)
+    told = {name: np.array([CLASS[name] + 1.3 * rng.normal()]) for name in NAMES}
+    value = measured(task, "channel", told)["value"]
+    for other, beats in ((value, False), (value - 1, True)):
+        monkeypatch.setattr(controls, "_permuted_values", lambda *_, other=other: iter([40.0, other]))
+        entry = measured(task, "channel", told)
+        assert entry["interval"][0] < entry["chance_bound"] < entry["value"]
+        assert entry["beats_chance"] == beats
+    monkeypatch.delattr(controls, "_permuted_values")  # where the whole interval is above it, none is
+    assert measured(task, "channel", {name: np.array([10.0 * CLASS[name]]) for name in NAMES})["beats_chance"]
+
+
+def test_a_control_that_half_of_the_units_lack_is_not_measured(tmp_path):
+    task = task_dir(tmp_path / "task")
+    vectors = {name: np.array([10.0 * CLASS[name]]) for name in NAMES[: SUBJECTS // 4]}
+    assert share_of_units(task, vectors) == 0.25 < ENOUGH_UNITS
+    entry = not_measured(task, Control("silence", "statistics", vectors, True, "frames"))
+    assert entry["value"] is None and not entry["beats_chance"] and suspicions([entry]) == []
+    assert entry["note"] == "not measured: 25 % of the units have a vector; frames"
+    assert entry.keys() == measured(task, "silence", {name: np.ones(1) for name in NAMES}).keys()
 
 
 @pytest.mark.parametrize("what", PLANTED)

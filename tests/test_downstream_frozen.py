@@ -169,6 +169,15 @@ def test_the_perceptron_stops_by_the_development_part(voices):
     assert np.mean(trained.outputs(vectors[~dev]).argmax(axis=1) == classes[~dev]) > 0.9
 
 
+def test_a_class_of_the_development_part_alone_is_no_obstacle(voices):
+    vectors, classes, _, speakers = voices
+    dev = speakers < 5
+    keep = dev | (classes != 2)
+    fitted = fit_frozen("mlp", vectors[keep], classes[keep], speakers[keep], dev[keep])
+    outputs = fitted.outputs(vectors)
+    assert outputs.shape == (len(vectors), 3) and np.isfinite(outputs).all()
+
+
 def test_labels_of_speakers_by_chance_are_not_found(voices):
     """The vectors identify every speaker; with a speaker on both sides, random labels of speakers would be
     predicted.

@@ -93,6 +93,8 @@ CONTROL = {
     "suspicious_if_above_chance": True,
     "note": "",
 }
+UNMEASURED = CONTROL | {"control": "silence", "beats_chance": False, "note": "not measured: 26 %"}
+UNMEASURED |= dict.fromkeys(("value", "interval", "chance", "chance_bound", "independent_draws"))
 RECIPE = {
     "name": "x",
     "stages": [1, 2, 5, 10, 11],
@@ -272,6 +274,7 @@ def test_results_are_suspect_where_a_leak_control_beats_chance(work):
         ([], "No leak control was run."),
         ([CONTROL | {"beats_chance": False}], "No leak control is above chance (channel)."),
         ([CONTROL | {"suspicious_if_above_chance": False}], "No leak control was run."),
+        ([UNMEASURED], "so they were not measured: silence."),
         (
             [CONTROL | {"control": "permutation", "suspicious_if_above_chance": False}],
             "Permuted labels: UAR 66.0 to 93.0 %.",

@@ -257,6 +257,7 @@ def test_statistics_stand_beside_the_embedding(work, capfd):
     assert main(["train-classifier", "--append", "x/s", "task", "x/a", "out"]) == 0
     found = results("out")["uar"]
     assert found["value"] > 85 and found["treatment"] == "with statistics"
+    assert "it cannot compute the vectors of --append: not fbank-stats" in capfd.readouterr().err
     write_embeddings("x/pauses", vectors_of(task), keep_silence="true")
     assert main(["train-classifier", "--append", "x/pauses", "task", "x/a", "other"]) == 1
     assert "x/pauses: silence was kept, and in the task task it is removed" in capfd.readouterr().err

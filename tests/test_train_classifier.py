@@ -3,6 +3,7 @@ not see.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,19 +20,23 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_train_dino import BANDS, make_data, make_train_set
 
+import pydino.downstream.classifiers as classifiers
 import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
-from pydino.cli import main
+from pydino.cli import finetune, main, parser_of
 from pydino.downstream import TaskConfig, read_task, write_task
-from pydino.downstream.finetuning import Tuning, first_head, tune_fold
+from pydino.downstream.finetuning import first_head, tune_fold
 from pydino.downstream.solved_head import solve_head
+from pydino.downstream.tuning import DevelopmentPart, Tuning
 from pydino.infer import load, read_front_end, save_model
 from pydino.infer.classifier import load_classifier
+from pydino.infer.training_audio import write_training_audio
 from pydino.kaldi import ArchiveWriter, read_scp_objects, read_table, write_table
 from pydino.models import build_encoder, resolve_encoder
 from pydino.train import DistributedContext
-from pydino.train.methods.classifier import TuningConfig
+from pydino.train.methods.classifier import TaskClassifier
 from pydino.train.supervision import balanced_loss, class_weights, head_of, unweighted_average_recall
+from pydino.train.tuning_config import TuningConfig
 
 ROOT = Path(__file__).parent.parent
 ENCODER = {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8}
@@ -169,7 +174,7 @@ def test_the_head_is_logistic_regression_as_scikit_learn_has_it(classes, monkeyp
     head = head_of(state, 0)
     expected = make_pipeline(
         StandardScaler(),
-        LogisticRegression(C=solved_head.INVERSE_STRENGTHS[3], class_weight="balanced", tol=1e-8),
+        LogisticRegression(C=classifiers.INVERSE_STRENGTHS[3], class_weight="balanced", tol=1e-8),
     ).fit(x, y)
     with torch.no_grad():
         posteriors = head(torch.from_numpy(x).float()).softmax(1).numpy()
@@ -182,7 +187,7 @@ def test_the_head_of_numbers_is_ridge_regression(monkeypatch):
     y = x @ [1.0, 0.2, 0.0, -1.0] + draw.normal(size=50)
     monkeypatch.setattr(solved_head, "_choose", lambda *_: 4)
     state = {k: torch.from_numpy(v).float() for k, v in solve_head(x, y, np.arange(50) % 5, 0).items()}
-    expected = make_pipeline(StandardScaler(), Ridge(alpha=solved_head.PENALTIES[4])).fit(x, y)
+    expected = make_pipeline(StandardScaler(), Ridge(alpha=classifiers.PENALTIES[4])).fit(x, y)
     with torch.no_grad():
         numbers = head_of(state, 0)(torch.from_numpy(x).float())[:, 0].numpy()
     np.testing.assert_allclose(numbers, expected.predict(x), rtol=1e-4)
@@ -235,6 +240,117 @@ def test_the_start_is_kept_where_training_only_does_harm(made, tmp_path):
     expected = probe_outputs(made_by, "s1")
     for key in expected:
         np.testing.assert_allclose(outputs[key], expected[key], atol=1e-5)
+
+
+@pytest.mark.parametrize("fold", ["s1", "undeveloped"])
+def test_where_the_numbers_are_lost_the_start_is_kept(made, tmp_path, monkeypatch, fold, capsys):
+    loss = TaskClassifier.loss
+
+    def lost(self, batch, views, micro_step):
+        value, metrics = loss(self, batch, views, micro_step)
+        return value * math.nan, {**metrics, "loss": metrics["loss"] * math.nan}
+
+    monkeypatch.setattr(TaskClassifier, "loss", lost)
+    made_by = tuning(made, {"trainable": ["embedding"]}, {})
+    outputs = tune_fold(made_by, fold, tmp_path / "fold")
+    assert "not a number any more: the training ends" in capsys.readouterr().err
+    assert outcome(tmp_path / "fold")["diverged"] and outcome(tmp_path / "fold", 1)["epoch"] == 0
+    expected = probe_outputs(made_by, fold)
+    for key in expected:
+        np.testing.assert_allclose(outputs[key], expected[key], atol=1e-5)
+    with pytest.raises(UserError, match="not a number any more; lower"):  # random weights are no result
+        tune_fold(tuning(made, scratch=True), fold, tmp_path / "scratch")
+
+
+def test_trainings_that_do_not_agree_are_refused(made, tmp_path, capsys):
+    short = {"crops": {**CONFIG["crops"], "short": "mask"}}
+    with pytest.raises(UserError, match="crops.short: repeat in step0, mask in step1; all trainings"):
+        tuning(made, {}, short)
+    with pytest.raises(UserError, match="hidden: 0 in step0, 4 in step1"):
+        tuning(made, {}, {"hidden": 4})
+    call = command(made, tmp_path / "out")
+    dump_config({**CONFIG, **short}, tmp_path / "all.yaml")
+    assert main(call) == 1 and "crops.short: repeat in affine, mask in all" in capsys.readouterr().err
+    assert not (tmp_path / "out/log").exists()
+    held = [
+        DevelopmentPart(tuning(made, training), NAMES[:4], np.zeros(4), 0.5).digest
+        for training in ({}, short, {})
+    ]
+    assert held[0] == held[2] != held[1]
+
+
+@pytest.mark.parametrize(
+    "meta, said",
+    [
+        ({"model": "fbank-stats-cmn"}, "these are of fbank-stats-cmn, not of fbank-stats"),
+        ({"model": "fbank-stats", "keep_silence": True}, "silence was kept, and in the task"),
+    ],
+)
+def test_statistics_of_another_kind_or_with_silence_are_refused(made, tmp_path, capsys, meta, said):
+    folder = tmp_path / "xvectors"
+    folder.mkdir()
+    with ArchiveWriter(folder / "xvector.ark", folder / "xvector.scp") as archive:
+        for name in NAMES:
+            archive.write(name, np.ones(2 * BANDS, dtype=np.float32))
+    dump_config(meta, folder / "meta.yaml")
+    assert main(command(made, tmp_path / "out", "--statistics", str(folder))) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_utterances_without_features_are_dropped_as_far_as_is_allowed(tmp_path, capsys):
+    work = make_task(tmp_path / "work")
+    scp = work / "data/feats.scp"
+    scp.write_text("".join(scp.read_text().splitlines(keepends=True)[1:]))  # s0-u00
+    make_train_set(work / "data", work / "task/train_set")
+    outputs = tune_fold(tuning(work, {"epochs": 1}), "s0", tmp_path / "tested")
+    assert len(outputs) == 5 and "s0-u00" not in outputs
+    assert len(tune_fold(tuning(work, {"epochs": 1}), "s5", tmp_path / "dev")) == 6
+    assert main(command(work, tmp_path / "out", "--max-drop", "0.01")) == 1
+    assert "1 of 36 utterances of" in (said := capsys.readouterr().err) and "first: s0-u00" in said
+    # nor do they hide that the model was trained on another test utterance
+    hashes = {name: f"{number:016x}" for number, name in enumerate(NAMES)}
+    write_table(work / "data/utt2audiohash", {name: hashes[name] for name in NAMES if name != "s0-u00"})
+    write_training_audio(work / "model", np.array([int(hashes["s1-u01"], 16)], dtype=np.uint64))
+    assert main(command(work, tmp_path / "out")) == 1
+    assert "trained on 1 of the 36 test utterances of this task" in capsys.readouterr().err
+    write_table(work / "task/utt2set", dict.fromkeys(NAMES, "data") | {"s1-u01": "other"})
+    assert main(command(work, tmp_path / "out")) == 1
+    assert "its utterances are also of other; give that DATA, too" in capsys.readouterr().err
+
+
+def test_a_fold_is_redone_for_what_it_depends_on(tmp_path):
+    """And for nothing else: what is counted, in which order the folds are, another fold."""
+    work = make_task(tmp_path / "work")
+    args = parser_of("finetune", finetune).parse_args(command(work, tmp_path / "out")[1:])
+    yaml, digests = (work / "task/task.yaml").read_text(), [finetune._fold_step(args, "s0").digest]
+    for old, new in (
+        ("keep_silence: false", "keep_silence: true"),
+        ("kind: class", "kind: number"),
+        ("average_over: utterance", "average_over: subject"),
+    ):
+        assert old in yaml
+        (work / "task/task.yaml").write_text(yaml.replace(old, new))
+        digests.append(finetune._fold_step(args, "s0").digest)
+    (work / "task/task.yaml").write_text(yaml)
+    for name in ("fold.s1", "fold.s0", "utt2spk", "utt2label"):
+        table = work / "task" / name
+        text = table.read_text()
+        table.write_text(text + "another x\n")
+        digests.append(finetune._fold_step(args, "s0").digest)
+        table.write_text(text)
+    first, kept, kind, counted, other, *own = digests
+    assert first == counted == other and len({first, kept, kind, *own}) == 6
+
+
+def test_a_training_part_of_one_class_is_refused(made, tmp_path):
+    made_by = tuning(made)
+    one = {
+        key: "a" if key in made_by.task.part("s0", "train") else label
+        for key, label in made_by.task.labels.items()
+    }
+    made_by.task = replace(made_by.task, labels=one)
+    with pytest.raises(UserError, match="of the class a; a classifier needs two classes or more"):
+        tune_fold(made_by, "s0", tmp_path)
 
 
 def test_a_mean_with_the_start_is_a_candidate(made, tmp_path):
@@ -308,6 +424,8 @@ def test_the_final_fold_leaves_a_classifier(made, tmp_path):
     assert tune_fold(made_by, "final", tmp_path) == {}
     classifier = load_classifier(tmp_path / "classifier")
     assert classifier.config.classes == CLASSES and classifier.config.back_end == "affine-then-all"
+    assert "research only" in classifier.config.note and "calibrated on 6 utt" in classifier.config.note
+    assert classifier.config.note in (tmp_path / "classifier/README.md").read_text()
     given = load(tmp_path / "step0/model").encoder.state_dict()
     assert all(torch.equal(given[k], v) for k, v in classifier.model.encoder.state_dict().items())
 

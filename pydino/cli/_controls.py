@@ -6,8 +6,6 @@ from pydino.base import UserError, log
 from pydino.cli._results import value_text
 from pydino.kaldi import read_table
 
-CONTROLS = ("silence", "channel", "interviewer", "metadata", "duration", "permutation")
-
 
 def measure(task, controls: list[str], args, command: str) -> list[dict]:
     """Measure controls, write their result files below ``args.out_dir``, and return the entries of
@@ -15,7 +13,7 @@ def measure(task, controls: list[str], args, command: str) -> list[dict]:
 
     Args:
         task: TaskDir.
-        controls: names, of CONTROLS.
+        controls: names, of pydino.recipe.CONTROLS.
         args: of the verb run-controls.
         command: the call, as a person would type it.
 
@@ -122,9 +120,21 @@ class _Measuring:
 
     def _entry(self, control) -> dict:
         from pydino.cli._task_results import write_task_outputs
-        from pydino.downstream import classifier_of, evaluate, outputs_of, verdict
+        from pydino.downstream import (
+            ENOUGH_UNITS,
+            classifier_of,
+            evaluate,
+            not_measured,
+            outputs_of,
+            share_of_units,
+            verdict,
+        )
 
         args, task = self.args, self.task
+        if share_of_units(task, control.vectors) < ENOUGH_UNITS:
+            entry = not_measured(task, control)
+            log(f"{task.config.name}: {control.name} ({control.kind}): {entry['note']}")
+            return entry
         outputs = outputs_of(task, control.vectors, args.seed)
         outputs = {key: outputs[key] for key in self.keys if key in outputs}
         write_task_outputs(

@@ -136,6 +136,17 @@ def _read_embeddings(scp) -> EmbeddingSet:
     return EmbeddingSet(folder, keys, stacked, (read_yaml(meta) or {}) if meta.exists() else {})
 
 
+def check_silence(embedded: EmbeddingSet, task) -> None:
+    """Raise a UserError if silence was treated otherwise than in the task (TaskDir)."""
+    kept = bool(embedded.meta.get("keep_silence"))
+    if embedded.meta and kept != task.config.keep_silence:
+        said = {True: "kept", False: "removed"}
+        raise UserError(
+            f"{embedded.folder}: silence was {said[kept]}, and in the task {task.path} it is "
+            f"{said[not kept]}; extract the set again, --keep-silence is an option of it"
+        )
+
+
 def write_overlap(folder, parts: list[Overlap]) -> dict:
     """Write ``in_training.txt``: the utterances of an embedding folder that its model was trained on; no file
     where there are none, or it is not known.

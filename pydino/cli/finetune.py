@@ -17,28 +17,39 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, read_yaml
+from pydino.base import Step, log, read_yaml
 from pydino.cli import make_train_set
-from pydino.cli._arguments import WRAPPERS, add_varied, integer, option, options_of_study, part, varied_of
+from pydino.cli._arguments import (
+    WRAPPERS,
+    add_max_drop,
+    add_varied,
+    integer,
+    option,
+    options_of_study,
+    part,
+    varied_of,
+)
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._parts import check_left
 from pydino.cli._steps import check_files, command_line, job_command, options_of, real_name
-from pydino.jobs.submit import check_wrapper, submit
+from pydino.cli._tuning_checks import check_call, check_task, refuse_training_audio, trainings
+from pydino.jobs.submit import submit
 from pydino.kaldi import ArchiveWriter, read_scp_objects
+from pydino.recipe import TUNING
 
-MODES = ("affine-then-all", "all-at-once", "from-scratch")
 TRAIN_SET = "train_set"  # in TASK_DIR
 OUTPUTS = ("outputs.ark", "outputs.scp")  # of a fold, from its job to the call
 
 
 def add_arguments(parser):
-    option(parser, "--mode", "affine-then-all", "name of the back-end", choices=MODES)
+    option(parser, "--mode", "affine-then-all", "name of the back-end", choices=list(TUNING))
     text = "one training (method: classifier); repeated: the next, from what the one before came to"
     option(parser, "--config", [], text, metavar="YAML")
     option(parser, "--set", [], "override a key in all of them; may be repeated", metavar="KEY=VALUE")
     option(parser, "--seed", 0, "of order, crops, augmentation, and random weights", type=integer(0))
     text = "embeddings by the baseline fbank-stats, which stand beside the embedding; one folder a set"
     option(parser, "--statistics", [], text, metavar="XVECTOR_DIR")
+    add_max_drop(parser, 0.05, "the task's utterances that may lack features")
     option(parser, "--resamples", 1000, "of the bootstrap", type=integer(0))
     option(parser, "--system", "", "system of the results (default: by the place of OUT_DIR)")
     add_varied(parser)
@@ -61,10 +72,11 @@ def run(args):
     (step,) = steps(args)
     if not args.fold and step.is_done():
         return 0
-    _check(args)
+    check_call(args, _folds(args))
+    check_task(args)
     with _locked(Path(args.task) / ".lock"):
         make_train_set.run(_train_set_arguments(args))
-    _refuse_overlap(args)
+    refuse_training_audio(args)
     folds = args.fold or _folds(args)
     todo = [fold for fold in folds if not _fold_step(args, fold).is_done()]
     if not args.fold:
@@ -82,7 +94,8 @@ def steps(args) -> list[Step]:
     task, out = Path(args.task), Path(args.out)
     check_files(task / "task.yaml")
     name = (read_yaml(task / "task.yaml") or {}).get("name", "task")
-    tables = ["task.yaml", "utt2label", "utt2spk", "utt2unit", *sorted(p.name for p in task.glob("fold.*"))]
+    tables = ["task.yaml", "utt2label", "utt2spk", "utt2unit", "utt2set"]
+    tables += sorted(path.name for path in task.glob("fold.*"))
     return [
         Step(
             out / ".done",
@@ -102,12 +115,17 @@ def _fold_step(args, fold: str) -> Step:
     """One fold: its mark is written by the job. The labels of its test part are not read."""
     folder, task = _folder(args, fold), Path(args.task)
     outputs = ["classifier/classifier.safetensors"] if fold == "final" else OUTPUTS
+    config = read_yaml(task / "task.yaml")
+    of_task = {name: json.dumps(config.get(name)) for name in ("name", "kind", "classes", "keep_silence")}
+    if fold == "final":
+        of_task["unit"] = config.get("unit")  # of the classifier that is given away
+    tables = [f"fold.{fold}", "utt2label", "utt2spk", "utt2set"]
     return Step(
         folder / ".done",
         str(folder),
-        options=_options(args),
+        options={**_options(args), **of_task},
         configs=args.config,
-        reads=[task / f"fold.{fold}", task / "utt2label", *_model(args), *_vectors(args)],
+        reads=[*(task / table for table in tables), *_model(args), *_vectors(args)],
         after=_marks(args),
         outputs=[folder / name for name in outputs],
     )
@@ -138,37 +156,6 @@ def _folds(args) -> list[str]:
     task = Path(args.task)
     final = ["final"] if (task / "fold.final").is_file() else []
     return [*read_yaml(task / "task.yaml")["folds"], *final]
-
-
-def _check(args) -> None:
-    """Find mistakes before anything is submitted."""
-    if not args.config:
-        raise UserError("give --config YAML, the training; for affine-then-all two of them, in order")
-    for config in args.config:
-        method = read_yaml(config).get("method")
-        if method != "classifier":
-            raise UserError(f"{config}: its method is {method!r}; fine-tuning takes method: classifier")
-    names = [Path(config).stem for config in args.config]
-    if len(set(names)) < len(names):
-        raise UserError(f"--config: two files are called {names[0]}; their runs need folders of their own")
-    check_files(*_model(args), *_vectors(args), *(f"{data}/feats.scp" for data in args.data))
-    unknown = [fold for fold in args.fold if fold not in _folds(args)]
-    if unknown:
-        raise UserError(f"{args.task} has no fold '{unknown[0]}'; it has {', '.join(_folds(args))}")
-    check_wrapper(args.cmd)
-
-
-def _refuse_overlap(args) -> None:
-    """Refuse a model that was trained on test recordings of the task; random weights were not."""
-    from pydino.downstream import read_task, refuse_overlap
-    from pydino.infer import overlap
-
-    task = read_task(args.task)
-    by_set: dict[str, list[str]] = {}
-    for utterance in task.tested if args.mode != "from-scratch" else ():
-        by_set.setdefault(task.sets[utterance], []).append(utterance)
-    overlaps = [overlap(args.model, data, by_set.get(real_name(data), [])) for data in args.data]
-    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
 
 
 def _train_set_arguments(args):
@@ -218,8 +205,9 @@ def _run_part(args) -> int:
     import torch
 
     from pydino.downstream import read_task
-    from pydino.downstream.finetuning import Tuning, tune_fold
-    from pydino.train import DistributedContext, load_training_config
+    from pydino.downstream.finetuning import tune_fold
+    from pydino.downstream.tuning import Tuning
+    from pydino.train import DistributedContext
 
     torch.set_num_threads(args.num_threads)
     index, count = args.part
@@ -233,7 +221,7 @@ def _run_part(args) -> int:
         {real_name(data): Path(data) for data in args.data},
         Path(args.task) / TRAIN_SET,
         Path(args.model),
-        [(Path(config).stem, load_training_config(config, args.set)[1]) for config in args.config],
+        trainings(args),
         args.mode,
         args.seed,
         distributed,

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from pydino.base import Step, UserError, log, nearest, warn, write_json
 from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option
-from pydino.cli._controls import CONTROLS, measure
+from pydino.cli._controls import measure
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, real_name, run_or_submit
+from pydino.recipe import CONTROLS
 
 
 def add_arguments(parser):
@@ -63,6 +64,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out_dir,
+            version=2,
             options={
                 "controls": " ".join(controls),
                 **options_of(args, "permutations", "max_drop", "resamples", "seed"),

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import Step, UserError, warn
+from pydino.base import Step, UserError, log, warn
 from pydino.cli._arguments import add_cmd, add_max_drop, add_varied, option, options_of_study, varied_of
-from pydino.cli._embeddings import read_embeddings, read_overlap
+from pydino.cli._embeddings import check_silence, read_embeddings, read_overlap
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
-
-CLASSIFIERS = ("logreg", "svm", "plda", "mlp", "ridge")
+from pydino.recipe import CLASSIFIERS, STATISTICS
 
 
 def add_arguments(parser):
-    option(parser, "--classifier", "", "default: logreg, or ridge for numbers", choices=CLASSIFIERS)
+    known = [name for of_kind in CLASSIFIERS.values() for name in of_kind]
+    option(parser, "--classifier", "", "default: logreg, or ridge for numbers", choices=known)
     text = "embeddings of a set that stand beside the others', such as those of fbank-stats; repeatable"
     option(parser, "--append", [], text, metavar="XVECTOR_DIR")
     add_max_drop(parser, 0.05, "the task's utterances that may lack an embedding")
@@ -89,10 +89,14 @@ def _make(args, step) -> None:
         resamples=args.resamples,
         seed=args.seed,
     )
-    step.outputs = [
-        *task_outputs(out, task),
-        *write_final(out / "classifier", task, backend, vectors, meta, bool(args.append), args.seed),
-    ]
+    step.outputs = task_outputs(out, task)
+    others = {read_embeddings(folder).meta.get("model") for folder in args.append} - {STATISTICS[0]}
+    if others:
+        log(f"{out}: no classifier folder, as it cannot compute the vectors of --append: not {STATISTICS[0]}")
+    else:
+        step.outputs += write_final(
+            out / "classifier", task, backend, vectors, meta, bool(args.append), args.seed
+        )
 
 
 def _vectors(args, task) -> tuple[dict[str, np.ndarray], dict]:
@@ -100,13 +104,7 @@ def _vectors(args, task) -> tuple[dict[str, np.ndarray], dict]:
     sets = [read_embeddings(folder) for folder in args.xvector_dirs]
     beside = [read_embeddings(folder) for folder in args.append]
     for folder in (*sets, *beside):
-        kept = bool(folder.meta.get("keep_silence"))
-        if folder.meta and kept != task.config.keep_silence:
-            said = {True: "kept", False: "removed"}
-            raise UserError(
-                f"{folder.folder}: silence was {said[kept]}, and in the task {task.path} it is "
-                f"{said[not kept]}; extract the set again, --keep-silence is an option of it"
-            )
+        check_silence(folder, task)
     if len(dims := {folder.dim for folder in sets}) > 1:
         raise UserError(f"{sets[0].folder} and the others have embeddings of {sorted(dims)} dimensions")
     found = _of_utterances(sets, task, args.max_drop)

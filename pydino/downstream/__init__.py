@@ -1,12 +1,15 @@
 """Downstream tasks: their folders, classifiers on frozen embeddings, and how they are measured."""
 
 from .controls import (
+    ENOUGH_UNITS,
     Control,
     classifier_of,
     metadata_vectors,
+    not_measured,
     outputs_of,
     permutation_band,
     permute_labels,
+    share_of_units,
     verdict,
 )
 from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
@@ -21,6 +24,7 @@ __all__ = [
     "CLASSIFIERS",
     "Control",
     "Division",
+    "ENOUGH_UNITS",
     "Evaluation",
     "FINAL",
     "FrozenClassifier",
@@ -44,11 +48,13 @@ __all__ = [
     "fixed_division",
     "leaks",
     "metadata_vectors",
+    "not_measured",
     "outputs_of",
     "permutation_band",
     "permute_labels",
     "read_task",
     "refuse_overlap",
+    "share_of_units",
     "verdict",
     "write_task",
 ]

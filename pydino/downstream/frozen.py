@@ -14,6 +14,7 @@ from itertools import islice
 import numpy as np
 
 from pydino.backend import class_measures, fit_temperature, speaker_confusions
+from pydino.base import UserError
 
 from .classifiers import PATHS
 from .folds import assign_folds
@@ -72,14 +73,14 @@ def fit_frozen(
         return _perceptron(vectors, targets, dev, folds, seed)
     path = PATHS[classifier]
     chosen, held_out = _choose(vectors, targets, path, folds, strata is not None, seed)
-    mean, scale = _standardisation(vectors)
+    mean, scale = standardisation(vectors)
     steps = list(islice(path((vectors - mean) * scale, targets, seed), chosen + 1))
     if strata is None:
         return FrozenClassifier(mean, scale, steps[-1], None, 0)
     if held_out is None:
         return FrozenClassifier(mean, scale, steps[-1], 1.0, 0)
     scores, truth = held_out
-    temperature = fit_temperature(scores, truth, _balance(truth, int(targets.max()) + 1))
+    temperature = fit_temperature(scores, truth, balance(truth, int(targets.max()) + 1))
     return FrozenClassifier(mean, scale, steps[-1], temperature, len(truth))
 
 
@@ -107,10 +108,22 @@ def cross_predict(
 def fit_fold(
     task: TaskDir, fold: str, classifier: str, vectors: dict[str, np.ndarray], seed: int = 0
 ) -> FrozenClassifier:
-    """Train on the training and development parts of a fold; arguments as :func:`cross_predict`."""
+    """Train on the training and development parts of a fold; arguments as :func:`cross_predict`.
+
+    Raises:
+        UserError: a class has no utterance with a vector there.
+    """
     dev_part = set(task.part(fold, "dev"))
     names = sorted({*task.part(fold, "train"), *dev_part}, key=lambda name: name.encode())
     names = [name for name in names if name in vectors]
+    present = {task.labels[name] for name in names}
+    lost = sorted(set(task.config.classes) - present) if task.config.kind == "class" else []
+    if lost or not names:
+        what = f"the class {lost[0]}" if lost else "the task"
+        raise UserError(
+            f"{task.path}/fold.{fold}: no utterance to train {what} on has an embedding; extract them, or "
+            "divide otherwise (--folds, --seed of steps/make_task.sh)"
+        )
     _, subjects = np.unique([task.speakers[name] for name in names], return_inverse=True)
     return fit_frozen(
         classifier,
@@ -129,12 +142,12 @@ def _perceptron(vectors, targets, dev, folds, seed) -> FrozenClassifier:
         dev = np.zeros(len(targets), dtype=bool) if folds is None else folds == 0
     held = dev if dev.any() else ~dev  # a single subject: nothing can be held out
     train = ~dev
-    mean, scale = _standardisation(vectors[train])
+    mean, scale = standardisation(vectors[train])
     x = (vectors - mean) * scale
     scorer = train_perceptron(x[train], targets[train], x[held], targets[held], seed)
     if not dev.any():
         return FrozenClassifier(mean, scale, scorer, 1.0, 0)
-    weights = _balance(targets[dev], int(targets.max()) + 1)
+    weights = balance(targets[dev], int(targets.max()) + 1)
     temperature = fit_temperature(scorer(x[dev]), targets[dev], weights)
     return FrozenClassifier(mean, scale, scorer, temperature, int(dev.sum()))
 
@@ -159,7 +172,7 @@ def _choose(vectors, targets, path, folds, are_classes, seed):
     places, of_fold = [], []
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
-        mean, scale = _standardisation(vectors[train])
+        mean, scale = standardisation(vectors[train])
         train_x, test_x = (vectors[train] - mean) * scale, (vectors[test] - mean) * scale
         places.append(np.flatnonzero(test))
         of_fold.append([scorer(test_x) for scorer in path(train_x, targets[train], seed)])
@@ -181,8 +194,8 @@ def _closeness(truth, scores) -> float:
     return float(-np.abs(truth - scores[:, 0]).mean())
 
 
-def _balance(targets, classes) -> np.ndarray:
-    """Weights (N,) with which each class weighs the same."""
+def balance(targets, classes) -> np.ndarray:
+    """Return weights (N,) of utterances with which every class weighs the same."""
     return 1.0 / np.bincount(targets, minlength=classes)[targets]
 
 
@@ -191,8 +204,10 @@ def _all_classes_everywhere(labels: np.ndarray, folds: np.ndarray) -> bool:
     return all(len(np.unique(labels[folds != fold])) == len(np.unique(labels)) for fold in np.unique(folds))
 
 
-def _standardisation(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale (D,) for zero mean and unit variance; a dimension that is constant becomes zero."""
+def standardisation(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and scale (D,) that give (N, D) zero mean and unit variance; of a dimension that is
+    constant the scale is 0.
+    """
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     constant = deviation <= 1e-6 * np.abs(mean)  # up to the rounding of float32
     return mean, np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))

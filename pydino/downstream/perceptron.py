@@ -20,12 +20,13 @@ def train_perceptron(
 
     Args:
         x, held_x: (N, D) and (M, D), standardised.
-        y, held_y: (N,) and (M,) ints; y has all classes.
+        y, held_y: (N,) and (M,) ints from 0 to K - 1, all of them in one or the other.
         seed: of the initial weights.
     """
-    classes = int(y.max()) + 1
+    classes = int(max(y.max(), held_y.max())) + 1
+    counts = np.bincount(y, minlength=classes)
     train, held = torch.tensor(x, dtype=torch.float32), torch.tensor(held_x, dtype=torch.float32)
-    weights = torch.tensor(len(y) / (classes * np.bincount(y)), dtype=torch.float32)
+    weights = torch.tensor(len(y) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
     truth, held_truth = torch.tensor(y), torch.tensor(held_y)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

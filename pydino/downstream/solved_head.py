@@ -4,19 +4,16 @@ encoder, solved, as the weights of a :class:`pydino.models.ClassifierHead`.
 Axes: N utterances, D dimensions, K classes.
 """
 
-import warnings
 from itertools import islice
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from pydino.train.supervision import balanced_loss
 
+from .classifiers import logistic_regression, ridge_regression
 from .folds import assign_folds
+from .frozen import standardisation
 
-INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of logistic regression on standardised features
-PENALTIES = (1e5, 1e4, 1e3, 1e2, 1e1, 1.0)  # of ridge regression on standardised features
 _INNER_FOLDS = 3
 _ABSENT = -20.0  # bias of a class without a training utterance
 
@@ -43,42 +40,24 @@ def solve_head(
     path = _class_path if num_classes else _number_path
     mean, scale = standardisation(vectors)
     chosen = _choose(vectors, targets, speakers, num_classes, path, seed)
-    solutions = path((vectors - mean) * scale, targets, num_classes)
+    solutions = path((vectors - mean) * scale, targets, num_classes, seed)
     weight, bias = next(islice(solutions, chosen, None))
     return {"mean": mean, "scale": scale, "layers.weight": weight, "layers.bias": bias}
 
 
-def standardisation(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and scale (D,) that give (N, D) zero mean and unit variance; of a dimension that is
-    constant the scale is 0.
-    """
-    mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
-    constant = deviation <= 1e-6 * np.abs(mean)  # up to the rounding of float32
-    return mean, np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))
-
-
-def _class_path(x: np.ndarray, y: np.ndarray, num_classes: int):
-    """Yield weights (K, D) and biases (K,) from strong to weak regularisation, with warm starts."""
-    model = LogisticRegression(class_weight="balanced", max_iter=100, tol=1e-3, warm_start=True)
-    for strength in INVERSE_STRENGTHS:
-        model.C = strength
-        with warnings.catch_warnings():  # full convergence is not needed at weak regularisation
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(x, y)
-        found, biases = model.coef_, model.intercept_
-        if len(found) == 1:  # of two classes scikit-learn keeps the difference
-            found, biases = np.concatenate([-found, found]) / 2, np.concatenate([-biases, biases]) / 2
+def _class_path(x: np.ndarray, y: np.ndarray, num_classes: int, seed: int):
+    """Yield weights (K, D) and biases (K,) from strong to weak regularisation; classes may be absent."""
+    present, numbers = np.unique(y, return_inverse=True)
+    for found in logistic_regression(x, numbers, seed):
         weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, _ABSENT)
-        weight[model.classes_], bias[model.classes_] = found, biases
+        weight[present], bias[present] = found.weight, found.bias
         yield weight, bias
 
 
-def _number_path(x: np.ndarray, y: np.ndarray, _: int):
-    """Yield weights (1, D) and biases (1,), b = (X'X + a I)^-1 X'(y - mean y), from strong to weak."""
-    left, singular, right = np.linalg.svd(x, full_matrices=False)
-    part = left.T @ (y - y.mean())
-    for penalty in PENALTIES:
-        yield ((singular / (singular**2 + penalty) * part) @ right)[None], np.array([y.mean()])
+def _number_path(x: np.ndarray, y: np.ndarray, _: int, seed: int):
+    """Yield weights (1, D) and biases (1,) from strong to weak regularisation."""
+    for found in ridge_regression(x, y, seed):
+        yield found.weight, found.bias
 
 
 def _choose(vectors, targets, speakers, num_classes: int, path, seed: int) -> int:
@@ -97,7 +76,7 @@ def _choose(vectors, targets, speakers, num_classes: int, path, seed: int) -> in
             return 1
         mean, scale = standardisation(vectors[train])
         held = (vectors[test] - mean) * scale
-        solved = path((vectors[train] - mean) * scale, targets[train], num_classes)
+        solved = path((vectors[train] - mean) * scale, targets[train], num_classes, seed)
         outputs.append([held @ weight.T + bias for weight, bias in solved])
         places.append(np.flatnonzero(test))
     truth = targets[np.concatenate(places)]

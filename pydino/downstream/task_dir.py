@@ -65,6 +65,7 @@ class TaskDir:
     units: dict[str, str]
     sets: dict[str, str]
     groups: dict[str, str]
+    _read: dict[str, dict[str, str]] = field(default_factory=dict, repr=False, compare=False)  # folds, once
 
     def part(self, fold: str, part: str) -> list[str]:
         """Return the utterances of a part of a fold, sorted."""
@@ -76,10 +77,12 @@ class TaskDir:
         return sorted({name for fold in self.config.folds for name in self.part(fold, "test")})
 
     def _fold(self, fold: str) -> dict[str, str]:
-        path = self.path / f"fold.{fold}"
-        if not path.is_file():
-            raise UserError(f"{self.path} has no fold '{fold}'; it has {', '.join(self.folds_there)}")
-        return read_table(path)
+        if fold not in self._read:
+            path = self.path / f"fold.{fold}"
+            if not path.is_file():
+                raise UserError(f"{self.path} has no fold '{fold}'; it has {', '.join(self.folds_there)}")
+            self._read[fold] = read_table(path)
+        return self._read[fold]
 
     @property
     def folds_there(self) -> list[str]:

@@ -5,11 +5,14 @@ torch.
 from .calls import Call, calls_of, groups_of
 from .options import RunOptions, resolve
 from .schema import STAGES, Recipe
-from .systems import Run, System, systems, systems_of
-from .tasks import TUNING
+from .systems import STATISTICS, Run, System, systems, systems_of
+from .tasks import CLASSIFIERS, CONTROLS, TUNING
 
 __all__ = [
+    "CLASSIFIERS",
+    "CONTROLS",
     "STAGES",
+    "STATISTICS",
     "TUNING",
     "Call",
     "Recipe",

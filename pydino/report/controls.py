@@ -65,7 +65,7 @@ def _row(one: dict) -> list[str]:
     def text(value) -> str:
         return "" if value is None else f"{value:.{decimals}f}"
 
-    above = "yes" if one["beats_chance"] else "no"
+    above = "not measured" if one["value"] is None else "yes" if one["beats_chance"] else "no"
     if one["beats_chance"] and one["suspicious_if_above_chance"]:
         above = "yes: suspect"
     interval = "" if one["interval"] is None else " [{}, {}]".format(*map(text, one["interval"]))

@@ -193,13 +193,23 @@ def _in_words(how: Metric, *values: float) -> str:
 
 def _controlled(task: str, controls: list[dict], suspect: list[str]) -> str:
     """What the leak controls say, and the band of chance that permuted labels have."""
-    tested = dict.fromkeys(one["control"] for one in controls if one["suspicious_if_above_chance"])
+    asked = [one for one in controls if one["suspicious_if_above_chance"]]
+    tested = dict.fromkeys(one["control"] for one in asked if one["value"] is not None)
+    unmeasured = dict.fromkeys(one["control"] for one in asked if one["value"] is None)
     if suspect:
         said = [f"Suspect: {'; and '.join(suspect)}."]
     elif tested:
         said = [f"No leak control is above chance ({', '.join(tested)})."]
     else:
-        said = ["No leak control was run."] if task.removesuffix("-folds") in _CLINICAL else []
+        said = (
+            ["No leak control was run."]
+            if not unmeasured and task.removesuffix("-folds") in _CLINICAL
+            else []
+        )
+    if unmeasured:
+        said.append(
+            f"Too few recordings have what these need, so they were not measured: {', '.join(unmeasured)}."
+        )
     for one in controls:
         if one["control"] == "permutation" and one["interval"]:
             said.append(

@@ -137,7 +137,7 @@ def train(
             bar.update()
 
             ended = completes(step, steps_per_epoch) or step == total_steps
-            figures, over = {}, step == total_steps
+            figures, over, lost = {}, step == total_steps, ""
             if ended:
                 figures, over = method.evaluate(round(step / steps_per_epoch, 2), over)
             if ended or (config.log_steps and step % config.log_steps == 0):
@@ -156,17 +156,23 @@ def train(
                     bar.clear()
                     say(line, ", ".join(filter(None, [method.describe(means), judged(figures)])), total_steps)
                     recorder.write(line)
-                alarms(line)
+                lost = not_finite(line)
+                if not lost:
+                    alarms(line)
+            asked_to_stop = interruption.asked()
+            saving = ended or asked_to_stop or step % config.checkpoint_steps == 0
+            if saving and not lost:
+                lost = not_finite(averages.peek(distributed.add_up))
+            if lost:  # only finite weights are saved: others are not worth resuming
+                if not method.falls_back(lost):
+                    raise UserError(lost)
+                break
             # before the checkpoint: a kill between the two loses neither
             if distributed.first and config.snapshot_epochs:
                 if over or completes(step, config.snapshot_epochs * steps_per_epoch):
                     epoch = math.ceil(config.epochs) if step == total_steps else int(step / steps_per_epoch)
                     attempt(f"no snapshot of step {step}", snapshot, epoch)
-            asked_to_stop = interruption.asked()
-            if ended or asked_to_stop or step % config.checkpoint_steps == 0:
-                # only finite weights are saved: others are not worth resuming
-                if lost := not_finite(averages.peek(distributed.add_up)):
-                    raise UserError(lost)
+            if saving:
                 state = {
                     "step": step,
                     "method": method.state_dict(),

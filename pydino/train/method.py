@@ -206,6 +206,12 @@ class Method(nn.Module):
         """
         return {}, last
 
+    def falls_back(self, lost: str) -> bool:
+        """Whether a training whose numbers are not finite any more (``lost`` says which) ends with what
+        :meth:`encoders` returns, instead of an error; called in all processes alike.
+        """
+        return False
+
     @property
     def has_ended(self) -> bool:
         """Whether :meth:`evaluate` has ended the training, of a run that is resumed."""

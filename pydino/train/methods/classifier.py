@@ -11,8 +11,6 @@ start counts as epoch 0: a run cannot end worse there than it began.
 
 import copy
 import math
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,77 +18,18 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pydino.audio.augment import AugmentConfig
-from pydino.base import UserError, check_fraction, check_not_negative, nearest
-from pydino.data import Batch, CopyPasteConfig, UtteranceCropConfig, Views
-from pydino.models import PARTS, ClassifierHead
+from pydino.base import UserError, warn
+from pydino.data import Batch, Views
+from pydino.models import ClassifierHead
 from pydino.train.averaging import weighted_mean
-from pydino.train.config import TrainingConfig
 from pydino.train.method import Method, Metrics, ParameterGroup, Setup
 from pydino.train.monitors import MOMENTS, moments
 from pydino.train.supervision import balanced_loss, class_weights, unweighted_average_recall
+from pydino.train.tuning_config import HEAD, TuningConfig
 
 ROLES = ("model",)
 READS_LABELS = True
-HEAD = "head"
 _ENOUGH_FOR_STATISTICS = 5000  # utterances; with fewer, running statistics of another corpus are better
-
-
-@dataclass
-class TuningConfig(TrainingConfig):
-    """One training of a classifier. Encoder and normalisation are those of the model that it starts from."""
-
-    method: Literal["classifier"] = "classifier"
-    crops: UtteranceCropConfig = field(default_factory=UtteranceCropConfig)
-    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
-    augment: AugmentConfig = field(
-        default_factory=lambda: AugmentConfig(
-            reverberation_probability=0.0,
-            noise_probability=0.0,
-            babble_probability=0.0,
-            time_mask_frames=0,
-            frequency_mask_bands=0,
-        )
-    )
-    head: Literal["probe", "random"] = "probe"  # what the head of the first training starts from
-    hidden: int = 0  # units of a hidden layer of the head, which then starts random; 0: none
-    class_weights: Literal["balanced", "none"] = "balanced"  # every class counts alike, or every utterance
-    label_smoothing: float = 0.0
-    # factors of the learning rate, for frames, pooling, embedding and head; 1 where nothing is said
-    lr_scales: dict[str, float] = field(default_factory=dict)
-    # of layers that are trained; eval: running statistics stay, which is better for few utterances;
-    # auto: eval below 5,000
-    batch_norm: Literal["auto", "eval", "train"] = "auto"
-    # whole utterances are classified in chunks of this length, whose log-posteriors are averaged; 0: at once
-    chunk_seconds: float = 0.0
-    # what the best epoch is chosen by: the cross-entropy with all classes alike, or the unweighted average
-    # recall, which is noisy on a development part of one speaker
-    select: Literal["loss", "uar"] = "loss"
-    patience: int = 5  # epochs without a better one, after which the training ends; 0: it never ends early
-    # shares of the start in means of its weights and the best epoch's, which are candidates too
-    average_with_start: list[float] = field(default_factory=list)
-    tensorboard: bool = False  # one file a fold would be many
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_not_negative(self, "hidden", "patience", "chunk_seconds")
-        check_fraction(self, "label_smoothing")
-        for name in self.lr_scales:
-            if name not in (*PARTS, HEAD):
-                known = (*PARTS, HEAD)
-                raise ValueError(
-                    f"lr_scales: no part '{name}'{nearest(name, known)}; known: {', '.join(known)}"
-                )
-        for name, value in self.lr_scales.items():
-            if value < 0:
-                raise ValueError(f"lr_scales: {name} must not be negative, got {value}")
-        if not all(0 < share < 1 for share in self.average_with_start):
-            raise ValueError(
-                f"average_with_start must be shares between 0 and 1, got {self.average_with_start}"
-            )
-        for name, (here, teacher) in (("augment", self.augment_pair), ("waveform", self.waveform_pair)):
-            if teacher != here:
-                raise ValueError(f"teacher_{name} changes the views of a teacher; set {name} instead")
 
 
 class TunedNetwork(nn.Module):
@@ -156,6 +95,7 @@ class TaskClassifier(Method):
         # ended; the figure of the start; the share of the start in the weights that are kept.
         course = torch.tensor([math.inf, 0.0, 0.0, 0.0, math.inf, 0.0], dtype=torch.float64)
         self.register_buffer("course", course.to(self.distributed.device))
+        self._diverged = False  # not in the state: what has diverged is not saved, and diverges again
 
     def _keep(self, name: str, array: np.ndarray | None, kind: torch.dtype) -> None:
         """Hold an array on the device; it is no state of the run."""
@@ -235,7 +175,7 @@ class TaskClassifier(Method):
         if ended:
             return {}, True
         if self.task.held is None:
-            if last:
+            if last and _is_finite(self.student):
                 self.best.load_state_dict(self.student.state_dict())
                 self.course[[1, 3]] = self.course.new_tensor([epoch, 1.0])
             return {}, last
@@ -250,6 +190,17 @@ class TaskClassifier(Method):
             best, share = self._averages(best)
         self.course.copy_(self.course.new_tensor([best, when, since, float(last), start, share]))
         return figures, last
+
+    def falls_back(self, lost: str) -> bool:
+        """The best weights so far are kept; without any, the start, unless it is random."""
+        judged, when = math.isfinite(float(self.course[0])), float(self.course[1])
+        if self.setup.init is None and not when:
+            return False
+        self._diverged = True
+        if self.distributed.first:
+            kept = f"those of epoch {when:g}" if judged and when else "those that it started from"
+            warn(f"{lost.split(';')[0]}: the training ends, and the weights that are kept are {kept}")
+        return True
 
     def _averages(self, best: float) -> tuple[float, float]:
         """Keep a mean of the start and the best weights where that is better than these; return the figure of
@@ -299,6 +250,7 @@ class TaskClassifier(Method):
             "value": round(sign * best, 6) if judged else None,
             "start": round(sign * start, 6) if math.isfinite(start) else None,
             "share_of_start": share,
+            **({"diverged": True} if self._diverged else {}),
         }
 
     def describe(self, means: dict[str, float]) -> str:
@@ -318,3 +270,7 @@ class TaskClassifier(Method):
             state[f"{last}.weight"] = state[f"{last}.weight"] * self.deviation
             state[f"{last}.bias"] = state[f"{last}.bias"] * self.deviation + self.mean
         return {HEAD: state}
+
+
+def _is_finite(network: nn.Module) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
