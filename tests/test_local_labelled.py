@@ -94,6 +94,27 @@ def test_without_a_name_the_label_is_the_first_column_that_is_nothing_else(folde
     )
 
 
+def test_changed_labels_keep_the_features_and_removed_columns_their_tables_not(folder, tmp_path, capsys):
+    def rows(label, fold="", names=FILES):
+        text = f"file,label{',fold' if fold else ''}\n"
+        return text + "".join(f"{n},{label if i else 'x'}{fold and f',{i}'}\n" for i, n in enumerate(names))
+
+    labels_of(folder, tmp_path, rows("sad", "fold"))
+    data = tmp_path / "data/labelled"
+    (data / "conf").mkdir()
+    kept = {"feats.scp": "a feats.ark:2\n", ".done.features": "{}", "conf/fbank.yaml": "num_mel_bins: 80\n"}
+    for name, text in kept.items():
+        (data / name).write_text(text)
+    labels_of(folder, tmp_path, rows("glad", "fold"))
+    assert {name: (data / name).read_text() for name in kept} == kept
+    assert "its recordings did not, and their features are kept" in capsys.readouterr().err
+    labels_of(folder, tmp_path, rows("glad"))
+    assert not (data / "utt2fold").exists() and (data / "feats.scp").exists()
+    labels_of(folder, tmp_path, rows("glad", names=FILES[1:]))
+    assert not (data / "feats.scp").exists() and not (data / ".done.features").exists()
+    assert "features in it have to be recomputed" in capsys.readouterr().err
+
+
 def test_folds_of_other_names_are_kept(folder, tmp_path):
     text = "file,label,fold\n" + "".join(f"{n},{label},{i % 2 + 1}\n" for i, (n, label) in enumerate(ROWS))
     labels_of(folder, tmp_path, text)
