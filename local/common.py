@@ -141,12 +141,12 @@ def write_set(
     seed: int = 0,
     partial: Collection[str] = (),
     segments: dict[str, str] | None = None,
+    keep_features: bool = False,
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
     An existing set with the same content is kept, with what later stages added to it; another is replaced,
-    and so is any with ``--force`` (:func:`forced`). What was computed from the recordings stays where these
-    are the same and only labels or speakers differ.
+    and so is any with ``--force`` (:func:`forced`).
 
     Args:
         wav_scp: utterance -> absolute path; with ``segments``, recording -> absolute path.
@@ -156,6 +156,8 @@ def write_set(
         seed: of the draw of trials.
         partial: label maps that omit the utterances that have no such label.
         segments: utterance -> recording, begin and end in seconds, as a line of Kaldi's ``segments``.
+        keep_features: of a set that is replaced, where only labels or speakers differ. Not for recordings
+            that are made anew under their old names.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.
@@ -208,7 +210,7 @@ def write_set(
             raise UserError(
                 f"{target} exists and is not a data directory; move it away or choose another DATA_DIR"
             )
-        if not again and _same(aside, target, RECORDINGS):
+        if keep_features and not again and _same(aside, target, RECORDINGS):
             for path in [target / name for name in COMPUTED if (target / name).is_file()]:
                 copied = aside / path.relative_to(target)
                 copied.parent.mkdir(exist_ok=True)

@@ -216,7 +216,7 @@ def write(args, path, folder: Path, row_of: dict[str, list[str]], columns: Colum
                 labels[f"utt2{role}"][utterance] = names[role][raw[name][role]]
     check_audio(wav_scp, CORPUS)
     partial = [table for table, content in labels.items() if len(content) < len(wav_scp)]
-    write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, partial=partial)
+    write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, partial=partial, keep_features=True)
 
 
 def _names(args, path, role: str, values: list[str]) -> dict[str, str]:
