@@ -12,11 +12,24 @@ from pathlib import Path
 
 from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
 from pydino.cli import Parser  # knows the nearest option of a misspelt one
-from pydino.kaldi import validate, write_table
-from pydino.kaldi.data_dir import invert, named
+from pydino.kaldi import AUDIO_HASHES, validate, write_table
+from pydino.kaldi.data_dir import FEATURE_METADATA, invert, named
 from pydino.kaldi.trial_sampling import make_trials
 
 MAX_TRIALS = 500_000
+RECORDINGS = ("wav.scp", "segments")  # what features depend on
+DIVISIONS = ("utt2fold", "utt2subject", "utt2recording")  # what tasks take, where it is there
+# What stage 2 adds to a set.
+COMPUTED = (
+    *FEATURE_METADATA,
+    ".done.features",
+    ".done.vad",
+    "energy.scp",
+    "feats.scp",
+    "vad.scp",
+    AUDIO_HASHES,
+)
+COMPUTED += ("utt2dur", "utt2num_frames")
 
 
 def main(documentation: str, add_arguments, prepare) -> None:
@@ -128,6 +141,7 @@ def write_set(
     seed: int = 0,
     partial: Collection[str] = (),
     segments: dict[str, str] | None = None,
+    keep_features: bool = False,
 ) -> None:
     """Write and validate one Kaldi data directory, ``data_dir/name``, atomically.
 
@@ -142,6 +156,8 @@ def write_set(
         seed: of the draw of trials.
         partial: label maps that omit the utterances that have no such label.
         segments: utterance -> recording, begin and end in seconds, as a line of Kaldi's ``segments``.
+        keep_features: of a set that is replaced, where only labels or speakers differ. Not for recordings
+            that are made anew under their old names.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.
@@ -194,10 +210,17 @@ def write_set(
             raise UserError(
                 f"{target} exists and is not a data directory; move it away or choose another DATA_DIR"
             )
-        warn(
-            f"{target} {'is regenerated' if again else 'differs from the corpus and is replaced'}; features "
-            "in it have to be recomputed"
-        )
+        if keep_features and not again and _same(aside, target, RECORDINGS):
+            for path in [target / name for name in COMPUTED if (target / name).is_file()]:
+                copied = aside / path.relative_to(target)
+                copied.parent.mkdir(exist_ok=True)
+                shutil.copy2(path, copied)
+            log(f"{target}: its tables changed; its recordings did not, and their features are kept")
+        else:
+            warn(
+                f"{target} {'is regenerated' if again else 'differs from the corpus and is replaced'}; "
+                "features in it have to be recomputed"
+            )
         target.rename(old)
     note_force(aside)
     aside.rename(target)
@@ -238,11 +261,17 @@ def note_force(folder: Path) -> None:
         write_text(folder / ".forced", force_token())
 
 
-def _same(aside: Path, target: Path) -> bool:
-    """Whether ``target`` holds every file of ``aside`` with the same text."""
+def _same(aside: Path, target: Path, names: Collection[str] = ()) -> bool:
+    """Whether ``target`` holds every file of ``aside`` with the same text, and no other that only a
+    preparation writes; or, of the named files, those and no others.
+    """
+    only_prepared = names or (*RECORDINGS, *DIVISIONS)
+    if any((target / name).exists() and not (aside / name).exists() for name in only_prepared):
+        return False
     return all(
         (target / f.name).is_file() and (target / f.name).read_bytes() == f.read_bytes()
         for f in aside.iterdir()
+        if not names or f.name in names
     )
 
 

@@ -16,12 +16,13 @@ become label maps. Files are named by a path that ends as in FOLDER, from any ma
 extension. A line says which column is taken for what; --label-column chooses another label.
 """
 
+import math
 import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from local.columns import Columns, find_columns
+from local.columns import NAMES, Columns, find_columns
 from local.common import audio_path, check_audio, main, write_set
 from local.completeness import Completeness
 from local.prepare_wavdir import EXTENSIONS, name_utterances, safe
@@ -33,6 +34,7 @@ from pydino.kaldi.data_dir import named
 CORPUS = "labelled"
 PARTS = {"training": "train", "development": "dev", "validation": "dev", "valid": "dev", "val": "dev"}
 PARTS |= {"evaluation": "test", "eval": "test"} | {part: part for part in ("train", "dev", "test")}
+MANY = 10  # classes, from which on numbers are hardly names
 ADVICE = "Give the folder that holds your recordings and labels.csv."
 
 
@@ -85,6 +87,11 @@ def find_labels(folder: Path, given: str) -> Path:
     found = likely or [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
     if len(found) != 1:
         there = f"there are {named(path.name for path in found)}" if found else "there is none"
+        sheets = [
+            path.name for path in tables if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers")
+        ]
+        if sheets and not found:
+            raise UserError(f"{folder}: {sheets[0]} is a spreadsheet; save it as labels.csv there")
         raise UserError(
             f"{folder}: expected one table of labels, labels.csv, and {there}; write one with a file and a "
             "label in each row, or name it by 'prepare_options: {labels: FILE}' in conf/recipe.yaml"
@@ -182,10 +189,13 @@ def write(args, path, folder: Path, row_of: dict[str, list[str]], columns: Colum
     id_of = {name: utterance for utterance, name in name_utterances(recordings).items()}
     who = next((role for role in ("speaker", "subject") if role in columns.roles), None)
     if who is None:
+        others = [columns.names[place] for role, place in columns.roles.items() if role not in NAMES]
+        others += columns.unused
+        rename = f", or call it so if it is one of {named(others)}" if others else ""
         warn(
             f"{path} has no column speaker or subject: each recording counts as a speaker of its own. If "
             "anybody speaks in several, they may be in training and test at once, and figures too good: add "
-            "the column"
+            f"the column{rename}"
         )
     raw = {name: {role: columns.of(row, role) for role in columns.roles} for name, row in row_of.items()}
     for role in ("speaker", "subject", "recording", "fold"):
@@ -206,7 +216,7 @@ def write(args, path, folder: Path, row_of: dict[str, list[str]], columns: Colum
                 labels[f"utt2{role}"][utterance] = names[role][raw[name][role]]
     check_audio(wav_scp, CORPUS)
     partial = [table for table, content in labels.items() if len(content) < len(wav_scp)]
-    write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, partial=partial)
+    write_set(args.data_dir, CORPUS, wav_scp, utt2spk, labels, partial=partial, keep_features=True)
 
 
 def _names(args, path, role: str, values: list[str]) -> dict[str, str]:
@@ -217,17 +227,28 @@ def _names(args, path, role: str, values: list[str]) -> dict[str, str]:
         return {value: _number(path, value) for value in values}
     tokens = _tokens(path, role, values)
     if role == "label":
+        if len(tokens) > MANY and all(_is_number(value) for value in tokens):
+            warn(
+                f"{path}: {len(tokens)} classes, all of them numbers; if they are amounts, such as an age or "
+                "a score, take --recipe-file conf/number.yaml"
+            )
         spelt = Counter(token.casefold() for token in set(tokens.values()))
         if twice := sorted(name for name, count in spelt.items() if count > 1):
             warn(f"{path}: classes that differ only in upper and lower case: {named(twice)}")
     return tokens
 
 
-def _number(path, text: str) -> str:
+def _is_number(text: str) -> bool:
     try:
-        return f"{float(text.replace(',', '.')):.10g}"
+        return math.isfinite(float(text.replace(",", ".")))
     except ValueError:
-        raise UserError(f"{path}: the label '{text}' is not a number, as kind: number needs") from None
+        return False
+
+
+def _number(path, text: str) -> str:
+    if not _is_number(text):
+        raise UserError(f"{path}: the label '{text}' is not a number, as kind: number needs")
+    return f"{float(text.replace(',', '.')):.10g}"
 
 
 def _tokens(path, role: str, values: list[str], hyphen: str = "-") -> dict[str, str]:

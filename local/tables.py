@@ -1,6 +1,7 @@
 """Tables as corpora and spreadsheets have them: fields between commas, semicolons, tabs or blanks."""
 
 import csv
+import re
 from collections.abc import Collection
 
 from pydino.base import UserError, read_text
@@ -11,13 +12,18 @@ def read_rows(path) -> list[list[str]]:
 
     The delimiter is the tab, the semicolon or the comma, the first of these that divides all lines into
     equally many fields. Without one, or with differing counts, it is the first of them that is in every line.
-    Lines without any of them are divided at the last blank, so that file names may hold blanks.
+    Lines without any of them are divided at the last blank, so that file names may hold blanks. A first line
+    ``sep=;``, as spreadsheets write it, names the delimiter and is no row.
 
     Raises:
         UserError: not readable as text, or a quotation mark that is not closed.
     """
     lines = [line for line in read_text(path).split("\n") if line.strip()]
-    found = [mark for mark in "\t;," if lines and all(mark in line for line in lines)]
+    named = re.fullmatch(r"sep=([\t;,])", lines[0].strip(" \r"), re.IGNORECASE) if lines else None
+    if named:
+        del lines[0]
+    found = [mark for mark in named[1] if lines] if named else []
+    found = found or [mark for mark in "\t;," if lines and all(mark in line for line in lines)]
     try:
         tables = [[[field.strip() for field in row] for row in _split(lines, mark)] for mark in found]
     except csv.Error as error:

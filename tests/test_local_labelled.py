@@ -47,8 +47,9 @@ ROWS = list(EXPECTED.items())
         "path,emotion\n"
         + "".join(f"./{unicodedata.normalize('NFD', name)},{label}\n" for name, label in ROWS),
         "".join(f"{label},{name}\n" for name, label in [*ROWS, ROWS[0]]),
+        "\ufeffsep=;\r\nfile;label\r\n" + "".join(f"{name};{label}\r\n" for name, label in ROWS),
     ],
-    ids="plain semicolons tabs blanks quotes windows absolute mac repeated".split(),
+    ids="plain semicolons tabs blanks quotes windows absolute mac repeated named".split(),
 )
 def test_a_table_of_two_columns(text, folder, tmp_path):
     assert labels_of(folder, tmp_path, text) == EXPECTED
@@ -93,6 +94,27 @@ def test_without_a_name_the_label_is_the_first_column_that_is_nothing_else(folde
     )
 
 
+def test_changed_labels_keep_the_features_and_removed_columns_their_tables_not(folder, tmp_path, capsys):
+    def rows(label, fold="", names=FILES):
+        text = f"file,label{',fold' if fold else ''}\n"
+        return text + "".join(f"{n},{label if i else 'x'}{fold and f',{i}'}\n" for i, n in enumerate(names))
+
+    labels_of(folder, tmp_path, rows("sad", "fold"))
+    data = tmp_path / "data/labelled"
+    (data / "conf").mkdir()
+    kept = {"feats.scp": "a feats.ark:2\n", ".done.features": "{}", "conf/fbank.yaml": "num_mel_bins: 80\n"}
+    for name, text in kept.items():
+        (data / name).write_text(text)
+    labels_of(folder, tmp_path, rows("glad", "fold"))
+    assert {name: (data / name).read_text() for name in kept} == kept
+    assert "its recordings did not, and their features are kept" in capsys.readouterr().err
+    labels_of(folder, tmp_path, rows("glad"))
+    assert not (data / "utt2fold").exists() and (data / "feats.scp").exists()
+    labels_of(folder, tmp_path, rows("glad", names=FILES[1:]))
+    assert not (data / "feats.scp").exists() and not (data / ".done.features").exists()
+    assert "features in it have to be recomputed" in capsys.readouterr().err
+
+
 def test_folds_of_other_names_are_kept(folder, tmp_path):
     text = "file,label,fold\n" + "".join(f"{n},{label},{i % 2 + 1}\n" for i, (n, label) in enumerate(ROWS))
     labels_of(folder, tmp_path, text)
@@ -106,8 +128,25 @@ def test_numbers_have_points_or_commas(folder, tmp_path):
     assert labels_of(folder, tmp_path, text, "--kind", "number") == dict(
         zip(FILES, ["3.5", "4", "2.25", "-1"], strict=True)
     )
-    with pytest.raises(UserError, match="label 'old' is not a number"):
-        labels_of(folder, tmp_path, text.replace("3,5", "old"), "--kind", "number")
+    for mistake in ("old", "nan"):
+        with pytest.raises(UserError, match=f"label '{mistake}' is not a number"):
+            labels_of(folder, tmp_path, text.replace("3,5", mistake), "--kind", "number")
+
+
+def test_numbers_taken_for_classes_are_mentioned(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prepare_labelled, "MANY", 3)
+    text = "".join(
+        f"{name};{number}\n" for name, number in zip(FILES, ["3,5", "4", "2.25", "-1"], strict=True)
+    )
+    labels_of(folder, tmp_path, text)
+    assert "4 classes, all of them numbers" in capsys.readouterr().err
+    labels_of(folder, tmp_path, text.replace("3,5", "old"))
+    assert "all of them numbers" not in capsys.readouterr().err
+
+
+def test_another_column_may_be_the_speaker(folder, tmp_path, capsys):
+    labels_of(folder, tmp_path, "Datei;Emotion;Sprecher\n" + "".join(f"{n};{label};s\n" for n, label in ROWS))
+    assert "add the column, or call it so if it is one of 'Sprecher'" in capsys.readouterr().err
 
 
 def test_what_is_left_out_is_named(folder, tmp_path, capsys):
@@ -150,6 +189,9 @@ def test_mistakes_in_a_table(text, message, folder, tmp_path):
 
 def test_which_table(folder, tmp_path):
     with pytest.raises(UserError, match="expected one table of labels, labels.csv, and there is none"):
+        prepare(prepare_labelled, folder, tmp_path / "data")
+    (folder / "a.xlsx").write_text("")
+    with pytest.raises(UserError, match="a.xlsx is a spreadsheet; save it as labels.csv there"):
         prepare(prepare_labelled, folder, tmp_path / "data")
     (folder / "a.csv").write_text("ben/one,x\n")
     prepare(prepare_labelled, folder, tmp_path / "data")

@@ -222,6 +222,24 @@ def test_differences_are_those_of_the_means_over_seeds_from_the_predictions(work
     assert header[-1] == "minus the reference", "utterances of one speaker are no independent units"
 
 
+def test_the_summary_compares_with_the_best_baseline_on_the_same_units(work):
+    text = section(work, "Trained models and baselines")
+    header, rows = table(text)
+    (row,) = (row for row in rows if row[0] == "Emotion: emo" and row[1] == "logreg")
+    means = [
+        np.mean([recalls(work, f"exp/{model}_x/seed{seed}/transfer/emotion/logreg") for seed in range(count)])
+        for model, count in (
+            (row[5].split(":")[0], 3),
+            (row[6].split(":")[0], 3 if "untrained" in row[6] else 1),
+        )
+    ]
+    word, difference = row[header.index("trained model is")].split(": ")
+    assert difference.split()[0] == f"{means[0] - means[1]:+.1f}"
+    low, high = map(float, difference.split("[")[1].strip("]").split(", "))
+    assert word == ("tie" if low <= 0 <= high else "better" if low > 0 else "worse")
+    assert "where the interval holds 0, they tie" in text
+
+
 def test_models_that_differ_in_their_training_set_alone_are_told_apart(work, tmp_path, monkeypatch):
     shutil.copytree(work, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")

@@ -115,7 +115,7 @@ def test_the_step_leaves_what_others_rely_on(place, extracted):
         "keep_silence": False,
         "training_overlap": {
             "known": False,
-            "why": "teacher has no training_audio.npy, as its training data had no utt2audiohash",
+            "why": "teacher has no training_audio.npy, the list of what it was trained on",
         },
         "version": "0.1.0",
         "command": "steps/extract_embeddings.sh teacher data/test exp/xvectors_test",

@@ -53,7 +53,7 @@ on_failure() {
     [ ${#last_command[@]} -eq 0 ] || printf '%s\n' "The command, in $PWD, was:" "  $(quote "${last_command[@]}")"
     echo
     log "stage ${current_stage/ /: } failed"
-    echo "See above, and the log named there, for the reason. After fixing it, resume with:"
+    echo "See above, and the log named there, for the reason. After fixing it, resume with (from stage 1 if it was the corpus or its labels):"
     echo "  $(resume_command "${current_stage%% *}")"
   } >&2
   exit "$status"

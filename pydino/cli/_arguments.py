@@ -11,7 +11,7 @@ WRAPPERS = "run_local.sh, run_slurm.sh, or any wrapper with the interface of Kal
 def boolean(text: str) -> bool:
     """Parse ``true`` or ``false``, as Kaldi's scripts spell them (for ``type=`` of an argument)."""
     if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}' after the option")
     return text == "true"
 
 

@@ -194,7 +194,9 @@ def _submit(args, step: Step, folds: list[str]) -> None:
         launch = ["launch", "--scheduler", "none", "--processes", ngpu, "--", "finetune", *words]
         command = job_command(*launch)
     options = ["--num-threads", str(args.num_threads)] + (["--gpu", str(ngpu)] if ngpu else [])
-    log(f"{args.out}: {len(folds)} folds in {jobs} jobs ({args.out}/log/finetune.*.log)")
+    count = len(set(folds) - {"final"})
+    parts = [f"{count} folds"] * bool(count) + ["the final classifier"] * ("final" in folds)
+    log(f"{args.out}: {' and '.join(parts)} in {jobs} jobs ({args.out}/log/finetune.*.log)")
     digest = hashlib.sha256(" ".join([step.digest, *folds]).encode()).hexdigest()[:16]
     submit(args.cmd, f"{args.out}/log/finetune.JOB.log", command, jobs, options, made_from=digest)
     check_left([_folder(args, fold) / ".done" for fold in folds], args.cmd)

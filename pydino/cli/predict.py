@@ -1,7 +1,7 @@
 """Classify audio files with the folder of a trained classifier.
 
 pydino predict exp/SYSTEM/transfer/emotion/logreg/classifier a.wav b.flac
-pydino predict MODEL interview/*.wav --average --output person.json
+pydino predict --average true --output person.json MODEL interview/*.wav
 
 Prints a table, a line a recording in the order of the arguments: its name (that of the file without its
 ending), the most probable class, and the probability of each class; of a classifier of numbers, the number.

@@ -70,7 +70,7 @@ def run(args):
     measured = [result for result in results if "control" not in result]
     confused = confusions(measured, folders)
     tables = [
-        comparison_table(measured),
+        comparison_table(measured, folders),
         *task_tables(measured, controls, folders, confused),
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),

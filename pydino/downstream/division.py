@@ -282,7 +282,7 @@ def _check_subjects(items: Items, folds: list[str], source: str) -> None:
         if fold_of.setdefault(subject, fold) != fold:
             raise UserError(
                 f"{source}: the subject {subject} is in both {fold_of[subject]} and {fold} (there {key}); "
-                "nobody may be on two sides of a division"
+                "nobody may be on two sides of a division; correct the folds, or who is who"
             )
 
 

@@ -31,8 +31,8 @@ def refuse_overlap(
         if overlap.unknown:
             log(
                 f"task {task.config.name}: whether the model was trained on test recordings cannot be "
-                f"checked: {overlap.unknown}; it takes features computed and a model trained by this "
-                "version (stages 2 to 4)"
+                f"checked: {overlap.unknown}. It can after stage 2, and for a model whose training data went "
+                "through stages 2 to 4, of this version"
             )
         heard |= tested.intersection(overlap.utterances)
     if not heard:

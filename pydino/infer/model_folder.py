@@ -101,6 +101,10 @@ def save_model(
     dump_config(written, folder / CONFIG)
 
 
+# Model folders in what steps make: the roles of a training, and the classifiers of stage 10.
+_INSIDE = ("teacher", "student", "model", "classifier", "fold_final/classifier")
+
+
 def read_model_config(folder) -> ModelConfig:
     """Read and check config.yaml of a model folder.
 
@@ -113,7 +117,7 @@ def read_model_config(folder) -> ModelConfig:
         raise UserError(f"no model folder {folder}; a trained one is exp/METHOD_TAG/seedN/teacher")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
-        inside = [name for name in ("teacher", "student", "model") if (folder / name / CONFIG).is_file()]
+        inside = [name for name in _INSIDE if (folder / name / CONFIG).is_file()]
         hint = (
             f"; the folder {folder / inside[0]} is one"
             if inside

@@ -78,7 +78,7 @@ def overlap(model_dir, data_dir, utterances) -> Overlap:
     """
     trained_on = read_training_audio(model_dir)
     if trained_on is None:
-        return Overlap([], f"{model_dir} has no {TRAINING_AUDIO}, as its training data had no {AUDIO_HASHES}")
+        return Overlap([], f"{model_dir} has no {TRAINING_AUDIO}, the list of what it was trained on")
     if not len(trained_on):
         return Overlap([])
     utterances = sorted(utterances)

@@ -2,10 +2,13 @@
 with the same back-end and treatment.
 """
 
+from pathlib import Path
+
+from pydino.report.differences import Compared, verdict_between
 from pydino.report.tables import (
     LEADING,
     TASK_TITLES,
-    Metric,
+    Row,
     Table,
     cell_text,
     group_rows,
@@ -18,14 +21,18 @@ from pydino.report.tables import (
 _SIDES = {"none": 0, "pseudo": 0, "train": 2}
 
 
-def comparison_table(results: list[dict]) -> Table | None:
+def comparison_table(results: list[dict], folders: dict[str, Path] | None = None) -> Table | None:
     """The best model trained without labels beside the best baseline, for each back-end and treatment; where
     models are trained with labels, the best of these as well. A model of which that is not known is omitted.
 
-    The interval over several seeds is the hull of their intervals, so that "disjoint" never depends on a
-    lucky seed. None when there is no baseline to compare with.
+    Of a task, the two are compared on the same test units. Otherwise, as of verification, intervals are: that
+    over several seeds is the hull of their intervals, so that "disjoint" never depends on a lucky seed. None
+    when there is no baseline to compare with.
+
+    Args:
+        folders: as of :func:`pydino.report.gather_transfer.gather_task_folders`.
     """
-    cells = []
+    cells, paired = [], False
     groups = {}
     for result in results:
         groups.setdefault((result["task"], result["test_set"]), []).append(result)
@@ -36,13 +43,19 @@ def comparison_table(results: list[dict]) -> Table | None:
             continue
         how = shown_metric(group, metric)
         sides = {}
-        for row in group_rows([result for result in group if result["metric"] == metric]):
+        rows = group_rows([result for result in group if result["metric"] == metric])
+        test = Compared(task, test_set, metric, how, rows)
+        for row in rows:
             alike = sides.setdefault(row.key[2:5], ([], [], []))
             side = 1 if is_baseline(row.key[0]) else _SIDES.get(row.key[6])
             if side is not None:
-                alike[side].append((row.key, row.metrics[metric]))
+                alike[side].append(row)
         for (backend, labels, treatment), (trained, baselines, supervised) in sides.items():
             if baselines and (trained or supervised):
+                verdict = None
+                if trained and task != "sv":
+                    verdict = verdict_between(test, test.best(trained), test.best(baselines), folders or {})
+                paired = paired or verdict is not None
                 cells.append(
                     [
                         f"{TASK_TITLES.get(task, task)}: {test_set}",
@@ -50,9 +63,9 @@ def comparison_table(results: list[dict]) -> Table | None:
                         labels,
                         treatment,
                         how.heading,
-                        *(_best_of(side, how) for side in (trained, baselines)),
-                        _verdict(trained, baselines, how),
-                        _best_of(supervised, how),
+                        *(_best_of(side, test) for side in (trained, baselines)),
+                        verdict or _verdict(trained, baselines, test),
+                        _best_of(supervised, test),
                     ]
                 )
     header = [
@@ -68,6 +81,11 @@ def comparison_table(results: list[dict]) -> Table | None:
     caption = (
         "The best model trained without labels beside the best baseline with the same back-end and treatment."
     )
+    if paired:
+        caption += (
+            " A difference with its 95 % interval is that of the two on the same test units: where the "
+            "interval holds 0, they tie."
+        )
     if any(row[-1] for row in cells):
         header.append("trained with labels")
         caption += " The last column is the best encoder trained with labels."
@@ -80,25 +98,21 @@ def comparison_table(results: list[dict]) -> Table | None:
     )
 
 
-def _best_of(side: list, how: Metric) -> str:
+def _best_of(side: list[Row], test: Compared) -> str:
     """The best system of a side and its value, with its configuration where several have the same name."""
     if not side:
         return ""
-    key, found = _best(side, how)
-    namesakes = [other for other, _ in side if other[0] == key[0]]
-    name = key[0] if len(namesakes) == 1 else f"{key[0]} ({key[5].split('/')[0]})"
-    return f"{name}: {cell_text(found, how.decimals)}"
+    best = test.best(side)
+    namesakes = [other for other in side if other.key[0] == best.key[0]]
+    name = best.key[0] if len(namesakes) == 1 else f"{best.key[0]} ({best.key[5].split('/')[0]})"
+    return f"{name}: {cell_text(test.found(best), test.how.decimals)}"
 
 
-def _best(side: list, how: Metric):
-    return (min if how.lower_is_better else max)(side, key=lambda item: mean_value(item[1]))
-
-
-def _verdict(trained: list, baselines: list, how: Metric) -> str:
+def _verdict(trained: list[Row], baselines: list[Row], test: Compared) -> str:
     if not trained:
         return ""
-    ours, theirs = (_best(side, how)[1] for side in (trained, baselines))
-    better = (mean_value(ours) < mean_value(theirs)) == how.lower_is_better and mean_value(
+    ours, theirs = (test.found(test.best(side)) for side in (trained, baselines))
+    better = (mean_value(ours) < mean_value(theirs)) == test.how.lower_is_better and mean_value(
         ours
     ) != mean_value(theirs)
     word = "better" if better else "not better"

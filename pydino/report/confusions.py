@@ -55,7 +55,7 @@ def confusions(results: list[dict], folders: dict[str, Path]) -> list[Confusion]
                 warn(f"{title_of(test.task)}: {row.key[0]} has other classes; its confusions are omitted")
                 continue
             together = np.sum([one["counts"] for one in counts], axis=0)
-            systems.append((f"{row.key[0]}, {row.key[2]}", together, _recalls(together)))
+            systems.append((_name(row, test), together, _recalls(together)))
             seeds = max(seeds, len(counts))
         if systems:
             unit = next((r["counted"] for r in test.found(test.rows[0]) if "counted" in r), "utterance")
@@ -63,6 +63,12 @@ def confusions(results: list[dict], folders: dict[str, Path]) -> list[Confusion]
             title = title_of(test.task, sets.replace("+", ", "))
             found.append(Confusion(test.task, title, classes, systems, counted))
     return found
+
+
+def _name(row: Row, test: Compared) -> str:
+    """A row as a title, with its treatment where the task has several."""
+    treatments = {other.key[4] for other in test.rows}
+    return ", ".join([row.key[0], row.key[2], *([row.key[4]] if len(treatments) > 1 else [])])
 
 
 def _chosen(test: Compared) -> list[Row]:

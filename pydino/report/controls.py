@@ -55,7 +55,19 @@ def gather_controls(root) -> list[dict]:
 def controls_table(title: str, controls: list[dict]) -> Table:
     """The leak controls of one task."""
     header = ["control", "made of", "metric", "above chance", "value", "chance", "significant from"]
-    caption = "What should not tell the label, through the same folds and classifier."
+    caption = (
+        "What should not tell the label, through the same folds and classifier: above chance, it makes the "
+        "results suspect."
+    )
+    kinds = {one["control"] for one in controls}
+    if "duration" in kinds:
+        caption += (
+            " Duration, crops of equal length of the speech, is for comparison, and may be above chance."
+        )
+    if any(one["vectors"] == "timing" and not one["suspicious_if_above_chance"] for one in controls):
+        caption += " So is timing, as this task keeps the pauses."
+    if "permutation" in kinds:
+        caption += " Permutation has the band that permuted labels reach."
     return Table(f"Leak controls: {title}", caption, header, [_row(one) for one in controls], text_columns=4)
 
 

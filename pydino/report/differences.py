@@ -127,6 +127,20 @@ def _difference_table(test: Compared, folders: dict[str, Path]) -> Table | None:
     )
 
 
+def verdict_between(test: Compared, row: Row, other: Row, folders: dict[str, Path]) -> str | None:
+    """How a row compares with another on the same test units, such as ``tie: +0.1 [-6.8, +7.2]``; None where
+    that cannot be told, for want of the predictions of a run.
+
+    Args:
+        folders: as of :func:`pydino.report.gather_transfer.gather_task_folders`.
+    """
+    if ", " in test.test_set:  # a group of a test set: predictions do not name it
+        return None
+    ours, theirs = (_runs(test, one, folders) for one in (row, other))
+    found = _compare(test, row, ours, theirs) if ours and theirs else None
+    return f"{found.verdict}: {_signed(found, test.how.decimals)}" if found else None
+
+
 def _has_tests(found: list["_Difference"]) -> bool:
     """Whether McNemar's test, which takes units as independent, applies: one unit a speaker."""
     return all(one.of_subjects and one.chances for one in found)

@@ -169,7 +169,8 @@ def _counted(results: list[dict]) -> str:
     counted = _first(results, "counted", "utterance")
     speakers, folds, division = (_first(results, key, "") for key in ("speakers", "folds", "division"))
     text = f"{counted}s" + (f" of {speakers:,} speakers" if speakers and counted != "subject" else "")
-    said = [f"{folds} folds" if folds and folds > 1 else "", division]
+    of_folds = f"{folds} folds" if folds and folds > 1 else ""
+    said = ["" if of_folds and division.startswith(of_folds) else of_folds, division]
     return f"{text} ({': '.join(part for part in said if part)})" if any(said) else text
 
 
