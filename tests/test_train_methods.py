@@ -37,8 +37,11 @@ def label_file(data, path, number=3):
 @pytest.mark.parametrize(
     "change, complaint",
     [
-        ({"method": "dyno"}, "unknown method 'dyno' (did you mean 'dino'?); known: dino, xvector"),
-        ({"method": None}, "names no method; begin it with 'method: NAME', one of dino, xvector"),
+        (
+            {"method": "dyno"},
+            "unknown method 'dyno' (did you mean 'dino'?); known: classifier, dino, xvector",
+        ),
+        ({"method": None}, "names no method; begin it with 'method: NAME', one of classifier, dino, xvector"),
     ],
 )
 def test_a_missing_or_unknown_method_is_an_error_that_names_the_known_ones(

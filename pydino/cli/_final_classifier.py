@@ -60,7 +60,7 @@ def write_final(
         temperature=fitted.temperature or 1.0,
         trained_on=" ".join(task.config.data),
         back_end=backend,
-        note=default_note(task.config.name, fitted.held_out),
+        note=default_note(task.config.name, fitted.held_out, task.config.kind),
     )
     of = f"frozen embeddings of {meta.get('system') or place}"
     readme = f"# {task.config.name}\n\n{backend} on {of}, trained on {' '.join(task.config.data)}.\n"

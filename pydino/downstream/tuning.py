@@ -13,7 +13,7 @@ from pydino.base import UserError, read_yaml
 from pydino.data.training_dir import read_hashes
 from pydino.infer import StoredFeatures, load
 from pydino.infer.classifier import Classifier
-from pydino.infer.classifier_config import ClassifierConfig, default_note
+from pydino.infer.classifier_config import ClassifierConfig
 from pydino.infer.model import Model
 from pydino.train import DistributedContext
 from pydino.train.tuning_config import TuningConfig
@@ -138,7 +138,6 @@ class Tuning:
             keep_silence=task.keep_silence,
             trained_on=" ".join(sorted(self.data)),
             back_end=self.back_end,
-            note=default_note(task.name),
         )
 
     def outputs(self, classifier: Classifier, keys: list[str]) -> dict[str, np.ndarray]:

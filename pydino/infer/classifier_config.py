@@ -8,17 +8,18 @@ from pydino.base import check_not_negative, check_positive
 
 # Parts of the names of tasks whose answer could be mistaken for a diagnosis.
 CLINICAL = (
-    "alzheimer", "adress", "autis", "cognit", "covid", "dement", "depress", "diagnos", "disease", "disorder",
-    "impair", "mmse", "parkinson", "patholog", "suicid",
+    "adress", "alzheimer", "aphasi", "autis", "cognit", "covid", "dement", "depress", "diagnos", "disease",
+    "disorder", "dysarth", "impair", "mmse", "parkinson", "patholog", "psych", "stutter", "suicid",
 )  # fmt: skip
 
 
-def default_note(task: str, calibrated_on: int = 0) -> str:
+def default_note(task: str, calibrated_on: int = 0, kind: str = "class") -> str:
     """Return what a classifier must not be used for, for its ``note``: one paragraph.
 
     Args:
         task: name of the task; one that is about an illness gets a stronger text.
         calibrated_on: number of utterances that its probabilities were calibrated on; 0: they were not.
+        kind: class or number; numbers have no probabilities.
     """
     clinical = any(part in task.lower() for part in CLINICAL)
     use = (
@@ -28,6 +29,8 @@ def default_note(task: str, calibrated_on: int = 0) -> str:
         if clinical
         else "For research only. Not a medical device, and not to be used for any decision about a person."
     )
+    if kind == "number":
+        return f"{use} Other microphones, rooms, languages and ages shift its answers."
     calibration = (
         f"Its probabilities were calibrated on {calibrated_on} utterances of {task}"
         if calibrated_on
@@ -73,6 +76,11 @@ class ClassifierConfig:
     note: str = ""
 
     def __post_init__(self):
+        self.classes = [str(name) for name in self.classes]  # of numpy's own type, they could not be written
+        self.note = self.note or default_note(self.task, kind=self.kind)
+        for text in (self.task, self.unit, self.note, *self.classes):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"{text!r} is not text: it has half a character, which no file can hold")
         if self.kind == "number" and self.classes:
             raise ValueError("classes: a classifier of kind number has none")
         if self.kind == "class" and len(self.classes) < 2:
