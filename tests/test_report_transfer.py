@@ -382,6 +382,17 @@ def test_units_that_one_of_the_two_lacks_are_left_out_and_counted(work, tmp_path
     assert [row[header.index("n")] for row in rows] == ["180", "", "180", "180", "180", "180", "160"]
 
 
+def test_predictions_of_a_version_without_task_folders_are_omitted(work, tmp_path, monkeypatch, capsys):
+    shutil.copytree(work, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    folder = Path("exp/fbank-stats_x/seed0/transfer/emotion/logreg")
+    (folder / "posteriors.txt").unlink()
+    (folder / "predictions.txt").write_text("s00-0 joy sad\n")
+    assert main(["report", "exp"]) == 0
+    assert f"{folder}: " in (said := capsys.readouterr().err) and "the format of predictions.txt" in said
+    assert "fbank-stats |" not in section(tmp_path / "copy", "Emotion: emo")
+
+
 def test_numbers_are_better_where_the_error_is_smaller_and_transductive_rows_say_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(3)

@@ -92,6 +92,9 @@ def _out_of_date(path: Path) -> str:
     """Return which input of a result or DET curve has changed since it was made; an empty string if none has,
     or if no step made it.
     """
+    beside = path.parent
+    if (beside / "predictions.txt").is_file() and not (beside / "posteriors.txt").is_file():
+        return "the format of predictions.txt has changed"  # of versions without task folders
     stem = path.name.removesuffix(".json").removesuffix(".result").removesuffix(".det")
     marks = [path.with_name(name) for name in (f".done.{stem}", ".done")]
     return next((out_of_date(mark) for mark in marks if mark.is_file()), "")
