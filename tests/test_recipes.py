@@ -112,7 +112,7 @@ def few_modes(recipe: dict) -> dict:
     return {"tasks": tasks}
 
 
-def tested(task: dict, folder: Path) -> set[str]:
+def sets_in_test(task: dict, folder: Path) -> set[str]:
     """The test sets that the results of a task name, and its groups."""
     sets = [task["set"]] if "set" in task else task["test"]
     groups = {
@@ -162,7 +162,7 @@ def test_a_recipe_runs_to_its_last_stage(name, finish):
 
     about = yaml.safe_load((recipe.folder / "conf/recipe.yaml").read_text())
     asked = {("sv", trials.get("name", trials["set"])) for trials in about.get("trials", [])}
-    asked |= {(task["name"], name) for task in about.get("tasks", []) for name in tested(task, recipe.folder)}
+    asked |= {(task["name"], name) for task in about.get("tasks", []) for name in sets_in_test(task, recipe.folder)}
     results = recipe.results()
     assert {(result["task"], result["test_set"]) for result in results} == asked
     trained = set(about.get("models", [])) | set(about.get("supervised", {}).get("models", []))
