@@ -118,8 +118,8 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
         ),
         ("- {set: test}", "- {set: test, file: data/train/pairs}", "no data/train/pairs, which trials"),
         (
-            "set: test, labels: utt2e",
-            "set: test, labels: utt2E",
+            "labels: utt2emotion",
+            "labels: utt2Emotion",
             "no data/test/utt2Emotion, which task 'emotion'",
         ),
         ("name: mini", "name: other", "local/prepare_other.py, which stage 1 runs"),
@@ -250,7 +250,8 @@ def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypa
     wanted = Run(recipe, os.path.abspath("conf"), str(ROOT / "conf"), recipe.models, [0], "mini")
     loaded = []
     monkeypatch.setattr(methods, "load_training_config", lambda path: loaded.append(Path(path).stem))
-    for expected in (["dino-koleo", "xvector"], []):
+    names = ["dino-koleo", "xvector", "tune-affine", "tune-all"]
+    for expected in (names, []):
         loaded.clear()
         check_configurations(wanted)
         assert loaded == expected
@@ -260,7 +261,7 @@ def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypa
     for _ in range(2):  # a dry run leaves no mark
         loaded.clear()
         check_configurations(wanted)
-        assert loaded == ["dino-koleo", "xvector"]
+        assert loaded == names
 
 
 def test_a_recipe_without_training_asks_for_a_model(tmp_path):
@@ -296,7 +297,8 @@ def test_given_models_never_share_a_folder(tmp_path):
 def test_a_model_of_stage_9_may_be_given_by_its_folder(tmp_path):
     model = model_folder(tmp_path / "exp/xvector_mini/seed0/model", "xvector", "model")
     done = run("--dry-run", "--stage", 9, "--work-dir", tmp_path, "--model", model)
-    assert done.returncode == 0 and done.stdout.count("exp/xvector_mini/seed0/transfer/emotion") == 1
+    assert done.returncode == 0
+    assert done.stdout.count("exp/xvector_mini/seed0/transfer/emotion/affine-then-all") == 1
 
 
 def test_baselines_belong_to_an_encoder(tmp_path):

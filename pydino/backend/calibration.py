@@ -11,8 +11,6 @@ Axes: N utterances, K classes.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import log_softmax
 
 LOWEST, HIGHEST = 0.1, 100.0  # temperatures
 FLOOR = -1000.0  # of log-posteriors: log 0 has a value, so that a product with 0 is defined
@@ -49,7 +47,7 @@ def fit_temperature(
         return 1.0
 
     def slope(inverse: float) -> float:
-        posteriors = np.exp(log_softmax(inverse * scores, axis=1))
+        posteriors = np.exp(_log_softmax(inverse * scores))
         return float(weights @ ((posteriors * scores).sum(axis=1) - own))
 
     least, most = 1 / HIGHEST, 1 / LOWEST
@@ -57,6 +55,8 @@ def fit_temperature(
         return HIGHEST
     if slope(most) <= 0:
         return LOWEST
+    from scipy.optimize import brentq  # slow to import, and most verbs do not need it
+
     return 1 / brentq(slope, least, most, xtol=1e-12, rtol=1e-10)
 
 
@@ -68,7 +68,7 @@ def cross_entropy(log_posteriors: np.ndarray, labels: np.ndarray, weights: np.nd
     weights = _weights(weights, len(labels))
     if not weights.sum() > 0:
         return float("nan")
-    losses = -log_softmax(scores, axis=1)[np.arange(len(labels)), labels]
+    losses = -_log_softmax(scores)[np.arange(len(labels)), labels]
     return float(weights @ losses / weights.sum())
 
 
@@ -97,7 +97,7 @@ def reliability(log_posteriors: np.ndarray, labels: np.ndarray, bins: int = 15) 
         ValueError: as of :func:`fit_temperature`.
     """
     scores, labels = _checked(log_posteriors, labels)
-    confidence = np.exp(log_softmax(scores, axis=1)).max(axis=1)
+    confidence = np.exp(_log_softmax(scores)).max(axis=1)
     right = scores.argmax(axis=1) == labels
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
@@ -151,3 +151,9 @@ def _weights(weights, count: int) -> np.ndarray:
     if weights.shape != (count,) or not (weights >= 0).all() or not np.isfinite(weights).all():
         raise ValueError(f"weights: {count} numbers that are not negative are needed")
     return weights
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the softmax of (N, K) over K."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.stats import binom
 
 LEVEL = 0.05  # one-sided
 
@@ -40,5 +39,7 @@ def smallest_significant(draws: int, classes: int, level: float = LEVEL) -> floa
     """
     if draws < 1:
         return math.inf
+    from scipy.stats import binom  # slow to import, and most verbs do not need it
+
     hits = int(binom.isf(level, draws, 1 / classes)) + 1
     return hits / draws if hits <= draws else math.inf

@@ -10,7 +10,6 @@ Axes: R, Q runs (seeds) of the two systems, N units, S speakers, B resamples.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr
 
 from .bootstrap import draw_counts, percentile_interval
 from .measures import class_measures, number_measures, speaker_confusions, speaker_sums
@@ -100,4 +99,6 @@ def mcnemar(first_is_right: np.ndarray, second_is_right: np.ndarray) -> float:
     """
     first, second = np.asarray(first_is_right, dtype=bool), np.asarray(second_is_right, dtype=bool)
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    from scipy.special import bdtr  # slow to import, and most verbs do not need it
+
     return min(1.0, 2.0 * float(bdtr(min(b, c), b + c, 0.5)))
