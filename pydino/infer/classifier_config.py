@@ -31,8 +31,9 @@ def default_note(task: str, calibrated_on: int = 0, kind: str = "class") -> str:
     )
     if kind == "number":
         return f"{use} Other microphones, rooms, languages and ages shift its answers."
+    counted = f"{calibrated_on} utterance{'s' * (calibrated_on != 1)}"
     calibration = (
-        f"Its probabilities were calibrated on {calibrated_on} utterances of {task}"
+        f"Its probabilities were calibrated on {counted} of {task}"
         if calibrated_on
         else f"Its probabilities were not calibrated on held-out utterances of {task}"
     )
