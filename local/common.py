@@ -27,9 +27,10 @@ COMPUTED = (
     "energy.scp",
     "feats.scp",
     "vad.scp",
+    "utt2dur",
+    "utt2num_frames",
     AUDIO_HASHES,
 )
-COMPUTED += ("utt2dur", "utt2num_frames")
 
 
 def main(documentation: str, add_arguments, prepare) -> None:

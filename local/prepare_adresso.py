@@ -26,6 +26,7 @@ the pauses, of at most --max-seconds.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from local import interviews
@@ -249,8 +250,7 @@ def check_counts(name: str, present: list[Interview], whole: Completeness) -> No
     if name == "test":
         return
     key = "decline" if name == "progression" else "diagnosis"
-    for value in sorted({interview.about[key] for interview in present}):
-        count = sum(interview.about[key] == value for interview in present)
+    for value, count in sorted(Counter(interview.about[key] for interview in present).items()):
         if count != CLASSES[value]:
             warn(f"{name}: {count:,} recordings of {value}, others report {CLASSES[value]:,}")
 
