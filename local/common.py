@@ -27,9 +27,10 @@ COMPUTED = (
     "energy.scp",
     "feats.scp",
     "vad.scp",
+    "utt2dur",
+    "utt2num_frames",
     AUDIO_HASHES,
 )
-COMPUTED += ("utt2dur", "utt2num_frames")
 
 
 def main(documentation: str, add_arguments, prepare) -> None:
@@ -72,6 +73,23 @@ def add_trial_arguments(parser, seed_of: str = "that draw") -> None:
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed_of} (default %(default)s)")
 
 
+def corpus_folder(path: str, corpus: str, advice: str) -> Path:
+    """Return the folder that the user gave as an absolute path.
+
+    Args:
+        path: as the user gave it.
+        corpus: name for messages.
+        advice: how to get it.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    folder = Path(os.path.abspath(path))
+    if not folder.is_dir():
+        raise UserError(f"{corpus} not found: no folder {folder}. {advice}")
+    return folder
+
+
 def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) -> Path:
     """Return the corpus root as an absolute path, after a check of its content.
 
@@ -85,9 +103,7 @@ def corpus_root(path: str, corpus: str, expected: tuple[str, ...], advice: str) 
     Raises:
         UserError: there is no such folder, or it does not look like this corpus.
     """
-    root = Path(os.path.abspath(path))
-    if not root.is_dir():
-        raise UserError(f"{corpus} not found: no folder {root}. {advice}")
+    root = corpus_folder(path, corpus, advice)
     for candidate in (root, root / corpus):
         if any((candidate / name).exists() for name in expected):
             return candidate

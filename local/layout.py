@@ -5,7 +5,6 @@ from pathlib import Path
 
 from local.completeness import Completeness
 from local.tables import read_records
-from local.walk import by_name, list_files, with_extension
 from pydino.base import UserError
 from pydino.kaldi.data_dir import named
 
@@ -27,15 +26,13 @@ def find_folders(
     """Find folders in the corpus by their names and by what they hold, up to four levels deep.
 
     Args:
-        root: as the user gave it; may itself be one of them, or the folder that holds them.
+        root: that the user gave; may itself be one of them, or the folder that holds them.
         names: of the folders, each with what else is accepted before it: ``diagnosis/train``.
         holds: entries of such a folder, one of which is enough.
 
     Raises:
         UserError: there is no such folder, or there are several.
     """
-    if not root.is_dir():
-        raise UserError(f"{corpus} not found: no folder {root}. {advice}")
     found: dict[str, list[Path]] = {name: [] for name in names}
     pending = [(root, 0)]
     while pending:
@@ -91,12 +88,6 @@ def find_table(
 
 def _has(path: Path, columns: tuple[str, ...]) -> bool:
     return any(record.get(column) for record in read_records(path) for column in columns)
-
-
-def files_by_name(folder: Path, extension: str) -> dict[str, Path]:
-    """Return name without extension -> file, for the files of a folder and the folders in it."""
-    files = with_extension(list_files(folder), extension)
-    return {name: folder / file for name, file in by_name(files, folder).items()}
 
 
 def match(where, whole: Completeness, expected: set[str], found: set[str]) -> set[str]:

@@ -25,17 +25,17 @@ The organisers' chunks (--audio chunks) are made by a voice activity detector, a
 normalised in volume: pauses and loudness are lost, and nothing says who speaks in them.
 """
 
-import os
 import re
 from collections import Counter
 from pathlib import Path
 
 from local import interviews
-from local.common import audio_path, check_audio, main
+from local.common import audio_path, check_audio, corpus_folder, main
 from local.completeness import Completeness, add_partial_argument
 from local.interviews import DataSet, Interview
-from local.layout import UNKNOWN, child, files_by_name, find_folders, find_table, match, number
+from local.layout import UNKNOWN, child, find_folders, find_table, match, number
 from local.tables import read_records
+from local.walk import files_by_name
 from pydino.base import UserError
 from pydino.kaldi.data_dir import named
 
@@ -71,7 +71,7 @@ def add_arguments(parser) -> None:
 def prepare(args) -> None:
     """Write the three data directories."""
     interviews.check_turn_arguments(args)
-    root = Path(os.path.abspath(args.corpus_root))
+    root = corpus_folder(args.corpus_root, CORPUS, ADVICE)
     folders = find_folders(root, ("train", "test"), tuple(AUDIO.values()), CORPUS, ADVICE)
     whole = Completeness(CORPUS, args.partial)
     about = {

@@ -25,15 +25,16 @@ there the rest of the recording is the participant's. Turns that only pauses div
 the pauses, of at most --max-seconds.
 """
 
-import os
+from collections import Counter
 from pathlib import Path
 
 from local import interviews
-from local.common import main
+from local.common import corpus_folder, main
 from local.completeness import Completeness, add_partial_argument
 from local.interviews import Interview, Turns
-from local.layout import UNKNOWN, child, files_by_name, find_folders, find_table, match, number
+from local.layout import UNKNOWN, child, find_folders, find_table, match, number
 from local.tables import read_records
+from local.walk import files_by_name
 from pydino.base import UserError, log, warn
 from pydino.kaldi.data_dir import named
 
@@ -74,7 +75,8 @@ def add_arguments(parser) -> None:
 def prepare(args) -> None:
     """Write the data directories of the part."""
     interviews.check_turn_arguments(args)
-    root, whole = Path(os.path.abspath(args.corpus_root)), Completeness(CORPUS, args.partial)
+    root = corpus_folder(args.corpus_root, CORPUS, ADVICE)
+    whole = Completeness(CORPUS, args.partial)
     if args.task == "progression":
         folder = find_folders(root, ("progression/train",), ("audio",), CORPUS, ADVICE)["progression/train"]
         sets = {"progression": (folder, by_folder(folder, ("decline", "no_decline"), "decline"))}
@@ -249,8 +251,7 @@ def check_counts(name: str, present: list[Interview], whole: Completeness) -> No
     if name == "test":
         return
     key = "decline" if name == "progression" else "diagnosis"
-    for value in sorted({interview.about[key] for interview in present}):
-        count = sum(interview.about[key] == value for interview in present)
+    for value, count in sorted(Counter(interview.about[key] for interview in present).items()):
         if count != CLASSES[value]:
             warn(f"{name}: {count:,} recordings of {value}, others report {CLASSES[value]:,}")
 

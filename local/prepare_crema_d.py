@@ -31,7 +31,7 @@ from pathlib import Path
 from local.common import audio_path, check_audio, corpus_root, main, write_set
 from local.completeness import Completeness, add_partial_argument
 from local.tables import read_records
-from local.walk import by_name, list_files, with_extension
+from local.walk import files_by_name
 from pydino.base import UserError, log, warn
 from pydino.kaldi.data_dir import named
 
@@ -135,17 +135,17 @@ def find_wavs(folder: Path, whole: Completeness) -> dict[str, Path]:
         UserError: recordings are missing or empty, or are the text that Git LFS leaves in place of them.
     """
     found: dict[str, Path] = {}
-    for name, file in by_name(with_extension(list_files(folder), ".wav"), folder).items():
+    for name, path in files_by_name(folder, ".wav").items():
         match = NAME.fullmatch(name)
         if not match:
-            whole.leave_out(str(folder / file), "its name is not of the form 1001_IEO_HAP_LO.wav")
+            whole.leave_out(str(path), "its name is not of the form 1001_IEO_HAP_LO.wav")
             continue
         if match["level"] == "X":  # 1040_ITH_SAD_X, in the repository until October 2022
-            warn(f"{folder / file} is taken for {name}X")
+            warn(f"{path} is taken for {name}X")
             name += "X"
         if name in found:
-            raise UserError(f"{folder} holds {name} twice; remove {file}")
-        found[name] = folder / file
+            raise UserError(f"{folder} holds {name} twice; remove {path.relative_to(folder)}")
+        found[name] = path
     pointers = [str(path) for path in found.values() if is_pointer(path)]
     if pointers:
         raise UserError(

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from local.common import audio_path, check_audio, corpus_root, main, write_set
 from local.completeness import Completeness, add_partial_argument
-from local.walk import by_name, list_files, with_extension
+from local.walk import files_by_name
 from pydino.base import UserError, read_lines
 
 CORPUS = "iemocap"
@@ -156,11 +156,11 @@ def find_wavs(folder: Path, whole: Completeness) -> dict[str, Path]:
         whole.lacks(f"no folder {folder}")
         return {}
     found = {}
-    for name, file in by_name(with_extension(list_files(folder), ".wav"), folder).items():
+    for name, path in files_by_name(folder, ".wav").items():
         if TURN.fullmatch(name):
-            found[name] = folder / file
+            found[name] = path
         else:
-            whole.leave_out(str(folder / file), "its name is not of the form Ses01F_impro01_M000.wav")
+            whole.leave_out(str(path), "its name is not of the form Ses01F_impro01_M000.wav")
     return found
 
 

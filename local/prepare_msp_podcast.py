@@ -34,7 +34,7 @@ from pathlib import Path
 from local.common import audio_path, check_audio, corpus_root, main, write_set
 from local.completeness import Completeness, add_partial_argument
 from local.tables import read_records
-from local.walk import by_name, list_files, with_extension
+from local.walk import files_by_name, list_files
 from pydino.base import UserError, log, warn
 from pydino.kaldi.data_dir import named
 
@@ -115,7 +115,7 @@ def prepare(args) -> None:
     audio = next((root / name for name in AUDIO_FOLDERS if (root / name).is_dir()), None)
     if audio is None:
         raise UserError(f"{root} has no folder {' or '.join(AUDIO_FOLDERS)} with the recordings. {ADVICE}")
-    wavs = by_name(with_extension(list_files(audio), ".wav"), audio)
+    wavs = files_by_name(audio, ".wav")
     for name in wavs.keys() - rows.keys():
         whole.leave_out(name, "it has no labels: of Test3, or removed from the release")
     lost = sorted(rows.keys() - wavs.keys())
@@ -135,7 +135,7 @@ def prepare(args) -> None:
     for part in sorted(members):
         if part == "test3":
             log("Test3 has labels here: it is prepared too; name it in the recipe to use it")
-        write_part(args, part, members[part], rows, {name: audio / wavs[name] for name in members[part]})
+        write_part(args, part, members[part], rows, wavs)
 
 
 def find_labels(root: Path) -> Path:

@@ -17,7 +17,7 @@ hours: 930 noises, 660 pieces of music, 426 recordings of speech. A part works t
 """
 
 from local.common import audio_path, corpus_root, main, write_list
-from local.walk import by_name, list_files, with_extension
+from local.walk import files_by_name
 from pydino.base import UserError, log
 
 CORPUS = "musan"
@@ -39,8 +39,8 @@ def prepare(args) -> None:
     root = corpus_root(args.musan_root, CORPUS, tuple(RECORDINGS), ADVICE)
     for kind, whole in RECORDINGS.items():
         folder = root / kind
-        files = by_name(with_extension(list_files(folder), ".wav"), folder) if folder.is_dir() else {}
-        found = {name: audio_path(folder / file) for name, file in files.items()}
+        files = files_by_name(folder, ".wav") if folder.is_dir() else {}
+        found = {name: audio_path(path) for name, path in files.items()}
         if not found:
             raise UserError(f"no .wav recording in {folder}; unpack the corpus again. {ADVICE}")
         if len(found) != whole:

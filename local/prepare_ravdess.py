@@ -24,7 +24,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from local.common import audio_path, check_audio, main, write_set
+from local.common import audio_path, check_audio, corpus_folder, main, write_set
 from local.completeness import Completeness, add_partial_argument
 from local.walk import list_files, with_extension
 from pydino.base import UserError, log
@@ -63,9 +63,7 @@ def add_arguments(parser) -> None:
 
 def prepare(args) -> None:
     """Write the one data directory."""
-    root = Path(os.path.abspath(args.corpus_root))
-    if not root.is_dir():
-        raise UserError(f"{CORPUS} not found: no folder {root}. {ADVICE}")
+    root = corpus_folder(args.corpus_root, CORPUS, ADVICE)
     whole = Completeness(CORPUS, args.partial)
     wavs = find_wavs(root, whole)
     if not wavs:

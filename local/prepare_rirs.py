@@ -19,7 +19,7 @@ so are lists of missing kinds of room.
 from pathlib import Path, PurePosixPath
 
 from local.common import audio_path, corpus_root, main, write_list
-from local.walk import by_name, list_files, with_extension
+from local.walk import files_by_name
 from pydino.base import UserError, log, read_lines, split_fields
 
 CORPUS = "RIRS_NOISES"
@@ -57,8 +57,7 @@ def simulated(folder: Path) -> dict[str, str]:
     """Return the responses of the rooms of one size, by name and path; none if there is no such folder."""
     if not folder.is_dir():
         return {}
-    files = by_name(with_extension(list_files(folder), ".wav"), folder)
-    return {f"{folder.name}-{name}": audio_path(folder / file) for name, file in files.items()}
+    return {f"{folder.name}-{name}": audio_path(path) for name, path in files_by_name(folder, ".wav").items()}
 
 
 def measured(folder: Path) -> dict[str, str]:

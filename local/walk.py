@@ -2,6 +2,7 @@
 
 import heapq
 import os
+from pathlib import Path
 
 from pydino.base import UserError, log
 from pydino.kaldi.data_dir import named
@@ -68,6 +69,17 @@ def _holds(folder: str, root: str) -> bool:
 def with_extension(files: list[str], *extensions: str) -> list[str]:
     """Return the files that end in one of the extensions (``.wav``), in upper or lower case."""
     return [file for file in files if file.lower().endswith(extensions)]
+
+
+def files_by_name(folder: Path, extension: str) -> dict[str, Path]:
+    """Return name without extension -> path, of the files in a folder and all folders in it that end in the
+    extension, in C order.
+
+    Raises:
+        UserError: as of :func:`list_files` and :func:`by_name`.
+    """
+    files = with_extension(list_files(folder), extension)
+    return {name: folder / file for name, file in by_name(files, folder).items()}
 
 
 def by_name(files: list[str], folder) -> dict[str, str]:

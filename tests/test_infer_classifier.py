@@ -25,7 +25,7 @@ from pydino.infer import (
     save_classifier,
     save_model,
 )
-from pydino.models import ClassifierHead
+from pydino.models import ClassifierHead, build_encoder
 
 CLASSES = ["angry", "neutral", "sad"]
 
@@ -95,8 +95,6 @@ def test_statistics_are_those_of_the_baseline(tmp_path):
     baseline = configuration(
         encoder={"name": "statistics", "mean": True}, embedding_dim=40, front_end=front_end
     )
-    from pydino.models import build_encoder
-
     save_model(tmp_path / "stats", build_encoder(baseline["encoder"], 20), baseline, "")
     x, classifier = speech(2), pydino.load(tmp_path / "with")
     vector = np.concatenate([classifier.embed(x, RATE), pydino.load(tmp_path / "stats").embed(x, RATE)])

@@ -54,7 +54,6 @@ def test_turns_of_one_speaker_become_utterances_without_the_other():
         for begin, end in found:
             assert 0 < end - begin <= 15
         for (_, end), (begin, _) in zip(found, found[1:], strict=False):
-            # not joined, because somebody else speaks between them or they would be too long
             assert end <= begin
 
 

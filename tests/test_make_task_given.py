@@ -18,7 +18,11 @@ def test_folds_are_those_of_the_directory_where_it_has_them(brings, tmp_path):
     call = ["make-task", "--name", "label", "--labels", "utt2label", "--folds", "given", str(data), str(task)]
     main(call)
     folds = sorted(path.name for path in task.glob("fold.*"))
-    assert folds == (["fold.final", "fold.part0", "fold.part1"] if brings else [*(f"fold.{k}" for k in "0123"), "fold.final"])
+    assert folds == (
+        ["fold.final", "fold.part0", "fold.part1"]
+        if brings
+        else [*(f"fold.{k}" for k in "0123"), "fold.final"]
+    )
     if not brings:  # a table that comes later makes the task anew
         write_table(data / "utt2fold", {key: "test" if key[1] == "3" else "train" for key in keys})
         main(call)

@@ -162,7 +162,9 @@ def test_a_recipe_runs_to_its_last_stage(name, finish):
 
     about = yaml.safe_load((recipe.folder / "conf/recipe.yaml").read_text())
     asked = {("sv", trials.get("name", trials["set"])) for trials in about.get("trials", [])}
-    asked |= {(task["name"], name) for task in about.get("tasks", []) for name in sets_in_test(task, recipe.folder)}
+    asked |= {
+        (task["name"], name) for task in about.get("tasks", []) for name in sets_in_test(task, recipe.folder)
+    }
     results = recipe.results()
     assert {(result["task"], result["test_set"]) for result in results} == asked
     trained = set(about.get("models", [])) | set(about.get("supervised", {}).get("models", []))

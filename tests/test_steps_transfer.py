@@ -3,6 +3,7 @@ make no sense, and what a classifier leaves.
 """
 
 import json
+from pathlib import Path
 
 import kaldiio
 import numpy as np
@@ -195,16 +196,14 @@ def test_a_fold_whose_development_part_would_take_a_class_has_none(work, capfd):
 
 
 def write_embeddings(folder, vectors, **changes):
-    import pathlib
-
-    pathlib.Path(folder).mkdir(parents=True)
+    Path(folder).mkdir(parents=True)
     with kaldiio.WriteHelper(f"ark,scp:{folder}/xvector.ark,{folder}/xvector.scp") as writer:
         for key in sorted(vectors):
             writer(key, np.asarray(vectors[key], dtype=np.float32))
     meta = {"model": "dino", "role": "teacher", "seed": 3, "train_set": "mini/train", "data": "a"}
     meta |= {"encoder": "tdnn", "system": "dino_mini/seed3", "model_labels": "none", "varied": {}}
     meta |= {"model_dir": "exp/dino_mini/seed3/teacher", **changes}
-    pathlib.Path(folder, "meta.yaml").write_text("".join(f"{key}: {meta[key]}\n" for key in meta))
+    Path(folder, "meta.yaml").write_text("".join(f"{key}: {meta[key]}\n" for key in meta))
 
 
 def vectors_of(task, seed=0):

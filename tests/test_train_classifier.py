@@ -154,8 +154,7 @@ def log_lines(folder, step=0):
 def probe_outputs(made_by, fold, part="test"):
     """What the head says before any training, of whole utterances."""
     task = made_by.task
-    train = [key for key in task.part(fold, "train")]
-    train.sort(key=made_by.hashes.__getitem__)
+    train = sorted(task.part(fold, "train"), key=made_by.hashes.__getitem__)
     head = head_of(first_head(made_by, task, train, made_by.trainings[0][1]), 0)
     return made_by.outputs(made_by.classifier(made_by.model.encoder, head, 0.0), task.part(fold, part))
 

@@ -84,7 +84,9 @@ def labelled(place: Path) -> dict[str, Path]:
             name = f"visit {number}/Café {speaker}.{extension}"
             write(corpus / name, speaker, number, 1.5 + number // 2)
             written = name.replace("/", "\\").removesuffix(".flac")
-            lines.append(f"D:\\my labels\\{written};{'happy' if number // 2 else 'sad'};{speaker};{20 + speaker}")
+            lines.append(
+                f"D:\\my labels\\{written};{'happy' if number // 2 else 'sad'};{speaker};{20 + speaker}"
+            )
     (corpus / "labels.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
     (corpus / "notes.txt").write_text("not a table\n")
     spoil(corpus, "visit 2", place / "disk 2")
@@ -139,7 +141,9 @@ def adress(place: Path, subjects: int = 6, tested: int = 2) -> dict[str, Path]:
         for number in range(first, first + subjects):
             adress_subject(train, f"S{number:03d}", diagnosis, "transcription")
             mmse = "NA" if number == 2 else score - number % 3
-            table.append(f"S{number:03d} ; {60 + number % 20} ; {'male' if number % 2 else 'female'} ; {mmse}")
+            table.append(
+                f"S{number:03d} ; {60 + number % 20} ; {'male' if number % 2 else 'female'} ; {mmse}"
+            )
         (train / f"{diagnosis}_meta_data.txt").write_text("\n".join(table) + "\n")
         for number in range(160, 160 + tested):
             number += tested * (diagnosis == "cd")
@@ -201,7 +205,10 @@ def adresso_recording(folder: Path, name: str, number: int) -> None:
     if number % 2:
         lines = ["speaker,begin,end", *(f"{speaker},{begin},{end}" for speaker, begin, end in rows)]
     else:
-        lines = ['"","speaker","begin","end"', *(f'"{i}","{s}",{b},{e}' for i, (s, b, e) in enumerate(rows, 1))]
+        lines = [
+            '"","speaker","begin","end"',
+            *(f'"{i}","{s}",{b},{e}' for i, (s, b, e) in enumerate(rows, 1)),
+        ]
     table.write_text("\n".join(lines) + "\n")
 
 
