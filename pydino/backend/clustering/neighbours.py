@@ -54,8 +54,8 @@ def nearest_neighbours(
     computed in the type of the arrays; float32 is enough for ranks.
 
     Exact without ``cells``: 2 N^2 K operations, in blocks of 64 MB (float32); meant for N up to about
-    100,000. With them, only vectors of the cells that are probed are compared; a vector with fewer than k of these has
-    the places that are left over filled with -1.
+    100,000. With them, only vectors of the cells that are probed are compared; a vector with fewer than k of
+    these has the places that are left over filled with -1.
 
     Equal similarities are ordered by index. The result depends neither on block sizes nor on the order of the
     cells, but for rounding of the products.
