@@ -11,7 +11,7 @@ from .calibration import (
 )
 from .centring import CENTRINGS, Centring, fit_centring
 from .chance import independent_draws, smallest_significant
-from .cosine import cosine_features, score_pairs
+from .cosine import cosine_features, mean_of_crops, score_pairs
 from .kaldi_metrics import kaldi_eer, kaldi_min_dcf
 from .lda import estimate_lda
 from .measures import (
@@ -25,13 +25,18 @@ from .measures import (
 from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
 from .neighbours import knn_accuracy
 from .paired import PairedDifference, mcnemar, paired_difference
-from .plda import Plda, train_plda
+from .plda import Plda
 from .plda_chain import PldaChain, train_plda_chain, why_no_plda
+from .plda_training import train_plda, train_simplified_plda
+from .score_normalisation import NORMALISATIONS, Moments, cohort_moments, normalise_scores
 from .vectors import apply_affine, group_means, normalise_length
+from .wccn import estimate_wccn, within_class_covariance
 
 __all__ = [
     "CENTRINGS",
     "Centring",
+    "Moments",
+    "NORMALISATIONS",
     "PairedDifference",
     "Plda",
     "PldaChain",
@@ -44,11 +49,13 @@ __all__ = [
     "calibration_error",
     "calibration_summary",
     "class_measures",
+    "cohort_moments",
     "cosine_features",
     "cross_entropy",
     "draw_counts",
     "equal_error_rate",
     "estimate_lda",
+    "estimate_wccn",
     "fit_centring",
     "fit_temperature",
     "group_means",
@@ -57,8 +64,10 @@ __all__ = [
     "kaldi_min_dcf",
     "knn_accuracy",
     "mcnemar",
+    "mean_of_crops",
     "min_dcf",
     "normalise_length",
+    "normalise_scores",
     "number_measures",
     "paired_difference",
     "percentile_interval",
@@ -70,5 +79,7 @@ __all__ = [
     "thin_curve",
     "train_plda",
     "train_plda_chain",
+    "train_simplified_plda",
     "why_no_plda",
+    "within_class_covariance",
 ]

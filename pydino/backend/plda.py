@@ -1,17 +1,15 @@
 """Two-covariance PLDA as in Kaldi (``src/ivector/plda.{h,cc}``; Ioffe 2006, "Probabilistic linear
 discriminant analysis").
 
-A vector is x = mean + y_class + e with y ~ N(0, B) and e ~ N(0, W), both of full rank. A linear transform
-diagonalises both: W becomes the unit matrix and B the diagonal matrix psi; in that space the dimensions
-decouple, and the model is stored in this form. All in float64. Departure from Kaldi: its scoring programs
-round the transformed vectors to float32.
+A vector is x = mean + y_class + e with y ~ N(0, B) and e ~ N(0, W). A linear transform diagonalises both: W
+becomes the unit matrix and B the diagonal matrix psi; in that space the dimensions decouple, and the model is
+stored in this form. All in float64. Departure from Kaldi: its scoring programs round the transformed vectors
+to float32. Training is in plda_training.py.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from .vectors import group_means
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,22 @@ class Plda:
         energy = (projected**2 / spread).sum(axis=1, keepdims=True)
         return projected * np.sqrt(self.dim / np.where(energy > 0, energy, self.dim))
 
+    def model_features(self, models: np.ndarray, num_utts) -> np.ndarray:
+        """Return the models' side (E, 2 D + 1) of the log-likelihood ratios, see
+        :meth:`comparison_features`.
+        """
+        n = np.broadcast_to(np.asarray(num_utts, dtype=np.float64), len(models))[:, None]
+        gain = n * self.psi / (n * self.psi + 1.0)
+        same, other = 1.0 + self.psi / (n * self.psi + 1.0), 1.0 + self.psi
+        offset = -0.5 * (np.log(same) - np.log(other) + (gain * models) ** 2 / same).sum(
+            axis=1, keepdims=True
+        )
+        return np.hstack([gain * models / same, -0.5 * (1.0 / same - 1.0 / other), offset])
+
+    def test_features(self, tests: np.ndarray) -> np.ndarray:
+        """Return the test vectors' side (T, 2 D + 1) of the log-likelihood ratios."""
+        return np.hstack([tests, tests**2, np.ones((len(tests), 1))])
+
     def comparison_features(
         self, models: np.ndarray, num_utts, tests: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +102,7 @@ class Plda:
             Left (E, 2 D + 1) and right (T, 2 D + 1): the ratio in nats of model e and test t is left[e] @
             right[t].
         """
-        n = np.broadcast_to(np.asarray(num_utts, dtype=np.float64), len(models))[:, None]
-        gain = n * self.psi / (n * self.psi + 1.0)
-        same, other = 1.0 + self.psi / (n * self.psi + 1.0), 1.0 + self.psi
-        offset = -0.5 * (np.log(same) - np.log(other) + (gain * models) ** 2 / same).sum(
-            axis=1, keepdims=True
-        )
-        left = np.hstack([gain * models / same, -0.5 * (1.0 / same - 1.0 / other), offset])
-        return left, np.hstack([tests, tests**2, np.ones((len(tests), 1))])
+        return self.model_features(models, num_utts), self.test_features(tests)
 
     def smooth(self, factor: float) -> "Plda":
         """Add ``factor`` times the between-class to the within-class covariance (``ivector-copy-plda
@@ -134,51 +141,13 @@ class Plda:
         between = (within * self.psi) @ within.T + np.diag(between_scale * excess)
         within = within @ within.T + np.diag(within_scale * excess)
         back = np.linalg.inv(rotated)
-        return _diagonalise(mean, back @ within @ back.T, back @ between @ back.T)
+        return diagonalise(mean, back @ within @ back.T, back @ between @ back.T)
 
 
-def train_plda(vectors: np.ndarray, classes: np.ndarray, num_em_iterations: int = 10) -> Plda:
-    """Fit a PLDA model by expectation maximisation (``ivector-compute-plda``).
-
-    Both covariances start at the unit matrix. With S the scatter within classes, n and m the size and mean of
-    a class (after subtracting the mean of the class means), an iteration is, summed over classes,
-
-        V = (B^-1 + n W^-1)^-1,   w = V n W^-1 m,
-        B <- sum (V + w w') / C,  W <- (S + sum n (V + (m - w)(m - w)')) / N.
-
-    Classes of one size share V, so one product per size is computed, not one per class. Classes of a single
-    vector are included.
-
-    Args:
-        vectors: (N, D), N above D.
-        classes: (N,) ints from 0 to C - 1, none empty, at least one with two members.
+def diagonalise(mean: np.ndarray, within: np.ndarray, between: np.ndarray) -> Plda:
+    """Return the model of mean (D,), W and B (D, D) in its diagonal form; W positive definite, B positive
+    semidefinite.
     """
-    vectors = np.asarray(vectors, dtype=np.float64)
-    count, dim = vectors.shape
-    means, members = group_means(vectors, classes, int(np.max(classes)) + 1)
-    if count <= dim:
-        raise ValueError(f"PLDA of dimension {dim} needs more than {dim} vectors, got {count}")
-    if members.max() < 2:
-        raise ValueError("PLDA needs a class with two vectors or more; every class has one")
-    centred = vectors - means[classes]
-    scatter = centred.T @ centred
-    mean = means.mean(axis=0)
-    means = means - mean
-    within, between = np.eye(dim), np.eye(dim)
-    for _ in range(num_em_iterations):
-        new_between, new_within = np.zeros((dim, dim)), scatter.copy()
-        between_inverse, within_inverse = np.linalg.inv(between), np.linalg.inv(within)
-        for n in np.unique(members):
-            m = means[members == n]
-            variance = np.linalg.inv(between_inverse + n * within_inverse)
-            w = n * m @ within_inverse @ variance
-            new_between += len(m) * variance + w.T @ w
-            new_within += n * (len(m) * variance + (m - w).T @ (m - w))
-        within, between = new_within / count, new_between / len(means)
-    return _diagonalise(mean, within, between)
-
-
-def _diagonalise(mean: np.ndarray, within: np.ndarray, between: np.ndarray) -> Plda:
     from scipy.linalg import solve_triangular  # 0.3 s that cosine scoring does not need
 
     lower = np.linalg.cholesky((within + within.T) / 2)

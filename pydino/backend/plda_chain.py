@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .lda import estimate_lda
-from .plda import Plda, train_plda
+from .plda import Plda
+from .plda_training import train_plda, train_simplified_plda
 from .vectors import apply_affine, normalise_length
 
 
@@ -23,31 +24,58 @@ class PldaChain:
     transform: np.ndarray
     plda: Plda
 
-    def comparison_features(
-        self, models: np.ndarray, num_utts: np.ndarray, tests: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two sides of the log-likelihood ratios (:meth:`Plda.comparison_features`).
+    def reduce(self, vectors: np.ndarray) -> np.ndarray:
+        """Return raw embeddings (N, D) as the PLDA model takes them, (N, L): less the mean, after LDA, at
+        length sqrt(L).
+        """
+        return normalise_length(apply_affine(self.transform, np.asarray(vectors) - self.mean))
+
+    def model_features(self, models: np.ndarray, num_utts) -> np.ndarray:
+        """Return the models' side of the log-likelihood ratios (:meth:`Plda.comparison_features`).
 
         Args:
-            models: (E, D) means of ``num_utts`` (E,) raw embeddings each.
-            tests: (T, D) raw embeddings.
+            models: (E, D) means of ``num_utts`` raw embeddings each, one number or (E,).
         """
-        models, tests = (
-            normalise_length(apply_affine(self.transform, vectors - self.mean)) for vectors in (models, tests)
-        )
-        return self.plda.comparison_features(
-            self.plda.project(models, num_utts), num_utts, self.plda.project(tests)
-        )
+        return self.plda.model_features(self.plda.project(self.reduce(models), num_utts), num_utts)
+
+    def test_features(self, tests: np.ndarray) -> np.ndarray:
+        """Return the other side, of raw embeddings (T, D)."""
+        return self.plda.test_features(self.plda.project(self.reduce(tests)))
+
+    def comparison_features(
+        self, models: np.ndarray, num_utts, tests: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return both sides."""
+        return self.model_features(models, num_utts), self.test_features(tests)
+
+    def adapt(self, vectors: np.ndarray, **scales: float) -> "PldaChain":
+        """Adapt to unlabelled raw embeddings (N, D) of another domain (:meth:`Plda.adapt`), as Kaldi's sre16
+        recipe does: their mean is the one that is subtracted from then on; the LDA stays.
+        """
+        moved = PldaChain(np.asarray(vectors).mean(axis=0, dtype=np.float64), self.transform, self.plda)
+        return PldaChain(moved.mean, self.transform, self.plda.adapt(moved.reduce(vectors), **scales))
 
 
 def train_plda_chain(
-    vectors: np.ndarray, speakers: np.ndarray, lda_dim: int, num_em_iterations: int
+    vectors: np.ndarray,
+    speakers: np.ndarray,
+    lda_dim: int,
+    num_em_iterations: int,
+    between_dim: int | None = None,
 ) -> PldaChain:
-    """Train the chain on embeddings (N, D) float64 of speakers (N,), ints from 0."""
-    mean = vectors.mean(axis=0)
+    """Train the chain on embeddings (N, D) of speakers (N,), ints from 0.
+
+    Args:
+        between_dim: train simplified PLDA of so many dimensions between speakers, at most ``lda_dim``; None
+            for the two-covariance model.
+    """
+    mean = vectors.mean(axis=0, dtype=np.float64)
     transform = estimate_lda(vectors - mean, speakers, lda_dim)
     reduced = normalise_length(apply_affine(transform, vectors - mean))
-    return PldaChain(mean, transform, train_plda(reduced, speakers, num_em_iterations))
+    if between_dim is None:
+        return PldaChain(mean, transform, train_plda(reduced, speakers, num_em_iterations))
+    plda = train_simplified_plda(reduced, speakers, between_dim, num_em_iterations)
+    return PldaChain(mean, transform, plda)
 
 
 def why_no_plda(vectors: np.ndarray, speakers: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from pydino.base import UserError, nearest, read_lines, read_yaml, warn, write_text
-from pydino.kaldi import Overlap, read_scp_objects
+from pydino.kaldi import Overlap, read_scp_objects, read_utt2label
 
 _IN_TRAINING = "in_training.txt"
 
@@ -107,6 +107,59 @@ def read_embeddings(folder) -> EmbeddingSet:
     if not scp.exists():
         raise UserError(f"no {scp}: run steps/extract_embeddings.sh MODEL_DIR DATA {folder}")
     return cached(_read_embeddings, scp)
+
+
+def read_several(folders) -> EmbeddingSet:
+    """Read the embedding folders of several sets as one; ``meta`` is the first's.
+
+    Raises:
+        UserError: as :func:`read_embeddings`; two sets differ in dimension, or have an utterance in common.
+    """
+    sets = [read_embeddings(folder) for folder in folders]
+    if len(sets) == 1:
+        return sets[0]
+    of_key: dict[str, EmbeddingSet] = {}
+    for one in sets:
+        if one.dim != sets[0].dim:
+            raise UserError(
+                f"dimension {sets[0].dim} in {sets[0].folder}, {one.dim} in {one.folder}: extract all with "
+                "one model"
+            )
+        for key in one.keys:
+            if (other := of_key.setdefault(key, one)) is not one:
+                raise UserError(f"{key} is in {other.folder} and in {one.folder}: give each utterance once")
+    vectors = np.concatenate([one.vectors for one in sets])
+    return EmbeddingSet(Path(" and ".join(str(one.folder) for one in sets)), [*of_key], vectors, sets[0].meta)
+
+
+def utterances_of_crops(crops: EmbeddingSet, folders) -> tuple[list[str], np.ndarray]:
+    """Return the utterances of embedded crops, in order of appearance, and for each crop (N,) the place of
+    its utterance.
+
+    Args:
+        crops: read from ``folders``, each of which has a table ``crop2utt``.
+
+    Raises:
+        UserError: no such table, or one that lacks a crop.
+    """
+    utterance_of: dict[str, str] = {}
+    for folder in folders:
+        table = Path(folder) / "crop2utt"
+        if not table.exists():
+            raise UserError(
+                f"no {table}: steps/extract_crops.sh MODEL_DIR DATA OUT_DIR embeds crops of each utterance "
+                "and writes it"
+            )
+        utterance_of |= cached(read_utt2label, table)
+    unknown = [key for key in crops.keys if key not in utterance_of]
+    if unknown:
+        raise UserError(
+            f"crop2utt of {crops.folder} lacks {len(unknown)} of {len(crops.keys)} crops, first: "
+            f"{unknown[0]}; run steps/extract_crops.sh again"
+        )
+    place: dict[str, int] = {}
+    places = [place.setdefault(utterance_of[key], len(place)) for key in crops.keys]
+    return [*place], np.array(places, dtype=np.int64)
 
 
 def _read_embeddings(scp) -> EmbeddingSet:

@@ -10,21 +10,24 @@ models, each the mean of the raw embeddings of its utterances (PLDA also uses ho
 the first field of a trial is an utterance. Where enrolment and test utterances are in two data directories,
 --utt2spk is given once for each. PLDA has its own centring, so it takes embeddings raw; where
 steps/train_plda.sh was skipped, so is this.
+
+Scores are normalised by their scores with a cohort of other speakers, such as the training set
+(pydino/backend/score_normalisation.py has the formulas; docs/scoring.md says when it helps). No label is
+needed; with --cohort-clusters the cohort is the centroids of clusters. Utterances of the trials that are in
+the cohort are left out of it.
 """
 
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
-
-from pydino.backend import Plda, PldaChain, cosine_features, fit_centring, group_means, score_pairs
-from pydino.base import Step, UserError, log, nearest, split_fields, warn
+from pydino.backend import CENTRINGS, NORMALISATIONS
+from pydino.base import Step, UserError, log, warn
 from pydino.cli import evaluate_scores
-from pydino.cli._arguments import add_cmd, option
+from pydino.cli._arguments import add_cmd, integer, option
+from pydino.cli._backend_labels import labels_of_plda, labels_of_table, most_of
 from pydino.cli._embeddings import cached, read_embeddings, read_overlap
+from pydino.cli._scoring import score_trials
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
-from pydino.kaldi import read_object, read_table
-from pydino.kaldi.plda_file import read_plda
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
 
@@ -32,10 +35,18 @@ def add_arguments(parser):
     option(parser, "--backend", "cosine", choices=["cosine", "plda"])
     text = "mean.vec, transform.mat and plda, from steps/train_plda.sh"
     option(parser, "--plda-dir", None, text, metavar="DIR")
-    text = "of embeddings, before a cosine"
-    option(parser, "--centring", "raw", text, choices=["raw", "centred", "whitened"])
+    option(parser, "--centring", "raw", "of embeddings, before a cosine", choices=CENTRINGS)
     text = "unlabelled embeddings for centring and whitening; may be given several times"
     option(parser, "--train-dir", [], text, metavar="DIR")
+    option(parser, "--wccn-dir", None, "transform.mat, from steps/train_wccn.sh", metavar="DIR")
+    text = "the folders hold crops (steps/extract_crops.sh): a score is the mean over all pairs of crops"
+    option(parser, "--crops", False, text)
+    option(parser, "--normalisation", "none", "of scores, by a cohort", choices=NORMALISATIONS)
+    text = "embeddings of the cohort, of other speakers; may be given several times"
+    option(parser, "--cohort-dir", [], text, metavar="DIR")
+    text = "utt2cluster, from steps/cluster.sh: the cohort is the centroids of clusters"
+    option(parser, "--cohort-clusters", None, text, metavar="FILE")
+    option(parser, "--top", 300, "highest cohort scores that as-norm uses", type=integer(2), metavar="N")
     evaluate_scores.add_measuring_arguments(parser)
     add_cmd(parser)
     for name in ("trials", "enroll_dir", "test_dir", "scores"):
@@ -59,19 +70,33 @@ def steps(args) -> list[Step]:
     if _skipped(args):
         return []
     enroll, test, scores = Path(args.enroll_dir), Path(args.test_dir), Path(args.scores)
-    train = [Path(folder) for folder in args.train_dir]
-    scp = [folder / "xvector.scp" for folder in (enroll, test, *train)]
-    check_files(args.trials, *scp, *args.utt2spk)
+    others = [Path(folder) for folder in (*args.train_dir, *args.cohort_dir)]
+    scp = [folder / "xvector.scp" for folder in dict.fromkeys((enroll, test, *others))]
+    clusters = [args.cohort_clusters] if args.cohort_clusters else []
+    check_files(args.trials, *scp, *args.utt2spk, *clusters)
     result, det, mark = _beside(scores)
+    names = "backend centring crops normalisation task trials_name resamples seed"
+    folders = [Path(folder) for folder in (args.plda_dir, args.wccn_dir) if folder]
     return [
         Step(
             mark,
             args.scores,
-            version=2,
-            options=options_of(args, "backend", "centring", "task", "trials_name", "resamples", "seed"),
-            reads=[args.trials, *scp, *args.utt2spk],
-            optional=[enroll / "spk2utt", test / "meta.yaml"],
-            after=marks_of(enroll, test, *train, *([args.plda_dir] if args.plda_dir else [])),
+            version=3,
+            options={
+                **options_of(args, *names.split()),
+                "top": args.top if args.normalisation == "as-norm" else None,
+                "train": " ".join(args.train_dir),
+                "cohort": " ".join(args.cohort_dir),
+            },
+            reads=[args.trials, *scp, *args.utt2spk, *clusters],
+            optional=[
+                enroll / "spk2utt",
+                test / "meta.yaml",
+                *(folder / "meta.yaml" for folder in folders),
+                *(folder / "crop2utt" for folder in (enroll, test, *others) if args.crops),
+                *(Path(table).parent / "clusters.json" for table in clusters),
+            ],
+            after=marks_of(enroll, test, *others, *folders),
             removes=[result, det],
             outputs=[scores],
         )
@@ -84,6 +109,8 @@ def _check(args) -> None:
             raise UserError(
                 f"--centring {args.centring} is for cosine; PLDA has its own centring: omit --centring"
             )
+        if args.crops:
+            raise UserError("--crops is for cosine: omit it, or --backend plda")
         if not args.plda_dir:
             raise UserError(
                 "--backend plda needs --plda-dir, made by steps/train_plda.sh UTT2SPK XVECTOR_DIR PLDA_DIR"
@@ -95,6 +122,17 @@ def _check(args) -> None:
     elif not args.train_dir:
         raise UserError(
             f"--centring {args.centring} needs --train-dir, a folder of unlabelled training embeddings"
+        )
+    if args.centring != "wccn":
+        args.wccn_dir = None
+    elif not args.wccn_dir:
+        raise UserError("--centring wccn needs --wccn-dir, made by steps/train_wccn.sh CROPS_DIR WCCN_DIR")
+    if args.normalisation == "none":
+        args.cohort_dir, args.cohort_clusters = [], None
+    elif not args.cohort_dir:
+        raise UserError(
+            f"--normalisation {args.normalisation} needs --cohort-dir, embeddings of other speakers than "
+            "those of the trials, such as the training set; no labels are needed"
         )
 
 
@@ -117,7 +155,8 @@ def _beside(scores) -> tuple[Path, Path, Path]:
 def _make(args, step) -> None:
     trials, test = cached(read_trials, args.trials), read_embeddings(args.test_dir)
     _warn_of_overlap({args.enroll_dir, args.test_dir})
-    scores = _score(args, trials, test)
+    scores = score_trials(args, trials, test)
+    write_scores(args.scores, trials, scores)
     if trials.values is None:
         log(
             f"{args.trials} has no third field (target or nontarget): scores are written, error rates are not"
@@ -126,17 +165,34 @@ def _make(args, step) -> None:
     result, det, _ = _beside(args.scores)
     spk2utt = Path(args.enroll_dir) / "spk2utt"
     evaluate_scores.measure(
-        args,
+        SimpleNamespace(**{**vars(args), "centring": _treatment(args, test.meta)}),
         trials,
         rounded_scores(scores),
         result=result,
         det=det,
         meta=test.meta,
-        labels="none" if args.backend == "cosine" else "train",
+        labels=_labels(args),
         enroll_spk2utt=spk2utt if spk2utt.exists() else None,
         command=command_line("score", args),
     )
     step.outputs += [result, det]
+
+
+def _treatment(args, meta: dict) -> str:
+    """``treatment`` of the results: what was done to embeddings and scores, besides the back-end."""
+    parts = [args.centring]
+    parts += ["crops"] if args.crops else []
+    parts += [args.normalisation] if args.normalisation != "none" else []
+    return ", ".join(parts) + (" + statistics" if meta.get("beside") else "")
+
+
+def _labels(args) -> str:
+    """What labels the back-end has seen: PLDA's, and those of clusters in the cohort."""
+    return most_of(
+        "none",
+        *([labels_of_plda(args.plda_dir)] if args.backend == "plda" else []),
+        *([labels_of_table(args.cohort_clusters)] if args.cohort_clusters else []),
+    )
 
 
 def _warn_of_overlap(folders) -> None:
@@ -149,88 +205,3 @@ def _warn_of_overlap(folders) -> None:
                 "so the error rates of these trials are too low; steps/make_train_set.sh --exclude DATA "
                 "takes them out of a training set"
             )
-
-
-def _score(args, trials, test) -> np.ndarray:
-    """Score the trials and write SCORES; returns the scores (N,)."""
-    enroll = test if Path(args.enroll_dir) == Path(args.test_dir) else read_embeddings(args.enroll_dir)
-    if enroll.dim != test.dim:
-        raise UserError(
-            f"dimension {enroll.dim} in {enroll.folder}, {test.dim} in {test.folder}: extract both with one "
-            "model"
-        )
-    models, num_utts = _models(enroll, trials, args.trials)
-    tests = test.vectors[test.places(trials.tests, args.trials)]
-    began = time.perf_counter()
-    try:
-        if args.backend == "plda":
-            chain = _read_plda(args.plda_dir, test.dim)
-            left, right = chain.comparison_features(models, num_utts, tests)
-        else:
-            left, right = _cosine_features(args, models, tests)
-    except ValueError as error:
-        raise UserError(f"{args.trials}: {error}") from error
-    scores = score_pairs(left, right, trials.rows, trials.columns)
-    spent = time.perf_counter() - began
-    write_scores(args.scores, trials, scores)
-    log(
-        f"{len(trials)} trials of {len(models)} models ({int(num_utts.sum())} utterances) and {len(tests)} "
-        f"test utterances -> {args.scores}; scored in {spent:.2f} s, none dropped"
-    )
-    return scores
-
-
-def _models(enroll, trials, trials_path) -> tuple[np.ndarray, np.ndarray]:
-    """The raw vectors (E, D) of the models that the trials name, and how many utterances each is the mean
-    of.
-    """
-    table = enroll.folder / "spk2utt"
-    if not table.exists():
-        return enroll.vectors[enroll.places(trials.models, trials_path)], np.ones(
-            len(trials.models), dtype=np.int64
-        )
-    utterances = {model: split_fields(text) for model, text in read_table(table).items()}
-    unknown = [model for model in trials.models if not utterances.get(model)]
-    if unknown:
-        raise UserError(
-            f"{trials_path}: {len(unknown)} of {len(trials.models)} models are not in {table}, first: "
-            f"{unknown[0]}{nearest(unknown[0], list(utterances)[:5000])}; correct the trials or the table"
-        )
-    members = [utterance for model in trials.models for utterance in utterances[model]]
-    groups = np.repeat(np.arange(len(trials.models)), [len(utterances[model]) for model in trials.models])
-    return group_means(enroll.vectors[enroll.places(members, str(table))], groups, len(trials.models))
-
-
-def _cosine_features(args, models, tests):
-    training = [read_embeddings(folder).vectors for folder in args.train_dir]
-    centring = fit_centring(args.centring, _stacked(args.train_dir, training) if training else None)
-    if centring.projection is not None and len(centring.projection) < len(centring.mean):
-        kept, dim = centring.projection.shape
-        log(f"whitening keeps {kept} of {dim} dimensions; the training embeddings do not vary in the rest")
-    return cosine_features(centring(models), centring(tests))
-
-
-def _stacked(folders, vectors) -> np.ndarray:
-    if len(vectors) == 1:
-        return vectors[0]
-    for folder, one in zip(folders, vectors, strict=True):
-        if one.shape[1] != vectors[0].shape[1]:
-            raise UserError(
-                f"dimension {vectors[0].shape[1]} in {folders[0]}, {one.shape[1]} in {folder}: extract all "
-                "with one model"
-            )
-    return np.concatenate(vectors)
-
-
-def _read_plda(folder, dim: int) -> PldaChain:
-    folder = Path(folder)
-    for name in ("mean.vec", "transform.mat", "plda"):
-        if not (folder / name).exists():
-            raise UserError(f"no {folder / name}: run steps/train_plda.sh UTT2SPK XVECTOR_DIR {folder}")
-    mean, transform = (read_object(str(folder / name)) for name in ("mean.vec", "transform.mat"))
-    if len(mean) != dim:
-        raise UserError(
-            f"{folder} was trained in dimension {len(mean)}, these embeddings have {dim}: use one model for "
-            "both"
-        )
-    return PldaChain(mean, transform, Plda(*read_plda(folder / "plda")))

@@ -1,12 +1,17 @@
-"""Train LDA and PLDA on labelled embeddings: mean.vec, transform.mat and plda, as Kaldi writes them.
+"""Train LDA and PLDA on speakers or clusters: mean.vec, transform.mat and plda, as Kaldi writes them.
 
 steps/train_plda.sh --lda-dim 100 data/train/utt2spk exp/dino_mini/seed0/xvectors_train
 exp/dino_mini/seed0/plda
+steps/train_plda.sh --min-utts 2 --lda-dim 64 exp/dino_mini/seed0/clusters/utt2cluster
+exp/dino_mini/seed0/xvectors_train exp/dino_mini/seed0/plda_pseudo
 
 Global mean, LDA, length normalisation, two-covariance PLDA by 10 iterations of EM: the chain of Kaldi's
-voxceleb recipe. Where the labels do not allow it (one utterance a speaker, a single speaker, too few
-utterances for the dimension), nothing is trained: the reason is logged and written to OUT_DIR/skipped, and
-the exit status is 0.
+voxceleb recipe. With --between-dim, simplified PLDA: speakers differ in so many directions only. Where the
+labels do not allow it (one utterance a speaker, a single speaker, too few utterances for the dimension),
+nothing is trained: the reason is logged and written to OUT_DIR/skipped, and the exit status is 0.
+
+OUT_DIR/meta.yaml says what the labels were: pseudo where UTT2SPK is the table of steps/cluster.sh, else
+train.
 """
 
 from pathlib import Path
@@ -14,23 +19,28 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import train_plda_chain, why_no_plda
-from pydino.base import Step, log, write_text
+from pydino.base import Step, UserError, dump_config, log, write_text
 from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
-from pydino.cli._embeddings import read_embeddings
+from pydino.cli._backend_labels import labels_of_table
+from pydino.cli._embeddings import read_several
+from pydino.cli._plda import FILES, write_chain
 from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit
 from pydino.kaldi import read_utt2label
-from pydino.kaldi.plda_file import write_matrix, write_plda, write_vector
-
-FILES = ("mean.vec", "transform.mat", "plda")
 
 
 def add_arguments(parser):
     option(parser, "--lda-dim", 100, "at most the embedding's, and speakers - 1", type=integer(1))
     option(parser, "--num-em-iters", 10, type=integer(1))
+    text = (
+        "train simplified PLDA with so many dimensions between speakers (default: as many as the LDA keeps)"
+    )
+    option(parser, "--between-dim", None, text, type=integer(1))
+    option(parser, "--min-utts", 1, "omit speakers with fewer utterances", type=integer(1))
     add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
     add_cmd(parser)
-    for name in ("utt2spk", "xvector_dir", "out_dir"):
-        parser.add_argument(name, metavar=name.upper())
+    parser.add_argument("utt2spk", metavar="UTT2SPK", help="speakers, or clusters")
+    parser.add_argument("xvector_dirs", metavar="XVECTOR_DIR", nargs="+", help="their embeddings")
+    parser.add_argument("out_dir", metavar="OUT_DIR")
 
 
 def run(args):
@@ -41,44 +51,86 @@ def run(args):
 
 def steps(args) -> list[Step]:
     """Return the step."""
-    xvectors, out = Path(args.xvector_dir), Path(args.out_dir)
-    check_files(args.utt2spk, xvectors / "xvector.scp")
+    out, table = Path(args.out_dir), Path(args.utt2spk)
+    scp = [Path(folder) / "xvector.scp" for folder in args.xvector_dirs]
+    check_files(table, *scp)
     return [
         Step(
             out / ".done",
             args.out_dir,
-            options=options_of(args, "lda_dim", "num_em_iters", "max_drop"),
-            reads=[args.utt2spk, xvectors / "xvector.scp"],
-            after=marks_of(xvectors),
+            version=2,
+            options=options_of(args, "lda_dim", "num_em_iters", "between_dim", "min_utts", "max_drop"),
+            reads=[table, *scp],
+            optional=[table.parent / "clusters.json"],
+            after=marks_of(*args.xvector_dirs),
         )
     ]
 
 
 def _train(args, step) -> None:
     out = Path(args.out_dir)
-    embeddings, speaker_of = read_embeddings(args.xvector_dir), read_utt2label(args.utt2spk)
+    embeddings, speaker_of = read_several(args.xvector_dirs), read_utt2label(args.utt2spk)
     kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
-    vectors = embeddings.vectors[kept].astype(np.float64)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
-    reason = why_no_plda(vectors, speakers)
-    for name in (*FILES, "skipped"):  # a folder never holds both a model and a reason for having none
+    kept, names, speakers = _with_enough(args, kept, names, speakers)
+    vectors = embeddings.vectors[kept].astype(np.float64)
+    lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
+    reason = _why_none(args, vectors, speakers)
+    for name in (*FILES, "meta.yaml", "skipped"):  # never both a model and a reason for having none
         (out / name).unlink(missing_ok=True)
     if reason:
         log(f"skipped: {reason}")
         step.outputs = [out / "skipped"]
-        write_text(out / "skipped", f"no PLDA from {args.utt2spk} and {args.xvector_dir}: {reason}\n")
+        folders = " ".join(args.xvector_dirs)
+        write_text(out / "skipped", f"no PLDA from {args.utt2spk} and {folders}: {reason}\n")
         return
-    lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
     if lda_dim < args.lda_dim:
         reason = f"embeddings have {embeddings.dim}, {len(names)} speakers span {len(names) - 1}"
         log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: {reason}")
-    chain = train_plda_chain(vectors, speakers, lda_dim, args.num_em_iters)
-    plda = chain.plda
-    write_vector(out / "mean.vec", chain.mean)
-    write_matrix(out / "transform.mat", chain.transform)
-    write_plda(out / "plda", plda.mean, plda.transform, plda.psi)
-    step.outputs = [out / name for name in FILES]
+    if args.between_dim and args.between_dim > lda_dim:
+        raise UserError(
+            f"--between-dim {args.between_dim} is more than the {lda_dim} dimensions that the LDA keeps"
+        )
+    chain = train_plda_chain(vectors, speakers, lda_dim, args.num_em_iters, args.between_dim)
+    write_chain(out, chain)
+    dump_config(
+        {
+            "labels": labels_of_table(args.utt2spk),
+            "utt2spk": args.utt2spk,
+            "embeddings": list(args.xvector_dirs),
+            "utterances": len(kept),
+            "speakers": len(names),
+            "lda_dim": lda_dim,
+            "between_dim": args.between_dim or lda_dim,
+            "min_utts": args.min_utts,
+            "num_em_iters": args.num_em_iters,
+        },
+        out / "meta.yaml",
+    )
+    step.outputs = [out / name for name in (*FILES, "meta.yaml")]
+    psi = chain.plda.psi[: args.between_dim]
     log(
         f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
-        f"between-class variances {plda.psi[0]:.2f} to {plda.psi[-1]:.2f}"
+        f"between-class variances {psi[0]:.2f} to {psi[-1]:.2f}"
     )
+
+
+def _with_enough(args, kept, names, speakers):
+    """Leave out the utterances of speakers that have fewer than --min-utts."""
+    counts = np.bincount(speakers, minlength=len(names))
+    enough = counts >= args.min_utts
+    if enough.all():
+        return kept, names, speakers
+    log(
+        f"omitted: {int((~enough).sum())} of {len(names)} speakers with fewer than {args.min_utts} "
+        f"utterances ({int(counts[~enough].sum())} of {len(kept)} utterances)"
+    )
+    chosen = enough[speakers]
+    return kept[chosen], names[enough], (np.cumsum(enough) - 1)[speakers[chosen]]
+
+
+def _why_none(args, vectors, speakers) -> str:
+    """Return why PLDA cannot be trained, or an empty string."""
+    if not len(speakers):
+        return f"no speaker has {args.min_utts} utterances or more"
+    return why_no_plda(vectors, speakers)
