@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_BLOCK_ROWS = 1 << 16  # of float32 vectors at a time in double precision
+
 
 def group_means(vectors: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the number of the vectors of each group (Kaldi's ``ivector-mean``,
@@ -16,11 +18,25 @@ def group_means(vectors: np.ndarray, groups: np.ndarray, count: int) -> tuple[np
         (G, D) float64 means and (G,) int64 counts.
     """
     sums = np.zeros((count, vectors.shape[1]))
-    np.add.at(sums, groups, np.asarray(vectors, dtype=np.float64))
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        np.add.at(sums, groups[part], np.asarray(vectors[part], dtype=np.float64))
     members = np.bincount(groups, minlength=count)
     if not members.all():
         raise ValueError(f"group {int(np.argmin(members))} has no vector")
     return sums / members[:, None], members
+
+
+def scatter_within(vectors: np.ndarray, groups: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return the scatter of vectors (N, D) around the means (G, D) of their groups (N,): sum over i of
+    (x_i - m_i)(x_i - m_i)', (D, D) float64.
+    """
+    scatter = np.zeros((means.shape[1], means.shape[1]))
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        spread = vectors[part] - means[groups[part]]
+        scatter += spread.T @ spread
+    return scatter
 
 
 def normalise_length(vectors: np.ndarray, scale_up: bool = True) -> np.ndarray:

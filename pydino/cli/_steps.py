@@ -27,6 +27,7 @@ STEPS = (
     "extract-crops",
     "join-embeddings",
     "cluster",
+    "measure-clusters",
     "train-plda",
     "score",
     "make-task",

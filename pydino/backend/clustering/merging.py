@@ -14,7 +14,7 @@ import heapq
 
 import numpy as np
 
-from .propagation import in_order_of_first
+from .numbering import number_clusters
 
 MOST_CANDIDATES = 128  # of a cluster to be merged with; of more the best are kept
 
@@ -51,10 +51,10 @@ def merge_by_evidence(
         bound: nats; pairs with a log Bayes factor above it are merged.
         labels: (N,) clusters to begin with, numbered from 0 without a gap; None: every vector is one.
     """
-    start = np.arange(len(projected)) if labels is None else in_order_of_first(labels)
+    start = np.arange(len(projected)) if labels is None else number_clusters(labels)
     merging = _Merging(psi, projected, candidates, start)
     merging.run(bound)
-    return in_order_of_first(merging.roots()[start])
+    return number_clusters(merging.roots()[start])
 
 
 class _Merging:

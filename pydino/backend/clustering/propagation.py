@@ -11,6 +11,10 @@ must not depend on names. Axes: N nodes, E directed edges.
 
 import numpy as np
 
+from pydino.base import keyed_bits, purpose
+
+from .numbering import number_clusters
+
 SWEEPS = 100  # at most; a few dozen suffice
 
 
@@ -48,15 +52,7 @@ def propagate_labels(graph) -> np.ndarray:
                 changed |= _update(labels, sources[edges], graph.indices[edges], graph.data[edges])
         if not changed:
             break
-    return in_order_of_first(labels)
-
-
-def in_order_of_first(labels: np.ndarray) -> np.ndarray:
-    """Return the same clusters numbered from 0 in the order of their first members: (N,) int64."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    number = np.empty(len(first), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(first))
-    return number[inverse]
+    return number_clusters(labels)
 
 
 def _update(labels, nodes, neighbours, weights) -> bool:
@@ -92,7 +88,8 @@ def _colours(graph, sources) -> np.ndarray:
     colours = np.full(count, -1, dtype=np.int64)
     # a random-looking priority that depends on the number alone: a chain of neighbours whose numbers ascend
     # would be coloured one node at a time
-    priority = np.argsort(np.argsort(_mixed(np.arange(count, dtype=np.uint64)), kind="stable"))
+    draws = keyed_bits(purpose("colours of label propagation"), np.arange(count, dtype=np.uint64))
+    priority = np.argsort(np.argsort(draws, kind="stable"))
     open_sources, open_targets = sources, graph.indices
     while (colours < 0).any():
         waiting = np.flatnonzero(colours < 0)
@@ -119,9 +116,3 @@ def _smallest_free(count: int, nodes: np.ndarray, taken: np.ndarray) -> np.ndarr
         rest = taken > colour
         nodes, taken, colour = nodes[rest], taken[rest], colour + 1
     return free
-
-
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    from pydino.base import keyed_bits, purpose
-
-    return keyed_bits(purpose("colours of label propagation"), numbers)

@@ -6,7 +6,7 @@ from pydino.base import keyed_uniform, purpose
 
 from ..metrics import equal_error_rate
 from ..plda_chain import train_plda_chain
-from .propagation import in_order_of_first
+from .numbering import number_clusters
 
 MOST_UTTERANCES = 3000  # of a half that are scored, whole clusters: 4.5 million pairs
 
@@ -76,7 +76,7 @@ def pseudo_plda(vectors, labels, lda_dim, num_em_iterations, least=2):
     few to train one, of the largest dimension up to ``lda_dim`` that they allow.
     """
     kept = np.bincount(labels)[labels] >= least
-    chosen, classes = vectors[kept], in_order_of_first(labels[kept])
+    chosen, classes = vectors[kept], number_clusters(labels[kept])
     count = int(classes.max(initial=-1)) + 1
     dim = min(lda_dim, vectors.shape[1], count - 1, len(chosen) - count)
     if dim < 1:
