@@ -41,6 +41,8 @@ from pydino.cli._embeddings import EmbeddingSet, read_embeddings
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import invert, read_table, write_table
 
+_ONE_THREAD = 20_000  # utterances
+
 
 def add_arguments(parser):
     option(parser, "--config", "conf/cluster.yaml", "method and settings", metavar="YAML")
@@ -102,6 +104,8 @@ def _stored_hashes(folder) -> Path | None:
 
 
 def _cluster(args) -> None:
+    from threadpoolctl import threadpool_limits
+
     from pydino.backend.clustering import METHODS, standardised, treatments
 
     settings = read_yaml(args.config)
@@ -114,10 +118,14 @@ def _cluster(args) -> None:
     keys, hashes = _in_order(sets, args)
     embedding = _embedded(args.xvector_dirs, args.crops, keys)
     beside = _embedded(args.beside, args.beside_crops, keys) if args.beside else None
-    starts = treatments(embedding, beside, config.shrinkage)
     parts = [one.vectors for one in (embedding, beside) if one is not None]
+    # A few thousand utterances are done in seconds by one thread, and more threads take longer, above all
+    # beside other processes. So the sums, and the clusters, do not depend on the number of cores either.
+    threads = 1 if len(keys) <= _ONE_THREAD else None
     try:
-        found = method.run(starts, standardised(*parts), hashes, config)
+        with threadpool_limits(threads):
+            starts = treatments(embedding, beside, config.shrinkage)
+            found = method.run(starts, standardised(*parts), hashes, config)
     except ValueError as error:
         raise UserError(f"{args.config}, {len(keys)} utterances: {error}") from error
     _write(args, sets, keys, found, name, config)
