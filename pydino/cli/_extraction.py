@@ -85,9 +85,32 @@ def _embed(model, one, stored, keys: list[str], which: tuple[int, int]) -> None:
     )
 
 
-def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str, cmd: str) -> None:
+def gather(
+    model_dir,
+    one,
+    jobs: int,
+    max_drop: float,
+    system: str,
+    command: str,
+    cmd: str,
+    what: str = "utterances",
+    also: dict | None = None,
+) -> list[str]:
     """Put the parts of a set together to xvector.{ark,scp}, write meta.yaml, count what came in, went out and
     was dropped, and remove the parts.
+
+    Args:
+        model_dir, one: model and set.
+        jobs: number of parts.
+        max_drop: share that may be dropped.
+        system: of the results.
+        command: that makes this set alone.
+        cmd: wrapper of the jobs, for a message.
+        what: was embedded, in words.
+        also: further entries of meta.yaml.
+
+    Returns:
+        The keys of the embeddings.
 
     Raises:
         UserError: a part is missing, or more than ``max_drop`` of the utterances were dropped.
@@ -99,14 +122,14 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
     dropped: dict[str, str] = {}
     for part in parts:
         dropped |= read_table(f"{part}.dropped", check_sorted=False)
-    kept = 0
+    kept = []
     # The parts are consecutive runs of sorted utterances: one after another they are in order.
     with ArchiveWriter(str(out / "xvector.ark"), str(out / "xvector.scp")) as archive:
         for part in parts:
             for key, vector in read_scp_objects(f"{part}.scp"):
                 archive.write(key, vector)
-                kept += 1
-    total = kept + len(dropped)
+                kept.append(key)
+    total = len(kept) + len(dropped)
     check_drops(dropped, total, one.data, out / "dropped.txt", max_drop)
     # The jobs have checked it, with all that a model needs; loading it again would take longer than all of
     # this.
@@ -129,12 +152,14 @@ def gather(model_dir, one, jobs: int, max_drop: float, system: str, command: str
             "training_overlap": heard,
             "version": __version__,
             "command": command,
+            **(also or {}),
         },
         out / "meta.yaml",
     )
     for path in out.glob("xvector.[0-9]*"):  # also of an attempt with another number of jobs
         path.unlink()
     log(
-        f"{one.data}: {total} utterances in, {kept} out, {len(dropped)} dropped; "
+        f"{one.data}: {total} {what} in, {len(kept)} out, {len(dropped)} dropped; "
         f"{config['embedding_dim']} dimensions -> {out}/xvector.scp"
     )
+    return kept

@@ -7,6 +7,7 @@ from pydino.audio.waveform_augment import CONTEXT_SECONDS, WaveformAugmentConfig
 
 from .audio_set import AudioSet
 from .augmentation_data import AugmentationData, AugmentationDataConfig
+from .augmented_crops import AugmentedCrops, AugmentedCropsConfig
 from .copy_paste import CopyPaste, CopyPasteConfig, join_crops
 from .crops import CropConfig, UtteranceCropConfig
 from .epoch_sampler import EpochSampler
@@ -26,6 +27,8 @@ __all__ = [
     "AugmentConfig",
     "AugmentationData",
     "AugmentationDataConfig",
+    "AugmentedCrops",
+    "AugmentedCropsConfig",
     "Batch",
     "CopyPaste",
     "CopyPasteConfig",
