@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pydino.backend import min_dcf
 from pydino.backend.bootstrap import bootstrap_means, draw_counts
-from pydino.backend.crop_pairs import nontarget_pairs, target_pairs
+from pydino.backend.crop_pairs import crop_pairs, utterance_pairs
 from pydino.backend.quality import pair_measures
 from pydino.backend.score_calibration import (
     act_dcf,
@@ -140,7 +140,10 @@ def test_a_planted_effect_of_quality_is_found():
     np.testing.assert_allclose(measures, pair_measures(*durations[::-1]))
     columns = np.column_stack([scores, measures])
     half = np.arange(20_000) < 10_000
-    alone, fused = fit_calibration(scores[half], is_target[half]), fit_calibration(columns[half], is_target[half])
+    alone, fused = (
+        fit_calibration(scores[half], is_target[half]),
+        fit_calibration(columns[half], is_target[half]),
+    )
     np.testing.assert_allclose(fused.weights / fused.weights[0], [1, -1.5, 0], atol=0.05)
     rest = is_target[~half]
     assert cllr(fused(columns[~half]), rest) < 0.8 * cllr(alone(scores[~half]), rest)
@@ -153,19 +156,27 @@ def crops_of(utterances, each):
     return np.repeat(np.arange(utterances), each), np.tile(np.arange(1, each + 1), utterances)
 
 
-def test_pairs_of_crops_are_what_they_say():
+def test_pairs_are_what_they_say():
     of, numbers = crops_of(40, 3)
     hashes = np.random.default_rng(5).integers(0, 2**63, 40).astype(np.uint64)
-    first, second = target_pairs(of, numbers, hashes, 10_000, seed=0)
-    assert len(first) == 40 * 3 and (of[first] == of[second]).all() and (numbers[first] < numbers[second]).all()
-    some = target_pairs(of, numbers, hashes, 50, seed=0)
+    first, second = crop_pairs(of, numbers, hashes, 10_000, seed=0)
+    assert (
+        len(first) == 40 * 3 and (of[first] == of[second]).all() and (numbers[first] < numbers[second]).all()
+    )
+    some = crop_pairs(of, numbers, hashes, 50, seed=0)
     assert len(some[0]) == 50 and set(zip(*some, strict=True)) < set(zip(first, second, strict=True))
     clusters = np.arange(40) // 4
-    first, second = nontarget_pairs(of, numbers, hashes, 10_000, 0, clusters)
+    first, second = utterance_pairs(hashes, 10_000, 0, clusters)
     assert len(first) == 360  # half of the 40 * 36 / 2 pairs
-    assert (clusters[of[first]] != clusters[of[second]]).all()
-    codes = np.minimum(of[first], of[second]) * 40 + np.maximum(of[first], of[second])
-    assert len(set(codes)) == len(codes) and set(numbers[first]) == {1, 2, 3}
+    assert (clusters[first] != clusters[second]).all() and (hashes[first] < hashes[second]).all()
+    assert len(set(zip(first, second, strict=True))) == 360
+    assert len(utterance_pairs(hashes, 10_000, 0, np.zeros(40))[0]) == 0
+
+
+def test_pairs_of_utterances_are_uniform():
+    hashes = np.random.default_rng(5).integers(0, 2**63, 1000).astype(np.uint64)
+    counts = np.bincount(np.concatenate(utterance_pairs(hashes, 50_000, 1)), minlength=1000)
+    assert abs(counts.var() / 100 - 1) < 0.2  # Poisson
 
 
 def test_pairs_depend_on_hashes_and_not_on_order():
@@ -175,16 +186,23 @@ def test_pairs_depend_on_hashes_and_not_on_order():
     order, renamed = rng.permutation(120), rng.permutation(30)
     place = np.argsort(renamed)
 
-    def named(pairs, of, hashes, numbers):
+    def crops(of, hashes, numbers, seed):
+        pairs = crop_pairs(of, numbers, hashes, 60, seed)
         return [(hashes[of[i]], numbers[i], hashes[of[j]], numbers[j]) for i, j in zip(*pairs, strict=True)]
 
-    for draw in (target_pairs, nontarget_pairs):
-        ours = draw(of, numbers, hashes, 60, 3)
-        theirs = draw(place[of[order]], numbers[order], hashes[renamed], 60, 3)
-        assert named(ours, of, hashes, numbers) == named(
-            theirs, place[of[order]], hashes[renamed], numbers[order]
-        )
-        assert named(ours, of, hashes, numbers) != named(draw(of, numbers, hashes, 60, 4), of, hashes, numbers)
+    def utterances(hashes, clusters, seed):
+        return [
+            tuple(hashes[list(pair)])
+            for pair in zip(*utterance_pairs(hashes, 60, seed, clusters), strict=True)
+        ]
+
+    ours = crops(of, hashes, numbers, 3), utterances(hashes, np.arange(30) // 3, 3)
+    theirs = (
+        crops(place[of[order]], hashes[renamed], numbers[order], 3),
+        utterances(hashes[renamed], (np.arange(30) // 3)[renamed], 3),
+    )
+    assert ours == theirs
+    assert ours[0] != crops(of, hashes, numbers, 4) and ours[1] != utterances(hashes, np.arange(30) // 3, 4)
 
 
 def test_a_threshold_gives_the_rate_it_is_for():

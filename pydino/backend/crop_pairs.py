@@ -1,10 +1,10 @@
-"""Trials that need no label: two crops of one utterance are of one speaker, and crops of two utterances drawn
-from a large collection are most likely of two.
+"""Trials that need no label: two crops of one utterance are of one speaker, and two utterances drawn from a
+large collection are most likely of two.
 
-Both are approximations. Crops of one utterance share session, microphone, words' context and mood, so target
-pairs are easier than those between recordings. And of S speakers with equally many utterances, one pair of
-utterances in S is of one speaker, so nontarget pairs hold some targets: few where there are many speakers, or
-where pairs of one cluster are left out.
+Both are approximations. Crops of one utterance share session, microphone and mood, so these target trials are
+easier than those between recordings. And of S speakers with equally many utterances, one pair of utterances
+in S is of one speaker, so the nontarget trials hold some targets: few where there are many speakers, or where
+pairs of one cluster are left out.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from pydino.base import keyed_bits, keyed_integers, purpose
 _ROUNDS = 400  # of draws, until given up
 
 
-def target_pairs(
+def crop_pairs(
     utterances: np.ndarray, numbers: np.ndarray, hashes: np.ndarray, wanted: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of crops of one utterance: of all such pairs, the ``wanted`` whose keyed number is lowest.
@@ -47,50 +47,37 @@ def target_pairs(
     return first[kept], second[kept]
 
 
-def nontarget_pairs(
-    utterances: np.ndarray,
-    numbers: np.ndarray,
-    hashes: np.ndarray,
-    wanted: int,
-    seed: int,
-    clusters: np.ndarray | None = None,
+def utterance_pairs(
+    hashes: np.ndarray, wanted: int, seed: int, clusters: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of crops of two utterances, drawn uniformly from the pairs of utterances, each at most
-    once: ``wanted``, or about half of all pairs of utterances if that is less.
+    """Return pairs of utterances drawn uniformly, each at most once: ``wanted`` of them, or half of all there
+    are if that is less.
 
     Args:
-        utterances, numbers, hashes: as of :func:`target_pairs`.
+        hashes: (U,) uint64 of the utterances, all different; names and their order change nothing.
+        seed: of the draw.
         clusters: (U,) ints; utterances of one cluster are not paired.
 
     Returns:
-        (M,) and (M,) places of crops, the one of the lower hash first, in the order of the draw.
+        (M,) and (M,) places of utterances, the lower hash first, in the order of the draw.
     """
     count = len(hashes)
     by_hash = np.argsort(hashes, kind="stable")
-    crops = np.lexsort((numbers, hashes[utterances]))  # in the order of hash and number
-    sizes = np.bincount(utterances, minlength=count)[by_hash]
-    starts = np.cumsum(sizes) - sizes
-    groups = np.arange(count) if clusters is None else np.asarray(clusters)
-    within = np.bincount(np.unique(groups, return_inverse=True)[1]).astype(np.int64)
-    possible = (count * (count - 1) - int((within * (within - 1)).sum())) // 2
+    groups = np.arange(count) if clusters is None else np.asarray(clusters)[by_hash]
+    sizes = np.unique(groups, return_counts=True)[1]
+    possible = (count * (count - 1) - int((sizes * (sizes - 1)).sum())) // 2
     wanted = min(wanted, (possible + 1) // 2)
-    groups = groups[by_hash]
     codes = np.zeros(0, dtype=np.int64)
+    draws = np.arange(2 * wanted + 16, dtype=np.uint64)
     for turn in range(_ROUNDS):
         if len(codes) >= wanted:
             break
-        draws = np.arange(2 * wanted + 16, dtype=np.uint64)
         left, right = (
-            keyed_integers(0, count, seed, purpose(name), turn, draws) for name in ("first side", "second side")
+            keyed_integers(0, count, seed, purpose(side), turn, draws)
+            for side in ("first of two", "second of two")
         )
         different = groups[left] != groups[right]
         left, right = left[different], right[different]
         codes = np.concatenate([codes, np.minimum(left, right) * count + np.maximum(left, right)])
         codes = codes[np.sort(np.unique(codes, return_index=True)[1])]
-    left, right = codes[:wanted] // count, codes[:wanted] % count
-    pair = (hashes[by_hash][left], hashes[by_hash][right])
-    sides = []
-    for name, side in (("crop of the first side", left), ("crop of the second side", right)):
-        place = keyed_integers(0, sizes[side], seed, purpose(name), *pair)
-        sides.append(crops[starts[side] + place])
-    return sides[0], sides[1]
+    return by_hash[codes[:wanted] // count], by_hash[codes[:wanted] % count]
