@@ -81,8 +81,8 @@ def _make(args) -> None:
         if lacking:
             raise UserError(
                 f"{folder}/xvector.scp: {len(lacking)} of {len(names)} names of {args.crops_dir}/crop2utt "
-                f"are not in it, first: {lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops and "
-                "utterances of one set"
+                f"are not in it, first: {lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops "
+                "and utterances of one set"
             )
     first, second, same = crops.pairs(args.max_pairs, args.seed)
     if same.all():
