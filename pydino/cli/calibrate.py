@@ -12,8 +12,10 @@ minimum besides EER and minDCF. Trials and scores are joined by key.
 Several systems are fused by giving --dev-scores and SCORES once for each, in one order. Quality measures
 (--quality, --norms) are fused too, each as the smaller of both sides and their difference.
 
-Without labels, the development trials are those of steps/make_crop_trials.sh; the results then have the
-labels of the scores. With any other list they are said to have been made with labels.
+Without labels, the development trials are those of steps/make_crop_trials.sh, or of clusters (pydino
+make-trials CLUSTER_DIR/utt2cluster TRIALS); the results then have the labels of these, none or pseudo. With
+any other list they are said to have been made with labels. Trials of crops allow no quality measure: crops
+and whole utterances differ in length and norm whoever speaks.
 """
 
 from argparse import Namespace
@@ -91,7 +93,9 @@ def _beside(scores) -> dict[str, Path]:
 def _make(args, step) -> None:
     from pydino.backend.score_calibration import cllr, fit_calibration, min_cllr
 
+    made = _made_from(args.dev_trials)
     dev, trials, quality = read_trials(args.dev_trials), read_trials(args.trials), Quality(args)
+    _check_crops(args, made, quality)
     if dev.values is None or dev.values.all() or not dev.values.any():
         raise UserError(f"{args.dev_trials}: a calibration needs target and nontarget trials")
     columns = _columns(args.dev_scores, dev, args.dev_trials, quality)
@@ -100,7 +104,7 @@ def _make(args, step) -> None:
     _warn(args, fitted, names, columns)
     llrs = rounded_scores(fitted(_columns(args.given, trials, args.trials, quality)))
     write_scores(args.scores, trials, llrs)
-    labels = _labels_of(args.dev_trials)
+    labels = made["labels"]
     beside, on_dev = _beside(args.scores), fitted(columns)
     record = {
         "weights": dict(zip(names, fitted.weights.tolist(), strict=True)),
@@ -143,10 +147,27 @@ def _warn(args, fitted, names: list[str], columns: np.ndarray) -> None:
             warn(f"{name} has a negative weight ({weight:.3g}): its target trials do not score higher")
 
 
-def _labels_of(dev_trials) -> str:
-    """The labels that the trials were made with; those of a list from elsewhere are true ones."""
+def _made_from(dev_trials) -> dict:
+    """What the trials were made from; the labels of a list from elsewhere are true ones."""
     beside = Path(f"{dev_trials}.json")
-    return read_json(beside)["labels"] if beside.is_file() else "train"
+    return read_json(beside) if beside.is_file() else {"labels": "train"}
+
+
+def _check_crops(args, made: dict, quality) -> None:
+    """Of trials of crops, all target trials are between crops and all others between whole utterances."""
+    if "crops" not in made:
+        return
+    if quality.names:
+        raise UserError(
+            f"{args.dev_trials}: its target trials are between crops and the others between whole "
+            "utterances, which a quality measure tells apart whoever speaks; use a development list, or "
+            "trials of clusters"
+        )
+    if len(args.dev_scores) > 1:
+        warn(
+            f"{args.dev_trials}: a fusion may learn to tell crops from whole utterances; trials of clusters "
+            "(pydino make-trials CLUSTER_DIR/utt2cluster) are safer"
+        )
 
 
 def _measure(args, trials, llrs, labels: str, beside: dict[str, Path], with_quality: bool) -> None:

@@ -97,7 +97,9 @@ def _make(args) -> None:
     )
     meta = read_yaml(Path(args.crops_dir) / "meta.yaml")
     dump_config(meta | {"data": "crops", "data_dir": args.out_dir}, out / "meta.yaml")
-    write_json(out / "trials.json", {"labels": crops.labels, "clusters": args.clusters})
+    write_json(
+        out / "trials.json", {"labels": crops.labels, "clusters": args.clusters, "crops": args.crops_dir}
+    )
     log(
         f"{args.crops_dir}: {count} crops of {len(crops.hashes)} utterances -> {int(same.sum())} target and "
         f"{int((~same).sum())} nontarget trials, {out}/trials"
