@@ -1,15 +1,21 @@
 """Calibration, trials without labels and thresholds, from embedding folders to result files."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from test_infer_embed import RATE, speech
+from test_infer_model_folder import configuration, tdnn
 from test_steps_scoring import RESULT_KEYS, write_embeddings, write_table
 
 from pydino.base import UserError, utterance_hash
 from pydino.cli import main
 from pydino.cli._crop_trials import read_crops
 from pydino.cli._steps import pending
+from pydino.infer import save_model
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
 
 SPEAKERS, EACH, CROPS, DIM = 40, 5, 4, 16
@@ -240,3 +246,41 @@ def test_a_threshold_without_labels_gives_about_its_rate(corpus, scored, capsys)
     assert "too few for a false-alarm rate" in capsys.readouterr().err
     threshold(corpus, "both", "--speakers", 3, "--clusters", corpus, status=1)
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_two_recordings_are_compared_as_the_page_says(tmp_path, capsys):
+    """The verb, and the example of docs/calibration.md, on the same recordings."""
+    save_model(tmp_path / "model", tdnn(), configuration(), "")
+    paths = [tmp_path / name for name in ("one.wav", "two.flac", "three.wav")]
+    for seed, path in enumerate(paths):
+        soundfile.write(path, speech(1.5, seed), RATE)
+    record = {
+        "model": str(tmp_path / "model"),
+        "mean": [0.1] * 12,
+        "threshold": 0.2,
+        "threshold_by_costs": 2.0,
+    }
+    record["calibration"] = {"weight": 3.0, "offset": -1.0}
+    (tmp_path / "threshold.json").write_text(json.dumps(record))
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), *map(str, paths)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines] == [["one", "two"], ["one", "three"], ["two", "three"]]
+
+    page = (Path(__file__).parent.parent / "docs" / "calibration.md").read_text(encoding="utf-8")
+    example = re.search(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    names = {}
+    exec(
+        example.replace("exp/dino_mini/seed0/threshold/threshold.json", str(tmp_path / "threshold.json")),
+        names,
+    )
+    for (_, _, score, llr, answer), pair in zip(lines, ((0, 1), (0, 2), (1, 2)), strict=True):
+        same, found = names["same_speaker"](*(str(paths[i]) for i in pair))
+        assert float(score) == pytest.approx(found, abs=1e-4)
+        assert float(llr) == pytest.approx(3 * found - 1, abs=0.01)
+        assert answer == ("same" if same else "different")
+    assert (
+        main(["same-speaker", "--by-costs", "true", str(tmp_path / "threshold.json"), *map(str, paths)]) == 0
+    )
+    assert capsys.readouterr().out.count("different") == 3
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), str(paths[0])]) == 1
+    assert "two recordings or more" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Set a threshold for recordings of your own, without labels: when do two have the same speaker?
+"""Set a threshold for recordings of your own, without labels, from which on two have the same speaker.
 
 steps/threshold.sh exp/dino_mini/seed0/teacher data/train_ssl exp/dino_mini/seed0/threshold
 pydino same-speaker exp/dino_mini/seed0/threshold/threshold.json one.wav two.wav

@@ -217,8 +217,9 @@ def _table(name: str, label: str, found: list[tuple[dict, list[dict]]]) -> Table
     few = [side for side in _SIDES if not any(f"eer {side}" in row.metrics for row in rows)]
     caption = (
         f"Both sides of a trial have the same {label} ({numbers[0]}), or different ones ({numbers[1]}). "
-        "The EER has a threshold of its own in each part; misses and false alarms are at the threshold of the EER of all "
-        "trials. The larger the difference, the more the embedding tells of what is not the speaker."
+        "The EER has a threshold of its own in each part; misses and false alarms are at the threshold of "
+        "the EER of all trials. The larger the difference, the more the embedding tells of what is not the "
+        "speaker."
     )
     caption += "".join(
         f" For an EER of the {side} {label} there are too few trials of one kind, fewer than {FEW_TRIALS}."
