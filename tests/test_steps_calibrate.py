@@ -133,7 +133,7 @@ def test_scores_are_joined_by_key_and_a_rerun_has_nothing_to_do(corpus, scored, 
     assert pending(["steps/calibrate.sh", *map(str, words)])
 
 
-def test_labels_of_a_calibration_without_labels(corpus, scored):
+def test_labels_of_a_calibration_without_labels(corpus, scored, capsys):
     found = calibrate(corpus, scored, "free.txt", dev="crops.txt", dev_trials="x/pairs/trials")
     assert found["cllr"]["labels"] == "none"
     oracle = calibrate(corpus, scored, "oracle.txt")["cllr"]["value"]
@@ -145,6 +145,16 @@ def test_labels_of_a_calibration_without_labels(corpus, scored):
     assert main(["make-trials", str(clusters / "utt2cluster"), str(clusters / "trials")]) == 0
     found = calibrate(corpus, scored, "pseudo.txt", dev_trials="clusters/trials")
     assert found["cllr"]["labels"] == "pseudo"
+    assert "knows the answers" not in capsys.readouterr().err
+    results = json.loads((scored / "test.result.json").read_text())
+    (scored / "plda.result.json").write_text(json.dumps([one | {"labels": "pseudo"} for one in results]))
+    (scored / "plda.txt").write_bytes((scored / "test.txt").read_bytes())
+    calibrate(corpus, scored, "own.txt", dev_trials="clusters/trials", given=("plda.txt",))
+    assert "knows the answers" in capsys.readouterr().err
+    found = calibrate(
+        corpus, scored, "own.txt", dev="crops.txt", dev_trials="x/pairs/trials", given=("plda.txt",)
+    )
+    assert found["cllr"]["labels"] == "pseudo" and "knows the answers" not in capsys.readouterr().err
 
 
 def test_fusion_with_quality(corpus, scored, capsys):

@@ -104,7 +104,6 @@ def _make(args, step) -> None:
     _warn(args, fitted, names, columns)
     llrs = rounded_scores(fitted(_columns(args.given, trials, args.trials, quality)))
     write_scores(args.scores, trials, llrs)
-    labels = made["labels"]
     beside, on_dev = _beside(args.scores), fitted(columns)
     record = {
         "weights": dict(zip(names, fitted.weights.tolist(), strict=True)),
@@ -113,7 +112,7 @@ def _make(args, step) -> None:
         "dev_trials": args.dev_trials,
         "targets": int(dev.values.sum()),
         "nontargets": int((~dev.values).sum()),
-        "labels": labels,
+        "labels": made["labels"],
         "dev_cllr": cllr(on_dev, dev.values),
         "dev_min_cllr": min_cllr(on_dev, dev.values),
     }
@@ -124,7 +123,7 @@ def _make(args, step) -> None:
         f"{record['dev_cllr']:.3f}"
     )
     if trials.values is not None:
-        _measure(args, trials, llrs, labels, beside, with_quality=bool(quality.names))
+        _measure(args, trials, llrs, made, beside, with_quality=bool(quality.names))
         step.outputs += [beside["result"], beside["det"]]
 
 
@@ -170,10 +169,21 @@ def _check_crops(args, made: dict, quality) -> None:
         )
 
 
-def _measure(args, trials, llrs, labels: str, beside: dict[str, Path], with_quality: bool) -> None:
+def _warn_of_own_clusters(args, made: dict, labels: list[str]) -> None:
+    if "clusters" in made and "crops" not in made and "pseudo" in labels:
+        warn(
+            f"{args.dev_trials} is of clusters, and so is the back-end of the scores: where they are the "
+            "same, it knows the answers, and its log-likelihood ratios will be far too large; use trials of crops "
+            "(steps/make_crop_trials.sh)"
+        )
+
+
+def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], with_quality: bool) -> None:
     described = [_described(path) for path in args.given]
     joined = {key: " + ".join(dict.fromkeys(str(one[key]) for one in described)) for key in _DESCRIBED}
-    labels = max([labels, *(one["labels"] for one in described)], key=_LABELS.index)
+    of_scores = [one["labels"] for one in described]
+    _warn_of_own_clusters(args, made, of_scores)
+    labels = max([made["labels"], *of_scores], key=_LABELS.index)
     seeds, varied = ([one[key] for one in described] for key in ("seed", "varied"))
     meta = {key: joined[key] for key in _DESCRIBED}
     meta |= {"seed": seeds[0] if len({*seeds}) == 1 else None, "varied": varied[0]}

@@ -22,6 +22,7 @@ from pydino.cli._arguments import add_cmd, integer, option
 from pydino.cli._crop_trials import crop_files, read_crops
 from pydino.cli._steps import check_files, marks_of, options_of
 
+_ROOT = Path(__file__).resolve().parent.parent.parent
 FEW = 30  # false alarms, below which a rate is hardly known (Doddington's rule of 30)
 
 
@@ -34,8 +35,8 @@ def add_arguments(parser):
     option(parser, "--speakers", None, text, type=integer(2), metavar="N")
     text = "folder of clusters; utterances of one are not paired"
     option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
-    text = "number, seconds and augmentation of the crops"
-    option(parser, "--config", "conf/crops.yaml", text, metavar="YAML")
+    text = "number, seconds and augmentation of the crops (default: conf/crops.yaml, here or of the project)"
+    option(parser, "--config", None, text, metavar="YAML")
     option(
         parser, "--max-pairs", 50_000, "at most so many pairs of either kind", type=integer(1), metavar="N"
     )
@@ -56,7 +57,7 @@ def run(args):
     extract = ["--nj", str(args.nj), "--cmd", args.cmd]
     where = [args.model_dir.rstrip("/"), args.data]
     if not args.crops:
-        _call("extract-crops", *extract, "--config", args.config, *where, str(_folder(args, "crops")))
+        _call("extract-crops", *extract, "--config", _crops_config(args), *where, str(_folder(args, "crops")))
     if not args.xvectors:
         _call("extract-embeddings", *extract, *where, str(_folder(args, "xvectors")))
     (step,) = steps(args)
@@ -64,6 +65,11 @@ def run(args):
         return
     with step:
         _make(args)
+
+
+def _crops_config(args) -> str:
+    own = Path("conf/crops.yaml")
+    return args.config or str(own if own.is_file() else _ROOT / own)
 
 
 def _call(verb: str, *words: str) -> None:
