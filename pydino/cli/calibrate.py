@@ -173,8 +173,8 @@ def _warn_of_own_clusters(args, made: dict, labels: list[str]) -> None:
     if "clusters" in made and "crops" not in made and "pseudo" in labels:
         warn(
             f"{args.dev_trials} is of clusters, and so is the back-end of the scores: where they are the "
-            "same, it knows the answers, and its log-likelihood ratios will be far too large; use trials of crops "
-            "(steps/make_crop_trials.sh)"
+            "same, it knows the answers, and its log-likelihood ratios will be far too large; use trials of "
+            "crops (steps/make_crop_trials.sh)"
         )
 
 
