@@ -1,8 +1,10 @@
-"""Measure scores: equal error rate, minimum detection costs, intervals, DET curve.
+"""Measure scores: equal error rate, detection costs, Cllr, intervals, DET curve.
 
 Writes SCORES' measures to RESULT (a list of results, one a measure) and, with --det, the points of the DET
 curve. Scores and trials are joined by key. The equal error rate is interpolated between operating points,
-with ties merged; the costs are normalised, over all thresholds (docstrings of pydino/backend/metrics.py).
+with ties merged; the minimum costs are normalised, over all thresholds (docstrings of
+pydino/backend/metrics.py). Of log-likelihood ratios (--llr) the costs at Bayes' thresholds, Cllr and its
+minimum are measured too (pydino/backend/score_calibration.py).
 Intervals are 95 %, by bootstrap over speakers; without --utt2spk, over utterances, which is too narrow where
 a speaker has several. steps/score.sh does this with the scores that it makes.
 """
@@ -13,6 +15,7 @@ import numpy as np
 
 from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, thin_curve
 from pydino.backend.metrics import equal_error_rate_of, min_dcf_of
+from pydino.backend.score_calibration import llr_measures
 from pydino.base import UserError, log, read_yaml, split_fields, warn, write_json
 from pydino.cli._arguments import option
 from pydino.cli._results import value_text, write_results
@@ -40,6 +43,8 @@ def add_arguments(parser):
     option(parser, "--det", None, "write the points of the DET curve", metavar="JSON")
     option(parser, "--backend", "cosine", "recorded in the results")
     option(parser, "--centring", "raw", "recorded in the results")
+    text = "the scores are log-likelihood ratios, natural logarithm: measure actDCF and Cllr"
+    option(parser, "--llr", False, text)
     option(parser, "--labels", "none", "labels the back-end was trained on: none, pseudo, train")
     for name in ("trials", "scores", "result"):
         parser.add_argument(name, metavar=name.upper())
@@ -61,11 +66,18 @@ def run(args):
         labels=args.labels,
         enroll_spk2utt=args.enroll_spk2utt,
         command=shlex.join(["pydino", "evaluate-scores", *args.arguments]),
+        llr=args.llr,
     )
 
 
-def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, command) -> None:
+def measure(
+    args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, command, llr=False, also=None
+) -> None:
     """Write RESULT and the DET curve of scores (N,) in the order of the trials, which have labels.
+
+    Args:
+        llr: the scores are log-likelihood ratios.
+        also: further entries of the results, or others for some of those that ``meta`` gives.
 
     Raises:
         UserError: only one kind of trials, scores that are all equal, speakers that are not known.
@@ -93,6 +105,9 @@ def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, 
         measures.append(
             (f"mindcf_{p_target:g}", min_dcf_of(miss, false_alarm, p_target), "", percentile_interval(cost))
         )
+    if llr:
+        drawn_llrs = llr_measures(scores, is_target, left, right, P_TARGETS, args.resamples, args.seed)
+        measures += [(metric, value, "", ci) for metric, value, ci in drawn_llrs]
     name = args.trials_name or meta.get("data") or str(args.trials)
     common = {
         "task": args.task,
@@ -102,6 +117,7 @@ def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, 
         "test_set": name,
         "n": len(trials),
         "interval": f"95 %, {args.resamples} resamples of {count} {drawn}, seed {args.seed}",
+        **(also or {}),
     }
     write_results(result, meta, common, measures, command)
     if det:
@@ -122,8 +138,10 @@ def measure(args, trials, scores, *, result, det, meta, labels, enroll_spk2utt, 
     log(
         f"{name}: {args.backend} {args.centring}: EER {value_text(rate, interval)} %, "
         + ", ".join(
-            f"minDCF({p:g}) {value_text(m[1], m[3], 3)}" for p, m in zip(P_TARGETS, measures[1:], strict=True)
+            f"minDCF({p:g}) {value_text(m[1], m[3], 3)}"
+            for p, m in zip(P_TARGETS, measures[1:3], strict=True)
         )
+        + "".join(f", {m[0]} {value_text(m[1], m[3], 3)}" for m in measures[3:])
         + f" ({int(is_target.sum())} target, {int((~is_target).sum())} nontarget trials; intervals over "
         f"{count} {drawn})"
     )

@@ -3,10 +3,13 @@
 Each unordered pair of two different utterances comes once, `utt utt target|nontarget`, target where UTT2SPK
 gives both one speaker. With --max-trials N, at most N: every target pair where they are no more than half of
 N, else N/2 of them, and nontarget pairs for the rest. The sample depends on the names of the pairs and the
-seed alone, not on what else is in the set.
+seed alone, not on what else is in the set. Where UTT2SPK is utt2cluster of steps/cluster.sh, TRIALS.json says
+so to steps/calibrate.sh.
 """
 
-from pydino.base import log
+from pathlib import Path
+
+from pydino.base import log, read_json, write_json
 from pydino.cli._arguments import option
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.trial_sampling import make_trials
@@ -23,4 +26,8 @@ def run(args):
     said = make_trials(
         read_utt2label(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
     )
+    settings = Path(args.utt2spk).with_name("clusters.json")
+    if settings.is_file():
+        labels = read_json(settings).get("labels", "pseudo")
+        write_json(f"{args.trials}.json", {"labels": labels, "clusters": str(settings.parent)})
     log(f"{said} -> {args.trials}")

@@ -127,10 +127,15 @@ def rounded_scores(scores: np.ndarray) -> np.ndarray:
 
 
 def write_trials(
-    path, names: list[str], rows: np.ndarray, columns: np.ndarray, is_target: np.ndarray
+    path, names: list[str], rows: np.ndarray, columns: np.ndarray, is_target: np.ndarray | None = None
 ) -> None:
-    """Write ``enroll test target|nontarget`` lines; rows and columns are places in ``names``."""
-    labels = np.where(is_target, " target\n", " nontarget\n")
+    """Write ``enroll test target|nontarget`` lines, or ``enroll test`` without ``is_target``; rows and
+    columns are places in ``names``.
+    """
+    if is_target is None:
+        labels = np.full(len(rows), "\n")
+    else:
+        labels = np.where(is_target, " target\n", " nontarget\n")
     with atomic_open(path) as stream:
         for start in range(0, len(rows), 1 << 18):
             part = slice(start, start + (1 << 18))

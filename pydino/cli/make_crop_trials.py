@@ -1,0 +1,106 @@
+"""Make trials that need no label, from crops and whole utterances: to calibrate scores and set thresholds.
+
+steps/make_crop_trials.sh --clusters $dir/clusters $dir/crops_train_ssl $dir/xvectors_train $dir/crop_trials
+
+Two crops of one utterance, augmented differently, are a target trial; two whole utterances are a nontarget
+trial. CROPS_DIR is made by steps/extract_crops.sh, XVECTOR_DIR has the embeddings of the utterances. OUT_DIR
+is an embedding folder (xvector.scp, which points into the archives of both, and meta.yaml) with the tables
+`trials`, lines `enroll test target|nontarget`, and `pairs`, the same without the third field: steps/score.sh
+scores `pairs` with any back-end and measures nothing, and steps/calibrate.sh fits a calibration to the scores
+with `trials`:
+
+steps/score.sh $dir/crop_trials/pairs $dir/crop_trials $dir/crop_trials $dir/scores/crops.cosine.raw.txt
+
+Both kinds are approximations. Crops of one utterance share its session and microphone, so target trials are
+too easy. Two utterances may be of one speaker, as one pair in S is with S speakers of equally many
+utterances: with --clusters (of steps/cluster.sh), utterances of one cluster are not paired.
+
+The draw depends on the hashes of the utterances and the seed, not on names or order. OUT_DIR/trials.json
+says that no label was used, or those of the clusters.
+"""
+
+from pathlib import Path
+
+from pydino.base import Step, UserError, dump_config, log, nearest, read_yaml, write_json
+from pydino.cli._arguments import integer, option
+from pydino.cli._crop_trials import crop_files, read_crops
+from pydino.cli._steps import check_files, marks_of, options_of
+
+
+def add_arguments(parser):
+    text = "folder of clusters; utterances of one are not paired"
+    option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
+    text = "at most so many trials of either kind"
+    option(parser, "--max-pairs", 50_000, text, type=integer(1), metavar="N")
+    option(parser, "--seed", 0, "of the draw")
+    for name in ("crops_dir", "xvector_dir", "out_dir"):
+        parser.add_argument(name, metavar=name.upper())
+
+
+def run(args):
+    (step,) = steps(args)
+    if step.is_done():
+        return
+    with step:
+        _make(args)
+
+
+def steps(args) -> list[Step]:
+    """Return the step."""
+    crops, whole, out = Path(args.crops_dir), Path(args.xvector_dir), Path(args.out_dir)
+    files = crop_files(crops, args.clusters)
+    scps = [folder / "xvector.scp" for folder in (crops, whole)]
+    check_files(files[0], *scps)
+    outputs = [out / name for name in ("trials", "pairs", "trials.json", "xvector.scp", "meta.yaml")]
+    return [
+        Step(
+            out / ".done",
+            args.out_dir,
+            options=options_of(args, "max_pairs", "seed"),
+            reads=[files[0], *scps],
+            optional=[crops / "utt2hash", *files[1:]],
+            after=marks_of(crops, whole, *([args.clusters] if args.clusters else [])),
+            removes=outputs,
+            outputs=outputs,
+        )
+    ]
+
+
+def _make(args) -> None:
+    from pydino.kaldi import read_table, write_table
+    from pydino.kaldi.trials import write_trials
+
+    out = Path(args.out_dir)
+    crops = read_crops(args.crops_dir, args.clusters)
+    tables = [read_table(Path(folder) / "xvector.scp") for folder in (args.crops_dir, args.xvector_dir)]
+    count = len(crops.utterances)
+    for table, folder, names in zip(
+        tables, (args.crops_dir, args.xvector_dir), (crops.keys[:count], crops.keys[count:]), strict=True
+    ):
+        lacking = [name for name in names if name not in table]
+        if lacking:
+            raise UserError(
+                f"{folder}/xvector.scp: {len(lacking)} of {len(names)} names of {args.crops_dir}/crop2utt "
+                f"are not in it, first: {lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops "
+                "and utterances of one set"
+            )
+    first, second, same = crops.pairs(args.max_pairs, args.seed)
+    if same.all():
+        raise UserError(
+            f"{args.clusters}: no two utterances are in different clusters, so there is no nontarget trial"
+        )
+    write_trials(out / "trials", crops.keys, first, second, same)
+    write_trials(out / "pairs", crops.keys, first, second)
+    write_table(
+        out / "xvector.scp",
+        {name: tables[place >= count][name] for place, name in enumerate(crops.keys)},
+    )
+    meta = read_yaml(Path(args.crops_dir) / "meta.yaml")
+    dump_config(meta | {"data": "crops", "data_dir": args.out_dir}, out / "meta.yaml")
+    write_json(
+        out / "trials.json", {"labels": crops.labels, "clusters": args.clusters, "crops": args.crops_dir}
+    )
+    log(
+        f"{args.crops_dir}: {count} crops of {len(crops.hashes)} utterances -> {int(same.sum())} target and "
+        f"{int((~same).sum())} nontarget trials, {out}/trials"
+    )

@@ -1,0 +1,55 @@
+"""Tell whether audio files have the same speaker, with a threshold from steps/threshold.sh.
+
+pydino same-speaker exp/dino_mini/seed0/threshold/threshold.json one.wav two.wav
+
+Prints a line for each pair of the recordings: their names, the score (cosine of the embeddings minus the mean
+of threshold.json), its log-likelihood ratio, and `same` where the score is at least the threshold, else
+`different`. threshold.json says for what rate of false alarms that is, and what it cannot know. No decision
+about a person should rest on it alone.
+"""
+
+import sys
+from itertools import combinations
+
+from pydino.base import UserError, read_json
+
+from ._arguments import option
+from ._recordings import add_recordings, names_of, of_each
+
+
+def add_arguments(parser):
+    option(parser, "--model", None, "model folder (default: that of threshold.json)", metavar="MODEL_DIR")
+    option(
+        parser, "--by-costs", False, "use the threshold by prior and costs, not that of the false-alarm rate"
+    )
+    parser.add_argument("threshold", metavar="THRESHOLD", help="threshold.json")
+    add_recordings(parser)
+
+
+def run(args):
+    import numpy as np
+
+    from pydino.infer import load
+
+    if len(args.audio) < 2:
+        raise UserError("give two recordings or more to compare")
+    names = names_of(args.audio, "compared")
+    record = read_json(args.threshold)
+    model, mean = load(args.model or record["model"], args.device), np.array(record["mean"])
+    if len(mean) != model.embedding_dim:
+        raise UserError(
+            f"{args.threshold} was made for dimension {len(mean)}, and {args.model} has {model.embedding_dim}"
+        )
+
+    def embed(recording, name: str):
+        vector = model.embed_recording(recording, name=name) - mean
+        return vector / max(np.linalg.norm(vector), 1e-30)
+
+    vectors = of_each(args, names, model.front_end, embed, "compared")
+    threshold = record["threshold_by_costs" if args.by_costs else "threshold"]
+    calibration = record["calibration"]
+    for one, two in combinations(names, 2):
+        score = float(vectors[one] @ vectors[two])
+        llr = calibration["weight"] * score + calibration["offset"]
+        answer = "same" if score >= threshold else "different"
+        sys.stdout.write(f"{one} {two} {score:.4f} {llr:.2f} {answer}\n")

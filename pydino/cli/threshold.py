@@ -1,0 +1,221 @@
+"""Set a threshold for recordings of your own, without labels, from which on two have the same speaker.
+
+steps/threshold.sh exp/dino_mini/seed0/teacher data/train_ssl exp/dino_mini/seed0/threshold
+pydino same-speaker exp/dino_mini/seed0/threshold/threshold.json one.wav two.wav
+
+DATA is a directory of unlabelled recordings of the kind that is to be judged, as steps/make_train_set.sh
+makes it (egs/wavdir prepares a folder of recordings). Its utterances and augmented crops of them are embedded
+into OUT_DIR/xvectors and OUT_DIR/crops. Pairs of utterances are taken to be of two speakers, pairs of crops
+of one utterance to be of one; scores are cosines of mean-subtracted embeddings.
+
+OUT_DIR/threshold.json gets the threshold for --false-alarm-rate, the one for --prior and the costs, the
+calibration that turns a score into a log-likelihood ratio, 95 % intervals by bootstrap over utterances, the
+mean, and what cannot be known without labels. Some pairs of utterances do have one speaker: tell how many
+people speak about equally often (--speakers), or give clusters (--clusters), whose pairs are left out.
+docs/calibration.md has the use from Python, and how far from the truth this was.
+"""
+
+from pathlib import Path
+
+from pydino.base import Step, UserError, log, set_program, warn, write_json
+from pydino.cli._arguments import add_cmd, integer, option
+from pydino.cli._crop_trials import crop_files, read_crops
+from pydino.cli._steps import check_files, marks_of, options_of
+
+_ROOT = Path(__file__).resolve().parent.parent.parent
+FEW = 30  # false alarms, below which a rate is hardly known (Doddington's rule of 30)
+
+
+def add_arguments(parser):
+    option(parser, "--false-alarm-rate", 0.01, "share of pairs of two speakers that may be accepted")
+    option(parser, "--prior", 0.01, "probability that a pair has one speaker, for the threshold by costs")
+    option(parser, "--c-miss", 1.0, "cost of rejecting a pair of one speaker")
+    option(parser, "--c-fa", 1.0, "cost of accepting a pair of two")
+    text = "about how many people speak, equally often"
+    option(parser, "--speakers", None, text, type=integer(2), metavar="N")
+    text = "folder of clusters; utterances of one are not paired"
+    option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
+    text = "number, seconds and augmentation of the crops (default: conf/crops.yaml, here or of the project)"
+    option(parser, "--config", None, text, metavar="YAML")
+    option(
+        parser, "--max-pairs", 50_000, "at most so many pairs of either kind", type=integer(1), metavar="N"
+    )
+    option(parser, "--seed", 0, "of the draw of pairs and of the bootstrap")
+    option(parser, "--resamples", 1000, "of the bootstrap")
+    text = "crops of DATA that are there already (default: extract them)"
+    option(parser, "--crops", None, text, metavar="CROPS_DIR")
+    text = "embeddings of DATA that are there already (default: extract them)"
+    option(parser, "--xvectors", None, text, metavar="XVECTOR_DIR")
+    option(parser, "--nj", 4, "parallel jobs of the extraction", type=integer(1), metavar="N")
+    add_cmd(parser, "run_local.sh")
+    for name in ("model_dir", "data", "out_dir"):
+        parser.add_argument(name, metavar=name.upper())
+
+
+def run(args):
+    _check(args)
+    extract = ["--nj", str(args.nj), "--cmd", args.cmd]
+    where = [args.model_dir.rstrip("/"), args.data]
+    if not args.crops:
+        _call("extract-crops", *extract, "--config", _crops_config(args), *where, str(_folder(args, "crops")))
+    if not args.xvectors:
+        _call("extract-embeddings", *extract, *where, str(_folder(args, "xvectors")))
+    (step,) = steps(args)
+    if step.is_done():
+        return
+    with step:
+        _make(args)
+
+
+def _crops_config(args) -> str:
+    own = Path("conf/crops.yaml")
+    return args.config or str(own if own.is_file() else _ROOT / own)
+
+
+def _call(verb: str, *words: str) -> None:
+    from pydino.cli import main
+
+    status = main([verb, *words])
+    set_program("pydino threshold")
+    if status:
+        raise UserError(f"{verb} failed; its message is above")
+
+
+def _folder(args, name: str) -> Path:
+    return Path(getattr(args, name) or Path(args.out_dir) / name)
+
+
+def _check(args) -> None:
+    for name in ("false_alarm_rate", "prior"):
+        if not 0 < getattr(args, name) < 1:
+            raise UserError(
+                f"--{name.replace('_', '-')} must be between 0 and 1, got {getattr(args, name):g}"
+            )
+    for name in ("c_miss", "c_fa"):
+        if not getattr(args, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0, got {getattr(args, name):g}")
+    if args.speakers and args.clusters:
+        raise UserError("--speakers and --clusters correct for the same pairs: give one of them")
+
+
+def steps(args) -> list[Step]:
+    """Return the last step; the extraction has steps of its own."""
+    _check(args)
+    out, crops, whole = Path(args.out_dir), _folder(args, "crops"), _folder(args, "xvectors")
+    files = crop_files(crops, args.clusters)
+    scps = [folder / "xvector.scp" for folder in (crops, whole)]
+    check_files(files[0], *scps)
+    names = "false_alarm_rate prior c_miss c_fa speakers max_pairs seed resamples model_dir data".split()
+    return [
+        Step(
+            out / ".done",
+            out / "threshold.json",
+            options=options_of(args, *names),
+            reads=[files[0], *scps],
+            optional=[crops / "utt2hash", *files[1:]],
+            after=marks_of(crops, whole, *([args.clusters] if args.clusters else [])),
+            outputs=[out / "threshold.json"],
+        )
+    ]
+
+
+def _make(args) -> None:
+    import numpy as np
+
+    from pydino.backend import equal_error_rate, normalise_length
+    from pydino.backend.score_calibration import bayes_threshold, fit_calibration
+    from pydino.backend.thresholds import false_alarm_threshold
+    from pydino.cli._embeddings import read_embeddings
+
+    crops = read_crops(_folder(args, "crops"), args.clusters)
+    count = len(crops.utterances)
+    # Each kind is centred by its own mean: short, noisy crops have another than whole utterances.
+    vectors, means = [], []
+    for name, keys in (("crops", crops.keys[:count]), ("xvectors", crops.keys[count:])):
+        embedded = read_embeddings(_folder(args, name))
+        chosen = embedded.vectors[embedded.places(keys, f"{_folder(args, 'crops')}/crop2utt")]
+        means.append(chosen.astype(np.float64).mean(axis=0))
+        vectors.append(normalise_length(chosen - means[-1], scale_up=False))
+    vectors = np.concatenate(vectors)
+    first, second, same = crops.pairs(args.max_pairs, args.seed)
+    others = int((~same).sum())
+    if not others:
+        raise UserError(
+            f"{args.clusters}: no two utterances are in different clusters: no pair of two speakers"
+        )
+    if others * args.false_alarm_rate < 1:
+        raise UserError(
+            f"{args.data}: {len(crops.hashes)} utterances give {others} pairs, too few for a false-alarm "
+            f"rate of {args.false_alarm_rate:g}; give more recordings, or a higher --false-alarm-rate"
+        )
+    if others * args.false_alarm_rate < FEW:
+        warn(
+            f"{others} pairs of utterances: {others * args.false_alarm_rate:.0f} false alarms decide about "
+            f"the threshold, and {FEW} are the least for a rate to be known"
+        )
+    scores = np.einsum("nk,nk->n", vectors[first], vectors[second])
+    owner = np.concatenate([crops.utterances, np.arange(len(crops.hashes))])
+    share = 1 / args.speakers if args.speakers else 0.0
+    found = false_alarm_threshold(
+        scores, same, owner[first], owner[second], args.false_alarm_rate, share, args.resamples, args.seed
+    )
+    fitted = fit_calibration(scores, same, args.prior)
+    if not fitted.weights[0] > 0:
+        raise UserError(
+            f"{args.data}: crops of one utterance do not score higher than different utterances: do the "
+            "embeddings tell anything? A collapsed training shows in the spread of its log.jsonl"
+        )
+    by_costs = (bayes_threshold(args.prior, args.c_miss, args.c_fa) - fitted.offset) / fitted.weights[0]
+    record = {
+        "model": args.model_dir,
+        "data": args.data,
+        "score": "cosine of the embeddings minus the mean",
+        "false_alarm_rate": args.false_alarm_rate,
+        "threshold": found.score,
+        "threshold_interval": found.score_interval,
+        "miss_rate_of_crops": found.miss,
+        "miss_rate_interval": found.miss_interval,
+        "eer_of_crops": equal_error_rate(scores, same),
+        "prior": args.prior,
+        "c_miss": args.c_miss,
+        "c_fa": args.c_fa,
+        "threshold_by_costs": float(by_costs),
+        "calibration": {"weight": float(fitted.weights[0]), "offset": fitted.offset},
+        "pairs_of_crops": int(same.sum()),
+        "pairs_of_utterances": others,
+        "utterances": len(crops.hashes),
+        "speakers": args.speakers,
+        "clusters": args.clusters,
+        "cannot_know": _cannot_know(args),
+        "mean": means[1].tolist(),
+    }
+    write_json(Path(args.out_dir) / "threshold.json", record)
+    interval = "[{:.3f}, {:.3f}]".format(*found.score_interval) if found.score_interval else "(no interval)"
+    log(
+        f"{args.data}: {record['utterances']} utterances: threshold {found.score:.3f} {interval} for a "
+        f"false-alarm rate of {args.false_alarm_rate:g}, {by_costs:.3f} for a prior of {args.prior:g}; "
+        f"{100 * found.miss:.1f} % of the pairs of crops are below the former -> "
+        f"{args.out_dir}/threshold.json"
+    )
+
+
+def _cannot_know(args) -> list[str]:
+    texts = [
+        "The miss rate is that of two crops of one recording. Two recordings of one person differ more, in "
+        "session, microphone and mood, so more of them are missed; how many more, unlabelled recordings do "
+        "not tell. The calibration inherits this: its log-likelihood ratios are too far from 0.",
+        "The rates hold for recordings like these: other microphones, languages, ages or lengths move them.",
+    ]
+    if args.speakers:
+        texts.append(f"That {args.speakers} people speak about equally often was given, not found.")
+    elif args.clusters:
+        texts.append(
+            "Pairs of one cluster were left out. Where a cluster holds two people, pairs of high score are "
+            "missing and the threshold is too low; where a person has two clusters, it is too high."
+        )
+    else:
+        texts.append(
+            "Some pairs of utterances are of one person and count as false alarms, so the threshold is too "
+            "high; the fewer people speak, the more. --speakers or --clusters allows for it."
+        )
+    return texts

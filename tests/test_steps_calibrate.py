@@ -1,0 +1,296 @@
+"""Calibration, trials without labels and thresholds, from embedding folders to result files."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_infer_embed import RATE, speech
+from test_infer_model_folder import configuration, tdnn
+from test_steps_scoring import RESULT_KEYS, write_embeddings, write_table
+
+from pydino.base import UserError, utterance_hash
+from pydino.cli import main
+from pydino.cli._crop_trials import read_crops
+from pydino.cli._steps import pending
+from pydino.infer import save_model
+from pydino.kaldi.trials import join_scores, read_scores, read_trials
+
+SPEAKERS, EACH, CROPS, DIM = 40, 5, 4, 16
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Speakers with sessions: a training set with crops, and a test set of other speakers."""
+    folder = tmp_path_factory.mktemp("eich ung é")
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        speaker = np.repeat(np.arange(SPEAKERS), EACH)
+        session = 1.5 * rng.normal(size=(SPEAKERS, DIM))[speaker] + rng.normal(size=(len(speaker), DIM))
+        keys = [f"{name}{s:02d}-{u}" for u, s in enumerate(speaker)]
+        write_embeddings(folder / "x" / name, keys, session + 0.3 * rng.normal(size=session.shape), name)
+        write_table(folder / f"{name}.utt2spk", dict(zip(keys, (f"s{s:02d}" for s in speaker), strict=True)))
+        write_table(folder / f"{name}.utt2dur", dict(zip(keys, rng.uniform(1, 9, len(keys)), strict=True)))
+        assert main(["make-trials", str(folder / f"{name}.utt2spk"), str(folder / f"{name}.trials")]) == 0
+        if name == "train":
+            crops = {f"{key}#{k}": key for key in keys for k in range(1, CROPS + 1)}
+            noisy = np.repeat(session, CROPS, axis=0) + 0.7 * rng.normal(size=(len(crops), DIM))
+            write_embeddings(folder / "x" / "crops", list(crops), noisy, "crops")
+            write_table(folder / "x" / "crops" / "crop2utt", crops)
+            write_table(folder / "x" / "crops" / "utt2hash", {key: utterance_hash(key) for key in keys})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(corpus):
+    """Scores of the trials of both sets and of crops."""
+    x, s = corpus / "x", corpus / "s"
+    assert main(["make-crop-trials", str(x / "crops"), str(x / "train"), str(x / "pairs")]) == 0
+    for trials, embedded, name in (
+        (corpus / "train.trials", x / "train", "dev"),
+        (corpus / "test.trials", x / "test", "test"),
+        (x / "pairs" / "pairs", x / "pairs", "crops"),
+    ):
+        assert (
+            main(["score", "--resamples", "20", *map(str, (trials, embedded, embedded, s / f"{name}.txt"))])
+            == 0
+        )
+    return s
+
+
+def calibrate(
+    corpus, scored, out, *options, dev="dev.txt", dev_trials="train.trials", given=("test.txt",), status=0
+):
+    words = [
+        "--dev-trials",
+        corpus / dev_trials,
+        "--utt2spk",
+        corpus / "test.utt2spk",
+        "--resamples",
+        50,
+        *options,
+    ]
+    words += [
+        word for name in ([dev] if isinstance(dev, str) else dev) for word in ("--dev-scores", scored / name)
+    ]
+    words += [corpus / "test.trials", *(scored / name for name in given), scored / out]
+    assert main(["calibrate", *map(str, words)]) == status
+    return (
+        {one["metric"]: one for one in json.loads((scored / f"{out[:-4]}.result.json").read_text())}
+        if not status
+        else None
+    )
+
+
+def test_calibrated_scores_are_likelihood_ratios(corpus, scored):
+    found = calibrate(corpus, scored, "calibrated.txt")
+    assert list(found) == "eer mindcf_0.01 mindcf_0.05 actdcf_0.01 actdcf_0.05 cllr min_cllr".split()
+    assert all(list(one)[: len(RESULT_KEYS)] == RESULT_KEYS for one in found.values())
+    one = found["cllr"]
+    assert (one["treatment"], one["labels"], one["config"]) == (
+        "raw, calibrated",
+        "train",
+        "dino_mini/teacher",
+    )
+    assert (one["model"], one["seed"], one["backend"], one["test_set"]) == ("dino", 3, "cosine", "test")
+    assert one["ci"][0] < one["value"] < one["ci"][1] and found["min_cllr"]["ci"] is None
+    assert found["min_cllr"]["value"] <= one["value"] < found["min_cllr"]["value"] + 0.05
+    assert (
+        found["mindcf_0.05"]["value"] <= found["actdcf_0.05"]["value"] < found["mindcf_0.05"]["value"] + 0.1
+    )
+    raw = {one["metric"]: one["value"] for one in json.loads((scored / "test.result.json").read_text())}
+    assert found["eer"]["value"] == raw["eer"]  # one score file: the order stays
+    record = json.loads((scored / "calibrated.calibration.json").read_text())
+    trials = read_trials(corpus / "test.trials")
+    before, after = (
+        join_scores(read_scores(scored / name), trials, name, "trials")
+        for name in ("test.txt", "calibrated.txt")
+    )
+    (weight,) = record["weights"].values()
+    np.testing.assert_allclose(after, weight * before + record["offset"], atol=1e-6)
+
+
+def test_scores_are_joined_by_key_and_a_rerun_has_nothing_to_do(corpus, scored, capsys):
+    lines = (scored / "dev.txt").read_text().splitlines(keepends=True)
+    (scored / "reversed.txt").write_text("".join(reversed(lines)))
+    calibrate(corpus, scored, "ordered.txt")
+    calibrate(corpus, scored, "of_reversed.txt", dev="reversed.txt")
+    assert (scored / "ordered.txt").read_bytes() == (scored / "of_reversed.txt").read_bytes()
+    capsys.readouterr()
+    calibrate(corpus, scored, "ordered.txt")
+    assert "is up to date" in capsys.readouterr().err
+    (scored / "ordered.result.json").unlink()
+    words = ["--dev-trials", corpus / "train.trials", "--utt2spk", corpus / "test.utt2spk", "--resamples", 50]
+    words += [
+        "--dev-scores",
+        scored / "dev.txt",
+        corpus / "test.trials",
+        scored / "test.txt",
+        scored / "ordered.txt",
+    ]
+    assert pending(["steps/calibrate.sh", *map(str, words)])
+
+
+def test_labels_of_a_calibration_without_labels(corpus, scored, capsys):
+    found = calibrate(corpus, scored, "free.txt", dev="crops.txt", dev_trials="x/pairs/trials")
+    assert found["cllr"]["labels"] == "none"
+    oracle = calibrate(corpus, scored, "oracle.txt")["cllr"]["value"]
+    assert oracle <= found["cllr"]["value"] < 1  # biased, yet better than to know nothing
+    clusters = corpus / "clusters"
+    clusters.mkdir()
+    write_table(clusters / "utt2cluster", dict(line.split() for line in (corpus / "train.utt2spk").open()))
+    (clusters / "clusters.json").write_text('{"labels": "pseudo"}')
+    assert main(["make-trials", str(clusters / "utt2cluster"), str(clusters / "trials")]) == 0
+    found = calibrate(corpus, scored, "pseudo.txt", dev_trials="clusters/trials")
+    assert found["cllr"]["labels"] == "pseudo"
+    assert "knows the answers" not in capsys.readouterr().err
+    results = json.loads((scored / "test.result.json").read_text())
+    (scored / "plda.result.json").write_text(json.dumps([one | {"labels": "pseudo"} for one in results]))
+    (scored / "plda.txt").write_bytes((scored / "test.txt").read_bytes())
+    calibrate(corpus, scored, "own.txt", dev_trials="clusters/trials", given=("plda.txt",))
+    assert "knows the answers" in capsys.readouterr().err
+    found = calibrate(
+        corpus, scored, "own.txt", dev="crops.txt", dev_trials="x/pairs/trials", given=("plda.txt",)
+    )
+    assert found["cllr"]["labels"] == "pseudo" and "knows the answers" not in capsys.readouterr().err
+
+
+def test_fusion_with_quality(corpus, scored, capsys):
+    norms = ["--norms", corpus / "x" / "train", "--norms", corpus / "x" / "test"]
+    for name in ("train", "test"):  # tables of one name are one measure
+        (corpus / name).mkdir(exist_ok=True)
+        (corpus / name / "utt2dur").write_bytes((corpus / f"{name}.utt2dur").read_bytes())
+    durations = [word for name in ("train", "test") for word in ("--quality", corpus / name / "utt2dur")]
+    twice = {"dev": ("dev.txt", "dev.txt"), "given": ("test.txt", "test.txt")}
+    found = calibrate(corpus, scored, "fused.txt", *durations, *norms, **twice)
+    assert found["eer"]["treatment"] == "raw, calibrated with quality"
+    record = json.loads((scored / "fused.calibration.json").read_text())
+    assert [name for name in record["weights"] if " of " in name] == [
+        f"{way} of log {name}" for name in ("utt2dur", "norm") for way in ("minimum", "difference")
+    ]
+    capsys.readouterr()
+    free = {"dev": "crops.txt", "dev_trials": "x/pairs/trials"}
+    calibrate(corpus, scored, "wrong.txt", "--norms", corpus / "x" / "pairs", **free, status=1)
+    assert "which a quality measure tells apart" in capsys.readouterr().err
+    calibrate(corpus, scored, "wrong.txt", "--quality", corpus / "train" / "utt2dur", status=1)
+    assert "has no log utt2dur" in capsys.readouterr().err
+    calibrate(corpus, scored, "wrong.txt", dev=("dev.txt", "dev.txt"), status=1)
+    assert "--dev-scores once for each" in capsys.readouterr().err
+
+
+# Trials of crops
+
+
+def test_trials_of_crops_know_no_names(corpus):
+    """Renamed utterances with the same stored hashes, in another order, give the same trials."""
+    renamed = corpus / "renamed"
+    keys = [line.split()[0] for line in (corpus / "x" / "crops" / "utt2hash").open()]
+    new = {key: f"z{i:03d}" for i, key in enumerate(reversed(keys))}
+    renamed.mkdir()
+    write_table(renamed / "crop2utt", {f"{new[k]}#{n}": new[k] for k in keys for n in range(1, CROPS + 1)})
+    write_table(renamed / "utt2hash", {new[key]: utterance_hash(key) for key in keys})
+    old = {name: key for key, name in new.items()}
+
+    def named(crops, back):
+        def original(key):
+            utterance, mark, number = key.partition("#")
+            return back.get(utterance, utterance) + mark + number
+
+        return [
+            (original(crops.keys[i]), original(crops.keys[j]), s)
+            for i, j, s in zip(*crops.pairs(300, 1), strict=True)
+        ]
+
+    assert named(read_crops(corpus / "x" / "crops", None), {}) == named(read_crops(renamed, None), old)
+
+
+def test_clusters_are_left_out_of_the_pairs(corpus):
+    clusters = corpus / "some clusters"
+    clusters.mkdir()
+    speakers = dict(line.split() for line in (corpus / "train.utt2spk").open())
+    write_table(clusters / "utt2cluster", speakers)
+    words = ["--clusters", clusters, corpus / "x" / "crops", corpus / "x" / "train", corpus / "apart"]
+    assert main(["make-crop-trials", *map(str, words)]) == 0
+    trials = [line.split() for line in (corpus / "apart" / "trials").open()]
+    assert all(
+        (speakers[a.split("#")[0]] == speakers[b.split("#")[0]]) == (kind == "target")
+        for a, b, kind in trials
+    )
+    assert {kind for *_, kind in trials} == {"target", "nontarget"}
+    assert json.loads((corpus / "apart" / "trials.json").read_text())["labels"] == "train"  # no clusters.json
+    with pytest.raises(UserError, match="run steps/extract_crops.sh"):
+        read_crops(corpus / "x" / "train", None)
+
+
+def threshold(corpus, out, *options, status=0):
+    words = [
+        "--crops",
+        corpus / "x" / "crops",
+        "--xvectors",
+        corpus / "x" / "train",
+        "--resamples",
+        100,
+        *options,
+    ]
+    assert main(["threshold", *map(str, words), "exp/model", "data/mine", str(corpus / out)]) == status
+    return None if status else json.loads((corpus / out / "threshold.json").read_text())
+
+
+def test_a_threshold_without_labels_gives_about_its_rate(corpus, scored, capsys):
+    trials = read_trials(corpus / "test.trials")
+    scores = join_scores(read_scores(scored / "test.txt"), trials, "scores", "trials")[~trials.values]
+    plain = threshold(corpus, "plain", "--false-alarm-rate", 0.05)
+    told = threshold(corpus, "told", "--false-alarm-rate", 0.05, "--speakers", SPEAKERS)
+    low, high = told["threshold_interval"]
+    assert low < told["threshold"] < high and told["threshold"] < plain["threshold"]
+    assert (scores >= plain["threshold"]).mean() < 0.05
+    assert (scores >= told["threshold"]).mean() == pytest.approx(0.05, abs=0.02)
+    assert len(told["mean"]) == DIM and "was given, not found" in " ".join(told["cannot_know"])
+    assert "--speakers or --clusters" in " ".join(plain["cannot_know"])
+    capsys.readouterr()
+    threshold(corpus, "told", "--false-alarm-rate", 0.05, "--speakers", SPEAKERS)
+    assert "is up to date" in capsys.readouterr().err
+    threshold(corpus, "few", "--false-alarm-rate", 1e-5, status=1)
+    assert "too few for a false-alarm rate" in capsys.readouterr().err
+    threshold(corpus, "both", "--speakers", 3, "--clusters", corpus, status=1)
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_two_recordings_are_compared_as_the_page_says(tmp_path, capsys):
+    """The verb, and the example of docs/calibration.md, on the same recordings."""
+    save_model(tmp_path / "model", tdnn(), configuration(), "")
+    paths = [tmp_path / name for name in ("one.wav", "two.flac", "three.wav")]
+    for seed, path in enumerate(paths):
+        soundfile.write(path, speech(1.5, seed), RATE)
+    record = {
+        "model": str(tmp_path / "model"),
+        "mean": [0.1] * 12,
+        "threshold": 0.2,
+        "threshold_by_costs": 2.0,
+    }
+    record["calibration"] = {"weight": 3.0, "offset": -1.0}
+    (tmp_path / "threshold.json").write_text(json.dumps(record))
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), *map(str, paths)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines] == [["one", "two"], ["one", "three"], ["two", "three"]]
+
+    page = (Path(__file__).parent.parent / "docs" / "calibration.md").read_text(encoding="utf-8")
+    example = re.search(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    names = {}
+    exec(
+        example.replace("exp/dino_mini/seed0/threshold/threshold.json", str(tmp_path / "threshold.json")),
+        names,
+    )
+    for (_, _, score, llr, answer), pair in zip(lines, ((0, 1), (0, 2), (1, 2)), strict=True):
+        same, found = names["same_speaker"](*(str(paths[i]) for i in pair))
+        assert float(score) == pytest.approx(found, abs=1e-4)
+        assert float(llr) == pytest.approx(3 * found - 1, abs=0.01)
+        assert answer == ("same" if same else "different")
+    assert (
+        main(["same-speaker", "--by-costs", "true", str(tmp_path / "threshold.json"), *map(str, paths)]) == 0
+    )
+    assert capsys.readouterr().out.count("different") == 3
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), str(paths[0])]) == 1
+    assert "two recordings or more" in capsys.readouterr().err
