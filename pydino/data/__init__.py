@@ -10,7 +10,7 @@ from .augmentation_data import AugmentationData, AugmentationDataConfig
 from .copy_paste import CopyPaste, CopyPasteConfig, join_crops
 from .crops import CropConfig, UtteranceCropConfig
 from .epoch_sampler import EpochSampler
-from .labels import Labels, read_labels
+from .labels import Labels, read_clusters, read_labels
 from .loading import batches
 from .source import Source
 from .training_set import TrainingSet, check_unlabelled
@@ -47,6 +47,7 @@ __all__ = [
     "check_unlabelled",
     "join_crops",
     "rational",
+    "read_clusters",
     "read_labels",
     "view_groups",
     "view_numbers",
