@@ -18,7 +18,7 @@ from pydino.cli import main
 from pydino.data import EpochSampler, Labels, TrainingSet, ViewMaker, ViewSampler
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.ssl import NONE, fit_loss_mixture, mode_of_queue, new_queue, push
-from pydino.train import DistributedContext, Setup, find_method
+from pydino.train import DistributedContext, Setup, find_method, loop
 from pydino.train.label_correction import classes_of
 from pydino.train.loop import completes, make_optimiser, parameters_of, update
 from pydino.train.methods.dlg_lc import DlgLcConfig
@@ -122,11 +122,19 @@ def test_wrong_labels_are_found_and_mended(tmp_path, method):
     off = {i for i, name in enumerate(names) if wrong[name] != i % 4}
     config = {
         **CONFIG,
-        **{"epochs": 16, "batch_size": 12, "margin": 0.1, "optimiser": {"lr": 0.01}},
-        "encoder": {"name": "tdnn", "channels": 16, "pooled_channels": 16, "embedding_dim": 16},
+        **{
+            "method": method,
+            "epochs": 10,
+            "batch_size": 12,
+            "encoder": {"name": "statistics", "mean": False},
+        },
+        "optimiser": {"lr": 0.02, "warmup_epochs": 1},
         "augment": {"reverberation_probability": 0.0, "noise_probability": 0.0, "time_mask_frames": 0},
-        "method": method,
-        **({"momentum": 0.8, "final_momentum": 0.95} if method == "ssrl" else {"confidence": 0.4}),
+        **(
+            {"momentum": 0.8, "final_momentum": 0.95}
+            if method == "ssrl"
+            else {"ungated_epochs": 3, "uncorrected_epochs": 4}
+        ),
     }
     given = cluster_folder(tmp_path / "clusters", {name: f"c{label}" for name, label in wrong.items()})
     assert main(arguments(tmp_path / "train", given, tmp_path / "exp", config)) == 0
@@ -136,15 +144,18 @@ def test_wrong_labels_are_found_and_mended(tmp_path, method):
     labels, weights = trained["labels"].numpy(), trained["weights"].numpy()
     named = {label: np.bincount(true[labels == label]).argmax() for label in range(4)}
     right = np.array([named[label] for label in labels]) == true
-    assert len(off) > 8 and right[weights > 0.5].mean() > 0.97 and (weights > 0.5).mean() > 0.8
+    assert len(off) == 12 and right[weights > 0].mean() > 0.98 and right.mean() > 0.9
     lines = log_lines(tmp_path / "exp")
-    assert lines[0]["off_cluster"] == 0 and lines[-1]["off_cluster"] == pytest.approx(len(off) / 60, abs=0.05)
-    assert lines[-1]["classes"] == 4 and 0.7 < lines[-1]["trusted"] <= 1
+    assert lines[1]["off_cluster"] == 0 and lines[1]["trusted"] == 1
+    assert lines[2]["trusted"] == pytest.approx(0.8, abs=0.1)  # nothing is relabelled yet, but found out
+    assert lines[-1]["off_cluster"] == pytest.approx(0.2, abs=0.1) and lines[-1]["classes"] == 4
 
 
 def test_the_loss_is_the_weighted_cross_entropy_over_the_classes_that_are_left(data):
     """One row after the other, in float64; class 4 is gone, and one utterance has no label."""
-    method, views, sampler = method_and_sampler(data, SSRL, crops={"num_global": 2, "global_seconds": [0.5, 0.5]})
+    method, views, sampler = method_and_sampler(
+        data, SSRL, crops={"num_global": 2, "global_seconds": [0.5, 0.5]}
+    )
     labels, weights = np.arange(20) % 4, np.linspace(0, 2, 20)
     labels[3] = NONE
     method.labels.copy_(torch.from_numpy(labels)), method.weights.copy_(torch.from_numpy(weights))
@@ -163,7 +174,9 @@ def test_the_loss_is_the_weighted_cross_entropy_over_the_classes_that_are_left(d
         right.append(weights[place] * (best == labels[place]))
         angles[labels[place]] += 0.2 * 4 / 5  # the margin is full after 5 steps
         logits = np.delete(30 * np.cos(angles), 4)
-        entropy = np.log(np.exp(logits - logits.max()).sum()) + logits.max() - 30 * np.cos(angles[labels[place]])
+        entropy = (
+            np.log(np.exp(logits - logits.max()).sum()) + logits.max() - 30 * np.cos(angles[labels[place]])
+        )
         terms.append(weights[place] * entropy * (labels[place] != NONE))
     assert loss.item() == pytest.approx(np.mean(terms), rel=1e-4)
     assert metrics["accuracy"].item() == pytest.approx(np.mean(right), rel=1e-4)
@@ -260,7 +273,9 @@ def test_micro_batches_add_up_to_the_large_batch(data, config):
     """The same updates and the same corrections, batch norm's statistics aside: here they are held fixed."""
     outcomes = []
     for number in (1, 4):
-        method, views, sampler = method_and_sampler(data, config, number, optimiser={"name": "sgd", "lr": 0.01})
+        method, views, sampler = method_and_sampler(
+            data, config, number, optimiser={"name": "sgd", "lr": 0.01}
+        )
         method.student.eval()
         figures = [figures for *_, figures in steps_of(method, views, sampler, range(8)) if figures]
         outcomes.append((method.state_dict(), figures))
@@ -271,23 +286,21 @@ def test_micro_batches_add_up_to_the_large_batch(data, config):
 
 
 @BOTH
-def test_killed_inside_an_epoch_and_resumed_equals_uninterrupted_bit_for_bit(data, clusters, tmp_path, config):
+def test_killed_inside_an_epoch_and_resumed_equals_uninterrupted_bit_for_bit(
+    data, clusters, tmp_path, monkeypatch, config
+):
     config = {**config, "checkpoint_steps": 1}
     assert main(arguments(data, clusters, tmp_path / "whole", config)) == 0
-    killer = (
-        "import os, sys, pydino.train.loop as loop\n"
-        "save = loop.save_checkpoint\n"
-        "def save_then_die(folder, state):\n"
-        "    save(folder, state)\n"
-        "    if state['step'] == 9: os.kill(os.getpid(), 9)\n"
-        "loop.save_checkpoint = save_then_die\n"
-        "from pydino.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    call = arguments(data, clusters, tmp_path / "cut", config)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    died = subprocess.run([sys.executable, "-c", killer, *call], env=environment, capture_output=True)
-    assert died.returncode == -9, died.stderr
+    save, call = loop.save_checkpoint, arguments(data, clusters, tmp_path / "cut", config)
+
+    def save_then_die(folder, state):
+        save(folder, state)
+        if state["step"] == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_die)
+    assert main(call) != 0
+    monkeypatch.undo()
     kept = state(tmp_path / "cut")  # an epoch ends after steps 3, 5, 8 and 10
     assert (kept["records"][:, 0] >= 0).sum() == 8 and not equal(kept, state(tmp_path / "whole"))
     assert main(call) == 0
@@ -296,9 +309,9 @@ def test_killed_inside_an_epoch_and_resumed_equals_uninterrupted_bit_for_bit(dat
     assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
 
 
-@BOTH
-def test_two_processes_train_as_one(data, clusters, tmp_path, config):
-    config = {**config, "optimiser": {"name": "sgd", "lr": 0.01, "warmup_epochs": 1}}
+def test_two_processes_train_as_one(data, clusters, tmp_path):
+    """What dlg-lc does otherwise is all within an utterance; that the two divide a batch alike is tested above."""
+    config = {**SSRL, "optimiser": {"name": "sgd", "lr": 0.01, "warmup_epochs": 1}}
     assert main(arguments(data, clusters, tmp_path / "one", config)) == 0
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*start, "-m", "pydino", *arguments(data, clusters, tmp_path / "two", config)]

@@ -243,7 +243,7 @@ class LabelCorrection(Method):
         kept = self.records.cpu().numpy()
         kept = kept[kept[:, 0] >= 0]
         kept = kept[np.argsort(kept[:, 1], kind="stable")]  # rows of a step are in order
-        before = self.labels.cpu().numpy()
+        before = self.labels.cpu().numpy().copy()
         labels, weights = self.relabel(Records(kept[:, 0].astype(np.int64), kept[:, 2:]), int(epoch))
         self.labels.copy_(torch.from_numpy(labels))
         self.weights.copy_(normalised(weights))
@@ -262,6 +262,11 @@ class LabelCorrection(Method):
         }
 
     def collapse_reason(self, means: dict[str, float]) -> str | None:
+        if means.get("classes", 2) < 2:  # known where an epoch ends
+            return (
+                "all utterances have one label now; lower optimiser.lr, let labels be fixed for more epochs, "
+                "or begin with better clusters"
+            )
         if means["embedding_spread"] >= 0.01:
             return None
         return (
