@@ -13,13 +13,13 @@ import pytest
 import torch
 from test_train_dino import BANDS, equal, log_lines, make_data, make_train_set
 
-from pydino.base import ConfigError, UserError, config_from_dict, dump_config, read_yaml
+from pydino.base import ConfigError, config_from_dict, dump_config, read_yaml
 from pydino.cli import main
 from pydino.data import EpochSampler, Labels, TrainingSet, ViewMaker, ViewSampler
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.ssl import NONE, fit_loss_mixture, mode_of_queue, new_queue, push
 from pydino.train import DistributedContext, Setup, find_method, loop
-from pydino.train.label_correction import classes_of
+from pydino.train.label_correction import Records
 from pydino.train.loop import completes, make_optimiser, parameters_of, update
 from pydino.train.methods.dlg_lc import DlgLcConfig
 from pydino.train.methods.ssrl import SsrlConfig
@@ -152,12 +152,11 @@ def test_wrong_labels_are_found_and_mended(tmp_path, method):
 
 
 def test_the_loss_is_the_weighted_cross_entropy_over_the_classes_that_are_left(data):
-    """One row after the other, in float64; class 4 is gone, and one utterance has no label."""
+    """One row after the other, in float64; class 4 is gone."""
     method, views, sampler = method_and_sampler(
         data, SSRL, crops={"num_global": 2, "global_seconds": [0.5, 0.5]}
     )
     labels, weights = np.arange(20) % 4, np.linspace(0, 2, 20)
-    labels[3] = NONE
     method.labels.copy_(torch.from_numpy(labels)), method.weights.copy_(torch.from_numpy(weights))
     method.living[4] = False
     method.student.eval()
@@ -177,7 +176,7 @@ def test_the_loss_is_the_weighted_cross_entropy_over_the_classes_that_are_left(d
         entropy = (
             np.log(np.exp(logits - logits.max()).sum()) + logits.max() - 30 * np.cos(angles[labels[place]])
         )
-        terms.append(weights[place] * entropy * (labels[place] != NONE))
+        terms.append(weights[place] * entropy)
     assert loss.item() == pytest.approx(np.mean(terms), rel=1e-4)
     assert metrics["accuracy"].item() == pytest.approx(np.mean(right), rel=1e-4)
 
@@ -229,8 +228,6 @@ def test_ssrl_takes_the_mode_of_what_the_teacher_answered(data, micro_batches):
 
 def test_dlg_lc_rejects_what_is_beyond_the_gate_and_corrects_what_it_is_sure_of(data):
     method, _, _ = method_and_sampler(data, {**DLG_LC, "confidence": 0.5})
-    from pydino.train.label_correction import Records
-
     losses = np.where(np.arange(20) % 5 == 0, 1.0, -4.0) + np.linspace(-0.3, 0.3, 20)
     gate = fit_loss_mixture(losses).gate
     answers, probabilities = (np.arange(20) + 1) % 6, np.where(np.arange(20) < 10, 0.6, 0.4)
@@ -371,12 +368,6 @@ def test_a_step_asks_the_device_for_nothing(data, config):
     with NoReading():
         update(method, views, optimiser, parameters, micro_batches, 6, 0.1, 3.0)
     assert (method.records[:, 0] >= 0).sum() == 8
-
-
-def test_small_clusters_are_no_classes(data):
-    assert classes_of(np.array([0, 1, 2, 1, 2, 2, 3]), 2).tolist() == [NONE, 0, 1, 0, 1, 1, NONE]
-    with pytest.raises(UserError, match="0 of the clusters has min_utterances 9 or more"):
-        method_and_sampler(data, {**SSRL, "min_utterances": 9})
 
 
 def test_impossible_values_are_refused():

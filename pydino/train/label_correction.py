@@ -27,13 +27,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from pydino.audio.augment import AugmentConfig
-from pydino.base import UserError, check_at_least, check_not_negative, check_positive
+from pydino.base import check_not_negative, check_positive
 from pydino.data import Batch, CropConfig, ViewGroup, Views, WaveformAugmentConfig
 from pydino.models import AamSoftmax
-from pydino.ssl import NONE, SMALLEST_LOSS
+from pydino.ssl import SMALLEST_LOSS
 
+from .centroids import centroids
 from .config import TrainingConfig
-from .method import Method, Metrics, Setup
+from .method import Method, Metrics, ParameterGroup, Setup
 from .monitors import MOMENTS, moments
 from .schedules import ramp
 
@@ -62,14 +63,13 @@ class LabelCorrectionConfig(TrainingConfig):
     scale: float = 30.0  # of the cosines: the inverse of the softmax's temperature
     margin: float = 0.2  # radians by which the angle to the label's class must be smaller
     margin_warmup_epochs: float = 5.0  # the margin rises from 0 over this many
-    # clusters of fewer utterances are no classes; these utterances have no label until one is found for them
-    min_utterances: int = 2
+    output_lr_scale: float = 1.0  # factor of the learning rate of the output layer
+    min_utterances: int = 2  # smaller clusters are left out of training
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(self, "scale")
+        check_positive(self, "scale", "output_lr_scale", "min_utterances")
         check_not_negative(self, "margin_warmup_epochs")
-        check_at_least(self, 1, "min_utterances")
         if not 0 <= self.margin < math.pi / 2:
             raise ValueError(f"margin must be in [0, pi/2) radians, got {self.margin}")
         if len(self.clean_seconds) != 2 or not 0 < self.clean_seconds[0] <= self.clean_seconds[1]:
@@ -132,7 +132,7 @@ class LabelCorrection(Method):
     """Encoder and output layer, labels and weights of this epoch, and what it has recorded so far.
 
     Attributes:
-        given: (N,) int64, the class of each utterance's cluster, or NONE.
+        given: (N,) int64, the number of each utterance's cluster.
         labels, weights: (N,) int64 and float32, of this epoch, by utterance in the order of their hashes.
         living: (K,) bool, the classes that may be answered.
         log_losses: (N,) float64, of each utterance when it was last recorded; NaN: never.
@@ -146,24 +146,19 @@ class LabelCorrection(Method):
         super().__init__(setup)
         config, device = self.config, self.distributed.device
         self.hashes = setup.labels.hashes
-        given = classes_of(setup.labels.classes, config.min_utterances)
-        self.num_classes = int(given.max()) + 1
-        if self.num_classes < 2:
-            raise UserError(
-                f"--clusters: {self.num_classes} of the clusters has min_utterances {config.min_utterances} "
-                "or more; there is nothing to tell apart"
-            )
+        given = torch.from_numpy(setup.labels.classes).to(device)
+        self.num_classes = setup.labels.num_classes
         count, batch = len(self.hashes), config.batch_size
-        self.register_buffer("given", torch.from_numpy(given).to(device), persistent=False)
-        self.register_buffer("labels", self.given.clone())
-        self.register_buffer("weights", normalised(given != NONE).to(device))
+        self.register_buffer("given", given, persistent=False)
+        self.register_buffer("labels", given.clone())
+        self.register_buffer("weights", torch.ones(count, device=device))
         self.register_buffer("living", torch.ones(self.num_classes, dtype=torch.bool, device=device))
         unknown = torch.full((count,), math.nan, dtype=torch.float64, device=device)
         self.register_buffer("log_losses", unknown)
         self._rows = (math.ceil(self.steps_per_epoch) + 1) * batch  # an epoch has no more steps than this
         columns = 2 + self.values_recorded  # place, step, values
         self.register_buffer(
-            "records", torch.full((self._rows, columns), float(NONE), dtype=torch.float64, device=device)
+            "records", torch.full((self._rows, columns), -1.0, dtype=torch.float64, device=device)
         )
         self.set_student(Classifier(self.new_encoder(), self.num_classes, config.scale, config.margin))
 
@@ -193,10 +188,17 @@ class LabelCorrection(Method):
 
     # What the loop calls
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        (whole,) = super().parameter_groups()
+        output = {id(p) for p in self.student.output.parameters()}
+        encoder = [p for p in whole.parameters if id(p) not in output]
+        scaled = ParameterGroup(list(self.student.output.parameters()), self.config.output_lr_scale)
+        return [ParameterGroup(encoder), scaled] if encoder else [scaled]
+
     def before_first_step(self, embed: Callable[[nn.Module], torch.Tensor]) -> None:
         """The classes start as the centroids of their clusters."""
-        embeddings = embed(self.student.encoder)
-        self.student.output.weight.data.copy_(centroids(embeddings, self.given.cpu(), self.num_classes))
+        starts = centroids(self.student.encoder, embed, self.given.cpu(), self.num_classes)
+        self.student.output.weight.data.copy_(starts)
 
     @property
     def max_effective_rank(self) -> int:
@@ -213,11 +215,9 @@ class LabelCorrection(Method):
         number, size = sum(len(x) for x in views.student) // len(places), len(places)
         wanted, shares = labels.tile(number), weights.tile(number)
         with self.precision():
-            embeddings, logits = self.network(
-                views.student, wanted.clamp_min(0), self.schedule(batch.step)["margin"]
-            )
+            embeddings, logits = self.network(views.student, wanted, self.schedule(batch.step)["margin"])
         logits = logits.masked_fill(~self.living, -math.inf)
-        losses = F.cross_entropy(logits, wanted, reduction="none", ignore_index=NONE)
+        losses = F.cross_entropy(logits, wanted, reduction="none")
         loss = (shares * losses).mean()
         with torch.no_grad():
             cosines, epoch = self.student.output.cosines(embeddings), int(batch.step / self.steps_per_epoch)
@@ -236,7 +236,7 @@ class LabelCorrection(Method):
         Returns:
             ``classes``: how many labels there are now; ``relabelled``: share of the utterances whose label
             differs from that of the epoch before; ``off_cluster``: from its cluster's; ``trusted``: mean
-            weight over the labelled utterances where 1 is the largest; and that the training goes on.
+            weight, where 1 is the largest; and that the training goes on.
         """
         if epoch == 0:
             return {}, last
@@ -247,7 +247,7 @@ class LabelCorrection(Method):
         labels, weights = self.relabel(Records(kept[:, 0].astype(np.int64), kept[:, 2:]), int(epoch))
         self.labels.copy_(torch.from_numpy(labels))
         self.weights.copy_(normalised(weights))
-        self.records.fill_(NONE)
+        self.records.fill_(-1)
         figures = {
             "classes": float(len(np.unique(labels[weights > 0]))),
             "relabelled": float((labels != before).mean()),
@@ -294,22 +294,6 @@ class LabelCorrection(Method):
         self.records[first : first + len(rows)] = rows
 
 
-def classes_of(clusters: np.ndarray, least: int) -> np.ndarray:
-    """Return the clusters (N,) of ``least`` utterances or more, numbered from 0 in the order of their
-    numbers; NONE for the utterances of the others.
-    """
-    large = np.bincount(clusters) >= least
-    return np.where(large, np.cumsum(large) - 1, NONE)[clusters]
-
-
-def centroids(embeddings: torch.Tensor, classes: torch.Tensor, number: int) -> torch.Tensor:
-    """Return the mean directions (K, D) of embeddings (N, D) by class (N,)."""
-    labelled = classes != NONE
-    directions = F.normalize(embeddings[labelled].double(), dim=1)
-    sums = directions.new_zeros(number, directions.shape[1]).index_add_(0, classes[labelled], directions)
-    return F.normalize(sums, dim=1).float()
-
-
 def normalised(weights: np.ndarray) -> torch.Tensor:
     """Return weights (N,) with mean 1, float32."""
     weights = weights.astype(np.float64)
@@ -317,11 +301,8 @@ def normalised(weights: np.ndarray) -> torch.Tensor:
 
 
 def log_loss(log_posteriors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of the cross-entropy of log posteriors (B, K) with labels (B,), (B,) float32; NaN
-    without a label.
-    """
-    losses = -log_posteriors.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    return losses.clamp_min(SMALLEST_LOSS).log().masked_fill(labels == NONE, math.nan)
+    """Return the logarithm of the cross-entropy of log posteriors (B, K) with labels (B,), (B,) float32."""
+    return F.nll_loss(log_posteriors, labels, reduction="none").clamp_min(SMALLEST_LOSS).log()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import torch
 
 from pydino.base import check_at_least, check_fraction, check_positive
 from pydino.data import Views
-from pydino.ssl import NONE, fit_loss_mixture
+from pydino.ssl import fit_loss_mixture
 from pydino.train.label_correction import (
     CLEAN,
     LabelCorrection,
@@ -79,7 +79,7 @@ class DlgLc(LabelCorrection):
         losses = log_loss(posteriors, given.tile(len(cosines) // len(given)))
         losses = losses.unflatten(0, (-1, len(given))).mean(0)  # over the crops of an utterance
         if epoch < self.config.uncorrected_epochs - 1:
-            return [losses, torch.full_like(given, NONE), torch.zeros_like(losses)]
+            return [losses, given, torch.zeros_like(losses)]
         with evaluating(self.student), self.precision():
             heard = self.student.encoder(views.group(CLEAN))
         posteriors = self.log_posteriors(self.student.output.cosines(heard), 1 / self.config.temperature)
@@ -89,15 +89,14 @@ class DlgLc(LabelCorrection):
     def relabel(self, records: Records, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         config, labels = self.config, self.given.cpu().numpy().copy()
         if epoch < config.ungated_epochs:
-            return labels, labels != NONE
+            return labels, np.ones(len(labels))
         losses, answers, probabilities = records.values.T
         log_losses = self.log_losses.cpu().numpy().copy()
         log_losses[records.places] = losses
         self.log_losses.copy_(torch.from_numpy(log_losses))
-        rejected = labels == NONE
         mixture = fit_loss_mixture(log_losses[np.isfinite(log_losses)])
-        if mixture is not None:
-            rejected |= log_losses > mixture.gate  # False for one that is not known
+        gate = mixture.gate if mixture is not None else np.inf
+        rejected = log_losses > gate  # False where no loss is known
         weights = ~rejected
         if epoch >= config.uncorrected_epochs:
             sure = rejected[records.places] & (probabilities > config.confidence)

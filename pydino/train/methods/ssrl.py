@@ -99,12 +99,12 @@ class Ssrl(LabelCorrection):
     def relabel(self, records: Records, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         labels, places = self.labels.cpu().numpy(), records.places
         if epoch < self.config.fixed_epochs:
-            return labels, labels != NONE
+            return labels, np.ones(len(labels))
         answers, of_label, of_answer = records.values.T
         queue, log_losses = (x.cpu().numpy().copy() for x in (self.queue, self.log_losses))
         push(queue, places, answers.astype(np.int64))
         changed = mode_of_queue(queue, labels)
-        living = np.bincount(changed[changed != NONE], minlength=self.num_classes) > 0
+        living = np.bincount(changed, minlength=self.num_classes) > 0
         queue[(queue != NONE) & ~living[queue]] = NONE  # or they could come back
         log_losses[changed != labels] = np.nan  # unless the new label is what the teacher answered
         answered = changed[places] == answers
@@ -113,7 +113,7 @@ class Ssrl(LabelCorrection):
         log_losses[places[known]] = of_new[known]
         for buffer, values in ((self.queue, queue), (self.living, living), (self.log_losses, log_losses)):
             buffer.copy_(torch.from_numpy(values))
-        return changed, clean_probabilities(log_losses, changed)
+        return changed, clean_probabilities(log_losses)
 
     def after_update(self, step: int) -> Metrics:
         """The teacher follows the student."""
@@ -126,12 +126,11 @@ class Ssrl(LabelCorrection):
         return {**super().schedule(step), "momentum": momentum}
 
 
-def clean_probabilities(log_losses: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the probability that each label is right, (N,): 0 without a label, 1 where no loss is known, or
-    where the losses are no two heaps.
+def clean_probabilities(log_losses: np.ndarray) -> np.ndarray:
+    """Return the probability that each label is right, (N,): 1 where no loss is known, and everywhere if the
+    losses are no two heaps.
     """
-    known = np.isfinite(log_losses) & (labels != NONE)
-    probabilities = (labels != NONE).astype(np.float64)
+    known, probabilities = np.isfinite(log_losses), np.ones(len(log_losses))
     mixture = fit_loss_mixture(log_losses[known])
     if mixture is not None:
         probabilities[known] = mixture.clean_probability(log_losses[known])
