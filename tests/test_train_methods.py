@@ -21,6 +21,7 @@ from pydino.train.methods.dino import Dino, DinoConfig
 from pydino.train.pipeline import fitting_batch_size
 
 ROOT = Path(__file__).parent.parent
+KNOWN = ", ".join(registry.method_names())
 
 
 def run_verb(data, exp, config, *options):
@@ -37,11 +38,8 @@ def label_file(data, path, number=3):
 @pytest.mark.parametrize(
     "change, complaint",
     [
-        (
-            {"method": "dyno"},
-            "unknown method 'dyno' (did you mean 'dino'?); known: classifier, dino, xvector",
-        ),
-        ({"method": None}, "names no method; begin it with 'method: NAME', one of classifier, dino, xvector"),
+        ({"method": "dyno"}, f"unknown method 'dyno' (did you mean 'dino'?); known: {KNOWN}"),
+        ({"method": None}, f"names no method; begin it with 'method: NAME', one of {KNOWN}"),
     ],
 )
 def test_a_missing_or_unknown_method_is_an_error_that_names_the_known_ones(

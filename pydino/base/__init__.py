@@ -1,6 +1,7 @@
 """Basics: messages, configuration, atomic writes, done-marks, keyed randomness. No torch."""
 
 from .checks import check_at_least, check_fraction, check_not_negative, check_positive, check_range
+from .clusters import CLUSTERS, UTT2CLUSTER, cluster_files, labels_of_clusters
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text
 from .marks import (
@@ -20,9 +21,11 @@ from .processes import end_with_parent
 from .text import decode, read_bytes, read_lines, read_text, split_fields
 
 __all__ = [
+    "CLUSTERS",
     "TRAINING_VERSION",
     "ConfigError",
     "Step",
+    "UTT2CLUSTER",
     "UserError",
     "atomic_open",
     "check_at_least",
@@ -30,6 +33,7 @@ __all__ = [
     "check_not_negative",
     "check_positive",
     "check_range",
+    "cluster_files",
     "config_from_dict",
     "config_to_dict",
     "decode",
@@ -44,6 +48,7 @@ __all__ = [
     "keyed_normal",
     "keyed_permutation",
     "keyed_uniform",
+    "labels_of_clusters",
     "load_config",
     "log",
     "nearest",

@@ -2,6 +2,8 @@
 
 steps/train.sh --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-koleo_mini/seed0
 steps/train.sh --config conf/xvector.yaml --labels data/train/utt2spk data/train_ssl exp/xvector_mini/seed0
+steps/train.sh --config conf/round.yaml --clusters exp/dino-koleo_mini/seed0/clusters \
+  --init exp/dino-koleo_mini/seed0/student data/train_ssl exp/dino-koleo-round1_mini/seed0
 
 DATA is made by steps/make_train_set.sh. The configuration begins with `method: dino`, `method: xvector`, ...
 (a file each in pydino/train/methods). EXP gets config.yaml (resolved), log.jsonl (a line an interval),
@@ -20,7 +22,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from pydino.base import TRAINING_VERSION, Step, UserError, read_json, texts_of
+from pydino.base import TRAINING_VERSION, Step, UserError, cluster_files, read_json, texts_of
 from pydino.cli._arguments import WRAPPERS, integer, option
 from pydino.cli._steps import check_files
 from pydino.jobs.submit import check_wrapper
@@ -38,6 +40,8 @@ def add_arguments(parser):
     option(parser, "--seed", 0, "of weights, order, crops and augmentation", type=integer(0))
     text = "labels of the utterances, for a method that reads them; may be repeated"
     option(parser, "--labels", [], text, metavar="UTT2LABEL")
+    text = "clusters of the utterances, made by steps/cluster.sh, for a method that reads them"
+    option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
     option(parser, "--init", None, "model folder whose weights the encoder starts from", metavar="MODEL_DIR")
     option(parser, "--ngpu", 0, "GPUs of each node; 0: the CPU", type=integer(0))
     text = "CPU threads of each node (default: all of this machine; of a scheduler's job eight a process)"
@@ -80,14 +84,20 @@ def steps(args) -> list[Step]:
                 "labels": json.dumps(args.labels),
                 "init": args.init,
                 "data": args.data,
+                **({"clusters": args.clusters} if args.clusters else {}),
             },
             configs=[args.config] if args.config else [],
-            reads=args.labels,
+            reads=_labels(args),
             optional=dict.fromkeys(map(str, [*in_data, *init, *recorded])),
             after=[data / ".done"],
             outputs=[done, *(read_json(done)["outputs"] if done.exists() else ())],
         )
     ]
+
+
+def _labels(args) -> list:
+    """Return the files of labels or clusters."""
+    return [*args.labels, *(cluster_files(args.clusters) if args.clusters else [])]
 
 
 def _mark_of_training(args) -> Path:
@@ -96,7 +106,7 @@ def _mark_of_training(args) -> Path:
 
 def run(args):
     if args.cmd is not None:
-        check_files(*([args.config] if args.config else []), *args.labels, f"{args.data}/utt2spk")
+        check_files(*([args.config] if args.config else []), *_labels(args), f"{args.data}/utt2spk")
         if not args.force and steps(args)[0].is_done():
             return 0
         check_wrapper(args.cmd)
@@ -133,6 +143,7 @@ def _described(args):
         Path(args.init) if args.init else None,
         args.allow_pipes,
         args.force or is_to_be_discarded(exp),
+        clusters=Path(args.clusters) if args.clusters else None,
     )
 
 

@@ -11,7 +11,7 @@ from .augmented_crops import AugmentedCrops, AugmentedCropsConfig
 from .copy_paste import CopyPaste, CopyPasteConfig, join_crops
 from .crops import CropConfig, UtteranceCropConfig
 from .epoch_sampler import EpochSampler
-from .labels import Labels, read_labels
+from .labels import Labels, read_clusters, read_labels
 from .loading import batches
 from .source import Source
 from .training_set import TrainingSet, check_unlabelled
@@ -50,6 +50,7 @@ __all__ = [
     "check_unlabelled",
     "join_crops",
     "rational",
+    "read_clusters",
     "read_labels",
     "view_groups",
     "view_numbers",

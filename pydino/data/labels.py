@@ -1,11 +1,13 @@
-"""Labels of the utterances of a pre-training directory, for the methods that read them."""
+"""Labels of the utterances of a pre-training directory, or clusters in their place, for the methods that read
+them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pydino.base import UserError
+from pydino.base import UTT2CLUSTER, UserError
 from pydino.kaldi import read_table
 
 from .training_dir import read_hashes
@@ -47,11 +49,6 @@ def read_labels(data: Path, paths: list) -> Labels:
     Raises:
         UserError: an utterance without a label or with several, or only one label in all.
     """
-    if not (data / "utt2hash").exists():
-        raise UserError(
-            f"no {data}/utt2hash: not a pre-training directory; steps/make_train_set.sh makes one"
-        )
-    hashes, keys = read_hashes(data)
     table: dict[str, str] = {}
     for path in paths:
         for key, label in read_table(path).items():
@@ -61,18 +58,52 @@ def read_labels(data: Path, paths: list) -> Labels:
                     f"'{table[key]}'; which is it?"
                 )
     path = " ".join(map(str, paths))
+    remedy = (
+        f"give the labels of all of them, or make {data} of those that have one "
+        "(utils/subset_data_dir.sh, then steps/make_train_set.sh)"
+    )
+    return _numbered(data, table, path, "label", remedy)
+
+
+def read_clusters(data: Path, folder: Path) -> Labels:
+    """Return the clusters of a pre-training directory's utterances as labels, numbered as those are.
+
+    Args:
+        data: the pre-training directory.
+        folder: made by steps/cluster.sh, with ``utt2cluster``; utterances that are not in ``data`` are
+            ignored.
+
+    Raises:
+        UserError: an utterance without a cluster, or only one cluster in all.
+    """
+    path = Path(folder, UTT2CLUSTER)
+    return _numbered(
+        data,
+        read_table(path),
+        str(path),
+        "cluster",
+        "cluster the embeddings of all of them (steps/cluster.sh)",
+    )
+
+
+def _numbered(data: Path, table: dict[str, str], path: str, noun: str, remedy: str) -> Labels:
+    """Return what ``table`` calls each utterance, numbered in the order of the smallest hash."""
+    if not (data / "utt2hash").exists():
+        raise UserError(
+            f"no {data}/utt2hash: not a pre-training directory; steps/make_train_set.sh makes one"
+        )
+    hashes, keys = read_hashes(data)
     without = [key for key in keys if not table.get(key)]
     if without:
         raise UserError(
-            f"{path} has no label for {len(without)} of the {len(keys)} utterances of {data}, such as "
-            f"'{min(without)}'; give the labels of all of them, or make {data} of those that have one "
-            "(utils/subset_data_dir.sh, then steps/make_train_set.sh)"
+            f"{path} has no {noun} for {len(without)} of the {len(keys)} utterances of {data}, such as "
+            f"'{min(without)}'; {remedy}"
         )
     numbers: dict[str, int] = {}
     classes = np.array([numbers.setdefault(table[key], len(numbers)) for key in keys], dtype=np.int64)
     if len(numbers) == 1:
         raise UserError(
-            f"{path} gives all utterances of {data} one label, '{table[keys[0]]}'; there is nothing to tell "
+            f"{path} gives all utterances of {data} one {noun}, '{table[keys[0]]}'; there is nothing to tell "
             "apart"
         )
     return Labels(hashes, classes, list(numbers))

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from pydino.base import UserError, read_yaml
+from pydino.base import UserError, cluster_files, read_yaml
 
 from .resources import num_threads, program_of, runs_here
 from .submit import OWN_WRAPPERS, environment, run_wrapper
@@ -70,6 +70,7 @@ def _launched(args, processes: int, threads: int, here: bool) -> list[str]:
     options += [word for override in args.set for word in ("--set", override)]
     options += ["--seed", str(args.seed)]
     options += [word for path in args.labels for word in ("--labels", path)]
+    options += ["--clusters", args.clusters] if args.clusters else []
     options += ["--init", args.init] if args.init else []
     options += ["--ngpu", str(args.ngpu), "--num-threads", str(threads)]
     options += ["--data-workers", str(args.data_workers)] if args.data_workers is not None else []
@@ -84,7 +85,11 @@ def _environment(args) -> dict[str, str]:
     digest = hashlib.sha256()  # a job of another configuration is another job
     if args.config:
         digest.update(json.dumps(read_yaml(args.config), sort_keys=True, default=str).encode())
-    for path in (Path(args.data) / "utt2spk", *args.labels):
+    for path in (
+        Path(args.data) / "utt2spk",
+        *args.labels,
+        *(cluster_files(args.clusters) if args.clusters else []),
+    ):
         digest.update(Path(path).read_bytes())
     variables = environment(digest.hexdigest()[:16])
     # For sbatch, through whatever wrapper calls it (a site's own options come later and win): two minutes

@@ -1,8 +1,26 @@
-"""DINO: losses, centre, teacher, regularisers. Tensors in, tensors out."""
+"""Losses, centres, teachers, regularisers; and, in NumPy, labels that follow the network. Arrays in, arrays
+out.
+"""
 
+from .clean_probability import SMALLEST_LOSS, LossMixture, fit_loss_mixture
 from .cosine import cosine_loss
 from .dino import DinoLoss, DinoLossConfig
 from .koleo import koleo
+from .label_queue import NONE, mode_of_queue, new_queue, push
 from .teacher import make_teacher, update_teacher
 
-__all__ = ["DinoLoss", "DinoLossConfig", "cosine_loss", "koleo", "make_teacher", "update_teacher"]
+__all__ = [
+    "NONE",
+    "SMALLEST_LOSS",
+    "DinoLoss",
+    "DinoLossConfig",
+    "LossMixture",
+    "cosine_loss",
+    "fit_loss_mixture",
+    "koleo",
+    "make_teacher",
+    "mode_of_queue",
+    "new_queue",
+    "push",
+    "update_teacher",
+]

@@ -22,6 +22,20 @@ def make_teacher(student: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Update every parameter of the teacher from the student's, in one kernel launch for all of them."""
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, buffers: bool = False) -> None:
+    """Update every parameter of the teacher from the student's, in one kernel launch for all of them.
+
+    Args:
+        teacher, student: networks of one kind.
+        momentum: m.
+        buffers: average running statistics too, for a teacher in evaluation mode; whole numbers are copied.
+    """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    if buffers:
+        pairs = list(zip(teacher.buffers(), student.buffers(), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        if floating:
+            torch._foreach_lerp_(*map(list, zip(*floating, strict=True)), 1 - momentum)
+        for of_teacher, of_student in pairs:
+            if not of_teacher.is_floating_point():
+                of_teacher.copy_(of_student)

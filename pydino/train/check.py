@@ -1,7 +1,7 @@
 """What is wrong with a training before it begins, so that no job waits in a queue to find out."""
 
 from pydino.base import UserError
-from pydino.data import check_unlabelled, read_labels
+from pydino.data import check_unlabelled
 from pydino.data.training_dir import check_current, read_hashes
 from pydino.infer import FrontEnd, load
 from pydino.models import build_encoder
@@ -24,8 +24,7 @@ def check_run(run: Run) -> None:
     table = run.data / ("wav.scp" if run.config.input == "audio" else "feats.scp")
     if not table.is_file():
         raise UserError(f"no {table}; make the directory with steps/make_train_set.sh")
-    if run.labels:
-        read_labels(run.data, run.labels)
+    run.read_labels()
     encoder = build_encoder(run.config.encoder, FrontEnd(run.front_end, where=str(run.data)).dim)
     frozen_parts(encoder, run.config)
     if run.init is not None:

@@ -149,6 +149,11 @@ class TrainingConfig:
         return self.method
 
     @property
+    def needs_clusters(self) -> bool:
+        """Whether a run of a method that reads no labels needs clusters (``--clusters``)."""
+        return False
+
+    @property
     def view_groups(self) -> list[ViewGroup]:
         """The views of an utterance, and what may be joined to them."""
         groups = view_groups(self.crops, self.augment_pair, self.waveform_pair)

@@ -66,6 +66,7 @@ def train(
     total_steps: int,
     distributed: DistributedContext,
     workers: int = 0,
+    embed=None,
     snapshot=None,
 ) -> None:
     """Train to the end, from the last checkpoint if there is one.
@@ -79,6 +80,7 @@ def train(
         total_steps: of the whole run.
         distributed: this process among others.
         workers: processes that read ahead.
+        embed: function of an encoder, for :meth:`Method.before_first_step`.
         snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first
             process.
 
@@ -92,6 +94,8 @@ def train(
     parameters = parameters_of(groups)
     optimiser, averages = make_optimiser(groups, config.optimiser), Averages()
     step = resume(method, optimiser, averages, exp, distributed)
+    if step == 0:
+        method.before_first_step(embed)
     recorder = Recorder(exp, step, config.tensorboard) if distributed.first else None
     # the start is judged too; of a run that is resumed, it has been, and this asks whether the run has ended
     figures, over = method.evaluate(0.0, False) if step == 0 else ({}, method.has_ended)

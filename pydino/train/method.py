@@ -1,10 +1,11 @@
 """The interface between the training loop and the methods, which do not depend on each other otherwise.
 
 A method is one file in ``methods/``: its configuration, a subclass of :class:`Method`, and the literals
-``ROLES`` and ``READS_LABELS``, which programs read from the file without importing PyTorch.
+``ROLES``, ``READS_LABELS`` and, where it is true, ``READS_CLUSTERS``, which programs read from the file
+without importing PyTorch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,7 +49,7 @@ class Setup:
         feature_dim: F.
         total_steps, steps_per_epoch: for schedules.
         distributed: this process among others.
-        labels: of the utterances, for a method that reads them.
+        labels: of the utterances, or their clusters, for a method that reads them.
         init: weights that the encoder starts from; None: random ones.
         supervision: the task, for a method that is trained for one.
     """
@@ -74,6 +75,8 @@ class Method(nn.Module):
         Config: class of the configuration.
         roles: model folders that a run leaves; the first is the model.
         reads_labels: False: labels are refused. This is the one place where that is decided.
+        reads_clusters: False: clusters are refused. A method that reads labels takes clusters in their
+            place; of another, ``Config.needs_clusters`` says whether a run has a use for them.
         of_task: True: it is trained for a task (``Setup.supervision``), by steps/finetune.sh.
         splits_batch: False: micro-batches are refused, as a loss that compares the utterances of a batch
             needs them together.
@@ -82,6 +85,7 @@ class Method(nn.Module):
     Config: ClassVar[type[TrainingConfig]]
     roles: ClassVar[tuple[str, ...]]
     reads_labels: ClassVar[bool] = False
+    reads_clusters: ClassVar[bool] = False
     of_task: ClassVar[bool] = False
     splits_batch: ClassVar[bool] = True
     student: nn.Module
@@ -161,6 +165,16 @@ class Method(nn.Module):
             id(p) for part in frozen_parts(self.student.encoder, self.config) for p in part.parameters()
         }
         return [ParameterGroup([p for p in self.student.parameters() if id(p) not in frozen])]
+
+    def before_first_step(self, embed: Callable[[nn.Module], torch.Tensor]) -> None:
+        """Called once, before the first step of a run, and not where a run is resumed; in all processes
+        alike.
+
+        Args:
+            embed: function of an encoder: the embeddings, (N, D) float32 on the CPU, of the N utterances of
+                the run in the order of their hashes: whole utterances, not augmented, encoder in evaluation
+                mode; the same in all processes. A pass over the data.
+        """
 
     def before_step(self, views: Iterable[Views]) -> None:
         """Called before the micro-batches of a step, with the views of each, which are made as they are asked

@@ -15,7 +15,8 @@ def write_model(
     encoder,
     description: dict,
     epochs: float,
-    reads_labels: bool,
+    own_labels: str,
+    on_clusters: bool,
     made_by: str,
     training_audio: np.ndarray | None = None,
 ) -> None:
@@ -26,18 +27,28 @@ def write_model(
         encoder: its network.
         description: of :class:`pydino.infer.ModelConfig`.
         epochs: trained so far.
-        reads_labels: whether the method was trained on labels.
+        own_labels: what this run itself was trained on: none, pseudo, train or unknown.
+        on_clusters: whether that is clusters.
         made_by: the command.
         training_audio: hashes of what it was trained on, (N,) uint64; None: not known.
     """
     name, role, train_set = (description[key] for key in ("method", "role", "train_set"))
-    how = "with the labels of its utterances" if reads_labels else "without labels"
+    how = "without labels" if own_labels == "none" else "with the labels of its utterances"
+    if on_clusters:
+        how = (
+            "on clusters of its utterances"
+            + {
+                "pseudo": " (pseudo-labels)",
+                "train": ", made of embeddings that were trained on labels",
+                "unknown": ", made of embeddings that may have been trained on labels",
+            }[own_labels]
+        )
     origin = {
         "none": "",
         "pseudo": " It started from weights that were trained on pseudo-labels.",
         "train": " It started from weights that were trained on labels.",
         "unknown": " It started from weights that may have been trained on labels.",
-    }["none" if reads_labels else description["labels"]]
+    }["none" if own_labels == description["labels"] else description["labels"]]
     save_model(
         folder,
         encoder,

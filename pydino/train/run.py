@@ -12,11 +12,14 @@ import torch
 from pydino.audio import KINDS
 from pydino.base import (
     TRAINING_VERSION,
+    UTT2CLUSTER,
     UserError,
     config_to_dict,
     ingredients,
+    labels_of_clusters,
     warn,
 )
+from pydino.data import Labels, read_clusters, read_labels
 from pydino.data.training_dir import read_hashes
 from pydino.infer import FrontEndConfig, hashes_of, load, read_front_end, read_training_audio
 from pydino.infer.model_folder import CONFIG, WEIGHTS
@@ -30,6 +33,8 @@ from .supervision import Supervision
 # change them by rounding alone: a run may resume with others.
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
+# What weights may have seen, the strongest last.
+STRENGTH = ("none", "pseudo", "unknown", "train")
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Run:
         exp: folder of the run.
         seed: of weights, order, crops and augmentation.
         labels: files of labels, for a method that reads them.
+        clusters: folder of clusters, for a method that reads them; None: none.
         init: model folder that the encoder starts from; None: random weights.
         allow_pipes: run commands in wav.scp (input: audio).
         discard: what is in EXP is to be discarded.
@@ -59,6 +65,7 @@ class Run:
     allow_pipes: bool = False
     discard: bool = False
     supervision: Supervision | None = None
+    clusters: Path | None = None
     init_labels: str = field(default="none", init=False)
 
     def __post_init__(self):
@@ -72,10 +79,34 @@ class Run:
                 if self.method.of_task
                 else f"the method {name} is not trained for a task; fine-tuning takes method: classifier"
             )
-        if self.method.reads_labels and not self.labels and self.supervision is None:
+        if self.clusters is not None:
+            self._check_clusters()
+        elif self.config.needs_clusters:
+            raise UserError(
+                f"the method {name} needs clusters here: give --clusters CLUSTER_DIR (steps/cluster.sh)"
+            )
+        elif self.method.reads_labels and not self.labels and self.supervision is None:
+            either = ", or --clusters CLUSTER_DIR" if self.method.reads_clusters else ""
             raise UserError(
                 f"the method {name} trains on labels: give --labels UTT2LABEL, such as --labels "
-                "data/train/utt2spk"
+                f"data/train/utt2spk{either}"
+            )
+
+    def _check_clusters(self) -> None:
+        name = self.config.method
+        if not self.method.reads_clusters:
+            raise UserError(f"--clusters: the method {name} reads no clusters; methods of rounds do")
+        if not (self.clusters / UTT2CLUSTER).is_file():
+            raise UserError(
+                f"--clusters {self.clusters}: no {UTT2CLUSTER} is there; steps/cluster.sh makes a folder of "
+                "clusters"
+            )
+        if self.labels:
+            raise UserError("--labels and --clusters: a run is trained on labels or on clusters; omit one")
+        if not self.method.reads_labels and not self.config.needs_clusters:
+            raise UserError(
+                f"--clusters: this configuration of the method {name} has no use for clusters; set "
+                "positives: cluster, or omit them"
             )
 
     @property
@@ -102,10 +133,14 @@ class Run:
             science["init"] = _digest(self.init)
         if self.supervision is not None:
             science["task"] = self.supervision.digest
+        texts = [*self.labels, *(path for path in texts if path.is_file())]
+        if self.clusters is not None:
+            science["clusters"] = labels_of_clusters(self.clusters)
+            texts.append(self.clusters / UTT2CLUSTER)
         return ingredients(
             version=TRAINING_VERSION,
             settings={"seed": self.seed, **science},
-            texts=[*self.labels, *(path for path in texts if path.is_file())],
+            texts=texts,
             after=[data / ".done"],
         )
 
@@ -120,8 +155,27 @@ class Run:
             "seed": self.seed,
             "train_set": stored.read_text().strip() if stored.exists() else self.data.resolve().name,
             "front_end": config_to_dict(self.front_end),
-            "labels": "train" if self.method.reads_labels else self.init_labels,
+            "labels": max(self.own_labels, self.init_labels, key=STRENGTH.index),
         }
+
+    @property
+    def own_labels(self) -> str:
+        """What this run itself is trained on: none, labels (``train``), or the labels behind its clusters
+        (``pseudo``, ``train``, ``unknown``).
+        """
+        if self.clusters is not None:
+            return labels_of_clusters(self.clusters)
+        return "train" if self.method.reads_labels else "none"
+
+    def read_labels(self) -> Labels | None:
+        """Return the labels or clusters of the utterances; None: none are given.
+
+        Raises:
+            UserError: an utterance has none.
+        """
+        if self.clusters is not None:
+            return read_clusters(self.data, self.clusters)
+        return read_labels(self.data, self.labels) if self.labels else None
 
     @cached_property
     def training_audio(self) -> np.ndarray | None:
@@ -140,6 +194,7 @@ class Run:
         if self.supervision is not None:
             return f"steps/finetune.sh, for the task {self.supervision.task}"
         labels = [word for path in self.labels for word in ("--labels", path)]
+        labels += ["--clusters", self.clusters] if self.clusters is not None else []
         init = ["--init", self.init] if self.init is not None else []
         words = ["steps/train.sh", "--seed", self.seed, *labels, *init, self.data, self.exp]
         return shlex.join(map(str, words))

@@ -16,11 +16,11 @@ from pydino.base import (
     write_json,
     write_mark,
 )
-from pydino.data import read_labels
 from pydino.infer.model_folder import CONFIG, WEIGHTS
 
 from . import exp_dir
 from .distributed import DistributedContext
+from .embedding_pass import embed_utterances
 from .loop import train
 from .method import Method, Setup
 from .model_folders import average_models, write_model
@@ -51,7 +51,7 @@ def run_training(
         SystemExit: a signal asked the run to stop; it is saved.
     """
     wanted = run.depends_on()
-    labels = read_labels(run.data, run.labels) if run.labels else None
+    labels = run.read_labels()
     init = read_init(run) if run.init is not None else None
     own = distributed is None
     distributed = distributed or DistributedContext(ngpu)
@@ -88,7 +88,10 @@ def run_training(
     check_lengths(pipeline, method)
     if distributed.first:
         if labels is not None:
-            log(f"{' '.join(run.labels)}: {labels.num_classes} labels of {len(labels.classes)} utterances")
+            what = f"{' '.join(run.labels)}: {labels.num_classes} labels"
+            if run.clusters is not None:
+                what = f"{run.clusters}: {labels.num_classes} clusters"
+            log(f"{what} of {len(labels.classes)} utterances")
         exp_dir.claim(run.exp, wanted, run.discard)
         dump_config(
             {**config_to_dict(pipeline.config), "name": run.config.name, "seed": run.seed}, run.exp / CONFIG
@@ -103,6 +106,7 @@ def run_training(
         pipeline.total_steps,
         distributed,
         workers,
+        lambda encoder: embed_utterances(encoder, method, pipeline, run, workers),
         lambda epoch: write_models(run, method, run.exp / "snapshots" / f"epoch{epoch:04d}", epoch),
     )
     if distributed.first:
@@ -178,7 +182,8 @@ def write_models(run: Run, method: Method, folder: Path, epochs: float) -> None:
             encoder,
             description,
             epochs,
-            method.reads_labels,
+            run.own_labels,
+            run.clusters is not None,
             run.command,
             run.training_audio,
         )

@@ -23,6 +23,7 @@ from pydino.train.schedules import ramp
 
 ROLES = ("model",)
 READS_LABELS = True
+READS_CLUSTERS = True  # in place of labels
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Xvector(Method):
     """Encoder and output layer."""
 
     Config = XvectorConfig
-    roles, reads_labels = ROLES, READS_LABELS
+    roles, reads_labels, reads_clusters = ROLES, READS_LABELS, READS_CLUSTERS
 
     def __init__(self, setup: Setup):
         super().__init__(setup)

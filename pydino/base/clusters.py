@@ -1,0 +1,32 @@
+"""The folder of clusters that steps/cluster.sh makes: names of its files, and what labels are behind them."""
+
+from pathlib import Path
+
+from .files import read_json
+from .messages import UserError
+
+UTT2CLUSTER, CLUSTERS = "utt2cluster", "clusters.json"
+KINDS = ("pseudo", "train", "unknown")
+
+
+def cluster_files(folder) -> list[Path]:
+    """Return the files that whoever trains on clusters depends on."""
+    return [Path(folder, UTT2CLUSTER), Path(folder, CLUSTERS)]
+
+
+def labels_of_clusters(folder) -> str:
+    """Return what labels are behind the clusters of a folder: ``pseudo``, no others; ``train``, the
+    embeddings are those of a model that was trained on labels; ``unknown``.
+
+    Raises:
+        UserError: ``clusters.json`` is missing, or does not say.
+    """
+    path = Path(folder, CLUSTERS)
+    kind = read_json(path).get("labels") if path.is_file() else None
+    if kind not in KINDS:
+        raise UserError(
+            f"{path} {'does not say' if path.is_file() else 'is missing; it says'} on what labels the "
+            f"embeddings of the clusters were trained ('labels': {', '.join(KINDS)}); "
+            "steps/cluster.sh writes it"
+        )
+    return kind

@@ -1,0 +1,127 @@
+"""Clusters in place of labels: who takes them, what the models say of themselves, and that names have no say."""
+
+import json
+
+import pytest
+from test_train_dino import CONFIG as DINO
+from test_train_dino import equal, make_data, make_train_set
+from test_train_xvector import CONFIG, NAMES, weights
+
+from pydino.base import dump_config, read_yaml
+from pydino.cli import main
+from pydino.kaldi import read_table, write_table
+
+SMALL = {**CONFIG, "epochs": 1, "on_collapse": "warn"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    make_data(tmp_path / "source", NAMES)
+    make_train_set(tmp_path / "source", tmp_path / "train")
+    return tmp_path / "train"
+
+
+def cluster_folder(folder, table, labels="pseudo"):
+    """What steps/cluster.sh leaves."""
+    folder.mkdir(parents=True)
+    write_table(folder / "utt2cluster", table)
+    (folder / "clusters.json").write_text(
+        json.dumps({"labels": labels, "clusters": len(set(table.values()))})
+    )
+    return folder
+
+
+def train(data, exp, *options, config=SMALL):
+    dump_config(config, exp.parent / f"{exp.name}.yaml")
+    words = ["--config", str(exp.parent / f"{exp.name}.yaml"), "--num-threads", "1", *map(str, options)]
+    return main(["train", *words, str(data), str(exp)])
+
+
+def of_model(exp, role="model"):
+    return read_yaml(exp / role / "config.yaml")["labels"], (exp / role / "README.md").read_text()
+
+
+def test_clusters_are_labels_that_leave_no_label_in_the_model(data, tmp_path, capsys):
+    table = {name: f"c{i % 3}" for i, name in enumerate(NAMES)}
+    write_table(tmp_path / "utt2label", table)
+    clusters = cluster_folder(tmp_path / "clusters", {**table, "elsewhere": "c9"})
+    assert train(data, tmp_path / "labels", "--labels", tmp_path / "utt2label") == 0
+    assert train(data, tmp_path / "exp", "--clusters", clusters) == 0
+    assert f"{clusters}: 3 clusters of 20 utterances" in capsys.readouterr().err
+    assert equal(weights(tmp_path / "labels"), weights(tmp_path / "exp"))
+    labels, text = of_model(tmp_path / "exp")
+    assert labels == "pseudo" and "trained on clusters of its utterances (pseudo-labels)" in text
+    assert f"--clusters {clusters}" in text and "started" not in text
+    # The same clusters are the same run, others another one.
+    assert train(data, tmp_path / "exp", "--clusters", clusters) == 0
+    assert "is finished and up to date" in capsys.readouterr().err
+    write_table(clusters / "utt2cluster", {**table, NAMES[0]: "c2"})
+    assert train(data, tmp_path / "exp", "--clusters", clusters) == 1
+    assert "utt2cluster is different now" in capsys.readouterr().err
+
+
+def test_what_clusters_and_utterances_are_called_does_not_matter(data, tmp_path):
+    table = {name: f"c{i % 3}" for i, name in enumerate(NAMES)}
+    assert train(data, tmp_path / "exp", "--clusters", cluster_folder(tmp_path / "clusters", table)) == 0
+    renamed = [f"x{(i * 7) % 20:02d}" for i in range(20)]
+    make_data(tmp_path / "other/source", renamed)
+    make_train_set(tmp_path / "other/source", tmp_path / "other/train")
+    hashes = read_table(data / "utt2hash")
+    write_table(
+        tmp_path / "other/train/utt2hash", {new: hashes[old] for old, new in zip(NAMES, renamed, strict=True)}
+    )
+    other = cluster_folder(tmp_path / "other/clusters", {new: "zyx"[i % 3] for i, new in enumerate(renamed)})
+    assert train(tmp_path / "other/train", tmp_path / "other/exp", "--clusters", other) == 0
+    assert equal(weights(tmp_path / "exp"), weights(tmp_path / "other/exp"))
+
+
+@pytest.mark.parametrize(
+    "first, second, found",
+    [
+        ("pseudo", "pseudo", "pseudo"),
+        ("pseudo", "train", "train"),
+        ("train", "pseudo", "train"),
+        ("unknown", "pseudo", "unknown"),
+    ],
+)
+def test_labels_behind_clusters_and_behind_the_start_both_count(data, tmp_path, first, second, found):
+    """Clusters of embeddings that learnt from labels are labels, and so is a start that learnt from them."""
+    table = {name: f"c{i % 3}" for i, name in enumerate(NAMES)}
+    a, b = (cluster_folder(tmp_path / f"{n}", table, kind) for n, kind in enumerate((first, second)))
+    assert train(data, tmp_path / "first", "--clusters", a) == 0
+    assert train(data, tmp_path / "second", "--clusters", b, "--init", tmp_path / "first/model") == 0
+    labels, text = of_model(tmp_path / "second")
+    assert labels == found and ("that were trained on labels" in text) == (found == "train")
+
+
+def test_mistakes_with_clusters_speak_and_leave_no_trace(data, tmp_path, capsys):
+    table = {name: f"c{i % 3}" for i, name in enumerate(NAMES)}
+    write_table(tmp_path / "utt2label", table)
+    good = cluster_folder(tmp_path / "good", table)
+    few = cluster_folder(tmp_path / "few", {name: "c1" for name in NAMES[2:]})
+    one = cluster_folder(tmp_path / "one", dict.fromkeys(NAMES, "c1"))
+    silent = cluster_folder(tmp_path / "silent", table, None)
+    for options, config, message in (
+        (
+            ["--clusters", few],
+            SMALL,
+            f"has no cluster for 2 of the 20 utterances of {data}, such as '{NAMES[0]}'",
+        ),
+        (["--clusters", one], SMALL, "one cluster, 'c1'; there is nothing to tell apart"),
+        (["--clusters", silent], SMALL, "clusters.json does not say on what labels"),
+        (["--clusters", tmp_path], SMALL, "no utt2cluster is there; steps/cluster.sh makes"),
+        (
+            ["--clusters", good, "--labels", tmp_path / "utt2label"],
+            SMALL,
+            "on labels or on clusters; omit one",
+        ),
+        (
+            [],
+            SMALL,
+            "give --labels UTT2LABEL, such as --labels data/train/utt2spk, or --clusters CLUSTER_DIR",
+        ),
+        (["--clusters", good], DINO, "the method dino reads no clusters"),
+    ):
+        assert train(data, tmp_path / "exp", *options, config=config) == 1
+        assert message in capsys.readouterr().err, message
+        assert not (tmp_path / "exp").exists()
