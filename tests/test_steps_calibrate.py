@@ -135,7 +135,7 @@ def test_scores_are_joined_by_key_and_a_rerun_has_nothing_to_do(corpus, scored, 
 
 def test_labels_of_a_calibration_without_labels(corpus, scored, capsys):
     found = calibrate(corpus, scored, "free.txt", dev="crops.txt", dev_trials="x/pairs/trials")
-    assert found["cllr"]["labels"] == "none"
+    assert (found["cllr"]["labels"], found["cllr"]["treatment"]) == ("none", "raw, calibrated on crops")
     oracle = calibrate(corpus, scored, "oracle.txt")["cllr"]["value"]
     assert oracle <= found["cllr"]["value"] < 1  # biased, yet better than to know nothing
     clusters = corpus / "clusters"
@@ -144,7 +144,7 @@ def test_labels_of_a_calibration_without_labels(corpus, scored, capsys):
     (clusters / "clusters.json").write_text('{"labels": "pseudo"}')
     assert main(["make-trials", str(clusters / "utt2cluster"), str(clusters / "trials")]) == 0
     found = calibrate(corpus, scored, "pseudo.txt", dev_trials="clusters/trials")
-    assert found["cllr"]["labels"] == "pseudo"
+    assert (found["cllr"]["labels"], found["cllr"]["treatment"]) == ("pseudo", "raw, calibrated on clusters")
     assert "knows the answers" not in capsys.readouterr().err
     results = json.loads((scored / "test.result.json").read_text())
     (scored / "plda.result.json").write_text(json.dumps([one | {"labels": "pseudo"} for one in results]))
@@ -165,7 +165,7 @@ def test_fusion_with_quality(corpus, scored, capsys):
     durations = [word for name in ("train", "test") for word in ("--quality", corpus / name / "utt2dur")]
     twice = {"dev": ("dev.txt", "dev.txt"), "given": ("test.txt", "test.txt")}
     found = calibrate(corpus, scored, "fused.txt", *durations, *norms, **twice)
-    assert found["eer"]["treatment"] == "raw, calibrated with quality"
+    assert found["eer"]["treatment"] == "raw, calibrated with utt2dur and norm"
     record = json.loads((scored / "fused.calibration.json").read_text())
     assert [name for name in record["weights"] if " of " in name] == [
         f"{way} of log {name}" for name in ("utt2dur", "norm") for way in ("minimum", "difference")

@@ -38,6 +38,7 @@ class Quality:
 
     Attributes:
         names: of the columns.
+        said: the measures in words, empty where there is none.
     """
 
     def __init__(self, args):
@@ -57,6 +58,8 @@ class Quality:
         self.names = [f"{way} of {name}" for name in self._tables for way in ("minimum", "difference")]
         if self._members:
             self.names.append("log number of enrolment utterances")
+        said = [name.removeprefix("log ") for name in self._tables] + ["number"] * bool(self._members)
+        self.said = " and ".join(said)
 
     def __call__(self, trials, path) -> np.ndarray:
         """Return the measures (N, K) of trials that were read from ``path``.

@@ -123,7 +123,7 @@ def _make(args, step) -> None:
         f"{record['dev_cllr']:.3f}"
     )
     if trials.values is not None:
-        _measure(args, trials, llrs, made, beside, with_quality=bool(quality.names))
+        _measure(args, trials, llrs, made, beside, quality.said)
         step.outputs += [beside["result"], beside["det"]]
 
 
@@ -178,7 +178,7 @@ def _warn_of_own_clusters(args, made: dict, labels: list[str]) -> None:
         )
 
 
-def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], with_quality: bool) -> None:
+def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], quality: str) -> None:
     described = [_described(path) for path in args.given]
     joined = {key: " + ".join(dict.fromkeys(str(one[key]) for one in described)) for key in _DESCRIBED}
     of_scores = [one["labels"] for one in described]
@@ -192,7 +192,7 @@ def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], with_quali
             **vars(args)
             | {
                 "backend": joined["backend"],
-                "centring": f"{joined['treatment']}, calibrated{' with quality' * with_quality}",
+                "centring": f"{joined['treatment']}, calibrated{_how(made, quality)}",
                 "trials_name": args.trials_name or described[0]["test_set"],
             }
         ),
@@ -207,6 +207,12 @@ def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], with_quali
         llr=True,
         also={"config": joined["config"]},
     )
+
+
+def _how(made: dict, quality: str) -> str:
+    """What distinguishes a calibration from others of the same scores, in ``treatment``."""
+    source = next((name for name in ("crops", "clusters") if name in made), "")
+    return (f" on {source}" if source else "") + (f" with {quality}" if quality else "")
 
 
 def _described(scores) -> dict:
