@@ -115,7 +115,7 @@ def pseudo_speakers(
     candidates, found = [], []
     for start, treated in starts.items():
         for k in dict.fromkeys(min(k, len(hashes) - 1) for k in config.neighbours):
-            labels = search.by_graph(treated, treated, k)
+            labels = search.by_cosine(treated, k)
             for _ in range(config.rounds):
                 labels = search.by_score(labels, k)
             for bound in config.bounds or [None]:
@@ -145,33 +145,36 @@ class _Search:
         )
         return Candidate(start, neighbours, bound, len(sizes), float((sizes == 1).mean()), error)
 
-    def by_graph(self, left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
-        """Return the clusters of the graph of mutual nearest neighbours."""
-        return propagate_labels(weighted_graph(*self._neighbours(left, right, k)))
+    def by_cosine(self, unit: np.ndarray, k: int) -> np.ndarray:
+        """Return the clusters of the graph of mutual nearest neighbours of unit vectors (N, D')."""
+        return propagate_labels(weighted_graph(*self._neighbours(unit, unit, unit, k)))
 
     def by_score(self, labels: np.ndarray, k: int) -> np.ndarray:
         """Return the clusters of the graph by the scores of a PLDA trained on ``labels``."""
         chain = self._plda(labels)
-        return labels if chain is None else self.by_graph(*plda_features(chain, self.vectors), k)
+        return labels if chain is None else propagate_labels(weighted_graph(*self._nearest(chain, k)))
 
     def merged(self, labels: np.ndarray, bound: float) -> np.ndarray:
         """Return utterances merged by the evidence of a PLDA trained on ``labels``."""
         chain = self._plda(labels)
         if chain is None:
             return labels
-        projected = _projected(chain, self.vectors)
-        k = min(self.config.candidates, len(projected) - 1)
-        near, _ = self._neighbours(*plda_features(chain, self.vectors), k)
-        return merge_by_evidence(chain.plda.psi, projected, near, bound)
+        near, _ = self._nearest(chain, min(self.config.candidates, len(labels) - 1))
+        return merge_by_evidence(chain.plda.psi, _projected(chain, self.vectors), near, bound)
 
     def _plda(self, labels: np.ndarray) -> PldaChain | None:
         return pseudo_plda(self.vectors, labels, self.config.lda_dim, self.config.num_em_iters)
 
-    def _neighbours(self, left: np.ndarray, right: np.ndarray, k: int):
+    def _nearest(self, chain: PldaChain, k: int):
+        projected = _projected(chain, self.vectors)
+        return self._neighbours(*chain.plda.comparison_features(projected, 1, projected), projected, k)
+
+    def _neighbours(self, left: np.ndarray, right: np.ndarray, place: np.ndarray, k: int):
+        """Return the nearest by left[i] @ right[j]; ``place`` (N, D') is what many are put into cells by."""
         cells = None
         if len(left) > EXACT:
             number = int(4 * np.sqrt(len(left)))
-            cells = make_cells(right.astype(np.float32), self.config.seed, self.hashes, number, _PROBES)
+            cells = make_cells(place.astype(np.float32), self.config.seed, self.hashes, number, _PROBES)
             left, right = left.astype(np.float32), right.astype(np.float32)
         return nearest_neighbours(left, right, k, cells)
 
