@@ -201,6 +201,15 @@ def test_the_chain_finds_speakers_and_the_plda_on_them_is_as_good_as_with_labels
     assert rates[0] < rates[1] + 0.02
 
 
+def test_a_bound_that_leaves_utterances_alone_is_not_chosen():
+    vectors, classes, hashes = speakers(20, 8, spread=0.4)
+    settings = PseudoSpeakersConfig(lda_dim=6, neighbours=[6], bounds=[1000.0, 0.0])
+    found = pseudo_speakers(treatments(Embedded(vectors)), standardised(vectors), hashes, settings)
+    assert [candidate.self_eer for candidate in found.candidates][0] == 0.5
+    assert found.candidates[found.chosen].bound == 0.0
+    assert agreement(found.labels, classes)["pair_recall"] > 0.6
+
+
 def test_crops_take_out_what_varies_within_an_utterance():
     vectors, classes, hashes = speakers(30, 8, dim=12, spread=0.3)
     draw = np.random.default_rng(5)

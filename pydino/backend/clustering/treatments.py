@@ -9,6 +9,8 @@ import numpy as np
 from ..vectors import normalise_length
 from ..wccn import estimate_wccn
 
+BESIDE = " + statistics"  # ends the names of treatments with a second embedding
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -47,7 +49,7 @@ def treatments(
         return own
     other = _unit(_centred(beside.vectors)) if beside.crops is None else _whitened(beside, shrinkage)
     together = {
-        f"{name} + statistics": np.hstack([vectors, other]) * np.float32(np.sqrt(0.5))
+        f"{name}{BESIDE}": np.hstack([vectors, other]) * np.float32(np.sqrt(0.5))
         for name, vectors in own.items()
     }
     return own | together
