@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydino.base import keyed_bits, keyed_uniform, purpose
+from .shard import Shard
 
 if TYPE_CHECKING:
     import torch
 
-_CHUNK = 1 << 16  # vectors that are on the device at once
-_SCORES = {"cpu": 32 << 20, "cuda": 512 << 20}  # cosines of a block of vectors with all centroids
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -28,10 +26,11 @@ class KMeans:
 
     Attributes:
         centroids: (K, D) float32 of unit length, the same on all processes.
-        labels: (n,) int64, the nearest centroid of each vector of this process's shard.
+        labels: (n,) int64, the nearest centroid (among the candidates) of each vector of this process's
+            shard.
         similarities: (n,) float32, the cosine with it.
-        objective: mean cosine of the vectors that were trained on with their nearest centroids, at the
-            beginning of each iteration.
+        objective: mean cosine of the vectors that were trained on with their centroids, at the start and
+            after each iteration.
     """
 
     centroids: np.ndarray
@@ -49,6 +48,7 @@ def kmeans(
     num_iterations: int = 20,
     tolerance: float = 1e-4,
     max_points_per_centroid: int | None = None,
+    num_candidates: int | None = None,
     plus_plus: bool = False,
     device: str = "cpu",
     precision: str = "auto",
@@ -72,6 +72,10 @@ def kmeans(
         tolerance: stop when the objective has risen by less than this share of 1 - objective.
         max_points_per_centroid: train on a keyed draw of about K times this many vectors, if there are more.
             All are assigned in the end.
+        num_candidates: from the second assignment on, compare a vector only with so many centroids, those
+            nearest to its own centroid (k^2-means: Agustsson, Timofte and Van Gool 2017), which takes
+            K / num_candidates times fewer operations; the objective still rises in each iteration. After a
+            centroid was put elsewhere, all are compared once. For many centroids on a CPU.
         plus_plus: k-means++ (Arthur and Vassilvitskii 2007): draw each centroid with probability proportional
             to the squared distance from those before; K passes over the vectors, so for a small K.
         device: where products are computed; the vectors may be on the CPU, and are then copied in chunks.
@@ -87,7 +91,7 @@ def kmeans(
         raise ValueError(f"unknown precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
     if len(hashes) != len(vectors):
         raise ValueError(f"{len(vectors)} vectors have {len(hashes)} hashes")
-    shard = _Shard(torch.as_tensor(vectors), np.asarray(hashes, np.uint64), seed, device, precision)
+    shard = Shard(torch.as_tensor(vectors), np.asarray(hashes, np.uint64), seed, device, precision)
     total = int(shard.reduce(torch.tensor([shard.count], dtype=torch.float64))[0])
     if not 1 <= num_clusters <= total:
         raise ValueError(f"{num_clusters} clusters of {total} vectors; possible are 1 to {total}")
@@ -95,14 +99,20 @@ def kmeans(
     if max_points_per_centroid is not None and num_clusters * max_points_per_centroid < total:
         sample = shard.draw(num_clusters * max_points_per_centroid / total, num_clusters)
     centroids = (sample.plus_plus if plus_plus else sample.first)(num_clusters)
-    objective = []
+    labels, similarities = sample.assign(centroids)
+    objective = [sample.mean(similarities)]
     for _ in range(num_iterations):
-        labels, similarities = sample.assign(centroids)
+        centroids, moved = sample.update(centroids, labels, similarities)
+        narrow = num_candidates is not None and num_candidates < num_clusters and not moved
+        if narrow:
+            labels, similarities = sample.assign_near(centroids, labels, num_candidates)
+        else:
+            labels, similarities = sample.assign(centroids)
         objective.append(sample.mean(similarities))
-        if len(objective) > 1 and objective[-1] - objective[-2] <= tolerance * (1 - objective[-1]):
+        if objective[-1] - objective[-2] <= tolerance * (1 - objective[-1]):
             break
-        centroids = sample.update(centroids, labels, similarities)
-    labels, similarities = shard.assign(centroids)
+    if sample is not shard:
+        labels, similarities = shard.assign(centroids)
     return KMeans(centroids.cpu().numpy(), labels.numpy(), similarities.numpy(), objective)
 
 
@@ -122,176 +132,6 @@ def nearest_centroids(
     """
     import torch
 
-    shard = _Shard(torch.as_tensor(vectors), None, 0, device, precision)
+    shard = Shard(torch.as_tensor(vectors), None, 0, device, precision)
     indices, cosines = shard.nearest(torch.as_tensor(centroids).to(device, torch.float32), count)
     return indices.numpy(), cosines.numpy()
-
-
-class _Shard:
-    """The vectors (n, D) of this process, and what is reduced over all processes."""
-
-    def __init__(self, vectors, hashes, seed, device, precision):
-        import torch
-        import torch.distributed as dist
-
-        self.vectors, self.hashes, self.seed = vectors, hashes, seed
-        self.device, self.precision = torch.device(device), precision
-        self.count = len(vectors)
-        self.world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        low = precision == "bfloat16" or (precision == "auto" and self.device.type != "cpu")
-        self.dtype = torch.bfloat16 if low else torch.float32
-
-    # Communication. Reductions are on the device, because NCCL knows no other.
-    def reduce(self, tensor):
-        """Return the sum over the processes."""
-        if self.world == 1:
-            return tensor
-        import torch.distributed as dist
-
-        tensor = tensor.to(self.device)
-        dist.all_reduce(tensor)
-        return tensor
-
-    def gather(self, rows):
-        """Return the rows of all processes, which may differ in number."""
-        if self.world == 1:
-            return rows
-        import torch
-        import torch.distributed as dist
-
-        rows = rows.to(self.device)
-        counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.world)]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=self.device))
-        longest = int(max(counts))
-        padded = torch.cat([rows, rows.new_zeros((longest - len(rows), *rows.shape[1:]))])
-        every = [torch.empty_like(padded) for _ in range(self.world)]
-        dist.all_gather(every, padded)
-        return torch.cat([part[: int(number)] for part, number in zip(every, counts, strict=True)])
-
-    def take(self, places, keys, count):
-        """Return the vectors of the ``count`` smallest keys over all processes, in their order.
-
-        Args:
-            places: (M,) of this shard, with its ``count`` smallest keys among them.
-            keys: (M,) float64 or int64 tensor.
-        """
-        import torch
-
-        threshold = self.gather(keys).sort().values[:count][-1]
-        kept = keys <= threshold.to(keys.device)
-        rows = self.unit(self.vectors[torch.as_tensor(places)[kept]])
-        order = torch.argsort(self.gather(keys[kept]), stable=True)[:count]
-        return self.gather(rows)[order.to(self.device)]
-
-    # Draws.
-    def draw(self, share, at_least):
-        """Return the part of about ``share`` of all vectors, ``at_least`` so many."""
-        keys = keyed_uniform(self.seed, self.hashes, purpose("k-means sample"))
-        kept = keys < share
-        import torch
-
-        smallest = torch.as_tensor(np.sort(keys)[:at_least])
-        kept |= keys <= float(self.gather(smallest).sort().values[:at_least][-1])
-        chosen = self.vectors[torch.as_tensor(np.flatnonzero(kept))]
-        return _Shard(chosen, self.hashes[kept], self.seed, self.device, self.precision)
-
-    def first(self, count):
-        """Return ``count`` vectors drawn at random."""
-        import torch
-
-        keys = keyed_bits(self.seed, self.hashes, purpose("k-means start")) >> np.uint64(1)
-        places = np.argsort(keys)[:count]
-        return self.take(places, torch.as_tensor(keys[places].astype(np.int64)), count)
-
-    def plus_plus(self, count):
-        """Return ``count`` vectors drawn by k-means++.
-
-        The smallest of -ln(u_i) / w_i, with u_i uniform, is vector i with probability w_i / sum w: a draw
-        that does not depend on how the vectors are divided. On the sphere the squared distance is 2 (1 -
-        cos).
-        """
-        import torch
-
-        centroids, nearest = self.first(1), torch.full((self.count,), -1.0)
-        while len(centroids) < count:
-            for part in self.chunks():
-                cosines = self.unit(self.vectors[part]) @ centroids[-1]
-                nearest[part] = torch.maximum(nearest[part], cosines.cpu())
-            weights = (1 - nearest.double()).clamp_min(1e-12)
-            draws = keyed_uniform(self.seed, self.hashes, purpose("k-means++"), len(centroids))
-            keys = -torch.log1p(-torch.as_tensor(draws)) / weights
-            place = keys.argmin().reshape(1) if self.count else torch.zeros(0, dtype=torch.int64)
-            centroids = torch.cat([centroids, self.take(place, keys[place], 1)])
-        return centroids
-
-    # The two steps of an iteration.
-    def chunks(self):
-        return [slice(start, min(start + _CHUNK, self.count)) for start in range(0, self.count, _CHUNK)]
-
-    def unit(self, rows):
-        """Return rows on the device, in float32, scaled to unit length."""
-        import torch
-
-        return torch.nn.functional.normalize(rows.to(self.device, torch.float32), eps=1e-30)
-
-    def nearest(self, centroids, count):
-        """Return the ``count`` nearest centroids of each vector, and the cosines, on the CPU."""
-        import torch
-
-        transposed = centroids.to(self.dtype).T
-        step = max(64, _SCORES.get(self.device.type, 32 << 20) // len(centroids))
-        indices = torch.empty((self.count, count), dtype=torch.int64)
-        cosines = torch.empty((self.count, count), dtype=torch.float32)
-        for part in self.chunks():
-            unit = self.unit(self.vectors[part])
-            low, best = unit.to(self.dtype), []
-            for start in range(0, len(unit), step):
-                scores = low[start : start + step] @ transposed
-                best.append(scores.max(1).indices[:, None] if count == 1 else scores.topk(count).indices)
-            found = torch.cat(best)
-            indices[part] = found.cpu()
-            # Cosines in float32, whatever decided.
-            for column in range(count):
-                cosines[part, column] = (unit * centroids[found[:, column]]).sum(1).cpu()
-        return indices, cosines
-
-    def assign(self, centroids):
-        indices, cosines = self.nearest(centroids, 1)
-        return indices[:, 0], cosines[:, 0]
-
-    def mean(self, similarities):
-        import torch
-
-        pair = torch.tensor([similarities.double().sum(), float(self.count)], dtype=torch.float64)
-        total, count = self.reduce(pair).tolist()
-        return total / count
-
-    def update(self, centroids, labels, similarities):
-        """Return the directions of the sums of the vectors of each centroid."""
-        import torch
-
-        number = len(centroids)
-        sums, counts = torch.zeros_like(centroids), torch.zeros(number, device=self.device)
-        for part in self.chunks():
-            # A sum over sorted rows: adding at indices is in no fixed order on a GPU.
-            own, order = labels[part].to(self.device).sort(stable=True)
-            lengths = torch.bincount(own, minlength=number)
-            rows = self.unit(self.vectors[part])[order]
-            sums += torch.segment_reduce(rows, "sum", lengths=lengths, axis=0, initial=0)
-            counts += lengths
-        sums, counts = self.reduce(sums), self.reduce(counts)
-        norms = sums.norm(dim=1)
-        empty = ((counts == 0) | (norms == 0)).nonzero()[:, 0]
-        if len(empty):
-            sums[empty] = self.farthest(similarities, len(empty))
-        return torch.nn.functional.normalize(sums, eps=1e-30)
-
-    def farthest(self, similarities, count):
-        """Return the ``count`` vectors that are farthest from their centroids."""
-        import torch
-
-        # One key that orders by cosine, then by hash: 31 bits of the first, 32 of the second.
-        level = ((similarities.double().clamp(-1, 1) + 1) * 2**29).round().to(torch.int64)
-        keys = (level << 32) | torch.as_tensor((self.hashes >> np.uint64(32)).astype(np.int64))
-        places = torch.argsort(keys, stable=True)[:count]
-        return self.take(places, keys[places], count)
