@@ -132,10 +132,10 @@ class _Merging:
 def _symmetric(rows: np.ndarray, columns: np.ndarray, number: int) -> list[np.ndarray]:
     """Return the partners of each of ``number`` clusters, of pairs that count in both directions."""
     pairs = np.concatenate([rows * number + columns, columns * number + rows])
-    rows, columns = np.divmod(np.unique(pairs[rows_differ(pairs, number)]), number)
+    rows, columns = np.divmod(np.unique(pairs[_differ(pairs, number)]), number)
     return np.split(columns, np.searchsorted(rows, np.arange(1, number)))
 
 
-def rows_differ(pairs: np.ndarray, number: int) -> np.ndarray:
+def _differ(pairs: np.ndarray, number: int) -> np.ndarray:
     """Return which pairs, coded as row * number + column, are of two different clusters."""
     return pairs // number != pairs % number

@@ -1,9 +1,9 @@
 """Pseudo-speakers: clusters of utterances that a PLDA can be trained on, found without labels and without a
 number of clusters.
 
-    start     vectors of several treatments, compared by cosine: mutual nearest neighbours, label propagation
-    rounds    a PLDA trained on the clusters scores all pairs: mutual nearest neighbours, label propagation
-    merging   utterances are merged by the evidence of the last PLDA
+    start    vectors of several treatments, compared by cosine: mutual nearest neighbours, label propagation
+    round    a PLDA trained on the clusters scores all pairs: mutual nearest neighbours, label propagation; a
+             PLDA trained on these clusters: utterances are merged by its evidence
 
 What is left to choose (treatment, number of neighbours, bound of the merging) is chosen by split self-EER.
 Few parameters, such as a PLDA's, are estimated well from clusters of which a third of the pairs is wrong, and
@@ -24,6 +24,7 @@ from .merging import merge_by_evidence
 from .neighbours import make_cells, mutual_neighbours, nearest_neighbours
 from .propagation import edge_weights, propagate_labels
 from .self_eer import pseudo_plda, split_self_eer
+from .treatments import BESIDE
 
 EXACT = 50_000  # utterances; of more, neighbours are sought in cells
 _PROBES = 16
@@ -33,11 +34,13 @@ _PROBES = 16
 class PseudoSpeakersConfig:
     """Settings; lists are alternatives among which split self-EER chooses."""
 
+    # treatments to begin with; []: all, or, with a second embedding, all that have it
+    starts: list[str] = field(default_factory=list)
     neighbours: list[int] = field(default_factory=lambda: [6, 8])  # of the mutual neighbour graph
-    rounds: int = 3  # of clustering by PLDA score
+    rounds: int = 7  # of clusters by PLDA score, merged by evidence
     lda_dim: int = 64
     num_em_iters: int = 10
-    bounds: list[float] = field(default_factory=lambda: [0.0, 12.0])  # nats; []: no merging
+    bounds: list[float] = field(default_factory=lambda: [0.0, 12.0])  # of the merging, nats; []: none
     candidates: int = 30  # nearest utterances by score that each may be merged with
     splits: int = 3  # of split self-EER, over which it is averaged
     seed: int = 0  # of these
@@ -61,7 +64,7 @@ class Candidate:
         bound: of the merging, nats; None: not merged.
         num_clusters: of them.
         singletons: share of the clusters that have one member.
-        self_eer: split self-EER, in [0, 1].
+        self_eer: split self-EER, in [0, 1]; 0.5 where more than half of the utterances are alone.
     """
 
     start: str
@@ -96,8 +99,7 @@ def pseudo_speakers(
     """Cluster utterances.
 
     Every start is followed to the end with every number of neighbours and every bound; the clusters of the
-    smallest split self-EER are kept, where equal the first. What the clusters are before they are merged says
-    less: on mini, 8 neighbours were worse than 6 before the merging and better after it.
+    smallest split self-EER are kept, where equal the first.
 
     Args:
         starts: name of a treatment -> (N, D') vectors, compared by their inner product.
@@ -106,24 +108,35 @@ def pseudo_speakers(
         config: settings.
 
     Raises:
-        ValueError: fewer than three utterances, or hashes that do not ascend.
+        ValueError: fewer than three utterances, hashes that do not ascend, or an unknown start.
     """
     config = config or PseudoSpeakersConfig()
     if len(hashes) < 3 or (hashes[1:] <= hashes[:-1]).any():
         raise ValueError("clustering needs three utterances or more, in the order of their hashes")
     search = _Search(vectors, hashes, config)
     candidates, found = [], []
-    for start, treated in starts.items():
+    for start in _starts(starts, config):
         for k in dict.fromkeys(min(k, len(hashes) - 1) for k in config.neighbours):
-            labels = search.by_graph(treated, treated, k)
-            for _ in range(config.rounds):
-                labels = search.by_score(labels, k)
+            first = search.by_cosine(starts[start], k)
             for bound in config.bounds or [None]:
-                merged = labels if bound is None else search.merged(labels, bound)
-                candidates.append(search.candidate(start, k, bound, merged))
-                found.append(merged)
+                labels = first
+                for _ in range(config.rounds):
+                    labels = search.by_score(labels, k)
+                    if bound is not None:
+                        labels = search.merged(labels, bound)
+                    if _mostly_alone(labels):
+                        break  # the bound is too high for these vectors
+                candidates.append(search.candidate(start, k, bound, labels))
+                found.append(labels)
     chosen = int(np.argmin([candidate.self_eer for candidate in candidates]))
     return PseudoSpeakers(found[chosen], candidates, chosen)
+
+
+def _starts(known: dict[str, np.ndarray], config: PseudoSpeakersConfig) -> list[str]:
+    for name in config.starts:
+        if name not in known:
+            raise ValueError(f"starts: '{name}' is none of {', '.join(known)}")
+    return config.starts or [name for name in known if name.endswith(BESIDE)] or list(known)
 
 
 class _Search:
@@ -133,47 +146,59 @@ class _Search:
         self.vectors, self.hashes, self.config = vectors, hashes, config
 
     def candidate(self, start: str, neighbours: int, bound: float | None, labels: np.ndarray) -> Candidate:
-        config, sizes = self.config, np.bincount(labels)
-        error = split_self_eer(
-            self.vectors,
-            labels,
-            self.hashes,
-            config.lda_dim,
-            config.num_em_iters,
-            config.seed,
-            config.splits,
-        )
+        config, sizes, error = self.config, np.bincount(labels), 0.5
+        if not _mostly_alone(labels):
+            error = split_self_eer(
+                self.vectors,
+                labels,
+                self.hashes,
+                config.lda_dim,
+                config.num_em_iters,
+                config.seed,
+                config.splits,
+            )
         return Candidate(start, neighbours, bound, len(sizes), float((sizes == 1).mean()), error)
 
-    def by_graph(self, left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
-        """Return the clusters of the graph of mutual nearest neighbours."""
-        return propagate_labels(weighted_graph(*self._neighbours(left, right, k)))
+    def by_cosine(self, unit: np.ndarray, k: int) -> np.ndarray:
+        """Return the clusters of the graph of mutual nearest neighbours of unit vectors (N, D')."""
+        return propagate_labels(weighted_graph(*self._neighbours(unit, unit, unit, k)))
 
     def by_score(self, labels: np.ndarray, k: int) -> np.ndarray:
         """Return the clusters of the graph by the scores of a PLDA trained on ``labels``."""
         chain = self._plda(labels)
-        return labels if chain is None else self.by_graph(*plda_features(chain, self.vectors), k)
+        return labels if chain is None else propagate_labels(weighted_graph(*self._nearest(chain, k)))
 
     def merged(self, labels: np.ndarray, bound: float) -> np.ndarray:
         """Return utterances merged by the evidence of a PLDA trained on ``labels``."""
         chain = self._plda(labels)
         if chain is None:
             return labels
-        projected = _projected(chain, self.vectors)
-        k = min(self.config.candidates, len(projected) - 1)
-        near, _ = self._neighbours(*plda_features(chain, self.vectors), k)
-        return merge_by_evidence(chain.plda.psi, projected, near, bound)
+        near, _ = self._nearest(chain, min(self.config.candidates, len(labels) - 1))
+        return merge_by_evidence(chain.plda.psi, _projected(chain, self.vectors), near, bound)
 
     def _plda(self, labels: np.ndarray) -> PldaChain | None:
         return pseudo_plda(self.vectors, labels, self.config.lda_dim, self.config.num_em_iters)
 
-    def _neighbours(self, left: np.ndarray, right: np.ndarray, k: int):
+    def _nearest(self, chain: PldaChain, k: int):
+        projected = _projected(chain, self.vectors)
+        return self._neighbours(*chain.plda.comparison_features(projected, 1, projected), projected, k)
+
+    def _neighbours(self, left: np.ndarray, right: np.ndarray, place: np.ndarray, k: int):
+        """Return the nearest by left[i] @ right[j]; ``place`` (N, D') is what many are put into cells by."""
         cells = None
         if len(left) > EXACT:
             number = int(4 * np.sqrt(len(left)))
-            cells = make_cells(right.astype(np.float32), self.config.seed, self.hashes, number, _PROBES)
+            cells = make_cells(place.astype(np.float32), self.config.seed, self.hashes, number, _PROBES)
             left, right = left.astype(np.float32), right.astype(np.float32)
         return nearest_neighbours(left, right, k, cells)
+
+
+def _mostly_alone(labels: np.ndarray) -> bool:
+    """Whether more than half of the utterances are alone in their clusters.
+
+    The few pairs that are left then are the easiest ones, and their error rate says nothing.
+    """
+    return bool((np.bincount(labels)[labels] == 1).mean() > 0.5)
 
 
 def plda_features(chain: PldaChain, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

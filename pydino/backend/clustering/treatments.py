@@ -9,6 +9,8 @@ import numpy as np
 from ..vectors import normalise_length
 from ..wccn import estimate_wccn
 
+BESIDE = " + statistics"  # ends the names of treatments with a second embedding
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -28,7 +30,7 @@ class Embedded:
 def treatments(
     embedding: Embedded, beside: Embedded | None = None, shrinkage: float = 0.1
 ) -> dict[str, np.ndarray]:
-    """Return unit vectors by name of the treatment, (N, D'), to be compared by cosine.
+    """Return unit vectors by name of the treatment, (N, D') float32, to be compared by cosine.
 
     ``centred``: the mean of the N vectors is subtracted. ``wccn``, where there are crops: after the
     within-class covariance of the crops (:func:`pydino.backend.wccn.estimate_wccn`), an utterance being a
@@ -47,7 +49,8 @@ def treatments(
         return own
     other = _unit(_centred(beside.vectors)) if beside.crops is None else _whitened(beside, shrinkage)
     together = {
-        f"{name} + statistics": np.hstack([vectors, other]) / np.sqrt(2.0) for name, vectors in own.items()
+        f"{name}{BESIDE}": np.hstack([vectors, other]) * np.float32(np.sqrt(0.5))
+        for name, vectors in own.items()
     }
     return own | together
 
@@ -76,4 +79,4 @@ def _centred(vectors: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return normalise_length(vectors, scale_up=False)
+    return normalise_length(vectors, scale_up=False).astype(np.float32)
