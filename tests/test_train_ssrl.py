@@ -18,7 +18,7 @@ from pydino.cli import main
 from pydino.data import EpochSampler, Labels, TrainingSet, ViewMaker, ViewSampler
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.ssl import NONE, fit_loss_mixture, mode_of_queue, new_queue, push
-from pydino.train import DistributedContext, Setup, find_method, loop
+from pydino.train import DistributedContext, Setup, find_method, load_training_config, loop
 from pydino.train.label_correction import Records
 from pydino.train.loop import completes, make_optimiser, parameters_of, update
 from pydino.train.methods.dlg_lc import DlgLcConfig
@@ -382,3 +382,16 @@ def test_impossible_values_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             config_from_dict(config, wrong)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for name in ("ssrl", "dlg-lc") for path in ROOT.glob(f"egs/*/conf/{name}*.yaml")),
+    ids=lambda path: f"{path.parent.parent.name}-{path.stem}",
+)
+def test_shipped_configurations_are_valid(path):
+    method, config = load_training_config(path)
+    assert path.stem.startswith(config.method) and method.reads_clusters and not method.reads_labels
+    assert (
+        not config.view_groups[-1].augment.noise_probability and config.view_groups[-1].seen_by == "teacher"
+    )
