@@ -407,7 +407,7 @@ def test_numbers_are_saved_in_their_unit(tmp_path):
     for key in expected:
         np.testing.assert_allclose(outputs[key], expected[key], rtol=1e-4)
     assert 55 < np.mean(list(outputs.values())) < 85
-    with pytest.raises(UserError, match="select: uar is for classes"):
+    with pytest.raises(UserError, match="select: uar in .* is for classes"):
         tune_fold(tuning(work, {"select": "uar"}), "s0", tmp_path / "wrong")
 
 

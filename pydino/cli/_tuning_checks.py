@@ -39,7 +39,7 @@ def check_task(args) -> None:
     from pydino.downstream.tuning import check_trainings
 
     task = read_task(args.task)
-    check_trainings(trainings(args))
+    check_trainings(trainings(args), task.config.kind)
     given = {real_name(data): read_table(Path(data, "feats.scp")) for data in args.data}
     if lacking := sorted(set(task.sets.values()) - given.keys()):
         raise UserError(f"{args.task}: its utterances are also of {', '.join(lacking)}; give that DATA, too")
