@@ -1,4 +1,4 @@
-"""Shared fixtures, and which tests stay together where several processes share the tests (pytest-xdist)."""
+"""Shared fixtures, and how processes share the tests (pytest-xdist)."""
 
 import os
 import signal
@@ -7,8 +7,10 @@ import pytest
 from once import once
 from smoke import run
 
-FIRST = ("slurm", "test_end_to_end", "test_recipes", "test_study")  # what takes longest begins first
-MADE_ONCE = ("finish", "finished")  # by tests/once.py, for all processes
+# What takes longest begins first.
+FIRST = ("slurm/", "test_end_to_end.py", "test_recipes.py", "test_study.py", "test_train_")
+# Files whose tests share no fixture of their own, or one that is made once for all processes.
+SPREAD = ("test_recipes.py", "test_run.py", "test_study.py", "test_steps_transfer.py", "test_train_nodes.py")
 
 
 def pytest_configure():
@@ -22,35 +24,31 @@ def pytest_configure():
             signal.signal(number, lambda *_: None)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Give tests that share something costly to one process, and begin with the longest."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    for item in items:
-        if group := group_of(item):
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=rank_of)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: rank_of(item.nodeid))
 
 
-def group_of(item) -> str | None:
-    """The cluster, the smoke recipe, or a file with fixtures of its own that outlive a test."""
-    if item.get_closest_marker("slurm"):
-        return "slurm"
-    here = item.nodeid.split("::")[0]
-    lasting = {
-        name: one.baseid
-        for name, found in item._fixtureinfo.name2fixturedefs.items()
-        for one in found[-1:]
-        if one.scope != "function" and name not in MADE_ONCE
-    }
-    return here if here in lasting.values() else item.path.name if item.path.stem == "test_end_to_end" else None
+def rank_of(test: str) -> int:
+    name = test.removeprefix("tests/")
+    return next((place for place, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
 
 
-def rank_of(item) -> int:
-    """The place among the longest, which begin first."""
-    names = [item.get_closest_marker("slurm") and "slurm", item.path.stem]
-    return next((FIRST.index(name) for name in names if name in FIRST), len(FIRST))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a process whole files, and all that needs the cluster of Slurm to one.
+
+    (A scheduler of our own, because --dist loadgroup of pytest-xdist 3.8 finds no groups with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0].removeprefix("tests/")
+            return "slurm" if file.startswith("slurm/") else nodeid if file in SPREAD else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -12,5 +12,5 @@ bash utils/install_system_packages.sh slurm || echo "$0: going on without Slurm"
 . ./path.sh
 [ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh --check dev || bash utils/setup.sh dev
 export OMP_NUM_THREADS=1
-[ $# -gt 0 ] || set -- -n "${PYDINO_TEST_PROCESSES:-$(($(nproc) + 1))}" --dist loadgroup --no-loadscope-reorder --durations 30
+[ $# -gt 0 ] || set -- -n "${PYDINO_TEST_PROCESSES:-$(($(nproc) + 1))}" --durations 30
 exec python3 -m pytest "$@"
