@@ -32,8 +32,7 @@ class CopyPasteConfig:
         check_fraction(self, "probability")
         if self.probability and (self.partner == "neutral") != bool(self.neutral):
             raise ValueError(
-                "partner: neutral needs 'neutral', the name of that class, and partner: same "
-                "takes none"
+                "partner: neutral needs 'neutral', the name of that class, and partner: same takes none"
             )
 
 
