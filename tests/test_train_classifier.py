@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from test_train_dino import BANDS, make_data, make_train_set
 
 import pydino.downstream.classifiers as classifiers
+import pydino.downstream.finetuning as finetuning
 import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
 from pydino.cli import finetune, main, parser_of
@@ -418,6 +419,22 @@ def test_without_a_development_part_the_last_weights_are_kept(made, tmp_path):
     assert not torch.equal(a["embedding.weight"], b["embedding.weight"])
 
 
+def test_posteriors_of_the_test_part_have_the_temperature_of_the_development_part(
+    made, tmp_path, monkeypatch
+):
+    made_by = tuning(made, {"epochs": 1})
+    monkeypatch.setattr(finetuning, "fit_temperature", lambda *_: 1.0)
+    plain = tune_fold(made_by, "s0", tmp_path / "plain")
+    given = []
+    monkeypatch.setattr(finetuning, "fit_temperature", lambda *given_: given.append(given_) or 2.5)
+    scaled = tune_fold(made_by, "s0", tmp_path / "scaled")
+    (stacked, truth, _), dev = given[0], made_by.part("s0", "dev")
+    assert len(stacked) == len(dev) and sorted(truth) == sorted(made_by.task.targets_of(dev))
+    for key, outputs in plain.items():
+        expected = torch.from_numpy(outputs / 2.5).log_softmax(0).numpy()
+        np.testing.assert_allclose(scaled[key], expected, atol=1e-6)
+
+
 def test_the_final_fold_leaves_a_classifier(made, tmp_path):
     made_by = tuning(made)
     assert tune_fold(made_by, "final", tmp_path) == {}
@@ -493,6 +510,7 @@ def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(ma
     call = [ROOT / "steps/finetune.sh", *command(made, out, "--nj", "2")[1:]]
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert f"{out}: fold final is done, " in done.stderr and "is done, 8 of 8" in done.stderr
     results = json.loads((out / "colour.result.json").read_text())
     assert {line["backend"] for line in results} == {"affine-then-all"}
     assert results[0]["n"] == 36 and results[0]["system"].endswith("x/seed0")
@@ -503,6 +521,7 @@ def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(ma
         missing.unlink()
     again = subprocess.run(call, capture_output=True, text=True)
     assert again.returncode == 0 and "1 folds in 1 jobs" in again.stderr
+    assert "fold s1 is done, 1 of 1" in again.stderr and "fold s0" not in again.stderr
     third = subprocess.run(call, capture_output=True, text=True)
     assert "up to date" in third.stderr and len(third.stderr.splitlines()) == 1
 
