@@ -82,9 +82,10 @@ def kill_in_stage(work, stage, after):
 def test_killed_in_stages_2_4_and_5_it_ends_the_same(finished, tmp_path):
     for stage, after in ((2, 2.0), (4, 4.0), (5, 2.0)):
         kill_in_stage(tmp_path, stage, after)
-    done = run(tmp_path)
+    done = run(tmp_path, "--skip-stages", "9 10")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert results(tmp_path) == results(finished)
+    expected = [row for row in results(finished) if row["task"] == "sv" and row["model"] != "xvector"]
+    assert results(tmp_path) == expected and len(expected) > 20
     for name in (
         "data/train/feats.scp",
         "data/train/vad.scp",

@@ -43,6 +43,7 @@ SMALL_XVECTOR = SMALL_TRAINING | {
     "crops": {"num_global": 1, "num_local": 0, "global_seconds": [1.0, 1.0]},
     "optimiser": {"warmup_steps": 1},
 }
+TUNED_LIKE_ANOTHER = ("adresso", "crema_d", "ravdess")  # as adress, iemocap and emodb
 SMALL_TUNING = {"epochs": 1, "batch_size": 16, "crops": {"global_seconds": [0.5, 0.5]}}
 
 
@@ -106,10 +107,15 @@ def small_copy(name: str, place: Path) -> Path:
 
 
 def few_modes(recipe: dict) -> dict:
-    """The tasks of a recipe: the first is tuned in one way, the others not at all."""
+    """The tasks of a recipe: the first is tuned in one way, where no other recipe is divided like it, and has
+    controls; the others have neither.
+    """
     tasks = [dict(task) for task in recipe.get("tasks", [])]
     for number, task in enumerate(tasks):
-        task["modes"] = task.get("modes", ["frozen"])[: 1 if number else 2]
+        few = 1 if number or recipe["name"] in TUNED_LIKE_ANOTHER else 2
+        task["modes"] = task.get("modes", ["frozen"])[:few]
+        for key in ("controls", "interviewer", "metadata") if number else ():
+            task.pop(key, None)
     return {"tasks": tasks}
 
 
