@@ -1,9 +1,16 @@
-"""Shared fixtures."""
+"""Shared fixtures, and how processes share the tests (pytest-xdist)."""
 
+import os
 import signal
 
 import pytest
+from once import once
 from smoke import run
+
+# What takes longest begins first.
+FIRST = ("slurm/", "test_end_to_end.py", "test_recipes.py", "test_study.py", "test_train_")
+# Files whose tests share no fixture of their own, or one that is made once for all processes.
+SPREAD = ("test_recipes.py", "test_run.py", "test_study.py", "test_steps_transfer.py", "test_train_nodes.py")
 
 
 def pytest_configure():
@@ -17,12 +24,41 @@ def pytest_configure():
             signal.signal(number, lambda *_: None)
 
 
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: rank_of(item.nodeid))
+
+
+def rank_of(test: str) -> int:
+    name = test.removeprefix("tests/")
+    return next((place for place, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a process whole files, and all that needs the cluster of Slurm to one.
+
+    (A scheduler of our own, because --dist loadgroup of pytest-xdist 3.8 finds no groups with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0].removeprefix("tests/")
+            return "slurm" if file.startswith("slurm/") else nodeid if file in SPREAD else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A work folder, with a blank and an accent in its path, in which every stage of the smoke recipe has
-    been run.
+    been run; for reading alone.
     """
-    work = tmp_path_factory.mktemp("smoke é")
-    done = run(work)
-    assert done.returncode == 0, done.stderr[-6000:]
-    return work
+
+    def make(work):
+        done = run(work)
+        assert done.returncode == 0, done.stderr[-6000:]
+
+    return once(tmp_path_factory, "smoke é", make)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +40,19 @@ from pydino.downstream import (
     read_task,
     share_of_units,
     verdict,
+    why_not_measured,
     write_task,
 )
 from pydino.infer import (
     StoredFrames,
     channel_vectors,
     crop_vectors,
+    pause_vectors,
     silence_vectors,
     timing_vectors,
     whole_vectors,
 )
+from pydino.infer.silence_vectors import silences
 from pydino.kaldi import ArchiveWriter, read_object, read_table, write_table
 from pydino.report import suspicions
 
@@ -195,9 +199,9 @@ def task_dir(path, classes=CLASS, keep_silence=False, kind="class"):
     return read_task(path)
 
 
-def measured(task, name, vectors):
-    done = evaluate(task, outputs_of(task, vectors, 0), 500, 0)
-    return verdict(task, Control(name, "statistics", vectors, True), done, 500, 0)
+def measured(task, name, vectors, left_out=False):
+    done = evaluate(task, outputs_of(task, vectors, 0, left_out), 500, 0)
+    return verdict(task, Control(name, "statistics", vectors, True, "", left_out), done, 500, 0)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +247,8 @@ def test_a_control_that_half_of_the_units_lack_is_not_measured(tmp_path):
     task = task_dir(tmp_path / "task")
     vectors = {name: np.array([10.0 * CLASS[name]]) for name in NAMES[: SUBJECTS // 4]}
     assert share_of_units(task, vectors) == 0.25 < ENOUGH_UNITS
-    entry = not_measured(task, Control("silence", "statistics", vectors, True, "frames"))
+    control = Control("silence", "statistics", vectors, True, "frames")
+    entry = not_measured(task, control, why_not_measured(task, control))
     assert entry["value"] is None and not entry["beats_chance"] and suspicions([entry]) == []
     assert entry["note"] == "not measured: 25 % of the units have a vector; frames"
     assert entry.keys() == measured(task, "silence", {name: np.ones(1) for name in NAMES}).keys()
@@ -271,20 +276,73 @@ def test_duration_is_caught_by_timing_and_gone_in_crops(voices, tmp_path):
     assert crops.note == "crops of 1.13 s"
 
 
-def test_silence_is_far_from_speech_where_there_is_enough_of_it(plain, voices, tmp_path):
+def test_silence_is_one_run_of_equal_length_from_the_same_place(plain, voices, tmp_path):
     frames = StoredFrames([plain])
     found = silence_vectors(frames, NAMES)
-    assert found.note.startswith("frames 0.5 s or more from speech (40 of 40") and len(found.statistics) == 40
-    name = NAMES[0]
-    far = frames_to_speech(frames.voiced(name)) >= 50
-    assert 10 < far.sum() < (~frames.voiced(name)).sum()
-    counts = [(frames_to_speech(frames.voiced(one)) >= 50).sum() for one in NAMES]
-    expected = frames.features(name)[far][: int(np.percentile(counts, 5))].astype(np.float64)
-    np.testing.assert_allclose(found.statistics[name], [*expected.mean(axis=0), *expected.std(axis=0)])
-    # Without silence at both ends the rule is the same for all: whatever is not speech.
-    short = {n: x[RATE:-RATE] if i % 2 else x for i, (n, x) in enumerate(voices.items())}
+    assert "0.5 s from speech, before the first speech; 0 of 40" in found.note or "; 1 of 40" in found.note
+    spoken = {name: int(np.flatnonzero(frames.voiced(name))[0]) for name in NAMES}
+    length = int(np.percentile([first - 49 for first in spoken.values()], 5))
+    for name in found.statistics:
+        run = frames.features(name)[spoken[name] - 49 - length : spoken[name] - 49].astype(np.float64)
+        np.testing.assert_allclose(found.statistics[name], [*run.mean(axis=0), *run.std(axis=0)])
+    # Without silence at the ends of some, it is taken where most have it; the others are left out.
+    short = {n: x[RATE if i % 5 < 2 else 0 : -RATE] for i, (n, x) in enumerate(voices.items())}
     found = silence_vectors(StoredFrames([data_dir(tmp_path / "corpus", short)]), NAMES)
-    assert found.note.startswith("frames without speech (20 of 40")
+    assert found.note == "0.10 s between speech; 12 of 40 utterances have less and are left out"
+    assert len(found.statistics) == 28
+
+
+def test_runs_without_speech_are_before_it_after_it_and_between():
+    voiced = np.array([0, 0, 1, 1, 0, 1, 0, 0, 0, 1, 0], dtype=bool)
+    assert silences(voiced) == ([(0, 2)], [(10, 11)], [(4, 5), (6, 9)])
+    assert silences(np.ones(3, dtype=bool)) == silences(np.zeros(3, dtype=bool)) == ([], [], [])
+
+
+def pausing(samples, long, ends):
+    """The same speech with long or short pauses in it, of the recording's own noise; ``ends``: with silence
+    before and after it, whose length goes with that of the pauses.
+    """
+    noise, middle = samples[:RATE], len(samples) // 2
+    pauses = [noise[: int(0.7 * RATE)], noise[int(0.3 * RATE) :]] if long else [noise[: int(0.4 * RATE)]]
+    parts = np.array_split(
+        samples[RATE:-RATE] if ends else samples[RATE : middle + RATE // 2], len(pauses) + 1
+    )
+    joined = [parts[0]]
+    for pause, part in zip(pauses, parts[1:], strict=True):
+        joined += [pause, part]
+    edge = [noise[: int((0.9 if long else 0.3) * RATE)]] if ends else []
+    return np.concatenate([*edge, *joined, *edge])
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["at the ends", "between speech"])
+def test_pauses_in_one_class_are_a_signal_and_no_leak_and_a_channel_is_found_all_the_same(
+    ends, voices, tmp_path
+):
+    samples = {name: pausing(x, CLASS[name], ends) for name, x in voices.items()}
+    frames, task = StoredFrames([data_dir(tmp_path / "corpus", samples)]), task_dir(tmp_path / "task")
+    pauses = measured(task, "pauses", pause_vectors(frames, NAMES).statistics)
+    assert pauses["value"] > 90, pauses
+    silent = silence_vectors(frames, NAMES)
+    assert ("first speech" if ends else "between speech") in silent.note and len(silent.statistics) > 36
+    assert not measured(task, "silence", silent.statistics, left_out=True)["beats_chance"], silent.note
+    planted = {name: 0.3 * x if CLASS[name] else x for name, x in samples.items()}
+    frames = StoredFrames([data_dir(tmp_path / "planted", planted)])
+    found = measured(task, "silence", silence_vectors(frames, NAMES).statistics, left_out=True)
+    assert found["beats_chance"] and found["value"] > 80, found
+
+
+def test_utterances_without_enough_silence_are_left_out_as_which_they_are_may_tell_the_label(tmp_path):
+    """All of one class have a vector, of noise, and half of the other."""
+    rng, task = np.random.default_rng(0), task_dir(tmp_path / "task")
+    vectors = {n: rng.normal(size=3) for i, n in enumerate(NAMES) if not CLASS[n] or i % 2}
+    assert set(outputs_of(task, vectors, 0, left_out=True)) == set(vectors)
+    entry = measured(task, "silence", vectors, left_out=True)
+    assert entry["n"] == len(vectors) and not entry["beats_chance"]
+    one_class = Control(
+        "silence", "statistics", {n: vectors[n] for n in vectors if not CLASS[n]}, True, "", True
+    )
+    assert "a class has no utterance with a vector" in why_not_measured(task, one_class)
+    assert why_not_measured(task, replace(one_class, left_out=False)) == ""
 
 
 def test_utterances_without_a_vector_get_the_mean_of_the_training_part(tmp_path):
@@ -394,6 +452,7 @@ def test_the_command_measures_every_control(plain, voices, tmp_path, capsys):
     ]
     assert set(told) == {
         *both,
+        ("pauses", "timing"),
         ("channel", "statistics"),
         ("metadata", "tables"),
         ("metadata", "timing"),

@@ -57,6 +57,11 @@ def test_measures_of_utterances_are_scikit_learns(tmp_path):
     assert found["f1_macro"] == pytest.approx(100 * f1_score(truth, guess, average="macro"))
     assert found["accuracy"] == pytest.approx(100 * np.mean(truth == guess)) == found["f1_micro"]
     assert done.confusion.sum() == 120 and done.speakers == 60
+    posterior = np.exp(outputs)
+    bins = np.array_split(np.argsort(posterior.max(axis=1), kind="stable"), 12)  # of ten
+    gaps = [len(b) * abs((truth == guess)[b].mean() - posterior[b].max(axis=1).mean()) for b in bins]
+    assert found["calibration_error"] == pytest.approx(sum(gaps) / 120)
+    assert "calibration_error" not in done.chance
     fold = np.arange(120) // 2 % 2
     in_folds = [recall_score(truth[fold == n], guess[fold == n], average="macro") for n in (0, 1)]
     assert done.mean_of_folds["uar"] == pytest.approx(100 * np.mean(in_folds))

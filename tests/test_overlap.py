@@ -15,6 +15,7 @@ from tiny_corpora import RATE, speech
 from pydino.base import UserError, dump_config
 from pydino.cli import main
 from pydino.cli._embeddings import read_overlap
+from pydino.cli._task_results import is_first
 from pydino.downstream import TaskConfig, TaskDir, refuse_overlap
 from pydino.infer import hashes_of, overlap, read_training_audio, save_model
 from pydino.kaldi import Overlap, read_audio_hashes, read_table
@@ -136,6 +137,15 @@ def test_what_is_not_known_is_said(capsys):
     said = capsys.readouterr().err
     assert "task emotion: whether the model was trained on test recordings cannot be checked" in said
     assert "exp/older has no training_audio.npy" in said
+    unknown = read_overlap("exp/older/xvectors_test")
+    refuse_overlap(task(), ["t6"], [unknown, unknown])
+    assert capsys.readouterr().err.count("cannot be checked") == 1
+    refuse_overlap(task(), ["t6"], [unknown], say_unknown=False)  # another back-end has said it
+    assert not capsys.readouterr().err
+    assert is_first("exp/transfer/svm")
+    Path("exp/transfer/logreg").mkdir(parents=True)
+    Path("exp/transfer/logreg/.done").touch()
+    assert is_first("exp/transfer/logreg") and not is_first("exp/transfer/svm")
     shutil.copytree("data/test", "data/bare", dirs_exist_ok=True)
     table = Path("data/bare/utt2audiohash")
     table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))

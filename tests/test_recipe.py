@@ -71,6 +71,7 @@ FIXED = {"set": "", "train": ["train"], "test": ["test"]}
             {"modes": ["affine_then_all"]},
             "modes: there is no 'affine_then_all' (did you mean 'affine-then-all'?)",
         ),
+        ({"modes": []}, "modes: none, so that task 'a' would never be learnt"),
         ({"classifiers": ["svn"]}, "classifiers: there is no 'svn' of a class (did you mean 'svm'?)"),
         ({"kind": "number", "classifiers": ["svm"]}, "no 'svm' of a number; there are ridge"),
         ({"classifiers": ["svm", "svm"]}, "classifiers: 'svm' occurs twice"),

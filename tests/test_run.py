@@ -226,6 +226,19 @@ def copied_recipe(folder):
             "encoder tdnn: channels must be a whole number",
         ),
         (9, "xvector", "epochs: .inf", "xvector.yaml: epochs must be a finite number, got inf"),
+        (10, "tune-affine", "trainable: [embeding]", "no part 'embeding' (did you mean 'embedding'?)"),
+        (
+            10,
+            "tune-all",
+            "encoder: {name: tdnn}",
+            "tune-all.yaml: the method classifier takes 'encoder' from",
+        ),
+        (
+            10,
+            "tune-all",
+            "hidden: 8",
+            "hidden: 0 in tune-affine, 8 in tune-all; all trainings of a task must",
+        ),
         (2, "fbank", "nun_mel_bins: 40", "fbank.yaml: unknown key 'nun_mel_bins' (did you mean 'num_mel_bi"),
         (2, "vad", "vad_energy_threshold: much", "vad.yaml: vad_energy_threshold must be a number"),
     ],
@@ -234,13 +247,45 @@ def test_configurations_are_checked_before_the_first_stage(stage, name, line, sa
     """By every call that runs a stage which reads them, with --dry-run too."""
     corpus = copied_recipe(tmp_path)
     wrong, right = corpus / f"conf/{name}.yaml", corpus / "conf/right.yaml"
-    shutil.copy(wrong if wrong.exists() else ROOT / f"conf/{name}.yaml", right)
+    if wrong.exists():
+        shutil.copy(wrong, right)
+    else:
+        right.write_text(f"extends: {ROOT}/conf/{name}.yaml\n")
     wrong.write_text(f"extends: right.yaml\n{line}\n")
     for first, dry in ((0, "false"), (stage, "true")):
         done = run("--corpus-dir", corpus, "--stage", first, "--dry-run", dry)
         assert done.returncode == 1 and said in done.stderr and "stage 0" not in done.stderr, done.stderr
-    later = run("--corpus-dir", corpus, "--stage", stage + 1, "--stop-stage", stage + 1, "--dry-run")
+    after = next(number for number in (3, 5, 10, 11) if number > stage)
+    later = run("--corpus-dir", corpus, "--stage", after, "--stop-stage", after, "--dry-run")
     assert later.returncode == 0, later.stderr
+
+
+def test_a_configuration_beside_a_recipe_file_comes_before_that_of_the_recipe_folder(tmp_path):
+    corpus, elsewhere = copied_recipe(tmp_path), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.yaml").write_text(f"extends: {corpus}/conf/transfer.yaml\n")
+    (elsewhere / "tune-all.yaml").write_text(f"extends: {ROOT}/conf/tune-all.yaml\nepochs: 1\n")
+    asked = ["--corpus-dir", corpus, "--recipe-file", elsewhere / "mine.yaml", "--dry-run", "--stage", 10]
+    done = run(*asked, "--work-dir", tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    assert f"--config {elsewhere}/tune-all.yaml" in done.stdout and "/conf/tune-all.yaml" not in done.stdout
+    assert f"--config {ROOT}/conf/tune-affine.yaml" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("3, 4, 5", "3, 5", "has the model dino-koleo, but not stage 4 in its 'stages'"),
+        ("3, 4, 5", "4, 5", "has the model dino-koleo, but not stage 3 in its 'stages'"),
+    ],
+)
+def test_models_that_no_stage_trains_are_found_at_the_start(tmp_path, old, new, said):
+    text = (ROOT / "egs/mini/conf/recipe.yaml").read_text()
+    assert old in text
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text.replace(old, new))
+    done = run("--recipe-file", recipe, "--work-dir", tmp_path / "work", "--dry-run")
+    assert done.returncode == 1 and said in done.stderr and not done.stdout, done.stderr
 
 
 def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypatch):
@@ -248,8 +293,13 @@ def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypa
     recipe = load_config(Recipe, ROOT / "egs/mini/conf/recipe.yaml")
     monkeypatch.chdir(copied_recipe(tmp_path))
     wanted = Run(recipe, os.path.abspath("conf"), str(ROOT / "conf"), recipe.models, [0], "mini")
-    loaded = []
-    monkeypatch.setattr(methods, "load_training_config", lambda path: loaded.append(Path(path).stem))
+    loaded, load = [], methods.load_training_config
+
+    def noted(path):
+        loaded.append(Path(path).stem)
+        return load(path)
+
+    monkeypatch.setattr(methods, "load_training_config", noted)
     names = ["dino-koleo", "xvector", "tune-affine", "tune-all"]
     for expected in (names, []):
         loaded.clear()

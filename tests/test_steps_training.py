@@ -152,7 +152,7 @@ def test_a_sites_wrapper_gets_every_word_as_it_is(site, tmp_path, capsys, monkey
         (["--cmd", "run.pl", "--set", "method=xvector"], "unknown key 'koleo_weight'"),
         (["--cmd", "run.pl", "--labels", "labels"], "the method dino trains without labels"),
         (["--cmd", "run.pl", "--init", "nowhere"], "nowhere"),
-        (["--cmd", "run.pl", "--set", "trainable=[head]"], "has no part 'head'"),
+        (["--cmd", "run.pl", "--set", "trainable=[head]"], "no part 'head'"),
     ],
 )
 def test_what_cannot_become_a_job_is_named(site, tmp_path, capsys, monkeypatch, options, complaint):

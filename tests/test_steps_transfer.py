@@ -178,6 +178,14 @@ def test_nobody_is_on_two_sides_of_a_fixed_division(work, capfd):
     assert "are of the single speaker s00" in make_task("data/one", status=1, capfd=capfd)
 
 
+def test_a_class_that_the_development_part_alone_has_is_refused(work, capfd):
+    side = {k: "z" if k < "s02" else "xy"[int(k[-1]) % 2] for k in speakers(12, 6)}
+    part_of = {k: "dev" if k < "s02" else "test" if k > "s09" else "train" for k in side}
+    write_data("a", speakers(12, 6), utt2side=side, utt2split=part_of)
+    said = make_task("--folds", "utt2split", "data/a", labels="utt2side", status=1, capfd=capfd)
+    assert "the class z is in the development part, but not in the training part" in said
+
+
 def test_a_pair_of_identical_recordings_in_one_part_is_only_reported(work, capfd):
     write_data("a", speakers(12, 6), utt2audiohash={k: "7" if k[:3] == "s04" else k for k in speakers(12, 6)})
     make_task("data/a")
@@ -226,7 +234,8 @@ def test_a_classifier_leaves_posteriors_predictions_confusions_and_results(work,
     words = ["train-classifier", "--classifier", classifier, "--resamples", "50", "task", "x/a", "out"]
     assert main(words) == 0
     found = results("out")
-    assert list(found) == ["uar", "f1_micro", "f1_macro", "accuracy"]
+    assert list(found) == ["uar", "f1_micro", "f1_macro", "accuracy", "calibration_error"]
+    assert 0 <= found["calibration_error"]["value"] < 0.25 and "chance" not in found["calibration_error"]
     assert found["uar"]["value"] > 85 and found["uar"]["backend"] == classifier
     assert found["uar"]["chance"] == 50 and found["uar"]["folds"] == 3 and found["uar"]["test_set"] == "a"
     lines = [line.split() for line in open("out/predictions.txt").read().splitlines()]

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from test_train_dino import BANDS, make_data, make_train_set
 
 import pydino.downstream.classifiers as classifiers
+import pydino.downstream.finetuning as finetuning
 import pydino.downstream.solved_head as solved_head
 from pydino.base import UserError, config_from_dict, config_to_dict, dump_config
 from pydino.cli import finetune, main, parser_of
@@ -159,6 +160,13 @@ def probe_outputs(made_by, fold, part="test"):
     return made_by.outputs(made_by.classifier(made_by.model.encoder, head, 0.0), task.part(fold, part))
 
 
+def assert_equal_but_for_the_temperature(outputs, expected):
+    centred = [np.stack([of[key] - of[key].mean() for key in expected]) for of in (outputs, expected)]
+    inverse = (centred[0] * centred[1]).sum() / (centred[1] ** 2).sum()
+    np.testing.assert_allclose(centred[0], inverse * centred[1], atol=1e-5)
+    assert 0.01 <= inverse <= 10
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
 
@@ -237,8 +245,7 @@ def test_the_start_is_kept_where_training_only_does_harm(made, tmp_path):
     assert outcome(tmp_path)["epoch"] == 0
     assert len(log_lines(tmp_path)) == 2  # epochs: it ends when it has not become better for so many
     expected = probe_outputs(made_by, "s1")
-    for key in expected:
-        np.testing.assert_allclose(outputs[key], expected[key], atol=1e-5)
+    assert_equal_but_for_the_temperature(outputs, expected)
 
 
 @pytest.mark.parametrize("fold", ["s1", "undeveloped"])
@@ -255,8 +262,7 @@ def test_where_the_numbers_are_lost_the_start_is_kept(made, tmp_path, monkeypatc
     assert "not a number any more: the training ends" in capsys.readouterr().err
     assert outcome(tmp_path / "fold")["diverged"] and outcome(tmp_path / "fold", 1)["epoch"] == 0
     expected = probe_outputs(made_by, fold)
-    for key in expected:
-        np.testing.assert_allclose(outputs[key], expected[key], atol=1e-5)
+    assert_equal_but_for_the_temperature(outputs, expected)
     with pytest.raises(UserError, match="not a number any more; lower"):  # random weights are no result
         tune_fold(tuning(made, scratch=True), fold, tmp_path / "scratch")
 
@@ -407,7 +413,7 @@ def test_numbers_are_saved_in_their_unit(tmp_path):
     for key in expected:
         np.testing.assert_allclose(outputs[key], expected[key], rtol=1e-4)
     assert 55 < np.mean(list(outputs.values())) < 85
-    with pytest.raises(UserError, match="select: uar is for classes"):
+    with pytest.raises(UserError, match="select: uar in .* is for classes"):
         tune_fold(tuning(work, {"select": "uar"}), "s0", tmp_path / "wrong")
 
 
@@ -416,6 +422,22 @@ def test_without_a_development_part_the_last_weights_are_kept(made, tmp_path):
     assert round(outcome(tmp_path)["epoch"]) == 2 and not outcome(tmp_path)["judged_by"]
     a, b = (load_file(x / "model.safetensors") for x in (made / "model", tmp_path / "step0/model"))
     assert not torch.equal(a["embedding.weight"], b["embedding.weight"])
+
+
+def test_posteriors_of_the_test_part_have_the_temperature_of_the_development_part(
+    made, tmp_path, monkeypatch
+):
+    made_by = tuning(made, {"epochs": 1})
+    monkeypatch.setattr(finetuning, "fit_temperature", lambda *_: 1.0)
+    plain = tune_fold(made_by, "s0", tmp_path / "plain")
+    given = []
+    monkeypatch.setattr(finetuning, "fit_temperature", lambda *given_: given.append(given_) or 2.5)
+    scaled = tune_fold(made_by, "s0", tmp_path / "scaled")
+    (stacked, truth, _), dev = given[0], made_by.part("s0", "dev")
+    assert len(stacked) == len(dev) and sorted(truth) == sorted(made_by.task.targets_of(dev))
+    for key, outputs in plain.items():
+        expected = torch.from_numpy(outputs / 2.5).log_softmax(0).numpy()
+        np.testing.assert_allclose(scaled[key], expected, atol=1e-6)
 
 
 def test_the_final_fold_leaves_a_classifier(made, tmp_path):
@@ -493,6 +515,7 @@ def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(ma
     call = [ROOT / "steps/finetune.sh", *command(made, out, "--nj", "2")[1:]]
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert f"{out}: fold final is done, " in done.stderr and "is done, 8 of 8" in done.stderr
     results = json.loads((out / "colour.result.json").read_text())
     assert {line["backend"] for line in results} == {"affine-then-all"}
     assert results[0]["n"] == 36 and results[0]["system"].endswith("x/seed0")
@@ -503,6 +526,7 @@ def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(ma
         missing.unlink()
     again = subprocess.run(call, capture_output=True, text=True)
     assert again.returncode == 0 and "1 folds in 1 jobs" in again.stderr
+    assert "fold s1 is done, 1 of 1" in again.stderr and "fold s0" not in again.stderr
     third = subprocess.run(call, capture_output=True, text=True)
     assert "up to date" in third.stderr and len(third.stderr.splitlines()) == 1
 

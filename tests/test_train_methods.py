@@ -194,7 +194,9 @@ def test_frozen_random_weights_are_warned_of(data, tmp_path, capsys):
 def test_an_unknown_part_is_named_with_those_there_are(data, tmp_path, capsys):
     assert run_verb(data, tmp_path / "exp", {**CONFIG, "trainable": ["frame"]}) == 1
     error = capsys.readouterr().err
-    assert "no part 'frame' (did you mean 'frames'?); known: frames, pooling, embedding" in error
+    assert (
+        "no part 'frame' (did you mean 'frames'?); known: all, or some of frames, pooling, embedding" in error
+    )
 
 
 def test_groups_have_learning_rates_and_weight_decays_of_their_own():

@@ -52,12 +52,18 @@ class _Measuring:
     # Each of the following returns the controls of one name. "Suspicious" is what should not tell the label.
 
     def _silence(self) -> list:
-        from pydino.infer import silence_vectors
+        from pydino.downstream import Control
+        from pydino.infer import pause_vectors, silence_vectors
 
         self._need_vad(self.frames)
-        found = silence_vectors(self.frames, self.keys)
+        found = silence_vectors(self.frames, self.keys, self.args.seed)
         log(f"{self.task.config.name}: silence: {found.note}")
-        return self._both("silence", found, True)
+        # Pauses are the subject's own: a classifier that hears them and nothing else is not misled.
+        pauses = pause_vectors(self.frames, self.keys)
+        return [
+            *self._both("silence", found, True, left_out=True),
+            Control("pauses", "timing", pauses.statistics, False, pauses.note),
+        ]
 
     def _channel(self) -> list:
         from pydino.infer import channel_vectors
@@ -109,11 +115,15 @@ class _Measuring:
         found = whole_vectors(self.frames, self.keys, self._keep_silence())
         return self._both("permutation", found, False)[-1:]  # of the model, if there is one
 
-    def _both(self, name: str, found, suspicious: bool) -> list:
+    def _both(self, name: str, found, suspicious: bool, left_out: bool = False) -> list:
         from pydino.downstream import Control
 
         kinds = {"statistics": found.statistics, "embedding": found.embeddings}
-        made = [Control(name, kind, table, suspicious, found.note) for kind, table in kinds.items() if table]
+        made = [
+            Control(name, kind, table, suspicious, found.note, left_out)
+            for kind, table in kinds.items()
+            if table
+        ]
         if not made:
             log(f"{self.task.config.name}: {name}: no utterance has any; not measured")
         return made
@@ -121,21 +131,20 @@ class _Measuring:
     def _entry(self, control) -> dict:
         from pydino.cli._task_results import write_task_outputs
         from pydino.downstream import (
-            ENOUGH_UNITS,
             classifier_of,
             evaluate,
             not_measured,
             outputs_of,
-            share_of_units,
             verdict,
+            why_not_measured,
         )
 
         args, task = self.args, self.task
-        if share_of_units(task, control.vectors) < ENOUGH_UNITS:
-            entry = not_measured(task, control)
+        if why := why_not_measured(task, control):
+            entry = not_measured(task, control, why)
             log(f"{task.config.name}: {control.name} ({control.kind}): {entry['note']}")
             return entry
-        outputs = outputs_of(task, control.vectors, args.seed)
+        outputs = outputs_of(task, control.vectors, args.seed, control.left_out)
         outputs = {key: outputs[key] for key in self.keys if key in outputs}
         write_task_outputs(
             Path(args.out_dir, f"{control.name}-{control.kind}"),

@@ -5,10 +5,12 @@ leaves a small report of what came in, went out and was dropped. The step then p
 counts.
 """
 
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 
-from pydino.base import UserError, read_json, warn, write_json, write_text
+from pydino.base import UserError, log, read_json, warn, write_json, write_text
 
 
 def take(items: list, which: tuple[int, int]) -> list:
@@ -26,6 +28,45 @@ def file_stem(kind: str, data) -> str:
 def report_path(log_dir, kind: str, data, index: int) -> Path:
     """Return where part ``index`` leaves its report."""
     return Path(log_dir) / f"{file_stem(kind, data)}.{index}.json"
+
+
+@contextmanager
+def saying_what_is_done(where, marks: dict[str, Path], seconds: float = 1.0):
+    """Log a line for each of these files that is written meanwhile, in the order in which that is seen.
+
+    Args:
+        where: what the lines begin with.
+        marks: what is done, in words -> the file that a job writes at its end.
+        seconds: between two looks.
+    """
+
+    def written() -> dict[str, int]:
+        times = {}
+        for name, path in marks.items():
+            with suppress(OSError):
+                times[name] = path.stat().st_mtime_ns
+        return times
+
+    before, seen, over = written(), [], Event()
+
+    def look() -> None:
+        for name, time in written().items():
+            if name not in seen and before.get(name) != time:
+                seen.append(name)
+                log(f"{where}: {name} is done, {len(seen)} of {len(marks)}")
+
+    def keep_looking() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = Thread(target=keep_looking, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
 
 
 def check_left(paths, cmd: str) -> None:

@@ -22,6 +22,14 @@ def task_outputs(out_dir, task: TaskDir) -> list[Path]:
     return [Path(out_dir, name) for name in (*names, f"{task.config.name}.result.json")]
 
 
+def is_first(out_dir) -> bool:
+    """Whether no other back-end of the same task and system, a folder beside this one, has been made yet: the
+    first says what is true of all.
+    """
+    out = Path(out_dir).absolute()
+    return not any(mark.parent != out for mark in out.parent.glob("*/.done"))
+
+
 def write_task_outputs(
     out_dir,
     task: TaskDir,
@@ -83,13 +91,9 @@ def write_task_outputs(
         }
         for entry in result_entries(meta, common, done.measures, command):
             metric = entry["metric"]
-            entries.append(
-                entry
-                | {
-                    "chance": round(done.chance[metric], 6),
-                    "mean_of_folds": round(done.mean_of_folds[metric], 6),
-                }
-            )
+            beside = {"chance": done.chance, "mean_of_folds": done.mean_of_folds}
+            known = {key: round(of[metric], 6) for key, of in beside.items() if metric in of}
+            entries.append(entry | known)
         _log(task, test_set, backend, treatment, done)
     write_json(out / f"{config.name}.result.json", entries)
     if together.confusion is not None:

@@ -39,7 +39,7 @@ def check_task(args) -> None:
     from pydino.downstream.tuning import check_trainings
 
     task = read_task(args.task)
-    check_trainings(trainings(args))
+    check_trainings(trainings(args), task.config.kind)
     given = {real_name(data): read_table(Path(data, "feats.scp")) for data in args.data}
     if lacking := sorted(set(task.sets.values()) - given.keys()):
         raise UserError(f"{args.task}: its utterances are also of {', '.join(lacking)}; give that DATA, too")
@@ -72,6 +72,7 @@ def trainings(args) -> list[tuple]:
 
 def refuse_training_audio(args) -> None:
     """Refuse a model that was trained on test recordings of the task; random weights were not."""
+    from pydino.cli._task_results import is_first
     from pydino.downstream import read_task, refuse_overlap
     from pydino.infer import overlap
 
@@ -81,4 +82,4 @@ def refuse_training_audio(args) -> None:
         there, name = read_table(Path(data, "feats.scp")), real_name(data)
         tested = [key for key in task.tested if task.sets[key] == name and key in there]
         overlaps.append(overlap(args.model, data, tested))
-    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
+    refuse_overlap(task, task.tested, overlaps, task.config.transductive, is_first(args.out))

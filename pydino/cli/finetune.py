@@ -30,7 +30,7 @@ from pydino.cli._arguments import (
     varied_of,
 )
 from pydino.cli._embeddings import read_embeddings
-from pydino.cli._parts import check_left
+from pydino.cli._parts import check_left, saying_what_is_done
 from pydino.cli._steps import check_files, command_line, job_command, options_of, real_name
 from pydino.cli._tuning_checks import check_call, check_task, refuse_training_audio, trainings
 from pydino.jobs.submit import submit
@@ -100,6 +100,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out,
+            version=2,
             options={**_options(args), **options_of(args, "resamples", "system"), **options_of_study(args)},
             reads=[*(task / table for table in tables), *_model(args), *_vectors(args)],
             configs=args.config,
@@ -123,6 +124,7 @@ def _fold_step(args, fold: str) -> Step:
     return Step(
         folder / ".done",
         str(folder),
+        version=2,
         options={**_options(args), **of_task},
         configs=args.config,
         reads=[*(task / table for table in tables), *_model(args), *_vectors(args)],
@@ -198,7 +200,9 @@ def _submit(args, step: Step, folds: list[str]) -> None:
     parts = [f"{count} folds"] * bool(count) + ["the final classifier"] * ("final" in folds)
     log(f"{args.out}: {' and '.join(parts)} in {jobs} jobs ({args.out}/log/finetune.*.log)")
     digest = hashlib.sha256(" ".join([step.digest, *folds]).encode()).hexdigest()[:16]
-    submit(args.cmd, f"{args.out}/log/finetune.JOB.log", command, jobs, options, made_from=digest)
+    marks = {f"fold {fold}": _folder(args, fold) / ".done" for fold in folds}
+    with saying_what_is_done(args.out, marks):
+        submit(args.cmd, f"{args.out}/log/finetune.JOB.log", command, jobs, options, made_from=digest)
     check_left([_folder(args, fold) / ".done" for fold in folds], args.cmd)
 
 

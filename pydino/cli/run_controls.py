@@ -1,9 +1,10 @@
 """Measure the leak controls of a task: what should not tell the label, and does it.
 
-steps/run_controls.sh --model exp/dino_adress/seed0/teacher --metadata utt2age --metadata utt2gender \\
-  data/tasks/ad data/train data/test exp/controls_adress/ad
+steps/run_controls.sh --model MODEL_DIR --metadata utt2age --metadata utt2gender \\
+  data/tasks/diagnosis data/adress_train data/adress_test exp/controls_adress/diagnosis
 
-silence      frames without speech: statistics and, with --model, embedded as if they were speech
+silence      frames without speech, of equal length and place in all utterances: statistics and, with
+             --model, embedded as if they were speech; and, apart, the durations of the pauses
 channel      long-term spectrum, noise floor, spectral roll-off, level, clipping
 interviewer  the interviewer's speech to each subject (--interviewer)
 metadata     the tables of --metadata; and, apart, timing: duration, number of turns, share of speech
@@ -11,9 +12,9 @@ duration     a crop of equal length of each utterance: the figure without the cu
 permutation  permuted labels: the band that chance has with the vectors of the whole utterances
 
 Each goes through the folds of TASK_DIR and the classifier of frozen embeddings. OUT_DIR gets controls.json
-and, for each control, a folder with results. A control that beats chance makes results suspect; duration and
-permutation are for comparison, and so is timing where the task keeps silence, since pauses are then the
-signal. docs/transfer.md explains how to read them.
+and, for each control, a folder with results. A control that beats chance makes results suspect; pauses,
+duration and permutation are for comparison, and so is timing where the task keeps silence, since pauses are
+then the signal. docs/transfer.md explains how to read them.
 """
 
 from pathlib import Path
@@ -64,7 +65,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out_dir,
-            version=2,
+            version=3,
             options={
                 "controls": " ".join(controls),
                 **options_of(args, "permutations", "max_drop", "resamples", "seed"),

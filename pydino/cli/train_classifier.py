@@ -51,7 +51,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out_dir,
-            version=3,
+            version=4,
             options=options_of(args, "classifier", "max_drop", "resamples", "seed") | options_of_study(args),
             configs=[task / "task.yaml"],
             reads=[*reads, task / "utt2label", task / "utt2spk", *sorted(task.glob("fold.*"))],
@@ -64,7 +64,7 @@ def steps(args) -> list[Step]:
 
 def _make(args, step) -> None:
     from pydino.cli._final_classifier import write_final
-    from pydino.cli._task_results import task_outputs, write_task_outputs
+    from pydino.cli._task_results import is_first, task_outputs, write_task_outputs
     from pydino.downstream import cross_predict, read_task, refuse_overlap
 
     task, out = read_task(args.task_dir), Path(args.out_dir)
@@ -72,7 +72,7 @@ def _make(args, step) -> None:
     if (backend == "ridge") != (task.config.kind == "number"):
         raise UserError(f"--classifier {backend}: the task {task.path} has labels of kind {task.config.kind}")
     overlaps = [read_overlap(folder) for folder in args.xvector_dirs]
-    refuse_overlap(task, task.tested, overlaps, task.config.transductive)
+    refuse_overlap(task, task.tested, overlaps, task.config.transductive, is_first(out))
     vectors, meta = _vectors(args, task)
     if args.varied:
         meta = meta | {"varied": (meta.get("varied") or {}) | varied_of(args), "seed": args.seed}

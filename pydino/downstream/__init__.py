@@ -11,6 +11,7 @@ from .controls import (
     permute_labels,
     share_of_units,
     verdict,
+    why_not_measured,
 )
 from .division import Division, Items, check_items, cross_validation, divide_by_table, fixed_division, leaks
 from .evaluation import Evaluation, evaluate
@@ -56,5 +57,6 @@ __all__ = [
     "refuse_overlap",
     "share_of_units",
     "verdict",
+    "why_not_measured",
     "write_task",
 ]

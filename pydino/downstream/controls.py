@@ -15,8 +15,10 @@ takes 19 times as long as the control, where the whole interval is above h / n. 
 chance if the 95 % interval of the difference |y - prediction| - |y - mean of y|, by bootstrap over speakers,
 is below 0, and none of 19 permutations has as small an error.
 
-A control is not measured where fewer than half of the units have an utterance with a vector: all others are
-represented by one and the same vector, and the figure would be about them.
+Utterances without a vector are represented by the mean of the training part, so that what the lack of one
+tells is found, too; or they are left out, where the lack is due to something that is no leak. A control is
+not measured where fewer than half of the units have an utterance with a vector: the figure would be about the
+others.
 """
 
 import math
@@ -45,11 +47,13 @@ class Control:
     """What is classified.
 
     Attributes:
-        name: silence, channel, interviewer, metadata, duration.
+        name: silence, pauses, channel, interviewer, metadata, duration.
         kind: of the vectors: statistics, embedding, tables, timing.
-        vectors: utterance -> vector; utterances without one get the mean of the training part.
+        vectors: utterance -> vector.
         suspicious: whether a value above chance makes the results of the task suspect.
         note: how the vectors were made, in words.
+        left_out: whether utterances without a vector take no part, in training and test; otherwise they get
+            the mean of the training part.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Control:
     vectors: Vectors
     suspicious: bool
     note: str = ""
+    left_out: bool = False
 
 
 def classifier_of(task: TaskDir) -> str:
@@ -64,7 +69,7 @@ def classifier_of(task: TaskDir) -> str:
     return "logreg" if task.config.kind == "class" else "ridge"
 
 
-def outputs_of(task: TaskDir, vectors: Vectors, seed: int) -> dict[str, np.ndarray]:
+def outputs_of(task: TaskDir, vectors: Vectors, seed: int, left_out: bool = False) -> dict[str, np.ndarray]:
     """Return the outputs of :func:`classifier_of` for the test utterances of all folds, trained as on frozen
     embeddings (:func:`pydino.downstream.cross_predict`).
 
@@ -72,10 +77,13 @@ def outputs_of(task: TaskDir, vectors: Vectors, seed: int) -> dict[str, np.ndarr
         vectors: utterance -> vector. Others are represented by the mean of those in the training and
             development part of the fold.
         seed: of the inner folds.
+        left_out: others take no part instead.
 
     Raises:
-        UserError: no utterance of a training part has a vector.
+        UserError: no utterance of a training part, or of a class in it, has a vector.
     """
+    if left_out:
+        return cross_predict(task, classifier_of(task), vectors, seed)
     found: dict[str, np.ndarray] = {}
     for fold in task.config.folds:
         trained_on = task.part(fold, "train") + task.part(fold, "dev")
@@ -95,6 +103,17 @@ def share_of_units(task: TaskDir, vectors: Vectors) -> float:
     return len({task.units[key] for key in task.tested if key in vectors}) / max(1, len(units))
 
 
+def why_not_measured(task: TaskDir, control: Control) -> str:
+    """Return why a control cannot be measured, or an empty string."""
+    share = share_of_units(task, control.vectors)
+    if share < ENOUGH_UNITS:
+        return f"{100 * share:.0f} % of the units have a vector"
+    there = control.vectors if control.left_out else None
+    if lacking := [fold for fold in task.config.folds if not _is_trainable(task, fold, there)]:
+        return f"in the fold {lacking[0]} a class has no utterance with a vector to train on"
+    return ""
+
+
 def verdict(task: TaskDir, control: Control, done: Evaluation, resamples: int, seed: int) -> dict:
     """Return the entry of ``controls.json`` about a control that was measured."""
     judge = _of_classes if task.config.kind == "class" else _of_numbers
@@ -102,14 +121,12 @@ def verdict(task: TaskDir, control: Control, done: Evaluation, resamples: int, s
     if found["beats_chance"]:
         interval = found["interval"] if task.config.kind == "class" else None
         surely = interval is not None and interval[0] > found["chance_bound"]
-        found["beats_chance"] = surely or not _is_reached_by_chance(
-            task, control.vectors, found["value"], seed
-        )
+        found["beats_chance"] = surely or not _is_reached_by_chance(task, control, found["value"], seed)
     return _entry(task, control, found, len(done.predictions), done.speakers)
 
 
-def not_measured(task: TaskDir, control: Control) -> dict:
-    """Return the entry of ``controls.json`` about a control that too few units have vectors for."""
+def not_measured(task: TaskDir, control: Control, why: str) -> dict:
+    """Return the entry of ``controls.json`` about a control that is not measured, and why not."""
     keys = ("value", "interval", "chance", "chance_bound", "independent_draws")
     classes = task.config.kind == "class"
     found = {
@@ -118,8 +135,7 @@ def not_measured(task: TaskDir, control: Control) -> dict:
         "beats_chance": False,
         **dict.fromkeys(keys),
     }
-    share = f"not measured: {100 * share_of_units(task, control.vectors):.0f} % of the units have a vector"
-    note = "; ".join(filter(None, [share, control.note]))
+    note = "; ".join(filter(None, [f"not measured: {why}", control.note]))
     return _entry(task, replace(control, note=note), found, 0, 0)
 
 
@@ -198,7 +214,7 @@ def permutation_band(
     Raises:
         UserError: in no permutation does every training part have every class.
     """
-    values = np.array(list(islice(_permuted_values(task, vectors, seed, 10 * draws), draws)))
+    values = np.array(list(islice(_permuted_values(task, vectors, seed, 10 * draws, False), draws)))
     if not len(values):
         raise UserError(
             f"{task.path}: some class is so rare that no permutation of the labels leaves it in every "
@@ -207,22 +223,26 @@ def permutation_band(
     return float(values.mean()), percentile_interval(values)
 
 
-def _is_reached_by_chance(task: TaskDir, vectors: Vectors, value: float, seed: int) -> bool:
+def _is_reached_by_chance(task: TaskDir, control: Control, value: float, seed: int) -> bool:
     """Whether a classification of permuted labels has this UAR, or as small an error."""
     sign = 1 if task.config.kind == "class" else -1
-    permuted = islice(_permuted_values(task, vectors, seed, 10 * _PERMUTATIONS), _PERMUTATIONS)
+    values = _permuted_values(task, control.vectors, seed, 10 * _PERMUTATIONS, control.left_out)
+    permuted = islice(values, _PERMUTATIONS)
     return any(sign * (other - value) >= -1e-6 for other in permuted)  # entries are rounded
 
 
-def _permuted_values(task: TaskDir, vectors: Vectors, seed: int, most: int) -> Iterator[float]:
+def _permuted_values(
+    task: TaskDir, vectors: Vectors, seed: int, most: int, left_out: bool
+) -> Iterator[float]:
     """Yield UAR in percent, or MAE, of classifiers that are trained and tested on permuted labels, of those
     of the first ``most`` permutations that leave every class in every training part.
     """
     metric = "uar" if task.config.kind == "class" else "mae"
     for draw in range(most):
         permuted = permute_labels(task, draw, seed)
-        if all(_is_trainable(permuted, fold) for fold in task.config.folds):
-            done = evaluate(permuted, outputs_of(permuted, vectors, seed), resamples=0)
+        there = vectors if left_out else None
+        if all(_is_trainable(permuted, fold, there) for fold in task.config.folds):
+            done = evaluate(permuted, outputs_of(permuted, vectors, seed, left_out), resamples=0)
             yield next(value for name, value, *_ in done.measures if name == metric)
 
 
@@ -250,10 +270,12 @@ def permute_labels(task: TaskDir, draw: int, seed: int) -> TaskDir:
     return replace(task, labels={key: of_unit[task.units[key]] for key in task.labels})
 
 
-def _is_trainable(task: TaskDir, fold: str) -> bool:
+def _is_trainable(task: TaskDir, fold: str, there: Vectors | None) -> bool:
+    """Whether every class has an utterance to train on, of those that are ``there`` (None: all)."""
     trained_on = task.part(fold, "train") + task.part(fold, "dev")
+    trained_on = [key for key in trained_on if there is None or key in there]
     if task.config.kind == "number":
-        return True
+        return bool(trained_on)
     return {task.labels[key] for key in trained_on} == set(task.config.classes)
 
 

@@ -184,6 +184,11 @@ def fixed_division(items: Items, part_of: dict[str, str], text: str, seed: int =
     _check_subjects(items, parts, items.source)
     fold = dict(zip(items.keys, parts, strict=True))
     _check_classes(items, parts, FIXED)
+    if items.kind == "class" and (absent := _absent(items, parts, ("train",))):
+        raise UserError(
+            f"{items.source}: the class {absent[0]} is in the development part, but not in the training "
+            "part, so that no training can learn it; move some of its subjects there, or merge the class"
+        )
     if "dev" not in parts:
         fold, said = _set_apart(items, fold, seed)
         text += f"; development: {said}"

@@ -14,6 +14,7 @@ import numpy as np
 from pydino.backend import (
     bootstrap_classes,
     bootstrap_numbers,
+    calibration_error,
     class_measures,
     group_means,
     number_measures,
@@ -25,6 +26,8 @@ from pydino.base import UserError
 
 from .task_dir import TaskDir
 
+_UNITS_OF_BIN = 10  # at least, of the calibration error
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -32,11 +35,14 @@ class Evaluation:
 
     Attributes:
         measures: (metric, value, unit, 95 % interval [low, high] by bootstrap over speakers, or None), of all
-            units together. Metrics of classes are in percent.
+            units together. Metrics of classes are in percent, but for the expected calibration error of the
+            units' posteriors, 0 to 1 (:func:`pydino.backend.calibration_error`; bins of ten units or more, at
+            most 15), which has no interval.
         predictions: unit, speaker, fold, label and prediction, one a unit, sorted by unit.
         confusion: (K, K) counts of units, truth along rows; None for numbers.
         chance: metric -> its value if the most frequent class (the mean of the numbers) were always answered.
-        mean_of_folds: metric -> the mean of its values in each of the folds.
+        mean_of_folds: metric -> the mean of its values in each of the folds. Neither has the calibration
+            error, which the answers alone do not determine, and a fold is too small for.
         speakers: the number of speakers or subjects of the units.
         about: the labels in words, for the log.
     """
@@ -116,6 +122,8 @@ def _classes(config, truth, averages, speakers, resamples, seed):
         (name, value, "percent", percentile_interval(100 * resampled[name]) if resampled else None)
         for name, value in percent(truth, guesses).items()
     ]
+    bins = int(np.clip(len(truth) // _UNITS_OF_BIN, 1, 15))
+    measures.append(("calibration_error", calibration_error(averages, truth, bins), "", None))
     majority = np.full_like(truth, np.bincount(truth, minlength=count).argmax())
     return (
         measures,

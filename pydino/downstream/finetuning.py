@@ -1,7 +1,8 @@
 """Fine-tuning an encoder for a task, one fold at a time, by the training engine.
 
-A fold is trained on its training part, the epochs are judged by its development part, and the test part,
-whose labels are never read here, is classified at the end.
+A fold is trained on its training part, the epochs are judged by its development part, which the temperature
+of the posteriors is fitted on, too, and the test part, whose labels are never read here, is classified at the
+end.
 """
 
 import shutil
@@ -99,15 +100,15 @@ def tune_fold(tuning: Tuning, fold: str, folder: Path) -> dict[str, np.ndarray]:
     config = tuning.trainings[-1][1]
     solved = head_of(head, config.hidden)
     classifier = tuning.classifier(model.encoder, solved, config.chunk_seconds)
+    if dev and task.config.kind == "class":
+        outputs = tuning.outputs(classifier, dev)
+        stacked, truth = np.stack([outputs[key] for key in dev]), seen.targets_of(dev)
+        # every class counts alike, as in the training and for frozen embeddings
+        temperature = fit_temperature(stacked, truth, balance(truth, len(task.config.classes)))
+        note = default_note(task.config.name, len(dev))
+        classifier.config = replace(classifier.config, temperature=float(temperature), note=note)
     if fold == FINAL:
         described = classifier.config
-        if dev and task.config.kind == "class":
-            outputs = tuning.outputs(classifier, dev)
-            stacked, truth = np.stack([outputs[key] for key in dev]), seen.targets_of(dev)
-            # every class counts alike, as in the training and for frozen embeddings
-            temperature = fit_temperature(stacked, truth, balance(truth, len(task.config.classes)))
-            note = default_note(task.config.name, len(dev))
-            described = replace(described, temperature=float(temperature), note=note)
         save_classifier(
             folder / "classifier",
             model.encoder,

@@ -9,12 +9,16 @@ from .task_dir import TaskDir
 
 
 def refuse_overlap(
-    task: TaskDir, utterances: Iterable[str], overlaps: Iterable[Overlap], transductive: bool = False
+    task: TaskDir,
+    utterances: Iterable[str],
+    overlaps: Iterable[Overlap],
+    transductive: bool = False,
+    say_unknown: bool = True,
 ) -> int:
     """Return how many test utterances of a task a model was trained on, with labels or without: none, unless
     the task is transductive.
 
-    Where it cannot be told for a set, one line says why.
+    Where it cannot be told for a set, one line says why, a line for each reason.
 
     Args:
         task: the task.
@@ -22,13 +26,15 @@ def refuse_overlap(
         overlaps: of the model with each data directory of the task; empty for a model that is trained on
             nothing but the task's own training part.
         transductive: the task allows it, and its results say so.
+        say_unknown: whether to say where it cannot be told; another back-end of the system may have done so.
 
     Raises:
         UserError: the model was trained on one of them.
     """
-    tested, heard = set(utterances), set()
+    tested, heard, said = set(utterances), set(), set()
     for overlap in overlaps:
-        if overlap.unknown:
+        if overlap.unknown and overlap.unknown not in said and say_unknown:
+            said.add(overlap.unknown)
             log(
                 f"task {task.config.name}: whether the model was trained on test recordings cannot be "
                 f"checked: {overlap.unknown}. It can after stage 2, and for a model whose training data went "

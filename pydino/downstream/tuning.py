@@ -56,7 +56,7 @@ class Tuning:
     workers: int | None = None
 
     def __post_init__(self):
-        check_trainings(self.trainings)
+        check_trainings(self.trainings, self.task.config.kind)
         config = read_yaml(self.model_dir / "config.yaml")
         normalisation = self.model.config.front_end.normalisation
         self.trainings = [
@@ -148,12 +148,19 @@ class Tuning:
         return found
 
 
-def check_trainings(trainings: list[tuple[str, TuningConfig]]) -> None:
-    """Check that trainings can follow one another.
+def check_trainings(trainings: list[tuple[str, TuningConfig]], kind: str) -> None:
+    """Check that trainings can follow one another, for labels of a kind, class or number.
 
     Raises:
-        UserError: they treat short utterances in different ways, or their heads have different layers.
+        UserError: they treat short utterances in different ways, their heads have different layers, or the
+            best epoch of numbers is to be chosen by a measure of classes.
     """
+    for name, config in trainings:
+        if config.select == "uar" and kind == "number":
+            raise UserError(
+                f"select: uar in {name} is for classes, and this task has numbers; set select: loss, their "
+                "squared error"
+            )
     for what, values in (
         ("crops.short", [config.crops.short for _, config in trainings]),
         ("hidden", [config.hidden for _, config in trainings]),

@@ -9,13 +9,13 @@ from .control_vectors import (
     channel_vectors,
     crop_vectors,
     interviewer_vectors,
-    silence_vectors,
     timing_vectors,
     whole_vectors,
 )
 from .front_end import FrontEnd, FrontEndConfig
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
+from .silence_vectors import pause_vectors, silence_vectors
 from .stored_features import StoredFeatures, read_front_end
 from .training_audio import hashes_of, overlap, read_training_audio
 
@@ -43,6 +43,7 @@ __all__ = [
     "read_training_audio",
     "save_classifier",
     "save_model",
+    "pause_vectors",
     "silence_vectors",
     "timing_vectors",
     "whole_vectors",

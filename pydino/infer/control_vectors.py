@@ -15,7 +15,6 @@ from pydino.audio import (
     channel_statistics,
     clipped_share,
     filter_centres,
-    frames_to_speech,
     mean_and_deviation,
     read_audio,
     select_voiced,
@@ -26,9 +25,6 @@ from pydino.kaldi import ObjectReader, read_table
 
 from .stored_features import BLOCK_FRAMES, StoredFeatures
 
-MARGIN_SECONDS = 0.5  # from silence to the nearest speech, where there is enough of it
-LEAST_FRAMES = 10  # of silence that count as enough
-ENOUGH = 0.9  # share of the utterances that must have enough silence far from speech for that rule
 CROP_PERCENTILE = 5  # of the lengths: the length of the crops
 
 Vectors = dict[str, np.ndarray]  # utterance -> vector, of equal sizes
@@ -145,41 +141,6 @@ class StoredFrames:
                 found |= zip(names, self.model.embed_features(block), strict=True)
                 names, block, total = [], [], 0
         return found
-
-
-def silence_vectors(frames: StoredFrames, keys: list[str]) -> Extracted:
-    """Mean and deviation of the filter banks, (2 F,), over frames without speech, and such frames embedded as
-    if they were speech.
-
-    Where at least 90 % of the utterances have 0.1 s or more of frames that are 0.5 s or more away from every
-    frame that the VAD takes for speech, those frames are used; otherwise all frames that it rejects. It is
-    one rule for all utterances, because which rule applied would tell how long the pauses are. Utterances
-    with less than 0.1 s of such frames are absent. Of the others the first frames are used, as many as the
-    5th percentile of what they have, so that pauses of any length count alike.
-    """
-    margin = round(MARGIN_SECONDS / frames.frame_seconds)
-    away = {key: frames_to_speech(frames.voiced(key)) for key in keys}
-    counts = np.array([[(a >= margin).sum(), (a > 0).sum()] for a in away.values()]).reshape(-1, 2)
-    far, near = (counts >= LEAST_FRAMES).sum(axis=0)
-    least, rule = (
-        (margin, "0.5 s or more from speech") if far >= ENOUGH * len(keys) else (1, "without speech")
-    )
-    chosen = [key for key in keys if (away[key] >= least).sum() >= LEAST_FRAMES]
-    note = (
-        f"frames {rule} ({far} of {len(keys)} utterances have 0.1 s or more that is 0.5 s from speech, "
-        f"{near} have 0.1 s or more without speech); {len(keys) - len(chosen)} have too little and get the "
-        "mean"
-    )
-
-    # Of equal length, since an encoder may hear how much silence there is, and pauses may be the signal.
-    amounts = [int((away[key] >= least).sum()) for key in chosen]
-    length = int(np.percentile(amounts, CROP_PERCENTILE)) if amounts else 0
-
-    def silent(key: str) -> np.ndarray:
-        return frames.features(key)[away[key] >= least][:length]
-
-    statistics = {key: mean_and_deviation(silent(key)) for key in chosen}
-    return Extracted(statistics, frames.embed(chosen, silent), note)
 
 
 def channel_vectors(frames: StoredFrames, keys: list[str]) -> Extracted:

@@ -66,6 +66,11 @@ class Task:
         for table in self.metadata:
             check_file_name("metadata", table, "utt2age")
         self._check_division()
+        if not self.modes:
+            raise ValueError(
+                f"modes: none, so that task '{self.name}' would never be learnt; give some of "
+                f"{', '.join(MODES)}, or leave the key out"
+            )
         self.classifiers = self.classifiers or [CLASSIFIERS[self.kind][0]]
         if self.kind == "class" and self.unit:
             raise ValueError(f"unit: '{self.unit}', but task '{self.name}' has classes; give kind: number")

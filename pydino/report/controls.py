@@ -64,7 +64,12 @@ def controls_table(title: str, controls: list[dict]) -> Table:
         caption += (
             " Duration, crops of equal length of the speech, is for comparison, and may be above chance."
         )
-    if any(one["vectors"] == "timing" and not one["suspicious_if_above_chance"] for one in controls):
+    if "pauses" in kinds:
+        caption += " Pauses, their durations alone, are a signal of the speaker, and no leak."
+    if any(
+        one["control"] == "metadata" and one["vectors"] == "timing" and not one["suspicious_if_above_chance"]
+        for one in controls
+    ):
         caption += " So is timing, as this task keeps the pauses."
     if "permutation" in kinds:
         caption += " Permutation has the band that permuted labels reach."

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pydino.base import check_not_negative, check_positive, config_from_dict
+from pydino.base import check_not_negative, check_positive, config_from_dict, nearest
 from pydino.data import (
     AugmentationDataConfig,
     AugmentConfig,
@@ -19,7 +19,7 @@ from pydino.data import (
     view_groups,
     with_partners,
 )
-from pydino.models import resolve_encoder
+from pydino.models import PARTS, resolve_encoder
 
 
 @dataclass
@@ -120,11 +120,18 @@ class TrainingConfig:
     snapshot_epochs: int = 0
     average_snapshots: int = 0  # the mean of this many last teachers is one more model; 0: none
     copy_paste: ClassVar[CopyPasteConfig] = CopyPasteConfig()  # an option of methods that read labels
+    given_by_init: ClassVar[tuple[str, ...]] = ()  # keys that the model to start from determines
 
     def __post_init__(self):
         self.encoder = resolve_encoder(self.encoder)
         check_positive(self, "epochs", "batch_size", "checkpoint_steps")
         check_not_negative(self, "log_steps", "snapshot_epochs", "average_snapshots")
+        for name in self.trainable if self.trainable != "all" else ():
+            if name not in PARTS:
+                raise ValueError(
+                    f"trainable: an encoder has no part '{name}'{nearest(name, PARTS)}; known: all, or some "
+                    f"of {', '.join(PARTS)}"
+                )
         if self.average_snapshots and not self.snapshot_epochs:
             raise ValueError("average_snapshots needs snapshot_epochs above 0: there is nothing to average")
         if self.batch_size < 2:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pydino.base import UserError, log, nearest
+from pydino.base import UserError, log
 from pydino.data import Batch, Labels, Views
 from pydino.models import build_encoder
 
@@ -254,22 +254,10 @@ class Method(nn.Module):
 
 
 def frozen_parts(encoder: nn.Module, config: TrainingConfig) -> list[nn.Module]:
-    """Return the parts of an encoder that ``trainable`` omits.
-
-    Raises:
-        UserError: ``trainable`` names a part that the encoder does not have.
-    """
+    """Return the parts of an encoder that ``trainable`` omits."""
     if config.trainable == "all":
         return []
-    parts = encoder.parts()
-    for name in config.trainable:
-        if name not in parts:
-            raise UserError(
-                f"trainable: the encoder {config.encoder['name']} has no part "
-                f"'{name}'{nearest(name, parts)}; "
-                f"known: {', '.join(parts)}"
-            )
-    return [part for name, part in parts.items() if name not in config.trainable]
+    return [part for name, part in encoder.parts().items() if name not in config.trainable]
 
 
 def freeze_all_but(network: nn.Module, trained: list[nn.Parameter]) -> None:

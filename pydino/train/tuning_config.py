@@ -1,7 +1,7 @@
 """The options of one training of a classifier (:mod:`pydino.train.methods.classifier`)."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydino.audio.augment import AugmentConfig
 from pydino.base import check_fraction, check_not_negative, nearest
@@ -16,6 +16,8 @@ HEAD = "head"  # the part beside those of the encoder
 @dataclass
 class TuningConfig(TrainingConfig):
     """One training of a classifier. Encoder and normalisation are those of the model that it starts from."""
+
+    given_by_init: ClassVar[tuple[str, ...]] = ("encoder", "normalisation")
 
     method: Literal["classifier"] = "classifier"
     crops: UtteranceCropConfig = field(default_factory=UtteranceCropConfig)

@@ -46,11 +46,22 @@ def load_training_config(path=None, overrides=()) -> tuple[type[Method], Trainin
     Args:
         path: YAML file; None: overrides alone.
         overrides: such as ``"optimiser.lr=0.001"``; these win.
+
+    Raises:
+        ConfigError: an unknown method or key, a value that is not possible, or a key that the model to start
+            from determines.
     """
-    name = "" if path is None else read_yaml(path).get("method", "")
+    given = {} if path is None else read_yaml(path)
+    name, keys = given.get("method", ""), {key: str(path) for key in given}
     for override in overrides:
         key, _, value = override.partition("=")
+        keys[key.strip().partition(".")[0]] = f"--set {override}"
         if key.strip() == "method":
             name = value.strip()
     method = find_method(str(name), str(path) if path is not None else "the configuration (give --config)")
+    for key in method.Config.given_by_init:
+        if key in keys:
+            raise ConfigError(
+                f"{keys[key]}: the method {name} takes '{key}' from the model that it starts from; remove it"
+            )
     return method, load_config(method.Config, path, overrides)

@@ -63,10 +63,6 @@ class TaskClassifier(Method):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self.task, config = setup.supervision, self.config
-        if config.select == "uar" and self.task.kind == "number":
-            raise UserError(
-                "select: uar is for classes, and this task has numbers; set select: loss, their squared error"
-            )
         # Numbers are trained in standard deviations from their mean; what is saved has their unit.
         self.mean, self.deviation, weights = 0.0, 1.0, np.ones(self.task.num_outputs)
         if self.task.kind == "number":
