@@ -64,18 +64,27 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Parts:
-    """Rows of the table: what was done, how long it took, how much memory the process has needed so far."""
+    """Rows of the table: what was done, how long it took, the time of all cores, how much memory the process
+    has needed so far.
+    """
 
     def __init__(self):
         self.rows = []
 
     def run(self, name: str, function):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         result = function()
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        self.rows.append({"part": name, "seconds": seconds, "peak GiB": peak})
-        print(f"{name}: {seconds:.1f} s, {peak:.2f} GiB", flush=True)
+        row = {
+            "part": name,
+            "seconds": time.perf_counter() - start,
+            "core seconds": time.process_time() - busy,
+            "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }
+        self.rows.append(row)
+        print(
+            ", ".join(f"{key} {value:.4g}" if key != "part" else value for key, value in row.items()),
+            flush=True,
+        )
         return result
 
 
