@@ -17,6 +17,7 @@ from .shard import Shard
 if TYPE_CHECKING:
     import torch
 
+_FULL_ITERATIONS = 1  # that are never among candidates only
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -72,7 +73,7 @@ def kmeans(
         tolerance: stop when the objective has risen by less than this share of 1 - objective.
         max_points_per_centroid: train on a keyed draw of about K times this many vectors, if there are more.
             All are assigned in the end.
-        num_candidates: from the second assignment on, compare a vector only with so many centroids, those
+        num_candidates: from the second iteration on, compare a vector only with so many centroids, those
             nearest to its own centroid (k^2-means: Agustsson, Timofte and Van Gool 2017), which takes
             K / num_candidates times fewer operations; the objective still rises in each iteration. After a
             centroid was put elsewhere, all are compared once. For many centroids on a CPU.
@@ -101,13 +102,14 @@ def kmeans(
     centroids = (sample.plus_plus if plus_plus else sample.first)(num_clusters)
     labels, similarities = sample.assign(centroids)
     objective = [sample.mean(similarities)]
-    for _ in range(num_iterations):
+    for iteration in range(num_iterations):
         centroids, moved = sample.update(centroids, labels, similarities)
-        narrow = num_candidates is not None and num_candidates < num_clusters and not moved
-        if narrow:
-            labels, similarities = sample.assign_near(centroids, labels, num_candidates)
-        else:
+        # Neighbours of the first centroids, which are single vectors, would be a poor choice.
+        wide = iteration < _FULL_ITERATIONS or moved
+        if num_candidates is None or num_candidates >= num_clusters or wide:
             labels, similarities = sample.assign(centroids)
+        else:
+            labels, similarities = sample.assign_near(centroids, labels, num_candidates)
         objective.append(sample.mean(similarities))
         if objective[-1] - objective[-2] <= tolerance * (1 - objective[-1]):
             break

@@ -6,6 +6,7 @@ import numpy as np
 
 from pydino.base import keyed_bits, keyed_uniform, purpose
 
+_TILE = 32  # vectors of one label that are compared with their candidates at once
 _CHUNK = 1 << 16  # vectors that are on the device at once
 _SCORES = {"cpu": 32 << 20, "cuda": 512 << 20}  # cosines of a block of vectors with all centroids
 
@@ -146,14 +147,19 @@ class Shard:
         near = near.to(self.device)
         order = labels.argsort(stable=True)
         new, cosines = torch.empty_like(labels), torch.empty(self.count)
-        for part in self.chunks():
-            places = order[part]
-            unit, found = self.unit(self.vectors[places]), []
-            groups, sizes = labels[places].unique_consecutive(return_counts=True)
-            for group, rows in zip(groups.tolist(), unit.split(sizes.tolist()), strict=True):
-                scores = rows @ centroids[near[group]].T
-                found.append(near[group][scores.argmax(1)])
-            found = torch.cat(found)
+        for start in range(0, self.count, _CHUNK // 4):
+            places = order[start : start + _CHUNK // 4]
+            unit = self.unit(self.vectors[places])
+            # Vectors of one label stand in tiles, whose products with their candidates are one batch.
+            own, group, sizes = labels[places].unique_consecutive(return_inverse=True, return_counts=True)
+            tiles = (sizes + _TILE - 1) // _TILE
+            first_row, first_tile = sizes.cumsum(0) - sizes, tiles.cumsum(0) - tiles
+            slot = (first_tile[group] * _TILE + torch.arange(len(places)) - first_row[group]).to(self.device)
+            padded = unit.new_zeros((int(tiles.sum()) * _TILE, unit.shape[1]))
+            padded[slot] = unit
+            candidates = near[own.repeat_interleave(tiles).to(self.device)]
+            scores = padded.view(-1, _TILE, unit.shape[1]) @ centroids[candidates].transpose(1, 2)
+            found = candidates.gather(1, scores.argmax(2)).view(-1)[slot]
             new[places] = found.cpu()
             cosines[places] = (unit * centroids[found]).sum(1).cpu()
         return new, cosines
