@@ -185,7 +185,9 @@ def test_the_chain_finds_speakers_and_the_plda_on_them_is_as_good_as_with_labels
     vectors, classes, hashes = speakers(40, 10, spread=0.55)
     others, of_others, _ = speakers(20, 10, spread=0.55, seed=9)
     starts = treatments(Embedded(vectors))
-    found = pseudo_speakers(starts, standardised(vectors), hashes, PseudoSpeakersConfig(lda_dim=12))
+    found = pseudo_speakers(
+        starts, standardised(vectors), hashes, PseudoSpeakersConfig(lda_dim=12, neighbours=[6, 8], rounds=2)
+    )
     measured = agreement(found.labels, classes)
     assert measured["pair_precision"] > 0.9 and measured["pair_recall"] > 0.7, measured
     best = found.candidates[found.chosen]
@@ -203,7 +205,7 @@ def test_the_chain_finds_speakers_and_the_plda_on_them_is_as_good_as_with_labels
 
 def test_a_bound_that_leaves_utterances_alone_is_not_chosen():
     vectors, classes, hashes = speakers(20, 8, spread=0.4)
-    settings = PseudoSpeakersConfig(lda_dim=6, neighbours=[6], bounds=[1000.0, 0.0])
+    settings = PseudoSpeakersConfig(lda_dim=6, neighbours=[6], rounds=2, bounds=[1000.0, 0.0])
     found = pseudo_speakers(treatments(Embedded(vectors)), standardised(vectors), hashes, settings)
     assert [candidate.self_eer for candidate in found.candidates][0] == 0.5
     assert found.candidates[found.chosen].bound == 0.0
@@ -225,7 +227,8 @@ def test_crops_take_out_what_varies_within_an_utterance():
     pairs = np.triu_indices(len(classes), 1)
     rate = {name: equal_error_rate((unit @ unit.T)[pairs], same[pairs]) for name, unit in starts.items()}
     assert rate["wccn"] < 0.5 * rate["centred"], rate
-    found = pseudo_speakers(starts, standardised(heard), hashes, PseudoSpeakersConfig(lda_dim=10))
+    settings = PseudoSpeakersConfig(lda_dim=10, neighbours=[6], rounds=2, splits=1, joint_rounds=0)
+    found = pseudo_speakers(starts, standardised(heard), hashes, settings)
     assert found.candidates[found.chosen].start == "wccn"
 
 

@@ -24,6 +24,8 @@ WRAPPER = str(ROOT / "utils" / "run_local.sh")
 CROPS = {"number": 3, "seconds": 0.6, "augment": {"time_mask_frames": 0, "frequency_mask_bands": 0}}
 HASHES = {"utt0": 50, "utt1": 7, "utt2": 90, "utt3": 12, "utt4": 33, "utt6": 41}  # utt5 is silent
 
+SETTINGS = "{lda_dim: 10, neighbours: [6], rounds: 2, splits: 1}\n"
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -137,7 +139,7 @@ def names_of(count, seed=None):
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clusters")
-    (folder / "cluster.yaml").write_text("{lda_dim: 10}\n")
+    (folder / "cluster.yaml").write_text(SETTINGS)
     made, classes = corpus(folder, names_of(160))
     return folder, made, classes
 
@@ -174,14 +176,14 @@ def test_clusters_are_written_with_how_they_were_chosen(embedded, clustered):
     said = json.loads((folder / "clusters.json").read_text())
     assert said["method"] == "pseudo-speakers" and said["labels"] == "pseudo" and said["system"] == "dino"
     assert said["clusters"] == len(members) and said["utterances"] == 160 and said["beside"] == ["stats"]
-    assert {c["start"] for c in said["candidates"]} == {"centred + statistics", "wccn + statistics"}
+    assert {c["start"] for c in said["candidates"]} == {"centred + statistics", "wccn + statistics", "all"}
     chosen = said["candidates"][said["chosen"]]
     assert chosen["self_eer"] == said["self_eer"] == min(c["self_eer"] for c in said["candidates"])
     assert chosen["num_clusters"] == said["clusters"]
 
 
 def test_other_names_give_the_same_clusters(embedded, clustered, tmp_path):
-    (tmp_path / "cluster.yaml").write_text("{lda_dim: 10}\n")
+    (tmp_path / "cluster.yaml").write_text(SETTINGS)
     names = names_of(160, seed=2)
     made, _ = corpus(tmp_path, names)
     call = cluster_call(made, tmp_path / "cluster.yaml", made["dino"], str(tmp_path / "clusters"))

@@ -26,6 +26,7 @@ from .propagation import edge_weights, propagate_labels
 from .self_eer import pseudo_plda, split_self_eer
 from .treatments import BESIDE
 
+JOINT = "all"  # the start of what clusterings of all starts agree on
 EXACT = 50_000  # utterances; of more, neighbours are sought in cells
 _PROBES = 16
 
@@ -36,8 +37,9 @@ class PseudoSpeakersConfig:
 
     # treatments to begin with; []: all, or, with a second embedding, all that have it
     starts: list[str] = field(default_factory=list)
-    neighbours: list[int] = field(default_factory=lambda: [6, 8])  # of the mutual neighbour graph
-    rounds: int = 7  # of clusters by PLDA score, merged by evidence
+    neighbours: list[int] = field(default_factory=lambda: [8, 6, 10])  # of the mutual neighbour graph
+    rounds: int = 5  # of clusters by PLDA score, merged by evidence
+    joint_rounds: int = 2  # from what the clusterings agree on; 0: that is not tried
     lda_dim: int = 64
     num_em_iters: int = 10
     bounds: list[float] = field(default_factory=lambda: [0.0, 12.0])  # of the merging, nats; []: none
@@ -47,7 +49,7 @@ class PseudoSpeakersConfig:
     shrinkage: float = 0.1  # of the within-class covariance of crops
 
     def __post_init__(self):
-        check_at_least(self, 0, "rounds", "seed")
+        check_at_least(self, 0, "rounds", "joint_rounds", "seed")
         check_at_least(self, 1, "lda_dim", "num_em_iters", "candidates", "splits")
         check_fraction(self, "shrinkage")
         if not self.neighbours or min(self.neighbours) < 1:
@@ -59,7 +61,7 @@ class Candidate:
     """Clusters that were considered.
 
     Attributes:
-        start: name of the treatment.
+        start: name of the treatment; ``JOINT``: what the others agree on.
         neighbours: k; None: of a method without a neighbour graph.
         bound: of the merging, nats; None: not merged.
         num_clusters: of them.
@@ -98,8 +100,10 @@ def pseudo_speakers(
 ) -> PseudoSpeakers:
     """Cluster utterances.
 
-    Every start is followed to the end with every number of neighbours and every bound; the clusters of the
-    smallest split self-EER are kept, where equal the first.
+    The bound is chosen for the first start and number of neighbours. Then every start is followed to the end
+    with every number of neighbours. What at least half of these clusterings agree on is one more start, of
+    ``joint_rounds`` rounds. Of all clusters, those of the smallest split self-EER are kept, where equal the
+    first.
 
     Args:
         starts: name of a treatment -> (N, D') vectors, compared by their inner product.
@@ -114,22 +118,19 @@ def pseudo_speakers(
     if len(hashes) < 3 or (hashes[1:] <= hashes[:-1]).any():
         raise ValueError("clustering needs three utterances or more, in the order of their hashes")
     search = _Search(vectors, hashes, config)
-    candidates, found = [], []
-    for start in _starts(starts, config):
-        for k in dict.fromkeys(min(k, len(hashes) - 1) for k in config.neighbours):
-            first = search.by_cosine(starts[start], k)
-            for bound in config.bounds or [None]:
-                labels = first
-                for _ in range(config.rounds):
-                    labels = search.by_score(labels, k)
-                    if bound is not None:
-                        labels = search.merged(labels, bound)
-                    if _mostly_alone(labels):
-                        break  # the bound is too high for these vectors
-                candidates.append(search.candidate(start, k, bound, labels))
-                found.append(labels)
-    chosen = int(np.argmin([candidate.self_eer for candidate in candidates]))
-    return PseudoSpeakers(found[chosen], candidates, chosen)
+    names = _starts(starts, config)
+    counts = list(dict.fromkeys(min(k, len(hashes) - 1) for k in config.neighbours))
+    pairs = [(name, k) for name in names for k in counts]
+    for bound in config.bounds or [None]:
+        name, k = pairs[0]
+        search.follow(name, search.by_cosine(starts[name], k), k, bound, config.rounds)
+    bound = search.best.bound
+    for name, k in pairs[1:]:
+        search.follow(name, search.by_cosine(starts[name], k), k, bound, config.rounds)
+    if config.joint_rounds and len(search.of_bound(bound)) > 1:
+        k = search.best.neighbours
+        search.follow(JOINT, search.joint(search.of_bound(bound)), k, bound, config.joint_rounds)
+    return PseudoSpeakers(search.found[search.chosen], search.candidates, search.chosen)
 
 
 def _starts(known: dict[str, np.ndarray], config: PseudoSpeakersConfig) -> list[str]:
@@ -144,6 +145,53 @@ class _Search:
 
     def __init__(self, vectors: np.ndarray, hashes: np.ndarray, config: PseudoSpeakersConfig):
         self.vectors, self.hashes, self.config = vectors, hashes, config
+        self.candidates: list[Candidate] = []
+        self.found: list[np.ndarray] = []
+
+    @property
+    def chosen(self) -> int:
+        return int(np.argmin([candidate.self_eer for candidate in self.candidates]))
+
+    @property
+    def best(self) -> Candidate:
+        return self.candidates[self.chosen]
+
+    def of_bound(self, bound: float | None) -> list[np.ndarray]:
+        """Return the clusters found with a bound, without those that leave most utterances alone."""
+        pairs = zip(self.candidates, self.found, strict=True)
+        return [labels for one, labels in pairs if one.bound == bound and not _mostly_alone(labels)]
+
+    def follow(self, start: str, labels: np.ndarray, k: int, bound: float | None, rounds: int) -> None:
+        """Add the clusters after ``rounds`` rounds from ``labels`` on to those found."""
+        for _ in range(rounds):
+            labels = self.by_score(labels, k)
+            if bound is not None:
+                labels = self.merged(labels, bound)
+            if _mostly_alone(labels):
+                break  # the bound is too high for these vectors
+        self.candidates.append(self.candidate(start, k, bound, labels))
+        self.found.append(labels)
+
+    def joint(self, partitions: list[np.ndarray]) -> np.ndarray:
+        """Return the clusters that half of the partitions agree on: label propagation on the pairs that share
+        a cluster in at least half of them, weighted by their number (evidence accumulation: Fred and Jain
+        2005). Only utterances that are near by the scores of the PLDA of the best clusters are looked at.
+        """
+        from scipy.sparse import csr_array
+
+        count = len(self.vectors)
+        chain = self._plda(self.found[self.chosen])
+        if chain is None:
+            return self.found[self.chosen]
+        near, _ = self._nearest(chain, min(self.config.candidates, count - 1))
+        rows, columns = np.repeat(np.arange(count), near.shape[1]), near.reshape(-1)
+        rows, columns = rows[columns >= 0], columns[columns >= 0]
+        votes = sum((labels[rows] == labels[columns]).astype(np.float64) for labels in partitions)
+        kept = votes >= len(partitions) / 2
+        one_way = csr_array((votes[kept], (rows[kept], columns[kept])), shape=(count, count))
+        graph = one_way.maximum(one_way.T).tocsr()
+        graph.sort_indices()
+        return propagate_labels(graph)
 
     def candidate(self, start: str, neighbours: int, bound: float | None, labels: np.ndarray) -> Candidate:
         config, sizes, error = self.config, np.bincount(labels), 0.5
