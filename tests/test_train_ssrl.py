@@ -60,8 +60,8 @@ def cluster_folder(folder, table):
 
 @pytest.fixture(scope="module")
 def clusters(tmp_path_factory):
-    """Six clusters of three, and two of one."""
-    table = {name: f"c{i}" if i >= 18 else f"c{i % 6}" for i, name in enumerate(NAMES)}
+    """Six clusters of three or four."""
+    table = {name: f"c{i % 6}" for i, name in enumerate(NAMES)}
     return cluster_folder(tmp_path_factory.mktemp("clusters") / "clusters", table)
 
 
