@@ -226,6 +226,23 @@ def test_ssrl_takes_the_mode_of_what_the_teacher_answered(data, micro_batches):
     assert (seen_labels[0] != seen_labels[-1]).any()
 
 
+def test_ssrl_lets_a_cluster_that_nobody_has_die_for_good(data):
+    """Utterances 5, 11 and 17 leave cluster 5; what is known of a loss is that of the present label."""
+    method, *_ = method_and_sampler(data, SSRL)
+    leaving = np.array([5, 11, 17])
+    for epoch, answers in ((1, [0, 0, 1]), (2, [0, 0, 1])):
+        records = np.stack([answers, [1.0, 1.0, 1.0], [-3.0, -4.0, -5.0]], axis=1)
+        labels, _ = method.relabel(Records(leaving, records), epoch)
+        method.labels.copy_(torch.from_numpy(labels))
+        assert labels[leaving].tolist() == ([5, 5, 5] if epoch == 1 else answers)
+        assert method.log_losses[leaving].tolist() == ([1, 1, 1] if epoch == 1 else [-3, -4, -5])
+        assert method.living.tolist() == [True] * 5 + [epoch == 1]
+    assert not (method.queue == 5).any()
+    method.queue[2], method.log_losses[2] = torch.tensor([3, 3, 2]), -1.0  # it moves without a new answer
+    labels, weights = method.relabel(Records(np.array([], np.int64), np.empty((0, 3))), 3)
+    assert labels[2] == 3 and method.log_losses[2].isnan() and weights[2] == 1
+
+
 def test_dlg_lc_rejects_what_is_beyond_the_gate_and_corrects_what_it_is_sure_of(data):
     method, _, _ = method_and_sampler(data, {**DLG_LC, "confidence": 0.5})
     losses = np.where(np.arange(20) % 5 == 0, 1.0, -4.0) + np.linspace(-0.3, 0.3, 20)
