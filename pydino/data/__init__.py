@@ -12,9 +12,18 @@ from .crops import CropConfig, UtteranceCropConfig
 from .epoch_sampler import EpochSampler
 from .labels import Labels, read_clusters, read_labels
 from .loading import batches
+from .partners import Partners
 from .source import Source
 from .training_set import TrainingSet, check_unlabelled
-from .view_groups import ViewGroup, Views, view_groups, view_numbers, with_partners
+from .view_groups import (
+    ViewGroup,
+    Views,
+    cluster_pairs,
+    view_groups,
+    view_numbers,
+    with_partners,
+    with_partners_for_the_teacher,
+)
 from .view_maker import ViewMaker
 from .views import Batch, ViewSampler
 from .waveform_views import WaveformViews
@@ -33,6 +42,7 @@ __all__ = [
     "EpochSampler",
     "Labels",
     "NormalisationConfig",
+    "Partners",
     "Source",
     "TrainingSet",
     "UtteranceCropConfig",
@@ -45,6 +55,7 @@ __all__ = [
     "Waveforms",
     "batches",
     "check_unlabelled",
+    "cluster_pairs",
     "join_crops",
     "rational",
     "read_clusters",
@@ -52,4 +63,5 @@ __all__ = [
     "view_groups",
     "view_numbers",
     "with_partners",
+    "with_partners_for_the_teacher",
 ]
