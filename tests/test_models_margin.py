@@ -77,3 +77,32 @@ def test_bfloat16_embeddings_give_float32_logits():
 def test_impossible_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         AamSoftmax(**{"embedding_dim": 4, "num_classes": 3, **options})
+
+
+def test_sub_centres_and_hard_negatives_are_those_of_the_angles():
+    """Of each class the nearer row counts; the two most similar other classes are nearer by hard_margin."""
+    torch.manual_seed(4)
+    layer = AamSoftmax(5, 6, 20, 0.2, sub_centres=3, hard_negatives=2, hard_margin=0.06).double()
+    x, labels = torch.randn(8, 5).double(), torch.arange(8) % 6
+    rows = layer.weight.detach().numpy().reshape(6, 3, 5)
+    for margin in (0.2, 0.05):
+        logits = layer(x, labels, margin).detach().numpy()
+        for b in range(8):
+            v = x[b].numpy() / np.linalg.norm(x[b])
+            angles = np.arccos((rows @ v / np.linalg.norm(rows, axis=2)).max(1))
+            others = np.delete(np.arange(6), labels[b])
+            hard = others[np.argsort(angles[others])[:2]]
+            angles[labels[b]] += margin
+            angles[hard] -= 0.06 * margin / 0.2
+            np.testing.assert_allclose(logits[b], 20 * np.cos(angles), atol=1e-9)
+
+
+def test_classes_start_where_they_are_told_to():
+    directions = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+    one, two = AamSoftmax(8, 4), AamSoftmax(8, 4, sub_centres=2)
+    one.start_at(directions)
+    two.start_at(directions)
+    assert torch.equal(one.weight, directions)
+    rows = two.weight.detach().unflatten(0, (4, 2))
+    assert ((rows * directions.unsqueeze(1)).sum(-1) > 0.9).all()
+    assert ((rows[:, 0] * rows[:, 1]).sum(-1) < 0.99).all()

@@ -2,11 +2,14 @@
 
 import json
 
+import kaldiio
+import numpy as np
 import pytest
 from test_train_dino import CONFIG as DINO
 from test_train_dino import equal, make_data, make_train_set
 from test_train_xvector import CONFIG, NAMES, weights
 
+import pydino
 from pydino.base import dump_config, read_yaml
 from pydino.cli import main
 from pydino.kaldi import read_table, write_table
@@ -120,8 +123,51 @@ def test_mistakes_with_clusters_speak_and_leave_no_trace(data, tmp_path, capsys)
             SMALL,
             "give --labels UTT2LABEL, such as --labels data/train/utt2spk, or --clusters CLUSTER_DIR",
         ),
-        (["--clusters", good], DINO, "the method dino reads no clusters"),
+        (["--clusters", good], DINO, "has no use for clusters; set positives: cluster"),
     ):
         assert train(data, tmp_path / "exp", *options, config=config) == 1
         assert message in capsys.readouterr().err, message
         assert not (tmp_path / "exp").exists()
+
+
+def test_small_clusters_are_left_out_and_classes_start_at_their_centroids(data, tmp_path, capsys):
+    """The first epoch of a still encoder: the output layer is at the centroids of whole utterances, centred."""
+    table = {name: f"c{i % 3}" for i, name in enumerate(NAMES)} | {NAMES[4]: "alone"}
+    clusters = cluster_folder(tmp_path / "clusters", table)
+    start = {**SMALL, "start_from_centroids": True, "optimiser": {"lr": 1e-12, "final_lr": 1e-12}}
+    assert train(data, tmp_path / "first", "--clusters", clusters) == 0
+    assert "3 clusters of 19 utterances, those of 2 or more" in capsys.readouterr().err
+    options = ["--clusters", clusters, "--init", tmp_path / "first/model"]
+    for name, config in (("exp", start), ("fine", {**start, "trainable": ["frames"]})):
+        config = {**config, "batch_size": 19, "output_lr_scale": 2.0}
+        assert train(data, tmp_path / name, *options, config=config) == 0
+        bias = pydino.load(tmp_path / name / "model").encoder.embedding_norm.bias
+        moved = bias - pydino.load(tmp_path / "first/model").encoder.embedding_norm.bias
+        x = embeddings(data, tmp_path / "first/model")
+        mean = np.mean([x[key] for key in NAMES if key != NAMES[4]], axis=0)
+        centre = mean if name == "exp" else 0.0
+        np.testing.assert_allclose(moved.detach().numpy(), -centre if name == "exp" else 0.0, atol=2e-5)
+        found = weights(tmp_path / name)["student.output.weight"].numpy()
+        for row, cluster in zip(found, in_order_of_hash(data, table), strict=True):
+            members = np.stack([x[key] - centre for key in NAMES if table[key] == cluster])
+            direction = (members / np.linalg.norm(members, axis=1, keepdims=True)).sum(0)
+            np.testing.assert_allclose(row, direction / np.linalg.norm(direction), atol=1e-4)
+
+
+def embeddings(data, model):
+    """Of the whole utterances, as extraction makes them."""
+    folder = data.parent / f"xvectors_{model.parent.name}"
+    assert main(["extract-embeddings", "--nj", "1", str(model), str(data), str(folder)]) == 0
+    return {key: value for key, value in kaldiio.load_scp(str(folder / "xvector.scp")).items()}
+
+
+def in_order_of_hash(data, table):
+    hashes = read_table(data / "utt2hash")
+    ordered = [table[key] for key in sorted(hashes, key=lambda key: int(hashes[key]))]
+    return [cluster for cluster in dict.fromkeys(ordered) if ordered.count(cluster) > 1]
+
+
+def test_only_small_clusters_are_no_labels(data, tmp_path, capsys):
+    clusters = cluster_folder(tmp_path / "clusters", {name: f"c{i}" for i, name in enumerate(NAMES)})
+    assert train(data, tmp_path / "exp", "--clusters", clusters) == 1
+    assert "0 of its 20 clusters have min_utterances, 2, or more" in capsys.readouterr().err

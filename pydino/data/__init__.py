@@ -13,9 +13,18 @@ from .crops import CropConfig, UtteranceCropConfig
 from .epoch_sampler import EpochSampler
 from .labels import Labels, read_clusters, read_labels
 from .loading import batches
+from .partners import Partners
 from .source import Source
 from .training_set import TrainingSet, check_unlabelled
-from .view_groups import ViewGroup, Views, view_groups, view_numbers, with_partners
+from .view_groups import (
+    ViewGroup,
+    Views,
+    cluster_pairs,
+    view_groups,
+    view_numbers,
+    with_partners,
+    with_partners_for_the_teacher,
+)
 from .view_maker import ViewMaker
 from .views import Batch, ViewSampler
 from .waveform_views import WaveformViews
@@ -36,6 +45,7 @@ __all__ = [
     "EpochSampler",
     "Labels",
     "NormalisationConfig",
+    "Partners",
     "Source",
     "TrainingSet",
     "UtteranceCropConfig",
@@ -48,6 +58,7 @@ __all__ = [
     "Waveforms",
     "batches",
     "check_unlabelled",
+    "cluster_pairs",
     "join_crops",
     "rational",
     "read_clusters",
@@ -55,4 +66,5 @@ __all__ = [
     "view_groups",
     "view_numbers",
     "with_partners",
+    "with_partners_for_the_teacher",
 ]

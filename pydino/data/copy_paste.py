@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pydino.base import ConfigError, check_fraction, keyed_integers, keyed_uniform, nearest, purpose
+from pydino.base import ConfigError, check_fraction, keyed_uniform, nearest, purpose
 
 from .labels import Labels
+from .partners import Partners
 
 
 @dataclass
@@ -50,14 +51,10 @@ class CopyPaste:
     """
 
     def __init__(self, config: CopyPasteConfig, hashes: np.ndarray, labels: Labels, seed: int):
-        self.config, self.hashes, self.seed = config, hashes, seed
-        self._classes = labels.of(hashes)
-        self._counts = np.bincount(self._classes, minlength=labels.num_classes)
-        self._first = np.cumsum(self._counts) - self._counts  # place of a class in _members
-        self._members = np.argsort(self._classes, kind="stable")
-        self._rank = np.empty_like(self._members)  # of an utterance among those of its class
-        self._rank[self._members] = np.arange(len(hashes)) - self._first[self._classes[self._members]]
-        self._neutral = None
+        self.config, self.seed, self._neutral = config, seed, None
+        self._partners = Partners(
+            hashes, labels.of(hashes), labels.num_classes, seed, "partner for copy-paste"
+        )
         if config.partner == "neutral":
             if config.neutral not in labels.names:
                 raise ConfigError(
@@ -65,22 +62,14 @@ class CopyPaste:
                     f"{nearest(config.neutral, labels.names)}; known: {', '.join(labels.names)}"
                 )
             self._neutral = labels.names.index(config.neutral)
-            if not self._counts[self._neutral]:
+            if not self._partners.counts[self._neutral]:
                 raise ConfigError(
                     f"copy_paste.neutral: no utterance to train on is of class '{config.neutral}'"
                 )
 
     def partners(self, indices: np.ndarray, visits: np.ndarray) -> np.ndarray:
-        """Return the partners (B,) of utterances ``indices`` (B,) at these visits (B,): another utterance of
-        the class, all equally likely; the only one of a class is its own partner.
-        """
-        classes = self._classes[indices]
-        wanted = classes if self._neutral is None else np.full_like(classes, self._neutral)
-        inside, rank, count = classes == wanted, self._rank[indices], self._counts[wanted]
-        key = purpose("partner for copy-paste")
-        drawn = keyed_integers(0, np.maximum(count - inside, 1), self.seed, visits, self.hashes[indices], key)
-        drawn = np.minimum(drawn + (inside & (drawn >= rank)), count - 1)  # not itself
-        return self._members[self._first[wanted] + drawn]
+        """Return the partners (B,) of utterances ``indices`` (B,) at these visits (B,)."""
+        return self._partners.partners(indices, visits, self._neutral)
 
     def draws(
         self, visits: np.ndarray, hashes: np.ndarray, views: np.ndarray

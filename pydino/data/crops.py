@@ -114,7 +114,7 @@ class CropPlacer:
     @property
     def shortest(self) -> int:
         """Frames of the shortest crop that may be drawn."""
-        drawn = [group for group in self.groups if not (group.whole or group.joined_to)]
+        drawn = [group for group in self.groups if not (group.whole or group.joined_to or group.as_long_as)]
         return min((self._frames(group.seconds)[0] for group in drawn), default=self.least_frames)
 
     @property
@@ -135,6 +135,8 @@ class CropPlacer:
             low, high = self._frames(group.seconds)
             if group.joined_to:
                 lengths[group.name] = lengths[group.joined_to] // 2
+            elif group.as_long_as:
+                lengths[group.name] = lengths[group.as_long_as]
             elif group.whole:
                 lengths[group.name] = max(min(longest, high), self.least_frames)
             else:

@@ -35,6 +35,14 @@ class Labels:
         """Return the classes (B,) of utterances (B,)."""
         return self.classes[np.searchsorted(self.hashes, hashes)]
 
+    def of_at_least(self, utterances: int) -> "Labels":
+        """Return those of classes with so many utterances or more, numbered in the same order."""
+        kept = np.bincount(self.classes, minlength=self.num_classes) >= utterances
+        rows = kept[self.classes]
+        numbers = np.cumsum(kept) - 1
+        names = [name for name, is_kept in zip(self.names, kept, strict=True) if is_kept]
+        return Labels(self.hashes[rows], numbers[self.classes[rows]], names)
+
 
 def read_labels(data: Path, paths: list) -> Labels:
     """Return the labels of a pre-training directory's utterances.

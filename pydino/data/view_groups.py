@@ -32,6 +32,7 @@ class ViewGroup:
         whole: crops of the whole utterance, up to the longest of ``seconds``; needs ``short: mask``.
         joined_to: name of the group before this one whose crops these may be joined to
             (:mod:`.copy_paste`); they are half as long, and no network sees them by themselves.
+        as_long_as: name of the group before this one whose length the crops of a step have.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ViewGroup:
     short: Short = "repeat"
     whole: bool = False
     joined_to: str = ""
+    as_long_as: str = ""
 
 
 def view_groups(
@@ -91,6 +93,24 @@ def with_partners(groups: list[ViewGroup]) -> list[ViewGroup]:
         for group in groups
     ]
     return [*groups, *partners]
+
+
+def cluster_pairs(groups: list[ViewGroup]) -> list[ViewGroup]:
+    """Return the groups for a loss of pairs, whose second crop is of a partner: of the two global views of
+    each utterance, the second is replaced.
+    """
+    (group,) = groups
+    own = replace(group, number=1)
+    return [own, replace(own, name=f"{group.name} of a partner", owner="partner", as_long_as=group.name)]
+
+
+def with_partners_for_the_teacher(groups: list[ViewGroup]) -> list[ViewGroup]:
+    """Return DINO's groups where the teacher sees the global views of a partner in place of those of the
+    utterance itself, which the student sees alone.
+    """
+    first, *others = groups
+    partner = replace(first, name=f"{first.name} of a partner", owner="partner", seen_by="teacher")
+    return [replace(first, seen_by="student"), *others, partner]
 
 
 def view_numbers(groups: list[ViewGroup]) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from pydino.base import UserError
 from .copy_paste import CopyPaste
 from .crops import CropConfig, CropPlacer
 from .epoch_sampler import EpochSampler
+from .partners import Partners
 from .source import Source
 from .training_set import Crops
 from .view_groups import ViewGroup, columns_of
@@ -99,7 +100,7 @@ class ViewSampler(Dataset):
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
-        partners: np.ndarray | CopyPaste | None = None,
+        partners: np.ndarray | Partners | CopyPaste | None = None,
         least_frames: int = 1,
     ):
         self.dataset, self.order, self.seed, self.speed_factors = dataset, order, seed, list(speed_factors)
@@ -176,6 +177,6 @@ class ViewSampler(Dataset):
     def _partners_of(self, indices: np.ndarray, visits: np.ndarray) -> np.ndarray:
         if self.partners is None:
             return indices
-        if isinstance(self.partners, CopyPaste):
-            return self.partners.partners(indices, visits)
-        return self.partners[indices]
+        if isinstance(self.partners, np.ndarray):
+            return self.partners[indices]
+        return self.partners.partners(indices, visits)

@@ -1,5 +1,5 @@
-"""Losses, centres, teachers, regularisers; and, in NumPy, labels that follow the network. Arrays in, arrays
-out.
+"""Losses without labels (DINO's, NT-Xent), centre, teacher, regularisers: tensors in, tensors out. In NumPy:
+labels that follow the network.
 """
 
 from .clean_probability import SMALLEST_LOSS, LossMixture, fit_loss_mixture
@@ -7,6 +7,7 @@ from .cosine import cosine_loss
 from .dino import DinoLoss, DinoLossConfig
 from .koleo import koleo
 from .label_queue import NONE, mode_of_queue, new_queue, push
+from .ntxent import ntxent
 from .teacher import make_teacher, update_teacher
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "make_teacher",
     "mode_of_queue",
     "new_queue",
+    "ntxent",
     "push",
     "update_teacher",
 ]

@@ -8,7 +8,8 @@ teacher logits t of the global views and student logits s of all views,
     T_s)),
 
 where P is the number of pairs, H(p, q) = -sum_k p_k log q_k, and c the centre, an exponential moving average
-of the teacher's mean logits, updated after the loss.
+of the teacher's mean logits, updated after the loss. Where the teacher sees the global views of a partner
+utterance, no view of the student is the teacher's, and v = g counts too.
 """
 
 from dataclasses import dataclass
@@ -42,13 +43,14 @@ class DinoLoss(nn.Module):
         self.register_buffer("centre", torch.zeros(output_dim))
 
     def forward(
-        self, student: torch.Tensor, teacher: torch.Tensor
+        self, student: torch.Tensor, teacher: torch.Tensor, shared: bool = True
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Return the loss (a scalar) and metrics that distinguish a healthy run from a collapsing one.
 
         Args:
             student: (V, B, K) logits, the global views first.
             teacher: (G, B, K) logits of the global views, G < V; without gradient.
+            shared: whether teacher and student see the same global views; then they are no pairs.
 
         Returns:
             loss; scalars in nats: ``teacher_entropy``, ``student_entropy``, ``kl`` (of the pairs); and (2,
@@ -62,9 +64,11 @@ class DinoLoss(nn.Module):
         # sum over pairs of p_g . log q_v = (sum_g p_g) . (sum_v log q_v) - sum_g p_g . log q_g, without
         # computing the pairs
         all_pairs = (p.sum(0) * log_q.sum(0)).sum(-1)
-        same_view = (p * log_q[:num_global]).sum((0, -1))
-        pairs = num_global * (views - 1)
-        loss = -(all_pairs - same_view).mean() / pairs
+        if shared:
+            same_view = (p * log_q[:num_global]).sum((0, -1))
+            loss = -(all_pairs - same_view).mean() / (num_global * (views - 1))
+        else:
+            loss = -all_pairs.mean() / (num_global * views)
         with torch.no_grad():
             teacher_entropy = -(p * log_p).sum(-1).mean()
             metrics = {

@@ -121,6 +121,7 @@ class TrainingConfig:
     average_snapshots: int = 0  # the mean of this many last teachers is one more model; 0: none
     copy_paste: ClassVar[CopyPasteConfig] = CopyPasteConfig()  # an option of methods that read labels
     given_by_init: ClassVar[tuple[str, ...]] = ()  # keys that the model to start from determines
+    min_utterances: ClassVar[int] = 1  # of methods that read clusters: smaller ones are left out of training
 
     def __post_init__(self):
         self.encoder = resolve_encoder(self.encoder)
@@ -159,6 +160,20 @@ class TrainingConfig:
     def needs_clusters(self) -> bool:
         """Whether a run of a method that reads no labels needs clusters (``--clusters``)."""
         return False
+
+    def check_no_teacher(self, method: str) -> None:
+        """Refuse options for the views of a teacher, where there is none."""
+        for name, (here, teacher) in (("augment", self.augment_pair), ("waveform", self.waveform_pair)):
+            if teacher != here:
+                raise ValueError(
+                    f"teacher_{name} changes the views of a teacher, and {method} has none; set {name} "
+                    "instead"
+                )
+
+    def check_independent_crops(self, positives: str) -> None:
+        """Refuse ``placement: disjoint`` where positives are of two utterances."""
+        if positives == "cluster" and self.crops.placement == "disjoint":
+            raise ValueError("positives: cluster takes crops of two utterances; set placement: independent")
 
     @property
     def view_groups(self) -> list[ViewGroup]:

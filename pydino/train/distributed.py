@@ -101,6 +101,16 @@ class DistributedContext:
         dist.all_gather_into_tensor(everything, x.detach().contiguous())
         return everything
 
+    def gather_pairs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the vectors (2, size b, D) of all processes, by rank, of those of this one (2, b, D), with
+        gradient.
+
+        Backward, each process gets the sum over processes of the gradients of its own vectors. Where every
+        process takes the mean loss of its own, and gradients of weights are averaged over processes, these
+        are the gradients of the mean over the whole batch.
+        """
+        return x if self.size == 1 else _GatheredPairs.apply(x, self.rank, self.size)
+
     def gather_objects(self, item) -> list:
         """Return the items of all processes, by rank."""
         if self.size == 1:
@@ -119,6 +129,23 @@ class DistributedContext:
         return PendingFlag(
             votes, dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._signals, async_op=True)
         )
+
+
+class _GatheredPairs(torch.autograd.Function):
+    """(2, b, D) -> (2, W b, D)."""
+
+    @staticmethod
+    def forward(context, x, rank, size):
+        context.rank, context.pairs = rank, x.shape[1]
+        everything = x.new_empty(size * len(x), *x.shape[1:])
+        dist.all_gather_into_tensor(everything, x.contiguous())
+        return everything.unflatten(0, (size, -1)).transpose(0, 1).flatten(1, 2)
+
+    @staticmethod
+    def backward(context, gradient):
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.narrow(1, context.rank * context.pairs, context.pairs), None, None
 
 
 class PendingFlag:

@@ -68,10 +68,15 @@ def embed_utterances(
         encoder=config.encoder,
         normalisation=config.normalisation,
         augment=AugmentConfig(
-            0.0, gain_db=0.0, equaliser_db=0.0, noise_probability=0.0, babble_probability=0.0
+            reverberation_probability=0.0,
+            gain_db=0.0,
+            equaliser_db=0.0,
+            noise_probability=0.0,
+            babble_probability=0.0,
+            time_mask_frames=0,
+            frequency_mask_bands=0,
         ),
     )
-    plain.augment.time_mask_frames = plain.augment.frequency_mask_bands = 0
     source = pipeline.source
     whole = open_pipeline(
         plain, run.data, run.front_end, run.seed, distributed, run.allow_pipes, source.hashes

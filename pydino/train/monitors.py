@@ -168,6 +168,21 @@ def collapse(means: dict[str, float], output_dim: int) -> str | None:
     return None
 
 
+def collapse_to_a_point(means: dict[str, float], remedy: str) -> str | None:
+    """Return a sentence on the collapse of a run that has an ``accuracy``, or None.
+
+    Args:
+        means: of an interval: accuracy, embedding_spread.
+        remedy: the end of the sentence.
+    """
+    if means["embedding_spread"] >= 0.01:
+        return None
+    return (
+        "collapse to a point: nearly every utterance gets the same embedding (spread "
+        f"{means['embedding_spread']:.3f}, accuracy {100 * means['accuracy']:.1f} %); {remedy}"
+    )
+
+
 def partial_collapse(means: dict[str, float], max_rank: int) -> str:
     """Return a sentence on a partial collapse, which the loss may not show, or an empty string.
 

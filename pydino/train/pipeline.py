@@ -14,6 +14,7 @@ from pydino.data import (
     CopyPaste,
     EpochSampler,
     Labels,
+    Partners,
     Source,
     TrainingSet,
     ViewMaker,
@@ -78,7 +79,7 @@ def open_pipeline(
         distributed: this process among others.
         allow_pipes: run commands in wav.scp.
         only: hashes of the utterances to train on; None: all.
-        labels: classes of the utterances, which CopyPaste chooses partners by.
+        labels: classes or clusters of the utterances, which partners are chosen by.
 
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
@@ -119,6 +120,10 @@ def open_pipeline(
     copy_paste = (
         CopyPaste(config.copy_paste, source.hashes, labels, seed) if config.copy_paste.probability else None
     )
+    partners: CopyPaste | Partners | None = copy_paste
+    if partners is None and any(group.owner == "partner" for group in groups):
+        classes = labels.of(source.hashes)
+        partners = Partners(source.hashes, classes, labels.num_classes, seed, "partner of the cluster")
     sampler = ViewSampler(
         source,
         config.crops,
@@ -130,7 +135,7 @@ def open_pipeline(
         distributed.rank,
         distributed.size,
         config.compute.accumulation,
-        copy_paste,
+        partners,
         least_frames(config, dim),
     )
     views = ViewMaker(

@@ -31,6 +31,11 @@ from .supervision import Supervision
 
 # Keys that change no weight (snapshot_epochs does where snapshots are averaged), and those of `compute` that
 # change them by rounding alone: a run may resume with others.
+# Options that came later: at their defaults they are not in marks, so that earlier runs are still finished.
+LATER = (
+    *("positives", "sub_centres", "hard_negatives", "hard_margin", "start_from_centroids"),
+    *("min_utterances", "output_lr_scale"),
+)
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
 # What weights may have seen, the strongest last.
@@ -127,6 +132,7 @@ class Run:
         else:
             texts.append(data / "feats.scp")
         omitted = UNSCIENTIFIC if config.average_snapshots else (*UNSCIENTIFIC, "snapshot_epochs")
+        omitted += tuple(name for name in LATER if _is_default(config, name))
         science = {key: value for key, value in config_to_dict(config).items() if key not in omitted}
         science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
         if self.init is not None:
@@ -174,7 +180,14 @@ class Run:
             UserError: an utterance has none.
         """
         if self.clusters is not None:
-            return read_clusters(self.data, self.clusters)
+            clusters, least = read_clusters(self.data, self.clusters), self.config.min_utterances
+            kept = clusters.of_at_least(least)
+            if kept.num_classes < 2:
+                raise UserError(
+                    f"{self.clusters}: {kept.num_classes} of its {clusters.num_classes} clusters have "
+                    f"min_utterances, {least}, or more; that is nothing to tell apart"
+                )
+            return kept
         return read_labels(self.data, self.labels) if self.labels else None
 
     @cached_property
@@ -217,6 +230,11 @@ def read_init(run: Run) -> dict[str, torch.Tensor]:
         )
     run.init_labels = model.config.labels
     return model.encoder.state_dict()
+
+
+def _is_default(config: TrainingConfig, name: str) -> bool:
+    found = type(config).__dataclass_fields__.get(name)
+    return found is not None and found.default == getattr(config, name)
 
 
 def _digest(folder: Path) -> str:

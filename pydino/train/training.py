@@ -68,6 +68,8 @@ def run_training(
     torch.manual_seed(run.seed)  # the weights are the same in all processes
     task = run.supervision
     only, classes = (None, labels) if task is None else (task.hashes, task.labels)
+    if run.clusters is not None:
+        only = labels.hashes  # utterances of small clusters are not among them
     pipeline = open_pipeline(
         run.config, run.data, run.front_end, run.seed, distributed, run.allow_pipes, only, classes
     )
@@ -88,10 +90,13 @@ def run_training(
     check_lengths(pipeline, method)
     if distributed.first:
         if labels is not None:
-            what = f"{' '.join(run.labels)}: {labels.num_classes} labels"
-            if run.clusters is not None:
+            least = run.config.min_utterances
+            if run.clusters is None:
+                what, those = f"{' '.join(run.labels)}: {labels.num_classes} labels", ""
+            else:
                 what = f"{run.clusters}: {labels.num_classes} clusters"
-            log(f"{what} of {len(labels.classes)} utterances")
+                those = f", those of {least} or more" if least > 1 else ""
+            log(f"{what} of {len(labels.classes)} utterances{those}")
         exp_dir.claim(run.exp, wanted, run.discard)
         dump_config(
             {**config_to_dict(pipeline.config), "name": run.config.name, "seed": run.seed}, run.exp / CONFIG

@@ -4,6 +4,10 @@ another view of the same utterance; the teacher is an average of the student ove
 Caron et al. 2021 (arXiv 2104.14294) for images, Cho et al. 2022 (arXiv 2208.05445) for utterances; the loss
 is pydino/ssl/dino.py. Optional terms: KoLeo (pydino/ssl/koleo.py) and a cosine between embeddings
 (pydino/ssl/cosine.py).
+
+With ``positives: cluster`` the teacher sees another utterance of the cluster (--clusters; Han et al. 2023,
+"Cluster-aware DINO", arXiv 2304.05754), drawn anew at each visit, and the student predicts its outputs from
+all views of its own.
 """
 
 from collections.abc import Iterable
@@ -14,7 +18,7 @@ import torch
 from torch import nn
 
 from pydino.base import check_not_negative
-from pydino.data import Batch, Views
+from pydino.data import Batch, ViewGroup, Views, with_partners_for_the_teacher
 from pydino.models import DinoHead, HeadConfig, buffers_kept
 from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, koleo, make_teacher, update_teacher
 from pydino.train.config import TrainingConfig
@@ -24,6 +28,7 @@ from pydino.train.schedules import cosine, ramp
 
 ROLES = ("teacher", "student")
 READS_LABELS = False
+READS_CLUSTERS = True  # with positives: cluster
 
 
 @dataclass
@@ -63,6 +68,8 @@ class DinoConfig(TrainingConfig):
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     freeze_last_layer_epochs: float = 1.0  # the prototypes are frozen at first
     freeze_last_layer_steps: int = 0  # above 0: instead of freeze_last_layer_epochs
+    # whose global views the teacher sees: the utterance's own, or those of another one of its cluster
+    positives: Literal["own", "cluster"] = "own"
 
     def __post_init__(self):
         super().__post_init__()
@@ -79,6 +86,16 @@ class DinoConfig(TrainingConfig):
             "freeze_last_layer_epochs",
             "freeze_last_layer_steps",
         )
+        self.check_independent_crops(self.positives)
+
+    @property
+    def needs_clusters(self) -> bool:
+        return self.positives == "cluster"
+
+    @property
+    def view_groups(self) -> list[ViewGroup]:
+        groups = super().view_groups
+        return with_partners_for_the_teacher(groups) if self.needs_clusters else groups
 
     @property
     def name(self) -> str:
@@ -106,7 +123,7 @@ class Dino(Method):
     """Student, teacher and centre."""
 
     Config = DinoConfig
-    roles, reads_labels = ROLES, READS_LABELS
+    roles, reads_labels, reads_clusters = ROLES, READS_LABELS, READS_CLUSTERS
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
@@ -146,14 +163,15 @@ class Dino(Method):
         teacher_embeddings, teacher_logits = (
             x.unflatten(0, (num_global, size)) for x in (teacher_embeddings, teacher_logits)
         )
-        loss, metrics, means = self.criterion(logits.unflatten(0, (-1, size)), teacher_logits)
+        shared = not config.needs_clusters
+        loss, metrics, means = self.criterion(logits.unflatten(0, (-1, size)), teacher_logits, shared)
         share = 1 / self.micro_batches
         self._teacher_means = (
             means * share if self._teacher_means is None else self._teacher_means + means * share
         )
         metrics = {"dino_loss": loss.detach(), **metrics}
         if config.cosine_weight:
-            term = cosine_loss(embeddings.unflatten(0, (-1, size)), teacher_embeddings)
+            term = cosine_loss(embeddings.unflatten(0, (-1, size)), teacher_embeddings, shared)
             loss = loss + self.schedule(batch.step)["cosine_weight"] * term
             metrics["cosine_loss"] = term.detach()
         if config.koleo_weight:

@@ -24,13 +24,13 @@ from pydino.data import Views
 from pydino.ssl import NONE, fit_loss_mixture, mode_of_queue, new_queue, push, update_teacher
 from pydino.train.label_correction import (
     CLEAN,
-    Classifier,
     LabelCorrection,
     LabelCorrectionConfig,
     Records,
     log_loss,
 )
 from pydino.train.method import Metrics, Setup
+from pydino.train.methods.xvector import Classifier
 from pydino.train.schedules import cosine
 
 ROLES = ("teacher", "student")
@@ -74,7 +74,7 @@ class Ssrl(LabelCorrection):
         super().__init__(setup)
         config = self.config
         self.first_recorded_epoch = config.fixed_epochs - 1
-        teacher = Classifier(self.new_encoder(), self.num_classes, config.scale, config.margin)
+        teacher = Classifier(self.new_encoder(), self.labels.num_classes, config)
         self.teacher = self.prepared(teacher.to(self.distributed.device)).requires_grad_(False).eval()
         self.teacher.load_state_dict(self.student.state_dict())
         queue = torch.from_numpy(new_queue(self.given.cpu().numpy(), config.queue, config.copies))
@@ -94,17 +94,17 @@ class Ssrl(LabelCorrection):
             heard = self.teacher.encoder(views.group(CLEAN))
         posteriors = self.log_posteriors(self.teacher.output.cosines(heard), self.config.scale)
         answers = posteriors.argmax(1)
-        return [answers, log_loss(posteriors, self.labels[places]), log_loss(posteriors, answers)]
+        return [answers, log_loss(posteriors, self.present[places]), log_loss(posteriors, answers)]
 
     def relabel(self, records: Records, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        labels, places = self.labels.cpu().numpy(), records.places
+        labels, places = self.present.cpu().numpy(), records.places
         if epoch < self.config.fixed_epochs:
             return labels, np.ones(len(labels))
         answers, of_label, of_answer = records.values.T
         queue, log_losses = (x.cpu().numpy().copy() for x in (self.queue, self.log_losses))
         push(queue, places, answers.astype(np.int64))
         changed = mode_of_queue(queue, labels)
-        living = np.bincount(changed, minlength=self.num_classes) > 0
+        living = np.bincount(changed, minlength=self.labels.num_classes) > 0
         queue[(queue != NONE) & ~living[queue]] = NONE  # or they could come back
         log_losses[changed != labels] = np.nan  # unless the new label is what the teacher answered
         answered = changed[places] == answers

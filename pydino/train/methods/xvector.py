@@ -3,6 +3,9 @@ discarded.
 
 Snyder et al. 2018, "X-vectors: robust DNN embeddings for speaker recognition"; with the additive angular
 margin of Deng et al. 2019 (pydino/models/margin.py) in place of the plain softmax.
+
+With clusters in place of labels (--clusters) it is a round on pseudo-labels: the encoder is that of the model
+whose embeddings were clustered (--init), and the output layer starts at the centroids of the clusters.
 """
 
 import math
@@ -16,9 +19,10 @@ from torch import nn
 from pydino.base import check_not_negative, check_positive
 from pydino.data import Batch, CropConfig, Views
 from pydino.models import AamSoftmax
+from pydino.train.centroids import centroids
 from pydino.train.config import TrainingConfig
-from pydino.train.method import Method, Metrics, Setup
-from pydino.train.monitors import MOMENTS, moments
+from pydino.train.method import Method, Metrics, ParameterGroup, Setup
+from pydino.train.monitors import MOMENTS, collapse_to_a_point, moments
 from pydino.train.schedules import ramp
 
 ROLES = ("model",)
@@ -37,28 +41,39 @@ class XvectorConfig(TrainingConfig):
     scale: float = 30.0  # of the cosines: the inverse of the softmax's temperature
     margin: float = 0.3  # radians by which the angle to the right class must be smaller
     margin_warmup_epochs: float = 20.0  # the margin rises from 0 over this many
+    sub_centres: int = 1  # rows of weights of each class, the nearest of which counts
+    # inter-top-k: this many of the most similar other classes must be farther by hard_margin (radians)
+    hard_negatives: int = 0  # the published systems have 5, and a hard_margin of 0.06
+    hard_margin: float = 0.06  # rises with the margin
+    # the classes start at the centroids of their utterances, and the encoder's embeddings are centred
+    start_from_centroids: bool = False
+    output_lr_scale: float = 1.0  # factor of the learning rate of the output layer
+    min_utterances: int = 2  # with --clusters: smaller ones are left out of training
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(self, "scale")
-        check_not_negative(self, "margin_warmup_epochs")
+        check_positive(self, "scale", "sub_centres", "output_lr_scale", "min_utterances")
+        check_not_negative(self, "margin_warmup_epochs", "hard_negatives", "hard_margin")
         if not 0 <= self.margin < math.pi / 2:
             raise ValueError(f"margin must be in [0, pi/2) radians, got {self.margin}")
-        for name, (here, teacher) in (("augment", self.augment_pair), ("waveform", self.waveform_pair)):
-            if teacher != here:
-                raise ValueError(
-                    f"teacher_{name} changes the views of a teacher, and an x-vector has none; set {name} "
-                    "instead"
-                )
+        self.check_no_teacher("an x-vector")
 
 
 class Classifier(nn.Module):
     """Encoder and output layer."""
 
-    def __init__(self, encoder: nn.Module, num_classes: int, scale: float, margin: float):
+    def __init__(self, encoder: nn.Module, num_classes: int, config: XvectorConfig):
         super().__init__()
         self.encoder = encoder
-        self.output = AamSoftmax(encoder.embedding_dim, num_classes, scale, margin)
+        self.output = AamSoftmax(
+            encoder.embedding_dim,
+            num_classes,
+            config.scale,
+            config.margin,
+            config.sub_centres,
+            config.hard_negatives,
+            config.hard_margin,
+        )
 
     def forward(
         self, views: list[torch.Tensor], labels: torch.Tensor, margin: float
@@ -79,7 +94,25 @@ class Xvector(Method):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self.labels, config = setup.labels, self.config
-        self.set_student(Classifier(self.new_encoder(), self.labels.num_classes, config.scale, config.margin))
+        self.set_student(Classifier(self.new_encoder(), self.labels.num_classes, config))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        (whole,) = super().parameter_groups()
+        scale = self.config.output_lr_scale
+        if scale == 1:
+            return [whole]
+        output = list(self.student.output.parameters())
+        kept = {id(p) for p in output}
+        encoder = [p for p in whole.parameters if id(p) not in kept]
+        return [ParameterGroup(encoder), ParameterGroup(output, lr_scale=scale)]
+
+    def before_first_step(self, embed) -> None:
+        """The classes start at their centroids."""
+        if self.config.start_from_centroids:
+            classes = torch.from_numpy(self.labels.classes)
+            self.student.output.start_at(
+                centroids(self.student.encoder, embed, classes, self.labels.num_classes)
+            )
 
     @property
     def max_effective_rank(self) -> int:
@@ -101,14 +134,7 @@ class Xvector(Method):
         }
 
     def collapse_reason(self, means: dict[str, float]) -> str | None:
-        if means["embedding_spread"] >= 0.01:
-            return None
-        return (
-            "collapse to a point: nearly every utterance gets the same embedding (spread "
-            f"{means['embedding_spread']:.3f}, accuracy {100 * means['accuracy']:.1f} %); lower "
-            "optimiser.lr, or "
-            "raise margin_warmup_epochs"
-        )
+        return collapse_to_a_point(means, "lower optimiser.lr, or raise margin_warmup_epochs")
 
     def schedule(self, step: int) -> dict[str, float]:
         return {
