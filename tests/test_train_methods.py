@@ -39,9 +39,12 @@ def label_file(data, path, number=3):
     [
         (
             {"method": "dyno"},
-            "unknown method 'dyno' (did you mean 'dino'?); known: classifier, dino, xvector",
+            "unknown method 'dyno' (did you mean 'dino'?); known: classifier, contrastive, dino, ",
         ),
-        ({"method": None}, "names no method; begin it with 'method: NAME', one of classifier, dino, xvector"),
+        (
+            {"method": None},
+            "names no method; begin it with 'method: NAME', one of classifier, contrastive, dino, ",
+        ),
     ],
 )
 def test_a_missing_or_unknown_method_is_an_error_that_names_the_known_ones(
