@@ -85,7 +85,7 @@ def test_killed_in_stages_2_4_and_5_it_ends_the_same(finished, tmp_path):
     done = run(tmp_path, "--skip-stages", "9 10")
     assert done.returncode == 0, done.stderr[-4000:]
     expected = [row for row in results(finished) if row["task"] == "sv" and row["model"] != "xvector"]
-    assert results(tmp_path) == expected and len(expected) > 20
+    assert sorted(map(str, results(tmp_path))) == sorted(map(str, expected)) and len(expected) > 20
     for name in (
         "data/train/feats.scp",
         "data/train/vad.scp",
