@@ -14,9 +14,12 @@ def check_configurations(run: Run) -> None:
     """
     front_end = [run.config(name) for name in ("fbank", "vad")] if run.runs(2) else []
     names = [*(run.models if run.runs(4) else ()), *(run.recipe.supervised.models if run.runs(9) else ())]
+    if run.runs(8):
+        names += [name for one in run.recipe.rounds for name in one.train]
     if run.runs(10):
         modes = dict.fromkeys(mode for task in run.recipe.tasks for mode in task.modes)
         names += [name for mode in modes for name in TUNING.get(mode, ())]
+    names = list(dict.fromkeys(names))
     models = [run.config(name) for name in names]
     if not front_end and not models:
         return

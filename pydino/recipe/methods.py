@@ -19,6 +19,7 @@ class Method:
     name: str
     roles: tuple[str, ...]  # its model folders; the first is the model
     reads_labels: bool
+    reads_clusters: bool = False
 
 
 @cache
@@ -36,7 +37,9 @@ def method_of(config: str) -> Method:
             f"{name!r}{nearest(name, known)}"
         )
     literals = _literals(_METHODS / f"{name.replace('-', '_')}.py")
-    return Method(name, tuple(literals["ROLES"]), literals["READS_LABELS"])
+    return Method(
+        name, tuple(literals["ROLES"]), literals["READS_LABELS"], literals.get("READS_CLUSTERS", False)
+    )
 
 
 @cache

@@ -23,6 +23,7 @@ from pydino.train.schedules import ramp
 
 ROLES = ("model",)
 READS_LABELS = True
+READS_CLUSTERS = True  # in place of labels
 
 
 @dataclass
