@@ -87,6 +87,7 @@ if stage 7 cluster "training embeddings" "clusters; PLDA trained on them, and ot
     -- wccn steps/train_wccn.sh {crops} {wccn} \
     -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
     -- agreement steps/measure_clusters.sh {labels} {clusters} \
+    -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
     -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 fi
@@ -102,6 +103,7 @@ if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// 
       -- wccn steps/train_wccn.sh {crops} {wccn} \
       -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
       -- agreement steps/measure_clusters.sh {labels} {clusters} \
+      -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
       -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
       -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
   done

@@ -240,6 +240,17 @@ def test_clusters_are_compared_with_labels_only_where_there_are_any(conf):
     assert values(run_of(conf, dry_run=False, clusters={}), "agreement", 7) == []
 
 
+def test_a_threshold_is_set_for_models_where_the_recipe_asks_for_it(conf):
+    assert values(run_of(conf), "thresholds", 7) == []
+    (row,) = values(run_of(conf, clusters={"threshold": True}), "thresholds", 7)
+    exp = "exp/dino_x/seed0"
+    assert (row["model"], row["data"]) == (f"{exp}/teacher", "data/train_ssl")
+    assert row["threshold"] == f"{exp}/threshold" and after("--clusters", row["options"]) == [
+        f"{exp}/clusters"
+    ]
+    assert after("--xvectors", row["options"]) == [f"{exp}/xvectors_train"]
+
+
 def test_a_round_is_trained_on_the_clusters_of_the_model_before(conf):
     run = run_of(conf, seeds=(0, 1))
     first, all_first, second, *_ = values(run, "training", 8)

@@ -3,11 +3,11 @@
 pydino report exp --title "mini" --commands exp/commands.txt
 
 Reads, anywhere under EXP_ROOT: *.result.json (numbers; with predictions.txt and confusion.json beside them
-paired differences and confusion matrices), controls.json (leak controls), *.det.json (DET curves and, through
-the files they name, score histograms), log.jsonl (training curves), and folders of embeddings (maps, and
-without any result nearest neighbours). Run it in the recipe's folder: relative paths in those files start
-there. Figures whose inputs are unchanged are taken from EXP_ROOT/report. Do not edit the report; run this
-again instead.
+paired differences and confusion matrices), clusters.json (pseudo-labels), controls.json (leak controls),
+*.det.json (DET curves and, through the files they name, score histograms), log.jsonl (training curves), and
+folders of embeddings (maps, and without any result nearest neighbours). Run it in the recipe's folder:
+relative paths in those files start there. Figures whose inputs are unchanged are taken from EXP_ROOT/report.
+Do not edit the report; run this again instead.
 """
 
 import json
@@ -39,6 +39,7 @@ def run(args):
         task_tables,
         training_table,
     )
+    from pydino.report.clusters import cluster_figures, gather_clusters, rounds_tables
     from pydino.report.confusions import confusion_figures, confusions
     from pydino.report.embeddings import neighbours_table, systems_by_set
     from pydino.report.figure_cache import FigureCache
@@ -58,6 +59,8 @@ def run(args):
     runs = gather_training_runs(root)
     curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
+    models |= {curve["model"] for curve in curves}
+    clusters = gather_clusters(root)
     # Results of trials have the name of the trials, of which a set may have several: data/SET/trials_NAME.
     test_sets |= {Path(curve["trials_file"]).parent.name for curve in curves}
     sets = systems_by_set(root, test_sets)
@@ -71,6 +74,7 @@ def run(args):
     confused = confusions(measured, folders)
     tables = [
         comparison_table(measured, folders),
+        *rounds_tables(clusters, measured, runs),
         *task_tables(measured, controls, folders, confused),
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),
@@ -83,6 +87,7 @@ def run(args):
     figures = [
         *training_figures(runs, cache),
         *verification_figures(curves, models, cache),
+        *cluster_figures(clusters, cache),
         *confusion_figures(confused, cache),
         *study_figures(studies, cache),
         *map_figures(sets, cache),

@@ -175,6 +175,7 @@ KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "wccn": verification_rows.wccn,
     "clusters": verification_rows.clusters,
     "agreement": verification_rows.agreement,
+    "thresholds": verification_rows.thresholds,
     "plda": verification_rows.plda,
     "scoring": verification_rows.scoring,
     "task_dirs": transfer_rows.task_dirs,

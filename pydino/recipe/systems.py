@@ -74,6 +74,11 @@ class System:
         """The folder of the clusters."""
         return f"{self.exp}/clusters"
 
+    @property
+    def threshold(self) -> str:
+        """The folder of the threshold of same-speaker decisions."""
+        return f"{self.exp}/threshold"
+
     def is_clustered(self, recipe: Recipe) -> bool:
         """Whether its training embeddings are clustered: of every system that is not trained with labels
         here; of baselines where something is measured.

@@ -111,6 +111,7 @@ class Clusters:
     lda_dim: int = 64  # of PLDA on the clusters
     min_utts: int = 2  # smaller clusters are left out of it
     labels: str = ""  # a file in data/SET, such as utt2spk, that the clusters are compared with afterwards
+    threshold: bool = False  # also a threshold from which on two recordings have the same speaker
 
     def __post_init__(self):
         check_names("config", [self.config])

@@ -93,6 +93,26 @@ def agreement(run: Run, stage: int) -> list[Row]:
     ]
 
 
+def thresholds(run: Run, stage: int) -> list[Row]:
+    """Thresholds of same-speaker decisions, set without labels, for the models."""
+    wanted, sets = run.recipe.clusters, run.recipe.training_sets
+    if not wanted or not wanted.threshold:
+        return []
+    found = []
+    for system in made(run, stage):
+        if system.kind != "baseline" and system.is_clustered(run.recipe):
+            options = ["--crops", system.crops, "--clusters", system.clusters]
+            options += ["--xvectors", system.embeddings(sets[0])] if len(sets) == 1 else []
+            values = {
+                "options": options,
+                "model": system.model_dir,
+                "data": f"data/{TRAIN_SSL}",
+                "threshold": system.threshold,
+            }
+            found.append(Row(values, group=system.name))
+    return found
+
+
 def plda(run: Run, stage: int) -> list[Row]:
     """PLDA on labels, and on clusters, as the scorers of the stage need it."""
     recipe, found = run.recipe, []
