@@ -92,6 +92,7 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
         stop_stage=int(options.stop_stage),
         skip_stages=[_stage(word, recipe) for word in options.skip_stages.split()],
         dry_run=options.dry_run,
+        beside=beside if (beside := os.path.dirname(recipe_path(options))) != conf else "",
     )
     if not options.list and not any(run.stage <= stage <= run.stop_stage for stage in recipe.stages):
         raise UserError(
@@ -197,10 +198,18 @@ def _check_models(run: Run, options: RunOptions) -> None:
         raise UserError(str(error)) from None
     of_rounds = [name for one in recipe.rounds for name in one.train]
     for model in (*run.models, *recipe.supervised.models, *of_rounds):
-        if not Path(run.conf, f"{model}.yaml").is_file():
+        if not run.own_config(model):
             raise UserError(
-                f"no {run.conf}/{model}.yaml, which the recipe or --models names; a model is a file there, "
-                "named without its .yaml"
+                f"no {run.beside or run.conf}/{model}.yaml, which the recipe or --models names; a model is a "
+                "file there, named without its .yaml"
+            )
+    for stage, names in ((4, run.models), (9, recipe.supervised.models)):
+        needed = [number for number in (3, stage) if names and number not in recipe.stages]
+        if needed and not options.list:
+            raise UserError(
+                f"the {recipe.name} recipe has the model {names[0]}, but not stage {needed[0]} in its "
+                f"'stages': stage 3 makes the training set and stage {stage} trains; add them, or leave out "
+                "the models, and give trained ones with --model FOLDER"
             )
     for model in run.models:
         if method_of(run.config(model)).reads_labels:

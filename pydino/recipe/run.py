@@ -15,7 +15,7 @@ class Run:
     """
 
     recipe: Recipe
-    conf: str  # folder of the model configurations
+    conf: str  # folder of the recipe's configurations
     default_conf: str  # the project's
     models: list[str]
     seeds: list[int]
@@ -29,6 +29,7 @@ class Run:
     stop_stage: int = 11
     skip_stages: list[int] = field(default_factory=list)
     dry_run: bool = False
+    beside: str = ""  # folder of a recipe's file that lies elsewhere, whose configurations come first
     round: str = ""  # of stage 8, whose rows are made
 
     def wants(self, stage: int) -> bool:
@@ -40,9 +41,15 @@ class Run:
         return self.wants(stage) and self.stage <= stage <= self.stop_stage
 
     def config(self, name: str) -> str:
-        """Return the path of a configuration: the recipe's, or otherwise the project's."""
-        own = Path(self.conf) / f"{name}.yaml"
-        return str(own if own.exists() else Path(self.default_conf) / own.name)
+        """Return the path of a configuration: that beside the recipe's file, the recipe's, or otherwise the
+        project's.
+        """
+        return self.own_config(name) or str(Path(self.default_conf) / f"{name}.yaml")
+
+    def own_config(self, name: str) -> str | None:
+        """Return the path of a configuration of the recipe; None where it has none."""
+        paths = [Path(folder) / f"{name}.yaml" for folder in (self.beside, self.conf) if folder]
+        return next((str(path) for path in paths if path.exists()), None)
 
     def label_maps(self) -> list[str]:
         """Return the tables that supervised training reads, one a training set."""
