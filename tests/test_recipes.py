@@ -24,6 +24,7 @@ SMALL_RECIPE = {
     "train_set": {"min_duration": 0.5},
     "plda": {"lda_dim": 3},
     "prepare_options": {"partial": "true"},
+    "clusters": {"lda_dim": 3, "min_utts": 2, "crops": "crops"},
 }
 SMALL_TRAINING = {
     "epochs": 2,
@@ -42,6 +43,11 @@ SMALL_XVECTOR = SMALL_TRAINING | {
     "crops": {"num_global": 1, "num_local": 0, "global_seconds": [1.0, 1.0]},
     "optimiser": {"warmup_steps": 1},
 }
+SMALL_ROUND = SMALL_TRAINING | {
+    "crops": {"global_seconds": [1.0, 1.0]},
+    "optimiser": {"warmup_epochs": 0, "warmup_steps": 1},
+}
+SMALL_CLUSTERS = {"method": "pseudo-speakers", "neighbours": [3], "rounds": 1, "lda_dim": 3}
 SMALL_TUNING = {"epochs": 1, "batch_size": 16, "crops": {"global_seconds": [0.5, 0.5]}}
 
 
@@ -86,6 +92,8 @@ def small_copy(name: str, place: Path) -> Path:
             small = SMALL_DINO
         elif path.name.startswith("xvector"):
             small = SMALL_XVECTOR
+        elif path.name.startswith("round"):
+            small = SMALL_ROUND
         else:
             continue
         shipped = yaml.safe_load(path.read_text())
@@ -97,6 +105,9 @@ def small_copy(name: str, place: Path) -> Path:
             merged = isinstance(value, dict) and key != "encoder"
             shipped[key] = shipped.get(key, {}) | value if merged else value
         path.write_text(yaml.safe_dump(shipped, sort_keys=False))
+    (folder / "conf/cluster.yaml").write_text(yaml.safe_dump(SMALL_CLUSTERS))
+    crops = yaml.safe_load((ROOT / "conf/crops.yaml").read_text())
+    (folder / "conf/crops.yaml").write_text(yaml.safe_dump(crops | {"number": 2, "seconds": 0.5}))
     for path in (ROOT / "conf").glob("tune-*.yaml"):
         if path.name != "tune-common.yaml":
             small = {"extends": str(path)} | SMALL_TUNING

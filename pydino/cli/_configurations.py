@@ -1,7 +1,7 @@
 """The YAML files of the front end and of the models, checked before the first stage."""
 
 from pydino import __version__
-from pydino.base import Step, load_config
+from pydino.base import ConfigError, Step, load_config
 from pydino.recipe import TUNING, Run
 
 
@@ -37,7 +37,12 @@ def check_configurations(run: Run) -> None:
 
     for path, schema in zip(front_end, (KINDS["fbank"][0], VadConfig), strict=False):
         load_config(schema, path)
+    of_rounds = {run.config(name) for one in run.recipe.rounds for name in one.train}
     for path in models:
-        load_training_config(path)
+        method, config = load_training_config(path)
+        if path in of_rounds and not method.reads_labels and not config.needs_clusters:
+            raise ConfigError(f"{path}: a round is trained on clusters, which this has no use for")
+        if path not in of_rounds and config.needs_clusters:
+            raise ConfigError(f"{path}: it is trained on clusters, as only the rounds of a recipe are")
     if not run.dry_run:
         step.finish()
