@@ -69,7 +69,7 @@ def test_the_table_has_systems_in_their_rounds_with_what_they_reach_and_cost(roo
     assert base["clusters"] == "310 (300 to 320)" and base["self-EER %"] == "7.5 (7.0 to 8.0)"
     assert base["cosine"] == "13.00 (12.00 to 14.00)" and base["minutes"] == "3.0 (3.0 to 3.0)"
     assert again["minutes"] == "1.5" and again["PLDA, clusters, + statistics"] == "4.50"
-    assert (again["alone %"], again["pair precision % *"], base["purity % *"]) == ("25", "84", "")
+    assert (again["alone %"], again["pair precision % †"], base["purity % †"]) == ("25", "84", "")
     assert supervised["clusters"] == "" and supervised["PLDA, labels"] == "3.30"
     assert statistics["minutes"] == "" and not any("whitened" in name for name in table.header)
     assert (2, table.header.index("cosine")) in table.best

@@ -70,7 +70,7 @@ def _table(test_set: str, clusters: list[ClustersOf], rates: list[dict], runs: l
     order = sorted(systems, key=lambda name: _order(name, systems[name]["rates"]))
     scorers = [key for key in _SCORERS if any(key == _scorer(rate) for rate in rates)]
     rows = [_row(name, systems[name], scorers) for name in order]
-    header = ["system", "clusters", "alone %", "self-EER %", *(f"{name} % *" for name in _AGREEMENT.values())]
+    header = ["system", "clusters", "alone %", "self-EER %", *(f"{name} % †" for name in _AGREEMENT.values())]
     header += [_SCORERS[key] for key in scorers] + ["minutes"]
     kept = [0, *(j for j in range(1, len(header)) if any(row[j] for row in rows))]
     table = Table(
@@ -138,7 +138,7 @@ def _caption(scored: bool, compared: bool) -> str:
         "round is trained. It falls as the clusters grow consistent, and is no estimate of the error rate."
     )
     if compared:
-        text += " *: compared with the labels of the training set afterwards; nothing was chosen by it."
+        text += " †: compared with the labels of the training set afterwards; nothing was chosen by it."
     if scored:
         text += (
             " EER % of the trials by cosine and by PLDA trained on clusters; PLDA trained on labels, and "
