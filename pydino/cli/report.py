@@ -43,9 +43,10 @@ def run(args):
     from pydino.report.confusions import confusion_figures, confusions
     from pydino.report.embeddings import neighbours_table, systems_by_set
     from pydino.report.figure_cache import FigureCache
-    from pydino.report.figures import map_figures, training_figures, verification_figures
+    from pydino.report.figures import main_systems, map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
     from pydino.report.gather_transfer import gather_task_folders
+    from pydino.report.score_confusions import confusion_tables
     from pydino.report.studies import gather_studies, gather_study_results, study_figures, study_tables
 
     root = Path(args.exp_root)
@@ -72,9 +73,11 @@ def run(args):
     folders = gather_task_folders(root)
     measured = [result for result in results if "control" not in result]
     confused = confusions(measured, folders)
+    cache = FigureCache(root / "report")
     tables = [
         comparison_table(measured, folders),
         *rounds_tables(clusters, measured, runs),
+        *confusion_tables(main_systems(curves), cache),
         *task_tables(measured, controls, folders, confused),
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),
@@ -83,7 +86,6 @@ def run(args):
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
     tables += [table for study in studies for table in study_tables(study)]
     tables = [table for table in tables if table]
-    cache = FigureCache(root / "report")
     figures = [
         *training_figures(runs, cache),
         *verification_figures(curves, models, cache),

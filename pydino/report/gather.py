@@ -164,7 +164,9 @@ def gather_det_curves(root) -> list[dict]:
             raise UserError(f"{path}: key '{missing[0]}' is missing; remove the file and score again")
         beside = path.with_name(f"{path.name.removesuffix('.det.json')}.result.json")
         about = load_results(beside)[0] if beside.is_file() else {}
-        curves.append(curve | {"path": str(path), "model": shown_name(curve["model"], about)})
+        of_result = {"labels": about["labels"]} if "labels" in about else {}
+        name = shown_name(curve["model"], about)
+        curves.append(curve | of_result | {"path": str(path), "model": name})
     return curves
 
 
