@@ -76,8 +76,37 @@ if stage 5 extract "teachers and baselines" "embeddings of the sets that trials 
 fi
 
 if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
-  for_each plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
+  for_each joins steps/join_embeddings.sh {embeddings} {joined} \
+    -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
     -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+fi
+
+if stage 7 cluster "training embeddings" "clusters; PLDA trained on them, and other scores that need no labels"; then
+  for_each crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
+    -- joins steps/join_embeddings.sh {embeddings} {joined} \
+    -- wccn steps/train_wccn.sh {crops} {wccn} \
+    -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
+    -- agreement steps/measure_clusters.sh {labels} {clusters} \
+    -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
+    -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+fi
+
+if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// /,}}_${recipe[tag]}/seedN/model, trained on them; its clusters and scores"; then
+  for round in ${recipe[rounds]}; do
+    for_each --round "$round" training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" \
+        --allow-pipes "$allow_pipes" {options} data/train_ssl {exp} \
+      -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
+        --system {system} {model} {sets} {with_silence} \
+      -- crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
+      -- joins steps/join_embeddings.sh {embeddings} {joined} \
+      -- wccn steps/train_wccn.sh {crops} {wccn} \
+      -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
+      -- agreement steps/measure_clusters.sh {labels} {clusters} \
+      -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
+      -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
+      -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+  done
 fi
 
 if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${recipe[tag]}/seedN/model, the supervised comparison; its scores"; then
@@ -85,6 +114,7 @@ if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${r
       {options} data/train_ssl {exp} \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       --system {system} {model} {sets} {with_silence} \
+    -- joins steps/join_embeddings.sh {embeddings} {joined} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
     -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 fi

@@ -17,6 +17,7 @@ from pydino.cli import main
 from pydino.kaldi import read_table
 from pydino.recipe.schema import STAGES, Recipe
 from pydino.recipe.tasks import Task
+from pydino.recipe.verification import Clusters, Round, Scorer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("egs/*/README.md")]
@@ -74,6 +75,15 @@ def test_every_key_of_a_task_is_described():
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     keys = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
     assert keys == {field.name for field in dataclasses.fields(Task)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "types"), [("Scorers", [Scorer]), ("Clusters and rounds", [Clusters, Round])]
+)
+def test_every_key_of_verification_is_described(heading, types):
+    cells = re.findall(r"^\| (`.*?) \|", section(page("docs/recipes.md"), heading), re.MULTILINE)
+    keys = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+    assert keys == {field.name for kind in types for field in dataclasses.fields(kind)}
 
 
 def usage_lines():

@@ -18,8 +18,16 @@ def test_every_model_is_beside_every_baseline(finished):
         if r["task"] == "sv" and r["metric"] == "eer" and r["backend"] == "cosine"
     }
     models = {model for model, _ in systems}
-    assert len(models) == 5 and {"xvector", "untrained", "fbank-stats", "fbank-stats-cmn"} < models
-    assert systems == {(model, treatment) for model in models for treatment in ("raw", "centred", "whitened")}
+    assert len(models) == 6
+    assert {"xvector", "contrastive", "untrained", "fbank-stats", "fbank-stats-cmn"} < models
+    without = {"raw", "centred", "whitened", "centred, as-norm"}
+    assert systems == {
+        (model, treatment)
+        for model in models
+        for treatment in (without if model == "xvector" else without | {"wccn"})
+    }
+    pseudo = {(r["model"], r["treatment"]) for r in rows if r["labels"] == "pseudo"}
+    assert {("contrastive", "raw"), ("untrained", "raw")} <= pseudo
     assert {r["task"] for r in rows} == {"sv", "emotion", "impairment"}
     assert "calibration_error" in {row["metric"] for row in rows}
     for row in (row for row in rows if row["metric"] != "calibration_error"):

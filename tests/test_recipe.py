@@ -44,11 +44,9 @@ def recipe_of(**changes):
     [
         ({"trials": [{"set": "tests"}]}, "'tests' is used but not listed"),
         ({"trials": [{"set": "test", "enroll": "dv"}]}, "'dv' is used but not listed"),
-        ({"trials": [{"set": "test", "cohort": "dev"}]}, "not implemented yet (score normalisation)"),
         ({"trials": [{"set": "test"}, {"set": "test"}]}, "trials: 'test' occurs twice"),
-        ({"trials": [{"set": "test", "development": "dev"}]}, "not implemented yet (calibration)"),
         ({"scorers": [{"backend": "plda"}]}, "plda needs the key 'plda'"),
-        ({"scorers": [{"normalisation": "asnorm"}]}, "not implemented yet (score normalisation)"),
+        ({"scorers": [{"normalisation": "asnorm"}]}, "did you mean 'as-norm'?"),
         ({"scorers": [{"labels": "train"}]}, "labels of cosine must be 'none'"),
         ({"scorers": [{"centring": "centered"}]}, "did you mean 'centred'?"),
         ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "'a' has no 'set'"),
@@ -237,10 +235,7 @@ def test_test_recordings_may_be_in_pretraining_only_where_the_task_says_so():
         ({"tasks": [{"name": "a", "labels": "..", "set": "test"}]}, "tasks[0].labels: '..' is not the name"),
         ({"supervised": {"labels": "a/b"}}, "x.yaml: supervised.labels: 'a/b' is not the name"),
         ({"trials": [{"set": "test", "name": "a b"}]}, "x.yaml: trials[0].name: 'a b' becomes part"),
-        (
-            {"trials": [{"set": "test", "cohort": "dev"}]},
-            "x.yaml: trials[0].cohort: 'dev' is not implemented",
-        ),
+        ({"trials": [{"set": "test", "cohort": "dev"}]}, "x.yaml: unknown key 'trials[0].cohort'"),
         ({"scorers": [{"labels": "train"}]}, "x.yaml: scorers[0].labels of cosine must be 'none'"),
         ({"scorers": [{"backend": "plda", "centring": "centred"}]}, "scorers[0].centring: PLDA centres"),
         ({"tasks": [{"name": "a", "labels": "utt2a"}]}, "x.yaml: tasks[0].set: task 'a' has no 'set'"),
@@ -263,19 +258,20 @@ def test_a_run_is_the_same_after_its_way_through_json():
 
 def test_systems_have_parts_and_what_they_need():
     found = {system.method: system for system in systems(run_of())}
-    assert list(found) == ["dino-koleo", "fbank-stats", "fbank-stats-cmn", "untrained", "xvector"]
+    rounds = ["dino-koleo-round-1", "dino-koleo-round-2"]
+    assert list(found) == ["dino-koleo", *rounds, "fbank-stats", "fbank-stats-cmn", "untrained", "xvector"]
     dino, untrained, xvector = found["dino-koleo"], found["untrained"], found["xvector"]
     assert (dino.kind, dino.role, dino.labels, dino.stage) == ("trained", "teacher", "none", 4)
     assert (xvector.kind, xvector.role, xvector.labels, xvector.stage) == ("trained", "model", "train", 9)
     assert dino.model_dir == "exp/dino-koleo_mini/seed0/teacher" and untrained.encoder == dino.encoder
     assert dino.needs(MINI) == {
-        ("train", False): ["cosine.centred", "cosine.whitened", "plda"],
+        ("train", False): [*(scorer.name for scorer in MINI.scorers[1:]), "clusters"],
         ("test", False): ["trials test", "task emotion"],
         ("test", True): ["task impairment"],
     }
     assert [system.method for system in systems_of(run_of(), 9)] == ["xvector"]
     assert "xvector" not in {system.method for system in systems_of(run_of(), 6)}
-    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 2 + 3 + 2
+    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 2 + 4 + 3 + 2
 
 
 @pytest.mark.parametrize(
@@ -438,14 +434,27 @@ def test_every_kind_of_row_is_called_by_run_sh_with_all_that_it_has():
     calls = {}
     for line in text.splitlines():
         if line.strip().startswith("for_each "):
-            for section in line.split("for_each ", 1)[1].split(" -- "):
+            for section in line.split("for_each ", 1)[1].removeprefix('--round "$round" ').split(" -- "):
                 kind, *words = section.split()
                 calls.setdefault(kind, []).append(" ".join(words))
     assert set(calls) == set(KINDS)
-    run = run_of(corpora={"musan": "/m"}, download=True)
+    recipe = recipe_of(
+        stages=[3, 4, 5, 6, 7, 8, 9, 10, 11],
+        models=["dino-koleo"],
+        supervised={"models": ["xvector"]},
+        trials=[{"set": "test"}],
+        plda={"set": "train"},
+        clusters={"labels": "utt2spk", "threshold": True},
+        rounds=[{"name": "again", "train": ["xvector"]}],
+        tasks=[{"name": "a", "labels": "utt2a", "set": "test", "controls": ["duration"]}],
+    )
+    run = run_of(recipe, corpora={"musan": "/m"}, download=True, dry_run=True, stage=4, stop_stage=11)
+    stages = {"check": 0, "training": 8, "task_dirs": 10, "tasks": 10, "tuning": 10, "controls": 10}
     for kind, templates in calls.items():
         used = "".join(templates)
-        for row in rows(run, kind, 9 if kind == "training" else 5):
+        found = rows(run, kind, stages.get(kind, 7))
+        assert found or kind == "tuning", kind
+        for row in found:
             assert all(f"{{{name}}}" in used for name in row.values if name != "corpus"), kind
 
 
@@ -504,16 +513,16 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
     assert call(*words, stage=6, options=["--cmd", "wrapper.sh --mem 1G"]) == 0
     assert submitted == [("wrapper.sh --mem 1G", "exp/log/score.JOB.log", 3)]
     assert not list((work / "exp/log").glob("score.*.json"))  # there is nothing left to resume
-    assert [len(group) for group in groups] == [5, 5, 5]
+    assert [len(group) for group in groups] == [6, 6, 6]
     assert groups[0][0] == ["steps/train_plda.sh", "exp/dino-koleo_mini/seed0/plda"]
     assert all(words[0] == "steps/score.sh" and "dino-koleo" in words[1] for words in groups[0][1:])
     said = capfd.readouterr().err
-    assert "5 of 20 up to date" in said
+    assert "6 of 24 up to date" in said
     assert (
         "steps/train_plda.sh: exp/dino-koleo_mini/seed0/plda and 2 more to be made again: it changed" in said
     )
     assert call(*words, stage=6) == 0 and len(submitted) == 1
-    assert "steps/train_plda.sh, steps/score.sh: 20 of 20 up to date" in capfd.readouterr().err
+    assert "steps/train_plda.sh, steps/score.sh: 24 of 24 up to date" in capfd.readouterr().err
     done -= {"dino"}
     assert call(*words, stage=6, options=["--cmd", "true"]) == 1
     assert "'true' reported success, but steps are not done" in capfd.readouterr().err
@@ -570,7 +579,7 @@ def test_a_step_that_submits_its_own_jobs_is_run_here(work, monkeypatch):
     monkeypatch.setattr(for_each, "pending", lambda words: {"x": "not done yet"})
     monkeypatch.setattr(for_each, "run_step", lambda words: ran.append(words) or 0)
     assert call("scoring", "steps/score.sh", "--cmd", "x", "{scores}", stage=9) == 0
-    assert len(ran) == 4 and all(words[:3] == ["steps/score.sh", "--cmd", "x"] for words in ran)
+    assert len(ran) == 5 and all(words[:3] == ["steps/score.sh", "--cmd", "x"] for words in ran)
 
 
 def test_a_new_recipe_runs_as_it_is(tmp_path):

@@ -25,6 +25,7 @@ SMALL_RECIPE = {
     "train_set": {"min_duration": 0.5},
     "plda": {"lda_dim": 3},
     "prepare_options": {"partial": "true"},
+    "clusters": {"lda_dim": 3, "min_utts": 2, "crops": "crops"},
 }
 SMALL_TRAINING = {
     "epochs": 2,
@@ -44,6 +45,11 @@ SMALL_XVECTOR = SMALL_TRAINING | {
     "optimiser": {"warmup_steps": 1},
 }
 TUNED_LIKE_ANOTHER = ("adresso", "crema_d", "ravdess")  # as adress, iemocap and emodb
+SMALL_ROUND = SMALL_TRAINING | {
+    "crops": {"global_seconds": [1.0, 1.0]},
+    "optimiser": {"warmup_epochs": 0, "warmup_steps": 1},
+}
+SMALL_CLUSTERS = {"method": "pseudo-speakers", "neighbours": [3], "rounds": 1, "lda_dim": 3}
 SMALL_TUNING = {"epochs": 1, "batch_size": 16, "crops": {"global_seconds": [0.5, 0.5]}}
 
 
@@ -88,6 +94,8 @@ def small_copy(name: str, place: Path) -> Path:
             small = SMALL_DINO
         elif path.name.startswith("xvector"):
             small = SMALL_XVECTOR
+        elif path.name.startswith("round"):
+            small = SMALL_ROUND
         else:
             continue
         shipped = yaml.safe_load(path.read_text())
@@ -99,6 +107,9 @@ def small_copy(name: str, place: Path) -> Path:
             merged = isinstance(value, dict) and key != "encoder"
             shipped[key] = shipped.get(key, {}) | value if merged else value
         path.write_text(yaml.safe_dump(shipped, sort_keys=False))
+    (folder / "conf/cluster.yaml").write_text(yaml.safe_dump(SMALL_CLUSTERS))
+    crops = yaml.safe_load((ROOT / "conf/crops.yaml").read_text())
+    (folder / "conf/crops.yaml").write_text(yaml.safe_dump(crops | {"number": 2, "seconds": 0.5}))
     for path in (ROOT / "conf").glob("tune-*.yaml"):
         if path.name != "tune-common.yaml":
             small = {"extends": str(path)} | SMALL_TUNING

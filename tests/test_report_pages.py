@@ -459,9 +459,9 @@ def test_what_a_model_was_trained_on_is_read_from_its_results_and_not_from_its_n
     (table,) = result_tables(rows)
     column = table.header.index("model labels")
     assert [(row[0], row[column]) for row in table.rows] == [
-        ("clusters", "pseudo"),
         ("found", "unknown"),
         ("xvector-like", "none"),
+        ("clusters", "pseudo"),
         ("dino", "train"),
         ("phones", "train"),
         ("fbank-stats", "none"),

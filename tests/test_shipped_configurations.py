@@ -8,8 +8,10 @@ import pytest
 
 from pydino.base import config_to_dict, load_config, read_yaml
 from pydino.models import DinoHead, build_encoder
+from pydino.recipe.methods import method_of
 from pydino.recipe.schema import Recipe
 from pydino.train.config import TrainingConfig
+from pydino.train.methods import load_training_config
 from pydino.train.methods.dino import DinoConfig
 from pydino.train.methods.xvector import XvectorConfig
 
@@ -39,6 +41,18 @@ def test_every_recipe_file_is_valid_and_its_program_is_there(path):
         recipe = load_config(Recipe, path)
         assert recipe.generated or (EGS.parent / f"local/{recipe.prepare}.py").exists()
         assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+ROUNDS = sorted(
+    path for pattern in ("round*", "margin-a*", "ssrl") for path in EGS.glob(f"*/conf/{pattern}.yaml")
+)
+
+
+@pytest.mark.parametrize("path", ROUNDS, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
+def test_every_configuration_of_a_round_is_valid_and_trained_on_clusters(path):
+    _, config = load_training_config(path)
+    assert method_of(str(path)).reads_clusters and path.read_text(encoding="utf-8").startswith("# ")
+    assert method_of(str(path)).name == "xvector" or config.needs_clusters
 
 
 def test_the_papers_system():
@@ -164,6 +178,31 @@ VALUES = {
         "compute.accumulation": 4,
         "compute.channels_last": True,
     },
+    "voxceleb/round-affine.yaml": {
+        "trainable": ["embedding"],
+        "epochs": 30,
+        "batch_size": 256,
+        "crops.global_seconds": [4, 4],
+        "scale": 30,
+        "margin": 0.2,
+        "margin_warmup_epochs": 10,
+        "sub_centres": 2,
+        "hard_negatives": 5,
+        "hard_margin": 0.1,
+        "start_from_centroids": True,
+        "optimiser.name": "sgd",
+        "optimiser.lr": 0.1,
+        "optimiser.weight_decay": 2e-5,
+        "optimiser.half_life_steps": 16000,
+        "waveform.noise_snr_db": [0, 18],
+    },
+    "voxceleb/round-all.yaml": {
+        "trainable": "all",
+        "epochs": 70,
+        "sub_centres": 2,
+        "optimiser.lr": 0.01,
+        "optimiser.half_life_steps": 32000,
+    },
     "voxceleb/xvector.yaml": {
         "epochs": 70,
         "batch_size": 512,
@@ -191,8 +230,8 @@ VALUES = {
         "optimiser.warmup_epochs": 15,
         "freeze_last_layer_epochs": 5,
     },
-    "mini/dino-koleo.yaml": {"koleo_weight": 0.1, "epochs": 48},
-    "mini/dino.yaml": {"epochs": 48, "batch_size": 64, "koleo_weight": 0, "compute.precision": "auto"},
+    "mini/dino-koleo.yaml": {"koleo_weight": 0.1, "epochs": 24},
+    "mini/dino.yaml": {"epochs": 24, "batch_size": 64, "koleo_weight": 0, "compute.precision": "auto"},
     "speechocean762/dino-koleo.yaml": {
         "epochs": 30,
         "koleo_weight": 0.1,
@@ -221,6 +260,7 @@ VALUES = {
 def test_what_the_configurations_resolve_to(name):
     path = EGS / name.replace("/", "/conf/")
     kind = {"common": TrainingConfig, "xvector": XvectorConfig}.get(path.stem, DinoConfig)
+    kind = XvectorConfig if path.stem.startswith("round") else kind
     resolved = config_to_dict(load_config(kind, path))
     for key, value in VALUES[name].items():
         found = resolved

@@ -10,7 +10,7 @@ detach_pipeline() {
     for number in ${recipe[stages]}; do
       if to_run "$number"; then stages+=("$number"); fi
     done
-    options=(--chain "${stages[*]}" --gpu-stages "4 5 9" --train-cmd "$train_cmd" --cuda-cmd "$cuda_cmd" --nj "$nj" --ngpu "$ngpu")
+    options=(--chain "${stages[*]}" --gpu-stages "4 5 7 8 9" --train-cmd "$train_cmd" --cuda-cmd "$cuda_cmd" --nj "$nj" --ngpu "$ngpu")
   else
     options=(--wrapper "${control_cmd:-$train_cmd}")
   fi

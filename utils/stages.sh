@@ -48,10 +48,12 @@ stage() {
   log "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
-# for_each ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that kind, whose
-# values replace the {placeholders} (pydino for-each --help). With --dry-run the commands are printed.
+# for_each [--round NAME] ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that
+# kind (of stage 8: those of a round), whose values replace the {placeholders} (pydino for-each --help). With --dry-run the commands are
+# printed.
 for_each() {
   local options=(--context "${recipe[context]}" --stage "${current_stage%% *}" --cmd "$train_cmd")
+  if [ "$1" = --round ]; then options+=(--round "$2"); shift 2; fi
   last_command=()   # it reports the failed command itself
   if [ "$dry_run" = true ]; then pydino for-each --dry-run "${options[@]}" -- "$@"; return; fi
   start "$PYDINO_ROOT/utils/pydino" for-each "${options[@]}" -- "$@"

@@ -1,7 +1,7 @@
 """The YAML files of the front end and of the models, checked before the first stage."""
 
 from pydino import __version__
-from pydino.base import Step, load_config
+from pydino.base import ConfigError, Step, load_config
 from pydino.recipe import TUNING, Run
 
 
@@ -14,9 +14,12 @@ def check_configurations(run: Run) -> None:
     """
     front_end = [run.config(name) for name in ("fbank", "vad")] if run.runs(2) else []
     names = [*(run.models if run.runs(4) else ()), *(run.recipe.supervised.models if run.runs(9) else ())]
+    if run.runs(8):
+        names += [name for one in run.recipe.rounds for name in one.train]
     tuned = [(mode, task.kind) for task in run.recipe.tasks for mode in task.modes if mode in TUNING]
     tuned = list(dict.fromkeys(tuned)) if run.runs(10) else []
-    names += dict.fromkeys(name for mode, _ in tuned for name in TUNING[mode])
+    names += [name for mode, _ in tuned for name in TUNING[mode]]
+    names = list(dict.fromkeys(names))
     models = [run.config(name) for name in names]
     if not front_end and not models:
         return
@@ -35,8 +38,15 @@ def check_configurations(run: Run) -> None:
 
     for path, schema in zip(front_end, (KINDS["fbank"][0], VadConfig), strict=False):
         load_config(schema, path)
-    loaded = {name: load_training_config(path)[1] for name, path in zip(names, models, strict=True)}
+    loaded = {name: load_training_config(path) for name, path in zip(names, models, strict=True)}
     for mode, kind in tuned:
-        check_trainings([(name, loaded[name]) for name in TUNING[mode]], kind)
+        check_trainings([(name, loaded[name][1]) for name in TUNING[mode]], kind)
+    of_rounds = {name for one in run.recipe.rounds for name in one.train}
+    for name, (method, config) in loaded.items():
+        path = run.config(name)
+        if name in of_rounds and not method.reads_labels and not config.needs_clusters:
+            raise ConfigError(f"{path}: a round is trained on clusters, which this has no use for")
+        if name not in of_rounds and config.needs_clusters:
+            raise ConfigError(f"{path}: it is trained on clusters, as only the rounds of a recipe are")
     if not run.dry_run:
         step.finish()

@@ -44,6 +44,9 @@ STEPS = (
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+NO_INPUT = "its inputs are not there yet"
+
+
 def pending(argv: list[str]) -> dict[str, str]:
     """Return what a call of a step has to make: output -> reason; empty if all is up to date.
 
@@ -60,8 +63,8 @@ def pending(argv: list[str]) -> dict[str, str]:
     try:
         steps = module.steps(parser_of(verb, module).parse_args(argv[1:]))
         return {str(step.makes): reason for step in steps if (reason := step.reason())}
-    except UserError as error:
-        return {argv[-1]: str(error)}
+    except UserError:
+        return {argv[-1]: NO_INPUT}  # if it is anything else, running the step says so
 
 
 def run_step(argv: list[str]) -> int:

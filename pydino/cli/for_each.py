@@ -27,9 +27,9 @@ from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
 
 from ._arguments import option, remainder
-from ._steps import job_command, pending, run_step
+from ._steps import NO_INPUT, job_command, pending, run_step
 
-_EXPECTED = ("not done yet", "its script decides")  # reasons to run a step that need no line
+_EXPECTED = ("not done yet", "its script decides", NO_INPUT)  # reasons to run a step that need no line
 
 
 class Failed(UserError):
@@ -45,6 +45,7 @@ def add_arguments(parser):
     text = "what pydino recipe made of the options"
     parser.add_argument("--context", required=True, metavar="JSON", help=text)
     parser.add_argument("--stage", type=int, required=True, choices=STAGES, help="stage whose rows are meant")
+    option(parser, "--round", "", "round of stage 8 whose rows are meant")
     option(parser, "--cmd", "run_local.sh", "how the jobs of the systems are run")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
     text = "several are separated by --"
@@ -57,7 +58,8 @@ def run(args):
     if not words:
         raise UserError("expected ROWS COMMAND... after the options")
     try:
-        sections = calls_of(config_from_dict(Run, json.loads(args.context), "--context"), args.stage, words)
+        context = config_from_dict(Run, json.loads(args.context) | {"round": args.round}, "--context")
+        sections = calls_of(context, args.stage, words)
     except ValueError as error:
         raise UserError(str(error)) from None
     if args.dry_run:
@@ -66,7 +68,8 @@ def run(args):
         return 0
     try:
         with signals_passed_on() as received:
-            run_calls(sections, args.cmd, f"exp/log/{STAGES[args.stage]}", received)
+            log_stem = ".".join(part for part in (f"exp/log/{STAGES[args.stage]}", args.round) if part)
+            run_calls(sections, args.cmd, log_stem, received)
     except Failed as failed:
         print(failed, file=sys.stderr)
         return 1

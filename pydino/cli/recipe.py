@@ -74,5 +74,6 @@ def _summary(wanted: Run) -> dict[str, str]:
         "sets": ",".join(recipe.sets),
         "train_sets": ",".join(recipe.train_set.sets),
         "supervised": ",".join(recipe.supervised.models),
+        "rounds": " ".join(one.name for one in recipe.rounds),
         "context": json.dumps(dataclasses.asdict(wanted), ensure_ascii=False),
     }

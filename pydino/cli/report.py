@@ -3,11 +3,11 @@
 pydino report exp --title "mini" --commands exp/commands.txt
 
 Reads, anywhere under EXP_ROOT: *.result.json (numbers; with predictions.txt and confusion.json beside them
-paired differences and confusion matrices), controls.json (leak controls), *.det.json (DET curves and, through
-the files they name, score histograms), log.jsonl (training curves), and folders of embeddings (maps, and
-without any result nearest neighbours). Run it in the recipe's folder: relative paths in those files start
-there. Figures whose inputs are unchanged are taken from EXP_ROOT/report. Do not edit the report; run this
-again instead.
+paired differences and confusion matrices), clusters.json (pseudo-labels), controls.json (leak controls),
+*.det.json (DET curves and, through the files they name, score histograms), log.jsonl (training curves), and
+folders of embeddings (maps, and without any result nearest neighbours). Run it in the recipe's folder:
+relative paths in those files start there. Figures whose inputs are unchanged are taken from EXP_ROOT/report.
+Do not edit the report; run this again instead.
 """
 
 import json
@@ -39,12 +39,14 @@ def run(args):
         task_tables,
         training_table,
     )
+    from pydino.report.clusters import cluster_figures, gather_clusters, rounds_tables
     from pydino.report.confusions import confusion_figures, confusions
     from pydino.report.embeddings import neighbours_table, systems_by_set
     from pydino.report.figure_cache import FigureCache
-    from pydino.report.figures import map_figures, training_figures, verification_figures
+    from pydino.report.figures import main_systems, map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
     from pydino.report.gather_transfer import gather_task_folders
+    from pydino.report.score_confusions import confusion_tables
     from pydino.report.studies import gather_studies, gather_study_results, study_figures, study_tables
 
     root = Path(args.exp_root)
@@ -58,6 +60,8 @@ def run(args):
     runs = gather_training_runs(root)
     curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
+    models |= {curve["model"] for curve in curves}
+    clusters = gather_clusters(root)
     # Results of trials have the name of the trials, of which a set may have several: data/SET/trials_NAME.
     test_sets |= {Path(curve["trials_file"]).parent.name for curve in curves}
     sets = systems_by_set(root, test_sets)
@@ -69,8 +73,11 @@ def run(args):
     folders = gather_task_folders(root)
     measured = [result for result in results if "control" not in result]
     confused = confusions(measured, folders)
+    cache = FigureCache(root / "report")
     tables = [
         comparison_table(measured, folders),
+        *rounds_tables(clusters, measured, runs),
+        *confusion_tables(main_systems(curves), cache),
         *task_tables(measured, controls, folders, confused),
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),
@@ -79,10 +86,10 @@ def run(args):
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
     tables += [table for study in studies for table in study_tables(study)]
     tables = [table for table in tables if table]
-    cache = FigureCache(root / "report")
     figures = [
         *training_figures(runs, cache),
         *verification_figures(curves, models, cache),
+        *cluster_figures(clusters, cache),
         *confusion_figures(confused, cache),
         *study_figures(studies, cache),
         *map_figures(sets, cache),

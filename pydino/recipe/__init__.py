@@ -4,8 +4,9 @@ torch.
 
 from .calls import Call, calls_of, groups_of
 from .options import RunOptions, resolve
+from .run import Run
 from .schema import STAGES, Recipe
-from .systems import STATISTICS, Run, System, systems, systems_of
+from .systems import STATISTICS, System, systems, systems_of
 from .tasks import CLASSIFIERS, CONTROLS, TUNING
 
 __all__ = [

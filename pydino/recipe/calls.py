@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .rows import Row, rows
-from .systems import Run
+from .run import Run
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 

@@ -9,8 +9,9 @@ from pydino.base import UserError, load_config, nearest
 
 from .methods import method_of
 from .names import check_names
+from .run import Run
 from .schema import Recipe
-from .systems import Run, systems
+from .systems import systems
 
 _SHARE = re.compile(r"0|1|0?\.\d+|1\.0+|0\.")
 
@@ -195,7 +196,8 @@ def _check_models(run: Run, options: RunOptions) -> None:
         check_names("--models", run.models)
     except ValueError as error:
         raise UserError(str(error)) from None
-    for model in (*run.models, *recipe.supervised.models):
+    of_rounds = [name for one in recipe.rounds for name in one.train]
+    for model in (*run.models, *recipe.supervised.models, *of_rounds):
         if not run.own_config(model):
             raise UserError(
                 f"no {run.beside or run.conf}/{model}.yaml, which the recipe or --models names; a model is a "
@@ -213,12 +215,17 @@ def _check_models(run: Run, options: RunOptions) -> None:
         if method_of(run.config(model)).reads_labels:
             raise UserError(
                 f"--models: {model} is trained with labels, by stage 9 if the recipe's "
-                "supervised.models names it"
+                "supervised.models names it, or on clusters by stage 8 if a round does"
             )
     for model in recipe.supervised.models:
         if not method_of(run.config(model)).reads_labels:
             raise UserError(
                 f"supervised.models: {model} is trained without labels: it belongs in the recipe's models"
+            )
+    for name in of_rounds:
+        if not method_of(run.config(name)).reads_clusters:
+            raise UserError(
+                f"rounds: {name} is of the method {method_of(run.config(name)).name}, which reads no clusters"
             )
     for folder in run.given:
         if not Path(folder, "config.yaml").is_file():

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from pydino.base import log, nearest
+from pydino.base import nearest
 
-from . import transfer_rows
+from . import rounds, transfer_rows, verification_rows
 from .row import Row
-from .schema import Recipe
-from .systems import Run, System, systems_of
+from .run import Run
+from .systems import systems_of
 
 
 def rows(run: Run, kind: str, stage: int) -> list[Row]:
@@ -111,6 +111,8 @@ def _train_set(run: Run, stage: int) -> list[Row]:
 
 
 def _training(run: Run, stage: int) -> list[Row]:
+    if stage == 8:
+        return rounds.training(run)
     found = []
     for system in systems_of(run, stage):
         if system.kind == "trained":
@@ -138,7 +140,7 @@ def _baselines(run: Run, stage: int) -> list[Row]:
 
 def _extraction(run: Run, stage: int) -> list[Row]:
     found = []
-    for system in transfer_rows.transferred(run) if stage == 10 else systems_of(run, stage):
+    for system in transfer_rows.transferred(run) if stage == 10 else rounds.made(run, stage):
         sets = system.needs(run.recipe, stage)
         plain = [
             word
@@ -158,63 +160,6 @@ def _extraction(run: Run, stage: int) -> list[Row]:
     return found
 
 
-def _plda(run: Run, stage: int) -> list[Row]:
-    plda = run.recipe.plda
-    if not plda or not run.recipe.trials or all(scorer.backend != "plda" for scorer in run.recipe.scorers):
-        return []
-    return [
-        Row(
-            {
-                "options": ["--lda-dim", str(plda.lda_dim)],
-                "labels": f"data/{plda.set}/utt2spk",
-                "embeddings": system.embeddings(plda.set),
-                "plda": f"{system.exp}/plda",
-            },
-            group=system.name,
-        )
-        for system in systems_of(run, stage)
-    ]
-
-
-def _scoring(run: Run, stage: int) -> list[Row]:
-    recipe, found = run.recipe, []
-    scorers = [scorer for scorer in recipe.scorers if scorer.centring == "raw" or recipe.training_sets]
-    if recipe.trials and len(scorers) < len(recipe.scorers):
-        log(
-            f"no training set ({' '.join(recipe.train_set.sets)}) among the recipe's sets: embeddings are "
-            "scored raw, neither centred nor whitened"
-        )
-    for system in systems_of(run, stage):
-        for trials in recipe.trials:
-            sets = dict.fromkeys([trials.set, trials.enroll])
-            speakers = [word for name in sets for word in ("--utt2spk", f"data/{name}/utt2spk")]
-            for scorer in scorers:
-                options = [*_options_of(recipe, system, scorer), "--trials-name", trials.name]
-                found.append(
-                    Row(
-                        {
-                            "options": [*options, *speakers],
-                            "trials": trials.file,
-                            "enroll": system.embeddings(trials.enroll),
-                            "test": system.embeddings(trials.set),
-                            "scores": f"{system.exp}/scores/{trials.name}.{scorer.name}.txt",
-                        },
-                        group=system.name,
-                    )
-                )
-    return found
-
-
-def _options_of(recipe: Recipe, system: System, scorer) -> list[str]:
-    options = ["--backend", scorer.backend]
-    if scorer.backend == "plda":
-        return [*options, "--plda-dir", f"{system.exp}/plda"]
-    options += ["--centring", scorer.centring]
-    for name in recipe.training_sets if scorer.centring != "raw" else ():
-        options += ["--train-dir", system.embeddings(name)]
-    return options
-
-
 KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "check": _check,
     "downloads": _downloads,
@@ -225,8 +170,14 @@ KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "training": _training,
     "baselines": _baselines,
     "extraction": _extraction,
-    "plda": _plda,
-    "scoring": _scoring,
+    "crops": verification_rows.crops,
+    "joins": verification_rows.joins,
+    "wccn": verification_rows.wccn,
+    "clusters": verification_rows.clusters,
+    "agreement": verification_rows.agreement,
+    "thresholds": verification_rows.thresholds,
+    "plda": verification_rows.plda,
+    "scoring": verification_rows.scoring,
     "task_dirs": transfer_rows.task_dirs,
     "tasks": transfer_rows.tasks,
     "tuning": transfer_rows.tuning,

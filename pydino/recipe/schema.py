@@ -3,12 +3,12 @@ YAML.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from pydino.base import check_not_negative, check_positive
+from pydino.base import check_not_negative
 
 from .names import check_file_name, check_names
 from .tasks import Task
+from .verification import Clusters, Plda, Round, Scorer, Trials, default_scorers
 
 STAGES = {
     0: "check",
@@ -18,6 +18,8 @@ STAGES = {
     4: "pretrain",
     5: "extract",
     6: "score",
+    7: "cluster",
+    8: "refine",
     9: "baseline",
     10: "transfer",
     11: "report",
@@ -52,64 +54,6 @@ class Supervised:
 
 
 @dataclass
-class Trials:
-    """A verification test."""
-
-    set: str  # of the test utterances
-    enroll: str = ""  # set of the enrolment utterances; default: set
-    name: str = ""  # in the results; default: set
-    file: str = ""  # default: data/SET/trials
-    cohort: str = ""  # set of impostors for score normalisation
-    development: str = ""  # name of the trials that calibration is trained on
-
-    def __post_init__(self):
-        self.enroll = self.enroll or self.set
-        self.name = self.name or self.set
-        self.file = self.file or f"data/{self.set}/trials"
-        check_names("name", [self.name])
-        if self.cohort:
-            raise ValueError(_not_built("cohort", self.cohort, "score normalisation"))
-        if self.development:
-            raise ValueError(_not_built("development", self.development, "calibration"))
-
-
-@dataclass
-class Scorer:
-    """One way to score every trial list."""
-
-    backend: Literal["cosine", "plda"] = "cosine"
-    centring: Literal["raw", "centred", "whitened"] = "raw"
-    normalisation: str = "none"
-    labels: str = ""  # labels for training the back-end; default: train for plda, none for cosine
-
-    def __post_init__(self):
-        own = "train" if self.backend == "plda" else "none"
-        self.labels = self.labels or own
-        if self.normalisation != "none":
-            raise ValueError(_not_built("normalisation", self.normalisation, "score normalisation"))
-        if self.labels != own:
-            raise ValueError(f"labels of {self.backend} must be '{own}', got '{self.labels}'")
-        if self.backend == "plda" and self.centring != "raw":
-            raise ValueError("centring: PLDA centres embeddings itself; remove the key")
-
-    @property
-    def name(self) -> str:
-        """The part of a score file's name that identifies the scorer."""
-        return self.backend if self.backend == "plda" else f"{self.backend}.{self.centring}"
-
-
-@dataclass
-class Plda:
-    """PLDA trained on the labels of a set, for comparison."""
-
-    set: str = "train"
-    lda_dim: int = 64
-
-    def __post_init__(self):
-        check_positive(self, "lda_dim")
-
-
-@dataclass
 class Recipe:
     """A recipe: its sets, what is trained on which of them, and what the embeddings are tested with."""
 
@@ -135,17 +79,17 @@ class Recipe:
     trials: list[Trials] = field(default_factory=list)
     scorers: list[Scorer] = field(
         default_factory=list
-    )  # default: cosine three ways, and PLDA where 'plda' is
+    )  # default: cosine, and PLDA where there are 'plda' or 'clusters'
     plda: Plda | None = None
+    clusters: Clusters | None = None  # stage 7
+    rounds: list[Round] = field(default_factory=list)  # stage 8
+    gate: bool = True  # a round only where the one before has lowered the split self-EER of the clusters
     tasks: list[Task] = field(default_factory=list)
 
     def __post_init__(self):
         self.prepare = self.prepare or f"prepare_{self.name}"
         self.corpora = self.corpora or [self.prepare.removeprefix("prepare_")]
-        self.scorers = self.scorers or [
-            *(Scorer(centring=centring) for centring in ("raw", "centred", "whitened")),
-            *([Scorer("plda")] if self.plda else []),
-        ]
+        self.scorers = self.scorers or default_scorers(bool(self.plda), self.clusters)
         self.stages = sorted(set(self.stages))
         check_names("name", [self.name])
         check_names("prepare", [self.prepare])
@@ -160,9 +104,8 @@ class Recipe:
             raise ValueError("models: none, but supervised.models exist only for comparison with them")
         if self.models and not self.train_set.sets:
             raise ValueError("train_set.sets: none, but there are models to train; name a set")
-        if any(scorer.backend == "plda" for scorer in self.scorers) and not self.plda:
-            raise ValueError("scorers: plda needs the key 'plda', which names the set it is trained on")
-        for kind in ("trials", "tasks", "scorers"):
+        self._check_clusters()
+        for kind in ("trials", "tasks", "scorers", "rounds"):
             names = [entry.name for entry in getattr(self, kind)]
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{kind}: '{twice[0]}' occurs twice; give each entry a unique name")
@@ -178,6 +121,34 @@ class Recipe:
                 "trained on test recordings"
             )
 
+    def _check_clusters(self) -> None:
+        if any(scorer.backend == "plda" and scorer.labels == "train" for scorer in self.scorers):
+            if not self.plda:
+                raise ValueError(
+                    "scorers: plda needs the key 'plda', which names the set it is trained on (or, without "
+                    "labels, 'labels: pseudo')"
+                )
+        if (7 in self.stages) != bool(self.clusters):
+            raise ValueError(
+                "stages: 7 makes what the key 'clusters' describes: a recipe has both or neither"
+            )
+        if self.clusters and 3 not in self.stages:
+            raise ValueError("stages: 7 takes crops of data/train_ssl, which stage 3 makes; add 3")
+        if (8 in self.stages) != bool(self.rounds):
+            raise ValueError("stages: 8 trains what 'rounds' names: a recipe has both or neither")
+        if self.rounds and not self.clusters:
+            raise ValueError("rounds: they are trained on clusters; add the key 'clusters' and stage 7")
+        asked = [scorer.name for scorer in self.scorers if scorer.clustered]
+        if asked and not self.clusters:
+            raise ValueError(
+                f"scorers: '{asked[0]}' needs clusters or crops; add the key 'clusters' and stage 7"
+            )
+        if self.clusters and not self.training_sets:
+            raise ValueError(
+                f"clusters: of the training sets, but {' '.join(self.train_set.sets) or 'none'} is not among "
+                f"the recipe's sets ({', '.join(self.sets)})"
+            )
+
     def _sets_used(self):
         yield from (name for trials in self.trials for name in (trials.set, trials.enroll))
         yield from (name for task in self.tasks for name in task.sets)
@@ -190,7 +161,3 @@ class Recipe:
     def training_sets(self) -> list[str]:
         """The sets that are trained on without labels; none in a recipe that only tests."""
         return self.train_set.sets if set(self.train_set.sets) <= set(self.sets) else []
-
-
-def _not_built(key: str, value: str, what: str) -> str:
-    return f"{key}: '{value}' is not implemented yet ({what}); remove the key"

@@ -7,8 +7,9 @@ from pydino.base import UserError, nearest
 
 from .calls import Call
 from .rows import rows
+from .run import Run
 from .study import FROZEN, SCRATCH, Cell, Study, cells_of, slug
-from .systems import Run, System, systems
+from .systems import System, systems
 from .tasks import CLASSIFIERS, TUNING, Task
 from .transfer_rows import task_dir_row
 
@@ -63,7 +64,9 @@ class StudyPlan:
             )
         unlabelled = [name for name in named if name not in run.recipe.supervised.models]
         self.run, self.named = replace(run, seeds=study.seeds, models=unlabelled), named
-        self.systems = [system for system in systems(self.run) if system.kind != "baseline"]
+        self.systems = [
+            system for system in systems(self.run) if system.kind != "baseline" and not system.round
+        ]
         given = [system for system in self.systems if system.kind == "given"]
         methods = [system.method for system in given]
         self.given = {

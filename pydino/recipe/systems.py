@@ -5,86 +5,21 @@ here, and parsed nowhere.
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydino.base import UserError, read_yaml
 
 from .methods import encoder_of, method_of
+from .run import Run
 from .schema import Recipe
 from .tasks import Task
+from .verification import Scorer
 
 STATISTICS = ("fbank-stats", "fbank-stats-cmn")
-
-
-@dataclass
-class Run:
-    """One call of run.sh: its recipe, and the options that determine the rows of its stages. All paths are
-    absolute, except those below the work folder.
-    """
-
-    recipe: Recipe
-    conf: str  # folder of the recipe's configurations
-    default_conf: str  # the project's
-    models: list[str]
-    seeds: list[int]
-    tag: str
-    given: list[str] = field(default_factory=list)  # model folders
-    corpora: dict[str, str] = field(default_factory=dict)  # name -> folder
-    download: bool = False
-    train_sets: str = ""
-    test_sets: str = ""
-    stage: int = 0
-    stop_stage: int = 11
-    skip_stages: list[int] = field(default_factory=list)
-    dry_run: bool = False
-    beside: str = ""  # folder of a recipe's file that lies elsewhere, whose configurations come first
-
-    def wants(self, stage: int) -> bool:
-        """Whether the recipe has a stage that is not skipped."""
-        return stage in self.recipe.stages and stage not in self.skip_stages
-
-    def runs(self, stage: int) -> bool:
-        """Whether a stage is run by this call."""
-        return self.wants(stage) and self.stage <= stage <= self.stop_stage
-
-    def config(self, name: str) -> str:
-        """Return the path of a configuration: that beside the recipe's file, the recipe's, or otherwise the
-        project's.
-        """
-        return self.own_config(name) or str(Path(self.default_conf) / f"{name}.yaml")
-
-    def own_config(self, name: str) -> str | None:
-        """Return the path of a configuration of the recipe; None where it has none."""
-        paths = [Path(folder) / f"{name}.yaml" for folder in (self.beside, self.conf) if folder]
-        return next((str(path) for path in paths if path.exists()), None)
-
-    def label_maps(self) -> list[str]:
-        """Return the tables that supervised training reads, one a training set."""
-        return [f"data/{name}/{self.recipe.supervised.labels}" for name in self.recipe.training_sets]
-
-    def check_tables(self) -> None:
-        """Raise UserError where data directories lack a table that a later stage reads, before stage 4 has
-        trained for days. Directories that do not exist yet are not checked.
-        """
-        wanted = []
-        if self.wants(6) or self.wants(9):
-            wanted += [(trials.file, "trials") for trials in self.recipe.trials]
-        if self.wants(9):
-            wanted += [(path, "supervised.labels") for path in self.label_maps()]
-        if self.wants(10):
-            wanted += [
-                (f"data/{name}/{table}", f"task '{task.name}'")
-                for task in self.recipe.tasks
-                for name in task.sets
-                for table in task.tables
-            ]
-        for name, whose in wanted if not self.dry_run else ():
-            path = Path(name)
-            if path.parent.is_dir() and not path.is_file():
-                there = " ".join(sorted(file.name for file in path.parent.glob("[ut]*") if file.is_file()))
-                raise UserError(f"no {path}, which {whose} of the recipe names; there are {there}")
+BESIDE = STATISTICS[1]  # beside embeddings in verification: of the encoders' input, without the level
+TRAIN_SSL = "train_ssl"
 
 
 @dataclass(frozen=True)
@@ -92,7 +27,8 @@ class System:
     """Something that turns utterances into embeddings: one row of the tables.
 
     ``name`` is its folder below ``exp/``, with everything made from it; ``config`` the training
-    configuration, or for a baseline the configuration or model folder whose encoder it has (None: none).
+    configuration, or for a baseline the configuration or model folder whose encoder it has (None: none);
+    ``init`` of a round the system on whose clusters it is trained, and ``round`` its number from 1 (0: none).
     """
 
     kind: Literal["trained", "given", "baseline"]
@@ -105,6 +41,8 @@ class System:
     config: str | None
     stage: int  # that makes it
     model_dir: str
+    round: int = 0
+    init: "System | None" = None
 
     @property
     def exp(self) -> str:
@@ -116,14 +54,60 @@ class System:
         """The folder that holds the folders of the models that differ in their seed alone."""
         return str(Path(self.exp).parent)
 
-    def embeddings(self, data_set: str, with_silence: bool = False) -> str:
-        """The folder of a set's embeddings."""
-        return f"{self.exp}/xvectors_{data_set}{'_with_silence' if with_silence else ''}"
+    def embeddings(self, data_set: str, with_silence: bool = False, statistics: bool = False) -> str:
+        """The folder of a set's embeddings; with the statistics of the filter banks beside each."""
+        more = f"{'_with_silence' * with_silence}{'+statistics' * statistics}"
+        return f"{self.exp}/xvectors_{data_set}{more}"
+
+    @property
+    def crops(self) -> str:
+        """The folder of the embeddings of augmented crops."""
+        return f"{self.exp}/crops_{TRAIN_SSL}"
+
+    @property
+    def wccn(self) -> str:
+        """The folder of the within-class covariance of the crops."""
+        return f"{self.exp}/wccn"
+
+    @property
+    def clusters(self) -> str:
+        """The folder of the clusters."""
+        return f"{self.exp}/clusters"
+
+    @property
+    def threshold(self) -> str:
+        """The folder of the threshold of same-speaker decisions."""
+        return f"{self.exp}/threshold"
+
+    def is_clustered(self, recipe: Recipe) -> bool:
+        """Whether its training embeddings are clustered: of every system that is not trained with labels
+        here; of baselines where something is measured.
+        """
+        return bool(recipe.clusters) and self.stage != 9 and (self.kind != "baseline" or bool(recipe.trials))
+
+    def scorers(self, recipe: Recipe, stage: int = 8) -> list[Scorer]:
+        """Return the scorers of a stage for it: of stage 6 those without clusters, of stage 7 the others, of
+        stages 8 and 9 both.
+
+        Without training sets, embeddings are scored raw. What is trained with labels has no clusters, and the
+        statistics of the filter banks have none beside them.
+        """
+        return [
+            scorer
+            for scorer in recipe.scorers
+            if (recipe.training_sets or not scorer.trained)
+            and (self.is_clustered(recipe) or not scorer.clustered)
+            and (self.method not in STATISTICS or not scorer.statistics)
+            and (stage not in (6, 7) or scorer.clustered == (stage == 7))
+        ]
 
     def tuning(self, task: Task) -> list[str]:
         """Return the modes in which it is fine-tuned for a task: a model from what it has learnt, a baseline
-        with random weights from scratch, statistics never.
+        with random weights from scratch, statistics never, nor rounds, which have learnt to tell clusters
+        apart.
         """
+        if self.round:
+            return []
         untrained = ("from-scratch",) if self.method == "untrained" else ()
         own = untrained if self.kind == "baseline" else ("affine-then-all", "all-at-once")
         return [mode for mode in task.modes if mode in own]
@@ -145,17 +129,21 @@ class System:
         def need(name: str, whose: str, with_silence: bool = False) -> None:
             needed.setdefault((name, with_silence), []).append(whose)
 
-        scored = recipe.trials if {6, 9} & set(recipe.stages) and stage != 10 else []
+        scored = recipe.trials if {6, 7, 8, 9} & set(recipe.stages) and stage != 10 else []
         tasks = recipe.tasks if 10 in recipe.stages else []
         for trials in scored:
             for name in dict.fromkeys([trials.set, trials.enroll]):
                 need(name, f"trials {trials.name}")
-        for name in recipe.training_sets if scored else ():
-            for scorer in recipe.scorers:
-                if scorer.centring != "raw":
-                    need(name, scorer.name)
-        if scored and any(scorer.backend == "plda" for scorer in recipe.scorers):
-            need(recipe.plda.set, "plda")
+        scorers = self.scorers(recipe) if scored else []
+        if scored and self.method == BESIDE:
+            scorers = recipe.scorers  # those of other systems that have it beside them
+        for scorer in scorers:
+            for name in scorer.sets(recipe.training_sets, recipe.plda):
+                need(name, scorer.name)
+        beside = self.method == BESIDE and recipe.clusters and recipe.clusters.statistics
+        if stage != 10 and (beside or self.is_clustered(recipe)):
+            for name in recipe.training_sets:
+                need(name, "clusters")
         for task in tasks:
             for name in self.embeds(task):
                 need(name, f"task {task.name}", task.keep_silence)
@@ -166,8 +154,8 @@ class System:
 
 
 def systems(run: Run) -> list[System]:
-    """Return the systems of a run: those trained without labels, those given, the baselines, those trained
-    with labels.
+    """Return the systems of a run: those trained without labels, those given, their rounds, the baselines,
+    those trained with labels.
 
     Raises:
         UserError: two systems would have the same name.
@@ -178,9 +166,10 @@ def systems(run: Run) -> list[System]:
     ]
     here = {os.path.realpath(system.model_dir) for system in (*trained, *supervised)}
     given = [_given(folder) for folder in dict.fromkeys(run.given) if os.path.realpath(folder) not in here]
+    rounds = [system for start in (*trained, *given) for system in _rounds(run, start)]
     baselines = _baselines(run, [*trained, *given])
     names: dict[str, System] = {}
-    for system in (*trained, *given, *baselines, *supervised):
+    for system in (*trained, *given, *rounds, *baselines, *supervised):
         other = names.setdefault(system.name, system)
         if other != system:
             raise UserError(
@@ -191,10 +180,18 @@ def systems(run: Run) -> list[System]:
 
 
 def systems_of(run: Run, stage: int) -> list[System]:
-    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 9 only in
-    stages 9 and 10, all others in every stage except 9.
+    """Return the systems that a stage embeds, scores or trains classifiers on: those of stage 8 (of the run's
+    round, if it names one) and of stage 9 only in their own stage and in stage 10, all others in every other
+    stage.
     """
-    return [system for system in systems(run) if stage == 10 or (system.stage == 9) == (stage == 9)]
+    rounds = [one.name for one in run.recipe.rounds]
+    return [
+        system
+        for system in systems(run)
+        if stage == 10
+        or (system.stage == stage if {system.stage, stage} & {8, 9} else True)
+        and (stage != 8 or run.round in ("", rounds[system.round - 1]))
+    ]
 
 
 def _trained(run: Run, model: str, seed: int, stage: int) -> System:
@@ -213,6 +210,35 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
         stage=stage,
         model_dir=f"exp/{name}/{method.roles[0]}",
     )
+
+
+def _rounds(run: Run, start: System) -> list[System]:
+    """The rounds that begin with a model; none for one that has seen labels."""
+    found: list[System] = []
+    if start.labels == "train":
+        return found
+    stem = start.method if start.kind == "trained" else start.name.split("/")[0]
+    for number, one in enumerate(run.recipe.rounds, 1):
+        config = run.config(one.train[-1])
+        role = method_of(config).roles[0]
+        name = f"{stem}-{one.name}_{run.tag}/seed{start.seed}"
+        found.append(
+            System(
+                "trained",
+                name,
+                method=f"{stem}-{one.name}",
+                encoder=encoder_of(config)[0],
+                seed=start.seed,
+                role=role,
+                labels="pseudo",
+                config=config,
+                stage=8,
+                model_dir=f"exp/{name}/{role}",
+                round=number,
+                init=found[-1] if found else start,
+            )
+        )
+    return found
 
 
 def _given(folder: str) -> System:

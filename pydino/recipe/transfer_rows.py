@@ -5,7 +5,8 @@ from pathlib import Path
 from pydino.base import log
 
 from .row import Row
-from .systems import STATISTICS, Run, System, systems_of
+from .run import Run
+from .systems import STATISTICS, System, systems_of
 from .tasks import TUNING, Task
 
 
@@ -32,12 +33,14 @@ def task_dir_row(task: Task) -> Row:
 
 
 def transferred(run: Run) -> list[System]:
-    """Return the systems of stage 10, without those that stage 9 has not trained yet."""
+    """Return the systems of stage 10, without those that stages 8 and 9 have not trained."""
     return [system for system in systems_of(run, 10) if _is_there(run, system)]
 
 
 def _is_there(run: Run, system: System) -> bool:
-    return system.stage != 9 or run.runs(9) or Path(system.exp, ".done.train").exists()
+    # Stage 8 trains a round only where it pays, so a plan has all of them, and a run what is there.
+    planned = run.runs(system.stage) and (system.stage != 8 or run.dry_run)
+    return system.stage not in (8, 9) or planned or Path(system.exp, ".done.train").exists()
 
 
 def tasks(run: Run, stage: int) -> list[Row]:
@@ -45,7 +48,9 @@ def tasks(run: Run, stage: int) -> list[Row]:
     found = []
     for system in systems_of(run, 10):
         if not _is_there(run, system):
-            log(f"without {system.name}, which stage 9 has not trained yet: ./run.sh --stage 9")
+            if not run.runs(system.stage):
+                made = f"stage {system.stage}"
+                log(f"without {system.name}, which {made} has not trained yet: ./run.sh --{made}")
             continue
         for task in run.recipe.tasks:
             beside = [False, True] if task.statistics and system.method not in STATISTICS else [False]

@@ -128,6 +128,18 @@ def _plain_systems(curves: list[dict]) -> list[dict]:
     return list(first.values())
 
 
+def main_systems(curves: list[dict]) -> list[dict]:
+    """The curves of the back-ends that a model is judged by: cosine as it is, and PLDA on clusters, with and
+    without statistics.
+    """
+    shown = {("cosine", "raw"), ("plda", "raw"), ("plda", "raw + statistics")}
+    return [
+        curve
+        for curve in curves
+        if (curve["backend"], curve["treatment"]) in shown and curve.get("labels") != "train"
+    ]
+
+
 def _score_files(curve: dict) -> tuple[Path, Path] | None:
     """The files of trials and scores that a curve names; ``None``, with a warning, if they are missing."""
     beside = Path(curve["path"]).parent

@@ -47,6 +47,18 @@ class TrainingRun:
 
     name: str
     epochs: list
+    batch_size: int | None = None  # utterances of a step; None: unknown
+
+    @property
+    def minutes(self) -> float | None:
+        """What the steps took by the speed in the log, without starts and checkpoints; None: unknown."""
+        if self.batch_size is None or not all(line.get("utterances_per_second") for line in self.epochs):
+            return None
+        seconds, done = 0.0, 0
+        for line in self.epochs:
+            seconds += (line["step"] - done) * self.batch_size / line["utterances_per_second"]
+            done = line["step"]
+        return seconds / 60
 
 
 def gather_results(root) -> list[dict]:
@@ -150,8 +162,23 @@ def gather_det_curves(root) -> list[dict]:
         missing = [key for key in DET_KEYS if key not in curve] if isinstance(curve, dict) else list(DET_KEYS)
         if missing:
             raise UserError(f"{path}: key '{missing[0]}' is missing; remove the file and score again")
-        curves.append(curve | {"path": str(path)})
+        beside = path.with_name(f"{path.name.removesuffix('.det.json')}.result.json")
+        about = load_results(beside)[0] if beside.is_file() else {}
+        of_result = {"labels": about["labels"]} if "labels" in about else {}
+        name = shown_name(curve["model"], about)
+        curves.append(curve | of_result | {"path": str(path), "model": name})
     return curves
+
+
+def shown_name(model: str, about: dict) -> str:
+    """The name of a model in a figure. Rounds of training on clusters are of one method: that of the system.
+
+    Args:
+        about: of it, with ``model_labels`` and ``system``.
+    """
+    if about.get("model_labels") != "pseudo" or not about.get("system"):
+        return model
+    return str(about["system"]).rpartition("/seed")[0] or model
 
 
 def gather_training_runs(root) -> list[TrainingRun]:
@@ -167,8 +194,14 @@ def gather_training_runs(root) -> list[TrainingRun]:
             except json.JSONDecodeError:
                 warn(f"{path}: line {number} is not JSON and is skipped")
         if epochs:
-            runs.append(TrainingRun(str(path.parent.relative_to(root)), epochs))
+            runs.append(TrainingRun(str(path.parent.relative_to(root)), epochs, _batch_size(path.parent)))
     return _over_folds(runs)
+
+
+def _batch_size(exp: Path) -> int | None:
+    path = exp / "config.yaml"
+    value = (read_yaml(path) or {}).get("batch_size") if path.is_file() else None
+    return value if isinstance(value, int) else None
 
 
 def _over_folds(runs: list[TrainingRun]) -> list[TrainingRun]:
@@ -211,5 +244,8 @@ def gather_embedding_folders(root) -> list[dict]:
     for scp in files_of(root, "xvector.scp"):
         meta_path = scp.parent / "meta.yaml"
         if meta_path.exists():
-            folders.append(read_yaml(meta_path) | {"folder": str(scp.parent)})
+            meta = read_yaml(meta_path)
+            # Crops of utterances, and embeddings with statistics beside them, are not sets to be shown.
+            if "crops" not in meta and not meta.get("beside"):
+                folders.append(meta | {"folder": str(scp.parent), "model": shown_name(meta["model"], meta)})
     return folders

@@ -46,8 +46,10 @@ _NOTES = (
     (
         "treatment",
         "of the embeddings: `raw`; `centred`: minus the mean of the training embeddings; `whitened`: "
-        "decorrelated by their covariance; neither uses labels; `with statistics`: beside them, the vector "
-        "of fbank-stats",
+        "decorrelated by their covariance; `wccn`: by the covariance within augmented crops of an "
+        "utterance; `z-norm`, `t-norm`, `s-norm`, `as-norm`: scores normalised by those with a cohort of "
+        "training embeddings; none of them uses labels; `+ statistics` (of tasks: `with statistics`): "
+        "beside the embeddings, those of the filter banks",
     ),
     (
         "affine-then-all",
@@ -80,6 +82,11 @@ _NOTES = (
         "same for all inputs, a collapse)",
     ),
     ("spread", "of the embeddings: 1 if they are uniform on the sphere, 0 if all are the same"),
+    (
+        "self-EER",
+        "split self-EER of clusters: the EER of a PLDA trained on the clusters of one half of the "
+        "utterances, on those of the other half; it needs no label",
+    ),
     ("effective rank", "number of dimensions that the embeddings use"),
 )
 # The text to search for in the tables, where it is not the name itself.

@@ -112,6 +112,25 @@ def det_curve(curves: list[dict], models: list[str], name: str) -> str:
         return to_svg(figure, name, "Detection error trade-off")
 
 
+def candidates(systems: list[tuple], name: str) -> str:
+    """Split self-EER of the clusters considered, one column a system; the chosen one filled.
+
+    ``systems``: (title, split self-EERs in percent, the place of the chosen one).
+    """
+    with style():
+        width = max(3.2, 1.1 + 0.55 * len(systems))
+        figure, axis = new_figure(figsize=(width, 3.4), layout="constrained")
+        for place, (title, values, chosen) in enumerate(systems):
+            colour = MUTED[0] if is_baseline(title.split("_")[0]) else COLOURS[0]
+            others = [value for number, value in enumerate(values) if number != chosen]
+            axis.plot([place] * len(others), others, "o", markersize=4, mfc="none", color=colour)
+            axis.plot([place], [values[chosen]], "o", markersize=6, color=colour)
+        axis.set_xticks(range(len(systems)), [title for title, _, _ in systems], rotation=40, ha="right")
+        axis.set(xlim=(-0.6, len(systems) - 0.4), ylabel="split self-EER, %")
+        axis.set_ylim(bottom=0)
+        return to_svg(figure, name, "Split self-EER of clusters")
+
+
 def score_histograms(systems: list[tuple], name: str) -> str:
     """Target and non-target scores of each system. ``systems``: (title, target scores, non-target scores)."""
     with style():

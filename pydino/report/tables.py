@@ -48,7 +48,7 @@ BASELINES = ("untrained", "fbank-stats-cmn", "fbank-stats")
 FROZEN = ("logreg", "svm", "plda", "mlp", "ridge")
 TUNED = ("affine-then-all", "all-at-once", "from-scratch")
 BACKENDS = ("cosine", *FROZEN, *TUNED)
-TREATMENTS = ("raw", "centred", "whitened", "asnorm", "with statistics")
+TREATMENTS = ("raw", "centred", "whitened", "wccn", "centred, as-norm", "raw + statistics", "with statistics")
 LABELS = ("none", "pseudo", "train")
 
 
@@ -124,7 +124,7 @@ def _row_order(key: tuple) -> tuple:
     return (
         is_baseline(model),
         rank(BASELINES, model),
-        model_labels == "train",
+        rank(LABELS, model_labels) if model_labels in LABELS else 0,
         model,
         str(train_set),
         config,
@@ -192,12 +192,17 @@ def training_table(runs: list) -> Table | None:
     present = {key: how for key, how in shown.items() if any(key in run.epochs[-1] for run in runs)}
     if not runs:
         return None
-    header = ["run", "epochs"] + [heading for heading, _ in present.values()]
+    timed = any(run.minutes is not None for run in runs)
+    header = ["run", "epochs"] + ["minutes"] * timed + [heading for heading, _ in present.values()]
     rows = []
     for run in runs:
         last = run.epochs[-1]
         values = [
             "" if last.get(key) is None else f"{last[key]:.{digits}f}" for key, (_, digits) in present.items()
         ]
-        rows.append([run.name, f"{round(last.get('epoch', len(run.epochs)), 1):g}", *values])
-    return Table("Training", "The last line of each log.jsonl.", header, rows, text_columns=1)
+        minutes = ["" if run.minutes is None else f"{run.minutes:.1f}"] * timed
+        rows.append([run.name, f"{round(last.get('epoch', len(run.epochs)), 1):g}", *minutes, *values])
+    caption = "The last line of each log.jsonl."
+    if timed:
+        caption += " Minutes are those of the steps, without starts and checkpoints."
+    return Table("Training", caption, header, rows, text_columns=1)

@@ -1,0 +1,71 @@
+"""The rounds of stage 8: what each trains, and whether it is worth its time."""
+
+from functools import cache
+from pathlib import Path
+
+from pydino.base import UserError, log, read_json
+
+from .methods import method_of
+from .row import Row
+from .run import Run
+from .systems import System, systems_of
+
+
+def made(run: Run, stage: int) -> list[System]:
+    """Return the systems of a stage (:func:`systems_of`), of stage 8 without the rounds that do not pay."""
+    return [system for system in systems_of(run, stage) if system.stage != 8 or _pays(run, system)]
+
+
+def training(run: Run) -> list[Row]:
+    """The runs of each round, of which each starts from the one before; the last is the system's."""
+    found = []
+    for system in made(run, 8):
+        one = run.recipe.rounds[system.round - 1]
+        init = system.init.model_dir if one.start == "previous" else ""
+        for name in one.train:
+            config = run.config(name)
+            exp = system.exp if name == one.train[-1] else f"{system.exp}/{name}"
+            options = ["--config", config, "--seed", str(system.seed), "--clusters", system.init.clusters]
+            options += ["--init", init] if init else []
+            found.append(Row({"options": options, "exp": exp}))
+            init = f"{exp}/{method_of(config).roles[0]}"
+    return found
+
+
+def _pays(run: Run, system: System) -> bool:
+    """Whether the clusters on which a round would be trained are better than those of the round before.
+
+    The split self-EER decides, which knows no label: the first round is always trained, and another one only
+    while the self-EER falls. A dry run has all of them.
+    """
+    before = system.init
+    if run.dry_run or not run.recipe.gate or before.init is None:
+        return True
+    if not _pays(run, before):
+        return False
+    now, earlier = self_eer(before.clusters), self_eer(before.init.clusters)
+    if now < earlier:
+        return True
+    _say(
+        f"{system.name} is omitted: the clusters of {before.name} have a split self-EER of {now:.1f} %, "
+        f"those before it {earlier:.1f} %, so it would not pay; 'gate: false' in the recipe trains it"
+    )
+    return False
+
+
+def self_eer(folder: str) -> float:
+    """Return the split self-EER of clusters, in percent.
+
+    Raises:
+        UserError: there are no clusters yet.
+    """
+    path = Path(folder, "clusters.json")
+    if not path.is_file():
+        raise UserError(f"no {path}, on which a round is trained: run stages 7 and 8 (./run.sh --stage 7)")
+    return read_json(path)["self_eer"]
+
+
+@cache
+def _say(text: str) -> None:
+    """Log a line once in a process, which asks for every kind of row."""
+    log(text)

@@ -1,0 +1,189 @@
+"""The rows of stages 6 to 9 between embeddings and scores: crops, joined vectors, clusters, PLDA, trials."""
+
+from pathlib import Path
+
+from pydino.base import log
+
+from .rounds import made
+from .row import Row
+from .run import Run
+from .schema import Recipe
+from .systems import BESIDE, STATISTICS, TRAIN_SSL, System, systems
+from .verification import Scorer
+
+
+def crops(run: Run, stage: int) -> list[Row]:
+    """Augmented crops of each training utterance, embedded; also as the statistics beside other systems."""
+    wanted = run.recipe.clusters
+    if not wanted:
+        return []
+    return [
+        Row(
+            {
+                "options": ["--config", run.config(wanted.crops), "--system", system.name],
+                "model": system.model_dir,
+                "data": f"data/{TRAIN_SSL}",
+                "crops": system.crops,
+            }
+        )
+        for system in made(run, stage)
+        if system.is_clustered(run.recipe) or (system.method == BESIDE and wanted.statistics)
+    ]
+
+
+def joins(run: Run, stage: int) -> list[Row]:
+    """Embeddings with the statistics of the filter banks beside them, of the sets that scorers need."""
+    found = []
+    for system in made(run, stage):
+        sets = {
+            name: None
+            for scorer in system.scorers(run.recipe, stage)
+            if scorer.statistics and run.recipe.trials
+            for name in (*_tested(run.recipe), *scorer.sets(run.recipe.training_sets, run.recipe.plda))
+        }
+        for name in sets:
+            values = {
+                "embeddings": [system.embeddings(name), _beside(run).embeddings(name)],
+                "joined": system.embeddings(name, statistics=True),
+            }
+            found.append(Row(values, group=system.name))
+    return found
+
+
+def wccn(run: Run, stage: int) -> list[Row]:
+    """Within-class covariance of the crops, for the systems that are scored with it."""
+    return [
+        Row({"crops": system.crops, "wccn": system.wccn}, group=system.name)
+        for system in made(run, stage)
+        if run.recipe.trials
+        and any(scorer.centring == "wccn" for scorer in system.scorers(run.recipe, stage))
+    ]
+
+
+def clusters(run: Run, stage: int) -> list[Row]:
+    """Clusters of the training embeddings."""
+    found = []
+    for system in made(run, stage):
+        if system.is_clustered(run.recipe):
+            wanted, sets = run.recipe.clusters, run.recipe.training_sets
+            options = ["--config", run.config(wanted.config), "--crops", system.crops]
+            if wanted.statistics and system.method not in STATISTICS:
+                beside = _beside(run)
+                options += [word for name in sets for word in ("--beside", beside.embeddings(name))]
+                options += ["--beside-crops", beside.crops]
+            values = {
+                "options": options,
+                "embeddings": [system.embeddings(name) for name in sets],
+                "clusters": system.clusters,
+            }
+            found.append(Row(values, group=system.name))
+    return found
+
+
+def agreement(run: Run, stage: int) -> list[Row]:
+    """Comparison of the clusters with labels, where there are any: read by the report alone."""
+    wanted = run.recipe.clusters
+    if not wanted or not wanted.labels or len(run.recipe.training_sets) != 1:
+        return []
+    labels = f"data/{run.recipe.training_sets[0]}/{wanted.labels}"
+    return [
+        Row({"labels": labels, "clusters": system.clusters}, group=system.name)
+        for system in made(run, stage)
+        if system.is_clustered(run.recipe) and (run.dry_run or Path(labels).is_file())
+    ]
+
+
+def thresholds(run: Run, stage: int) -> list[Row]:
+    """Thresholds of same-speaker decisions, set without labels, for the models."""
+    wanted, sets = run.recipe.clusters, run.recipe.training_sets
+    if not wanted or not wanted.threshold:
+        return []
+    found = []
+    for system in made(run, stage):
+        if system.kind != "baseline" and system.is_clustered(run.recipe):
+            options = ["--crops", system.crops, "--clusters", system.clusters]
+            options += ["--xvectors", system.embeddings(sets[0])] if len(sets) == 1 else []
+            values = {
+                "options": options,
+                "model": system.model_dir,
+                "data": f"data/{TRAIN_SSL}",
+                "threshold": system.threshold,
+            }
+            found.append(Row(values, group=system.name))
+    return found
+
+
+def plda(run: Run, stage: int) -> list[Row]:
+    """PLDA on labels, and on clusters, as the scorers of the stage need it."""
+    recipe, found = run.recipe, []
+    for system in made(run, stage):
+        scorers = system.scorers(recipe, stage) if recipe.trials else []
+        for scorer in {scorer.plda: scorer for scorer in scorers if scorer.plda}.values():
+            if scorer.labels == "pseudo":
+                sets, labels = recipe.training_sets, f"{system.clusters}/utt2cluster"
+                options = ["--min-utts", f"{recipe.clusters.min_utts}", "--lda-dim"]
+                options.append(f"{recipe.clusters.lda_dim}")
+            else:
+                sets, labels = [recipe.plda.set], f"data/{recipe.plda.set}/utt2spk"
+                options = ["--lda-dim", f"{recipe.plda.lda_dim}"]
+            values = {
+                "options": options,
+                "labels": labels,
+                "embeddings": [system.embeddings(name, statistics=scorer.statistics) for name in sets],
+                "plda": f"{system.exp}/{scorer.plda}",
+            }
+            found.append(Row(values, group=system.name))
+    return found
+
+
+def scoring(run: Run, stage: int) -> list[Row]:
+    """Each list of trials with each scorer of the stage."""
+    recipe, found = run.recipe, []
+    if recipe.trials and not recipe.training_sets and any(scorer.trained for scorer in recipe.scorers):
+        log(
+            f"no training set ({' '.join(recipe.train_set.sets)}) among the recipe's sets: embeddings are "
+            "scored raw, neither centred nor whitened, and scores are not normalised"
+        )
+    for system in made(run, stage):
+        for trials in recipe.trials:
+            sets = dict.fromkeys([trials.set, trials.enroll])
+            speakers = [word for name in sets for word in ("--utt2spk", f"data/{name}/utt2spk")]
+            for scorer in system.scorers(recipe, stage):
+                options = [*_options_of(recipe, system, scorer), "--trials-name", trials.name]
+                values = {
+                    "options": [*options, *speakers],
+                    "trials": trials.file,
+                    "enroll": system.embeddings(trials.enroll, statistics=scorer.statistics),
+                    "test": system.embeddings(trials.set, statistics=scorer.statistics),
+                    "scores": f"{system.exp}/scores/{trials.name}.{scorer.name}.txt",
+                }
+                found.append(Row(values, group=system.name))
+    return found
+
+
+def _options_of(recipe: Recipe, system: System, scorer: Scorer) -> list[str]:
+    training = [system.embeddings(name, statistics=scorer.statistics) for name in recipe.training_sets]
+    options = ["--backend", scorer.backend]
+    if scorer.backend == "plda":
+        options += ["--plda-dir", f"{system.exp}/{scorer.plda}"]
+    else:
+        options += ["--centring", scorer.centring]
+        for folder in training if scorer.centring != "raw" else ():
+            options += ["--train-dir", folder]
+        options += ["--wccn-dir", system.wccn] if scorer.centring == "wccn" else []
+    if scorer.normalisation != "none":
+        options += ["--normalisation", scorer.normalisation]
+        options += ["--top", f"{scorer.top}"] if scorer.normalisation == "as-norm" else []
+        options += [word for folder in training for word in ("--cohort-dir", folder)]
+        if scorer.cohort == "clusters":
+            options += ["--cohort-clusters", f"{system.clusters}/utt2cluster"]
+    return options
+
+
+def _tested(recipe: Recipe) -> list[str]:
+    return [name for trials in recipe.trials for name in (trials.set, trials.enroll)]
+
+
+def _beside(run: Run) -> System:
+    """The baseline whose vectors are put beside those of other systems."""
+    return next(system for system in systems(run) if system.method == BESIDE)
