@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from .vectors import group_means
+from .vectors import group_means, scatter_within
 
 
 def estimate_lda(
@@ -20,7 +20,9 @@ def estimate_lda(
     With mu the mean of all N vectors, x = vector - mu and m_s the mean of the n_s vectors of class s (after
     subtracting mu),
 
-        T = sum_i x_i x_i' / N,     B = sum_s n_s m_s m_s' / N,     W = T - B,     M = f T + (1 - f) W.
+        T = sum_i x_i x_i' / N,     B = sum_s n_s m_s m_s' / N,     W = T - B,     M = f T + (1 - f) W
+
+    (W is computed as the scatter around the class means, M as W + f B, which are the same).
 
     M = U diag(s) U' gives the whitening P = diag(max(s, floor max(s)))^-1/2 U'; the rows of the result are
     the leading eigenvectors of P B P' times P, and its last column is -A mu, which maps the mean of the
@@ -37,17 +39,15 @@ def estimate_lda(
     Returns:
         (d, D + 1) float64, rows by falling between-class variance. The sign of a row is arbitrary.
     """
-    vectors = np.asarray(vectors, dtype=np.float64)
     count, full_dim = vectors.shape
     if not 0 < dim <= full_dim:
         raise ValueError(f"an LDA dimension of {dim} does not fit vectors of dimension {full_dim}")
-    mean = vectors.mean(axis=0)
-    centred = vectors - mean
-    class_means, members = group_means(centred, classes, int(np.max(classes)) + 1)
-    total = centred.T @ centred / count
+    class_means, members = group_means(vectors, classes, int(np.max(classes)) + 1)
+    within = scatter_within(vectors, classes, class_means) / count
+    mean = members @ class_means / count
+    class_means -= mean
     between = (class_means * members[:, None]).T @ class_means / count
-    within = total - between
-    mixed = total_covariance_factor * total + (1.0 - total_covariance_factor) * within
+    mixed = within + total_covariance_factor * between
     variance, directions = np.linalg.eigh(mixed)
     whitening = (directions / np.sqrt(np.maximum(variance, covariance_floor * variance.max()))).T
     _, rotation = np.linalg.eigh(whitening @ between @ whitening.T)  # eigenvalues rise, so the best are last

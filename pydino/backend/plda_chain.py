@@ -9,6 +9,8 @@ from .plda import Plda
 from .plda_training import train_plda, train_simplified_plda
 from .vectors import apply_affine, normalise_length
 
+_BLOCK_ROWS = 1 << 16
+
 
 @dataclass(frozen=True)
 class PldaChain:
@@ -70,8 +72,12 @@ def train_plda_chain(
             for the two-covariance model.
     """
     mean = vectors.mean(axis=0, dtype=np.float64)
-    transform = estimate_lda(vectors - mean, speakers, lda_dim)
-    reduced = normalise_length(apply_affine(transform, vectors - mean))
+    transform = estimate_lda(vectors, speakers, lda_dim)
+    transform[:, -1] += transform[:, :-1] @ mean  # it is applied after the mean is taken off
+    reduced = np.empty((len(vectors), lda_dim))
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        reduced[part] = normalise_length(apply_affine(transform, vectors[part] - mean))
     if between_dim is None:
         return PldaChain(mean, transform, train_plda(reduced, speakers, num_em_iterations))
     plda = train_simplified_plda(reduced, speakers, between_dim, num_em_iterations)
@@ -95,6 +101,6 @@ def why_no_plda(vectors: np.ndarray, speakers: np.ndarray) -> str:
             f"{utterances} utterances of {count} speakers are too few for {dim} dimensions: the "
             f"within-speaker covariance needs at least {dim + count} of them"
         )
-    if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
+    if np.ptp(vectors, axis=0).max() <= 1e-6 * max(vectors.max(), -vectors.min()):
         return "the embeddings do not differ; a collapsed training does that, see the spread in its log.jsonl"
     return ""

@@ -73,7 +73,7 @@ def _train(args, step) -> None:
     kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
     kept, names, speakers = _with_enough(args, kept, names, speakers)
-    vectors = embeddings.vectors[kept].astype(np.float64)
+    vectors = embeddings.vectors if len(kept) == len(embeddings.keys) else embeddings.vectors[kept]
     lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
     reason = _why_none(args, vectors, speakers)
     for name in (*FILES, "meta.yaml", "skipped"):  # never both a model and a reason for having none
