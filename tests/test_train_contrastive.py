@@ -17,6 +17,7 @@ from test_train_xvector import NAMES, weights
 
 from pydino.base import ConfigError, config_from_dict
 from pydino.cli import main
+from pydino.kaldi import read_table, write_table
 from pydino.ssl import cosine_loss, ntxent
 from pydino.train.methods.contrastive import ContrastiveConfig
 
@@ -31,6 +32,7 @@ CONFIG = {
     "optimiser": {"warmup_epochs": 1},
     "on_collapse": "warn",
 }
+CENTROIDS = {**XVECTOR, "start_from_centroids": True, "sub_centres": 2, "on_collapse": "warn"}
 TABLE = {name: f"c{i % 7}" if i < 18 else f"alone{i}" for i, name in enumerate(NAMES)}
 
 
@@ -96,14 +98,7 @@ SGD = {"batch_size": 16, "optimiser": {"name": "sgd", "lr": 0.05, "warmup_epochs
     [
         {**CONFIG, **SGD, "projector_dim": 6, "mask_same_cluster": True},
         {**DINO, **SGD, "positives": "cluster", "epochs": 2},
-        {
-            **XVECTOR,
-            **SGD,
-            "start_from_centroids": True,
-            "sub_centres": 2,
-            "epochs": 2,
-            "on_collapse": "warn",
-        },
+        {**CENTROIDS, **SGD, "epochs": 2},
     ],
     ids=["contrastive", "dino", "centroids"],
 )
@@ -134,9 +129,13 @@ def test_two_processes_train_as_one(data, clusters, tmp_path, config):
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, {**DINO, "positives": "cluster", "epochs": 1}], ids=["contrastive", "dino"]
+    "config",
+    [CONFIG, {**DINO, "positives": "cluster", "epochs": 1}, {**CENTROIDS, "epochs": 1}],
+    ids=["contrastive", "dino", "centroids"],
 )
-def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(data, clusters, tmp_path, config):
+def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(
+    data, clusters, tmp_path, capsys, config
+):
     config = {**config, "checkpoint_steps": 1}
     assert train(data, tmp_path / "whole", "--clusters", clusters, config=config) == 0
     killer = (
@@ -158,6 +157,11 @@ def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(data
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     died = subprocess.run([sys.executable, "-c", killer, *call], env=environment, capture_output=True)
     assert died.returncode == -9, died.stderr
+    kept = read_table(renamed / "utt2cluster")  # other clusters are another run
+    write_table(renamed / "utt2cluster", {**kept, NAMES[0]: kept[NAMES[1]]})
+    assert main(call) == 1
+    assert "utt2cluster is different now" in capsys.readouterr().err
+    write_table(renamed / "utt2cluster", kept)
     assert main(call) == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
