@@ -136,3 +136,11 @@ raise ValueError("of the training")  # sys.last_traceback keeps the loader alive
         timeout=120,
     )
     assert (ended.returncode, ended.stdout) == (1, "alive\n") and "of the training" in ended.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_readers_draw_nothing_from_the_global_generator(workers):
+    """Its state is in checkpoints: a resumed run, which starts readers once more, would differ."""
+    before = torch.get_rng_state()
+    assert len(list(batches(sampler(), 0, 2, workers))) == 2
+    assert torch.equal(before, torch.get_rng_state())

@@ -12,10 +12,12 @@ import torch
 from test_train_clusters import cluster_folder, train
 from test_train_dino import CONFIG as DINO
 from test_train_dino import equal, log_lines, make_data, make_train_set
+from test_train_xvector import CONFIG as XVECTOR
 from test_train_xvector import NAMES, weights
 
 from pydino.base import ConfigError, config_from_dict
 from pydino.cli import main
+from pydino.kaldi import read_table, write_table
 from pydino.ssl import cosine_loss, ntxent
 from pydino.train.methods.contrastive import ContrastiveConfig
 
@@ -30,6 +32,7 @@ CONFIG = {
     "optimiser": {"warmup_epochs": 1},
     "on_collapse": "warn",
 }
+CENTROIDS = {**XVECTOR, "start_from_centroids": True, "sub_centres": 2, "on_collapse": "warn"}
 TABLE = {name: f"c{i % 7}" if i < 18 else f"alone{i}" for i, name in enumerate(NAMES)}
 
 
@@ -87,15 +90,23 @@ def clusters(tmp_path):
     return cluster_folder(tmp_path / "clusters", TABLE)
 
 
-def test_two_processes_train_as_one(data, clusters, tmp_path):
-    """Negatives are those of both, with gradient; clusters mask them; the projector learns too."""
-    config = {
-        **CONFIG,
-        "batch_size": 16,  # babble mixes the same utterances in both
-        "projector_dim": 6,
-        "mask_same_cluster": True,
-        "optimiser": {"name": "sgd", "lr": 0.05, "warmup_epochs": 1},
-    }
+SGD = {"batch_size": 16, "optimiser": {"name": "sgd", "lr": 0.05, "warmup_epochs": 1}}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**CONFIG, **SGD, "projector_dim": 6, "mask_same_cluster": True},
+        {**DINO, **SGD, "positives": "cluster", "epochs": 2},
+        {**CENTROIDS, **SGD, "epochs": 2},
+    ],
+    ids=["contrastive", "dino", "centroids"],
+)
+def test_two_processes_train_as_one(data, clusters, tmp_path, config):
+    """Contrastive: negatives are those of both, with gradient; clusters mask them; the projector learns too.
+    Partners are the same. Centroids are those of all utterances. Of a batch of 16 babble mixes the same
+    utterances in both.
+    """
     assert train(data, tmp_path / "one", "--clusters", clusters, config=config) == 0
     start = [
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pydino", "train")
@@ -110,18 +121,21 @@ def test_two_processes_train_as_one(data, clusters, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert any("projector" in name for name in one)
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), atol=1e-5), name
     for a, b in zip(log_lines(tmp_path / "one"), log_lines(tmp_path / "two"), strict=True):
-        for name in ("loss", "accuracy", "gradient_norm", "embedding_spread"):
+        for name in {"loss", "accuracy", "gradient_norm", "embedding_spread"} & a.keys():
             assert a[name] == pytest.approx(b[name], rel=1e-3), name
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, {**DINO, "positives": "cluster", "epochs": 1}], ids=["contrastive", "dino"]
+    "config",
+    [CONFIG, {**DINO, "positives": "cluster", "epochs": 1}, {**CENTROIDS, "epochs": 1}],
+    ids=["contrastive", "dino", "centroids"],
 )
-def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(data, clusters, tmp_path, config):
+def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(
+    data, clusters, tmp_path, capsys, config
+):
     config = {**config, "checkpoint_steps": 1}
     assert train(data, tmp_path / "whole", "--clusters", clusters, config=config) == 0
     killer = (
@@ -143,6 +157,11 @@ def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(data
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     died = subprocess.run([sys.executable, "-c", killer, *call], env=environment, capture_output=True)
     assert died.returncode == -9, died.stderr
+    kept = read_table(renamed / "utt2cluster")  # other clusters are another run
+    write_table(renamed / "utt2cluster", {**kept, NAMES[0]: kept[NAMES[1]]})
+    assert main(call) == 1
+    assert "utt2cluster is different now" in capsys.readouterr().err
+    write_table(renamed / "utt2cluster", kept)
     assert main(call) == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import parent_process, resource_tracker
 from pathlib import Path
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pydino.base import UserError
@@ -64,6 +65,8 @@ def batches(
         pin_memory=pin,
         prefetch_factor=PREFETCH,
         multiprocessing_context="forkserver",
+        # not the global one: a resumed run starts a loader more than one that was not killed
+        generator=torch.Generator(),
     )
     with _signals_blocked():
         iterator = iter(loader)

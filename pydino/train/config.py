@@ -21,6 +21,16 @@ from pydino.data import (
 )
 from pydino.models import PARTS, resolve_encoder
 
+NOT_AUGMENTED = AugmentConfig(
+    reverberation_probability=0.0,
+    gain_db=0.0,
+    equaliser_db=0.0,
+    noise_probability=0.0,
+    babble_probability=0.0,
+    time_mask_frames=0,
+    frequency_mask_bands=0,
+)
+
 
 @dataclass
 class OptimiserConfig:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pydino.audio.augment import AugmentConfig
 from pydino.data import UtteranceCropConfig, batches
 
-from .config import TrainingConfig
+from .config import NOT_AUGMENTED, TrainingConfig
 from .method import Method
 from .pipeline import Pipeline, open_pipeline
 from .run import Run
@@ -67,15 +66,7 @@ def embed_utterances(
         input=config.input,
         encoder=config.encoder,
         normalisation=config.normalisation,
-        augment=AugmentConfig(
-            reverberation_probability=0.0,
-            gain_db=0.0,
-            equaliser_db=0.0,
-            noise_probability=0.0,
-            babble_probability=0.0,
-            time_mask_frames=0,
-            frequency_mask_bands=0,
-        ),
+        augment=NOT_AUGMENTED,
     )
     source = pipeline.source
     whole = open_pipeline(

@@ -25,24 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pydino.audio.augment import AugmentConfig
 from pydino.data import Batch, ViewGroup, Views, WaveformAugmentConfig
 from pydino.ssl import SMALLEST_LOSS
 
+from .config import NOT_AUGMENTED
 from .method import Metrics, Setup
 from .methods.xvector import Xvector, XvectorConfig
 from .monitors import MOMENTS, moments
 
 CLEAN = "clean"  # name of the view that labels are judged by
-PLAIN = AugmentConfig(
-    reverberation_probability=0.0,
-    gain_db=0.0,
-    equaliser_db=0.0,
-    noise_probability=0.0,
-    babble_probability=0.0,
-    time_mask_frames=0,
-    frequency_mask_bands=0,
-)
 
 
 @dataclass
@@ -69,7 +60,7 @@ class LabelCorrectionConfig(XvectorConfig):
 
     @property
     def view_groups(self) -> list[ViewGroup]:
-        clean = (CLEAN, 1, tuple(self.clean_seconds), PLAIN, WaveformAugmentConfig(), "teacher")
+        clean = (CLEAN, 1, tuple(self.clean_seconds), NOT_AUGMENTED, WaveformAugmentConfig(), "teacher")
         return [*super().view_groups, ViewGroup(*clean)]
 
     @property
