@@ -258,7 +258,7 @@ def test_a_run_is_the_same_after_its_way_through_json():
 
 def test_systems_have_parts_and_what_they_need():
     found = {system.method: system for system in systems(run_of())}
-    rounds = ["dino-koleo-round-1", "dino-koleo-round-2"]
+    rounds = ["dino-koleo-round-1", "dino-koleo-round-2", "dino-koleo-round-3"]
     assert list(found) == ["dino-koleo", *rounds, "fbank-stats", "fbank-stats-cmn", "untrained", "xvector"]
     dino, untrained, xvector = found["dino-koleo"], found["untrained"], found["xvector"]
     assert (dino.kind, dino.role, dino.labels, dino.stage) == ("trained", "teacher", "none", 4)
@@ -271,7 +271,7 @@ def test_systems_have_parts_and_what_they_need():
     }
     assert [system.method for system in systems_of(run_of(), 9)] == ["xvector"]
     assert "xvector" not in {system.method for system in systems_of(run_of(), 6)}
-    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 2 + 4 + 3 + 2
+    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 2 + 6 + 3 + 2
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,9 @@ def test_a_recipe_runs_to_its_last_stage(name, finish):
         assert trained | {"fbank-stats", "fbank-stats-cmn", "untrained"} <= models
 
     for folder in (recipe.folder / "exp").glob("*/seed*/xvectors_*"):
-        name_of_set = folder.name.removeprefix("xvectors_").removesuffix("_with_silence")
+        name_of_set = (
+            folder.name.removeprefix("xvectors_").removesuffix("+statistics").removesuffix("_with_silence")
+        )
         assert keys(folder / "xvector.scp") == keys(recipe.folder / f"data/{name_of_set}/utt2spk")
     page = (recipe.folder / "exp/report.html").read_text(encoding="utf-8")
     tuned = any(len(task.get("modes", ["frozen"])) > 1 for task in about.get("tasks", []))

@@ -235,7 +235,8 @@ def threshold(corpus, out, *options, status=0):
         *options,
     ]
     assert main(["threshold", *map(str, words), "exp/model", "data/mine", str(corpus / out)]) == status
-    return None if status else json.loads((corpus / out / "threshold.json").read_text())
+    found = corpus / out / "threshold.json"
+    return json.loads(found.read_text()) if not status and found.exists() else None
 
 
 def test_a_threshold_without_labels_gives_about_its_rate(corpus, scored, capsys):
@@ -252,8 +253,12 @@ def test_a_threshold_without_labels_gives_about_its_rate(corpus, scored, capsys)
     capsys.readouterr()
     threshold(corpus, "told", "--false-alarm-rate", 0.05, "--speakers", SPEAKERS)
     assert "is up to date" in capsys.readouterr().err
-    threshold(corpus, "few", "--false-alarm-rate", 1e-5, status=1)
+    threshold(corpus, "few", "--false-alarm-rate", 0.05)
+    assert threshold(corpus, "few", "--false-alarm-rate", 1e-5) is None  # and nothing of before is left
     assert "too few for a false-alarm rate" in capsys.readouterr().err
+    assert "too few for a false-alarm rate" in (corpus / "few" / "skipped").read_text()
+    threshold(corpus, "few", "--false-alarm-rate", 0.05)
+    assert not (corpus / "few" / "skipped").exists()
     threshold(corpus, "both", "--speakers", 3, "--clusters", corpus, status=1)
     assert "give one of them" in capsys.readouterr().err
 

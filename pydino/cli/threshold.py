@@ -17,7 +17,7 @@ docs/calibration.md has the use from Python, and how far from the truth this was
 
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, set_program, warn, write_json
+from pydino.base import Step, UserError, log, set_program, warn, write_json, write_text
 from pydino.cli._arguments import add_cmd, integer, option
 from pydino.cli._crop_trials import crop_files, read_crops
 from pydino.cli._steps import check_files, marks_of, options_of
@@ -64,7 +64,7 @@ def run(args):
     if step.is_done():
         return
     with step:
-        _make(args)
+        _make(args, step)
 
 
 def _crops_config(args) -> str:
@@ -119,7 +119,7 @@ def steps(args) -> list[Step]:
     ]
 
 
-def _make(args) -> None:
+def _make(args, step) -> None:
     import numpy as np
 
     from pydino.backend import equal_error_rate, normalise_length
@@ -139,15 +139,9 @@ def _make(args) -> None:
     vectors = np.concatenate(vectors)
     first, second, same = crops.pairs(args.max_pairs, args.seed)
     others = int((~same).sum())
-    if not others:
-        raise UserError(
-            f"{args.clusters}: no two utterances are in different clusters: no pair of two speakers"
-        )
-    if others * args.false_alarm_rate < 1:
-        raise UserError(
-            f"{args.data}: {len(crops.hashes)} utterances give {others} pairs, too few for a false-alarm "
-            f"rate of {args.false_alarm_rate:g}; give more recordings, or a higher --false-alarm-rate"
-        )
+    if reason := _too_little(args, len(crops.hashes), others):
+        _skip(args, step, reason)
+        return
     if others * args.false_alarm_rate < FEW:
         warn(
             f"{others} pairs of utterances: {others * args.false_alarm_rate:.0f} false alarms decide about "
@@ -161,10 +155,12 @@ def _make(args) -> None:
     )
     fitted = fit_calibration(scores, same, args.prior)
     if not fitted.weights[0] > 0:
-        raise UserError(
+        reason = (
             f"{args.data}: crops of one utterance do not score higher than different utterances: do the "
             "embeddings tell anything? A collapsed training shows in the spread of its log.jsonl"
         )
+        _skip(args, step, reason)
+        return
     by_costs = (bayes_threshold(args.prior, args.c_miss, args.c_fa) - fitted.offset) / fitted.weights[0]
     record = {
         "model": args.model_dir,
@@ -190,6 +186,7 @@ def _make(args) -> None:
         "mean": means[1].tolist(),
     }
     write_json(Path(args.out_dir) / "threshold.json", record)
+    (Path(args.out_dir) / "skipped").unlink(missing_ok=True)
     interval = "[{:.3f}, {:.3f}]".format(*found.score_interval) if found.score_interval else "(no interval)"
     log(
         f"{args.data}: {record['utterances']} utterances: threshold {found.score:.3f} {interval} for a "
@@ -197,6 +194,28 @@ def _make(args) -> None:
         f"{100 * found.miss:.1f} % of the pairs of crops are below the former -> "
         f"{args.out_dir}/threshold.json"
     )
+
+
+def _too_little(args, utterances: int, others: int) -> str:
+    """Why the recordings cannot set a threshold, or an empty string."""
+    if not others:
+        return f"{args.clusters}: no two utterances are in different clusters: no pair of two speakers"
+    if others * args.false_alarm_rate < 1:
+        return (
+            f"{args.data}: {utterances} utterances give {others} pairs, too few for a "
+            f"false-alarm rate of {args.false_alarm_rate:g}; give more recordings, or a higher "
+            "--false-alarm-rate"
+        )
+    return ""
+
+
+def _skip(args, step, reason: str) -> None:
+    """Leave the reason in place of a threshold: a recipe that makes other things too goes on."""
+    out = Path(args.out_dir)
+    (out / "threshold.json").unlink(missing_ok=True)
+    step.outputs = [out / "skipped"]
+    write_text(out / "skipped", f"no threshold: {reason}\n")
+    log(f"skipped: {reason}")
 
 
 def _cannot_know(args) -> list[str]:

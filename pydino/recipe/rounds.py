@@ -21,7 +21,10 @@ def training(run: Run) -> list[Row]:
     found = []
     for system in made(run, 8):
         one = run.recipe.rounds[system.round - 1]
-        init = system.init.model_dir if one.start == "previous" else ""
+        first = system.init
+        while first.init is not None:
+            first = first.init
+        init = {"previous": system.init.model_dir, "first": first.model_dir, "random": ""}[one.start]
         for name in one.train:
             config = run.config(name)
             exp = system.exp if name == one.train[-1] else f"{system.exp}/{name}"

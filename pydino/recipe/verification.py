@@ -127,7 +127,8 @@ class Round:
 
     name: str
     train: list[str] = field(default_factory=list)  # conf/NAME.yaml; each starts from the one before
-    start: Literal["previous", "random"] = "previous"  # of the first: the model before it, or a new one
+    # of the first of them: the model of the round before, that of stage 4, or random weights
+    start: Literal["previous", "first", "random"] = "previous"
 
     def __post_init__(self):
         check_names("name", [self.name])
