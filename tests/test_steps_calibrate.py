@@ -299,3 +299,10 @@ def test_two_recordings_are_compared_as_the_page_says(tmp_path, capsys):
     assert capsys.readouterr().out.count("different") == 3
     assert main(["same-speaker", str(tmp_path / "threshold.json"), str(paths[0])]) == 1
     assert "two recordings or more" in capsys.readouterr().err
+    for wrong, message in (
+        ({**record, "model": "exp/elsewhere"}, "call this from the folder where"),
+        ({}, "is not the threshold.json"),
+    ):
+        (tmp_path / "threshold.json").write_text(json.dumps(wrong))
+        assert main(["same-speaker", str(tmp_path / "threshold.json"), *map(str, paths)]) == 1
+        assert message in capsys.readouterr().err

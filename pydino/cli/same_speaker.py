@@ -10,11 +10,14 @@ about a person should rest on it alone.
 
 import sys
 from itertools import combinations
+from pathlib import Path
 
 from pydino.base import UserError, read_json
 
 from ._arguments import option
 from ._recordings import add_recordings, names_of, of_each
+
+_KEYS = {"model", "mean", "threshold", "threshold_by_costs", "calibration"}
 
 
 def add_arguments(parser):
@@ -35,10 +38,18 @@ def run(args):
         raise UserError("give two recordings or more to compare")
     names = names_of(args.audio, "compared")
     record = read_json(args.threshold)
-    model, mean = load(args.model or record["model"], args.device), np.array(record["mean"])
+    if not isinstance(record, dict) or not _KEYS <= record.keys():
+        raise UserError(f"{args.threshold} is not the threshold.json that steps/threshold.sh writes")
+    folder = args.model or record["model"]
+    if not args.model and not Path(folder).is_dir():
+        raise UserError(
+            f"no model folder {folder}, which {args.threshold} names; call this from the folder where the "
+            "threshold was made, or give --model"
+        )
+    model, mean = load(folder, args.device), np.array(record["mean"])
     if len(mean) != model.embedding_dim:
         raise UserError(
-            f"{args.threshold} was made for dimension {len(mean)}, and {args.model} has {model.embedding_dim}"
+            f"{args.threshold} was made for dimension {len(mean)}, and {folder} has {model.embedding_dim}"
         )
 
     def embed(recording, name: str):
