@@ -76,6 +76,7 @@ def steps(args) -> list[Step]:
     check_files(args.config, *(folder / "xvector.scp" for folder in folders))
     crops = [Path(folder) for folder in (*args.crops, *args.beside_crops)]
     check_files(*(folder / "crop2utt" for folder in crops))
+    names = ("utt2cluster", "cluster2utt", "clusters.json")
     return [
         Step(
             out / ".done",
@@ -89,8 +90,8 @@ def steps(args) -> list[Step]:
                 *(table for folder in args.xvector_dirs if (table := _stored_hashes(folder))),
             ],
             after=marks_of(*folders),
-            removes=[out / "utt2cluster", out / "cluster2utt", out / "agreement.json"],
-            outputs=[out / name for name in ("utt2cluster", "cluster2utt", "clusters.json")],
+            removes=[out / name for name in (*names, "agreement.json")],
+            outputs=[out / name for name in names],
         )
     ]
 
