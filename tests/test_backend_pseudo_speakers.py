@@ -249,6 +249,13 @@ def test_standardised_parts_stand_side_by_side_and_what_is_constant_is_zero():
         ("average", {"threshold": 0.5}),
         ("plda-ahc", {"first_num_clusters": 40, "num_clusters": 20, "lda_dim": 12}),
         ("plda-ahc", {"first_num_clusters": 40, "threshold": 0.0, "lda_dim": 12}),
+        ("average", {"num_clusters": 20, "num_centroids": 60}),
+        ("ward", {"num_clusters": 20, "num_centroids": 60}),
+        (
+            "plda-ahc",
+            {"num_centroids": 80, "first_threshold": 0.5, "num_clusters": 20, "lda_dim": 12},
+        ),
+        ("density", {"min_cluster_size": 3}),
     ],
 )
 def test_other_methods_by_name(name, settings):
@@ -266,8 +273,20 @@ def test_other_methods_by_name(name, settings):
 def test_where_to_stop_must_be_said():
     with pytest.raises(ValueError, match="num_clusters or threshold"):
         METHODS["ward"].config()
+    with pytest.raises(ValueError, match="by cosine: first_num_clusters or first_threshold"):
+        METHODS["plda-ahc"].config(num_clusters=5)
+    with pytest.raises(ValueError, match="min_cluster_size"):
+        METHODS["density"].config(min_cluster_size=1)
     with pytest.raises(ValueError, match="neighbours"):
         PseudoSpeakersConfig(neighbours=[])
     vectors, _, hashes = speakers(5, 4)
     with pytest.raises(ValueError, match="order of their hashes"):
         pseudo_speakers(treatments(Embedded(vectors)), vectors, hashes[::-1])
+
+
+def test_too_many_to_merge_are_refused_before_memory_is_asked_for():
+    many, method = np.broadcast_to(np.float32(1.0), (1_100_000, 2)), METHODS["average"]
+    with pytest.raises(ValueError, match="4840 GB: set num_centroids"):
+        method.run({"centred": many}, many, None, method.config(num_clusters=9))
+    with pytest.raises(ValueError, match="275000 takes 302 GB"):
+        method.run({"centred": many}, many, None, method.config(num_clusters=9, num_centroids=275_000))

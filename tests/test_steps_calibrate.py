@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from test_infer_embed import RATE, speech
 from test_infer_model_folder import configuration, tdnn
 from test_steps_scoring import RESULT_KEYS, write_embeddings, write_table
@@ -19,6 +21,7 @@ from pydino.infer import save_model
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
 
 SPEAKERS, EACH, CROPS, DIM = 40, 5, 4, 16
+MODEL = "exp/model"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,9 @@ def corpus(tmp_path_factory):
             crops = {f"{key}#{k}": key for key in keys for k in range(1, CROPS + 1)}
             noisy = np.repeat(session, CROPS, axis=0) + 0.7 * rng.normal(size=(len(crops), DIM))
             write_embeddings(folder / "x" / "crops", list(crops), noisy, "crops")
+            for made in ("train", "crops"):
+                meta = folder / "x" / made / "meta.yaml"
+                meta.write_text(meta.read_text().replace("exp/dino_mini/seed3/teacher", MODEL))
             write_table(folder / "x" / "crops" / "crop2utt", crops)
             write_table(folder / "x" / "crops" / "utt2hash", {key: utterance_hash(key) for key in keys})
     return folder
@@ -222,6 +228,22 @@ def test_clusters_are_left_out_of_the_pairs(corpus):
     assert json.loads((corpus / "apart" / "trials.json").read_text())["labels"] == "train"  # no clusters.json
     with pytest.raises(UserError, match="run steps/extract_crops.sh"):
         read_crops(corpus / "x" / "train", None)
+
+
+def test_a_threshold_is_of_one_model_and_says_whether_it_has_heard_the_recordings(corpus, tmp_path, capsys):
+    folder = tmp_path / "train"
+    shutil.copytree(corpus / "x" / "train", folder)
+    meta = yaml.safe_load((folder / "meta.yaml").read_text())
+    meta |= {"model_dir": MODEL, "training_overlap": {"known": True, "count": 2}}
+    (folder / "meta.yaml").write_text(yaml.safe_dump(meta))
+    (folder / "in_training.txt").write_text("a\nb\n")
+    options = ["--xvectors", folder, "--false-alarm-rate", 0.05]
+    said = " ".join(threshold(corpus, tmp_path / "heard", *options)["cannot_know"])
+    assert "trained on 2 of these recordings" in said
+    shutil.copytree(folder, tmp_path / "else")
+    (tmp_path / "else/meta.yaml").write_text(yaml.safe_dump(meta | {"model_dir": "exp/other"}))
+    threshold(corpus, tmp_path / "other", "--xvectors", tmp_path / "else", status=1)
+    assert f"embedded with exp/other, and the threshold is for {MODEL}" in capsys.readouterr().err
 
 
 def threshold(corpus, out, *options, status=0):

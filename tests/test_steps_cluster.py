@@ -219,16 +219,52 @@ def test_other_methods_and_the_labels_that_the_model_has_seen(embedded, tmp_path
     assert (said["method"], said["labels"], said["clusters"]) == ("ward", "train", 20)
 
 
-def test_two_training_sets_are_clustered_together(embedded, tmp_path):
+def test_two_training_sets_are_clustered_together_with_one_folder_of_crops(embedded, clustered, tmp_path):
+    folder, made, _ = embedded
+    for system in ("dino", "stats"):
+        keys, vectors = zip(*read_scp_objects(f"{made[system]}/xvector.scp"), strict=True)
+        for name, part in (("one", slice(0, 70)), ("two", slice(70, 160))):
+            (tmp_path / system).mkdir(exist_ok=True)
+            write_folder(tmp_path / system / name, keys[part], vectors[part])
+    one, two = ([f"{tmp_path}/{system}/{name}" for system in ("dino", "stats")] for name in ("one", "two"))
+    call = cluster_call(made | {"stats": one[1]}, folder / "cluster.yaml")
+    assert main([*call, "--beside", two[1], one[0], two[0], f"{tmp_path}/both"]) == 0
+    assert read_table(tmp_path / "both/utt2cluster") == read_table(clustered[0] / "utt2cluster")
+    assert json.loads((tmp_path / "both/clusters.json").read_text())["beside"] == ["stats"]
+
+
+def test_utterances_without_crops_are_clustered_copies_of_one_recording_too(embedded, tmp_path):
+    """Those that the pre-training directory omits have neither crops nor a stored hash."""
     folder, made, _ = embedded
     keys, vectors = zip(*read_scp_objects(f"{made['dino']}/xvector.scp"), strict=True)
-    for name, part in (("one", slice(0, 70)), ("two", slice(70, 160))):
-        write_folder(tmp_path / name, keys[part], vectors[part])
-    call = ["cluster", "--config", f"{folder}/cluster.yaml"]
-    assert main([*call, f"{tmp_path}/one", f"{tmp_path}/two", f"{tmp_path}/both"]) == 0
-    assert main([*call, made["dino"], f"{tmp_path}/whole"]) == 0
-    both, whole = (read_table(tmp_path / name / "utt2cluster") for name in ("both", "whole"))
-    assert both == whole
+    write_folder(tmp_path / "all", [*keys, "v1", "v2"], [*vectors, vectors[0], vectors[0]])
+    call = ["cluster", "--config", f"{folder}/cluster.yaml", "--crops", made["dino crops"]]
+    assert main([*call, f"{tmp_path}/all", f"{tmp_path}/c"]) == 0
+    found = read_table(tmp_path / "c/utt2cluster")
+    assert len(found) == 162 and found["v1"] == found["v2"] == found[keys[0]]
+
+
+def test_what_folders_are_for_is_in_the_marks(embedded, clustered, tmp_path):
+    folder, made, _ = embedded
+    call = ["cluster", "--config", f"{folder}/cluster.yaml", "--beside"]
+    assert main([*call, made["stats"], made["dino"], f"{tmp_path}/c"]) == 0
+    assert pending(["steps/cluster.sh", *call[1:], made["stats"], made["dino"], f"{tmp_path}/c"]) == {}
+    assert pending(["steps/cluster.sh", *call[1:], made["dino"], made["stats"], f"{tmp_path}/c"])
+    assert main(["join-embeddings", made["dino"], made["stats"], f"{tmp_path}/j"]) == 0
+    assert pending(["steps/join_embeddings.sh", made["stats"], made["dino"], f"{tmp_path}/j"])
+
+
+def test_labels_behind_the_second_embedding_are_not_hidden(embedded, tmp_path):
+    folder, made, _ = embedded
+    seen = tmp_path / "xvectors"
+    shutil.copytree(made["stats"], seen)
+    meta = yaml.safe_load((seen / "meta.yaml").read_text())
+    (seen / "meta.yaml").write_text(yaml.safe_dump(meta | {"model_labels": "train"}))
+    call = ["cluster", "--config", f"{folder}/cluster.yaml", "--beside", str(seen)]
+    assert main([*call, made["dino"], f"{tmp_path}/c"]) == 0
+    assert json.loads((tmp_path / "c/clusters.json").read_text())["labels"] == "train"
+    assert main(["join-embeddings", made["dino"], str(seen), f"{tmp_path}/j"]) == 0
+    assert yaml.safe_load((tmp_path / "j/meta.yaml").read_text())["model_labels"] == "train"
 
 
 def test_joined_embeddings_stand_side_by_side(embedded, tmp_path):
@@ -263,24 +299,21 @@ def test_mistakes_are_named(embedded, clustered, tmp_path, capsys):
     (tmp_path / "name.yaml").write_text("{method: ward, num_clusters: 9, treatment: whitened}\n")
     keys, vectors = zip(*read_scp_objects(f"{made['dino']}/xvector.scp"), strict=True)
     write_folder(tmp_path / "few", keys[:-1], vectors[:-1])
-    write_folder(tmp_path / "twins", ["a", "b", "c"], [vectors[0], vectors[0], vectors[1]])
+    shutil.copytree(made["dino crops"], tmp_path / "twins")
+    write_table(tmp_path / "twins/utt2hash", dict.fromkeys(keys[:2], 7))
     write_table(tmp_path / "strangers", {"x": "s"})
     cluster = ["cluster", "--config"]
     for call, said in (
-        ([*cluster, tmp_path / "wrong.yaml", made["dino"], out], "plda-ahc, got 'word'"),
+        ([*cluster, tmp_path / "wrong.yaml", made["dino"], out], "density, got 'word'"),
         ([*cluster, tmp_path / "odd.yaml", made["dino"], out], "neighbours"),
         ([*cluster, tmp_path / "where.yaml", made["dino"], out], "num_clusters or threshold"),
         ([*cluster, tmp_path / "name.yaml", made["dino"], out], "'whitened' is none of centred"),
         ([*cluster, tmp_path / "starts.yaml", made["dino"], out], "'wccn' is none of centred"),
-        ([*cluster, config, made["dino"], made["dino"], out], "in two of the XVECTOR_DIR"),
-        (
-            [*cluster, config, "--crops", made["dino crops"], made["dino"], made["stats"], out],
-            "given 1 times",
-        ),
+        ([*cluster, config, made["dino"], made["dino"], out], "give each utterance once"),
         ([*cluster, config, "--beside-crops", made["stats crops"], made["dino"], out], "--beside"),
-        ([*cluster, config, "--beside", tmp_path / "few", made["dino"], out], "such as u0159"),
+        ([*cluster, config, "--beside", tmp_path / "few", made["dino"], out], "first: u0159"),
         ([*cluster, config, "--crops", made["stats crops"], made["dino"], out], "6 dimensions"),
-        ([*cluster, config, tmp_path / "twins", out], "a and b have the same hash"),
+        ([*cluster, config, "--crops", tmp_path / "twins", made["dino"], out], "have the same hash"),
         (["join-embeddings", made["dino"], tmp_path / "few", out], "u0159"),
         (["join-embeddings", tmp_path / "few", made["dino"], out], "u0159"),
         (["join-embeddings", made["dino"], made["dino"]], "required"),

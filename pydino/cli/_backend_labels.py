@@ -2,27 +2,21 @@
 
 from pathlib import Path
 
-from pydino.base import UserError, read_json, read_yaml
+from pydino.base import CLUSTERS, labels_of_clusters, read_yaml
 
-# Of two that were used, the one to report.
-_ORDER = ("none", "pseudo", "train", "unknown")
+# Of two that were used, the last here is the one to report.
+_ORDER = ("none", "pseudo", "unknown", "train")
 
 
 def labels_of_table(table) -> str:
-    """Return what labels are in a table ``UTTERANCE LABEL``: those of the clusters (``pseudo``, unless they
-    come from a model that was trained on labels) where ``clusters.json`` lies beside it, as in a folder of
-    steps/cluster.sh; else ``train``.
+    """Return what labels are in a table ``UTTERANCE LABEL``: those behind the clusters where
+    ``clusters.json`` lies beside it, as in a folder of steps/cluster.sh; else ``train``.
 
     Raises:
         UserError: ``clusters.json`` does not say.
     """
-    path = Path(table).parent / "clusters.json"
-    if not path.exists():
-        return "train"
-    kind = read_json(path).get("labels")
-    if kind not in _ORDER:
-        raise UserError(f"{path} has no 'labels' ({', '.join(_ORDER[1:])}): run steps/cluster.sh again")
-    return kind
+    folder = Path(table).parent
+    return labels_of_clusters(folder) if (folder / CLUSTERS).is_file() else "train"
 
 
 def labels_of_plda(folder) -> str:

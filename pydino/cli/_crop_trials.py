@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import UserError, read_json, split_fields, utterance_hash
+from pydino.base import UserError, split_fields, utterance_hash
+from pydino.cli._backend_labels import labels_of_table
 from pydino.kaldi import read_table
 
 
@@ -112,6 +113,4 @@ def _read_clusters(folder, names: list[str], path) -> tuple[np.ndarray, str]:
             f"{lacking[0]}; give crops and clusters of the same set"
         )
     _, groups = np.unique([cluster_of[name] for name in names], return_inverse=True)
-    settings = table.with_name("clusters.json")
-    labels = read_json(settings).get("labels", "pseudo") if settings.is_file() else "train"
-    return groups, labels
+    return groups, labels_of_table(table)

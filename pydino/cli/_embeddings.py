@@ -126,8 +126,11 @@ def read_several(folders) -> EmbeddingSet:
                 "one model"
             )
         for key in one.keys:
-            if (other := of_key.setdefault(key, one)) is not one:
-                raise UserError(f"{key} is in {other.folder} and in {one.folder}: give each utterance once")
+            if key in of_key:
+                raise UserError(
+                    f"{key} is in {of_key[key].folder} and in {one.folder}: give each utterance once"
+                )
+            of_key[key] = one
     vectors = np.concatenate([one.vectors for one in sets])
     return EmbeddingSet(Path(" and ".join(str(one.folder) for one in sets)), [*of_key], vectors, sets[0].meta)
 

@@ -26,11 +26,11 @@ import numpy as np
 from pydino.base import Step, UserError, log, read_json, warn, write_json
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
+from pydino.cli._backend_labels import most_of
 from pydino.cli._quality import Quality, add_quality_arguments, quality_files
 from pydino.cli._steps import check_files, command_line, options_of, run_or_submit
 from pydino.kaldi.trials import join_scores, read_scores, read_trials, rounded_scores, write_scores
 
-_LABELS = ("none", "pseudo", "train")
 _DESCRIBED = ("model", "encoder", "system", "model_labels", "train_set", "config", "backend", "treatment")
 
 
@@ -72,7 +72,11 @@ def steps(args) -> list[Step]:
         Step(
             out.parent / f".done.{_stem(out)}",
             args.scores,
-            options=options_of(args, "prior", "task", "trials_name", "resamples", "seed"),
+            options={
+                **options_of(args, "prior", "task", "trials_name", "resamples", "seed", "dev_trials"),
+                "dev-scores": " ".join(args.dev_scores),
+                "scores": " ".join(args.given),
+            },
             reads=reads,
             optional=[f"{args.dev_trials}.json", *(_beside(path)["result"] for path in args.given)],
             removes=list(beside.values()),
@@ -183,7 +187,7 @@ def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], quality: s
     joined = {key: " + ".join(dict.fromkeys(str(one[key]) for one in described)) for key in _DESCRIBED}
     of_scores = [one["labels"] for one in described]
     _warn_of_own_clusters(args, made, of_scores)
-    labels = max([made["labels"], *of_scores], key=_LABELS.index)
+    labels = most_of(made["labels"], *of_scores)
     seeds, varied = ([one[key] for one in described] for key in ("seed", "varied"))
     meta = {key: joined[key] for key in _DESCRIBED}
     meta |= {"seed": seeds[0] if len({*seeds}) == 1 else None, "varied": varied[0]}

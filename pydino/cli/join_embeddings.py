@@ -5,7 +5,8 @@ exp/dino_mini/seed0/xvectors_test+statistics
 
 The vectors are concatenated as they are, in the order given; LDA and PLDA are indifferent to their scales.
 All folders must hold the same utterances. Writes OUT_DIR/{xvector.ark,xvector.scp,meta.yaml}; meta.yaml is
-the first folder's, with 'beside', the systems of the others.
+the first folder's, with 'beside', the systems of the others, and 'model_labels', the most that any of the
+models was trained on.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from pydino.base import Step, UserError, dump_config, log, write_text
 from pydino.cli._arguments import add_cmd
+from pydino.cli._backend_labels import most_of
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import ArchiveWriter
@@ -45,6 +47,7 @@ def steps(args) -> list[Step]:
         Step(
             out / ".done",
             args.out_dir,
+            options={"order": " ".join(map(str, folders))},
             reads=scps,
             optional=[
                 *(folder / "meta.yaml" for folder in folders),
@@ -79,9 +82,10 @@ def _join(args) -> None:
             write_text(target, source.read_text(encoding="utf-8"))
         else:
             target.unlink(missing_ok=True)
-    beside = [str(read_embeddings(folder).meta.get("system") or folder) for folder in args.others]
-    dump_config(
-        {**first.meta, "beside": beside, "command": command_line("join-embeddings", args)}, out / "meta.yaml"
-    )
+    metas = [read_embeddings(folder).meta for folder in args.others]
+    beside = [str(m.get("system") or folder) for m, folder in zip(metas, args.others, strict=True)]
+    labels = most_of(*(meta.get("model_labels") or "unknown" for meta in (first.meta, *metas)))
+    meta = {"model_labels": labels, "beside": beside, "command": command_line("join-embeddings", args)}
+    dump_config(first.meta | meta, out / "meta.yaml")
     dims = " + ".join(str(vectors.shape[1]) for vectors in columns)
     log(f"{len(first.keys)} utterances, {dims} dimensions -> {out}/xvector.scp")

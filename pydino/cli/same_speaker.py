@@ -4,15 +4,17 @@ pydino same-speaker exp/dino_mini/seed0/threshold/threshold.json one.wav two.wav
 
 Prints a line for each pair of the recordings: their names, the score (cosine of the embeddings minus the mean
 of threshold.json), its log-likelihood ratio, and `same` where the score is at least the threshold, else
-`different`. threshold.json says for what rate of false alarms that is, and what it cannot know. No decision
-about a person should rest on it alone.
+`different`. That is an answer at the threshold, not a finding: at a low rate of false alarms most pairs of
+one speaker may be below it, and the log-likelihood ratio, calibrated without labels, is too far from 0.
+threshold.json says for what rate of false alarms it is, and what it cannot know. No decision about a person
+should rest on it alone.
 """
 
 import sys
 from itertools import combinations
 from pathlib import Path
 
-from pydino.base import UserError, read_json
+from pydino.base import UserError, log, read_json
 
 from ._arguments import option
 from ._recordings import add_recordings, names_of, of_each
@@ -64,3 +66,7 @@ def run(args):
         llr = calibration["weight"] * score + calibration["offset"]
         answer = "same" if score >= threshold else "different"
         sys.stdout.write(f"{one} {two} {score:.4f} {llr:.2f} {answer}\n")
+    log(
+        "'different' is a score below the threshold: pairs of one speaker are there too, more of them than "
+        f"the miss rate of crops in {args.threshold}"
+    )

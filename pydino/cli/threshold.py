@@ -20,6 +20,7 @@ from pathlib import Path
 from pydino.base import Step, UserError, log, set_program, warn, write_json, write_text
 from pydino.cli._arguments import add_cmd, integer, option
 from pydino.cli._crop_trials import crop_files, read_crops
+from pydino.cli._embeddings import read_embeddings, read_overlap
 from pydino.cli._steps import check_files, marks_of, options_of
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -98,6 +99,15 @@ def _check(args) -> None:
         raise UserError("--speakers and --clusters correct for the same pairs: give one of them")
 
 
+def _check_model(args, embedded) -> None:
+    made = embedded.meta.get("model_dir")
+    if made and Path(made).resolve() != Path(args.model_dir).resolve():
+        raise UserError(
+            f"{embedded.folder} was embedded with {made}, and the threshold is for {args.model_dir}; give "
+            "crops and embeddings of that model, or omit --crops and --xvectors to have them made"
+        )
+
+
 def steps(args) -> list[Step]:
     """Return the last step; the extraction has steps of its own."""
     _check(args)
@@ -125,7 +135,6 @@ def _make(args, step) -> None:
     from pydino.backend import equal_error_rate, normalise_length
     from pydino.backend.score_calibration import bayes_threshold, fit_calibration
     from pydino.backend.thresholds import false_alarm_threshold
-    from pydino.cli._embeddings import read_embeddings
 
     crops = read_crops(_folder(args, "crops"), args.clusters)
     count = len(crops.utterances)
@@ -133,6 +142,7 @@ def _make(args, step) -> None:
     vectors, means = [], []
     for name, keys in (("crops", crops.keys[:count]), ("xvectors", crops.keys[count:])):
         embedded = read_embeddings(_folder(args, name))
+        _check_model(args, embedded)
         chosen = embedded.vectors[embedded.places(keys, f"{_folder(args, 'crops')}/crop2utt")]
         means.append(chosen.astype(np.float64).mean(axis=0))
         vectors.append(normalise_length(chosen - means[-1], scale_up=False))
@@ -225,8 +235,17 @@ def _cannot_know(args) -> list[str]:
         "not tell. The calibration inherits this: its log-likelihood ratios are too far from 0.",
         "The rates hold for recordings like these: other microphones, languages, ages or lengths move them.",
     ]
+    if heard := len(read_overlap(_folder(args, "xvectors")).utterances):
+        texts.append(
+            f"The model was trained on {heard} of these recordings; what it has not heard may score "
+            "otherwise."
+        )
     if args.speakers:
-        texts.append(f"That {args.speakers} people speak about equally often was given, not found.")
+        texts.append(
+            f"That {args.speakers} people speak about equally often was given, not found: where some speak "
+            "more than others, the threshold is too high. Their pairs are taken to score as crops of one "
+            "recording do, which is more than they do, and makes it too low."
+        )
     elif args.clusters:
         texts.append(
             "Pairs of one cluster were left out. Where a cluster holds two people, pairs of high score are "

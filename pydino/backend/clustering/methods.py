@@ -8,17 +8,15 @@ import numpy as np
 
 from pydino.base import check_at_least, check_fraction
 
-from .agglomerative import average_link, ward
+from .agglomerative import average_link, kmeans_average_link, ward
+from .density import density_clusters
 from .kmeans import kmeans
 from .numbering import number_clusters
-from .pseudo_speakers import (
-    Candidate,
-    PseudoSpeakers,
-    PseudoSpeakersConfig,
-    plda_features,
-    pseudo_speakers,
-)
+from .pseudo_speakers import Candidate, PseudoSpeakers, PseudoSpeakersConfig, pseudo_speakers
 from .self_eer import pseudo_plda, split_self_eer
+
+MOST_TO_MERGE = 100_000  # utterances or centroids: 40 GB of similarities
+_NEAR_CENTROIDS = 64  # that k-means compares a vector with; enough where there are many centroids
 
 
 @dataclass
@@ -56,58 +54,105 @@ class AgglomerativeConfig(_OneTreatment):
 
     num_clusters: int | None = None
     threshold: float | None = None  # average: mean cosine; ward: distance; plda-ahc: nats
+    num_centroids: int | None = None  # begin at so many clusters of k-means, instead of at utterances
 
     def __post_init__(self):
         super().__post_init__()
         if (self.num_clusters is None) == (self.threshold is None):
             raise ValueError("say where to stop: num_clusters or threshold, one of the two")
-        if self.num_clusters is not None:
-            check_at_least(self, 1, "num_clusters")
+        for name in ("num_clusters", "num_centroids"):
+            if getattr(self, name) is not None:
+                check_at_least(self, 1, name)
 
 
 @dataclass
 class PldaAgglomerativeConfig(AgglomerativeConfig):
     """Average link by cosine, then by the scores of a PLDA trained on its clusters (Cho et al. 2022)."""
 
-    first_num_clusters: int = 0  # by cosine
+    first_num_clusters: int | None = None  # where to stop by cosine: this, or
+    first_threshold: float | None = None
     rounds: int = 1  # by PLDA
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(self, 2, "first_num_clusters")
+        if (self.first_num_clusters is None) == (self.first_threshold is None):
+            raise ValueError(
+                "say where to stop by cosine: first_num_clusters or first_threshold, one of the two"
+            )
+        if self.first_num_clusters is not None:
+            check_at_least(self, 2, "first_num_clusters")
         check_at_least(self, 1, "rounds")
 
 
+@dataclass
+class DensityConfig(_OneTreatment):
+    """HDBSCAN."""
+
+    min_cluster_size: int = 5
+    min_samples: int | None = None  # neighbours that make a place dense; default: min_cluster_size
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_at_least(self, 2, "min_cluster_size")
+        if self.min_samples is not None:
+            check_at_least(self, 1, "min_samples")
+
+
 def _kmeans(unit, _, hashes, config):
-    found = kmeans(
-        unit.astype(np.float32),
-        config.num_clusters,
-        config.seed,
-        hashes,
-        num_iterations=config.num_iterations,
-    )
+    found = kmeans(unit, config.num_clusters, config.seed, hashes, num_iterations=config.num_iterations)
     return number_clusters(found.labels)
 
 
-def _average(unit, _, __, config):
-    return average_link(unit, unit, threshold=config.threshold, num_clusters=config.num_clusters)
+def _average(unit, _, hashes, config):
+    return _linked(unit, (unit, unit), hashes, config, config.num_clusters, config.threshold)
 
 
-def _ward(unit, _, __, config):
-    return ward(unit, threshold=config.threshold, num_clusters=config.num_clusters)
+def _ward(unit, _, hashes, config):
+    _check_number(unit, config)
+    start = None
+    if config.num_centroids is not None:
+        found = kmeans(unit, config.num_centroids, config.seed, hashes, num_candidates=_NEAR_CENTROIDS)
+        start = number_clusters(found.labels)
+    return ward(unit, threshold=config.threshold, num_clusters=config.num_clusters, start=start)
 
 
-def _plda_ahc(unit, vectors, _, config):
-    labels = average_link(unit, unit, num_clusters=min(config.first_num_clusters, len(unit)))
+def _plda_ahc(unit, vectors, hashes, config):
+    first = config.first_num_clusters and min(config.first_num_clusters, config.num_centroids or len(unit))
+    labels = _linked(unit, (unit, unit), hashes, config, first, config.first_threshold)
     for _ in range(config.rounds):
         chain = pseudo_plda(vectors, labels, config.lda_dim, config.num_em_iters)
         if chain is None:
             raise ValueError(
-                f"the {config.first_num_clusters} clusters by cosine (first_num_clusters) allow no PLDA"
+                f"the {labels.max() + 1} clusters by cosine allow no PLDA; change first_num_clusters or "
+                "first_threshold"
             )
-        features = plda_features(chain, vectors)
-        labels = average_link(*features, threshold=config.threshold, num_clusters=config.num_clusters)
+        place = chain.plda.project(chain.reduce(vectors))
+        features = chain.plda.comparison_features(place, 1, place)
+        labels = _linked(place, features, hashes, config, config.num_clusters, config.threshold)
     return labels
+
+
+def _density(unit, _, __, config):
+    return density_clusters(unit, config.min_cluster_size, config.min_samples)
+
+
+def _linked(place, features, hashes, config, num_clusters, threshold):
+    """Average link by ``features``, of utterances or of the clusters of k-means of ``place`` (N, D')."""
+    _check_number(place, config)
+    stop = {"num_clusters": num_clusters, "threshold": threshold}
+    if config.num_centroids is None:
+        return average_link(*features, **stop)
+    options = {"features": features, "num_candidates": _NEAR_CENTROIDS}
+    return kmeans_average_link(place, config.num_centroids, config.seed, hashes, **stop, **options)
+
+
+def _check_number(vectors, config):
+    number = config.num_centroids or len(vectors)
+    if number > MOST_TO_MERGE:
+        raise ValueError(
+            f"merging {number} takes {4 * number**2 / 1e9:.0f} GB: set num_centroids, {MOST_TO_MERGE} at "
+            "most, to merge so many clusters of k-means"
+        )
 
 
 @dataclass(frozen=True)
@@ -147,4 +192,5 @@ METHODS = {
     "average": Method(AgglomerativeConfig, _of_one_treatment(_average)),
     "ward": Method(AgglomerativeConfig, _of_one_treatment(_ward)),
     "plda-ahc": Method(PldaAgglomerativeConfig, _of_one_treatment(_plda_ahc)),
+    "density": Method(DensityConfig, _of_one_treatment(_density)),
 }

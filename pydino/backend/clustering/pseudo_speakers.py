@@ -19,7 +19,6 @@ import numpy as np
 from pydino.base import check_at_least, check_fraction
 
 from ..plda_chain import PldaChain
-from ..vectors import apply_affine, normalise_length
 from .merging import merge_by_evidence
 from .neighbours import make_cells, mutual_neighbours, nearest_neighbours
 from .propagation import edge_weights, propagate_labels
@@ -249,14 +248,8 @@ def _mostly_alone(labels: np.ndarray) -> bool:
     return bool((np.bincount(labels)[labels] == 1).mean() > 0.5)
 
 
-def plda_features(chain: PldaChain, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return left and right (N, F), whose inner products are the log-likelihood ratios of vectors (N, D)."""
-    projected = _projected(chain, vectors)
-    return chain.plda.comparison_features(projected, 1, projected)
-
-
 def _projected(chain: PldaChain, vectors: np.ndarray) -> np.ndarray:
-    return chain.plda.project(normalise_length(apply_affine(chain.transform, vectors - chain.mean)))
+    return chain.plda.project(chain.reduce(vectors))
 
 
 def weighted_graph(indices: np.ndarray, similarities: np.ndarray):
