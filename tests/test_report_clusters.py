@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from pydino.base import Step
 from pydino.report.clusters import cluster_figures, gather_clusters, rounds_tables
 from pydino.report.figure_cache import FigureCache
-from pydino.report.gather import TrainingRun, gather_training_runs, shown_name
+from pydino.report.gather import TrainingRun, gather_results, gather_training_runs, shown_name
 
 CANDIDATES = [{"start": "centred", "self_eer": 9.0}, {"start": "wccn", "self_eer": 7.0}]
 
@@ -103,3 +104,40 @@ def test_rounds_are_shown_by_their_system():
     assert shown_name("contrastive", {"model_labels": "pseudo", "system": "d-r_x/seed3"}) == "d-r_x"
     assert shown_name("dino", {"model_labels": "none", "system": "d_x/seed3"}) == "dino"
     assert shown_name("dino", {}) == "dino"
+
+
+def test_rounds_are_called_after_their_system_in_every_result(tmp_path):
+    """All are of one method; of a fusion each part is named."""
+    parts = "d-one_x/seed0 + d-two_x/seed0"
+    for number, (system, labels) in enumerate(
+        (("d_x/seed0", "none"), ("d-one_x/seed0", "pseudo"), ("d-two_x/seed0", "pseudo"), (parts, "pseudo"))
+    ):
+        one = eer(system, 5.0 + number, model="c", model_labels=labels) | {"test_set": f"set{number}"}
+        one |= {"train_set": "x/train", "unit": "percent", "config": "c", "version": "0"}
+        (tmp_path / f"{number}.result.json").write_text(json.dumps([one]))
+    names = [result["model"] for result in gather_results(tmp_path)]
+    assert names == ["c", "d-one_x", "d-two_x", "d-one_x + d-two_x"]
+    assert shown_name("a + c", {"model_labels": "none + pseudo", "system": "a_x/seed0 + d-r_x/seed0"}) == (
+        "a_x + d-r_x"
+    )
+    assert shown_name("c", {"model_labels": "pseudo", "system": "unknown"}) == "c"
+
+
+def test_agreement_with_labels_that_have_changed_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clusters, labels = tmp_path / "exp/clusters", tmp_path / "data/utt2spk"
+    for path in (clusters, labels.parent):
+        path.mkdir(parents=True)
+    labels.write_text("u1 a\nu2 b\n")
+    (clusters / "clusters.json").write_text(json.dumps({"system": "d_x/seed0"}))
+    step = Step(
+        "exp/clusters/.measured",
+        "exp/clusters/agreement.json",
+        reads=["data/utt2spk"],
+        outputs=["exp/clusters/agreement.json"],
+    )
+    with step:
+        (clusters / "agreement.json").write_text('{"purity": 0.5}')
+    assert gather_clusters("exp")[0].agreement == {"purity": 0.5}
+    labels.write_text("u1 a\nu2 a\n")
+    assert gather_clusters("exp")[0].agreement == {}

@@ -15,7 +15,14 @@ import yaml
 from pydino.base import ingredients, write_mark
 from pydino.cli import main
 from pydino.kaldi import ArchiveWriter, read_table
-from pydino.report import comparison_table, embeddings, gather_results, plots, result_tables
+from pydino.report import (
+    comparison_table,
+    embeddings,
+    gather_results,
+    markdown_page,
+    plots,
+    result_tables,
+)
 from pydino.report.gather import gather_det_curves
 
 SPEAKERS, UTTERANCES = 14, 5
@@ -467,6 +474,28 @@ def test_what_a_model_was_trained_on_is_read_from_its_results_and_not_from_its_n
         ("fbank-stats", "none"),
     ]
     assert "model labels" not in result_tables([free, baseline()])[0].header
+
+
+def test_costs_of_calibrated_scores_are_better_when_lower_and_explained():
+    names = ("actdcf_0.01", "actdcf_0.05", "cllr", "min_cllr")
+    how = {"treatment": "raw, calibrated on crops", "unit": ""}
+    rows = [
+        result(metric=name, value=value, ci=None, model=model, **how)
+        for name in names
+        for model, value in (("a", 0.4), ("b", 0.6))
+    ]
+    (table,) = result_tables(rows)
+    assert table.header[-4:] == ["actDCF 0.01", "actDCF 0.05", "Cllr", "min Cllr"]
+    columns = range(len(table.header) - 4, len(table.header))
+    assert table.rows[0][0] == "a" and table.best == {(0, column) for column in columns}
+    page = markdown_page("x", [table], "", "")
+    assert all(f"\n* {name}: " in page for name in ("actDCF p", "Cllr", "min Cllr", "calibrated"))
+    assert "\n* minDCF p: " not in page and "\n* UAR: " not in page
+
+
+def test_calibrated_scores_are_no_second_line_of_the_comparison():
+    calibrated = [one | {"treatment": "raw, calibrated on crops"} for one in (result(), baseline())]
+    assert len(comparison_table([result(), baseline(), *calibrated]).rows) == 1
 
 
 def test_higher_is_better_for_recall_and_only_the_same_treatment_is_compared():

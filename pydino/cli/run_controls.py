@@ -108,4 +108,9 @@ def _make(args) -> None:
     found = suspicions(entries)
     for sentence in found:
         warn(f"{task.config.name}: suspect: {sentence}")
-    log(f"{task.config.name}: {len(entries)} controls, {len(found)} of them make its results suspect")
+    said = (
+        f"{len(found)} of them above chance: its results are suspect"
+        if found
+        else "none makes its results suspect"
+    )
+    log(f"{task.config.name}: {len(entries)} controls, {said}")

@@ -5,11 +5,11 @@ reached with them after each round, and what it costs.
 import math
 from dataclasses import dataclass
 
-from pydino.base import read_json
+from pydino.base import out_of_date, read_json
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
 from pydino.report.gather import TrainingRun, files_of, is_current
-from pydino.report.tables import LABELS, Table, cell_text, is_baseline, mean_value, rank
+from pydino.report.tables import BASELINES, LABELS, Table, cell_text, is_baseline, mean_value, rank
 
 # (back-end, labels of it, treatment) -> heading, in the order of the columns.
 _SCORERS = {
@@ -39,8 +39,9 @@ def gather_clusters(root) -> list[ClustersOf]:
     found = []
     for path in files_of(root, "clusters.json"):
         if is_current(path):
-            agreement = path.with_name("agreement.json")
-            measured = read_json(agreement) if agreement.is_file() else {}
+            agreement, mark = path.with_name("agreement.json"), path.with_name(".measured")
+            current = agreement.is_file() and not (mark.is_file() and out_of_date(mark))
+            measured = read_json(agreement) if current else {}
             about = read_json(path)
             found.append(ClustersOf(str(about["system"]), about, measured))
     return found
@@ -58,9 +59,8 @@ def rounds_tables(clusters: list[ClustersOf], results: list[dict], runs: list[Tr
 
 
 def _table(test_set: str, clusters: list[ClustersOf], rates: list[dict], runs: list[TrainingRun]) -> Table:
-    systems: dict[
-        str, dict[str, list]
-    ] = {}  # without the seed -> clusters, rates, minutes, a value each seed
+    # Name without the seed -> clusters, rates, minutes: a value each seed.
+    systems: dict[str, dict[str, list]] = {}
     for one in clusters:
         _of(systems, one.system)["clusters"].append(one)
     for rate in rates:
@@ -162,7 +162,7 @@ def minutes_of_training(system: str, runs: list[TrainingRun]) -> list[float]:
 def cluster_figures(clusters: list[ClustersOf], cache: FigureCache) -> list[Figure]:
     """The split self-EER of every candidate of each system; none without clusters that were chosen so."""
     shown = []
-    for one in sorted(clusters, key=lambda one: (is_baseline(one.system.split("_")[0]), one.system)):
+    for one in sorted(clusters, key=lambda one: (one.system.startswith(BASELINES), one.system)):
         values = [candidate["self_eer"] for candidate in one.about["candidates"]]
         if len(values) > 1 and all(value is not None and math.isfinite(value) for value in values):
             shown.append((one.system, values, one.about["chosen"]))

@@ -35,7 +35,8 @@ def comparison_table(results: list[dict], folders: dict[str, Path] | None = None
     cells, paired = [], False
     groups = {}
     for result in results:
-        groups.setdefault((result["task"], result["test_set"]), []).append(result)
+        if "calibrated" not in str(result["treatment"]):  # which ranks trials as the scores do
+            groups.setdefault((result["task"], result["test_set"]), []).append(result)
     for (task, test_set), group in sorted(groups.items(), key=lambda item: (item[0][0] != "sv", item[0])):
         present = {result["metric"] for result in group}
         metric = next((name for name in LEADING if name in present), None)

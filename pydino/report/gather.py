@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,9 +114,16 @@ def _out_of_date(path: Path) -> str:
 
 
 def load_results(path: Path) -> list[dict]:
-    """The results in a file, as they are."""
+    """The results in a file, those of rounds with the name of their system as ``model``
+    (:func:`shown_name`).
+    """
     loaded = read_json(path)
-    return loaded if isinstance(loaded, list) else [loaded]
+    return [
+        result | {"model": shown_name(result["model"], result)}
+        if isinstance(result, dict) and "model" in result
+        else result
+        for result in (loaded if isinstance(loaded, list) else [loaded])
+    ]
 
 
 def is_current(path: Path) -> bool:
@@ -171,14 +179,16 @@ def gather_det_curves(root) -> list[dict]:
 
 
 def shown_name(model: str, about: dict) -> str:
-    """The name of a model in a figure. Rounds of training on clusters are of one method: that of the system.
+    """The name of a model in tables, figures and results.json. All rounds of training on clusters are of one
+    method, so they are called after their system, without the seed: ``dino-koleo-round-2_mini``.
 
     Args:
-        about: of it, with ``model_labels`` and ``system``.
+        about: of it, with ``model_labels`` and ``system``; of a fusion, those of its parts joined by " + ".
     """
-    if about.get("model_labels") != "pseudo" or not about.get("system"):
+    if "pseudo" not in str(about.get("model_labels")).split(" + "):
         return model
-    return str(about["system"]).rpartition("/seed")[0] or model
+    systems = [re.sub(r"/seed\d+$", "", part) for part in str(about.get("system") or "").split(" + ")]
+    return model if systems in ([""], ["unknown"]) else " + ".join(dict.fromkeys(systems))
 
 
 def gather_training_runs(root) -> list[TrainingRun]:

@@ -19,6 +19,17 @@ _NOTES = (
         "rejecting every trial",
     ),
     (
+        "actDCF p",
+        "the same cost at the threshold that follows from p, where scores are log-likelihood ratios; what it "
+        "is above minDCF is lost by the calibration",
+    ),
+    (
+        "Cllr",
+        "cost of log-likelihood ratios over all priors, in bits: 0 is perfect, 1 is that of ratios that say "
+        "nothing, and above 1 they mislead",
+    ),
+    ("min Cllr", "the least Cllr that any increasing function of the scores would have"),
+    (
         "UAR",
         "unweighted average recall: the mean of the recalls of all classes; chance is 100 % divided by the "
         "number of classes",
@@ -50,6 +61,12 @@ _NOTES = (
         "utterance; `z-norm`, `t-norm`, `s-norm`, `as-norm`: scores normalised by those with a cohort of "
         "training embeddings; none of them uses labels; `+ statistics` (of tasks: `with statistics`): "
         "beside the embeddings, those of the filter banks",
+    ),
+    (
+        "calibrated",
+        "the scores are made log-likelihood ratios by logistic regression on other trials; `on crops`: two "
+        "augmented crops of a training utterance count as one speaker and two utterances as two, so no label "
+        "is used, and the ratios are too far from 0; `on clusters`: clusters count as speakers",
     ),
     (
         "affine-then-all",
@@ -90,7 +107,7 @@ _NOTES = (
     ("effective rank", "number of dimensions that the embeddings use"),
 )
 # The text to search for in the tables, where it is not the name itself.
-_SIGNS = {"minDCF p": "minDCF", "[low, high]": " [", "(low to high)": " to "}
+_SIGNS = {"minDCF p": "minDCF", "actDCF p": "actDCF", "[low, high]": " [", "(low to high)": " to "}
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2128; --soft: #5d6673; --paper: #ffffff;
