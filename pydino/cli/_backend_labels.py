@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydino.base import UserError, read_json, read_yaml
+from pydino.base import CLUSTERS, labels_of_clusters, read_yaml
 
 # Of two that were used, the one to report.
 _ORDER = ("none", "pseudo", "train", "unknown")
@@ -16,13 +16,10 @@ def labels_of_table(table) -> str:
     Raises:
         UserError: ``clusters.json`` does not say.
     """
-    path = Path(table).parent / "clusters.json"
+    path = Path(table).parent / CLUSTERS
     if not path.exists():
         return "train"
-    kind = read_json(path).get("labels")
-    if kind not in _ORDER:
-        raise UserError(f"{path} has no 'labels' ({', '.join(_ORDER[1:])}): run steps/cluster.sh again")
-    return kind
+    return labels_of_clusters(path.parent)
 
 
 def labels_of_plda(folder) -> str:

@@ -118,16 +118,18 @@ def read_several(folders) -> EmbeddingSet:
     sets = [read_embeddings(folder) for folder in folders]
     if len(sets) == 1:
         return sets[0]
-    of_key: dict[str, EmbeddingSet] = {}
-    for one in sets:
+    of_key: dict[str, int] = {}
+    for number, one in enumerate(sets):
         if one.dim != sets[0].dim:
             raise UserError(
                 f"dimension {sets[0].dim} in {sets[0].folder}, {one.dim} in {one.folder}: extract all with "
                 "one model"
             )
         for key in one.keys:
-            if (other := of_key.setdefault(key, one)) is not one:
-                raise UserError(f"{key} is in {other.folder} and in {one.folder}: give each utterance once")
+            if (first := of_key.setdefault(key, number)) != number:
+                raise UserError(
+                    f"{key} is in {sets[first].folder} and in {one.folder}: give each utterance once"
+                )
     vectors = np.concatenate([one.vectors for one in sets])
     return EmbeddingSet(Path(" and ".join(str(one.folder) for one in sets)), [*of_key], vectors, sets[0].meta)
 

@@ -21,6 +21,7 @@ clusters.json: the settings, every candidate with its split self-EER, and the on
 """
 
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from pydino.base import (
     config_to_dict,
     log,
     read_yaml,
+    warn,
     write_json,
 )
 from pydino.cli._arguments import add_cmd, option
@@ -184,6 +186,7 @@ def _embedded(folders, crop_folders, keys: list[str]):
                 f"{folder} has {crops.dim} dimensions, and {folders[0]} {vectors.shape[1]}; extract the "
                 "crops with the model of the embeddings"
             )
+        _check_model(crops, read_embeddings(folders[0]))
         owner = np.array([number.get(utterance_of.get(key, ""), -1) for key in crops.keys])
         found.append(crops.vectors[owner >= 0])
         classes.append(owner[owner >= 0])
@@ -194,6 +197,13 @@ def _embedded(folders, crop_folders, keys: list[str]):
         raise UserError(f"{crop_folders[0]} has no crop of any utterance of {folders[0]}; are they one set?")
     classes = np.unique(classes[order], return_inverse=True)[1]
     return Embedded(vectors, np.concatenate(found)[order], classes)
+
+
+def _check_model(crops: EmbeddingSet, whole: EmbeddingSet) -> None:
+    """Warn where crops were embedded by another model of the same dimension, whose directions are others."""
+    models = [one.meta.get("model_dir") for one in (crops, whole)]
+    if all(models) and len({os.path.realpath(model) for model in models}) > 1:
+        warn(f"{crops.folder} are crops embedded by {models[0]}, and {whole.folder} is of {models[1]}")
 
 
 def _gathered(folders, keys: list[str]) -> np.ndarray:
