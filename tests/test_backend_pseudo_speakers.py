@@ -280,7 +280,7 @@ def test_where_to_stop_must_be_said():
     with pytest.raises(ValueError, match="neighbours"):
         PseudoSpeakersConfig(neighbours=[])
     vectors, _, hashes = speakers(5, 4)
-    with pytest.raises(ValueError, match="order of their hashes"):
+    with pytest.raises(ValueError, match="hashes must ascend"):
         pseudo_speakers(treatments(Embedded(vectors)), vectors, hashes[::-1])
 
 

@@ -101,6 +101,11 @@ def test_finished_crops_are_skipped_and_others_are_redone(place, crops, capsys):
     assert "configuration" in next(iter(pending(call).values()))
     assert main(["extract-crops", *call[1:4], f"{place}/data/all", f"{place}/exp/x"]) == 1
     assert "steps/make_train_set.sh" in capsys.readouterr().err
+    (place / "long.yaml").write_text(yaml.safe_dump(CROPS | {"seconds": 2500}))
+    call = ["extract-crops", "--config", f"{place}/long.yaml", *call[3:4], f"{place}/data/train_ssl"]
+    assert main([*call, f"{place}/exp/x"]) == 1
+    assert "long.yaml: seconds must be at most 60" in capsys.readouterr().err
+    assert not (place / "exp/x/log").exists()  # said before any job
 
 
 def write_folder(folder, keys, vectors, **meta):
@@ -129,6 +134,21 @@ def corpus(folder, names):
         write_table(folder / system / "crops/crop2utt", {key: key.split("#")[0] for key in crop_keys})
         write_table(folder / system / "crops/utt2hash", hash_of)
     return made, classes
+
+
+def test_crops_of_another_model_of_the_same_dimension_are_warned_of(tmp_path, capsys):
+    vectors, names = np.random.default_rng(0).normal(size=(60, 8)), [f"u{i}" for i in range(30)]
+    keys = [f"{name}#{number}" for name in names for number in (1, 2)]
+    (tmp_path / "conf.yaml").write_text(SETTINGS)
+    for folder in ("whole", "crops"):
+        (tmp_path / folder).mkdir()
+    whole = write_folder(tmp_path / "whole", names, vectors[:30], model_dir="exp/one/teacher")
+    write_table(tmp_path / "crops/crop2utt", {key: key.split("#")[0] for key in keys})
+    for model, warned in (("exp/two/teacher", True), (os.path.abspath("exp/one/teacher"), False)):
+        crops = write_folder(tmp_path / "crops", keys, vectors, model_dir=model)
+        call = ["cluster", "--config", str(tmp_path / "conf.yaml"), "--crops", crops, whole]
+        assert main([*call, str(tmp_path / model.replace("/", "-"))]) == 0
+        assert ("exp/two/teacher" in capsys.readouterr().err) == warned
 
 
 def names_of(count, seed=None):

@@ -153,6 +153,8 @@ def test_plda_on_clusters_and_its_normalised_scores(run, corpus, clusters):
     assert eer["value"] < 25
     said = run("train-plda", *options, "x/train", "x/half_a", "ps/twice", status=1)
     assert "is in x/train and in x/half_a" in said
+    said = run("train-plda", *options, "x/train", "x/train", "ps/twice", status=1)
+    assert "is in x/train and in x/train" in said
     run("train-plda", "--min-utts", "99", clusters / "utt2cluster", "x/train", "ps/none")
     assert "no speaker has 99 utterances" in (corpus / "ps/none/skipped").read_text()
 
@@ -162,6 +164,9 @@ def test_clusters_of_a_model_that_saw_labels_are_not_called_pseudo(run, corpus, 
     for kind, status in (("train", 0), (None, 1)):
         (tmp_path / "clusters.json").write_text(json.dumps({"labels": kind} if kind else {}))
         said = run("train-plda", tmp_path / "utt2cluster", "x/train", tmp_path / "plda", status=status)
+    assert "does not say on what labels" in said
+    (tmp_path / "clusters.json").write_text("[]")
+    said = run("train-plda", tmp_path / "utt2cluster", "x/train", tmp_path / "plda", status=1)
     assert "does not say on what labels" in said
 
 

@@ -22,7 +22,8 @@ def labels_of_clusters(folder) -> str:
         UserError: ``clusters.json`` is missing, or does not say.
     """
     path = Path(folder, CLUSTERS)
-    kind = read_json(path).get("labels") if path.is_file() else None
+    record = read_json(path) if path.is_file() else None
+    kind = record.get("labels") if isinstance(record, dict) else None
     if kind not in KINDS:
         raise UserError(
             f"{path} {'does not say' if path.is_file() else 'is missing; it says'} on what labels the "

@@ -22,6 +22,7 @@ clusters.json: the settings, every candidate with its split self-EER, and the on
 """
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -36,11 +37,12 @@ from pydino.base import (
     config_to_dict,
     log,
     read_yaml,
+    warn,
     write_json,
 )
 from pydino.cli._arguments import add_cmd, option
 from pydino.cli._backend_labels import most_of
-from pydino.cli._embeddings import EmbeddingSet, read_several, utterances_of_crops
+from pydino.cli._embeddings import EmbeddingSet, read_embeddings, read_several, utterances_of_crops
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import invert, read_table, write_table
 
@@ -186,6 +188,7 @@ def _embedded(folders, crop_folders, keys: list[str]):
             f"{crops.folder} has {crops.dim} dimensions, and {whole.folder} {whole.dim}; extract the crops "
             "with the model of the embeddings"
         )
+    _check_model(read_embeddings(crop_folders[0]), read_embeddings(folders[0]))
     utterances, place = utterances_of_crops(crops, crop_folders)
     number = {key: i for i, key in enumerate(keys)}
     owner = np.array([number.get(utterance, -1) for utterance in utterances])[place]
@@ -195,6 +198,13 @@ def _embedded(folders, crop_folders, keys: list[str]):
         raise UserError(f"{crops.folder} has no crop of any utterance of {whole.folder}; are they one set?")
     classes = np.unique(owner[order], return_inverse=True)[1]
     return Embedded(vectors, crops.vectors[order], classes)
+
+
+def _check_model(crops: EmbeddingSet, whole: EmbeddingSet) -> None:
+    """Warn where crops were embedded by another model of the same dimension, whose directions are others."""
+    models = [one.meta.get("model_dir") for one in (crops, whole)]
+    if all(models) and len({os.path.realpath(model) for model in models}) > 1:
+        warn(f"{crops.folder} are crops embedded by {models[0]}, and {whole.folder} is of {models[1]}")
 
 
 def _write(args, keys, found, name: str, config) -> None:

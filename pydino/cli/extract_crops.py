@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import Step, UserError, log, read_yaml, write_json, write_text
+from pydino.base import Step, UserError, load_config, log, read_yaml, write_json, write_text
 from pydino.cli._arguments import add_cmd, add_device, integer, option, part
 from pydino.cli._extraction import gather
 from pydino.cli._parts import take
@@ -58,6 +58,7 @@ def run(args):
     (step,) = steps(args)
     if step.is_done():
         return
+    _crops_config(args)  # for its message, before any job
     out = Path(args.out)
     jobs, device, options = args.nj, "cpu", []
     if args.gpu:
@@ -108,15 +109,20 @@ def steps(args) -> list[Step]:
     ]
 
 
+def _crops_config(args):
+    from pydino.data import AugmentedCropsConfig
+
+    return load_config(AugmentedCropsConfig, args.config)
+
+
 def _embed_part(args) -> None:
     import torch
 
-    from pydino.base import load_config
-    from pydino.data import AugmentedCrops, AugmentedCropsConfig
+    from pydino.data import AugmentedCrops
     from pydino.infer import StoredFeatures, load
 
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
-    config = load_config(AugmentedCropsConfig, args.config)
+    config = _crops_config(args)
     model = load(args.model, args.device)
     if model.front_end.config.features["kind"] != "fbank":
         raise UserError(

@@ -35,6 +35,8 @@ class AugmentedCropsConfig:
     def __post_init__(self):
         check_at_least(self, 2, "number")  # one crop has no covariance
         check_positive(self, "seconds")
+        if self.seconds > 60:  # shorter utterances are repeated, and fill the memory with a wrong unit
+            raise ValueError(f"seconds must be at most 60, got {self.seconds:g}")
 
 
 class AugmentedCrops:

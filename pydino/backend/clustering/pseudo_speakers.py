@@ -114,8 +114,10 @@ def pseudo_speakers(
         ValueError: fewer than three utterances, hashes that do not ascend, or an unknown start.
     """
     config = config or PseudoSpeakersConfig()
-    if len(hashes) < 3 or (hashes[1:] <= hashes[:-1]).any():
-        raise ValueError("clustering needs three utterances or more, in the order of their hashes")
+    if len(hashes) < 3:
+        raise ValueError("three or more are needed")
+    if (hashes[1:] <= hashes[:-1]).any():
+        raise ValueError("the hashes must ascend")
     search = _Search(vectors, hashes, config)
     names = _starts(starts, config)
     counts = list(dict.fromkeys(min(k, len(hashes) - 1) for k in config.neighbours))
