@@ -71,11 +71,11 @@ def _some_clusters(labels, hashes, seed) -> np.ndarray:
     return kept[inverse]
 
 
-def pseudo_plda(vectors, labels, lda_dim, num_em_iterations, least=2):
-    """Return a PLDA chain trained on the clusters with ``least`` members or more; None where they are too
-    few to train one, of the largest dimension up to ``lda_dim`` that they allow.
+def pseudo_plda(vectors, labels, lda_dim, num_em_iterations):
+    """Return a PLDA chain trained on the clusters with two members or more, of the largest dimension up to
+    ``lda_dim`` that they allow; None where they are too few to train one.
     """
-    kept = np.bincount(labels)[labels] >= least
+    kept = np.bincount(labels)[labels] > 1
     chosen, classes = vectors[kept], number_clusters(labels[kept])
     count = int(classes.max(initial=-1)) + 1
     dim = min(lda_dim, vectors.shape[1], count - 1, len(chosen) - count)
