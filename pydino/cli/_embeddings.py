@@ -118,8 +118,8 @@ def read_several(folders) -> EmbeddingSet:
     sets = [read_embeddings(folder) for folder in folders]
     if len(sets) == 1:
         return sets[0]
-    of_key: dict[str, int] = {}
-    for number, one in enumerate(sets):
+    of_key: dict[str, EmbeddingSet] = {}
+    for one in sets:
         if one.dim != sets[0].dim:
             raise UserError(
                 f"dimension {sets[0].dim} in {sets[0].folder}, {one.dim} in {one.folder}: extract all with "
