@@ -110,12 +110,8 @@ def _cluster(args) -> None:
 
     from pydino.backend.clustering import METHODS, standardised, treatments
 
-    settings = read_yaml(args.config)
-    name = settings.pop("method", "pseudo-speakers")
-    if name not in METHODS:
-        raise ConfigError(f"{args.config}: method must be one of {', '.join(METHODS)}, got {name!r}")
+    name, config = read_settings(args.config)
     method = METHODS[name]
-    config = config_from_dict(method.config, settings, where=str(args.config))
     sets = [read_embeddings(folder) for folder in args.xvector_dirs]
     keys, hashes = _in_order(sets, args)
     embedding = _embedded(args.xvector_dirs, args.crops, keys)
@@ -131,6 +127,21 @@ def _cluster(args) -> None:
     except ValueError as error:
         raise UserError(f"{args.config}, {len(keys)} utterances: {error}") from error
     _write(args, sets, keys, found, name, config)
+
+
+def read_settings(path) -> tuple:
+    """Return the name of the method that a YAML file sets, and its configuration.
+
+    Raises:
+        ConfigError: names file and key.
+    """
+    from pydino.backend.clustering import METHODS
+
+    settings = read_yaml(path)
+    name = settings.pop("method", "pseudo-speakers")
+    if name not in METHODS:
+        raise ConfigError(f"{path}: method must be one of {', '.join(METHODS)}, got {name!r}")
+    return name, config_from_dict(METHODS[name].config, settings, where=str(path))
 
 
 def _in_order(sets: list[EmbeddingSet], args) -> tuple[list[str], np.ndarray]:
