@@ -22,6 +22,7 @@ from pydino.recipe import Recipe, Run, calls_of, systems, systems_of
 from pydino.recipe.calls import expand
 from pydino.recipe.methods import method_of
 from pydino.recipe.rows import KINDS, Row, rows
+from pydino.recipe.verification import Clusters
 
 ROOT = Path(__file__).resolve().parent.parent
 MINI = load_config(Recipe, ROOT / "egs/mini/conf/recipe.yaml")
@@ -198,6 +199,18 @@ def test_tables_of_a_task_are_looked_for_in_all_its_sets(tmp_path, monkeypatch):
     run.skip_stages = [9]
     with pytest.raises(UserError, match="no data/test/utt2style, which task 'a' of the recipe names"):
         run.check_tables()
+
+
+def test_labels_that_clusters_are_compared_with_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/train").mkdir(parents=True)
+    run = task_run(tmp_path, set="", train=["train"], test=["test"])
+    run.skip_stages, run.recipe.clusters = [9, 10], Clusters(labels="utt2speaker")
+    run.recipe.stages = sorted({*run.recipe.stages, 7})
+    with pytest.raises(UserError, match="no data/train/utt2speaker, which clusters.labels of the recipe"):
+        run.check_tables()
+    Path("data/train/utt2speaker").touch()
+    run.check_tables()
 
 
 def test_test_recordings_may_be_in_pretraining_only_where_the_task_says_so():

@@ -63,7 +63,7 @@ def after(option, words):
         ({"scorers": [{"statistics": True}]}, "scorers[0].statistics: of PLDA alone"),
         ({"scorers": [{"cohort": "clusters"}]}, "cohort: 'clusters', but there is no normalisation"),
         ({"scorers": [{"normalisation": "z-norm", "top": 5}]}, "top: of 'normalisation: as-norm' alone"),
-        ({"scorers": [{"normalisation": "as-norm", "top": 0}]}, "scorers[0].top must be above 0"),
+        ({"scorers": [{"normalisation": "as-norm", "top": 0}]}, "scorers[0].top must be at least 2"),
         ({"scorers": [{}, {}]}, "scorers: 'cosine.raw' occurs twice"),
         ({"stages": [3, 4, 5, 7, 9]}, "stages: 8 trains what 'rounds' names"),
         ({"clusters": None}, "stages: 7 makes what the key 'clusters' describes"),

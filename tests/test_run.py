@@ -241,6 +241,8 @@ def copied_recipe(folder):
         ),
         (2, "fbank", "nun_mel_bins: 40", "fbank.yaml: unknown key 'nun_mel_bins' (did you mean 'num_mel_bi"),
         (2, "vad", "vad_energy_threshold: much", "vad.yaml: vad_energy_threshold must be a number"),
+        (7, "cluster", "neighbors: [3]", "cluster.yaml: unknown key 'neighbors' (did you mean"),
+        (8, "crops", "seconds: 2500", "crops.yaml: seconds must be at most 60, got 2500"),
     ],
 )
 def test_configurations_are_checked_before_the_first_stage(stage, name, line, said, tmp_path):
@@ -300,7 +302,7 @@ def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypa
         return load(path)
 
     monkeypatch.setattr(methods, "load_training_config", noted)
-    names = ["dino-koleo", "xvector", "tune-affine", "tune-all"]
+    names = ["dino-koleo", "xvector", "round", "tune-affine", "tune-all"]
     for expected in (names, []):
         loaded.clear()
         check_configurations(wanted)

@@ -1,7 +1,8 @@
-"""The YAML files of the front end and of the models, checked before the first stage."""
+"""The YAML files of the front end, of the models and of clusters, checked before the first stage."""
 
 from pydino import __version__
 from pydino.base import ConfigError, Step, load_config
+from pydino.cli._steps import check_files
 from pydino.recipe import TUNING, Run
 
 
@@ -21,23 +22,31 @@ def check_configurations(run: Run) -> None:
     names += [name for mode, _ in tuned for name in TUNING[mode]]
     names = list(dict.fromkeys(names))
     models = [run.config(name) for name in names]
-    if not front_end and not models:
+    clusters = run.recipe.clusters if run.runs(7) or run.runs(8) else None
+    clustering = [run.config(name) for name in (clusters.config, clusters.crops)] if clusters else []
+    if not front_end and not models and not clustering:
         return
+    check_files(*clustering)
     step = Step(
         "exp/.done.configurations",
         "the check of the configurations",
         options={"pydino": __version__, "models": " ".join(names), "tuned": repr(tuned)},
-        configs=[*front_end, *models],
+        configs=[*front_end, *models, *clustering],
     )
     if not step.reason():
         return
 
     from pydino.audio import KINDS, VadConfig
+    from pydino.cli.cluster import read_settings
+    from pydino.data import AugmentedCropsConfig
     from pydino.downstream.tuning import check_trainings
     from pydino.train.methods import load_training_config
 
     for path, schema in zip(front_end, (KINDS["fbank"][0], VadConfig), strict=False):
         load_config(schema, path)
+    if clustering:
+        read_settings(clustering[0])
+        load_config(AugmentedCropsConfig, clustering[1])
     loaded = {name: load_training_config(path) for name, path in zip(names, models, strict=True)}
     for mode, kind in tuned:
         check_trainings([(name, loaded[name][1]) for name in TUNING[mode]], kind)

@@ -62,6 +62,11 @@ class Run:
         wanted = []
         if self.wants(6) or self.wants(9):
             wanted += [(trials.file, "trials") for trials in self.recipe.trials]
+        clusters = self.recipe.clusters
+        if clusters and clusters.labels and (self.wants(7) or self.wants(8)):
+            wanted += [
+                (f"data/{name}/{clusters.labels}", "clusters.labels") for name in self.recipe.training_sets
+            ]
         if self.wants(9):
             wanted += [(path, "supervised.labels") for path in self.label_maps()]
         if self.wants(10):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydino.base import check_positive
+from pydino.base import check_at_least, check_positive
 
 from .names import check_file_name, check_names
 
@@ -44,7 +44,7 @@ class Scorer:
     def __post_init__(self):
         plda = self.backend == "plda"
         self.labels = self.labels or ("train" if plda else "none")
-        check_positive(self, "top")
+        check_at_least(self, 2, "top")
         if plda != (self.labels != "none"):
             known = "'train' or 'pseudo' (clusters)" if plda else "'none'"
             raise ValueError(f"labels of {self.backend} must be {known}, got '{self.labels}'")
