@@ -116,13 +116,7 @@ def _cluster(args) -> None:
 
     name, config = read_settings(args.config)
     method = METHODS[name]
-<<<<<<< HEAD
-    config = config_from_dict(method.config, settings, where=str(args.config))
     keys, hashes = _in_order(read_several(args.xvector_dirs), args)
-=======
-    sets = [read_embeddings(folder) for folder in args.xvector_dirs]
-    keys, hashes = _in_order(sets, args)
->>>>>>> R4
     embedding = _embedded(args.xvector_dirs, args.crops, keys)
     beside = _embedded(args.beside, args.beside_crops, keys) if args.beside else None
     parts = [one.vectors for one in (embedding, beside) if one is not None]
@@ -138,10 +132,6 @@ def _cluster(args) -> None:
     _write(args, keys, found, name, config)
 
 
-<<<<<<< HEAD
-def _in_order(embedded: EmbeddingSet, args) -> tuple[list[str], np.ndarray]:
-    """Return the utterances in the order of their hashes, and these, (N,) uint64.
-=======
 def read_settings(path) -> tuple:
     """Return the name of the method that a YAML file sets, and its configuration.
 
@@ -157,9 +147,8 @@ def read_settings(path) -> tuple:
     return name, config_from_dict(METHODS[name].config, settings, where=str(path))
 
 
-def _in_order(sets: list[EmbeddingSet], args) -> tuple[list[str], np.ndarray]:
-    """Return the utterances of all sets in the order of their hashes, and these, (N,) uint64.
->>>>>>> R4
+def _in_order(embedded: EmbeddingSet, args) -> tuple[list[str], np.ndarray]:
+    """Return the utterances in the order of their hashes, and these, (N,) uint64.
 
     A hash is that of utt2hash beside the crops or in the data directory; where there is none, one of the
     embedding itself, which no more than a stored one depends on the name.
