@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_train_dino import BANDS, make_data, make_train_set
+from test_train_dino import BANDS, KILLER, make_data, make_train_set
 
 import pydino.downstream.classifiers as classifiers
 import pydino.downstream.finetuning as finetuning
@@ -462,19 +462,9 @@ def command(made, out, *options):
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(made, tmp_path):
     one_fold = ("--fold", "s0", "--part", "1/1")
     assert main(command(made, tmp_path / "whole", *one_fold)) == 0
-    killer = (
-        "import os, sys, pydino.train.loop as loop\n"
-        "save, count = loop.save_checkpoint, []\n"
-        "def save_then_die(*arguments):\n"
-        "    count.append(save(*arguments))\n"
-        f"    if len(count) == int(os.environ['SAVES']): os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-        "loop.save_checkpoint = save_then_die\n"
-        "from pydino.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
     for saves in (4, 4):  # in the first training, then in the second
         done = subprocess.run(
-            [sys.executable, "-c", killer, *command(made, tmp_path / "cut", *one_fold)],
+            [sys.executable, "-c", KILLER, *command(made, tmp_path / "cut", *one_fold)],
             env={**os.environ, "PYTHONPATH": str(ROOT), "SAVES": str(saves)},
             capture_output=True,
             text=True,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_train_clusters import cluster_folder, train
 from test_train_dino import CONFIG as DINO
-from test_train_dino import equal, log_lines, make_data, make_train_set
+from test_train_dino import KILLER, equal, log_lines, make_data, make_train_set
 from test_train_xvector import CONFIG as XVECTOR
 from test_train_xvector import NAMES, weights
 
@@ -138,16 +138,6 @@ def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(
 ):
     config = {**config, "checkpoint_steps": 1}
     assert train(data, tmp_path / "whole", "--clusters", clusters, config=config) == 0
-    killer = (
-        "import os, sys, pydino.train.loop as loop\n"
-        "save, count = loop.save_checkpoint, []\n"
-        "def save_then_die(*arguments):\n"
-        "    count.append(save(*arguments))\n"
-        "    if len(count) == 2: os.kill(os.getpid(), 9)\n"
-        "loop.save_checkpoint = save_then_die\n"
-        "from pydino.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
     # clusters of other names, the same utterances
     renamed = cluster_folder(
         tmp_path / "renamed", {name: f"z{cluster[::-1]}" for name, cluster in TABLE.items()}
@@ -155,7 +145,7 @@ def test_killed_and_resumed_equals_uninterrupted_whatever_things_are_called(
     options = ["--config", str(tmp_path / "whole.yaml"), "--num-threads", "1", "--clusters", str(renamed)]
     call = ["train", *options, str(data), str(tmp_path / "cut")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    died = subprocess.run([sys.executable, "-c", killer, *call], env=environment, capture_output=True)
+    died = subprocess.run([sys.executable, "-c", KILLER, *call], env=environment, capture_output=True)
     assert died.returncode == -9, died.stderr
     kept = read_table(renamed / "utt2cluster")  # other clusters are another run
     write_table(renamed / "utt2cluster", {**kept, NAMES[0]: kept[NAMES[1]]})

@@ -34,6 +34,17 @@ CONFIG = {
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"warmup_epochs": 1},
 }
+# A program: pydino, killed after as many checkpoints as SAVES says, two by default.
+KILLER = (
+    "import os, sys, pydino.train.loop as loop\n"
+    "save, count = loop.save_checkpoint, []\n"
+    "def save_then_die(*arguments):\n"
+    "    count.append(save(*arguments))\n"
+    "    if len(count) == int(os.environ.get('SAVES', 2)): os.kill(os.getpid(), 9)\n"
+    "loop.save_checkpoint = save_then_die\n"
+    "from pydino.cli import main\n"
+    "sys.exit(main(sys.argv[1:]))\n"
+)
 
 
 def make_data(folder, names, silence=True, labels=None):
@@ -126,16 +137,6 @@ def test_same_seed_same_weights_other_seed_others(data, tmp_path):
 @pytest.mark.parametrize("checkpoint_steps", [500, 1])  # at the end of an epoch, and inside one
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, checkpoint_steps):
     assert train(data, tmp_path / "whole") == 0
-    killer = (
-        "import os, sys, pydino.train.loop as loop\n"
-        "save, count = loop.save_checkpoint, []\n"
-        "def save_then_die(*arguments):\n"
-        "    count.append(save(*arguments))\n"
-        "    if len(count) == 2: os.kill(os.getpid(), 9)\n"
-        "loop.save_checkpoint = save_then_die\n"
-        "from pydino.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
     dump_config({**CONFIG, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
     arguments = [
         "train",
@@ -146,7 +147,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, che
         str(data),
         str(tmp_path / "cut"),
     ]
-    died = run_python(killer, arguments)
+    died = run_python(KILLER, arguments)
     assert died.returncode == -9, died.stderr
     assert (
         not (tmp_path / "cut/teacher").exists()

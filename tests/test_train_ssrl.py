@@ -1,5 +1,5 @@
 """Pseudo-labels that are corrected in training, by ssrl and dlg-lc, on tiny archives: wrong ones are found and
-mended; labels are frozen for an epoch; a run resumes inside one; two processes train as one.
+corrected; labels are frozen for an epoch; a run resumes inside one; two processes train as one.
 """
 
 import json

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_train_dino import BANDS, equal, log_lines, make_data, make_train_set
+from test_train_dino import BANDS, KILLER, equal, log_lines, make_data, make_train_set
 from test_train_dino import CONFIG as DINO_CONFIG
 
 import pydino
@@ -229,19 +229,9 @@ def test_two_processes_train_as_one(data, labels, tmp_path):
 @pytest.mark.parametrize("checkpoint_steps", [500, 1])  # at the end of an epoch, and inside one
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, labels, tmp_path, checkpoint_steps):
     assert train(data, labels, tmp_path / "whole") == 0
-    killer = (
-        "import os, sys, pydino.train.loop as loop\n"
-        "save, count = loop.save_checkpoint, []\n"
-        "def save_then_die(*arguments):\n"
-        "    count.append(save(*arguments))\n"
-        "    if len(count) == 2: os.kill(os.getpid(), 9)\n"
-        "loop.save_checkpoint = save_then_die\n"
-        "from pydino.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
     call = arguments(data, labels, tmp_path / "cut", config={**CONFIG, "checkpoint_steps": checkpoint_steps})
     died = subprocess.run(
-        [sys.executable, "-c", killer, *call],
+        [sys.executable, "-c", KILLER, *call],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
     )
