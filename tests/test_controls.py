@@ -19,7 +19,6 @@ from pydino.audio import (
     channel_statistics,
     clipped_share,
     energy_vad,
-    frames_to_speech,
 )
 from pydino.audio.utterances import extract, utterances
 from pydino.backend import independent_draws, smallest_significant
@@ -92,14 +91,6 @@ def test_draws_of_unequal_classes_give_average_recall_the_variance_of_a_binomial
 
 
 # What is measured
-
-
-def test_frames_to_speech_are_the_distances_to_the_nearest_voiced_frame():
-    voiced = np.random.default_rng(0).random(200) < 0.05
-    speech_at = np.flatnonzero(voiced)
-    expected = [min(abs(t - s) for s in speech_at) for t in range(200)]
-    assert frames_to_speech(voiced).tolist() == expected
-    assert frames_to_speech(np.zeros(5, dtype=bool)).tolist() == [5] * 5
 
 
 def test_clipped_samples_are_runs_of_the_extremes():

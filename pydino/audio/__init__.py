@@ -18,7 +18,7 @@ from .normalise import (
 )
 from .options import FbankConfig, MfccConfig
 from .reading import MAX_PEAK, Channel, open_channel, read_audio, read_parts, span_of
-from .recording_statistics import channel_statistics, clipped_share, frames_to_speech, mean_and_deviation
+from .recording_statistics import channel_statistics, clipped_share, mean_and_deviation
 from .resampling import check_rate, needed_samples, resample
 from .streaming import Stream
 from .vad import VadConfig, energy_vad, select_voiced
@@ -46,7 +46,6 @@ __all__ = [
     "cmvn_stats",
     "energy_vad",
     "filter_centres",
-    "frames_to_speech",
     "mean_and_deviation",
     "mean_normalise",
     "needed_samples",

@@ -19,22 +19,6 @@ def mean_and_deviation(frames: np.ndarray) -> np.ndarray:
     return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
 
 
-def frames_to_speech(voiced: np.ndarray) -> np.ndarray:
-    """Return how many frames each frame is away from the nearest voiced one: (T,) int64, 0 for the voiced, T
-    where none is.
-
-    Args:
-        voiced: (T,) bool.
-    """
-    places, speech = np.arange(len(voiced)), np.flatnonzero(voiced)
-    if len(speech) == 0:
-        return np.full(len(voiced), len(voiced), dtype=np.int64)
-    after = np.searchsorted(speech, places)
-    last = len(speech) - 1
-    left, right = speech[np.clip(after - 1, 0, last)], speech[np.clip(after, 0, last)]
-    return np.minimum(np.abs(places - left), np.abs(right - places))
-
-
 def channel_statistics(features: np.ndarray, energy: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Return statistics of the channel, (2 F + 4,) float64, that do not change when pauses are added.
 

@@ -32,17 +32,21 @@ class PldaChain:
         """
         return normalise_length(apply_affine(self.transform, np.asarray(vectors) - self.mean))
 
+    def project(self, vectors: np.ndarray, num_utts=1) -> np.ndarray:
+        """Return raw embeddings in the diagonal space of the PLDA model, (N, L) (:meth:`Plda.project`)."""
+        return self.plda.project(self.reduce(vectors), num_utts)
+
     def model_features(self, models: np.ndarray, num_utts) -> np.ndarray:
         """Return the models' side of the log-likelihood ratios (:meth:`Plda.comparison_features`).
 
         Args:
             models: (E, D) means of ``num_utts`` raw embeddings each, one number or (E,).
         """
-        return self.plda.model_features(self.plda.project(self.reduce(models), num_utts), num_utts)
+        return self.plda.model_features(self.project(models, num_utts), num_utts)
 
     def test_features(self, tests: np.ndarray) -> np.ndarray:
         """Return the other side, of raw embeddings (T, D)."""
-        return self.plda.test_features(self.plda.project(self.reduce(tests)))
+        return self.plda.test_features(self.project(tests))
 
     def comparison_features(
         self, models: np.ndarray, num_utts, tests: np.ndarray

@@ -1,7 +1,7 @@
 """Basics: messages, configuration, atomic writes, done-marks, keyed randomness. No torch."""
 
 from .checks import check_at_least, check_fraction, check_not_negative, check_positive, check_range
-from .clusters import CLUSTERS, UTT2CLUSTER, cluster_files, labels_of_clusters
+from .clusters import CLUSTERS, UTT2CLUSTER, cluster_files, labels_of_clusters, strongest_labels
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, write_json, write_text
 from .marks import (
@@ -62,6 +62,7 @@ __all__ = [
     "read_yaml",
     "set_program",
     "split_fields",
+    "strongest_labels",
     "texts_of",
     "utterance_hash",
     "warn",

@@ -1,4 +1,6 @@
-"""The folder of clusters that steps/cluster.sh makes: names of its files, and what labels are behind them."""
+"""The folder of clusters that steps/cluster.sh makes: names of its files, and what labels are behind them and
+behind whatever was trained.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,7 @@ from .files import read_json
 from .messages import UserError
 
 UTT2CLUSTER, CLUSTERS = "utt2cluster", "clusters.json"
-KINDS = ("pseudo", "train", "unknown")
+LABELS_SEEN = ("none", "pseudo", "unknown", "train")  # by weights or by a back-end, the strongest last
 
 
 def cluster_files(folder) -> list[Path]:
@@ -24,10 +26,15 @@ def labels_of_clusters(folder) -> str:
     path = Path(folder, CLUSTERS)
     record = read_json(path) if path.is_file() else None
     kind = record.get("labels") if isinstance(record, dict) else None
-    if kind not in KINDS:
+    if kind not in LABELS_SEEN[1:]:
         raise UserError(
             f"{path} {'does not say' if path.is_file() else 'is missing; it says'} on what labels the "
-            f"embeddings of the clusters were trained ('labels': {', '.join(KINDS)}); "
+            f"embeddings of the clusters were trained ('labels': {', '.join(LABELS_SEEN[1:])}); "
             "steps/cluster.sh writes it"
         )
     return kind
+
+
+def strongest_labels(*seen: str) -> str:
+    """Return the strongest of some ``LABELS_SEEN``: ``train`` of ``pseudo`` and ``train``."""
+    return max(seen, key=LABELS_SEEN.index)

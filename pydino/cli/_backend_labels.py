@@ -4,9 +4,6 @@ from pathlib import Path
 
 from pydino.base import CLUSTERS, labels_of_clusters, read_yaml
 
-# Of two that were used, the last here is the one to report.
-_ORDER = ("none", "pseudo", "unknown", "train")
-
 
 def labels_of_table(table) -> str:
     """Return what labels are in a table ``UTTERANCE LABEL``: those behind the clusters where
@@ -23,8 +20,3 @@ def labels_of_plda(folder) -> str:
     """Return what labels a PLDA folder was trained on; ``train`` where it does not say, as Kaldi's own."""
     path = Path(folder) / "meta.yaml"
     return str((read_yaml(path) or {}).get("labels") or "train") if path.exists() else "train"
-
-
-def most_of(*labels: str) -> str:
-    """Return the kind that says most: ``train`` of ``pseudo`` and ``train``."""
-    return max(labels, key=_ORDER.index)

@@ -58,7 +58,7 @@ class _Measuring:
         self._need_vad(self.frames)
         found = silence_vectors(self.frames, self.keys, self.args.seed)
         log(f"{self.task.config.name}: silence: {found.note}")
-        # Pauses are the subject's own: a classifier that hears them and nothing else is not misled.
+        # Pauses are the subject's own: a classifier that uses them alone is not misled.
         pauses = pause_vectors(self.frames, self.keys)
         return [
             *self._both("silence", found, True, left_out=True),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import UserError, split_fields, utterance_hash
+from pydino.base import UTT2CLUSTER, UserError, cluster_files, split_fields, utterance_hash
 from pydino.cli._backend_labels import labels_of_table
 from pydino.kaldi import read_table
 
@@ -47,8 +47,7 @@ class Crops:
 
 def crop_files(folder, clusters) -> list[Path]:
     """Return the files that :func:`read_crops` reads."""
-    files = [Path(folder) / "crop2utt"]
-    return [*files, Path(clusters) / "utt2cluster", Path(clusters) / "clusters.json"] if clusters else files
+    return [Path(folder) / "crop2utt", *(cluster_files(clusters) if clusters else ())]
 
 
 def read_crops(folder, clusters: str | None) -> Crops:
@@ -102,7 +101,7 @@ def _number(key: str) -> int:
 
 
 def _read_clusters(folder, names: list[str], path) -> tuple[np.ndarray, str]:
-    table = Path(folder) / "utt2cluster"
+    table = Path(folder) / UTT2CLUSTER
     if not table.is_file():
         raise UserError(f"no {table}: run steps/cluster.sh XVECTOR_DIR {folder}")
     cluster_of = read_table(table)

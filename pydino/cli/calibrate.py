@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import Step, UserError, log, read_json, warn, write_json
+from pydino.base import Step, UserError, log, read_json, strongest_labels, warn, write_json
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
-from pydino.cli._backend_labels import most_of
 from pydino.cli._quality import Quality, add_quality_arguments, quality_files
 from pydino.cli._steps import check_files, command_line, options_of, run_or_submit
 from pydino.kaldi.trials import join_scores, read_scores, read_trials, rounded_scores, write_scores
@@ -187,7 +186,7 @@ def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], quality: s
     joined = {key: " + ".join(dict.fromkeys(str(one[key]) for one in described)) for key in _DESCRIBED}
     of_scores = [one["labels"] for one in described]
     _warn_of_own_clusters(args, made, of_scores)
-    labels = most_of(made["labels"], *of_scores)
+    labels = strongest_labels(made["labels"], *of_scores)
     seeds, varied = ([one[key] for one in described] for key in ("seed", "varied"))
     meta = {key: joined[key] for key in _DESCRIBED}
     meta |= {"seed": seeds[0] if len({*seeds}) == 1 else None, "varied": varied[0]}

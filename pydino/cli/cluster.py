@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 
 from pydino.base import (
+    CLUSTERS,
+    UTT2CLUSTER,
     ConfigError,
     Step,
     UserError,
@@ -37,11 +39,11 @@ from pydino.base import (
     config_to_dict,
     log,
     read_yaml,
+    strongest_labels,
     warn,
     write_json,
 )
 from pydino.cli._arguments import add_cmd, option
-from pydino.cli._backend_labels import most_of
 from pydino.cli._embeddings import EmbeddingSet, read_embeddings, read_several, utterances_of_crops
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import invert, read_table, write_table
@@ -78,7 +80,7 @@ def steps(args) -> list[Step]:
     check_files(args.config, *(folder / "xvector.scp" for folder in folders))
     crops = [Path(folder) for folder in (*args.crops, *args.beside_crops)]
     check_files(*(folder / "crop2utt" for folder in crops))
-    names = ("utt2cluster", "cluster2utt", "clusters.json")
+    names = (UTT2CLUSTER, "cluster2utt", CLUSTERS)
     return [
         Step(
             out / ".done",
@@ -227,13 +229,15 @@ def _write(args, keys, found, name: str, config) -> None:
     }
     best = found.candidates[found.chosen]
     seen = {folder: _meta(folder) for name in _FOLDERS for folder in getattr(args, name)}
-    write_table(out / "utt2cluster", cluster_of)
+    write_table(out / UTT2CLUSTER, cluster_of)
     write_table(out / "cluster2utt", invert(dict(sorted(cluster_of.items(), key=lambda i: i[0].encode()))))
     write_json(
-        out / "clusters.json",
+        out / CLUSTERS,
         {
             "method": name,
-            "labels": most_of("pseudo", *(meta.get("model_labels") or "unknown" for meta in seen.values())),
+            "labels": strongest_labels(
+                "pseudo", *(meta.get("model_labels") or "unknown" for meta in seen.values())
+            ),
             "system": seen[args.xvector_dirs[0]].get("system") or "unknown",
             "utterances": len(keys),
             "clusters": count,
@@ -249,7 +253,7 @@ def _write(args, keys, found, name: str, config) -> None:
     )
     log(
         f"{len(keys)} utterances in {count} clusters, {100 * best.singletons:.0f} % of them with one member; "
-        f"{best.start}, split self-EER {100 * best.self_eer:.2f} % -> {out}/utt2cluster"
+        f"{best.start}, split self-EER {100 * best.self_eer:.2f} % -> {out / UTT2CLUSTER}"
     )
 
 

@@ -13,7 +13,6 @@ the number of jobs.
 """
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +22,9 @@ from pydino.cli._arguments import add_cmd, add_device, integer, option, part
 from pydino.cli._extraction import gather
 from pydino.cli._parts import take
 from pydino.cli._steps import check_files, job_command, options_of
+from pydino.cli.extract_embeddings import Embedded
 from pydino.jobs.submit import check_wrapper, submit
 from pydino.kaldi import ArchiveWriter, read_table, write_table
-
-
-@dataclass(frozen=True)
-class Cropped:
-    """What :func:`pydino.cli._extraction.gather` has to know of a set."""
-
-    data: str
-    out: str
-    keep_silence: bool
 
 
 def add_arguments(parser):
@@ -78,7 +69,7 @@ def run(args):
     system = args.system or "/".join(part for part in out.parent.parts if part != "exp")
     command = shlex.join(["steps/extract_crops.sh", "--config", args.config, args.model, args.data, args.out])
     settings = read_yaml(args.config)
-    one = Cropped(args.data, args.out, not Path(f"{args.data}/vad.scp").is_file())
+    one = Embedded(args.data, args.out, not Path(f"{args.data}/vad.scp").is_file())
     keys = gather(args.model, one, jobs, 0.0, system, command, args.cmd, "crops", {"crops": settings})
     write_table(out / "crop2utt", {key: key.rpartition("#")[0] for key in keys})
     write_table(out / "utt2hash", read_table(f"{args.data}/utt2hash"))

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import Step, UserError, dump_config, log, write_text
+from pydino.base import Step, UserError, dump_config, log, strongest_labels, write_text
 from pydino.cli._arguments import add_cmd
-from pydino.cli._backend_labels import most_of
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import ArchiveWriter
@@ -84,7 +83,7 @@ def _join(args) -> None:
             target.unlink(missing_ok=True)
     metas = [read_embeddings(folder).meta for folder in args.others]
     beside = [str(m.get("system") or folder) for m, folder in zip(metas, args.others, strict=True)]
-    labels = most_of(*(meta.get("model_labels") or "unknown" for meta in (first.meta, *metas)))
+    labels = strongest_labels(*(meta.get("model_labels") or "unknown" for meta in (first.meta, *metas)))
     meta = {"model_labels": labels, "beside": beside, "command": command_line("join-embeddings", args)}
     dump_config(first.meta | meta, out / "meta.yaml")
     dims = " + ".join(str(vectors.shape[1]) for vectors in columns)

@@ -15,8 +15,9 @@ Both kinds are approximations. Crops of one utterance share its session and micr
 too easy. Two utterances may be of one speaker, as one pair in S is with S speakers of equally many
 utterances: with --clusters (of steps/cluster.sh), utterances of one cluster are not paired.
 
-The draw depends on the hashes of the utterances and the seed, not on names or order. OUT_DIR/trials.json
-says that no label was used, or those of the clusters.
+The draw depends on the stored hashes of the utterances and the seed, not on names or order; a folder of crops
+without utt2hash, which steps/extract_crops.sh always writes, is drawn from by hashes of names.
+OUT_DIR/trials.json says that no label was used, or those of the clusters.
 """
 
 from pathlib import Path

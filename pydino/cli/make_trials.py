@@ -9,7 +9,7 @@ so to steps/calibrate.sh.
 
 from pathlib import Path
 
-from pydino.base import log, read_json, write_json
+from pydino.base import CLUSTERS, log, read_json, write_json
 from pydino.cli._arguments import option
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.trial_sampling import make_trials
@@ -26,7 +26,7 @@ def run(args):
     said = make_trials(
         read_utt2label(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
     )
-    settings = Path(args.utt2spk).with_name("clusters.json")
+    settings = Path(args.utt2spk).with_name(CLUSTERS)
     if settings.is_file():
         labels = read_json(settings).get("labels", "pseudo")
         write_json(f"{args.trials}.json", {"labels": labels, "clusters": str(settings.parent)})

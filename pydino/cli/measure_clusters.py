@@ -8,7 +8,7 @@ report. Utterances without a label are left out.
 
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, write_json
+from pydino.base import UTT2CLUSTER, Step, UserError, log, write_json
 from pydino.cli._arguments import add_cmd
 from pydino.cli._steps import check_files, command_line, run_or_submit
 from pydino.kaldi import read_utt2label
@@ -29,12 +29,12 @@ def run(args):
 def steps(args) -> list[Step]:
     """Return the step."""
     folder = Path(args.cluster_dir)
-    check_files(args.utt2label, folder / "utt2cluster")
+    check_files(args.utt2label, folder / UTT2CLUSTER)
     return [
         Step(
             folder / ".measured",
             folder / "agreement.json",
-            reads=[args.utt2label, folder / "utt2cluster"],
+            reads=[args.utt2label, folder / UTT2CLUSTER],
             outputs=[folder / "agreement.json"],
         )
     ]
@@ -43,7 +43,7 @@ def steps(args) -> list[Step]:
 def _measure(args) -> None:
     from pydino.backend.clustering import agreement
 
-    path = Path(args.cluster_dir) / "utt2cluster"
+    path = Path(args.cluster_dir) / UTT2CLUSTER
     cluster_of, label_of = read_utt2label(path), read_utt2label(args.utt2label)
     keys = [key for key in cluster_of if key in label_of]
     if not keys:

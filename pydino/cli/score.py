@@ -21,10 +21,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from pydino.backend import CENTRINGS, NORMALISATIONS
-from pydino.base import Step, UserError, log, warn
+from pydino.base import CLUSTERS, Step, UserError, log, strongest_labels, warn
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, integer, option
-from pydino.cli._backend_labels import labels_of_plda, labels_of_table, most_of
+from pydino.cli._backend_labels import labels_of_plda, labels_of_table
 from pydino.cli._embeddings import cached, read_embeddings, read_overlap
 from pydino.cli._scoring import score_trials
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
@@ -94,7 +94,7 @@ def steps(args) -> list[Step]:
                 test / "meta.yaml",
                 *(folder / "meta.yaml" for folder in folders),
                 *(folder / "crop2utt" for folder in (enroll, test, *others) if args.crops),
-                *(Path(table).parent / "clusters.json" for table in clusters),
+                *(Path(table).parent / CLUSTERS for table in clusters),
             ],
             after=marks_of(enroll, test, *others, *folders),
             removes=[result, det],
@@ -188,7 +188,7 @@ def _treatment(args, meta: dict) -> str:
 
 def _labels(args) -> str:
     """What labels the back-end has seen: PLDA's, and those of clusters in the cohort."""
-    return most_of(
+    return strongest_labels(
         "none",
         *([labels_of_plda(args.plda_dir)] if args.backend == "plda" else []),
         *([labels_of_table(args.cohort_clusters)] if args.cohort_clusters else []),

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pydino.backend import train_plda_chain, why_no_plda
-from pydino.base import Step, UserError, dump_config, log, write_text
+from pydino.base import CLUSTERS, Step, UserError, dump_config, log, write_text
 from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
 from pydino.cli._backend_labels import labels_of_table
 from pydino.cli._embeddings import read_several
@@ -61,7 +61,7 @@ def steps(args) -> list[Step]:
             version=2,
             options=options_of(args, "lda_dim", "num_em_iters", "between_dim", "min_utts", "max_drop"),
             reads=[table, *scp],
-            optional=[table.parent / "clusters.json"],
+            optional=[table.parent / CLUSTERS],
             after=marks_of(*args.xvector_dirs),
         )
     ]

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from pydino.base import UserError, log, read_json
+from pydino.base import CLUSTERS, UserError, log, read_json
 
 from .methods import method_of
 from .row import Row
@@ -62,7 +62,7 @@ def self_eer(folder: str) -> float:
     Raises:
         UserError: there are no clusters yet.
     """
-    path = Path(folder, "clusters.json")
+    path = Path(folder, CLUSTERS)
     if not path.is_file():
         raise UserError(f"no {path}, on which a round is trained: run stages 7 and 8 (./run.sh --stage 7)")
     return read_json(path)["self_eer"]

@@ -122,12 +122,12 @@ class Recipe:
             )
 
     def _check_clusters(self) -> None:
-        if any(scorer.backend == "plda" and scorer.labels == "train" for scorer in self.scorers):
-            if not self.plda:
-                raise ValueError(
-                    "scorers: plda needs the key 'plda', which names the set it is trained on (or, without "
-                    "labels, 'labels: pseudo')"
-                )
+        # labels of any other scorer are none or pseudo
+        if not self.plda and any(scorer.labels == "train" for scorer in self.scorers):
+            raise ValueError(
+                "scorers: plda needs the key 'plda', which names the set it is trained on (or, without "
+                "labels, 'labels: pseudo')"
+            )
         if (7 in self.stages) != bool(self.clusters):
             raise ValueError(
                 "stages: 7 makes what the key 'clusters' describes: a recipe has both or neither"

@@ -189,7 +189,7 @@ def systems_of(run: Run, stage: int) -> list[System]:
         system
         for system in systems(run)
         if stage == 10
-        or (system.stage == stage if {system.stage, stage} & {8, 9} else True)
+        or (system.stage == stage or not {system.stage, stage} & {8, 9})
         and (stage != 8 or run.round in ("", rounds[system.round - 1]))
     ]
 

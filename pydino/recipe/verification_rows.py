@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydino.base import log
+from pydino.base import UTT2CLUSTER, log
 
 from .rounds import made
 from .row import Row
@@ -120,7 +120,7 @@ def plda(run: Run, stage: int) -> list[Row]:
         scorers = system.scorers(recipe, stage) if recipe.trials else []
         for scorer in {scorer.plda: scorer for scorer in scorers if scorer.plda}.values():
             if scorer.labels == "pseudo":
-                sets, labels = recipe.training_sets, f"{system.clusters}/utt2cluster"
+                sets, labels = recipe.training_sets, f"{system.clusters}/{UTT2CLUSTER}"
                 options = ["--min-utts", f"{recipe.clusters.min_utts}", "--lda-dim"]
                 options.append(f"{recipe.clusters.lda_dim}")
             else:
@@ -176,7 +176,7 @@ def _options_of(recipe: Recipe, system: System, scorer: Scorer) -> list[str]:
         options += ["--top", f"{scorer.top}"] if scorer.normalisation == "as-norm" else []
         options += [word for folder in training for word in ("--cohort-dir", folder)]
         if scorer.cohort == "clusters":
-            options += ["--cohort-clusters", f"{system.clusters}/utt2cluster"]
+            options += ["--cohort-clusters", f"{system.clusters}/{UTT2CLUSTER}"]
     return options
 
 

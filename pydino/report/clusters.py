@@ -5,7 +5,7 @@ reached with them after each round, and what it costs.
 import math
 from dataclasses import dataclass
 
-from pydino.base import out_of_date, read_json
+from pydino.base import CLUSTERS, out_of_date, read_json
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
 from pydino.report.gather import TrainingRun, files_of, is_current
@@ -37,7 +37,7 @@ class ClustersOf:
 def gather_clusters(root) -> list[ClustersOf]:
     """Every ``clusters.json`` under ``root`` that is up to date."""
     found = []
-    for path in files_of(root, "clusters.json"):
+    for path in files_of(root, CLUSTERS):
         if is_current(path):
             agreement, mark = path.with_name("agreement.json"), path.with_name(".measured")
             current = agreement.is_file() and not (mark.is_file() and out_of_date(mark))

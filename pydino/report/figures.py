@@ -95,7 +95,7 @@ def _histograms(curves: list[dict], name: str, cache: FigureCache) -> str:
         first.setdefault(curve["model"], curve)
     files = {}  # title -> trials, scores
     for curve in side_by_side(list(first.values())):
-        if paths := _score_files(curve):
+        if paths := score_files(curve):
             files[f"{curve['model']}, {curve['backend']}, {curve['treatment']}"] = paths
 
     def draw() -> str:
@@ -140,7 +140,7 @@ def main_systems(curves: list[dict]) -> list[dict]:
     ]
 
 
-def _score_files(curve: dict) -> tuple[Path, Path] | None:
+def score_files(curve: dict) -> tuple[Path, Path] | None:
     """The files of trials and scores that a curve names; ``None``, with a warning, if they are missing."""
     beside = Path(curve["path"]).parent
     paths = []

@@ -13,7 +13,7 @@ from pydino.base import UserError, warn
 from pydino.kaldi import read_table, read_utt2label
 from pydino.kaldi.trials import PairTable, join_scores, read_scores, read_trials
 from pydino.report.figure_cache import FigureCache
-from pydino.report.figures import _score_files
+from pydino.report.figures import score_files
 from pydino.report.gather import load_results
 from pydino.report.tables import Table, cell_text, group_rows
 
@@ -47,7 +47,7 @@ def confusion_tables(curves: list[dict], cache: FigureCache) -> list[Table]:
     by_trials: dict[str, list[tuple[dict, Path, Path]]] = {}
     for curve in curves:
         calibrated = "calibrated" in curve["treatment"] and " + " not in curve["treatment"] + curve["backend"]
-        if calibrated or not (paths := _score_files(curve)):
+        if calibrated or not (paths := score_files(curve)):
             continue
         by_trials.setdefault(str(curve["trials"]), []).append((curve, *paths))
     tables = []

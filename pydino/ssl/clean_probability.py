@@ -1,5 +1,5 @@
 """Which pseudo-labels are right, judged by the loss: a network fits right labels sooner than wrong ones, so
-that the logarithms of the cross-entropies form two heaps.
+that the logarithms of the cross-entropies have two modes.
 
 A mixture of two Gaussians is fitted to the log losses l by expectation maximisation,
 

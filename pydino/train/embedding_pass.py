@@ -10,7 +10,7 @@ from torch import nn
 from pydino.data import UtteranceCropConfig, batches
 
 from .config import NOT_AUGMENTED, TrainingConfig
-from .method import Method
+from .method import Method, evaluating
 from .pipeline import Pipeline, open_pipeline
 from .run import Run
 
@@ -73,23 +73,19 @@ def embed_utterances(
         plain, run.data, run.front_end, run.seed, distributed, run.allow_pipes, source.hashes
     )
     order = whole.sampler.order = ByLength(source.lengths, whole.config.batch_size)
-    modes = {module: module.training for module in encoder.modules()}
     found = torch.empty(len(source), encoder.embedding_dim)
-    encoder.eval()
-    for step, (batch,) in enumerate(
-        batches(
-            whole.sampler,
-            0,
-            len(order),
-            workers,
-            pin=distributed.device.type == "cuda",
-            local_processes=distributed.local_size,
-        )
-    ):
-        views = whole.views(batch)
-        with method.precision():
-            rows = encoder(views.tensors[0], views.frames[0])
-        found[torch.from_numpy(order(step)[1])] = distributed.gather_rows(rows.float()).cpu()
-    for module, training in modes.items():
-        module.training = training
+    read = batches(
+        whole.sampler,
+        0,
+        len(order),
+        workers,
+        pin=distributed.device.type == "cuda",
+        local_processes=distributed.local_size,
+    )
+    with evaluating(encoder):
+        for step, (batch,) in enumerate(read):
+            views = whole.views(batch)
+            with method.precision():
+                rows = encoder(views.tensors[0], views.frames[0])
+            found[torch.from_numpy(order(step)[1])] = distributed.gather_rows(rows.float()).cpu()
     return found

@@ -17,13 +17,11 @@ Every process has the records of all, and computes the same.
 """
 
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from pydino.data import Batch, ViewGroup, Views, WaveformAugmentConfig
 from pydino.ssl import SMALLEST_LOSS
@@ -220,15 +218,3 @@ def normalised(weights: np.ndarray) -> torch.Tensor:
 def log_loss(log_posteriors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of the cross-entropy of log posteriors (B, K) with labels (B,), (B,) float32."""
     return F.nll_loss(log_posteriors, labels, reduction="none").clamp_min(SMALLEST_LOSS).log()
-
-
-@contextmanager
-def evaluating(network: nn.Module):
-    """The network in evaluation mode; afterwards every module is in the mode that it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

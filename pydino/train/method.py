@@ -6,6 +6,7 @@ without importing PyTorch.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -296,3 +297,15 @@ def load_weights(encoder: nn.Module, weights: dict[str, torch.Tensor]) -> None:
                 "train on features of the same kind"
             )
     encoder.load_state_dict(weights)
+
+
+@contextmanager
+def evaluating(network: nn.Module):
+    """The network in evaluation mode; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -17,6 +17,7 @@ from pydino.base import (
     config_to_dict,
     ingredients,
     labels_of_clusters,
+    strongest_labels,
     warn,
 )
 from pydino.data import Labels, read_clusters, read_labels
@@ -38,8 +39,6 @@ LATER = (
 )
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
-# What weights may have seen, the strongest last.
-STRENGTH = ("none", "pseudo", "unknown", "train")
 
 
 @dataclass
@@ -161,7 +160,7 @@ class Run:
             "seed": self.seed,
             "train_set": stored.read_text().strip() if stored.exists() else self.data.resolve().name,
             "front_end": config_to_dict(self.front_end),
-            "labels": max(self.own_labels, self.init_labels, key=STRENGTH.index),
+            "labels": strongest_labels(self.own_labels, self.init_labels),
         }
 
     @property

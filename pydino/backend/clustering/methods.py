@@ -126,7 +126,7 @@ def _plda_ahc(unit, vectors, hashes, config):
                 f"the {labels.max() + 1} clusters by cosine allow no PLDA; change first_num_clusters or "
                 "first_threshold"
             )
-        place = chain.plda.project(chain.reduce(vectors))
+        place = chain.project(vectors)
         features = chain.plda.comparison_features(place, 1, place)
         labels = _linked(place, features, hashes, config, config.num_clusters, config.threshold)
     return labels

@@ -7,7 +7,7 @@ number of clusters.
 
 What is left to choose (treatment, number of neighbours, bound of the merging) is chosen by split self-EER.
 Few parameters, such as a PLDA's, are estimated well from clusters of which a third of the pairs is wrong, and
-give better clusters in turn; an encoder would learn the errors by heart.
+give better clusters in turn; an encoder would fit the errors.
 
 Utterances are in the order of their hashes throughout, so that names have no influence.
 """
@@ -223,13 +223,13 @@ class _Search:
         if chain is None:
             return labels
         near, _ = self._nearest(chain, min(self.config.candidates, len(labels) - 1))
-        return merge_by_evidence(chain.plda.psi, _projected(chain, self.vectors), near, bound)
+        return merge_by_evidence(chain.plda.psi, chain.project(self.vectors), near, bound)
 
     def _plda(self, labels: np.ndarray) -> PldaChain | None:
         return pseudo_plda(self.vectors, labels, self.config.lda_dim, self.config.num_em_iters)
 
     def _nearest(self, chain: PldaChain, k: int):
-        projected = _projected(chain, self.vectors)
+        projected = chain.project(self.vectors)
         return self._neighbours(*chain.plda.comparison_features(projected, 1, projected), projected, k)
 
     def _neighbours(self, left: np.ndarray, right: np.ndarray, place: np.ndarray, k: int):
@@ -248,10 +248,6 @@ def _mostly_alone(labels: np.ndarray) -> bool:
     The few pairs that are left then are the easiest ones, and their error rate says nothing.
     """
     return bool((np.bincount(labels)[labels] == 1).mean() > 0.5)
-
-
-def _projected(chain: PldaChain, vectors: np.ndarray) -> np.ndarray:
-    return chain.plda.project(chain.reduce(vectors))
 
 
 def weighted_graph(indices: np.ndarray, similarities: np.ndarray):

@@ -33,7 +33,7 @@ class ContrastiveConfig(TrainingConfig):
     crops: CropConfig = field(default_factory=lambda: CropConfig(num_local=0, global_seconds=[2.0, 3.0]))
     temperature: float = 0.1
     # what has to be found: another crop of the same utterance, or a crop of another one of its cluster, drawn
-    # anew at each visit (the only one of a cluster is its own partner)
+    # again at each visit (the only one of a cluster is its own partner)
     positives: Literal["own", "cluster"] = "own"
     mask_same_cluster: bool = False  # other utterances of the cluster are no negatives
     # a layer of as many units as the embedding, then one of this many, whose output the loss sees; 0: the

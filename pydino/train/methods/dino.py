@@ -6,7 +6,7 @@ is pydino/ssl/dino.py. Optional terms: KoLeo (pydino/ssl/koleo.py) and a cosine 
 (pydino/ssl/cosine.py).
 
 With ``positives: cluster`` the teacher sees another utterance of the cluster (--clusters; Han et al. 2023,
-"Cluster-aware DINO", arXiv 2304.05754), drawn anew at each visit, and the student predicts its outputs from
+"Cluster-aware DINO", arXiv 2304.05754), drawn again at each visit, and the student predicts its outputs from
 all views of its own.
 """
 

@@ -2,7 +2,7 @@
 
 Han, Chen and Qian 2022, "Self-supervised speaker verification using dynamic loss-gate and label correction"
 (arXiv 2208.01928), as in the code of WeSpeaker's authors: utterances whose loss is large are left out, where
-the line is drawn anew for every epoch, and later they take the label that the network itself would give them,
+the gate is set again for every epoch, and later they take the label that the network itself would give them,
 where it is sure. Labels and weights are frozen for an epoch (pydino/train/label_correction.py):
 
 * the gate is where the two components of a mixture of Gaussians cross that is fitted to the logarithms of the
@@ -28,10 +28,9 @@ from pydino.train.label_correction import (
     LabelCorrection,
     LabelCorrectionConfig,
     Records,
-    evaluating,
     log_loss,
 )
-from pydino.train.method import Setup
+from pydino.train.method import Setup, evaluating
 
 ROLES = ("model",)
 READS_LABELS = False
@@ -81,8 +80,8 @@ class DlgLc(LabelCorrection):
         if epoch < self.config.uncorrected_epochs - 1:
             return [losses, given, torch.zeros_like(losses)]
         with evaluating(self.student), self.precision():
-            heard = self.student.encoder(views.group(CLEAN))
-        posteriors = self.log_posteriors(self.student.output.cosines(heard), 1 / self.config.temperature)
+            embeddings = self.student.encoder(views.group(CLEAN))
+        posteriors = self.log_posteriors(self.student.output.cosines(embeddings), 1 / self.config.temperature)
         best = posteriors.max(1)
         return [losses, best.indices, best.values.exp()]
 

@@ -1,5 +1,6 @@
 """SSRL: one round on pseudo-labels that follow a teacher. A student classifies the clusters of augmented
-crops; a teacher, its moving average, hears longer ones as they are, and its answers become the labels.
+crops; a teacher, its moving average, sees longer ones that are not augmented, and its answers become the
+labels.
 
 Chen et al. 2024, "Self-supervised reflective learning through self-distillation and online clustering"
 (arXiv 2401.01473). Labels and weights are frozen for an epoch (pydino/train/label_correction.py):
@@ -91,8 +92,8 @@ class Ssrl(LabelCorrection):
         self, places: torch.Tensor, views: Views, cosines: torch.Tensor, epoch: int
     ) -> list[torch.Tensor]:
         with self.precision():
-            heard = self.teacher.encoder(views.group(CLEAN))
-        posteriors = self.log_posteriors(self.teacher.output.cosines(heard), self.config.scale)
+            embeddings = self.teacher.encoder(views.group(CLEAN))
+        posteriors = self.log_posteriors(self.teacher.output.cosines(embeddings), self.config.scale)
         answers = posteriors.argmax(1)
         return [answers, log_loss(posteriors, self.present[places]), log_loss(posteriors, answers)]
 
@@ -128,7 +129,7 @@ class Ssrl(LabelCorrection):
 
 def clean_probabilities(log_losses: np.ndarray) -> np.ndarray:
     """Return the probability that each label is right, (N,): 1 where no loss is known, and everywhere if the
-    losses are no two heaps.
+    losses have no two modes.
     """
     known, probabilities = np.isfinite(log_losses), np.ones(len(log_losses))
     mixture = fit_loss_mixture(log_losses[known])
