@@ -298,3 +298,22 @@ def test_a_method_is_one_file(data, tmp_path, monkeypatch):
     assert (tmp_path / "exp/model/model.safetensors").exists()
     with pytest.raises(ConfigError, match="known: unit-mean"):
         find_method("dino")
+
+
+def test_a_method_is_told_the_exact_epoch_and_the_log_rounds_it(data, tmp_path, monkeypatch):
+    """14 utterances in batches of 6: an epoch is 7 / 3 steps. Rounded, 2.996 epochs would be a third."""
+    told = f"""
+    def evaluate(self, epoch, last):
+        with open({str(tmp_path / "told")!r}, "a") as stream:
+            stream.write(f"{{epoch!r}}\\n")
+        return {{}}, last
+"""
+    (tmp_path / "told_mean.py").write_text(NEW_METHOD.replace("unit-mean", "told-mean") + told)
+    monkeypatch.setattr(registry, "_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "__path__", [str(tmp_path)])
+    config = {key: CONFIG[key] for key in ("epochs", "batch_size", "encoder", "crops", "on_collapse")}
+    assert run_verb(data, tmp_path / "exp", {"method": "told-mean", **config}) == 0
+    exact = [float(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert exact == [0.0, *(step / (14 / 6) for step in (3, 5, 7))]
+    logged = {line["epoch"] for line in log_lines(tmp_path / "exp")}
+    assert {1.29, 2.14, 3.0} <= logged

@@ -143,7 +143,7 @@ def train(
             ended = completes(step, steps_per_epoch) or step == total_steps
             figures, over, lost = {}, step == total_steps, ""
             if ended:
-                figures, over = method.evaluate(round(step / steps_per_epoch, 2), over)
+                figures, over = method.evaluate(step / steps_per_epoch, over)
             if ended or (config.log_steps and step % config.log_steps == 0):
                 means = averages.read(distributed.add_up)
                 line = {

@@ -216,7 +216,8 @@ class Method(nn.Module):
         figures for the log, and whether the training ends here. What that depends on is in the state dict.
 
         Args:
-            epoch: that have been trained.
+            epoch: how many have been trained, not rounded: where an epoch is not a whole number of steps, the
+                first step that completes it is somewhat beyond it.
             last: whether this is the end in any case.
         """
         return {}, last

@@ -194,7 +194,7 @@ class TaskClassifier(Method):
             return False
         self._diverged = True
         if self.distributed.first:
-            kept = f"those of epoch {when:g}" if judged and when else "those that it started from"
+            kept = f"those of epoch {round(when, 2):g}" if judged and when else "those that it started from"
             warn(f"{lost.split(';')[0]}: the training ends, and the weights that are kept are {kept}")
         return True
 
@@ -241,7 +241,7 @@ class TaskClassifier(Method):
         judged = math.isfinite(best)
         sign = -1.0 if self.config.select == "uar" else 1.0
         return {
-            "epoch": when,  # 0: the start is kept
+            "epoch": round(when, 2),  # 0: the start is kept
             "judged_by": f"dev_{self.config.select}" if judged else "",
             "value": round(sign * best, 6) if judged else None,
             "start": round(sign * start, 6) if math.isfinite(start) else None,
