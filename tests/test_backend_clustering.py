@@ -27,6 +27,7 @@ from pydino.backend.clustering import (
     recall,
     shard,
     ward,
+    why_degenerate,
 )
 from pydino.backend.clustering import neighbours as neighbours_module
 
@@ -415,3 +416,21 @@ def test_density_clusters_and_lone_vectors():
     lone = made(3, 3, dim=32, seed=9)[0]
     found = density_clusters(np.concatenate([vectors, lone]), min_cluster_size=5)
     assert (found == number_clusters(np.concatenate([truth, [97, 98, 99]]))).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([10], "one of the 1 clusters has 10 of the 10 utterances"),
+        ([6, 4], "one of the 2 clusters has 6 of the 10 utterances"),
+        ([1, 1, 1], "0 of the 3 clusters of 3 utterances have two members or more"),
+        ([2, 1, 1, 1], "1 of the 4 clusters of 5 utterances have two members or more"),
+        ([1], "0 of the 1 clusters"),
+        ([5, 5], ""),
+        ([4, 3, 3], ""),
+        ([2, 2, 1, 1, 1], ""),
+    ],
+)
+def test_degenerate_clusters_are_told_apart_by_their_sizes(sizes, said):
+    assert why_degenerate(np.repeat(np.arange(len(sizes)), sizes)).startswith(said)
+    assert bool(why_degenerate(np.repeat(np.arange(len(sizes)), sizes))) == bool(said)

@@ -357,6 +357,24 @@ def test_a_round_is_trained_only_where_the_one_before_has_lowered_the_self_eer(c
         trained(run)
 
 
+def test_degenerate_clusters_are_not_trained_on_and_what_follows_is_omitted_too(conf, capsys):
+    three = [{"name": name, "train": ["all"]} for name in ("one", "two", "three")]
+    folders = [f"exp/dino-{name}_x/seed0" for name in ("one", "two", "three")]
+    write_self_eer(**{"": 6.0, "_one": 3.0, "_two": 2.0})
+    assert trained(run_of(conf, dry_run=False, rounds=three)) == folders
+    for name, kept in (("", 0), ("-one", 1), ("-two", 2)):
+        path = Path(f"exp/dino{name}_x/seed0/clusters/clusters.json")
+        before = path.read_text()
+        path.write_text(json.dumps({"self_eer": 1.0, "degenerate": "one of the 2 clusters has 9 of the 10"}))
+        for gate in (True, False):
+            assert trained(run_of(conf, dry_run=False, rounds=three, gate=gate)) == folders[:kept]
+            said = capsys.readouterr().err
+            assert f"dino{name}_x/seed0 are degenerate, one of the 2 clusters has 9 of the 10" in said
+            assert said.count("omitted") == 1
+        assert trained(run_of(conf, dry_run=True, rounds=three)) == folders
+        path.write_text(before)
+
+
 def resolved(tmp_path, **changes):
     import yaml
 

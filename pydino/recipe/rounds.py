@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from pydino.base import CLUSTERS, UserError, log, read_json
+from pydino.base import CLUSTERS, UserError, log, read_json, warn
 
 from .methods import method_of
 from .row import Row
@@ -36,16 +36,27 @@ def training(run: Run) -> list[Row]:
 
 
 def _pays(run: Run, system: System) -> bool:
-    """Whether the clusters on which a round would be trained are better than those of the round before.
+    """Whether the clusters on which a round would be trained are fit for it, and better than those of the
+    round before.
 
-    The split self-EER decides, which knows no label: the first round is always trained, and another one only
-    while the self-EER falls. A dry run has all of them.
+    Degenerate clusters (pydino/backend/clustering/degenerate.py) are never trained on, nor is a round that
+    follows one that was omitted. Beyond that the split self-EER decides, which knows no label: a round after
+    the first is trained only while it falls, unless the recipe has ``gate: false``. A dry run has all rounds.
     """
     before = system.init
-    if run.dry_run or not run.recipe.gate or before.init is None:
+    if run.dry_run:
         return True
-    if not _pays(run, before):
+    if before.init is not None and not _pays(run, before):
         return False
+    if why := read_clusters(before.clusters).get("degenerate"):
+        _say(
+            f"{system.name} and what follows it are omitted: the clusters of {before.name} are degenerate, "
+            f"{why} ({before.clusters}/{CLUSTERS}); there is nothing to learn from them",
+            warn,
+        )
+        return False
+    if before.init is None or not run.recipe.gate:
+        return True
     now, earlier = self_eer(before.clusters), self_eer(before.init.clusters)
     if now < earlier:
         return True
@@ -57,7 +68,12 @@ def _pays(run: Run, system: System) -> bool:
 
 
 def self_eer(folder: str) -> float:
-    """Return the split self-EER of clusters, in percent.
+    """Return the split self-EER of clusters, in percent."""
+    return read_clusters(folder)["self_eer"]
+
+
+def read_clusters(folder: str) -> dict:
+    """Return what steps/cluster.sh says of its clusters.
 
     Raises:
         UserError: there are no clusters yet.
@@ -65,10 +81,10 @@ def self_eer(folder: str) -> float:
     path = Path(folder, CLUSTERS)
     if not path.is_file():
         raise UserError(f"no {path}, on which a round is trained: run stages 7 and 8 (./run.sh --stage 7)")
-    return read_json(path)["self_eer"]
+    return read_json(path)
 
 
 @cache
-def _say(text: str) -> None:
+def _say(text: str, how=log) -> None:
     """Log a line once in a process, which asks for every kind of row."""
-    log(text)
+    how(text)

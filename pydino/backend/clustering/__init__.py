@@ -2,6 +2,7 @@
 
 from .agglomerative import average_link, kmeans_average_link, ward
 from .agreement import agreement
+from .degenerate import why_degenerate
 from .density import density_clusters
 from .kmeans import KMeans, kmeans, nearest_centroids
 from .merging import class_evidence, merge_by_evidence
@@ -43,4 +44,5 @@ __all__ = [
     "standardised",
     "treatments",
     "ward",
+    "why_degenerate",
 ]
