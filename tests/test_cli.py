@@ -1,5 +1,6 @@
 """The command line `pydino VERB`: every verb names a misspelt option first, and none shows a traceback."""
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -7,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydino.cli import Parser, boolean, main, verbs
-from pydino.cli._arguments import integer, option, share
+from pydino.cli import Parser, boolean, main, parser_of, verbs
+from pydino.cli._arguments import PROJECT, integer, option, share
 
 
 # which reads its options itself
@@ -157,3 +158,25 @@ def test_a_build_of_pytorch_that_cannot_use_gpus_is_found_out_before_jobs_need_t
     )
     assert main(["versions"]) == 0 and main(["versions", "--ngpu", "2"]) == status
     assert ("'PYDINO_TORCH=cuda bash utils/setup.sh' installs" in capsys.readouterr().err) == bool(status)
+
+
+@pytest.mark.parametrize(
+    ("verb", "file"),
+    [
+        ("cluster", "cluster"),
+        ("extract-crops", "crops"),
+        ("threshold", "crops"),
+        ("make-fbank", "fbank"),
+        ("compute-vad", "vad"),
+    ],
+)
+def test_a_configuration_is_that_of_the_current_folder_or_else_of_the_project(
+    verb, file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(f"pydino.cli.{verb.replace('-', '_')}")
+    words = ["a", "b", "c"]
+    assert parser_of(verb, module).parse_args(words).config == str(PROJECT / "conf" / f"{file}.yaml")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / f"{file}.yaml").touch()
+    assert parser_of(verb, module).parse_args(words).config == f"conf/{file}.yaml"

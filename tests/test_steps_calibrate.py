@@ -212,6 +212,22 @@ def test_trials_of_crops_know_no_names(corpus):
     assert named(read_crops(corpus / "x" / "crops", None), {}) == named(read_crops(renamed, None), old)
 
 
+def test_crops_and_utterances_of_two_models_are_refused(corpus, tmp_path, capsys):
+    keys = [line.split()[0] for line in (corpus / "x" / "train" / "xvector.scp").open()]
+    write_embeddings(tmp_path / "wide", keys, np.ones((len(keys), DIM + 3)), "train")
+    words = ["make-crop-trials", str(corpus / "x" / "crops")]
+    assert main([*words, str(tmp_path / "wide"), str(tmp_path / "pairs")]) == 1
+    said = capsys.readouterr().err
+    assert f"crops has {DIM} dimensions, and {tmp_path}/wide {DIM + 3}; extract the crops with" in said
+    assert not (tmp_path / "pairs" / "trials").exists()
+    threshold(corpus, tmp_path / "t", "--xvectors", tmp_path / "wide", status=1)
+    said = capsys.readouterr().err
+    assert "has 16 dimensions" in said or "the threshold is for exp/model" in said
+    write_embeddings(tmp_path / "other", keys, np.ones((len(keys), DIM)), "train")
+    assert main([*words, str(tmp_path / "other"), str(tmp_path / "pairs")]) == 0
+    assert "are crops embedded by exp/model, and" in capsys.readouterr().err
+
+
 def test_clusters_are_left_out_of_the_pairs(corpus):
     clusters = corpus / "some clusters"
     clusters.mkdir()

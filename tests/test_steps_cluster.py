@@ -239,6 +239,19 @@ def test_other_methods_and_the_labels_that_the_model_has_seen(embedded, tmp_path
     assert (said["method"], said["labels"], said["clusters"]) == ("ward", "train", 20)
 
 
+def test_degenerate_clusters_are_written_and_warned_of(embedded, clustered, tmp_path, capsys):
+    folder, made, _ = embedded
+    assert json.loads((clustered[0] / "clusters.json").read_text())["degenerate"] == ""
+    for count, said in (
+        (1, "one of the 1 clusters has 160 of the 160"),
+        (160, "0 of the 160 clusters of 160"),
+    ):
+        (tmp_path / "ward.yaml").write_text(f"{{method: ward, num_clusters: {count}, lda_dim: 10}}\n")
+        assert main(["cluster", "--config", f"{tmp_path}/ward.yaml", made["dino"], f"{tmp_path}/c"]) == 0
+        assert f"{said} utterances" in capsys.readouterr().err
+        assert json.loads((tmp_path / "c/clusters.json").read_text())["degenerate"].startswith(said)
+
+
 def test_two_training_sets_are_clustered_together_with_one_folder_of_crops(embedded, clustered, tmp_path):
     folder, made, _ = embedded
     for system in ("dino", "stats"):

@@ -110,7 +110,7 @@ def test_a_cohort_of_clusters_and_its_labels(run, corpus, clusters):
     eer = results_of(corpus / "n/c.result.json")["eer"]
     assert (eer["treatment"], eer["labels"]) == ("raw, s-norm", "pseudo")
     norm[-1] = "train.utt2spk"
-    said = run("score", *norm, "--top", "7", *SETS, "n/c2.txt")
+    said = run("score", *norm, *SETS, "n/c2.txt")
     assert "150 clusters" in said and results_of(corpus / "n/c2.result.json")["eer"]["labels"] == "train"
     norm[1] = "as-norm"
     assert "150 clusters: as-norm with the 300 highest is s-norm" in run("score", *norm, *SETS, "n/c3.txt")
@@ -135,15 +135,16 @@ def test_plda_on_clusters_and_its_normalised_scores(run, corpus, clusters):
         write_embeddings(corpus / "x" / name, keys[part], vectors[part], name)
     options = ["--min-utts", "2", "--lda-dim", "20", clusters / "utt2cluster"]
     said = run("train-plda", *options, "x/half_a", "x/half_b", "ps/plda")
-    assert "omitted: 300 of 400 speakers with fewer than 2 utterances (300 of 900" in said
-    assert "600 embeddings of 100 speakers" in said
+    assert "omitted: 300 of 400 clusters with fewer than 2 utterances (300 of 900" in said
+    assert "600 embeddings of 100 clusters" in said
     meta = read_yaml(corpus / "ps/plda/meta.yaml")
-    assert (meta["labels"], meta["speakers"], meta["min_utts"]) == ("pseudo", 100, 2)
+    assert (meta["labels"], meta["clusters"], meta["min_utts"]) == ("pseudo", 100, 2)
     # The same speakers of one folder, by a table of them alone, are the same model.
     kept = [line for line in (clusters / "utt2cluster").read_text().splitlines() if "only" not in line]
     (corpus / "whole").write_text("\n".join(kept) + "\n")
     run("train-plda", "--lda-dim", "20", "--max-drop", "0.5", "whole", "x/train", "ps/other")
-    assert read_yaml(corpus / "ps/other/meta.yaml")["labels"] == "train"
+    other = read_yaml(corpus / "ps/other/meta.yaml")
+    assert (other["labels"], other["speakers"]) == ("train", 100)
     for one, two in zip(*(read_plda(corpus / "ps" / n / "plda") for n in ("plda", "other")), strict=True):
         np.testing.assert_allclose(np.abs(one), np.abs(two), rtol=1e-6, atol=1e-6)
     norm = ["--normalisation", "as-norm", "--top", "100", "--cohort-dir", "x/train"]
@@ -156,7 +157,7 @@ def test_plda_on_clusters_and_its_normalised_scores(run, corpus, clusters):
     said = run("train-plda", *options, "x/train", "x/train", "ps/twice", status=1)
     assert "is in x/train and in x/train" in said
     run("train-plda", "--min-utts", "99", clusters / "utt2cluster", "x/train", "ps/none")
-    assert "no speaker has 99 utterances" in (corpus / "ps/none/skipped").read_text()
+    assert "no cluster has 99 utterances" in (corpus / "ps/none/skipped").read_text()
 
 
 def test_clusters_of_a_model_that_saw_labels_are_not_called_pseudo(run, corpus, clusters, tmp_path):

@@ -160,7 +160,7 @@ def test_the_speakers_of_both_sets_are_drawn_where_enrolment_has_its_own(corpus,
 def test_cosine_with_every_centring(corpus):
     rates = {}
     for centring in ("raw", "centred", "whitened"):
-        options = ["--centring", centring, "--train-dir", "x/train"]
+        options = ["--centring", centring, *(["--train-dir", "x/train"] if centring != "raw" else [])]
         call("score.sh", *options, "trials", "x/enroll", "x/test", f"c/{centring}.txt", folder=corpus)
         result = results_of(corpus / "c" / f"{centring}.result.json")["eer"]
         assert (result["treatment"], result["labels"], result["test_set"]) == (centring, "none", "test")
@@ -403,6 +403,34 @@ def test_wrong_options_are_refused(corpus):
         assert message in call(
             "score.sh", option, value, "trials", "x/enroll", "x/test", "w.txt", folder=corpus, status=1
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["score", "--train-dir", "x/train"], "--train-dir has no effect with --centring raw"),
+        (["score", "--backend=plda", "--plda-dir=p", "--train-dir=t"], "--train-dir has no effect for PLDA"),
+        (["score", "--plda-dir", "plda"], "--plda-dir has no effect without --backend plda"),
+        (["score", "--wccn_dir=w"], "--wccn-dir has no effect without --centring wccn"),
+        (["score", "--cohort-dir", "x/train"], "--cohort-dir has no effect without --normalisation"),
+        (["score", "--cohort-clusters", "c"], "--cohort-clusters has no effect without --normalisation"),
+        (
+            ["score", "--normalisation", "s-norm", "--cohort-dir", "t", "--top", "300"],
+            "normalisation as-norm",
+        ),
+        (["evaluate-scores", "--enroll-spk2utt", "e"], "--enroll-spk2utt has no effect without --utt2spk"),
+        (["make-trials", "--seed", "1"], "--seed has no effect without --max-trials"),
+        (["threshold", "--crops", "c", "--config", "y"], "--config has no effect on crops that are there"),
+        (["threshold", "--crops", "c", "--xvectors", "x", "--nj", "2"], "--nj has no effect where --crops"),
+        (["extract-crops", "--device", "cuda"], "--device has no effect without --part: --gpu N takes"),
+        (["extract-embeddings", "--device", "cuda"], "--device has no effect without --part: --gpu N takes"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(words, said, capsys):
+    verb = words[0]
+    places = {"score": 4, "make-trials": 2}.get(verb, 3)
+    assert main([*words, *"abcd"[:places]]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_every_step_has_a_script_of_one_call_and_declares_its_marks():

@@ -88,22 +88,26 @@ def train_plda_chain(
     return PldaChain(mean, transform, plda)
 
 
-def why_no_plda(vectors: np.ndarray, speakers: np.ndarray) -> str:
-    """Return why PLDA cannot be trained on embeddings (N, D) of speakers (N,), or an empty string."""
+def why_no_plda(vectors: np.ndarray, speakers: np.ndarray, what: str = "speaker") -> str:
+    """Return why PLDA cannot be trained on embeddings (N, D) of speakers (N,), or an empty string.
+
+    Args:
+        what: the classes are, in the singular.
+    """
     dim, count, utterances = vectors.shape[1], len(np.unique(speakers)), len(speakers)
     if count < 2:
         return (
-            f"there is a single speaker ({utterances} utterances); between-speaker variance needs two or more"
+            f"there is a single {what} ({utterances} utterances); between-{what} variance needs two or more"
         )
     if np.bincount(speakers).max() < 2:
         return (
-            f"each of the {count} speakers has one utterance; within-speaker variance needs some with two or "
+            f"each of the {count} {what}s has one utterance; within-{what} variance needs some with two or "
             "more"
         )
     if utterances - count < dim:
         return (
-            f"{utterances} utterances of {count} speakers are too few for {dim} dimensions: the "
-            f"within-speaker covariance needs at least {dim + count} of them"
+            f"{utterances} utterances of {count} {what}s are too few for {dim} dimensions: the "
+            f"within-{what} covariance needs at least {dim + count} of them"
         )
     if np.ptp(vectors, axis=0).max() <= 1e-6 * max(vectors.max(), -vectors.min()):
         return "the embeddings do not differ; a collapsed training does that, see the spread in its log.jsonl"

@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from pydino.base import UserError, nearest
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
 
 WRAPPERS = "run_local.sh, run_slurm.sh, or any wrapper with the interface of Kaldi's run.pl"
 
@@ -65,6 +68,16 @@ def option(parser, name: str, default, text: str = "", **more) -> None:
     parser.add_argument(name, default=default, help=text, **more)
 
 
+def add_config(parser, name: str, file: str, text: str, **more) -> None:
+    """Declare an option for a YAML file, by default ``conf/FILE`` of the current folder or, where that has
+    none, of the project: as in a recipe.
+    """
+    own = Path("conf") / file
+    default = PROJECT / own if not own.is_file() and (PROJECT / own).is_file() else own
+    text = f"{text} (default: {own} here, or of the project)"
+    option(parser, name, str(default), text, metavar="YAML", **more)
+
+
 def add_cmd(parser, default: str = "") -> None:
     """Declare ``--cmd``."""
     option(parser, "--cmd", default, WRAPPERS if default else f"{WRAPPERS} (default: run in this process)")
@@ -79,6 +92,19 @@ def add_max_drop(parser, default: float, what: str) -> None:
     """Declare ``--max-drop``."""
     text = f"share of {what} (default: {default:g})"
     option(parser, "--max-drop", default, text, type=share, metavar="SHARE")
+
+
+def refuse_unused(args, *names: str, why: str) -> None:
+    """Raise UserError for the first of the options ``names`` that was given, though it has no effect.
+
+    Args:
+        args: parsed by :class:`Parser`.
+        why: it has none, as the end of a sentence, such as "without --normalisation".
+    """
+    given = {word.partition("=")[0].replace("_", "-") for word in args.arguments if word.startswith("--")}
+    for name in names:
+        if name in given:
+            raise UserError(f"{name} has no effect {why}: omit it")
 
 
 def add_varied(parser) -> None:

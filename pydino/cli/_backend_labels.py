@@ -12,8 +12,12 @@ def labels_of_table(table) -> str:
     Raises:
         UserError: ``clusters.json`` does not say.
     """
-    folder = Path(table).parent
-    return labels_of_clusters(folder) if (folder / CLUSTERS).is_file() else "train"
+    return labels_of_clusters(Path(table).parent) if is_of_clusters(table) else "train"
+
+
+def is_of_clusters(table) -> bool:
+    """Whether the labels of a table are clusters: ``clusters.json`` of steps/cluster.sh lies beside it."""
+    return (Path(table).parent / CLUSTERS).is_file()
 
 
 def labels_of_plda(folder) -> str:

@@ -2,12 +2,21 @@
 label.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pydino.base import UTT2CLUSTER, UserError, cluster_files, split_fields, utterance_hash
+from pydino.base import (
+    UTT2CLUSTER,
+    UserError,
+    cluster_files,
+    read_yaml,
+    split_fields,
+    utterance_hash,
+    warn,
+)
 from pydino.cli._backend_labels import labels_of_table
 from pydino.kaldi import read_table
 
@@ -43,6 +52,25 @@ class Crops:
         crops = len(self.utterances)
         first, second = (np.concatenate([a, crops + b]) for a, b in zip(targets, others, strict=True))
         return first, second, np.arange(len(first)) < len(targets[0])
+
+
+def check_one_model(crops, dim_of_crops: int, whole, dim: int) -> None:
+    """Check that a folder of crops and one of whole utterances were embedded with one model.
+
+    Warns where another model of the same dimension made the crops, whose directions are others.
+
+    Raises:
+        UserError: the dimensions differ.
+    """
+    if dim_of_crops != dim:
+        raise UserError(
+            f"{crops} has {dim_of_crops} dimensions, and {whole} {dim}; extract the crops with the model of "
+            "the embeddings"
+        )
+    metas = [Path(folder) / "meta.yaml" for folder in (crops, whole)]
+    models = [((read_yaml(path) or {}) if path.is_file() else {}).get("model_dir") for path in metas]
+    if all(models) and len({os.path.realpath(model) for model in models}) > 1:
+        warn(f"{crops} are crops embedded by {models[0]}, and {whole} is of {models[1]}")
 
 
 def crop_files(folder, clusters) -> list[Path]:

@@ -7,7 +7,7 @@ from pydino.base import Step
 from pydino.jobs.submit import check_wrapper, submit
 from pydino.kaldi import AUDIO_HASHES
 
-from ._arguments import add_cmd, add_max_drop, integer, option, part
+from ._arguments import add_cmd, add_config, add_max_drop, integer, option, part
 from ._gathering import gather
 from ._parts import file_stem
 from ._steps import check_files, job_command
@@ -24,7 +24,7 @@ def add_arguments(parser, kind: str) -> None:
     option(parser, "--nj", 4, text, type=integer(1), metavar="N")
     add_cmd(parser, "run_local.sh")
     text = "options, Kaldi's under their own names with underscores"
-    option(parser, f"--{kind}-config", f"conf/{kind}.yaml", text, dest="config", metavar="YAML")
+    add_config(parser, f"--{kind}-config", f"{kind}.yaml", text, dest="config")
     add_max_drop(parser, 0.0, "unreadable or too short utterances that may be dropped; all are named")
     if kind != "vad":
         option(parser, "--compress", True, "one byte a value instead of four")

@@ -15,6 +15,7 @@ from pydino.base import Step, UserError, force_token, log
 from pydino.jobs.submit import check_wrapper, submit
 
 from . import main, parser_of
+from ._arguments import PROJECT
 
 STEPS = (
     "make-fbank",
@@ -41,8 +42,6 @@ STEPS = (
     "finetune",
     "run-controls",
 )
-_ROOT = Path(__file__).resolve().parent.parent.parent
-
 
 NO_INPUT = "its inputs are not there yet"
 
@@ -73,7 +72,7 @@ def run_step(argv: list[str]) -> int:
     """
     verb = _verb(argv[0])
     if verb not in STEPS:
-        return subprocess.run([_ROOT / argv[0], *argv[1:]], check=False).returncode
+        return subprocess.run([PROJECT / argv[0], *argv[1:]], check=False).returncode
     try:
         return main([verb, *argv[1:]])
     except SystemExit as end:  # of the parser, or after a signal

@@ -18,11 +18,11 @@ are repeated too. Utterances without crops, such as those that data/train_ssl om
 clustered like the others. Utterances are taken in the order of their stored hashes: names have no influence.
 
 Writes CLUSTER_DIR/utt2cluster and cluster2utt, every utterance in a cluster, some alone in theirs; and
-clusters.json: the settings, every candidate with its split self-EER, and the one chosen.
+clusters.json: the settings, every candidate with its split self-EER, and the one chosen. A warning says where
+the clusters are degenerate: most utterances in one, or fewer than two with two members.
 """
 
 import hashlib
-import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -43,8 +43,9 @@ from pydino.base import (
     warn,
     write_json,
 )
-from pydino.cli._arguments import add_cmd, option
-from pydino.cli._embeddings import EmbeddingSet, read_embeddings, read_several, utterances_of_crops
+from pydino.cli._arguments import add_cmd, add_config, option
+from pydino.cli._crop_trials import check_one_model
+from pydino.cli._embeddings import EmbeddingSet, read_several, utterances_of_crops
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import invert, read_table, write_table
 
@@ -53,7 +54,7 @@ _FOLDERS = ("xvector_dirs", "crops", "beside", "beside_crops")
 
 
 def add_arguments(parser):
-    option(parser, "--config", "conf/cluster.yaml", "method and settings", metavar="YAML")
+    add_config(parser, "--config", "cluster.yaml", "method and settings")
     text = "embeddings of augmented crops of utterances; may be repeated"
     option(parser, "--crops", [], text, metavar="DIR")
     text = "a second embedding of all utterances; may be repeated, for several sets"
@@ -117,7 +118,11 @@ def _cluster(args) -> None:
     from pydino.backend.clustering import METHODS, standardised, treatments
 
     name, config = read_settings(args.config)
-    method = METHODS[name]
+    method, treatment = METHODS[name], getattr(config, "treatment", "wccn")
+    if args.crops and not treatment.startswith("wccn"):
+        log(
+            f"{args.config}: method {name} with 'treatment: {treatment}' makes no use of --crops; 'wccn' does"
+        )
     keys, hashes = _in_order(read_several(args.xvector_dirs), args)
     embedding = _embedded(args.xvector_dirs, args.crops, keys)
     beside = _embedded(args.beside, args.beside_crops, keys) if args.beside else None
@@ -196,12 +201,7 @@ def _embedded(folders, crop_folders, keys: list[str]):
     if not crop_folders:
         return Embedded(vectors)
     crops = read_several(crop_folders)
-    if crops.dim != whole.dim:
-        raise UserError(
-            f"{crops.folder} has {crops.dim} dimensions, and {whole.folder} {whole.dim}; extract the crops "
-            "with the model of the embeddings"
-        )
-    _check_model(read_embeddings(crop_folders[0]), read_embeddings(folders[0]))
+    check_one_model(crop_folders[0], crops.dim, folders[0], whole.dim)
     utterances, place = utterances_of_crops(crops, crop_folders)
     number = {key: i for i, key in enumerate(keys)}
     owner = np.array([number.get(utterance, -1) for utterance in utterances])[place]
@@ -213,21 +213,16 @@ def _embedded(folders, crop_folders, keys: list[str]):
     return Embedded(vectors, crops.vectors[order], classes)
 
 
-def _check_model(crops: EmbeddingSet, whole: EmbeddingSet) -> None:
-    """Warn where crops were embedded by another model of the same dimension, whose directions are others."""
-    models = [one.meta.get("model_dir") for one in (crops, whole)]
-    if all(models) and len({os.path.realpath(model) for model in models}) > 1:
-        warn(f"{crops.folder} are crops embedded by {models[0]}, and {whole.folder} is of {models[1]}")
-
-
 def _write(args, keys, found, name: str, config) -> None:
+    from pydino.backend.clustering import why_degenerate
+
     out = Path(args.cluster_dir)
     count = int(found.labels.max()) + 1
     width = max(5, len(str(count)))
     cluster_of = {
         key: f"c{label + 1:0{width}d}" for key, label in zip(keys, found.labels.tolist(), strict=True)
     }
-    best = found.candidates[found.chosen]
+    best, degenerate = found.candidates[found.chosen], why_degenerate(found.labels)
     seen = {folder: _meta(folder) for name in _FOLDERS for folder in getattr(args, name)}
     write_table(out / UTT2CLUSTER, cluster_of)
     write_table(out / "cluster2utt", invert(dict(sorted(cluster_of.items(), key=lambda i: i[0].encode()))))
@@ -243,6 +238,7 @@ def _write(args, keys, found, name: str, config) -> None:
             "clusters": count,
             "singletons": round(best.singletons, 6),
             "self_eer": _percent(best.self_eer),
+            "degenerate": degenerate,
             "chosen": found.chosen,
             "candidates": [{**asdict(c), "self_eer": _percent(c.self_eer)} for c in found.candidates],
             "config": config_to_dict(config),
@@ -255,6 +251,12 @@ def _write(args, keys, found, name: str, config) -> None:
         f"{len(keys)} utterances in {count} clusters, {100 * best.singletons:.0f} % of them with one member; "
         f"{best.start}, split self-EER {100 * best.self_eer:.2f} % -> {out / UTT2CLUSTER}"
     )
+    if degenerate:
+        warn(
+            f"{degenerate}: these clusters are no pseudo-labels, and a recipe trains no round on them; give "
+            "more recordings of more people, look whether the training collapsed (entropy and spread in its "
+            f"log.jsonl), or set another method or other settings in {args.config}"
+        )
 
 
 def _percent(rate: float) -> float:

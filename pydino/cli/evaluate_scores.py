@@ -17,7 +17,7 @@ from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, th
 from pydino.backend.metrics import equal_error_rate_of, min_dcf_of
 from pydino.backend.score_calibration import llr_measures
 from pydino.base import UserError, log, read_yaml, split_fields, warn, write_json
-from pydino.cli._arguments import option
+from pydino.cli._arguments import option, refuse_unused
 from pydino.cli._results import value_text, write_results
 from pydino.kaldi import read_table, read_utt2label
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
@@ -51,6 +51,8 @@ def add_arguments(parser):
 
 
 def run(args):
+    if not args.utt2spk:
+        refuse_unused(args, "--enroll-spk2utt", why="without --utt2spk, whose speakers its models have")
     trials = read_trials(args.trials)
     if trials.values is None:
         raise UserError(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pydino.base import Step, UserError, load_config, log, read_yaml, write_json, write_text
-from pydino.cli._arguments import add_cmd, add_device, integer, option, part
+from pydino.cli._arguments import add_cmd, add_config, add_device, integer, option, part, refuse_unused
 from pydino.cli._extraction import gather
 from pydino.cli._parts import take
 from pydino.cli._steps import check_files, job_command, options_of
@@ -28,7 +28,7 @@ from pydino.kaldi import ArchiveWriter, read_table, write_table
 
 
 def add_arguments(parser):
-    option(parser, "--config", "conf/crops.yaml", "number, seconds and augmentation", metavar="YAML")
+    add_config(parser, "--config", "crops.yaml", "number, seconds and augmentation")
     option(parser, "--nj", 4, "parallel jobs", type=integer(1), metavar="N")
     text = "GPUs; with any, each runs one job and --nj is not used"
     option(parser, "--gpu", 0, text, type=integer(0), metavar="N")
@@ -46,6 +46,7 @@ def run(args):
     if args.part:
         _embed_part(args)
         return
+    refuse_unused(args, "--device", why="without --part: --gpu N takes N GPUs")
     (step,) = steps(args)
     if step.is_done():
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydino.base import Step, UserError
-from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part
+from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part, refuse_unused
 from pydino.cli._extraction import embed_part, gather
 from pydino.cli._steps import check_files, job_command, options_of
 from pydino.jobs.submit import check_wrapper, submit
@@ -52,6 +52,7 @@ def run(args):
     if args.part:
         embed_part(args.model, _sets(args), args.part, args.device)
         return
+    refuse_unused(args, "--device", why="without --part: --gpu N takes N GPUs")
     todo = [(one, step) for one, step in zip(_sets(args), steps(args), strict=True) if not step.is_done()]
     if not todo:
         return

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pydino.base import Step, UserError, dump_config, log, nearest, read_yaml, write_json
 from pydino.cli._arguments import integer, option
-from pydino.cli._crop_trials import crop_files, read_crops
+from pydino.cli._crop_trials import check_one_model, crop_files, read_crops
 from pydino.cli._steps import check_files, marks_of, options_of
 
 
@@ -68,7 +68,7 @@ def steps(args) -> list[Step]:
 
 
 def _make(args) -> None:
-    from pydino.kaldi import read_table, write_table
+    from pydino.kaldi import read_object, read_table, write_table
     from pydino.kaldi.trials import write_trials
 
     out = Path(args.out_dir)
@@ -85,6 +85,11 @@ def _make(args) -> None:
                 f"are not in it, first: {lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops "
                 "and utterances of one set"
             )
+    dims = [
+        len(read_object(table[name]))
+        for table, name in zip(tables, (crops.keys[0], crops.keys[count]), strict=True)
+    ]
+    check_one_model(args.crops_dir, dims[0], args.xvector_dir, dims[1])
     first, second, same = crops.pairs(args.max_pairs, args.seed)
     if same.all():
         raise UserError(

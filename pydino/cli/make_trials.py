@@ -10,7 +10,7 @@ so to steps/calibrate.sh.
 from pathlib import Path
 
 from pydino.base import CLUSTERS, log, read_json, write_json
-from pydino.cli._arguments import option
+from pydino.cli._arguments import option, refuse_unused
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.trial_sampling import make_trials
 
@@ -23,6 +23,8 @@ def add_arguments(parser):
 
 
 def run(args):
+    if not args.max_trials:
+        refuse_unused(args, "--seed", why="without --max-trials: all pairs are taken")
     said = make_trials(
         read_utt2label(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
     )

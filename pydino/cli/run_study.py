@@ -15,14 +15,12 @@ import sys
 from pathlib import Path
 
 from pydino.base import ConfigError, UserError, load_config, log
-from pydino.cli._arguments import WRAPPERS, integer, option
+from pydino.cli._arguments import PROJECT, WRAPPERS, integer, option
 from pydino.cli.for_each import Failed, run_calls, signals_passed_on
 from pydino.jobs.signals import Interrupted
 from pydino.recipe import RunOptions, resolve
 from pydino.recipe.study import Study
 from pydino.recipe.study_calls import TRAIN_SSL, Jobs, StudyPlan
-
-_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def add_arguments(parser):
@@ -86,7 +84,7 @@ def _plan(args) -> StudyPlan:
         )
     options = RunOptions(
         str(corpus_dir),
-        str(_ROOT / "conf"),
+        str(PROJECT / "conf"),
         args.recipe_file,
         stage="10",
         stop_stage="10",

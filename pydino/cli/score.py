@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from pydino.backend import CENTRINGS, NORMALISATIONS
 from pydino.base import CLUSTERS, Step, UserError, log, strongest_labels, warn
 from pydino.cli import evaluate_scores
-from pydino.cli._arguments import add_cmd, integer, option
+from pydino.cli._arguments import add_cmd, integer, option, refuse_unused
 from pydino.cli._backend_labels import labels_of_plda, labels_of_table
 from pydino.cli._embeddings import cached, read_embeddings, read_overlap
 from pydino.cli._scoring import score_trials
@@ -116,19 +116,22 @@ def _check(args) -> None:
                 "--backend plda needs --plda-dir, made by steps/train_plda.sh UTT2SPK XVECTOR_DIR PLDA_DIR"
             )
     else:
-        args.plda_dir = None
+        refuse_unused(args, "--plda-dir", why="without --backend plda")
     if args.centring == "raw":
-        args.train_dir = []  # nothing is estimated
+        what = "for PLDA, which has its own centring" if args.backend == "plda" else "with --centring raw"
+        refuse_unused(args, "--train-dir", why=what)
     elif not args.train_dir:
         raise UserError(
             f"--centring {args.centring} needs --train-dir, a folder of unlabelled training embeddings"
         )
     if args.centring != "wccn":
-        args.wccn_dir = None
+        refuse_unused(args, "--wccn-dir", why="without --centring wccn")
     elif not args.wccn_dir:
         raise UserError("--centring wccn needs --wccn-dir, made by steps/train_wccn.sh CROPS_DIR WCCN_DIR")
+    if args.normalisation != "as-norm":
+        refuse_unused(args, "--top", why="without --normalisation as-norm")
     if args.normalisation == "none":
-        args.cohort_dir, args.cohort_clusters = [], None
+        refuse_unused(args, "--cohort-dir", "--cohort-clusters", why="without --normalisation")
     elif not args.cohort_dir:
         raise UserError(
             f"--normalisation {args.normalisation} needs --cohort-dir, embeddings of other speakers than "

@@ -18,12 +18,11 @@ docs/calibration.md has the use from Python, and how far from the truth this was
 from pathlib import Path
 
 from pydino.base import Step, UserError, log, set_program, warn, write_json, write_text
-from pydino.cli._arguments import add_cmd, integer, option
+from pydino.cli._arguments import add_cmd, add_config, integer, option, refuse_unused
 from pydino.cli._crop_trials import crop_files, read_crops
 from pydino.cli._embeddings import read_embeddings, read_overlap
 from pydino.cli._steps import check_files, marks_of, options_of
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
 FEW = 30  # false alarms, below which a rate is hardly known (Doddington's rule of 30)
 
 
@@ -36,8 +35,7 @@ def add_arguments(parser):
     option(parser, "--speakers", None, text, type=integer(2), metavar="N")
     text = "folder of clusters; utterances of one are not paired"
     option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
-    text = "number, seconds and augmentation of the crops (default: conf/crops.yaml, here or of the project)"
-    option(parser, "--config", None, text, metavar="YAML")
+    add_config(parser, "--config", "crops.yaml", "number, seconds and augmentation of the crops")
     option(
         parser, "--max-pairs", 50_000, "at most so many pairs of either kind", type=integer(1), metavar="N"
     )
@@ -58,7 +56,7 @@ def run(args):
     extract = ["--nj", str(args.nj), "--cmd", args.cmd]
     where = [args.model_dir.rstrip("/"), args.data]
     if not args.crops:
-        _call("extract-crops", *extract, "--config", _crops_config(args), *where, str(_folder(args, "crops")))
+        _call("extract-crops", *extract, "--config", args.config, *where, str(_folder(args, "crops")))
     if not args.xvectors:
         _call("extract-embeddings", *extract, *where, str(_folder(args, "xvectors")))
     (step,) = steps(args)
@@ -66,11 +64,6 @@ def run(args):
         return
     with step:
         _make(args, step)
-
-
-def _crops_config(args) -> str:
-    own = Path("conf/crops.yaml")
-    return args.config or str(own if own.is_file() else _ROOT / own)
 
 
 def _call(verb: str, *words: str) -> None:
@@ -95,6 +88,11 @@ def _check(args) -> None:
     for name in ("c_miss", "c_fa"):
         if not getattr(args, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, got {getattr(args, name):g}")
+    if args.crops:
+        refuse_unused(args, "--config", why="on crops that are there already (--crops)")
+    if args.crops and args.xvectors:
+        why = "where --crops and --xvectors leave nothing to extract"
+        refuse_unused(args, "--nj", "--cmd", why=why)
     if args.speakers and args.clusters:
         raise UserError("--speakers and --clusters correct for the same pairs: give one of them")
 

@@ -21,7 +21,7 @@ import numpy as np
 from pydino.backend import train_plda_chain, why_no_plda
 from pydino.base import CLUSTERS, Step, UserError, dump_config, log, write_text
 from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
-from pydino.cli._backend_labels import labels_of_table
+from pydino.cli._backend_labels import is_of_clusters, labels_of_table
 from pydino.cli._embeddings import read_several
 from pydino.cli._plda import FILES, write_chain
 from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit
@@ -29,13 +29,14 @@ from pydino.kaldi import read_utt2label
 
 
 def add_arguments(parser):
-    option(parser, "--lda-dim", 100, "at most the embedding's, and speakers - 1", type=integer(1))
+    text = "at most the embedding's, and speakers or clusters - 1"
+    option(parser, "--lda-dim", 100, text, type=integer(1))
     option(parser, "--num-em-iters", 10, type=integer(1))
     text = (
         "train simplified PLDA with so many dimensions between speakers (default: as many as the LDA keeps)"
     )
     option(parser, "--between-dim", None, text, type=integer(1))
-    option(parser, "--min-utts", 1, "omit speakers with fewer utterances", type=integer(1))
+    option(parser, "--min-utts", 1, "omit speakers or clusters with fewer utterances", type=integer(1))
     add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
     add_cmd(parser)
     parser.add_argument("utt2spk", metavar="UTT2SPK", help="speakers, or clusters")
@@ -68,14 +69,14 @@ def steps(args) -> list[Step]:
 
 
 def _train(args, step) -> None:
-    out = Path(args.out_dir)
+    out, what = Path(args.out_dir), "cluster" if is_of_clusters(args.utt2spk) else "speaker"
     embeddings, speaker_of = read_several(args.xvector_dirs), read_utt2label(args.utt2spk)
     kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
-    kept, names, speakers = _with_enough(args, kept, names, speakers)
+    kept, names, speakers = _with_enough(args, kept, names, speakers, what)
     vectors = embeddings.vectors if len(kept) == len(embeddings.keys) else embeddings.vectors[kept]
     lda_dim = min(args.lda_dim, embeddings.dim, len(names) - 1)
-    reason = _why_none(args, vectors, speakers)
+    reason = _why_none(args, vectors, speakers, what)
     for name in (*FILES, "meta.yaml", "skipped"):  # never both a model and a reason for having none
         (out / name).unlink(missing_ok=True)
     if reason:
@@ -85,7 +86,7 @@ def _train(args, step) -> None:
         write_text(out / "skipped", f"no PLDA from {args.utt2spk} and {folders}: {reason}\n")
         return
     if lda_dim < args.lda_dim:
-        reason = f"embeddings have {embeddings.dim}, {len(names)} speakers span {len(names) - 1}"
+        reason = f"embeddings have {embeddings.dim}, {len(names)} {what}s span {len(names) - 1}"
         log(f"LDA to {lda_dim} dimensions, not {args.lda_dim}: {reason}")
     if args.between_dim and args.between_dim > lda_dim:
         raise UserError(
@@ -99,7 +100,7 @@ def _train(args, step) -> None:
             "utt2spk": args.utt2spk,
             "embeddings": list(args.xvector_dirs),
             "utterances": len(kept),
-            "speakers": len(names),
+            f"{what}s": len(names),
             "lda_dim": lda_dim,
             "between_dim": args.between_dim or lda_dim,
             "min_utts": args.min_utts,
@@ -110,27 +111,27 @@ def _train(args, step) -> None:
     step.outputs = [out / name for name in (*FILES, "meta.yaml")]
     psi = chain.plda.psi[: args.between_dim]
     log(
-        f"{len(kept)} embeddings of {len(names)} speakers -> {out}: LDA {embeddings.dim} to {lda_dim}, "
+        f"{len(kept)} embeddings of {len(names)} {what}s -> {out}: LDA {embeddings.dim} to {lda_dim}, "
         f"between-class variances {psi[0]:.2f} to {psi[-1]:.2f}"
     )
 
 
-def _with_enough(args, kept, names, speakers):
-    """Leave out the utterances of speakers that have fewer than --min-utts."""
+def _with_enough(args, kept, names, speakers, what: str):
+    """Leave out the utterances of speakers (or clusters) that have fewer than --min-utts."""
     counts = np.bincount(speakers, minlength=len(names))
     enough = counts >= args.min_utts
     if enough.all():
         return kept, names, speakers
     log(
-        f"omitted: {int((~enough).sum())} of {len(names)} speakers with fewer than {args.min_utts} "
+        f"omitted: {int((~enough).sum())} of {len(names)} {what}s with fewer than {args.min_utts} "
         f"utterances ({int(counts[~enough].sum())} of {len(kept)} utterances)"
     )
     chosen = enough[speakers]
     return kept[chosen], names[enough], (np.cumsum(enough) - 1)[speakers[chosen]]
 
 
-def _why_none(args, vectors, speakers) -> str:
+def _why_none(args, vectors, speakers, what: str) -> str:
     """Return why PLDA cannot be trained, or an empty string."""
     if not len(speakers):
-        return f"no speaker has {args.min_utts} utterances or more"
-    return why_no_plda(vectors, speakers)
+        return f"no {what} has {args.min_utts} utterances or more"
+    return why_no_plda(vectors, speakers, what)
