@@ -230,6 +230,29 @@ def test_the_cohort_of_a_normalisation_is_of_the_training_sets(conf):
     assert values(run, "agreement", 7) == []
 
 
+def test_what_is_excluded_from_training_is_in_nothing_that_is_learnt_without_labels(conf):
+    scorers = [
+        {"centring": "centred", "normalisation": "as-norm"},
+        {},
+        {"backend": "plda"},
+        {"backend": "plda", "labels": "pseudo"},
+    ]
+    sets = ["train", "test"]
+    run = run_of(conf, scorers=scorers, train_set={"sets": ["train"], "exclude": ["test"]}, sets=sets)
+    listed = ["data/train_ssl/utt2hash"]
+    rows_of = {
+        kind: [row for row in values(run, kind, stage) if "exp/dino_x/" in json.dumps(row)]
+        for kind, stage in (("clusters", 7), ("plda", 7), ("scoring", 6))
+    }
+    assert after("--utterances", rows_of["clusters"][0]["options"]) == listed
+    assert after("--utterances", rows_of["plda"][0]["options"]) == listed
+    assert [after("--utterances", row["options"]) for row in rows_of["scoring"]] == [listed, [], []]
+    supervised = [row for row in values(run, "plda", 6) if "exp/dino_x/" in row["plda"]]
+    assert "--utterances" not in supervised[0]["options"]  # of labels, for comparison
+    for kind, stage in (("clusters", 7), ("plda", 7), ("scoring", 6), ("scoring", 9)):
+        assert "--utterances" not in json.dumps(values(run_of(conf), kind, stage))
+
+
 def test_clusters_are_compared_with_labels_only_where_there_are_any(conf):
     run = run_of(conf, dry_run=False)
     assert values(run, "agreement", 7) == []

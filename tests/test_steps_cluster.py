@@ -277,6 +277,15 @@ def test_utterances_without_crops_are_clustered_copies_of_one_recording_too(embe
     assert len(found) == 162 and found["v1"] == found["v2"] == found[keys[0]]
 
 
+def test_utterances_outside_a_list_are_in_no_cluster(embedded, tmp_path):
+    folder, made, _ = embedded
+    keys = [line.split()[0] for line in open(f"{made['dino']}/xvector.scp")]
+    (tmp_path / "listed").write_text("".join(f"{key} 1\n" for key in keys[:100]))
+    call = cluster_call(made, folder / "cluster.yaml")
+    assert main([*call, "--utterances", f"{tmp_path}/listed", made["dino"], f"{tmp_path}/c"]) == 0
+    assert list(read_table(tmp_path / "c/utt2cluster")) == sorted(keys[:100])
+
+
 def test_what_folders_are_for_is_in_the_marks(embedded, clustered, tmp_path):
     folder, made, _ = embedded
     call = ["cluster", "--config", f"{folder}/cluster.yaml", "--beside"]

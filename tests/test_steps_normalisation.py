@@ -128,6 +128,35 @@ def test_utterances_of_the_trials_are_left_out_of_the_cohort(run, corpus):
     assert "0 of 200 utterances are not in the trials" in said
 
 
+def test_utterances_outside_a_list_are_in_neither_mean_nor_cohort_nor_plda(run, corpus, clusters):
+    keys, vectors, _ = vectors_of("train")
+    write_embeddings(corpus / "x" / "part", keys[::2], vectors[::2], "train")
+    (corpus / "listed").write_text("".join(f"{key} 1\n" for key in keys[::2]))
+    options = ["--centring", "centred", "--normalisation", "as-norm", "--top", "50"]
+    for folder, more in (("x/train", ["--utterances", "listed"]), ("x/part", [])):
+        words = [*options, "--train-dir", folder, "--cohort-dir", folder, *more]
+        run("score", *words, *SETS, f"u/{folder[2:]}.txt")
+        words = ["--min-utts", "2", "--lda-dim", "20", "--max-drop", "0.6", *more]
+        run("train-plda", *words, clusters / "utt2cluster", folder, f"u/plda_{folder[2:]}")
+    np.testing.assert_array_equal(scores_of(corpus / "u/train.txt"), scores_of(corpus / "u/part.txt"))
+    one, two = ((corpus / f"u/plda_{name}/plda").read_bytes() for name in ("train", "part"))
+    assert one == two
+    said = run(
+        "score",
+        *options,
+        "--train-dir",
+        "x/test",
+        "--cohort-dir",
+        "x/test",
+        "--utterances",
+        "listed",
+        *SETS,
+        "u/no.txt",
+        status=1,
+    )
+    assert "none of its 450 names has an embedding in x/test" in said
+
+
 def test_plda_on_clusters_and_its_normalised_scores(run, corpus, clusters):
     """Speakers of one utterance are omitted, several sets are one, and the results say pseudo."""
     keys, vectors, _ = vectors_of("train")

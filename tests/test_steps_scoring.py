@@ -410,6 +410,7 @@ def test_wrong_options_are_refused(corpus):
     [
         (["score", "--train-dir", "x/train"], "--train-dir has no effect with --centring raw"),
         (["score", "--backend=plda", "--plda-dir=p", "--train-dir=t"], "--train-dir has no effect for PLDA"),
+        (["score", "--utterances", "u"], "--utterances has no effect without --train-dir and --cohort-dir"),
         (["score", "--plda-dir", "plda"], "--plda-dir has no effect without --backend plda"),
         (["score", "--wccn_dir=w"], "--wccn-dir has no effect without --centring wccn"),
         (["score", "--cohort-dir", "x/train"], "--cohort-dir has no effect without --normalisation"),

@@ -83,6 +83,12 @@ def add_cmd(parser, default: str = "") -> None:
     option(parser, "--cmd", default, WRAPPERS if default else f"{WRAPPERS} (default: run in this process)")
 
 
+def add_utterances(parser, of: str) -> None:
+    """Declare ``--utterances``."""
+    text = f"{of}: only the utterances that FILE lists, such as data/train_ssl/utt2hash (default: all)"
+    option(parser, "--utterances", None, text, metavar="FILE")
+
+
 def add_device(parser, condition: str = "") -> None:
     """Declare ``--device``."""
     option(parser, "--device", "cpu", f"{condition}cpu, cuda or cuda:N")

@@ -4,14 +4,14 @@ leaves them.
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
 
-from pydino.base import UserError, nearest, read_lines, read_yaml, warn, write_text
-from pydino.kaldi import Overlap, read_scp_objects, read_utt2label
+from pydino.base import UserError, log, nearest, read_lines, read_yaml, warn, write_text
+from pydino.kaldi import Overlap, read_scp_objects, read_table, read_utt2label
 
 _IN_TRAINING = "in_training.txt"
 
@@ -109,12 +109,34 @@ def read_embeddings(folder) -> EmbeddingSet:
     return cached(_read_embeddings, scp)
 
 
-def read_several(folders) -> EmbeddingSet:
+def read_several(folders, utterances=None) -> EmbeddingSet:
     """Read the embedding folders of several sets as one; ``meta`` is the first's.
 
+    Args:
+        folders: of the sets.
+        utterances: a table whose first column lists the utterances to take, such as ``utt2hash`` of the
+            pre-training directory, which has none that are in a test set; None takes all.
+
     Raises:
-        UserError: as :func:`read_embeddings`; two sets differ in dimension, or have an utterance in common.
+        UserError: as :func:`read_embeddings`; two sets differ in dimension, or have an utterance in common;
+            the table lists none of theirs.
     """
+    found = _read_several(folders)
+    if utterances is None:
+        return found
+    wanted = cached(read_table, utterances)
+    kept = [place for place, key in enumerate(found.keys) if key in wanted]
+    if not kept:
+        raise UserError(
+            f"--utterances {utterances}: none of its {len(wanted)} names has an embedding in {found.folder}; "
+            "is it the table of that set?"
+        )
+    if len(kept) < len(found.keys):
+        log(f"{found.folder}: {len(kept)} of {len(found.keys)} utterances are in {utterances}")
+    return replace(found, keys=[found.keys[place] for place in kept], vectors=found.vectors[kept])
+
+
+def _read_several(folders) -> EmbeddingSet:
     sets = [read_embeddings(folder) for folder in folders]
     if len(sets) == 1:
         return sets[0]

@@ -140,7 +140,7 @@ def _comparison(args, dim: int):
         return _LogLikelihoodRatio(read_chain(args.plda_dir, dim))
     training, transform = None, None
     if args.train_dir:
-        training = read_several(args.train_dir).vectors
+        training = read_several(args.train_dir, args.utterances).vectors
     if args.centring == "wccn":
         path = Path(args.wccn_dir) / "transform.mat"
         if not path.exists():
@@ -157,12 +157,16 @@ def _cohort(args, dim: int, in_trials: set[str]) -> tuple[np.ndarray, np.ndarray
     """The raw vectors (R, D) of the cohort, the group (R,) of each, and the number of groups: an utterance,
     or a cluster, is a group. Utterances of the trials are left out: they would be scored against themselves.
     """
-    embedded, folders = read_several(args.cohort_dir), " and ".join(map(str, args.cohort_dir))
+    embedded = read_several(args.cohort_dir, None if args.crops else args.utterances)
+    folders = " and ".join(map(str, args.cohort_dir))
     if embedded.dim != dim:
         raise UserError(
             f"dimension {embedded.dim} in {folders}, {dim} in {args.test_dir}: extract both with one model"
         )
     utterances = utterances_of_crops(embedded, args.cohort_dir)[0] if args.crops else embedded.keys
+    if args.crops and args.utterances:
+        listed = cached(read_table, args.utterances)
+        utterances = [utterance for utterance in utterances if utterance in listed]
     kept = [utterance for utterance in utterances if utterance not in in_trials]
     if len(kept) < len(utterances):
         log(

@@ -15,7 +15,8 @@ methods are named in the --config: 'method: kmeans', 'ward', 'average', 'plda-ah
 Several XVECTOR_DIR, of several training sets, are clustered together; --beside is then given once for each.
 One folder of crops serves them all if it is of a directory made of them all; else --crops and --beside-crops
 are repeated too. Utterances without crops, such as those that data/train_ssl omits as too short, are
-clustered like the others. Utterances are taken in the order of their stored hashes: names have no influence.
+clustered like the others; --utterances data/train_ssl/utt2hash leaves them out. Utterances are taken in the order of
+their stored hashes: names have no influence.
 
 Writes CLUSTER_DIR/utt2cluster and cluster2utt, every utterance in a cluster, some alone in theirs; and
 clusters.json: the settings, every candidate with its split self-EER, and the one chosen. A warning says where
@@ -43,7 +44,7 @@ from pydino.base import (
     warn,
     write_json,
 )
-from pydino.cli._arguments import add_cmd, add_config, option
+from pydino.cli._arguments import add_cmd, add_config, add_utterances, option
 from pydino.cli._crop_trials import check_one_model
 from pydino.cli._embeddings import EmbeddingSet, read_several, utterances_of_crops
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
@@ -61,6 +62,7 @@ def add_arguments(parser):
     option(parser, "--beside", [], text, metavar="XVECTOR_DIR")
     text = "the second embedding of crops; may be repeated"
     option(parser, "--beside-crops", [], text, metavar="DIR")
+    add_utterances(parser, "of XVECTOR_DIR")
     add_cmd(parser)
     parser.add_argument("xvector_dirs", nargs="+", metavar="XVECTOR_DIR")
     parser.add_argument("cluster_dir", metavar="CLUSTER_DIR")
@@ -78,7 +80,8 @@ def steps(args) -> list[Step]:
         raise UserError("--beside-crops are crops of the --beside, which is not given")
     out = Path(args.cluster_dir)
     folders = [Path(folder) for name in _FOLDERS for folder in getattr(args, name)]
-    check_files(args.config, *(folder / "xvector.scp" for folder in folders))
+    listed = [args.utterances] if args.utterances else []
+    check_files(args.config, *listed, *(folder / "xvector.scp" for folder in folders))
     crops = [Path(folder) for folder in (*args.crops, *args.beside_crops)]
     check_files(*(folder / "crop2utt" for folder in crops))
     names = (UTT2CLUSTER, "cluster2utt", CLUSTERS)
@@ -88,7 +91,7 @@ def steps(args) -> list[Step]:
             args.cluster_dir,
             options={name: " ".join(getattr(args, name)) for name in _FOLDERS},
             configs=[args.config],
-            reads=[folder / "xvector.scp" for folder in folders],
+            reads=[*(folder / "xvector.scp" for folder in folders), *listed],
             optional=[
                 *(folder / "meta.yaml" for folder in folders),
                 *(folder / name for folder in crops for name in ("crop2utt", "utt2hash")),
@@ -123,7 +126,7 @@ def _cluster(args) -> None:
         log(
             f"{args.config}: method {name} with 'treatment: {treatment}' makes no use of --crops; 'wccn' does"
         )
-    keys, hashes = _in_order(read_several(args.xvector_dirs), args)
+    keys, hashes = _in_order(read_several(args.xvector_dirs, args.utterances), args)
     embedding = _embedded(args.xvector_dirs, args.crops, keys)
     beside = _embedded(args.beside, args.beside_crops, keys) if args.beside else None
     parts = [one.vectors for one in (embedding, beside) if one is not None]

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from pydino.backend import CENTRINGS, NORMALISATIONS
 from pydino.base import CLUSTERS, Step, UserError, log, strongest_labels, warn
 from pydino.cli import evaluate_scores
-from pydino.cli._arguments import add_cmd, integer, option, refuse_unused
+from pydino.cli._arguments import add_cmd, add_utterances, integer, option, refuse_unused
 from pydino.cli._backend_labels import labels_of_plda, labels_of_table
 from pydino.cli._embeddings import cached, read_embeddings, read_overlap
 from pydino.cli._scoring import score_trials
@@ -47,6 +47,7 @@ def add_arguments(parser):
     text = "utt2cluster, from steps/cluster.sh: the cohort is the centroids of clusters"
     option(parser, "--cohort-clusters", None, text, metavar="FILE")
     option(parser, "--top", 300, "highest cohort scores that as-norm uses", type=integer(2), metavar="N")
+    add_utterances(parser, "of --train-dir and --cohort-dir")
     evaluate_scores.add_measuring_arguments(parser)
     add_cmd(parser)
     for name in ("trials", "enroll_dir", "test_dir", "scores"):
@@ -73,7 +74,8 @@ def steps(args) -> list[Step]:
     others = [Path(folder) for folder in (*args.train_dir, *args.cohort_dir)]
     scp = [folder / "xvector.scp" for folder in dict.fromkeys((enroll, test, *others))]
     clusters = [args.cohort_clusters] if args.cohort_clusters else []
-    check_files(args.trials, *scp, *args.utt2spk, *clusters)
+    listed = [args.utterances] if args.utterances else []
+    check_files(args.trials, *scp, *args.utt2spk, *clusters, *listed)
     result, det, mark = _beside(scores)
     names = "backend centring crops normalisation task trials_name resamples seed"
     folders = [Path(folder) for folder in (args.plda_dir, args.wccn_dir) if folder]
@@ -88,7 +90,7 @@ def steps(args) -> list[Step]:
                 "train": " ".join(args.train_dir),
                 "cohort": " ".join(args.cohort_dir),
             },
-            reads=[args.trials, *scp, *args.utt2spk, *clusters],
+            reads=[args.trials, *scp, *args.utt2spk, *clusters, *listed],
             optional=[
                 enroll / "spk2utt",
                 test / "meta.yaml",
@@ -128,6 +130,8 @@ def _check(args) -> None:
         refuse_unused(args, "--wccn-dir", why="without --centring wccn")
     elif not args.wccn_dir:
         raise UserError("--centring wccn needs --wccn-dir, made by steps/train_wccn.sh CROPS_DIR WCCN_DIR")
+    if args.centring == "raw" and args.normalisation == "none":
+        refuse_unused(args, "--utterances", why="without --train-dir and --cohort-dir")
     if args.normalisation != "as-norm":
         refuse_unused(args, "--top", why="without --normalisation as-norm")
     if args.normalisation == "none":

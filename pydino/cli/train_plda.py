@@ -20,7 +20,7 @@ import numpy as np
 
 from pydino.backend import train_plda_chain, why_no_plda
 from pydino.base import CLUSTERS, Step, UserError, dump_config, log, write_text
-from pydino.cli._arguments import add_cmd, add_max_drop, integer, option
+from pydino.cli._arguments import add_cmd, add_max_drop, add_utterances, integer, option
 from pydino.cli._backend_labels import is_of_clusters, labels_of_table
 from pydino.cli._embeddings import read_several
 from pydino.cli._plda import FILES, write_chain
@@ -37,6 +37,7 @@ def add_arguments(parser):
     )
     option(parser, "--between-dim", None, text, type=integer(1))
     option(parser, "--min-utts", 1, "omit speakers or clusters with fewer utterances", type=integer(1))
+    add_utterances(parser, "of XVECTOR_DIR")
     add_max_drop(parser, 0.05, "utterances that may lack a label or an embedding")
     add_cmd(parser)
     parser.add_argument("utt2spk", metavar="UTT2SPK", help="speakers, or clusters")
@@ -54,14 +55,15 @@ def steps(args) -> list[Step]:
     """Return the step."""
     out, table = Path(args.out_dir), Path(args.utt2spk)
     scp = [Path(folder) / "xvector.scp" for folder in args.xvector_dirs]
-    check_files(table, *scp)
+    listed = [args.utterances] if args.utterances else []
+    check_files(table, *scp, *listed)
     return [
         Step(
             out / ".done",
             args.out_dir,
             version=2,
             options=options_of(args, "lda_dim", "num_em_iters", "between_dim", "min_utts", "max_drop"),
-            reads=[table, *scp],
+            reads=[table, *scp, *listed],
             optional=[table.parent / CLUSTERS],
             after=marks_of(*args.xvector_dirs),
         )
@@ -70,7 +72,7 @@ def steps(args) -> list[Step]:
 
 def _train(args, step) -> None:
     out, what = Path(args.out_dir), "cluster" if is_of_clusters(args.utt2spk) else "speaker"
-    embeddings, speaker_of = read_several(args.xvector_dirs), read_utt2label(args.utt2spk)
+    embeddings, speaker_of = read_several(args.xvector_dirs, args.utterances), read_utt2label(args.utt2spk)
     kept = embeddings.labelled(speaker_of, args.utt2spk, args.max_drop)
     names, speakers = np.unique([speaker_of[embeddings.keys[i]] for i in kept], return_inverse=True)
     kept, names, speakers = _with_enough(args, kept, names, speakers, what)

@@ -33,7 +33,8 @@ class TrainSet:
     sets: list[str] = field(default_factory=lambda: ["train"])
     min_duration: float = 2.0  # seconds of speech (with keep_silence: of audio)
     keep_silence: bool = False
-    exclude: list[str] = field(default_factory=list)  # sets whose recordings are left out, under any name
+    # sets whose recordings are left out, under any name, here and in all that is learnt without labels
+    exclude: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         check_not_negative(self, "min_duration")

@@ -66,7 +66,7 @@ def clusters(run: Run, stage: int) -> list[Row]:
     for system in made(run, stage):
         if system.is_clustered(run.recipe):
             wanted, sets = run.recipe.clusters, run.recipe.training_sets
-            options = ["--config", run.config(wanted.config), "--crops", system.crops]
+            options = ["--config", run.config(wanted.config), "--crops", system.crops, *_trained_on(run)]
             if wanted.statistics and system.method not in STATISTICS:
                 beside = _beside(run)
                 options += [word for name in sets for word in ("--beside", beside.embeddings(name))]
@@ -122,7 +122,7 @@ def plda(run: Run, stage: int) -> list[Row]:
             if scorer.labels == "pseudo":
                 sets, labels = recipe.training_sets, f"{system.clusters}/{UTT2CLUSTER}"
                 options = ["--min-utts", f"{recipe.clusters.min_utts}", "--lda-dim"]
-                options.append(f"{recipe.clusters.lda_dim}")
+                options += [f"{recipe.clusters.lda_dim}", *_trained_on(run)]
             else:
                 sets, labels = [recipe.plda.set], f"data/{recipe.plda.set}/utt2spk"
                 options = ["--lda-dim", f"{recipe.plda.lda_dim}"]
@@ -150,6 +150,7 @@ def scoring(run: Run, stage: int) -> list[Row]:
             speakers = [word for name in sets for word in ("--utt2spk", f"data/{name}/utt2spk")]
             for scorer in system.scorers(recipe, stage):
                 options = [*_options_of(recipe, system, scorer), "--trials-name", trials.name]
+                options += _trained_on(run) if scorer.trained else []
                 values = {
                     "options": [*options, *speakers],
                     "trials": trials.file,
@@ -159,6 +160,13 @@ def scoring(run: Run, stage: int) -> list[Row]:
                 }
                 found.append(Row(values, group=system.name))
     return found
+
+
+def _trained_on(run: Run) -> list[str]:
+    """Where the recipe excludes recordings from training, they are in nothing else that is learnt without
+    labels either: clusters and the PLDA on them, centring, whitening, cohorts.
+    """
+    return ["--utterances", f"data/{TRAIN_SSL}/utt2hash"] if run.recipe.train_set.exclude else []
 
 
 def _options_of(recipe: Recipe, system: System, scorer: Scorer) -> list[str]:
