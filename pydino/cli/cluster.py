@@ -15,8 +15,8 @@ methods are named in the --config: 'method: kmeans', 'ward', 'average', 'plda-ah
 Several XVECTOR_DIR, of several training sets, are clustered together; --beside is then given once for each.
 One folder of crops serves them all if it is of a directory made of them all; else --crops and --beside-crops
 are repeated too. Utterances without crops, such as those that data/train_ssl omits as too short, are
-clustered like the others; --utterances data/train_ssl/utt2hash leaves them out. Utterances are taken in the order of
-their stored hashes: names have no influence.
+clustered like the others; --utterances data/train_ssl/utt2hash leaves them out. Utterances are taken in the
+order of their stored hashes: names have no influence.
 
 Writes CLUSTER_DIR/utt2cluster and cluster2utt, every utterance in a cluster, some alone in theirs; and
 clusters.json: the settings, every candidate with its split self-EER, and the one chosen. A warning says where
