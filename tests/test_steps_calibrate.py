@@ -13,9 +13,13 @@ from test_infer_embed import RATE, speech
 from test_infer_model_folder import configuration, tdnn
 from test_steps_scoring import RESULT_KEYS, write_embeddings, write_table
 
+import pydino
+from pydino.backend import Plda, PldaChain
 from pydino.base import UserError, utterance_hash
 from pydino.cli import main
 from pydino.cli._crop_trials import read_crops
+from pydino.cli._embeddings import read_embeddings
+from pydino.cli._plda import read_chain, write_chain
 from pydino.cli._steps import pending
 from pydino.infer import save_model
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
@@ -299,6 +303,86 @@ def test_a_threshold_without_labels_gives_about_its_rate(corpus, scored, capsys)
     assert not (corpus / "few" / "skipped").exists()
     threshold(corpus, "both", "--speakers", 3, "--clusters", corpus, status=1)
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_a_threshold_of_plda_scores_is_by_the_formula_and_its_rate_is_kept(corpus, capsys):
+    """Scores from the covariances of the model, dimension by dimension, on the pairs that the step draws."""
+    x, table = corpus / "x", corpus / "labels"
+    write_table(table, dict(line.split() for line in (corpus / "train.utt2spk").open()))
+    assert main(["train-plda", "--lda-dim", "8", str(table), str(x / "train"), str(corpus / "plda")]) == 0
+    options = ["--backend", "plda", "--plda-dir", corpus / "plda", "--false-alarm-rate", 0.05]
+    found = threshold(corpus, "by plda", *options)
+    assert found["score"].startswith("log-likelihood ratio of a PLDA") and found["labels"] == "train"
+    assert any("PLDA tells the recordings" in text for text in found["cannot_know"])
+    chain = read_chain(corpus / "by plda" / "plda", DIM)
+    np.testing.assert_allclose(chain.mean, found["mean"], rtol=1e-5, atol=1e-6)
+    crops = read_crops(x / "crops", None)
+    count = len(crops.utterances)
+    scores, both = {}, [read_embeddings(x / name) for name in ("crops", "train")]
+    first, second, same = crops.pairs(50_000, 0)
+    for kind, embedded, keys in zip(
+        (True, False), both, (crops.keys[:count], crops.keys[count:]), strict=True
+    ):
+        vectors = embedded.vectors[embedded.places(keys, "keys")].astype(np.float64)
+        places = chain.plda.project(chain.reduce(vectors - vectors.mean(axis=0) + chain.mean))
+        begin = 0 if kind else count
+        u, v = (places[side[same == kind] - begin] for side in (first, second))
+        psi, total = chain.plda.psi, chain.plda.psi + 1
+        joint = -0.5 * np.log(total**2 - psi**2) - 0.5 * (total * (u**2 + v**2) - 2 * psi * u * v) / (
+            total**2 - psi**2
+        )
+        apart = -np.log(total) - 0.5 * (u**2 + v**2) / total
+        scores[kind] = (joint - apart).sum(axis=1)
+    assert (scores[True] < found["threshold"]).mean() == pytest.approx(found["miss_rate_of_crops"], abs=2e-3)
+    accepted = (scores[False] >= found["threshold"]).mean()
+    assert accepted == pytest.approx(0.05, abs=2e-3)
+    threshold(corpus, "no plda", "--backend", "plda", status=1)
+    assert "needs --plda-dir" in capsys.readouterr().err
+    (corpus / "none").mkdir()
+    (corpus / "none/skipped").write_text("no PLDA from clusters: a single cluster")
+    assert threshold(corpus, "by none", "--backend", "plda", "--plda-dir", corpus / "none") is None
+    assert "a single cluster" in (corpus / "by none" / "skipped").read_text()
+
+
+def test_a_threshold_by_costs_that_nothing_or_everything_reaches_is_explained(corpus, capsys):
+    high = threshold(corpus, "high", "--prior", 1e-9, "--false-alarm-rate", 0.05)
+    assert high["threshold_by_costs"] > 1 and high["miss_rate_of_crops_by_costs"] == 1
+    assert "more than a cosine can be: with --prior 1e-09" in high["note_on_costs"]
+    assert "raise --prior" in capsys.readouterr().err
+    low = threshold(corpus, "low", "--prior", 0.999999, "--c-miss", 1e6, "--false-alarm-rate", 0.05)
+    assert "accept every pair" in low["note_on_costs"] and low["miss_rate_of_crops_by_costs"] == 0
+    usual = threshold(corpus, "usual", "--prior", 0.5, "--false-alarm-rate", 0.05)
+    assert usual["note_on_costs"] == ""
+
+
+def test_two_recordings_are_compared_by_the_plda_beside_the_threshold(tmp_path, capsys):
+    save_model(tmp_path / "model", tdnn(), configuration(), "")
+    paths = [tmp_path / name for name in ("one.wav", "two.wav")]
+    for seed, path in enumerate(paths):
+        soundfile.write(path, speech(1.5, seed), RATE)
+    rng = np.random.default_rng(0)
+    mean = 0.1 * rng.normal(size=12)
+    chain = PldaChain(mean, rng.normal(size=(5, 12)), Plda(np.zeros(5), np.eye(5), np.linspace(3, 0.5, 5)))
+    write_chain(tmp_path / "plda", chain)
+    record = {"model": str(tmp_path / "model"), "mean": mean.tolist(), "plda": "exp/plda", "threshold": -1e9}
+    record |= {
+        "threshold_by_costs": 1e9,
+        "note_on_costs": "no pair",
+        "calibration": {"weight": 2.0, "offset": 1.0},
+    }
+    (tmp_path / "threshold.json").write_text(json.dumps(record))
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), *map(str, paths)]) == 0
+    one, two, score, llr, answer = capsys.readouterr().out.split()
+    model = pydino.load(tmp_path / "model")
+    vectors = np.array([model.embed(*soundfile.read(path, dtype="float32")) for path in paths])
+    left, right = chain.comparison_features(vectors[:1], 1, vectors[1:])
+    assert float(score) == pytest.approx(float(left[0] @ right[0]), abs=2e-4)
+    assert float(llr) == pytest.approx(2 * float(score) + 1, abs=0.01) and answer == "same"
+    assert (
+        main(["same-speaker", "--by-costs", "true", str(tmp_path / "threshold.json"), *map(str, paths)]) == 0
+    )
+    said = capsys.readouterr()
+    assert said.out.split()[-1] == "different" and "no pair" in said.err
 
 
 def test_two_recordings_are_compared_as_the_page_says(tmp_path, capsys):

@@ -24,6 +24,7 @@ from .measures import (
 )
 from .metrics import TrialCurve, equal_error_rate, min_dcf, thin_curve
 from .neighbours import knn_accuracy
+from .pair_scores import pair_features
 from .paired import PairedDifference, mcnemar, paired_difference
 from .plda import Plda
 from .plda_chain import PldaChain, train_plda_chain, why_no_plda
@@ -70,6 +71,7 @@ __all__ = [
     "normalise_scores",
     "number_measures",
     "paired_difference",
+    "pair_features",
     "percentile_interval",
     "reliability",
     "score_pairs",

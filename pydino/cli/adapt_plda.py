@@ -13,7 +13,7 @@ from pydino.base import Step, dump_config, log, write_text
 from pydino.cli._arguments import add_cmd, option
 from pydino.cli._backend_labels import labels_of_plda
 from pydino.cli._embeddings import read_several
-from pydino.cli._plda import FILES, read_chain, write_chain
+from pydino.cli._plda import FILES, read_chain, why_skipped, write_chain
 from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit
 
 
@@ -57,10 +57,9 @@ def _adapt(args, step) -> None:
     plda, out = Path(args.plda_dir), Path(args.out_dir)
     for name in (*FILES, "meta.yaml", "skipped"):
         (out / name).unlink(missing_ok=True)
-    if (plda / "skipped").exists():
-        reason = (plda / "skipped").read_text(encoding="utf-8")
-        log(f"skipped: {reason.strip()}")
-        write_text(out / "skipped", reason)
+    if reason := why_skipped(plda):
+        log(f"skipped: {reason}")
+        write_text(out / "skipped", f"{reason}\n")
         step.outputs = [out / "skipped"]
         return
     embedded = read_several(args.xvector_dirs)

@@ -2,10 +2,11 @@
 
 pydino same-speaker exp/dino_mini/seed0/threshold/threshold.json one.wav two.wav
 
-Prints a line for each pair of the recordings: their names, the score (cosine of the embeddings minus the mean
-of threshold.json), its log-likelihood ratio, and `same` where the score is at least the threshold, else
-`different`. That is an answer at the threshold, not a finding: at a low rate of false alarms most pairs of
-one speaker may be below it, and the log-likelihood ratio, calibrated without labels, is too far from 0.
+Prints a line for each pair of the recordings: their names, the score (that of threshold.json: the cosine of
+the embeddings minus their mean, or the log-likelihood ratio of a PLDA), its log-likelihood ratio after
+calibration, and `same` where the score is at least the threshold, else `different`. That is an answer at the
+threshold, not a finding: at a low rate of false alarms most pairs of one speaker may be below it, and the
+calibrated ratio, made without labels, is too far from 0.
 threshold.json says for what rate of false alarms it is, and what it cannot know. No decision about a person
 should rest on it alone.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from pydino.base import UserError, log, read_json
 
 from ._arguments import option
+from ._plda import read_chain
 from ._recordings import add_recordings, names_of, of_each
 
 _KEYS = {"model", "mean", "threshold", "threshold_by_costs", "calibration"}
@@ -34,6 +36,7 @@ def add_arguments(parser):
 def run(args):
     import numpy as np
 
+    from pydino.backend import pair_features
     from pydino.infer import load
 
     if len(args.audio) < 2:
@@ -54,18 +57,22 @@ def run(args):
             f"{args.threshold} was made for dimension {len(mean)}, and {folder} has {model.embedding_dim}"
         )
 
+    chain = read_chain(Path(args.threshold).parent / "plda", len(mean)) if record.get("plda") else None
+
     def embed(recording, name: str):
-        vector = model.embed_recording(recording, name=name) - mean
-        return vector / max(np.linalg.norm(vector), 1e-30)
+        left, right = pair_features(model.embed_recording(recording, name=name)[None], mean, chain)
+        return left[0], right[0]
 
     vectors = of_each(args, names, model.front_end, embed, "compared")
     threshold = record["threshold_by_costs" if args.by_costs else "threshold"]
     calibration = record["calibration"]
     for one, two in combinations(names, 2):
-        score = float(vectors[one] @ vectors[two])
+        score = float(vectors[one][0] @ vectors[two][1])
         llr = calibration["weight"] * score + calibration["offset"]
         answer = "same" if score >= threshold else "different"
         sys.stdout.write(f"{one} {two} {score:.4f} {llr:.2f} {answer}\n")
+    if args.by_costs and record.get("note_on_costs"):
+        log(record["note_on_costs"])
     log(
         "'different' is a score below the threshold: pairs of one speaker are there too, more of them than "
         f"the miss rate of crops in {args.threshold}"

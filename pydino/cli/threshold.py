@@ -6,7 +6,9 @@ pydino same-speaker exp/dino_mini/seed0/threshold/threshold.json one.wav two.wav
 DATA is a directory of unlabelled recordings of the kind that is to be judged, as steps/make_train_set.sh
 makes it (egs/wavdir prepares a folder of recordings). Its utterances and augmented crops of them are embedded
 into OUT_DIR/xvectors and OUT_DIR/crops. Pairs of utterances are taken to be of two speakers, pairs of crops
-of one utterance to be of one; scores are cosines of mean-subtracted embeddings.
+of one utterance to be of one; scores are cosines of mean-subtracted embeddings or, with --backend plda,
+log-likelihood ratios of a PLDA, trained on clusters where nobody knows the speakers (steps/train_plda.sh
+CLUSTER_DIR/utt2cluster); it is copied to OUT_DIR/plda.
 
 OUT_DIR/threshold.json gets the threshold for --false-alarm-rate, the one for --prior and the costs, the
 calibration that turns a score into a log-likelihood ratio, 95 % intervals by bootstrap over utterances, the
@@ -15,14 +17,22 @@ people speak about equally often (--speakers), or give clusters (--clusters), wh
 docs/calibration.md has the use from Python, and how far from the truth this was.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydino.base import Step, UserError, log, set_program, warn, write_json, write_text
 from pydino.cli._arguments import add_cmd, add_config, integer, option, refuse_unused
-from pydino.cli._crop_trials import crop_files, read_crops
+from pydino.cli._backend_labels import labels_of_plda
+from pydino.cli._crop_trials import check_one_model, crop_files, read_crops
 from pydino.cli._embeddings import read_embeddings, read_overlap
+from pydino.cli._plda import read_chain, why_skipped, write_chain
 from pydino.cli._steps import check_files, marks_of, options_of
+from pydino.cli._threshold_notes import cannot_know, note_on_costs
 
+SCORES = {
+    "cosine": "cosine of the embeddings minus the mean",
+    "plda": "log-likelihood ratio of a PLDA, of the embeddings minus the mean",
+}
 FEW = 30  # false alarms, below which a rate is hardly known (Doddington's rule of 30)
 
 
@@ -31,6 +41,9 @@ def add_arguments(parser):
     option(parser, "--prior", 0.01, "probability that a pair has one speaker, for the threshold by costs")
     option(parser, "--c-miss", 1.0, "cost of rejecting a pair of one speaker")
     option(parser, "--c-fa", 1.0, "cost of accepting a pair of two")
+    option(parser, "--backend", "cosine", "what scores a pair", choices=["cosine", "plda"])
+    text = "PLDA of this model's embeddings, from steps/train_plda.sh"
+    option(parser, "--plda-dir", None, text, metavar="DIR")
     text = "about how many people speak, equally often"
     option(parser, "--speakers", None, text, type=integer(2), metavar="N")
     text = "folder of clusters; utterances of one are not paired"
@@ -88,6 +101,13 @@ def _check(args) -> None:
     for name in ("c_miss", "c_fa"):
         if not getattr(args, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, got {getattr(args, name):g}")
+    if args.backend == "cosine":
+        refuse_unused(args, "--plda-dir", why="without --backend plda")
+    elif not args.plda_dir:
+        raise UserError(
+            "--backend plda needs --plda-dir, made by steps/train_plda.sh CLUSTER_DIR/utt2cluster "
+            "XVECTOR_DIR PLDA_DIR"
+        )
     if args.crops:
         refuse_unused(args, "--config", why="on crops that are there already (--crops)")
     if args.crops and args.xvectors:
@@ -112,16 +132,17 @@ def steps(args) -> list[Step]:
     out, crops, whole = Path(args.out_dir), _folder(args, "crops"), _folder(args, "xvectors")
     files = crop_files(crops, args.clusters)
     scps = [folder / "xvector.scp" for folder in (crops, whole)]
+    plda = [args.plda_dir] if args.plda_dir else []
     check_files(files[0], *scps)
     names = "false_alarm_rate prior c_miss c_fa speakers max_pairs seed resamples model_dir data".split()
     return [
         Step(
             out / ".done",
             out / "threshold.json",
-            options=options_of(args, *names),
+            options=options_of(args, *names) | ({"backend": args.backend} if args.plda_dir else {}),
             reads=[files[0], *scps],
-            optional=[crops / "utt2hash", *files[1:]],
-            after=marks_of(crops, whole, *([args.clusters] if args.clusters else [])),
+            optional=[crops / "utt2hash", *files[1:], *(Path(folder) / "meta.yaml" for folder in plda)],
+            after=marks_of(crops, whole, *([args.clusters] if args.clusters else []), *plda),
             outputs=[out / "threshold.json"],
         )
     ]
@@ -130,21 +151,27 @@ def steps(args) -> list[Step]:
 def _make(args, step) -> None:
     import numpy as np
 
-    from pydino.backend import equal_error_rate, normalise_length
+    from pydino.backend import equal_error_rate, pair_features
     from pydino.backend.score_calibration import bayes_threshold, fit_calibration
     from pydino.backend.thresholds import false_alarm_threshold
 
     crops = read_crops(_folder(args, "crops"), args.clusters)
     count = len(crops.utterances)
-    # Each kind is centred by its own mean: short, noisy crops have another than whole utterances.
-    vectors, means = [], []
-    for name, keys in (("crops", crops.keys[:count]), ("xvectors", crops.keys[count:])):
-        embedded = read_embeddings(_folder(args, name))
+    if args.plda_dir and (reason := why_skipped(args.plda_dir)):
+        _skip(args, step, reason)
+        return
+    kinds = [read_embeddings(_folder(args, name)) for name in ("crops", "xvectors")]
+    for embedded in kinds:
         _check_model(args, embedded)
+    check_one_model(kinds[0].folder, kinds[0].dim, kinds[1].folder, kinds[1].dim)
+    chain = read_chain(args.plda_dir, kinds[1].dim) if args.plda_dir else None
+    # Each kind is centred by its own mean: short, noisy crops have another than whole utterances.
+    sides, means = [], []
+    for embedded, keys in zip(kinds, (crops.keys[:count], crops.keys[count:]), strict=True):
         chosen = embedded.vectors[embedded.places(keys, f"{_folder(args, 'crops')}/crop2utt")]
         means.append(chosen.astype(np.float64).mean(axis=0))
-        vectors.append(normalise_length(chosen - means[-1], scale_up=False))
-    vectors = np.concatenate(vectors)
+        sides.append(pair_features(chosen, means[-1], chain))
+    left, right = (np.concatenate(side) for side in zip(*sides, strict=True))
     first, second, same = crops.pairs(args.max_pairs, args.seed)
     others = int((~same).sum())
     if reason := _too_little(args, len(crops.hashes), others):
@@ -155,7 +182,7 @@ def _make(args, step) -> None:
             f"{others} pairs of utterances: {others * args.false_alarm_rate:.0f} false alarms decide about "
             f"the threshold, and {FEW} are the least for a rate to be known"
         )
-    scores = np.einsum("nk,nk->n", vectors[first], vectors[second])
+    scores = np.einsum("nk,nk->n", left[first], right[second])
     owner = np.concatenate([crops.utterances, np.arange(len(crops.hashes))])
     share = 1 / args.speakers if args.speakers else 0.0
     found = false_alarm_threshold(
@@ -169,11 +196,11 @@ def _make(args, step) -> None:
         )
         _skip(args, step, reason)
         return
-    by_costs = (bayes_threshold(args.prior, args.c_miss, args.c_fa) - fitted.offset) / fitted.weights[0]
+    by_costs = float(bayes_threshold(args.prior, args.c_miss, args.c_fa) - fitted.offset) / fitted.weights[0]
     record = {
         "model": args.model_dir,
         "data": args.data,
-        "score": "cosine of the embeddings minus the mean",
+        "score": SCORES[args.backend],
         "false_alarm_rate": args.false_alarm_rate,
         "threshold": found.score,
         "threshold_interval": found.score_interval,
@@ -183,16 +210,23 @@ def _make(args, step) -> None:
         "prior": args.prior,
         "c_miss": args.c_miss,
         "c_fa": args.c_fa,
-        "threshold_by_costs": float(by_costs),
+        "threshold_by_costs": by_costs,
+        "miss_rate_of_crops_by_costs": float((scores[same] < by_costs).mean()),
+        "note_on_costs": note_on_costs(args, by_costs, scores.max(), scores.min()),
         "calibration": {"weight": float(fitted.weights[0]), "offset": fitted.offset},
         "pairs_of_crops": int(same.sum()),
         "pairs_of_utterances": others,
         "utterances": len(crops.hashes),
         "speakers": args.speakers,
         "clusters": args.clusters,
-        "cannot_know": _cannot_know(args),
+        "cannot_know": cannot_know(args, len(read_overlap(kinds[1].folder).utterances)),
         "mean": means[1].tolist(),
     }
+    if chain:
+        write_chain(Path(args.out_dir) / "plda", replace(chain, mean=means[1]))
+        record |= {"plda": args.plda_dir, "labels": labels_of_plda(args.plda_dir)}
+    if record["note_on_costs"]:
+        warn(record["note_on_costs"])
     write_json(Path(args.out_dir) / "threshold.json", record)
     (Path(args.out_dir) / "skipped").unlink(missing_ok=True)
     interval = "[{:.3f}, {:.3f}]".format(*found.score_interval) if found.score_interval else "(no interval)"
@@ -224,34 +258,3 @@ def _skip(args, step, reason: str) -> None:
     step.outputs = [out / "skipped"]
     write_text(out / "skipped", f"no threshold: {reason}\n")
     log(f"skipped: {reason}")
-
-
-def _cannot_know(args) -> list[str]:
-    texts = [
-        "The miss rate is that of two crops of one recording. Two recordings of one person differ more, in "
-        "session, microphone and mood, so more of them are missed; how many more, unlabelled recordings do "
-        "not tell. The calibration inherits this: its log-likelihood ratios are too far from 0.",
-        "The rates hold for recordings like these: other microphones, languages, ages or lengths move them.",
-    ]
-    if heard := len(read_overlap(_folder(args, "xvectors")).utterances):
-        texts.append(
-            f"The model was trained on {heard} of these recordings; what it has not heard may score "
-            "otherwise."
-        )
-    if args.speakers:
-        texts.append(
-            f"That {args.speakers} people speak about equally often was given, not found: where some speak "
-            "more than others, the threshold is too high. Their pairs are taken to score as crops of one "
-            "recording do, which is more than they do, and makes it too low."
-        )
-    elif args.clusters:
-        texts.append(
-            "Pairs of one cluster were left out. Where a cluster holds two people, pairs of high score are "
-            "missing and the threshold is too low; where a person has two clusters, it is too high."
-        )
-    else:
-        texts.append(
-            "Some pairs of utterances are of one person and count as false alarms, so the threshold is too "
-            "high; the fewer people speak, the more. --speakers or --clusters allows for it."
-        )
-    return texts
