@@ -6,6 +6,7 @@ from scipy.stats import norm
 
 from pydino.backend import (
     TrialCurve,
+    bootstrap,
     bootstrap_trials,
     draw_counts,
     equal_error_rate,
@@ -159,3 +160,24 @@ def test_too_few_speakers_have_no_interval():
     rates, _ = bootstrap_trials(TrialCurve(np.arange(4.0), left == right), left, right, resamples=100)
     assert np.isnan(rates).any()  # one of the two drawn twice: no nontarget trial
     assert percentile_interval(np.array([np.nan, np.nan, 0.3])) is None
+
+
+def test_intervals_of_very_many_trials_are_of_a_draw_of_them(monkeypatch):
+    """All targets, and about as many nontargets as are wanted; the interval is about that of all."""
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(30), 8)
+    left, right = (speaker[side] for side in np.triu_indices(len(speaker), 1))
+    same = left == right
+    scores = rng.normal(size=len(same)) + 2 * same + rng.normal(size=30)[left]
+    assert bootstrap.trials_to_resample(same, 0) is None
+    monkeypatch.setattr(bootstrap, "MOST_OF_A_KIND", 5000)
+    places = bootstrap.trials_to_resample(same, 0)
+    assert same[places].sum() == same.sum() and abs((~same[places]).sum() - 5000) < 300
+    assert (np.diff(places) > 0).all() and not np.array_equal(places, bootstrap.trials_to_resample(same, 1))
+    intervals = [
+        bootstrap.percentile_interval(
+            bootstrap_trials(TrialCurve(scores[p], same[p]), left[p], right[p], resamples=300, seed=0)[0]
+        )
+        for p in (slice(None), places)
+    ]
+    np.testing.assert_allclose(*intervals, atol=0.015)

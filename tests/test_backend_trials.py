@@ -7,7 +7,7 @@ import pytest
 
 from pydino.base import UserError
 from pydino.kaldi.plda_file import read_plda, write_plda
-from pydino.kaldi.trials import join_scores, read_scores, read_trials, write_scores
+from pydino.kaldi.trials import join_scores, read_scores, read_trials, rounded_scores, write_scores
 
 
 @pytest.fixture
@@ -138,3 +138,34 @@ def test_trials_that_are_not_utf8_are_named_with_line_and_byte(tmp_path):
     (tmp_path / "trials").write_bytes("a b target\na ç nontarget\n".encode("latin-1"))
     with pytest.raises(UserError, match="trials is not UTF-8 text: byte 3 of line 2"):
         read_trials(tmp_path / "trials")
+
+
+def test_numbers_of_pairs_may_be_more_than_32_bits_hold(write, tmp_path):
+    """50,000 models and 50,000 tests are 2.5e9 pairs; with int32 places the product would overflow."""
+    count = 50_000
+    lines = [f"m{i} t{i} target" for i in range(count)]
+    trials = read_trials(write("\n".join(lines)))
+    assert trials.rows.dtype == trials.columns.dtype == np.int32 and trials.values.dtype == bool
+    values = np.arange(count) / 7
+    write_scores(tmp_path / "scores", trials, values)
+    scores = read_scores(tmp_path / "scores")
+    np.testing.assert_allclose(join_scores(scores, trials, "scores", "trials"), values, atol=1e-8)
+    with pytest.raises(UserError, match="1 pairs occur twice, first: m49999 t49999"):
+        read_trials(write("\n".join([*lines, "m49999 t49999 target"])))
+
+
+def test_a_pair_that_occurs_twice_is_found_where_all_pairs_are_listed(write, monkeypatch):
+    monkeypatch.setattr("pydino.kaldi.trials._BLOCK_PAIRS", 7)
+    pairs = [f"m{i} t{j} nontarget" for i in range(10) for j in range(10)]
+    assert len(read_trials(write("\n".join(pairs)))) == 100
+    with pytest.raises(UserError, match="1 pairs occur twice, first: m4 t2"):
+        read_trials(write("\n".join([*pairs[:-1], pairs[42]])))
+
+
+def test_scores_are_rounded_in_place_block_by_block(monkeypatch):
+    values = np.random.default_rng(0).normal(size=50)
+    wanted = rounded_scores(values)
+    np.testing.assert_array_equal(wanted, [float(f"{value:.8f}") for value in values])
+    monkeypatch.setattr("pydino.kaldi.trials._BLOCK_PAIRS", 7)
+    assert rounded_scores(values, out=values) is values
+    np.testing.assert_array_equal(values, wanted)

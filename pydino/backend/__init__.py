@@ -1,6 +1,6 @@
 """Back-end: scoring of embeddings and evaluation of scores. Arrays in, arrays out; no files."""
 
-from .bootstrap import bootstrap_trials, draw_counts, percentile_interval
+from .bootstrap import bootstrap_trials, draw_counts, percentile_interval, trials_to_resample
 from .calibration import (
     Reliability,
     calibration_error,
@@ -81,6 +81,7 @@ __all__ = [
     "thin_curve",
     "train_plda",
     "train_plda_chain",
+    "trials_to_resample",
     "train_simplified_plda",
     "why_no_plda",
     "within_class_covariance",

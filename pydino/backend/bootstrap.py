@@ -9,10 +9,11 @@ interval.
 
 import numpy as np
 
-from pydino.base import keyed_integers, purpose
+from pydino.base import keyed_integers, keyed_uniform, purpose
 
 from .metrics import TrialCurve, equal_error_rate_of, min_dcf_of
 
+MOST_OF_A_KIND = 5_000_000  # target, and nontarget, trials that are drawn from
 _BLOCK_BYTES = 2 << 20  # of weights, to stay in the cache
 
 
@@ -44,6 +45,30 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> list[float] 
     if len(finite) < max(2, len(values) / 2):
         return None
     return [float(x) for x in np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])]
+
+
+def trials_to_resample(is_target: np.ndarray, seed: int) -> np.ndarray | None:
+    """Return the places (M,) of the trials that an interval is computed from, or None for all of them.
+
+    Of more than ``MOST_OF_A_KIND`` trials of a kind about so many are drawn. An interval is about which
+    speakers there are, and hardly about so many trials of them: at a false-alarm rate of 0.001, 5 million
+    have 5,000 errors, a relative deviation of 1.4 %.
+
+    Args:
+        is_target: (N,) bools.
+        seed: of the draw, by place in the list.
+    """
+    targets = int(np.count_nonzero(is_target))
+    shares = [min(1.0, MOST_OF_A_KIND / max(1, count)) for count in (len(is_target) - targets, targets)]
+    if min(shares) == 1.0:
+        return None
+    found, step = [], 1 << 22
+    for start in range(0, len(is_target), step):
+        kinds = is_target[start : start + step]
+        places = np.arange(start, start + len(kinds), dtype=np.uint64)
+        drawn = keyed_uniform(seed, places, purpose("trials of an interval"))
+        found.append(start + np.flatnonzero(drawn < np.where(kinds, shares[1], shares[0])))
+    return np.concatenate(found)
 
 
 def bootstrap_trials(

@@ -50,11 +50,13 @@ def score_pairs(left: np.ndarray, right: np.ndarray, rows: np.ndarray, columns: 
             scores[part] = np.einsum("nk,nk->n", left[rows[part]], right[columns[part]])
         return scores
     step = max(1, _BLOCK_BYTES // (8 * max(1, len(right))))
-    order = np.argsort(rows, kind="stable") if np.any(rows[1:] < rows[:-1]) else np.arange(len(rows))
-    sorted_rows = rows[order]
-    for start in range(0, len(left), step):
+    order = np.argsort(rows, kind="stable") if np.any(rows[1:] < rows[:-1]) else None
+    sorted_rows = rows if order is None else rows[order]
+    starts = np.arange(0, len(left), step)
+    # in the type of the rows: with another, every search would make a copy of them
+    firsts = np.append(np.searchsorted(sorted_rows, starts.astype(rows.dtype)), len(rows))
+    for start, first, last in zip(starts.tolist(), firsts[:-1].tolist(), firsts[1:].tolist(), strict=True):
         block = left[start : start + step] @ right.T
-        first, last = np.searchsorted(sorted_rows, [start, start + len(block)])
-        pairs = order[first:last]
+        pairs = slice(first, last) if order is None else order[first:last]
         scores[pairs] = block[sorted_rows[first:last] - start, columns[pairs]]
     return scores

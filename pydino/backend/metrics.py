@@ -6,6 +6,8 @@ interpolated linearly between operating points. Kaldi's own definitions, which a
 order of ties, are in ``kaldi_metrics.py`` for comparison.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 
@@ -31,15 +33,29 @@ class TrialCurve:
                 f"all {len(scores)} trials are {'target' if is_target.any() else 'nontarget'}: error rates "
                 "need both"
             )
-        targets, nontargets = np.flatnonzero(is_target), np.flatnonzero(~is_target)
-        # (Nt,) and (Nn,): positions of the trials by rising score; weights are to be given in these orders.
-        self.target_order = targets[np.argsort(scores[targets], kind="stable")]
-        self.nontarget_order = nontargets[np.argsort(scores[nontargets], kind="stable")]
-        sorted_targets, sorted_nontargets = scores[self.target_order], scores[self.nontarget_order]
+        self._scores, self._is_target = scores, is_target
+        sorted_targets, sorted_nontargets = scores[is_target], scores[~is_target]
+        sorted_targets.sort()
+        sorted_nontargets.sort()  # their order, which only weights need, would take several times as much
+        self._counts = len(sorted_targets), len(sorted_nontargets)
         self.levels, self._level_start = np.unique(sorted_targets, return_index=True)
         self._targets_up_to = np.append(self._level_start[1:], len(sorted_targets))
         self._nontargets_below = np.searchsorted(sorted_nontargets, self.levels, side="left")
         self._nontargets_up_to = np.searchsorted(sorted_nontargets, self.levels, side="right")
+
+    @cached_property
+    def target_order(self) -> np.ndarray:
+        """(Nt,) positions of the target trials by rising score, the order in which weights are given."""
+        return self._order(self._is_target)
+
+    @cached_property
+    def nontarget_order(self) -> np.ndarray:
+        """(Nn,) positions of the nontarget trials by rising score."""
+        return self._order(~self._is_target)
+
+    def _order(self, kind: np.ndarray) -> np.ndarray:
+        places = np.flatnonzero(kind)
+        return places[np.argsort(self._scores[places], kind="stable")]
 
     def rates(self, target_weights=None, nontarget_weights=None) -> tuple[np.ndarray, np.ndarray]:
         """Return miss and false-alarm rates, each (..., V).
@@ -48,16 +64,11 @@ class TrialCurve:
             target_weights: (..., Nt) in the order of ``target_order``; None for equal weights.
             nontarget_weights: (..., Nn) in the order of ``nontarget_order``; None for equal weights.
         """
-        if target_weights is None:
-            target_weights = np.ones(len(self.target_order), dtype=np.int64)
-        if nontarget_weights is None:
-            nontarget_weights = np.ones(len(self.nontarget_order), dtype=np.int64)
-        missed = _running_sum(target_weights)
-        rejected = _running_sum(nontarget_weights)
-        return (
-            _corners(missed, self._level_start, self._targets_up_to),
-            1.0 - _corners(rejected, self._nontargets_below, self._nontargets_up_to),
+        missed = _corners(target_weights, self._counts[0], self._level_start, self._targets_up_to)
+        rejected = _corners(
+            nontarget_weights, self._counts[1], self._nontargets_below, self._nontargets_up_to
         )
+        return missed, 1.0 - rejected
 
 
 def _running_sum(weights: np.ndarray) -> np.ndarray:
@@ -70,9 +81,14 @@ def _running_sum(weights: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _corners(sums: np.ndarray, below: np.ndarray, up_to: np.ndarray) -> np.ndarray:
-    """Interleave the sums just below and just above each level, between 0 and 1, as parts of the total."""
-    places = np.concatenate([[0], np.stack([below, up_to], axis=1).ravel(), [sums.shape[-1] - 1]])
+def _corners(weights: np.ndarray | None, count: int, below: np.ndarray, up_to: np.ndarray) -> np.ndarray:
+    """Interleave the sums of the ``count`` weights just below and just above each level, between 0 and 1, as
+    parts of the total.
+    """
+    places = np.concatenate([[0], np.stack([below, up_to], axis=1).ravel(), [count]])
+    if weights is None:
+        return places / count
+    sums = _running_sum(weights)
     with np.errstate(invalid="ignore"):  # with no trial of a kind there are no rates: NaN
         return np.take(sums, places, axis=-1) / sums[..., -1:]
 

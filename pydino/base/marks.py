@@ -134,7 +134,7 @@ def ingredients(*, version: int = 1, configs=(), settings=None, texts=(), after=
     for name, value in (settings or {}).items():
         found[f"option {name}"] = str(value)
     for path in texts:
-        found[str(path)] = _digest(_read(path))
+        found[str(path)] = _digest_of_file(path)
     for path in after:
         mark = read_json(path) if Path(path).exists() else {}
         found[f"what {path} stands for"] = _digest(
@@ -176,9 +176,11 @@ def out_of_date(mark) -> str:
     return ""
 
 
-def _read(path) -> bytes:
+def _digest_of_file(path) -> str:
+    """The digest of a file's bytes, which may be more than fit into memory: trial lists have gigabytes."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
 
@@ -235,7 +237,7 @@ def why_not_done(mark, wanted: dict[str, str]) -> str:
         if os.path.getsize(path) != size:
             return f"{path} has another size"
     for path, digest in written.get("digests", {}).items():
-        if _digest(_read(path)) != digest:
+        if _digest_of_file(path) != digest:
             return f"{path} is not what was written: it was damaged or replaced since"
     return ""
 
@@ -252,7 +254,7 @@ def write_mark(mark, wanted: dict[str, str], outputs=()) -> None:
     content = {"ingredients": wanted, "outputs": {str(p): os.path.getsize(p) for p in outputs}}
     weights = [path for path in map(str, outputs) if path.endswith(".safetensors")]
     if weights:
-        content["digests"] = {path: _digest(_read(path)) for path in weights}
+        content["digests"] = {path: _digest_of_file(path) for path in weights}
     if force_token():
         content["forced"] = force_token()
     write_json(mark, content)

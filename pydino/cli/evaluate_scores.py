@@ -13,7 +13,7 @@ import shlex
 
 import numpy as np
 
-from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, thin_curve
+from pydino.backend import TrialCurve, bootstrap_trials, percentile_interval, thin_curve, trials_to_resample
 from pydino.backend.metrics import equal_error_rate_of, min_dcf_of
 from pydino.backend.score_calibration import llr_measures
 from pydino.base import UserError, log, read_yaml, split_fields, warn, write_json
@@ -98,7 +98,13 @@ def measure(
     curve = TrialCurve(scores, is_target)
     miss, false_alarm = curve.rates()
     left, right, drawn, count = _units(args, trials, enroll_spk2utt)
-    rates, costs = bootstrap_trials(curve, left, right, P_TARGETS, args.resamples, args.seed)
+    drawn_from = trials_to_resample(is_target, args.seed)
+    if drawn_from is None:
+        resampled = curve, left, right
+    else:
+        resampled = TrialCurve(scores[drawn_from], is_target[drawn_from]), left[drawn_from], right[drawn_from]
+        log(f"intervals are computed from {len(drawn_from)} of the {len(trials)} trials, drawn at random")
+    rates, costs = bootstrap_trials(*resampled, P_TARGETS, args.resamples, args.seed)
     rate, interval = 100 * float(equal_error_rate_of(miss, false_alarm)), percentile_interval(100 * rates)
     if interval is None:
         warn(f"too few {drawn} ({count}) for confidence intervals")
@@ -118,7 +124,8 @@ def measure(
         "labels": labels,
         "test_set": name,
         "n": len(trials),
-        "interval": f"95 %, {args.resamples} resamples of {count} {drawn}, seed {args.seed}",
+        "interval": f"95 %, {args.resamples} resamples of {count} {drawn}, seed {args.seed}"
+        + ("" if drawn_from is None else f", from {len(drawn_from)} trials"),
         **(also or {}),
     }
     write_results(result, meta, common, measures, command)
@@ -170,8 +177,8 @@ def _units(args, trials, enroll_spk2utt) -> tuple[np.ndarray, np.ndarray, str, i
         drawn = "speakers"
     names = sorted({*models, *tests})
     number = {name: i for i, name in enumerate(names)}
-    left = np.array([number[name] for name in models])[trials.rows]
-    right = np.array([number[name] for name in tests])[trials.columns]
+    left = np.array([number[name] for name in models], dtype=np.int32)[trials.rows]
+    right = np.array([number[name] for name in tests], dtype=np.int32)[trials.columns]
     if drawn == "speakers":
         odd = np.flatnonzero((left == right) != trials.values)
         if len(odd):

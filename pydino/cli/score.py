@@ -174,7 +174,7 @@ def _make(args, step) -> None:
     evaluate_scores.measure(
         SimpleNamespace(**{**vars(args), "centring": _treatment(args, test.meta)}),
         trials,
-        rounded_scores(scores),
+        rounded_scores(scores, out=scores),
         result=result,
         det=det,
         meta=test.meta,

@@ -5,7 +5,7 @@ scores are formatted as arrays of bytes, about as fast as a disk writes.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -14,6 +14,10 @@ from pydino.base import UserError, atomic_open
 from pydino.base.text import read_blocks
 
 _BLOCK_BYTES = 32 << 20
+_BLOCK_PAIRS = 1 << 20
+_CELLS_PER_PAIR = (
+    8  # of the matrix of models and tests, up to which a byte a cell is no more than sorting takes
+)
 _DECIMALS = 8  # as fine as float32 scores near 1
 
 
@@ -24,7 +28,7 @@ class PairTable:
 
     Attributes:
         models, tests: names, in order of appearance.
-        rows, columns: (N,) int64 places in ``models`` and ``tests``.
+        rows, columns: (N,) int32 places in ``models`` and ``tests``: with labels 9 bytes a pair.
         values: (N,) third field: bools for trials with labels, float64 for scores; None where there is none.
     """
 
@@ -49,10 +53,8 @@ def read_trials(path) -> PairTable:
         UserError: unreadable, empty, a malformed line, a label other than target or nontarget, or a duplicate
             pair.
     """
-    table = _read_pairs(
-        path, {b"target": 1.0, b"nontarget": 0.0}.__getitem__, "target or nontarget", fields=(2, 3)
-    )
-    return table if table.values is None else replace(table, values=table.values.astype(bool))
+    labels = {b"target": True, b"nontarget": False}
+    return _read_pairs(path, labels.__getitem__, np.bool_, "target or nontarget", fields=(2, 3))
 
 
 def read_scores(path) -> PairTable:
@@ -61,7 +63,7 @@ def read_scores(path) -> PairTable:
     Raises:
         UserError: as :func:`read_trials`; also a score that is not finite.
     """
-    table = _read_pairs(path, float, "a number", fields=(3,))
+    table = _read_pairs(path, float, np.float64, "a number", fields=(3,))
     bad = np.flatnonzero(~np.isfinite(table.values))
     if len(bad):
         raise UserError(
@@ -80,7 +82,7 @@ def join_scores(scores: PairTable, trials: PairTable, scores_path, trials_path) 
     model_place, test_place = _place(trials.models), _place(trials.tests)
     rows = np.array([model_place.get(name, -1) for name in scores.models])[scores.rows]
     columns = np.array([test_place.get(name, -1) for name in scores.tests])[scores.columns]
-    wanted = trials.rows * len(trials.tests) + trials.columns
+    wanted = _cells(trials)
     found = np.where((rows < 0) | (columns < 0), -1, rows * len(trials.tests) + columns)
     order = np.argsort(found)
     place = np.minimum(np.searchsorted(found[order], wanted), len(found) - 1)
@@ -120,10 +122,16 @@ def write_scores(path, trials: PairTable, scores: np.ndarray) -> None:
             stream.write(line[line != 0].tobytes())
 
 
-def rounded_scores(scores: np.ndarray) -> np.ndarray:
-    """Return scores (N,) as rounded by :func:`write_scores` and :func:`read_scores`."""
+def rounded_scores(scores: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return scores (N,) as rounded by :func:`write_scores` and :func:`read_scores`; in ``out``, which may be
+    ``scores``, where it is given.
+    """
     scale = 10.0**_DECIMALS
-    return np.copysign(np.rint(np.abs(scores) * scale) / scale, scores)
+    out = np.empty(len(scores)) if out is None else out
+    for start in range(0, len(scores), _BLOCK_PAIRS):
+        part = scores[start : start + _BLOCK_PAIRS]
+        out[start : start + _BLOCK_PAIRS] = np.copysign(np.rint(np.abs(part) * scale) / scale, part)
+    return out
 
 
 def write_trials(
@@ -147,7 +155,7 @@ def write_trials(
             )
 
 
-def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
+def _read_pairs(path, parse, kind: type, expected: str, fields: tuple) -> PairTable:
     model_numbers, test_numbers = (defaultdict(count().__next__) for _ in range(2))
     rows, columns, values = [], [], []
     width, line_number = None, 0
@@ -160,15 +168,15 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
             _complain(path, block, line_number, fields)
         try:
             if width == 3:
-                values.append(np.fromiter(map(parse, tokens[2::3]), np.float64, lines))
+                values.append(np.fromiter(map(parse, tokens[2::3]), kind, lines))
         except (KeyError, ValueError):
             place = next(i for i, token in enumerate(tokens[2::3]) if _fails(parse, token))
             raise UserError(
                 f"{path}, line {line_number + place + 1}: the third field is "
                 f"'{_text(tokens[2::3][place])}', not {expected}"
             ) from None
-        rows.append(np.fromiter(map(model_numbers.__getitem__, tokens[0::width]), np.int64, lines))
-        columns.append(np.fromiter(map(test_numbers.__getitem__, tokens[1::width]), np.int64, lines))
+        rows.append(np.fromiter(map(model_numbers.__getitem__, tokens[0::width]), np.int32, lines))
+        columns.append(np.fromiter(map(test_numbers.__getitem__, tokens[1::width]), np.int32, lines))
         line_number += lines
     if not rows:
         raise UserError(
@@ -177,11 +185,39 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
     table = PairTable(
         [_text(name) for name in model_numbers],
         [_text(name) for name in test_numbers],
-        np.concatenate(rows),
-        np.concatenate(columns),
-        np.concatenate(values) if values else None,
+        _joined(rows),
+        _joined(columns),
+        _joined(values) if values else None,
     )
-    codes = np.sort(table.rows * len(table.tests) + table.columns)
+    _check_unique(path, table)
+    return table
+
+
+def _joined(blocks: list[np.ndarray]) -> np.ndarray:
+    """Return the blocks as one array, and let go of them."""
+    whole = np.concatenate(blocks)
+    blocks.clear()
+    return whole
+
+
+def _cells(table: PairTable, part: slice = slice(None)) -> np.ndarray:
+    """Return the number of each pair, (N,) int64: that of its model times the number of tests, which is more
+    than 32 bits hold, and that of its test.
+    """
+    return table.rows[part].astype(np.int64) * len(table.tests) + table.columns[part]
+
+
+def _check_unique(path, table: PairTable) -> None:
+    """Raise UserError where a pair occurs twice."""
+    cells = len(table.models) * len(table.tests)
+    if cells <= _CELLS_PER_PAIR * len(table):  # mark each: faster than sorting, and smaller
+        seen = np.zeros(cells, dtype=bool)
+        for start in range(0, len(table), _BLOCK_PAIRS):
+            seen[_cells(table, slice(start, start + _BLOCK_PAIRS))] = True
+        if np.count_nonzero(seen) == len(table):
+            return
+    codes = _cells(table)
+    codes.sort()
     twice = np.flatnonzero(codes[1:] == codes[:-1])
     if len(twice):
         model, test = divmod(int(codes[twice[0]]), len(table.tests))
@@ -189,7 +225,6 @@ def _read_pairs(path, parse, expected: str, fields: tuple) -> PairTable:
             f"{path}: {len(twice)} pairs occur twice, first: {table.models[model]} {table.tests[test]}; keep "
             "one line of each"
         )
-    return table
 
 
 def _is_regular(block: bytes, lines: int, width: int, tokens: int) -> bool:
