@@ -452,6 +452,19 @@ def test_asking_what_is_pending_loads_neither_torch_nor_scipy():
     assert done.stdout == "[]\n", done.stderr
 
 
+def test_trials_of_a_single_cluster_are_not_said_to_be_of_a_speaker(tmp_path, capsys):
+    write_table(tmp_path / "utt2cluster", {"a": "c1", "b": "c1"})
+    words = ["make-trials", str(tmp_path / "utt2cluster"), str(tmp_path / "trials")]
+    for settings, said in (
+        ("", "has a single speaker (2 utt"),
+        ("{}", "has a single cluster (2 utterances)"),
+    ):
+        if settings:
+            (tmp_path / "clusters.json").write_text(settings)
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_trials_are_all_pairs_or_a_keyed_sample(corpus, tmp_path):
     call("pydino", "make-trials", "test.utt2spk", tmp_path / "all", folder=corpus)
     pairs = [line.split() for line in (tmp_path / "all").read_text().splitlines()]

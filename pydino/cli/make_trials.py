@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydino.base import CLUSTERS, log, read_json, write_json
 from pydino.cli._arguments import option, refuse_unused
+from pydino.cli._backend_labels import is_of_clusters
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.trial_sampling import make_trials
 
@@ -25,11 +26,10 @@ def add_arguments(parser):
 def run(args):
     if not args.max_trials:
         refuse_unused(args, "--seed", why="without --max-trials: all pairs are taken")
-    said = make_trials(
-        read_utt2label(args.utt2spk), args.trials, args.max_trials, args.seed, where=args.utt2spk
-    )
-    settings = Path(args.utt2spk).with_name(CLUSTERS)
-    if settings.is_file():
+    settings, labels = Path(args.utt2spk).with_name(CLUSTERS), read_utt2label(args.utt2spk)
+    what = "cluster" if is_of_clusters(args.utt2spk) else "speaker"
+    said = make_trials(labels, args.trials, args.max_trials, args.seed, args.utt2spk, what)
+    if what == "cluster":
         labels = read_json(settings).get("labels", "pseudo")
         write_json(f"{args.trials}.json", {"labels": labels, "clusters": str(settings.parent)})
     log(f"{said} -> {args.trials}")

@@ -9,14 +9,14 @@ from .trials import write_trials
 _CELLS = 1 << 22  # pairs looked at together
 
 
-def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, where) -> str:
+def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, where, what="speaker") -> str:
     """Write the trials of a set to ``path``; return in words how many there are.
 
     Args:
         speaker_of: utterance -> speaker.
         max_trials: at most so many, all pairs if 0; half of them target pairs, where there are as many.
         seed: of the sample, which depends on the names of the pairs and nothing else.
-        where: names the set in messages.
+        where: names the set in messages; ``what`` its speakers, which may be clusters, in the singular.
 
     Raises:
         UserError: no target or no nontarget pair is possible, or ``max_trials`` is too small.
@@ -27,13 +27,13 @@ def make_trials(speaker_of: dict[str, str], path, max_trials: int, seed: int, wh
     )
     if len(sizes) < 2:
         raise UserError(
-            f"{where} has a single speaker ({len(utterances)} utterances), so no nontarget pair; "
-            "verification needs two speakers or more"
+            f"{where} has a single {what} ({len(utterances)} utterances), so no nontarget pair; "
+            f"verification needs two {what}s or more"
         )
     if sizes.max() < 2:
         raise UserError(
-            f"{where}: each of the {len(sizes)} speakers has one utterance, so no target pair; "
-            "verification needs speakers with two utterances or more"
+            f"{where}: each of the {len(sizes)} {what}s has one utterance, so no target pair; "
+            f"verification needs {what}s with two utterances or more"
         )
     if max_trials < 0 or max_trials == 1:
         raise UserError(f"--max-trials {max_trials}: give 0 for all pairs, or 2 or more")

@@ -140,17 +140,17 @@ def write_trials(
     """Write ``enroll test target|nontarget`` lines, or ``enroll test`` without ``is_target``; rows and
     columns are places in ``names``.
     """
-    if is_target is None:
-        labels = np.full(len(rows), "\n")
-    else:
-        labels = np.where(is_target, " target\n", " nontarget\n")
     with atomic_open(path) as stream:
         for start in range(0, len(rows), 1 << 18):
             part = slice(start, start + (1 << 18))
+            if is_target is None:
+                labels = np.full(len(rows[part]), "\n")
+            else:
+                labels = np.where(is_target[part], " target\n", " nontarget\n")
             stream.writelines(
                 f"{names[row]} {names[column]}{label}"
                 for row, column, label in zip(
-                    rows[part].tolist(), columns[part].tolist(), labels[part], strict=True
+                    rows[part].tolist(), columns[part].tolist(), labels, strict=True
                 )
             )
 
