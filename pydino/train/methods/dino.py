@@ -72,9 +72,8 @@ class DinoConfig(TrainingConfig):
         default_factory=lambda: HeadConfig(hidden_dim=512, bottleneck_dim=128, output_dim=1024)
     )
     loss: DinoLossConfig = field(default_factory=DinoLossConfig)
-    # The next are weights of terms that compare the utterances of the whole batch. Above 0 (0.1) results call
-    # the method dino-koleo; it is worth much at small scale.
-    koleo_weight: float = 0.0
+    # Weights of terms that compare the utterances of the whole batch; results name those above 0: dino-koleo
+    koleo_weight: float = 0.0  # 0.1 is worth much at small scale
     koleo_views: Literal["global", "all"] = "global"  # of the student, whose KoLeo terms are added up
     mean_entropy_weight: float = 0.0  # of ln K - H(mean output of the student)
     dimension_weight: float = 0.0  # of correlations between dimensions of the bottleneck; 0.01 to 1
@@ -89,8 +88,8 @@ class DinoConfig(TrainingConfig):
     freeze_last_layer_steps: int = 0  # above 0: instead of freeze_last_layer_epochs
     # whose global views the teacher sees: the utterance's own, or those of another one of its cluster
     positives: Literal["own", "cluster"] = "own"
-    # clean: global views are not augmented (speed_factors aside), instead of as teacher_augment,
-    # teacher_waveform say; with student_sees: all the student sees the same clean ones
+    # clean: global views are not augmented, speed_factors aside (in place of teacher_augment and
+    # teacher_waveform); with student_sees: all the student sees them as well
     teacher_sees: Literal["augmented", "clean"] = "augmented"
     student_sees: Literal["all", "locals"] = "all"  # locals: the global views are the teacher's alone
 
@@ -229,8 +228,7 @@ class Dino(Method):
         ahead = self._taught[micro_step : micro_step + 1]
         ((taught, targets),) = ahead or self._with_targets([self._teach(views)])
         with self.precision():
-            student = self.network(views.student)
-        outputs = student.of_batch(size)
+            outputs = self.network(views.student).of_batch(size)
         loss, metrics, means = self.criterion(outputs.logits, taught.logits, config.same_views, targets)
         self._teacher_means = (
             means * share if self._teacher_means is None else self._teacher_means + means * share
@@ -241,7 +239,7 @@ class Dino(Method):
             loss = loss + self.schedule(batch.step)["cosine_weight"] * term
             metrics["cosine_loss"] = term.detach()
         if self._terms:
-            rows = self._whole_batch.complete(self._terms.rows(student.of_batch(size)), micro_step)
+            rows = self._whole_batch.complete(self._terms.rows(outputs), micro_step)
             terms, logged = self._terms.values(rows, batch.step, self.steps_per_epoch)
             for weight, term in terms:
                 loss = loss + weight * self.of_whole_batch(term)
