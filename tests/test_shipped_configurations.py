@@ -16,7 +16,7 @@ from pydino.train.methods.dino import DinoConfig
 from pydino.train.methods.xvector import XvectorConfig
 
 EGS = Path(__file__).parent.parent / "egs"
-PATHS = sorted(EGS.glob("*/conf/dino*.yaml"))
+PATHS = sorted(path for pattern in ("dino", "sdpn", "rdino") for path in EGS.glob(f"*/conf/{pattern}*.yaml"))
 
 
 def parameters(module):
@@ -31,6 +31,12 @@ def voxceleb(name):
 def test_every_configuration_is_valid_and_says_what_it_is(path):
     load_config(DinoConfig, path)
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("corpus", ["mini", "voxceleb"])
+@pytest.mark.parametrize("system", ["sdpn", "rdino"])
+def test_a_system_that_has_a_name_is_what_its_file_is_called(corpus, system):
+    assert load_config(DinoConfig, EGS / corpus / "conf" / f"{system}.yaml").name == system
 
 
 @pytest.mark.parametrize(
@@ -177,6 +183,63 @@ VALUES = {
         "optimiser.half_life_steps": 60000,
         "compute.accumulation": 4,
         "compute.channels_last": True,
+    },
+    "voxceleb/sdpn.yaml": {
+        "epochs": 150,
+        "batch_size": 384,
+        "encoder.channels": 1024,
+        "encoder.pooled_channels": 3072,
+        "encoder.embedding_dim": 512,
+        "head.hidden_dim": 2048,
+        "head.bottleneck_dim": 256,
+        "head.output_dim": 1024,
+        "head.batch_norm": True,
+        "head.norm_before": True,
+        "head.shared_prototypes": True,
+        "crops.num_global": 1,
+        "crops.num_local": 4,
+        "teacher_sees": "clean",
+        "teacher_waveform.noise_probability": 0,
+        "teacher_waveform.reverberation_probability": 0,
+        "student_sees": "locals",
+        "loss.target": "sinkhorn",
+        "loss.student_temperature": 0.1,
+        "loss.teacher_temperature": 0.025,
+        "loss.sinkhorn_iterations": 3,
+        "mean_entropy_weight": 1,
+        "koleo_weight": 0.1,
+        "koleo_views": "all",
+        "waveform.noise_snr_db": [0, 15],
+        "waveform.babble_speakers": [1, 1],
+        "normalisation.kind": "mean",
+        "normalisation.norm_vars": True,
+        "optimiser.name": "sgd",
+        "optimiser.lr": 0.6,
+        "optimiser.final_lr": 1e-5,
+        "optimiser.weight_decay": 5e-5,
+        "optimiser.warmup_epochs": 10,
+        "optimiser.clip": 3,
+        "teacher.momentum": 0.996,
+        "freeze_last_layer_epochs": 1,
+    },
+    "voxceleb/rdino.yaml": {
+        "epochs": 70,
+        "batch_size": 208,
+        "encoder.channels": 1024,
+        "head.output_dim": 65536,
+        "head.shared_prototypes": False,
+        "crops.num_global": 2,
+        "teacher_sees": "augmented",
+        "teacher_waveform.noise_probability": 0.71,
+        "student_sees": "all",
+        "loss.target": "centre",
+        "loss.teacher_temperature": 0.04,
+        "mean_entropy_weight": 0,
+        "koleo_weight": 0,
+        "variance_weight": 1.0,
+        "covariance_weight": 0.2,
+        "variance_ramp_epochs": 10,
+        "optimiser.lr": 0.325,
     },
     "voxceleb/round-affine.yaml": {
         "trainable": ["embedding"],

@@ -173,6 +173,7 @@ def test_without_clusters_the_positive_is_the_utterance_itself(data, clusters, t
 
 def test_a_finished_run_of_before_these_options_is_still_finished():
     """At their defaults they are not among what a run depends on."""
+    from pydino.ssl import DinoLossConfig
     from pydino.train.methods.dino import DinoConfig
     from pydino.train.methods.xvector import XvectorConfig
     from pydino.train.run import LATER, _is_default
@@ -180,7 +181,10 @@ def test_a_finished_run_of_before_these_options_is_still_finished():
     for config in (DinoConfig(), XvectorConfig()):
         there = [name for name in LATER if hasattr(config, name) and name in config.__dataclass_fields__]
         assert there and all(_is_default(config, name) for name in there)
+    # those of groups of options too
+    assert all(_is_default(DinoConfig(), name) for name in LATER if name.startswith(("head.", "loss.")))
     assert not _is_default(DinoConfig(positives="cluster"), "positives")
+    assert not _is_default(DinoConfig(loss=DinoLossConfig(target="sinkhorn")), "loss.target")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pydino.base import config_from_dict, dump_config
+from pydino.audio.augment import AugmentConfig
+from pydino.base import ConfigError, config_from_dict, config_to_dict, dump_config
 from pydino.cli import main
 from pydino.data import TrainingSet
 from pydino.kaldi import ArchiveWriter, read_table, write_table
-from pydino.train.config import OptimiserConfig
+from pydino.train.config import NOT_AUGMENTED, OptimiserConfig
 from pydino.train.method import ParameterGroup
 from pydino.train.methods.dino import DinoConfig
 from pydino.train.monitors import collapse, moments, spread_of_moments
@@ -33,6 +34,24 @@ CONFIG = {
     "crops": {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"warmup_epochs": 1},
+}
+# SDPN: one clean global view for the teacher, augmented local ones for the student, and one set of prototypes.
+SDPN = {
+    **CONFIG,
+    "head": {**CONFIG["head"], "batch_norm": True, "norm_before": True, "shared_prototypes": True},
+    "crops": {**CONFIG["crops"], "num_global": 1, "num_local": 3},
+    "loss": {"target": "sinkhorn", "teacher_temperature": 0.025},
+    "teacher_sees": "clean",
+    "student_sees": "locals",
+    "koleo_views": "all",
+    "mean_entropy_weight": 1.0,
+}
+EVERY_TERM = {
+    **SDPN,
+    "dimension_weight": 0.3,
+    "variance_weight": 1.0,
+    "covariance_weight": 0.2,
+    "variance_ramp_epochs": 2,
 }
 # A program: pydino, killed after as many checkpoints as SAVES says, two by default.
 KILLER = (
@@ -134,10 +153,14 @@ def test_same_seed_same_weights_other_seed_others(data, tmp_path):
     assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("checkpoint_steps", [500, 1])  # at the end of an epoch, and inside one
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, checkpoint_steps):
-    assert train(data, tmp_path / "whole") == 0
-    dump_config({**CONFIG, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
+@pytest.mark.parametrize(
+    "config, checkpoint_steps",
+    [(CONFIG, 500), (CONFIG, 1), (EVERY_TERM, 1)],  # at the end of an epoch, and inside one
+    ids=["epoch", "step", "every term"],
+)
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, config, checkpoint_steps):
+    assert train(data, tmp_path / "whole", config=config) == 0
+    dump_config({**config, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
     arguments = [
         "train",
         "--config",
@@ -382,6 +405,85 @@ def test_the_prototypes_stay_put_at_first_and_then_move(data, tmp_path):
     assert torch.equal(frozen["student.head.prototypes"], frozen["teacher.head.prototypes"])
     assert not torch.equal(free["student.head.prototypes"], frozen["student.head.prototypes"])
     assert not torch.equal(frozen["student.head.mlp.0.weight"], frozen["teacher.head.mlp.0.weight"])
+
+
+def test_shared_prototypes_are_those_of_the_teacher_too_and_trained_by_gradient_without_decay(data, tmp_path):
+    decay = ("--set", "optimiser.weight_decay=1000", "--set", "epochs=2")
+    assert train(data, tmp_path / "exp", *decay, config=SDPN) == 0
+    first, second = (
+        torch.load(path, weights_only=True)["method"]
+        for path in sorted((tmp_path / "exp/checkpoints").glob("*.pt"))
+    )
+    for state in (first, second):
+        assert torch.equal(state["student.head.prototypes"], state["teacher.head.prototypes"])
+    start, end = (state["student.head.prototypes"] for state in (first, second))
+    assert start.abs().max() <= 8**-0.5  # as they were drawn: frozen for the first epoch
+    moved = (end - start).norm() / start.norm()
+    assert 1e-5 < moved < 0.1  # with that decay of them as well they would have shrunk
+
+
+def test_a_clean_teacher_and_students_of_local_views(data):
+    config = config_from_dict(DinoConfig, SDPN)
+    teacher, local = config.view_groups
+    assert (teacher.name, teacher.number, teacher.seen_by) == ("global", 1, "teacher")
+    assert (local.name, local.number, local.seen_by) == ("local", 3, "student")
+    assert teacher.augment == NOT_AUGMENTED and local.augment == AugmentConfig()
+    # what is stored beside the models is the same configuration
+    assert config_from_dict(DinoConfig, config_to_dict(config)) == config
+    both = config_from_dict(DinoConfig, {**CONFIG, "teacher_sees": "clean"})
+    assert [group.seen_by for group in both.view_groups] == ["both", "student"]
+    partner = config_from_dict(DinoConfig, {**SDPN, "positives": "cluster"})
+    assert [(group.owner, group.seen_by) for group in partner.view_groups] == [
+        ("own", "student"),
+        ("partner", "teacher"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"student_sees": "locals"}, "koleo_views: all"),
+        ({"student_sees": "locals", "crops": {"num_local": 0}}, "set crops.num_local above 0"),
+        ({"crops": {"num_global": 1}}, "1 is enough with student_sees: locals"),
+        ({"teacher_sees": "clean", "teacher_augment": {"gain_db": 1.0}}, "remove one of the two"),
+        ({"dimension_weight": -1.0}, "dimension_weight"),
+        ({"head": {"norm_before": True}}, "set batch_norm: true"),
+        ({"loss": {"sinkhorn_iterations": 0}}, "sinkhorn_iterations"),
+    ],
+)
+def test_switches_that_contradict_each_other_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        config_from_dict(DinoConfig, {**CONFIG, **change})
+
+
+@pytest.mark.parametrize(
+    "config, name",
+    [
+        ({}, "dino"),
+        ({"koleo_weight": 0.1}, "dino-koleo"),
+        (SDPN, "sdpn"),
+        (EVERY_TERM, "sdpn-dimension-variance-covariance"),
+        ({**SDPN, "koleo_weight": 0.0}, "dino-mean-entropy-sinkhorn-shared-prototypes-clean-teacher-locals"),
+        ({"variance_weight": 1.0, "covariance_weight": 0.2}, "rdino"),
+        ({"koleo_weight": 0.1, "dimension_weight": 0.1}, "dino-koleo-dimension"),
+    ],
+)
+def test_results_call_systems_by_different_names(config, name):
+    assert config_from_dict(DinoConfig, {"method": "dino", **config}).name == name
+
+
+def test_variance_and_covariance_weights_rise_and_every_term_is_logged(data, tmp_path):
+    assert train(data, tmp_path / "exp", config=EVERY_TERM) == 0
+    first, *_, last = log_lines(tmp_path / "exp")
+    for name in ("koleo", "mean_entropy", "dimension", "variance", "covariance", "active_dimensions"):
+        assert np.isfinite(last[name])
+    assert "centre_norm" not in last and last["active_dimensions"] == 1
+    terms = EVERY_TERM["koleo_weight"] * last["koleo"] + last["mean_entropy"] + 0.3 * last["dimension"]
+    assert last["loss"] == pytest.approx(
+        last["dino_loss"] + terms + last["variance"] + 0.2 * last["covariance"], rel=1e-4
+    )
+    unramped = first["dino_loss"] + 0.1 * first["koleo"] + first["mean_entropy"] + 0.3 * first["dimension"]
+    assert unramped < first["loss"] < unramped + first["variance"] + 0.2 * first["covariance"]
 
 
 def test_an_unknown_encoder_option_stops_before_anything_is_read(tmp_path, capsys):

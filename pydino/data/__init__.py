@@ -20,6 +20,7 @@ from .view_groups import (
     ViewGroup,
     Views,
     cluster_pairs,
+    globals_for_the_teacher_alone,
     view_groups,
     view_numbers,
     with_partners,
@@ -65,6 +66,7 @@ __all__ = [
     "read_labels",
     "view_groups",
     "view_numbers",
+    "globals_for_the_teacher_alone",
     "with_partners",
     "with_partners_for_the_teacher",
 ]

@@ -113,6 +113,15 @@ def with_partners_for_the_teacher(groups: list[ViewGroup]) -> list[ViewGroup]:
     return [replace(first, seen_by="student"), *others, partner]
 
 
+def globals_for_the_teacher_alone(groups: list[ViewGroup]) -> list[ViewGroup]:
+    """Return DINO's groups where the student sees local views alone."""
+    return [
+        replace(group, seen_by="teacher") if group.seen_by == "both" else group
+        for group in groups
+        if group.name == "local" or group.seen_by != "student"
+    ]
+
+
 def view_numbers(groups: list[ViewGroup]) -> list[np.ndarray]:
     """Return the view numbers of each group, counted over all groups; draws are keyed by them."""
     ends = np.cumsum([group.number for group in groups])
@@ -139,6 +148,11 @@ class Views:
     groups: list[ViewGroup]
     tensors: list[torch.Tensor]
     frames: list[torch.Tensor | None]
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return len(self.tensors[0]) // self.groups[0].number
 
     @property
     def student(self) -> list[torch.Tensor]:

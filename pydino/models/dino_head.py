@@ -3,7 +3,7 @@
 As in the papers' code (section "head" of its configuration): an MLP with GELU and no norm, a bottleneck, L2
 normalisation, and a linear layer without bias whose rows have unit length (weight normalisation with its gain
 fixed at 1). The outputs are the cosines between the bottleneck and K prototypes. The papers' successor has a
-smaller MLP with swish activations, each followed by a batch norm.
+smaller MLP with swish activations, each followed by a batch norm; SDPN and RDINO have one before each GELU.
 
 The last product is in float32 whatever the precision of the rest, because the teacher's temperature
 multiplies its error by 25. For K = 65,536 and temperatures 0.1 and 0.04, relative errors against float64 of
@@ -30,12 +30,18 @@ class HeadConfig:
     bottleneck_dim: int = 256
     output_dim: int = 65536  # prototypes
     activation: Activation = "gelu"
-    batch_norm: bool = False  # after the activation of the two hidden layers
+    batch_norm: bool = False  # in the two hidden layers, after the activation
+    norm_before: bool = False  # the batch norms are before it
     dropout: float = 0.0  # of the hidden layers
+    # one set of prototypes for student and teacher, trained by gradient without weight decay (SDPN); else the
+    # teacher's are an average over time of the student's, like its other weights
+    shared_prototypes: bool = False
 
     def __post_init__(self):
         check_at_least(self, 2, "hidden_dim", "bottleneck_dim", "output_dim")
         check_dropout(self)
+        if self.norm_before and not self.batch_norm:
+            raise ValueError("norm_before places a batch norm; set batch_norm: true")
 
 
 class DinoHead(nn.Module):
@@ -53,19 +59,33 @@ class DinoHead(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         self.prototypes = nn.Parameter(torch.empty(config.output_dim, config.bottleneck_dim))
-        nn.init.normal_(self.prototypes)  # only the directions matter
+        if config.shared_prototypes:
+            # As in SDPN's code: the shorter they are, the faster the gradient turns them.
+            bound = config.bottleneck_dim**-0.5
+            nn.init.uniform_(self.prototypes, -bound, bound)
+        else:
+            nn.init.normal_(self.prototypes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.outputs(self.bottleneck(x))
+
+    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the prototypes are compared with, before L2 normalisation: (B, C), float32 or better,
+        of embeddings (B, D).
+        """
         x = self.mlp(x)
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(torch.promote_types(x.dtype, self.prototypes.dtype))
-            return F.normalize(x, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        return x.to(torch.promote_types(x.dtype, self.prototypes.dtype))
+
+    def outputs(self, bottleneck: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (B, K) of bottlenecks (B, C)."""
+        with torch.autocast(bottleneck.device.type, enabled=False):
+            return F.normalize(bottleneck, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
 
 
 def _hidden_layer(inputs: int, config: HeadConfig) -> list[nn.Module]:
     layer = [nn.Linear(inputs, config.hidden_dim), make_activation(config.activation)]
     if config.batch_norm:
-        layer.append(nn.BatchNorm1d(config.hidden_dim))
+        layer.insert(1 if config.norm_before else 2, nn.BatchNorm1d(config.hidden_dim))
     if config.dropout:
         layer.append(nn.Dropout(config.dropout))
     return layer

@@ -4,11 +4,15 @@ labels that follow the network.
 
 from .clean_probability import SMALLEST_LOSS, LossMixture, fit_loss_mixture
 from .cosine import cosine_loss
+from .dimension import active_dimensions, dimension_regulariser
 from .dino import DinoLoss, DinoLossConfig
 from .koleo import koleo
 from .label_queue import NONE, mode_of_queue, new_queue, push
+from .mean_entropy import mean_entropy_gap
 from .ntxent import ntxent
+from .sinkhorn import sinkhorn
 from .teacher import make_teacher, update_teacher
+from .variance_covariance import covariance_regulariser, variance_regulariser
 
 __all__ = [
     "NONE",
@@ -16,13 +20,19 @@ __all__ = [
     "DinoLoss",
     "DinoLossConfig",
     "LossMixture",
+    "active_dimensions",
     "cosine_loss",
+    "covariance_regulariser",
+    "dimension_regulariser",
     "fit_loss_mixture",
     "koleo",
     "make_teacher",
+    "mean_entropy_gap",
     "mode_of_queue",
     "new_queue",
     "ntxent",
     "push",
+    "sinkhorn",
     "update_teacher",
+    "variance_regulariser",
 ]

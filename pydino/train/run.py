@@ -35,7 +35,10 @@ from .supervision import Supervision
 # Options that came later: at their defaults they are not in marks, so that earlier runs are still finished.
 LATER = (
     *("positives", "sub_centres", "hard_negatives", "hard_margin", "start_from_centroids"),
-    *("min_utterances", "output_lr_scale"),
+    *("min_utterances", "output_lr_scale", "teacher_sees", "student_sees", "koleo_views"),
+    *("mean_entropy_weight", "dimension_weight", "variance_weight", "covariance_weight"),
+    *("variance_ramp_epochs", "head.norm_before", "head.shared_prototypes"),
+    *("loss.target", "loss.sinkhorn_iterations"),
 )
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
@@ -131,8 +134,10 @@ class Run:
         else:
             texts.append(data / "feats.scp")
         omitted = UNSCIENTIFIC if config.average_snapshots else (*UNSCIENTIFIC, "snapshot_epochs")
-        omitted += tuple(name for name in LATER if _is_default(config, name))
-        science = {key: value for key, value in config_to_dict(config).items() if key not in omitted}
+        science = config_to_dict(config)
+        for name in (*omitted, *(name for name in LATER if _is_default(config, name))):
+            *group, key = name.split(".")
+            (science[group[0]] if group else science).pop(key, None)
         science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
         if self.init is not None:
             science["init"] = _digest(self.init)
@@ -232,8 +237,11 @@ def read_init(run: Run) -> dict[str, torch.Tensor]:
 
 
 def _is_default(config: TrainingConfig, name: str) -> bool:
-    found = type(config).__dataclass_fields__.get(name)
-    return found is not None and found.default == getattr(config, name)
+    """Whether an option, such as ``positives`` or ``loss.target``, is there and has its default."""
+    *group, key = name.split(".")
+    owner = getattr(config, group[0], None) if group else config
+    found = getattr(owner, "__dataclass_fields__", {}).get(key)
+    return found is not None and found.default == getattr(owner, key)
 
 
 def _digest(folder: Path) -> str:

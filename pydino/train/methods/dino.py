@@ -2,8 +2,9 @@
 another view of the same utterance; the teacher is an average of the student over time.
 
 Caron et al. 2021 (arXiv 2104.14294) for images, Cho et al. 2022 (arXiv 2208.05445) for utterances; the loss
-is pydino/ssl/dino.py. Optional terms: KoLeo (pydino/ssl/koleo.py) and a cosine between embeddings
-(pydino/ssl/cosine.py).
+is pydino/ssl/dino.py. Optional terms: a cosine between embeddings (pydino/ssl/cosine.py), and those that
+compare the utterances of the whole batch (_batch_terms.py). SDPN (arXiv 2308.02774), dimension regularisation
+(arXiv 2505.13826) and RDINO (arXiv 2211.04168) are settings of these keys (docs/methods.md).
 
 With ``positives: cluster`` the teacher sees another utterance of the cluster (--clusters; Han et al. 2023,
 "Cluster-aware DINO", arXiv 2304.05754), drawn again at each visit, and the student predicts its outputs from
@@ -11,20 +12,30 @@ all views of its own.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
 from torch import nn
 
 from pydino.base import check_not_negative
-from pydino.data import Batch, ViewGroup, Views, with_partners_for_the_teacher
+from pydino.data import (
+    Batch,
+    ViewGroup,
+    Views,
+    WaveformAugmentConfig,
+    globals_for_the_teacher_alone,
+    with_partners_for_the_teacher,
+)
 from pydino.models import DinoHead, HeadConfig, buffers_kept
-from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, koleo, make_teacher, update_teacher
-from pydino.train.config import TrainingConfig
-from pydino.train.method import Method, Metrics, Setup
+from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, make_teacher, update_teacher
+from pydino.train.config import NOT_AUGMENTED, TrainingConfig
+from pydino.train.method import Method, Metrics, ParameterGroup, Setup
 from pydino.train.monitors import MOMENTS, collapse, moments
 from pydino.train.schedules import cosine, ramp
+from pydino.train.whole_batch import WholeBatch
+
+from ._batch_terms import BatchTerms, Outputs, method_name
 
 ROLES = ("teacher", "student")
 READS_LABELS = False
@@ -61,7 +72,14 @@ class DinoConfig(TrainingConfig):
         default_factory=lambda: HeadConfig(hidden_dim=512, bottleneck_dim=128, output_dim=1024)
     )
     loss: DinoLossConfig = field(default_factory=DinoLossConfig)
-    koleo_weight: float = 0.0  # above 0 results call the method dino-koleo; 0.1 is worth much at small scale
+    # Weights of terms that compare the utterances of the whole batch; results name those above 0: dino-koleo
+    koleo_weight: float = 0.0  # 0.1 is worth much at small scale
+    koleo_views: Literal["global", "all"] = "global"  # of the student, whose KoLeo terms are added up
+    mean_entropy_weight: float = 0.0  # of ln K - H(mean output of the student)
+    dimension_weight: float = 0.0  # of correlations between dimensions of the bottleneck; 0.01 to 1
+    variance_weight: float = 0.0  # of too little variance of the bottleneck's dimensions
+    covariance_weight: float = 0.0  # of covariances between them
+    variance_ramp_epochs: float = 0.0  # variance_weight and covariance_weight rise from 0 over this many
     # of 1 - cosine between the embeddings of teacher and student, over the pairs of the loss
     cosine_weight: float = 0.0
     cosine_ramp_epochs: float = 20.0  # its weight rises from 0 over this many
@@ -70,23 +88,47 @@ class DinoConfig(TrainingConfig):
     freeze_last_layer_steps: int = 0  # above 0: instead of freeze_last_layer_epochs
     # whose global views the teacher sees: the utterance's own, or those of another one of its cluster
     positives: Literal["own", "cluster"] = "own"
+    # clean: global views are not augmented, speed_factors aside (in place of teacher_augment and
+    # teacher_waveform); with student_sees: all the student sees them as well
+    teacher_sees: Literal["augmented", "clean"] = "augmented"
+    student_sees: Literal["all", "locals"] = "all"  # locals: the global views are the teacher's alone
 
     def __post_init__(self):
+        if self.teacher_sees == "clean":
+            self._set_clean_teacher()
         super().__post_init__()
-        if self.crops.num_global < 2:
+        if self.student_sees == "locals" and not self.crops.num_local:
+            raise ValueError("student_sees: locals needs local crops: set crops.num_local above 0")
+        if self.crops.num_global < 2 and self.same_views:
             raise ValueError(
                 "crops.num_global must be at least 2 (the student predicts another view than its own), got "
-                f"{self.crops.num_global}"
+                f"{self.crops.num_global}; 1 is enough with student_sees: locals"
             )
+        if self.koleo_weight and self.koleo_views == "global" and self.student_sees == "locals":
+            raise ValueError("student_sees: locals leaves koleo_views: global no view; set koleo_views: all")
         check_not_negative(
             self,
             "koleo_weight",
+            "mean_entropy_weight",
+            "dimension_weight",
+            "variance_weight",
+            "covariance_weight",
+            "variance_ramp_epochs",
             "cosine_weight",
             "cosine_ramp_epochs",
             "freeze_last_layer_epochs",
             "freeze_last_layer_steps",
         )
         self.check_independent_crops(self.positives)
+
+    def _set_clean_teacher(self) -> None:
+        clean = {"teacher_augment": NOT_AUGMENTED, "teacher_waveform": WaveformAugmentConfig()}
+        for name, config in clean.items():
+            if getattr(self, name) not in ({}, asdict(config)):
+                raise ValueError(
+                    f"teacher_sees: clean leaves {name} nothing to change; remove one of the two"
+                )
+            setattr(self, name, asdict(config))
 
     @property
     def needs_clusters(self) -> bool:
@@ -95,12 +137,19 @@ class DinoConfig(TrainingConfig):
     @property
     def view_groups(self) -> list[ViewGroup]:
         groups = super().view_groups
-        return with_partners_for_the_teacher(groups) if self.needs_clusters else groups
+        if self.needs_clusters:
+            groups = with_partners_for_the_teacher(groups)
+        return globals_for_the_teacher_alone(groups) if self.student_sees == "locals" else groups
+
+    @property
+    def same_views(self) -> bool:
+        """Whether the global views that the student sees are those of the teacher."""
+        return self.student_sees == "all" and not self.needs_clusters
 
     @property
     def name(self) -> str:
-        """Name of the method in results."""
-        return "dino-koleo" if self.koleo_weight else "dino"
+        """Name of the method in results (:func:`method_name`)."""
+        return method_name(self)
 
 
 class Network(nn.Module):
@@ -111,12 +160,11 @@ class Network(nn.Module):
         self.encoder = encoder
         self.head = DinoHead(head, encoder.embedding_dim)
 
-    def forward(self, views: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return embeddings (N, D) and logits (N, K) of tensors (n, T, F), one a length; the head runs once
-        for all.
-        """
+    def forward(self, views: list[torch.Tensor]) -> Outputs:
+        """Return the outputs, views first, of tensors (n, T, F), one a length; the head runs once for all."""
         embeddings = torch.cat([self.encoder(view) for view in views])
-        return embeddings, self.head(embeddings)
+        bottleneck = self.head.bottleneck(embeddings)
+        return Outputs(embeddings, bottleneck, self.head.outputs(bottleneck))
 
 
 class Dino(Method):
@@ -133,52 +181,84 @@ class Dino(Method):
         )
         student = Network(self.new_encoder(), config.head).to(self.distributed.device)
         teacher = make_teacher(student)
+        if config.head.shared_prototypes:  # averaged with themselves they stay what they are
+            teacher.head.prototypes = student.head.prototypes
         self.set_student(student)
         self.teacher = self.prepared(teacher)
         for module, follower in zip(self.student.modules(), self.teacher.modules(), strict=True):
             follower.training = module.training  # what is frozen in the student has fixed statistics in both
         self.criterion = DinoLoss(config.loss, config.head.output_dim).to(self.distributed.device)
+        self._terms, self._whole_batch = BatchTerms(config), WholeBatch(self.distributed)
         self._teacher_means: torch.Tensor | None = None
-        self._whole_batch: torch.Tensor | None = None
+        self._taught: list[tuple[Outputs, torch.Tensor | None]] = []
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Shared prototypes have no weight decay."""
+        groups = super().parameter_groups()
+        if self.config.head.shared_prototypes:
+            prototypes = self.student.head.prototypes
+            groups[0].parameters = [p for p in groups[0].parameters if p is not prototypes]
+            groups.append(ParameterGroup([prototypes], weight_decay=0.0))
+        return groups
 
     def encoders(self) -> dict[str, nn.Module]:
         return {"teacher": self.teacher.encoder, "student": self.student.encoder}
 
     def before_step(self, views: Iterable[Views]) -> None:
-        """KoLeo compares all utterances of a step. Where they come in several micro-batches, it needs the
-        embeddings of all of them first; with dropout these are of another draw.
+        """Terms that compare all utterances of a step need the outputs of its micro-batches beforehand, where
+        there are several.
         """
-        self._teacher_means = self._whole_batch = None
-        if self.config.koleo_weight and self.micro_batches > 1:
-            with torch.no_grad(), self.precision(), buffers_kept(self.student.encoder):
-                rows = [self.student.encoder(of_micro_batch.group("global")) for of_micro_batch in views]
-            self._whole_batch = torch.cat([self._gathered(x) for x in rows], dim=1)
+        self._teacher_means, self._taught = None, []
+        self._whole_batch.clear()
+        sinkhorn = self.config.loss.target == "sinkhorn"
+        if self.micro_batches == 1 or not (self._terms or sinkhorn):
+            return
+        taught = []
+        for of_micro_batch in views:
+            if self._terms:
+                with torch.no_grad(), self.precision(), buffers_kept(self.student):
+                    outputs = self._terms.outputs_ahead(self.student, of_micro_batch.student)
+                self._whole_batch.add(self._terms.rows(outputs.of_batch(of_micro_batch.size)))
+            if sinkhorn:
+                taught.append(self._teach(of_micro_batch))
+        self._taught = self._with_targets(taught)
 
     def loss(self, batch: Batch, views: Views, micro_step: int) -> tuple[torch.Tensor, Metrics]:
-        config, num_global, size = self.config, self.config.crops.num_global, len(batch.hashes)
+        config, size, share = self.config, len(batch.hashes), 1 / self.micro_batches
+        ahead = self._taught[micro_step : micro_step + 1]
+        ((taught, targets),) = ahead or self._with_targets([self._teach(views)])
         with self.precision():
-            with torch.no_grad():
-                teacher_embeddings, teacher_logits = self.teacher(views.teacher)
-            embeddings, logits = self.network(views.student)
-        teacher_embeddings, teacher_logits = (
-            x.unflatten(0, (num_global, size)) for x in (teacher_embeddings, teacher_logits)
-        )
-        shared = not config.needs_clusters
-        loss, metrics, means = self.criterion(logits.unflatten(0, (-1, size)), teacher_logits, shared)
-        share = 1 / self.micro_batches
+            outputs = self.network(views.student).of_batch(size)
+        loss, metrics, means = self.criterion(outputs.logits, taught.logits, config.same_views, targets)
         self._teacher_means = (
             means * share if self._teacher_means is None else self._teacher_means + means * share
         )
         metrics = {"dino_loss": loss.detach(), **metrics}
         if config.cosine_weight:
-            term = cosine_loss(embeddings.unflatten(0, (-1, size)), teacher_embeddings, shared)
+            term = cosine_loss(outputs.embeddings, taught.embeddings, config.same_views)
             loss = loss + self.schedule(batch.step)["cosine_weight"] * term
             metrics["cosine_loss"] = term.detach()
-        if config.koleo_weight:
-            term = self._koleo(embeddings[: num_global * size], micro_step)
-            loss = loss + config.koleo_weight * self.of_whole_batch(term)
-            metrics["koleo"] = term.detach()
-        return loss, {"loss": loss.detach(), **metrics, MOMENTS: moments(embeddings[:size].detach())}
+        if self._terms:
+            rows = self._whole_batch.complete(self._terms.rows(outputs), micro_step)
+            terms, logged = self._terms.values(rows, batch.step, self.steps_per_epoch)
+            for weight, term in terms:
+                loss = loss + weight * self.of_whole_batch(term)
+            metrics |= logged
+        return loss, {"loss": loss.detach(), **metrics, MOMENTS: moments(outputs.embeddings[0].detach())}
+
+    def _teach(self, views: Views) -> Outputs:
+        with torch.no_grad(), self.precision():
+            return self.teacher(views.teacher).of_batch(views.size)
+
+    def _with_targets(self, taught: list[Outputs]) -> list[tuple[Outputs, torch.Tensor | None]]:
+        """Return the teacher's outputs for the micro-batches of a step, each with its targets over the whole
+        batch, (G, b, K); None: those that :class:`DinoLoss` computes itself.
+        """
+        targets = [None] * len(taught)
+        if self.config.loss.target == "sinkhorn":
+            logits = torch.stack([outputs.logits for outputs in taught])
+            targets = self.criterion.sinkhorn_targets(logits, self.distributed.add_up)
+        return list(zip(taught, targets, strict=True))
 
     def before_update(self, step: int) -> None:
         """The prototypes are frozen at first."""
@@ -207,7 +287,9 @@ class Dino(Method):
         return values
 
     def describe(self, means: dict[str, float]) -> str:
-        parts = "".join(f", {name} {means[name]:.2f}" for name in ("koleo", "cosine_loss") if name in means)
+        parts = self._terms.describe(means)
+        if "cosine_loss" in means:
+            parts += f", cosine_loss {means['cosine_loss']:.2f}"
         return (
             f"loss {means['loss']:.3f} (dino {means['dino_loss']:.3f}{parts}), entropy of teacher "
             f"{means['teacher_entropy']:.2f}, "
@@ -215,30 +297,3 @@ class Dino(Method):
             f"{means['kl']:.2f}, "
             f"spread {means['embedding_spread']:.3f}"
         )
-
-    def _gathered(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings (G, W b, D) of all W processes, without gradient, from those of this one (G
-        b, D).
-        """
-        views = embeddings.detach().float().unflatten(0, (self.config.crops.num_global, -1)).contiguous()
-        return (
-            self.distributed.gather_rows(views)
-            .unflatten(0, (self.distributed.size, -1))
-            .transpose(0, 1)
-            .flatten(1, 2)
-        )
-
-    def _koleo(self, embeddings: torch.Tensor, micro_step: int) -> torch.Tensor:
-        """Return KoLeo summed over global views, among the utterances of all processes and micro-batches;
-        only the rows of this micro-batch have a gradient.
-        """
-        whole_batch, num_global = self._whole_batch, self.config.crops.num_global
-        if whole_batch is None and self.distributed.size > 1:
-            whole_batch = self._gathered(embeddings)
-        views = embeddings.float().unflatten(0, (num_global, -1))
-        if whole_batch is None:
-            return sum(koleo(view) for view in views)
-        size = views.shape[1]
-        first = (micro_step * self.distributed.size + self.distributed.rank) * size
-        rows = torch.cat([whole_batch[:, :first], views, whole_batch[:, first + size :]], dim=1)
-        return sum(koleo(view) for view in rows)
