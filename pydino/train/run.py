@@ -2,7 +2,7 @@
 
 import hashlib
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from .supervision import Supervision
 # Options that came later: at their defaults they are not in marks, so that earlier runs are still finished.
 LATER = (
     *("positives", "sub_centres", "hard_negatives", "hard_margin", "start_from_centroids"),
-    *("min_utterances", "output_lr_scale"),
+    *("min_utterances", "output_lr_scale", "ssps"),
 )
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")
@@ -233,7 +233,10 @@ def read_init(run: Run) -> dict[str, torch.Tensor]:
 
 def _is_default(config: TrainingConfig, name: str) -> bool:
     found = type(config).__dataclass_fields__.get(name)
-    return found is not None and found.default == getattr(config, name)
+    if found is None:
+        return False
+    default = found.default if found.default_factory is MISSING else found.default_factory()
+    return default == getattr(config, name)
 
 
 def _digest(folder: Path) -> str:

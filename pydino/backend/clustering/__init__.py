@@ -5,7 +5,7 @@ from .agreement import agreement
 from .density import density_clusters
 from .kmeans import KMeans, kmeans, nearest_centroids
 from .merging import class_evidence, merge_by_evidence
-from .methods import METHODS, Method
+from .methods import METHODS, Method, cluster, clustering_settings
 from .neighbours import Cells, make_cells, mutual_neighbours, nearest_neighbours, recall
 from .numbering import number_clusters
 from .propagation import edge_weights, propagate_labels
@@ -25,6 +25,8 @@ __all__ = [
     "agreement",
     "average_link",
     "class_evidence",
+    "cluster",
+    "clustering_settings",
     "density_clusters",
     "edge_weights",
     "kmeans",

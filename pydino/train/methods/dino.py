@@ -7,7 +7,8 @@ is pydino/ssl/dino.py. Optional terms: KoLeo (pydino/ssl/koleo.py) and a cosine 
 
 With ``positives: cluster`` the teacher sees another utterance of the cluster (--clusters; Han et al. 2023,
 "Cluster-aware DINO", arXiv 2304.05754), drawn again at each visit, and the student predicts its outputs from
-all views of its own.
+all views of its own. With ``positives: ssps`` the run finds the clusters itself, by the teacher's embeddings
+(pydino/train/positive_sampling.py).
 """
 
 from collections.abc import Iterable
@@ -21,9 +22,9 @@ from pydino.base import check_not_negative
 from pydino.data import Batch, ViewGroup, Views, with_partners_for_the_teacher
 from pydino.models import DinoHead, HeadConfig, buffers_kept
 from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, koleo, make_teacher, update_teacher
-from pydino.train.config import TrainingConfig
 from pydino.train.method import Method, Metrics, Setup
 from pydino.train.monitors import MOMENTS, collapse, moments
+from pydino.train.positives_config import PositivesConfig
 from pydino.train.schedules import cosine, ramp
 
 ROLES = ("teacher", "student")
@@ -53,7 +54,7 @@ class TeacherConfig:
 
 
 @dataclass
-class DinoConfig(TrainingConfig):
+class DinoConfig(PositivesConfig):
     """A DINO run."""
 
     method: Literal["dino"] = "dino"
@@ -68,8 +69,6 @@ class DinoConfig(TrainingConfig):
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     freeze_last_layer_epochs: float = 1.0  # the prototypes are frozen at first
     freeze_last_layer_steps: int = 0  # above 0: instead of freeze_last_layer_epochs
-    # whose global views the teacher sees: the utterance's own, or those of another one of its cluster
-    positives: Literal["own", "cluster"] = "own"
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,16 +85,11 @@ class DinoConfig(TrainingConfig):
             "freeze_last_layer_epochs",
             "freeze_last_layer_steps",
         )
-        self.check_independent_crops(self.positives)
-
-    @property
-    def needs_clusters(self) -> bool:
-        return self.positives == "cluster"
 
     @property
     def view_groups(self) -> list[ViewGroup]:
         groups = super().view_groups
-        return with_partners_for_the_teacher(groups) if self.needs_clusters else groups
+        return with_partners_for_the_teacher(groups) if self.of_others else groups
 
     @property
     def name(self) -> str:
@@ -163,7 +157,7 @@ class Dino(Method):
         teacher_embeddings, teacher_logits = (
             x.unflatten(0, (num_global, size)) for x in (teacher_embeddings, teacher_logits)
         )
-        shared = not config.needs_clusters
+        shared = not config.of_others
         loss, metrics, means = self.criterion(logits.unflatten(0, (-1, size)), teacher_logits, shared)
         share = 1 / self.micro_batches
         self._teacher_means = (
