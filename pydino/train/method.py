@@ -101,12 +101,8 @@ class Method(nn.Module):
         super().__init__()
         self.setup, self.config, self.distributed = setup, setup.config, setup.distributed
         self.total_steps, self.steps_per_epoch = setup.total_steps, setup.steps_per_epoch
-        sampling = self.config.positive_sampling
-        self.positive_sampling = None
-        if sampling is not None:
-            self.positive_sampling = PositiveSampling(
-                sampling, setup.hashes, self.steps_per_epoch, self.distributed
-            )
+        sampling = (self.config.positive_sampling, setup.hashes, self.steps_per_epoch, self.distributed)
+        self.positive_sampling = None if sampling[0] is None else PositiveSampling(*sampling)
         compute = self.config.compute
         if compute.accumulation > 1 and not self.splits_batch:
             raise UserError(
