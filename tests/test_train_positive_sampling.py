@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_train_dino import BANDS, KILLER, equal, log_lines, make_data, make_train_set, train
 from test_train_dino import CONFIG as DINO
-from test_train_dino import KILLER, equal, log_lines, make_data, make_train_set, train
 
 from pydino.base import ConfigError, config_from_dict
 from pydino.cli import main
-from pydino.kaldi import read_table, write_table
-from pydino.train import DistributedContext, find_method
+from pydino.kaldi import ArchiveWriter, read_table, write_table
+from pydino.train import DistributedContext, Setup, find_method
+from pydino.train.embedding_pass import EmbeddingPass
 from pydino.train.loop import completes
 from pydino.train.methods.contrastive import ContrastiveConfig
+from pydino.train.pipeline import open_pipeline
 from pydino.train.positive_sampling import PositiveSampling, SampledPartners, nearest_clusters
 from pydino.train.positives_config import PositiveSamplingConfig
-from pydino.train.run import LATER, _is_default
+from pydino.train.run import LATER, Run, _is_default
 
 ROOT = Path(__file__).parent.parent
 NAMES = [f"s{i % 4}-u{i:02d}" for i in range(20)]
@@ -119,6 +121,38 @@ def test_they_are_found_again_where_the_loop_completes_an_epoch(steps_per_epoch)
     assert due and [sampling.next_due(step) for step in range(due[-1])] == [
         next(d for d in due if d > step) for step in range(due[-1])
     ]
+
+
+def test_what_is_clustered_are_utterances_and_augmented_crops_of_them(tmp_path):
+    """Bands of utterance i have the deviation (1 + i) / 10."""
+    make_data(tmp_path / "source", NAMES, silence=False)
+    spoken, lengths = {}, read_table(tmp_path / "source/utt2num_frames")
+    with ArchiveWriter(tmp_path / "source/f.ark", tmp_path / "source/feats.scp") as feats:
+        for i, name in enumerate(NAMES):
+            draw = np.random.default_rng(i).normal(size=(int(lengths[name]), BANDS))
+            spoken[name] = ((1 + i) / 10 * draw).astype(np.float32)
+            feats.write(name, spoken[name])
+    make_train_set(tmp_path / "source", tmp_path / "train")
+    still = dict.fromkeys(
+        ("noise_probability", "reverberation_probability", "babble_probability", "gain_db", "equaliser_db"),
+        0.0,
+    )
+    config = config_from_dict(ContrastiveConfig, {**CONFIGS["nearest"], "augment": still})
+    run = Run(find_method("contrastive"), config, tmp_path / "train", tmp_path / "exp")
+    pipeline = open_pipeline(config, run.data, run.front_end, 0, DistributedContext())
+    hashes = pipeline.source.hashes
+    method = run.method(Setup(config, BANDS, 10, 2.5, DistributedContext(), hashes=hashes))
+    embed = EmbeddingPass(method, pipeline, run)
+    embedding, statistics = embed.with_crops(method.student.encoder, 3, True)
+    assert (embedding.vectors == embed(method.student.encoder).numpy()).all()
+    expected = np.stack([spoken[key].std(0) for key in pipeline.source.keys])
+    np.testing.assert_allclose(statistics.vectors, expected, atol=1e-3)
+    assert embedding.crops.shape == (60, 8) and np.bincount(statistics.crop_classes).tolist() == [3] * 20
+    scales = statistics.crops.mean(1) / expected.mean(1)[statistics.crop_classes]
+    assert np.abs(scales - 1).max() < 0.15
+    assert len(np.unique(statistics.crops[:, 0])) > 50  # they begin elsewhere
+    plain, none = embed.with_crops(method.student.encoder, 0, False)
+    assert plain.crops is None and none is None
 
 
 # Training
