@@ -191,6 +191,8 @@ def a_shard(rank, folder):
     same = np.concatenate([np.tile(vectors[0], (60, 1)), vectors[:40]])
     part = slice(0, 10) if rank == 0 else slice(10, 100)
     results.append(kmeans(same[part], 20, 4, hashes[:100][part]))
+    if rank == 0:  # by itself, with all vectors: it would wait for the other for ever
+        results.append(kmeans(vectors, 12, 4, hashes, max_points_per_centroid=10, sharded=False))
     dist.destroy_process_group()
     torch.save([(r.centroids, r.labels, r.objective) for r in results], folder / f"{rank}.pt")
 
@@ -205,6 +207,8 @@ def test_two_processes_find_what_one_finds(tmp_path):
     expected = [kmeans(vectors, 12, 4, hashes, **case) for case in CASES]
     same = np.concatenate([np.tile(vectors[0], (60, 1)), vectors[:40]])
     expected.append(kmeans(same, 20, 4, hashes[:100]))
+    alone = shares[0].pop()
+    assert (alone[0] == expected[2].centroids).all() and (alone[1] == expected[2].labels).all()
     for one, first, second in zip(expected, *shares, strict=True):
         assert (first[0] == second[0]).all()
         assert np.allclose(first[0], one.centroids, atol=1e-5)

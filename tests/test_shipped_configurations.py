@@ -61,6 +61,16 @@ def test_every_configuration_of_a_round_is_valid_and_trained_on_clusters(path):
     assert method_of(str(path)).name == "xvector" or config.needs_clusters
 
 
+@pytest.mark.parametrize(
+    "path", sorted(EGS.glob("*/conf/*ssps.yaml")), ids=lambda path: f"{path.parent.parent.name}-{path.stem}"
+)
+def test_every_configuration_that_finds_its_positives_does_so_before_it_ends(path):
+    _, config = load_training_config(path)
+    assert config.positives == "ssps" and not config.needs_clusters
+    assert config.ssps.start_epoch + config.ssps.every_epochs < config.epochs
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
 def test_the_papers_system():
     config = voxceleb("dino.yaml")
     encoder = build_encoder(config.encoder, 80)
@@ -240,6 +250,21 @@ VALUES = {
         "covariance_weight": 0.2,
         "variance_ramp_epochs": 10,
         "optimiser.lr": 0.325,
+    },
+    "voxceleb/ssps.yaml": {
+        "epochs": 100,
+        "batch_size": 128,
+        "encoder.name": "ecapa-tdnn",
+        "encoder.channels": 1024,
+        "optimiser.name": "sgd",
+        "optimiser.lr": 0.2,
+        "optimiser.weight_decay": 5e-5,
+        "ssps.start_epoch": 80,
+        "ssps.every_epochs": 1,
+        "ssps.nearest_clusters": 1,
+        "ssps.cluster.method": "kmeans",
+        "ssps.cluster.num_clusters": 25000,
+        "ssps.cluster.num_iterations": 10,
     },
     "voxceleb/round-affine.yaml": {
         "trainable": ["embedding"],

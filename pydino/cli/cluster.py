@@ -33,10 +33,8 @@ import numpy as np
 from pydino.base import (
     CLUSTERS,
     UTT2CLUSTER,
-    ConfigError,
     Step,
     UserError,
-    config_from_dict,
     config_to_dict,
     log,
     read_yaml,
@@ -50,7 +48,6 @@ from pydino.cli._embeddings import EmbeddingSet, read_several, utterances_of_cro
 from pydino.cli._steps import check_files, command_line, marks_of, run_or_submit
 from pydino.kaldi import invert, read_table, write_table
 
-_ONE_THREAD = 20_000  # utterances
 _FOLDERS = ("xvector_dirs", "crops", "beside", "beside_crops")
 
 
@@ -116,12 +113,10 @@ def _stored_hashes(folder) -> Path | None:
 
 
 def _cluster(args) -> None:
-    from threadpoolctl import threadpool_limits
-
-    from pydino.backend.clustering import METHODS, standardised, treatments
+    from pydino.backend.clustering import cluster
 
     name, config = read_settings(args.config)
-    method, treatment = METHODS[name], getattr(config, "treatment", "wccn")
+    treatment = getattr(config, "treatment", "wccn")
     if args.crops and not treatment.startswith("wccn"):
         log(
             f"{args.config}: method {name} with 'treatment: {treatment}' makes no use of --crops; 'wccn' does"
@@ -129,14 +124,8 @@ def _cluster(args) -> None:
     keys, hashes = _in_order(read_several(args.xvector_dirs, args.utterances), args)
     embedding = _embedded(args.xvector_dirs, args.crops, keys)
     beside = _embedded(args.beside, args.beside_crops, keys) if args.beside else None
-    parts = [one.vectors for one in (embedding, beside) if one is not None]
-    # A few thousand utterances are done in seconds by one thread, and more threads take longer, above all
-    # beside other processes. So the sums, and the clusters, do not depend on the number of cores either.
-    threads = 1 if len(keys) <= _ONE_THREAD else None
     try:
-        with threadpool_limits(threads):
-            starts = treatments(embedding, beside, config.shrinkage)
-            found = method.run(starts, standardised(*parts), hashes, config)
+        found = cluster(embedding, beside, hashes, name, config)
     except ValueError as error:
         raise UserError(f"{args.config}, {len(keys)} utterances: {error}") from error
     _write(args, keys, found, name, config)
@@ -148,13 +137,9 @@ def read_settings(path) -> tuple:
     Raises:
         ConfigError: names file and key.
     """
-    from pydino.backend.clustering import METHODS
+    from pydino.backend.clustering import clustering_settings
 
-    settings = read_yaml(path)
-    name = settings.pop("method", "pseudo-speakers")
-    if name not in METHODS:
-        raise ConfigError(f"{path}: method must be one of {', '.join(METHODS)}, got {name!r}")
-    return name, config_from_dict(METHODS[name].config, settings, where=str(path))
+    return clustering_settings(read_yaml(path), str(path))
 
 
 def _in_order(embedded: EmbeddingSet, args) -> tuple[list[str], np.ndarray]:

@@ -32,15 +32,18 @@ class Partners:
         self._rank = np.empty_like(self._members)  # of an utterance among those of its class
         self._rank[self._members] = np.arange(len(hashes)) - self._first[classes[self._members]]
 
-    def partners(self, indices: np.ndarray, visits: np.ndarray, wanted: int | None = None) -> np.ndarray:
+    def partners(
+        self, indices: np.ndarray, visits: np.ndarray, wanted: int | np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the partners (B,) of utterances ``indices`` (B,) at these visits (B,): another utterance of
         the class, all equally likely; the only one of a class is its own partner.
 
         Args:
-            wanted: the class that partners are of; None: the utterance's own. It must not be empty.
+            wanted: the class that partners are of, or (B,) one of each; None: the utterance's own. It must
+                not be empty.
         """
         classes = self._classes[indices]
-        wanted_classes = classes if wanted is None else np.full_like(classes, wanted)
+        wanted_classes = classes if wanted is None else np.broadcast_to(wanted, classes.shape)
         inside, rank, count = classes == wanted_classes, self._rank[indices], self.counts[wanted_classes]
         drawn = keyed_integers(
             0, np.maximum(count - inside, 1), self.seed, visits, self.hashes[indices], self._key

@@ -171,6 +171,13 @@ class TrainingConfig:
         """Whether a run of a method that reads no labels needs clusters (``--clusters``)."""
         return False
 
+    @property
+    def positive_sampling(self) -> Any:
+        """How positives of other utterances are found in training; None: they are not
+        (:class:`pydino.train.positives_config.PositiveSamplingConfig`).
+        """
+        return None
+
     def check_no_teacher(self, method: str) -> None:
         """Refuse options for the views of a teacher, where there is none."""
         for name, (here, teacher) in (("augment", self.augment_pair), ("waveform", self.waveform_pair)):
@@ -179,11 +186,6 @@ class TrainingConfig:
                     f"teacher_{name} changes the views of a teacher, and {method} has none; set {name} "
                     "instead"
                 )
-
-    def check_independent_crops(self, positives: str) -> None:
-        """Refuse ``placement: disjoint`` where positives are of two utterances."""
-        if positives == "cluster" and self.crops.placement == "disjoint":
-            raise ValueError("positives: cluster takes crops of two utterances; set placement: independent")
 
     @property
     def view_groups(self) -> list[ViewGroup]:

@@ -1,13 +1,18 @@
-"""Embeddings of all utterances of a run by the encoder that it starts from, before its first step."""
+"""Embeddings of all utterances of a run by its encoder, for what is decided by them: before the first step,
+and where an epoch ends.
+"""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from pydino.backend.clustering import Embedded
 from pydino.data import UtteranceCropConfig, batches
+from pydino.models import build_encoder
 
 from .config import NOT_AUGMENTED, TrainingConfig
 from .method import Method, evaluating
@@ -15,6 +20,7 @@ from .pipeline import Pipeline, open_pipeline
 from .run import Run
 
 LONGEST_SECONDS = 10.0  # of a longer utterance, a stretch of this length
+CROP_SECONDS = 2.5  # of augmented crops
 
 
 @dataclass
@@ -45,47 +51,102 @@ class ByLength:
         return np.zeros_like(line), self._order[line]
 
 
-@torch.no_grad()
-def embed_utterances(
-    encoder: nn.Module, method: Method, pipeline: Pipeline, run: Run, workers: int = 0
-) -> torch.Tensor:
-    """Return the embeddings, (N, D) float32 on the CPU, of the utterances of a run in the order of their
-    hashes, the same in all processes, whose shares are put together. Nothing is drawn but the stretch of an
-    utterance longer than ``LONGEST_SECONDS``.
+class EmbeddingPass:
+    """Passes over the N utterances of a run, in the order of their hashes. Every process embeds its share,
+    and has the result of all. Nothing is drawn from the global generators.
 
     Args:
-        encoder: on the device; it is left in the mode that it is in.
-        method: whose precision it runs in.
+        method: whose precision encoders run in.
         pipeline: data of the run.
         run: what is trained.
         workers: processes that read ahead.
     """
-    config, distributed = pipeline.config, method.distributed
-    plain = PassConfig(
-        batch_size=config.batch_size,
-        input=config.input,
-        encoder=config.encoder,
-        normalisation=config.normalisation,
-        augment=NOT_AUGMENTED,
-    )
-    source = pipeline.source
-    whole = open_pipeline(
-        plain, run.data, run.front_end, run.seed, distributed, run.allow_pipes, source.hashes
-    )
-    order = whole.sampler.order = ByLength(source.lengths, whole.config.batch_size)
-    found = torch.empty(len(source), encoder.embedding_dim)
-    read = batches(
-        whole.sampler,
-        0,
-        len(order),
-        workers,
-        pin=distributed.device.type == "cuda",
-        local_processes=distributed.local_size,
-    )
-    with evaluating(encoder):
+
+    def __init__(self, method: Method, pipeline: Pipeline, run: Run, workers: int = 0):
+        self._method, self._pipeline, self._run, self._workers = method, pipeline, run, workers
+
+    def __call__(self, encoder: nn.Module) -> torch.Tensor:
+        """Return the embeddings, (N, D) float32 on the CPU, of whole utterances, not augmented. Nothing is
+        drawn but the stretch of an utterance longer than ``LONGEST_SECONDS``.
+
+        Args:
+            encoder: on the device; it is left in the mode that it is in.
+        """
+        return self._embed([encoder], self._plain())[0][0]
+
+    def with_crops(
+        self, encoder: nn.Module, crops: int, statistics: bool
+    ) -> tuple[Embedded, Embedded | None]:
+        """Return the embeddings, as :meth:`__call__` does, with those of augmented crops, and the same of the
+        standard deviations of the features over time; None without ``statistics``.
+
+        Args:
+            encoder: on the device.
+            crops: number of crops of each utterance, augmented as in training but not masked; 0: none.
+            statistics: whether the deviations are wanted.
+        """
+        encoders = [encoder]
+        if statistics:
+            encoders.append(
+                build_encoder({"name": "statistics", "mean": False}, self._pipeline.feature_dim).to(
+                    self._method.distributed.device
+                )
+            )
+        whole = [rows[0].numpy() for rows in self._embed(encoders, self._plain())]
+        found = [Embedded(vectors) for vectors in whole]
+        if crops:
+            rows = self._embed(encoders, self._augmented(crops))
+            classes = np.tile(np.arange(len(whole[0])), crops)
+            found = [
+                Embedded(vectors, x.flatten(0, 1).numpy(), classes)
+                for vectors, x in zip(whole, rows, strict=True)
+            ]
+        return found[0], found[1] if statistics else None
+
+    def _plain(self) -> PassConfig:
+        config = self._pipeline.config
+        return PassConfig(
+            batch_size=config.batch_size,
+            input=config.input,
+            encoder=config.encoder,
+            normalisation=config.normalisation,
+            augment=NOT_AUGMENTED,
+        )
+
+    def _augmented(self, crops: int) -> PassConfig:
+        config = self._pipeline.config
+        return replace(
+            self._plain(),
+            crops=UtteranceCropConfig(num_global=crops, global_seconds=[CROP_SECONDS, CROP_SECONDS]),
+            augment=replace(config.augment, time_mask_frames=0, frequency_mask_bands=0),
+            teacher_augment={},
+            waveform=config.waveform,
+            teacher_waveform={},
+            augmentation_data=config.augmentation_data,
+        )
+
+    @torch.no_grad()
+    def _embed(self, encoders: list[nn.Module], config: PassConfig) -> list[torch.Tensor]:
+        """Return of each encoder (V, N, D) float32 on the CPU, of V views of each utterance."""
+        run, distributed, source = self._run, self._method.distributed, self._pipeline.source
+        data = open_pipeline(
+            config, run.data, run.front_end, run.seed, distributed, run.allow_pipes, source.hashes
+        )
+        order = data.sampler.order = ByLength(source.lengths, data.config.batch_size)
+        views = config.crops.num_global
+        found = [torch.empty(views, len(source), encoder.embedding_dim) for encoder in encoders]
+        for step, x, frames in self._views(data, len(order)):
+            places = torch.from_numpy(order(step)[1])
+            for encoder, rows in zip(encoders, found, strict=True):
+                with evaluating(encoder), self._method.precision():
+                    embedded = encoder(x, frames)
+                embedded = embedded.float().unflatten(0, (views, -1)).transpose(0, 1)  # utterances first
+                rows[:, places] = distributed.gather_rows(embedded).transpose(0, 1).cpu()
+        return found
+
+    def _views(self, data: Pipeline, steps: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None]]:
+        device, local = self._method.distributed.device, self._method.distributed.local_size
+        read = batches(data.sampler, 0, steps, self._workers, device.type == "cuda", local)
         for step, (batch,) in enumerate(read):
-            views = whole.views(batch)
-            with method.precision():
-                rows = encoder(views.tensors[0], views.frames[0])
-            found[torch.from_numpy(order(step)[1])] = distributed.gather_rows(rows.float()).cpu()
-    return found
+            views = data.views(batch)
+            yield step, views.tensors[0], views.frames[0]

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from pydino.base import UserError, log, warn
-from pydino.data import Batch, ViewMaker, ViewSampler, batches
+from pydino.data import Batch, ViewMaker, ViewSampler
 
 from .checkpoint import load_agreed, random_states, save_checkpoint, set_random_state
 from .config import OptimiserConfig, TrainingConfig
@@ -25,6 +25,7 @@ from .meter import Meter
 from .method import Method, Metrics, ParameterGroup
 from .monitors import MOMENTS, Alarms, Averages, not_finite, spread_of_moments
 from .precision import no_sync
+from .reading import read_batches
 from .recorder import Recorder
 from .schedules import learning_rate
 
@@ -80,7 +81,8 @@ def train(
         total_steps: of the whole run.
         distributed: this process among others.
         workers: processes that read ahead.
-        embed: function of an encoder, for :meth:`Method.before_first_step`.
+        embed: embeds the utterances of the run, for :meth:`Method.before_first_step` and positive sampling
+            (:class:`pydino.train.embedding_pass.EmbeddingPass`).
         snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first
             process.
 
@@ -94,8 +96,13 @@ def train(
     parameters = parameters_of(groups)
     optimiser, averages = make_optimiser(groups, config.optimiser), Averages()
     step = resume(method, optimiser, averages, exp, distributed)
+    sampling = method.positive_sampling
     if step == 0:
         method.before_first_step(embed)
+        if sampling is not None and sampling.is_due(0):
+            found = sampling.find(method.encoders()[method.roles[0]], embed.with_crops)
+            if distributed.first:
+                log("start: " + judged(found))
     recorder = Recorder(exp, step, config.tensorboard) if distributed.first else None
     # the start is judged too; of a run that is resumed, it has been, and this asks whether the run has ended
     figures, over = method.evaluate(0.0, False) if step == 0 else ({}, method.has_ended)
@@ -111,14 +118,7 @@ def train(
         config.input,
         warns=distributed.first,
     )
-    read = batches(
-        sampler,
-        step,
-        total_steps,
-        workers,
-        pin=distributed.device.type == "cuda",
-        local_processes=distributed.local_size,
-    )
+    read = read_batches(sampler, sampling, step, total_steps, workers, distributed)
     bar = tqdm(
         total=total_steps, initial=step, unit="step", disable=None if distributed.first else True, leave=False
     )
@@ -144,6 +144,9 @@ def train(
             figures, over, lost = {}, step == total_steps, ""
             if ended:
                 figures, over = method.evaluate(step / steps_per_epoch, over)
+                if sampling is not None and not over and sampling.is_due(int(step / steps_per_epoch)):
+                    found = sampling.find(method.encoders()[method.roles[0]], embed.with_crops)
+                    figures = {**figures, **found}
             if ended or (config.log_steps and step % config.log_steps == 0):
                 means = averages.read(distributed.add_up)
                 line = {

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,7 @@ from pydino.models import build_encoder
 
 from .config import TrainingConfig
 from .distributed import DistributedContext
+from .positive_sampling import PositiveSampling
 from .precision import Precision, distribute, no_compiler, prepare
 from .supervision import Supervision
 
@@ -53,6 +55,7 @@ class Setup:
         labels: of the utterances, or their clusters, for a method that reads them.
         init: weights that the encoder starts from; None: random ones.
         supervision: the task, for a method that is trained for one.
+        hashes: (N,) uint64, ascending, of the utterances, for a run that finds positives itself.
     """
 
     config: TrainingConfig
@@ -63,6 +66,7 @@ class Setup:
     labels: Labels | None = None
     init: dict[str, torch.Tensor] | None = None
     supervision: Supervision | None = None
+    hashes: np.ndarray | None = None
 
 
 class Method(nn.Module):
@@ -72,6 +76,8 @@ class Method(nn.Module):
 
     Attributes:
         student: what is trained; it has an ``encoder``.
+        positive_sampling: finds the partners of utterances on the way, by the embeddings of the first role;
+            None: partners do not change.
         precision: context that the networks run in.
         Config: class of the configuration.
         roles: model folders that a run leaves; the first is the model.
@@ -95,6 +101,8 @@ class Method(nn.Module):
         super().__init__()
         self.setup, self.config, self.distributed = setup, setup.config, setup.distributed
         self.total_steps, self.steps_per_epoch = setup.total_steps, setup.steps_per_epoch
+        sampling = (self.config.positive_sampling, setup.hashes, self.steps_per_epoch, self.distributed)
+        self.positive_sampling = None if sampling[0] is None else PositiveSampling(*sampling)
         compute = self.config.compute
         if compute.accumulation > 1 and not self.splits_batch:
             raise UserError(

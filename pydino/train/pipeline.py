@@ -120,8 +120,10 @@ def open_pipeline(
     copy_paste = (
         CopyPaste(config.copy_paste, source.hashes, labels, seed) if config.copy_paste.probability else None
     )
-    partners: CopyPaste | Partners | None = copy_paste
-    if partners is None and any(group.owner == "partner" for group in groups):
+    partners: np.ndarray | CopyPaste | Partners | None = copy_paste
+    if config.positive_sampling is not None:
+        partners = np.arange(len(source))  # until others are found
+    elif partners is None and any(group.owner == "partner" for group in groups):
         classes = labels.of(source.hashes)
         partners = Partners(source.hashes, classes, labels.num_classes, seed, "partner of the cluster")
     sampler = ViewSampler(

@@ -15,7 +15,7 @@ LOG, CURVES = "log.jsonl", "tensorboard"
 PAGES = {
     "entropy": ("teacher_entropy", "student_entropy", "mean_teacher_entropy", "kl"),
     "embedding": ("embedding_spread", "effective_rank", "centre_norm"),
-    "labels": ("classes", "relabelled", "off_cluster", "trusted"),
+    "labels": ("classes", "relabelled", "off_cluster", "trusted", "clusters", "with_partner", "self_eer"),
     "schedule": ("lr", "momentum", "margin"),
     "speed": ("utterances_per_second", "hours_per_second", "data_wait", "memory_gb"),
 }

@@ -2,7 +2,7 @@
 
 import hashlib
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -37,7 +37,7 @@ LATER = (
     *("positives", "sub_centres", "hard_negatives", "hard_margin", "start_from_centroids"),
     *("min_utterances", "output_lr_scale", "teacher_sees", "student_sees", "koleo_views"),
     *("mean_entropy_weight", "dimension_weight", "variance_weight", "covariance_weight"),
-    *("variance_ramp_epochs", "head.norm_before", "head.shared_prototypes"),
+    *("variance_ramp_epochs", "head.norm_before", "head.shared_prototypes", "ssps"),
     *("loss.target", "loss.sinkhorn_iterations"),
 )
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
@@ -241,7 +241,10 @@ def _is_default(config: TrainingConfig, name: str) -> bool:
     *group, key = name.split(".")
     owner = getattr(config, group[0], None) if group else config
     found = getattr(owner, "__dataclass_fields__", {}).get(key)
-    return found is not None and found.default == getattr(owner, key)
+    if found is None:
+        return False
+    default = found.default if found.default_factory is MISSING else found.default_factory()
+    return default == getattr(owner, key)
 
 
 def _digest(folder: Path) -> str:

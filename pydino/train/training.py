@@ -20,7 +20,7 @@ from pydino.infer.model_folder import CONFIG, WEIGHTS
 
 from . import exp_dir
 from .distributed import DistributedContext
-from .embedding_pass import embed_utterances
+from .embedding_pass import EmbeddingPass
 from .loop import train
 from .method import Method, Setup
 from .model_folders import average_models, write_model
@@ -83,6 +83,7 @@ def run_training(
             labels,
             init,
             run.supervision,
+            pipeline.source.hashes,
         )
     )
     if distributed.rank:  # dropout is drawn independently in each process, once the weights are equal
@@ -111,7 +112,7 @@ def run_training(
         pipeline.total_steps,
         distributed,
         workers,
-        lambda encoder: embed_utterances(encoder, method, pipeline, run, workers),
+        EmbeddingPass(method, pipeline, run, workers),
         lambda epoch: write_models(run, method, run.exp / "snapshots" / f"epoch{epoch:04d}", epoch),
     )
     if distributed.first:

@@ -6,7 +6,7 @@ from .degenerate import why_degenerate
 from .density import density_clusters
 from .kmeans import KMeans, kmeans, nearest_centroids
 from .merging import class_evidence, merge_by_evidence
-from .methods import METHODS, Method
+from .methods import METHODS, Method, cluster, clustering_settings
 from .neighbours import Cells, make_cells, mutual_neighbours, nearest_neighbours, recall
 from .numbering import number_clusters
 from .propagation import edge_weights, propagate_labels
@@ -26,6 +26,8 @@ __all__ = [
     "agreement",
     "average_link",
     "class_evidence",
+    "cluster",
+    "clustering_settings",
     "density_clusters",
     "edge_weights",
     "kmeans",

@@ -53,12 +53,14 @@ def kmeans(
     plus_plus: bool = False,
     device: str = "cpu",
     precision: str = "auto",
+    sharded: bool = True,
 ) -> KMeans:
     """Cluster vectors by direction.
 
     The first centroids are vectors drawn by their hashes. Where torch.distributed is initialised, every
-    process of the default group calls this with its shard. Draws depend on seed and hashes only: the result
-    is, up to rounding, the same for any number of processes, and exactly the same for the same shards.
+    process of the default group calls this with its shard, unless ``sharded`` is False. Draws depend on seed
+    and hashes only: the result is, up to rounding, the same for any number of processes, and exactly the same
+    for the same shards.
 
     A centroid that has lost its vectors is put onto the vector that is farthest from its own centroid (the
     next farthest for the next, ties by hash).
@@ -82,6 +84,7 @@ def kmeans(
         device: where products are computed; the vectors may be on the CPU, and are then copied in chunks.
         precision: of the cosines that decide the assignment. auto is bfloat16 on a GPU, float32 on a CPU;
             some CPUs are several times faster with bfloat16. Sums are float32 in any case.
+        sharded: False: the vectors are all there are, whatever other processes do.
 
     Raises:
         ValueError: more clusters than vectors, or hashes that are not one a vector.
@@ -92,7 +95,7 @@ def kmeans(
         raise ValueError(f"unknown precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
     if len(hashes) != len(vectors):
         raise ValueError(f"{len(vectors)} vectors have {len(hashes)} hashes")
-    shard = Shard(torch.as_tensor(vectors), np.asarray(hashes, np.uint64), seed, device, precision)
+    shard = Shard(torch.as_tensor(vectors), np.asarray(hashes, np.uint64), seed, device, precision, sharded)
     total = int(shard.reduce(torch.tensor([shard.count], dtype=torch.float64))[0])
     if not 1 <= num_clusters <= total:
         raise ValueError(f"{num_clusters} clusters of {total} vectors; possible are 1 to {total}")

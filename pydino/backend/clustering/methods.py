@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pydino.base import check_at_least, check_fraction
+from pydino.base import ConfigError, check_at_least, check_fraction, config_from_dict, nearest
 
 from .agglomerative import average_link, kmeans_average_link, ward
 from .density import density_clusters
@@ -14,8 +14,10 @@ from .kmeans import kmeans
 from .numbering import number_clusters
 from .pseudo_speakers import Candidate, PseudoSpeakers, PseudoSpeakersConfig, pseudo_speakers
 from .self_eer import pseudo_plda, split_self_eer
+from .treatments import Embedded, standardised, treatments
 
 MOST_TO_MERGE = 100_000  # utterances or centroids: 40 GB of similarities
+_ONE_THREAD = 20_000  # utterances
 _NEAR_CENTROIDS = 64  # that k-means compares a vector with; enough where there are many centroids
 
 
@@ -99,7 +101,8 @@ class DensityConfig(_OneTreatment):
 
 
 def _kmeans(unit, _, hashes, config):
-    found = kmeans(unit, config.num_clusters, config.seed, hashes, num_iterations=config.num_iterations)
+    options = {"num_iterations": config.num_iterations, "sharded": False}
+    found = kmeans(unit, config.num_clusters, config.seed, hashes, **options)
     return number_clusters(found.labels)
 
 
@@ -111,7 +114,8 @@ def _ward(unit, _, hashes, config):
     _check_number(unit, config)
     start = None
     if config.num_centroids is not None:
-        found = kmeans(unit, config.num_centroids, config.seed, hashes, num_candidates=_NEAR_CENTROIDS)
+        options = {"num_candidates": _NEAR_CENTROIDS, "sharded": False}
+        found = kmeans(unit, config.num_centroids, config.seed, hashes, **options)
         start = number_clusters(found.labels)
     return ward(unit, threshold=config.threshold, num_clusters=config.num_clusters, start=start)
 
@@ -142,7 +146,7 @@ def _linked(place, features, hashes, config, num_clusters, threshold):
     stop = {"num_clusters": num_clusters, "threshold": threshold}
     if config.num_centroids is None:
         return average_link(*features, **stop)
-    options = {"features": features, "num_candidates": _NEAR_CENTROIDS}
+    options = {"features": features, "num_candidates": _NEAR_CENTROIDS, "sharded": False}
     return kmeans_average_link(place, config.num_centroids, config.seed, hashes, **stop, **options)
 
 
@@ -194,3 +198,43 @@ METHODS = {
     "plda-ahc": Method(PldaAgglomerativeConfig, _of_one_treatment(_plda_ahc)),
     "density": Method(DensityConfig, _of_one_treatment(_density)),
 }
+
+
+def clustering_settings(settings: dict, where: str) -> tuple[str, Any]:
+    """Return the name of the method and its settings, of a mapping such as a YAML file with
+    ``method: NAME``; without one it is ``pseudo-speakers``.
+
+    Raises:
+        ConfigError: names ``where`` and the key.
+    """
+    settings = dict(settings)
+    name = settings.pop("method", "pseudo-speakers")
+    if name not in METHODS:
+        raise ConfigError(
+            f"{where}: method must be one of {', '.join(METHODS)}, got {name!r}{nearest(str(name), METHODS)}"
+        )
+    return name, config_from_dict(METHODS[name].config, settings, where=where)
+
+
+def cluster(
+    embedding: Embedded, beside: Embedded | None, hashes: np.ndarray, name: str, config: Any
+) -> PseudoSpeakers:
+    """Cluster embeddings by the method called ``name``, in this process alone.
+
+    Args:
+        embedding: of the N utterances.
+        beside: a second embedding of them, which a PLDA sees too.
+        hashes: (N,) uint64, ascending.
+        name, config: as :func:`clustering_settings` returns them.
+
+    Raises:
+        ValueError: settings that these vectors do not allow.
+    """
+    from threadpoolctl import threadpool_limits
+
+    parts = [one.vectors for one in (embedding, beside) if one is not None]
+    # A few thousand utterances are done in seconds by one thread, and more threads take longer, above all
+    # beside other processes. So the sums, and the clusters, do not depend on the number of cores either.
+    with threadpool_limits(1 if len(hashes) <= _ONE_THREAD else None):
+        starts = treatments(embedding, beside, config.shrinkage)
+        return METHODS[name].run(starts, standardised(*parts), hashes, config)

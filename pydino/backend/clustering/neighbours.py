@@ -38,7 +38,7 @@ def make_cells(vectors: np.ndarray, seed: int, hashes: np.ndarray, num_cells: in
     from .kmeans import kmeans, nearest_centroids
 
     centroids = kmeans(
-        vectors, num_cells, seed, hashes, num_iterations=8, max_points_per_centroid=64
+        vectors, num_cells, seed, hashes, num_iterations=8, max_points_per_centroid=64, sharded=False
     ).centroids
     probes, _ = nearest_centroids(vectors, centroids, min(num_probes, num_cells))
     return Cells(probes[:, 0].astype(np.int64), probes, num_cells)

@@ -14,14 +14,15 @@ _SCORES = {"cpu": 32 << 20, "cuda": 512 << 20}  # cosines of a block of vectors 
 class Shard:
     """The vectors (n, D) of this process, and what is reduced over all processes."""
 
-    def __init__(self, vectors, hashes, seed, device, precision):
+    def __init__(self, vectors, hashes, seed, device, precision, sharded=True):
         import torch
         import torch.distributed as dist
 
         self.vectors, self.hashes, self.seed = vectors, hashes, seed
         self.device, self.precision = torch.device(device), precision
         self.count = len(vectors)
-        self.world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        several = sharded and dist.is_available() and dist.is_initialized()
+        self.world = dist.get_world_size() if several else 1
         low = precision == "bfloat16" or (precision == "auto" and self.device.type != "cpu")
         self.dtype = torch.bfloat16 if low else torch.float32
 
@@ -77,7 +78,7 @@ class Shard:
         smallest = torch.as_tensor(np.sort(keys)[:at_least])
         kept |= keys <= float(self.gather(smallest).sort().values[:at_least][-1])
         chosen = self.vectors[torch.as_tensor(np.flatnonzero(kept))]
-        return Shard(chosen, self.hashes[kept], self.seed, self.device, self.precision)
+        return Shard(chosen, self.hashes[kept], self.seed, self.device, self.precision, self.world > 1)
 
     def first(self, count):
         """Return ``count`` vectors drawn at random."""

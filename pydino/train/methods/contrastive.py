@@ -5,6 +5,8 @@
 With ``positives: cluster`` it is a round on pseudo-labels: --clusters, and --init with the model whose
 embeddings were clustered. The other utterance differs in what a crop of the same one never does (words,
 emotion, session), and few wrong clusters do little harm, as no parameter belongs to one.
+
+With ``positives: ssps`` the run finds the clusters itself (pydino/train/positive_sampling.py).
 """
 
 from dataclasses import dataclass, field
@@ -16,9 +18,9 @@ from torch import nn
 from pydino.base import check_not_negative, check_positive
 from pydino.data import Batch, CropConfig, ViewGroup, Views, cluster_pairs
 from pydino.ssl import ntxent
-from pydino.train.config import TrainingConfig
 from pydino.train.method import Method, Metrics, Setup
 from pydino.train.monitors import MOMENTS, collapse_to_a_point, moments
+from pydino.train.positives_config import PositivesConfig
 
 ROLES = ("model",)
 READS_LABELS = False
@@ -26,15 +28,12 @@ READS_CLUSTERS = True  # with positives: cluster
 
 
 @dataclass
-class ContrastiveConfig(TrainingConfig):
+class ContrastiveConfig(PositivesConfig):
     """A contrastive run: two crops of a pair, of one length."""
 
     method: Literal["contrastive"] = "contrastive"
     crops: CropConfig = field(default_factory=lambda: CropConfig(num_local=0, global_seconds=[2.0, 3.0]))
     temperature: float = 0.1
-    # what has to be found: another crop of the same utterance, or a crop of another one of its cluster, drawn
-    # again at each visit (the only one of a cluster is its own partner)
-    positives: Literal["own", "cluster"] = "own"
     mask_same_cluster: bool = False  # other utterances of the cluster are no negatives
     # a layer of as many units as the embedding, then one of this many, whose output the loss sees; 0: the
     # embedding itself
@@ -47,16 +46,15 @@ class ContrastiveConfig(TrainingConfig):
         self.check_no_teacher("contrastive learning")
         if (self.crops.num_global, self.crops.num_local) != (2, 0):
             raise ValueError("the loss takes two crops: set crops.num_global to 2 and crops.num_local to 0")
-        self.check_independent_crops(self.positives)
 
     @property
     def needs_clusters(self) -> bool:
-        return self.positives == "cluster" or self.mask_same_cluster
+        return super().needs_clusters or (self.mask_same_cluster and self.positives == "own")
 
     @property
     def view_groups(self) -> list[ViewGroup]:
         groups = super().view_groups
-        return cluster_pairs(groups) if self.positives == "cluster" else groups
+        return cluster_pairs(groups) if self.of_others else groups
 
 
 class Network(nn.Module):
@@ -113,5 +111,6 @@ class Contrastive(Method):
 
     def _clusters_of(self, batch: Batch) -> torch.Tensor:
         """Return the clusters (B,) of the utterances of all processes, on the device."""
-        clusters = torch.from_numpy(self.setup.labels.of(batch.hashes))
+        known = self.positive_sampling or self.setup.labels
+        clusters = torch.from_numpy(known.of(batch.hashes))
         return self.distributed.gather_rows(clusters.to(self.distributed.device, non_blocking=True))

@@ -8,7 +8,8 @@ compare the utterances of the whole batch (_batch_terms.py). SDPN (arXiv 2308.02
 
 With ``positives: cluster`` the teacher sees another utterance of the cluster (--clusters; Han et al. 2023,
 "Cluster-aware DINO", arXiv 2304.05754), drawn again at each visit, and the student predicts its outputs from
-all views of its own.
+all views of its own. With ``positives: ssps`` the run finds the clusters itself, by the teacher's embeddings
+(pydino/train/positive_sampling.py).
 """
 
 from collections.abc import Iterable
@@ -29,9 +30,10 @@ from pydino.data import (
 )
 from pydino.models import DinoHead, HeadConfig, buffers_kept
 from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, make_teacher, update_teacher
-from pydino.train.config import NOT_AUGMENTED, TrainingConfig
+from pydino.train.config import NOT_AUGMENTED
 from pydino.train.method import Method, Metrics, ParameterGroup, Setup
 from pydino.train.monitors import MOMENTS, collapse, moments
+from pydino.train.positives_config import PositivesConfig
 from pydino.train.schedules import cosine, ramp
 from pydino.train.whole_batch import WholeBatch
 
@@ -64,7 +66,7 @@ class TeacherConfig:
 
 
 @dataclass
-class DinoConfig(TrainingConfig):
+class DinoConfig(PositivesConfig):
     """A DINO run."""
 
     method: Literal["dino"] = "dino"
@@ -86,8 +88,6 @@ class DinoConfig(TrainingConfig):
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     freeze_last_layer_epochs: float = 1.0  # the prototypes are frozen at first
     freeze_last_layer_steps: int = 0  # above 0: instead of freeze_last_layer_epochs
-    # whose global views the teacher sees: the utterance's own, or those of another one of its cluster
-    positives: Literal["own", "cluster"] = "own"
     # clean: global views are not augmented, speed_factors aside (in place of teacher_augment and
     # teacher_waveform); with student_sees: all the student sees them as well
     teacher_sees: Literal["augmented", "clean"] = "augmented"
@@ -119,7 +119,6 @@ class DinoConfig(TrainingConfig):
             "freeze_last_layer_epochs",
             "freeze_last_layer_steps",
         )
-        self.check_independent_crops(self.positives)
 
     def _set_clean_teacher(self) -> None:
         clean = {"teacher_augment": NOT_AUGMENTED, "teacher_waveform": WaveformAugmentConfig()}
@@ -131,20 +130,16 @@ class DinoConfig(TrainingConfig):
             setattr(self, name, asdict(config))
 
     @property
-    def needs_clusters(self) -> bool:
-        return self.positives == "cluster"
-
-    @property
     def view_groups(self) -> list[ViewGroup]:
         groups = super().view_groups
-        if self.needs_clusters:
+        if self.of_others:
             groups = with_partners_for_the_teacher(groups)
         return globals_for_the_teacher_alone(groups) if self.student_sees == "locals" else groups
 
     @property
     def same_views(self) -> bool:
         """Whether the global views that the student sees are those of the teacher."""
-        return self.student_sees == "all" and not self.needs_clusters
+        return self.student_sees == "all" and not self.of_others
 
     @property
     def name(self) -> str:
