@@ -171,7 +171,8 @@ def test_fusion_with_quality(corpus, scored, capsys):
     durations = [word for name in ("train", "test") for word in ("--quality", corpus / name / "utt2dur")]
     twice = {"dev": ("dev.txt", "dev.txt"), "given": ("test.txt", "test.txt")}
     found = calibrate(corpus, scored, "fused.txt", *durations, *norms, **twice)
-    assert found["eer"]["treatment"] == "raw, calibrated with utt2dur and norm"
+    assert found["eer"]["treatment"] == "raw + raw, calibrated with utt2dur and norm"
+    assert found["eer"]["backend"] == "cosine + cosine" and found["eer"]["model"] == "dino"
     record = json.loads((scored / "fused.calibration.json").read_text())
     assert [name for name in record["weights"] if " of " in name] == [
         f"{way} of log {name}" for name in ("utt2dur", "norm") for way in ("minimum", "difference")

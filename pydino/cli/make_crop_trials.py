@@ -3,11 +3,11 @@
 steps/make_crop_trials.sh --clusters $dir/clusters $dir/crops_train_ssl $dir/xvectors_train $dir/crop_trials
 
 Two crops of one utterance, augmented differently, are a target trial; two whole utterances are a nontarget
-trial. CROPS_DIR is made by steps/extract_crops.sh, XVECTOR_DIR has the embeddings of the utterances. OUT_DIR
-is an embedding folder (xvector.scp, which points into the archives of both, and meta.yaml) with the tables
-`trials`, lines `enroll test target|nontarget`, and `pairs`, the same without the third field: steps/score.sh
-scores `pairs` with any back-end and measures nothing, and steps/calibrate.sh fits a calibration to the scores
-with `trials`:
+trial. CROPS_DIR is made by steps/extract_crops.sh, XVECTOR_DIR (one a set) has the embeddings of the
+utterances. OUT_DIR is an embedding folder of what the trials name (xvector.scp, which points into the
+archives of both, and meta.yaml) with the tables `trials`, lines `enroll test target|nontarget`, and `pairs`,
+the same without the third field: steps/score.sh scores `pairs` with any back-end and measures nothing, and
+steps/calibrate.sh fits a calibration to the scores with `trials`:
 
 steps/score.sh $dir/crop_trials/pairs $dir/crop_trials $dir/crop_trials $dir/scores/crops.cosine.raw.txt
 
@@ -34,8 +34,9 @@ def add_arguments(parser):
     text = "at most so many trials of either kind"
     option(parser, "--max-pairs", 50_000, text, type=integer(1), metavar="N")
     option(parser, "--seed", 0, "of the draw")
-    for name in ("crops_dir", "xvector_dir", "out_dir"):
-        parser.add_argument(name, metavar=name.upper())
+    parser.add_argument("crops_dir", metavar="CROPS_DIR")
+    parser.add_argument("xvector_dirs", metavar="XVECTOR_DIR", nargs="+")
+    parser.add_argument("out_dir", metavar="OUT_DIR")
 
 
 def run(args):
@@ -48,19 +49,20 @@ def run(args):
 
 def steps(args) -> list[Step]:
     """Return the step."""
-    crops, whole, out = Path(args.crops_dir), Path(args.xvector_dir), Path(args.out_dir)
+    crops, out = Path(args.crops_dir), Path(args.out_dir)
     files = crop_files(crops, args.clusters)
-    scps = [folder / "xvector.scp" for folder in (crops, whole)]
+    scps = [Path(folder) / "xvector.scp" for folder in (crops, *args.xvector_dirs)]
     check_files(files[0], *scps)
     outputs = [out / name for name in ("trials", "pairs", "trials.json", "xvector.scp", "meta.yaml")]
     return [
         Step(
             out / ".done",
             args.out_dir,
+            version=2,
             options=options_of(args, "max_pairs", "seed"),
             reads=[files[0], *scps],
             optional=[crops / "utt2hash", *files[1:]],
-            after=marks_of(crops, whole, *([args.clusters] if args.clusters else [])),
+            after=marks_of(crops, *args.xvector_dirs, *([args.clusters] if args.clusters else [])),
             removes=outputs,
             outputs=outputs,
         )
@@ -68,23 +70,18 @@ def steps(args) -> list[Step]:
 
 
 def _make(args) -> None:
-    from pydino.kaldi import read_table, write_table
+    import numpy as np
+
+    from pydino.kaldi import write_table
     from pydino.kaldi.trials import write_trials
 
     out = Path(args.out_dir)
     crops = read_crops(args.crops_dir, args.clusters)
-    tables = [read_table(Path(folder) / "xvector.scp") for folder in (args.crops_dir, args.xvector_dir)]
     count = len(crops.utterances)
-    for table, folder, names in zip(
-        tables, (args.crops_dir, args.xvector_dir), (crops.keys[:count], crops.keys[count:]), strict=True
-    ):
-        lacking = [name for name in names if name not in table]
-        if lacking:
-            raise UserError(
-                f"{folder}/xvector.scp: {len(lacking)} of {len(names)} names of {args.crops_dir}/crop2utt "
-                f"are not in it, first: {lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops "
-                "and utterances of one set"
-            )
+    place_of = {
+        **_places([args.crops_dir], crops.keys[:count], args.crops_dir),
+        **_places(args.xvector_dirs, crops.keys[count:], args.crops_dir),
+    }
     first, second, same = crops.pairs(args.max_pairs, args.seed)
     if same.all():
         raise UserError(
@@ -92,10 +89,8 @@ def _make(args) -> None:
         )
     write_trials(out / "trials", crops.keys, first, second, same)
     write_trials(out / "pairs", crops.keys, first, second)
-    write_table(
-        out / "xvector.scp",
-        {name: tables[place >= count][name] for place, name in enumerate(crops.keys)},
-    )
+    used = np.unique(np.concatenate([first, second])).tolist()
+    write_table(out / "xvector.scp", {crops.keys[i]: place_of[crops.keys[i]] for i in used})
     meta = read_yaml(Path(args.crops_dir) / "meta.yaml")
     dump_config(meta | {"data": "crops", "data_dir": args.out_dir}, out / "meta.yaml")
     write_json(
@@ -105,3 +100,19 @@ def _make(args) -> None:
         f"{args.crops_dir}: {count} crops of {len(crops.hashes)} utterances -> {int(same.sum())} target and "
         f"{int((~same).sum())} nontarget trials, {out}/trials"
     )
+
+
+def _places(folders: list[str], names: list[str], crops_dir: str) -> dict[str, str]:
+    """Return where the embeddings of crops or utterances are: the lines of xvector.scp, of all folders."""
+    from pydino.kaldi import read_table
+
+    table: dict[str, str] = {}
+    for folder in folders:
+        table |= read_table(Path(folder) / "xvector.scp")
+    if lacking := [name for name in names if name not in table]:
+        raise UserError(
+            f"{' and '.join(f'{folder}/xvector.scp' for folder in folders)}: {len(lacking)} of {len(names)} "
+            f"names of {crops_dir}/crop2utt are not in it, first: "
+            f"{lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops and utterances of one set"
+        )
+    return table

@@ -26,6 +26,7 @@ from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, integer, option
 from pydino.cli._backend_labels import labels_of_plda, labels_of_table
 from pydino.cli._embeddings import cached, read_embeddings, read_overlap
+from pydino.cli._plda import why_skipped
 from pydino.cli._scoring import score_trials
 from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
@@ -138,8 +139,7 @@ def _check(args) -> None:
 
 def _skipped(args) -> str:
     """The reason why PLDA was not trained, or an empty string."""
-    path = Path(args.plda_dir or "", "skipped")
-    return path.read_text(encoding="utf-8").strip() if args.plda_dir and path.exists() else ""
+    return why_skipped(args.plda_dir) if args.plda_dir else ""
 
 
 def _stem(scores) -> str:

@@ -64,6 +64,10 @@ class System:
         """The folder of the embeddings of augmented crops."""
         return f"{self.exp}/crops_{TRAIN_SSL}"
 
+    def crop_trials(self, statistics: bool = False) -> str:
+        """The folder of the trials of crops; with the statistics of the filter banks beside each crop."""
+        return f"{self.exp}/crop_trials{'+statistics' * statistics}"
+
     @property
     def wccn(self) -> str:
         """The folder of the within-class covariance of the crops."""
@@ -100,6 +104,14 @@ class System:
             and (self.method not in STATISTICS or not scorer.statistics)
             and (stage not in (6, 7) or scorer.clustered == (stage == 7))
         ]
+
+    def scores(self, trials: str, name: str) -> str:
+        """The score file of a list of trials with a scorer or calibration, by the names of both."""
+        return f"{self.exp}/scores/{trials}.{name}.txt"
+
+    def crop_scores(self, scorer: Scorer) -> str:
+        """The score file of the trials of crops."""
+        return f"{self.crop_trials()}/scores/{scorer.name}.txt"
 
     def tuning(self, task: Task) -> list[str]:
         """Return the modes in which it is fine-tuned for a task: a model from what it has learnt, a baseline
