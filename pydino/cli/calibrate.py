@@ -121,7 +121,7 @@ def _make(args, step) -> None:
     columns = _columns(args.dev_scores, dev, args.dev_trials, quality)
     fitted = fit_calibration(columns, dev.values, args.prior)
     names = [*args.dev_scores, *quality.names]
-    _warn(args, fitted, names, columns)
+    _warn(args, fitted, names, columns, "crops" in made)
     llrs = rounded_scores(fitted(_columns(args.given, trials, args.trials, quality)))
     write_scores(args.scores, trials, llrs)
     beside, on_dev = _beside(args.scores), fitted(columns)
@@ -152,7 +152,7 @@ def _columns(paths: list[str], trials, trials_path, quality) -> np.ndarray:
     return np.column_stack([*scores, quality(trials, trials_path)])
 
 
-def _warn(args, fitted, names: list[str], columns: np.ndarray) -> None:
+def _warn(args, fitted, names: list[str], columns: np.ndarray, crops: bool) -> None:
     """Say what makes a calibration doubtful."""
     if fitted.separable:
         warn(
@@ -163,7 +163,10 @@ def _warn(args, fitted, names: list[str], columns: np.ndarray) -> None:
         if weight == 0 and np.ptp(column) == 0:
             warn(f"{name} is the same for all trials of {args.dev_trials} and is not used")
         elif weight < 0 and name in args.dev_scores:
-            warn(f"{name} has a negative weight ({weight:.3g}): its target trials do not score higher")
+            why = "its target trials do not score higher"
+            if crops and len(args.dev_scores) > 1:
+                why = "the fusion may tell crops from whole utterances by it; leave it out"
+            warn(f"{name} has a negative weight ({weight:.3g}): {why}")
 
 
 def _made_from(dev_trials) -> dict:
@@ -181,11 +184,6 @@ def _check_crops(args, made: dict, quality) -> None:
             f"{args.dev_trials}: its target trials are between crops and the others between whole "
             "utterances, which a quality measure tells apart whoever speaks; use a development list, or "
             "trials of clusters"
-        )
-    if len(args.dev_scores) > 1:
-        warn(
-            f"{args.dev_trials}: a fusion may learn to tell crops from whole utterances; trials of clusters "
-            "(pydino make-trials CLUSTER_DIR/utt2cluster) are safer"
         )
 
 
