@@ -84,10 +84,11 @@ fi
 
 if stage 7 cluster "training embeddings" "clusters; PLDA trained on them, and other scores that need no labels"; then
   for_each crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
-    -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {crop_trials} \
+    -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {label_free_trials} \
     -- joins steps/join_embeddings.sh {embeddings} {joined} \
     -- wccn steps/train_wccn.sh {crops} {wccn} \
     -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
+    -- cluster_trials steps/make_crop_trials.sh {options} {crops} {embeddings} {label_free_trials} \
     -- agreement steps/measure_clusters.sh {labels} {clusters} \
     -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
@@ -102,10 +103,11 @@ if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// 
       -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
         --system {system} {model} {sets} {with_silence} \
       -- crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
-      -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {crop_trials} \
+      -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {label_free_trials} \
       -- joins steps/join_embeddings.sh {embeddings} {joined} \
       -- wccn steps/train_wccn.sh {crops} {wccn} \
       -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
+      -- cluster_trials steps/make_crop_trials.sh {options} {crops} {embeddings} {label_free_trials} \
       -- agreement steps/measure_clusters.sh {labels} {clusters} \
       -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
       -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \

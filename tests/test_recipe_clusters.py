@@ -102,7 +102,11 @@ def after(option, words):
                 "rounds": [],
                 "stages": [3, 4, 5, 6, 9],
             },
-            "'plda.calibrated.crops' needs crops",
+            "'plda.calibrated.crops' needs crops and clusters",
+        ),
+        (
+            {"calibrations": [{"scores": ["cosine.raw", "plda_pseudo"], "fitted_on": "clusters"}]},
+            "is for cosines, not for 'plda_pseudo': a PLDA trained on clusters knows",
         ),
         ({"trials": [{"set": "test", "dev": "tst"}]}, "dev of 'test' is 'tst', which is not another list"),
         ({"trials": [{"set": "test", "dev": "test"}]}, "dev of 'test' is 'test', which is not another list"),
@@ -277,7 +281,7 @@ def test_calibrations_on_crops_are_rows_beside_their_scorers(conf):
         "embeddings": [f"{exp}/crop_trials", f"{BESIDE}/crop_trials"],
         "joined": joined["test"],
     } in values(run, "joins", 7, "dino_x")
-    drawn = {row["crop_trials"] for row in values(run, "crop_trials", 7)}
+    drawn = {row["label_free_trials"] for row in values(run, "crop_trials", 7)}
     assert len(drawn) == 4 and {f"{exp}/crop_trials", f"{BESIDE}/crop_trials"} <= drawn
     # The statistics have none beside them; rounds have trials of their own.
     assert len(values(run, "calibration", 7, "fbank-stats")) == 2
@@ -286,6 +290,21 @@ def test_calibrations_on_crops_are_rows_beside_their_scorers(conf):
         f"exp/dino-{name}_x/seed0/crops_train_ssl" for name in ("one", "two")
     ]
     assert values(run_of(conf, calibrations=wanted, trials=[]), "crop_trials", 7) == []
+
+
+def test_calibrations_on_clusters_may_have_quality_measures(conf):
+    wanted = [{"scores": ["cosine.raw"], "fitted_on": "clusters", "quality": ["norm", "utt2dur"]}]
+    run, exp = run_of(conf, calibrations=wanted), "exp/dino_x/seed0"
+    (drawn,) = values(run, "cluster_trials", 7, "dino_x")
+    assert after("--clusters", drawn["options"]) == [f"{exp}/clusters"]
+    assert drawn["label_free_trials"] == f"{exp}/cluster_trials" and values(run, "crop_trials", 7) == []
+    (row,) = values(run, "calibration", 7, "dino_x")
+    assert after("--dev-trials", row["options"]) == [f"{exp}/cluster_trials/trials"]
+    (scores,) = after("--dev-scores", row["options"])
+    assert scores in [scored["scores"] for scored in values(run, "scoring", 7, "dino_x")]
+    assert after("--norms", row["options"]) == [f"{exp}/xvectors_{name}" for name in ("train", "test")]
+    assert after("--quality", row["options"]) == [f"data/{name}/utt2dur" for name in ("train", "test")]
+    assert row["calibrated"] == f"{exp}/scores/test.cosine.raw.calibrated.clusters.norm.utt2dur.txt"
 
 
 def test_calibrations_on_a_development_list_are_in_the_stage_of_their_scores(conf):

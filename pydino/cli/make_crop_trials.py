@@ -1,4 +1,5 @@
-"""Make trials that need no label, from crops and whole utterances: to calibrate scores and set thresholds.
+"""Make trials that need no label, from crops, clusters and whole utterances: to calibrate scores and set
+thresholds.
 
 steps/make_crop_trials.sh --clusters $dir/clusters $dir/crops_train_ssl $dir/xvectors_train $dir/crop_trials
 
@@ -11,7 +12,11 @@ steps/calibrate.sh fits a calibration to the scores with `trials`:
 
 steps/score.sh $dir/crop_trials/pairs $dir/crop_trials $dir/crop_trials $dir/scores/crops.cosine.raw.txt
 
-Both kinds are approximations. Crops of one utterance share its session and microphone, so target trials are
+With --targets clusters, two utterances of one cluster are a target trial instead; CROPS_DIR then gives the
+utterances alone. A cosine is calibrated better on them, and they allow quality measures; a PLDA must not be
+calibrated on the clusters that it was trained on.
+
+All are approximations. Crops of one utterance share its session and microphone, so target trials are
 too easy. Two utterances may be of one speaker, as one pair in S is with S speakers of equally many
 utterances: with --clusters (of steps/cluster.sh), utterances of one cluster are not paired.
 
@@ -29,8 +34,10 @@ from pydino.cli._steps import check_files, marks_of, options_of
 
 
 def add_arguments(parser):
-    text = "folder of clusters; utterances of one are not paired"
+    text = "folder of clusters; utterances of one are no nontarget trial"
     option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
+    text = "what target trials are: two crops of an utterance, or two utterances of a cluster"
+    option(parser, "--targets", "crops", text, choices=["crops", "clusters"])
     text = "at most so many trials of either kind"
     option(parser, "--max-pairs", 50_000, text, type=integer(1), metavar="N")
     option(parser, "--seed", 0, "of the draw")
@@ -49,6 +56,8 @@ def run(args):
 
 def steps(args) -> list[Step]:
     """Return the step."""
+    if args.targets == "clusters" and not args.clusters:
+        raise UserError("--targets clusters needs --clusters, a folder of steps/cluster.sh")
     crops, out = Path(args.crops_dir), Path(args.out_dir)
     files = crop_files(crops, args.clusters)
     scps = [Path(folder) / "xvector.scp" for folder in (crops, *args.xvector_dirs)]
@@ -59,7 +68,7 @@ def steps(args) -> list[Step]:
             out / ".done",
             args.out_dir,
             version=2,
-            options=options_of(args, "max_pairs", "seed"),
+            options=options_of(args, "targets", "max_pairs", "seed"),
             reads=[files[0], *scps],
             optional=[crops / "utt2hash", *files[1:]],
             after=marks_of(crops, *args.xvector_dirs, *([args.clusters] if args.clusters else [])),
@@ -77,12 +86,15 @@ def _make(args) -> None:
 
     out = Path(args.out_dir)
     crops = read_crops(args.crops_dir, args.clusters)
-    count = len(crops.utterances)
-    place_of = {
-        **_places([args.crops_dir], crops.keys[:count], args.crops_dir),
-        **_places(args.xvector_dirs, crops.keys[count:], args.crops_dir),
-    }
-    first, second, same = crops.pairs(args.max_pairs, args.seed)
+    count, of_clusters = len(crops.utterances), args.targets == "clusters"
+    place_of = _places(args.xvector_dirs, crops.keys[count:], args.crops_dir)
+    if not of_clusters:
+        place_of |= _places([args.crops_dir], crops.keys[:count], args.crops_dir)
+    first, second, same = crops.pairs(args.max_pairs, args.seed, of_clusters)
+    if not same.any():
+        raise UserError(
+            f"{args.clusters}: each utterance is alone in its cluster, so there is no target trial"
+        )
     if same.all():
         raise UserError(
             f"{args.clusters}: no two utterances are in different clusters, so there is no nontarget trial"
@@ -93,12 +105,12 @@ def _make(args) -> None:
     write_table(out / "xvector.scp", {crops.keys[i]: place_of[crops.keys[i]] for i in used})
     meta = read_yaml(Path(args.crops_dir) / "meta.yaml")
     dump_config(meta | {"data": "crops", "data_dir": args.out_dir}, out / "meta.yaml")
-    write_json(
-        out / "trials.json", {"labels": crops.labels, "clusters": args.clusters, "crops": args.crops_dir}
-    )
+    made_from = {} if of_clusters else {"crops": args.crops_dir}
+    write_json(out / "trials.json", {"labels": crops.labels, "clusters": args.clusters, **made_from})
+    targets = "utterances of one cluster" if of_clusters else "crops of one utterance"
     log(
-        f"{args.crops_dir}: {count} crops of {len(crops.hashes)} utterances -> {int(same.sum())} target and "
-        f"{int((~same).sum())} nontarget trials, {out}/trials"
+        f"{args.crops_dir}: {len(crops.hashes)} utterances -> {int(same.sum())} target trials, {targets}, "
+        f"and {int((~same).sum())} nontarget trials, {out}/trials"
     )
 
 

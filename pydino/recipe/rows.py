@@ -175,6 +175,7 @@ KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "joins": verification_rows.joins,
     "wccn": verification_rows.wccn,
     "clusters": verification_rows.clusters,
+    "cluster_trials": calibration_rows.cluster_trials,
     "agreement": verification_rows.agreement,
     "thresholds": verification_rows.thresholds,
     "plda": verification_rows.plda,

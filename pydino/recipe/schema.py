@@ -172,19 +172,26 @@ class Recipe:
                     f"calibrations: '{one.name}' is fitted on a development list, but no entry of trials "
                     "names one with its key 'dev'; without one, use 'fitted_on: crops'"
                 )
-            if one.fitted_on == "crops":
-                self._check_crops_of(one)
+            if one.fitted_on != "dev":
+                self._check_without_labels(one)
 
-    def _check_crops_of(self, calibration: Calibration) -> None:
+    def _check_without_labels(self, calibration: Calibration) -> None:
         if not self.clusters:
             raise ValueError(
-                f"calibrations: '{calibration.name}' needs crops; add the key 'clusters' and stage 7"
+                f"calibrations: '{calibration.name}' needs crops and clusters; add the key 'clusters' and "
+                "stage 7"
             )
         for scorer in self.scorers_of(calibration):
+            if scorer.backend != "cosine" and calibration.fitted_on == "clusters":
+                raise ValueError(
+                    f"calibrations: 'fitted_on: clusters' is for cosines, not for '{scorer.name}': a PLDA "
+                    "trained on clusters knows which pairs are of one; use 'fitted_on: crops' or 'dev'"
+                )
             if scorer.normalisation != "none":
                 raise ValueError(
-                    f"calibrations: the cohort of '{scorer.name}' is the training set, of which crops are "
-                    "too, so none of it would be left; use 'fitted_on: dev', or scores without normalisation"
+                    f"calibrations: the cohort of '{scorer.name}' is the training set, and so are the "
+                    f"{calibration.fitted_on}: none of it would be left; use 'fitted_on: dev', or scores "
+                    "without normalisation"
                 )
 
     def scorers_of(self, calibration: Calibration) -> list[Scorer]:

@@ -64,9 +64,9 @@ class System:
         """The folder of the embeddings of augmented crops."""
         return f"{self.exp}/crops_{TRAIN_SSL}"
 
-    def crop_trials(self, statistics: bool = False) -> str:
-        """The folder of the trials of crops; with the statistics of the filter banks beside each crop."""
-        return f"{self.exp}/crop_trials{'+statistics' * statistics}"
+    def label_free_trials(self, fitted_on: str, statistics: bool = False) -> str:
+        """The folder of trials of ``crops`` or ``clusters``; with the statistics beside the embeddings."""
+        return f"{self.exp}/{fitted_on.removesuffix('s')}_trials{'+statistics' * statistics}"
 
     @property
     def wccn(self) -> str:
@@ -109,9 +109,9 @@ class System:
         """The score file of a list of trials with a scorer or calibration, by the names of both."""
         return f"{self.exp}/scores/{trials}.{name}.txt"
 
-    def crop_scores(self, scorer: Scorer) -> str:
-        """The score file of the trials of crops."""
-        return f"{self.crop_trials()}/scores/{scorer.name}.txt"
+    def label_free_scores(self, fitted_on: str, scorer: Scorer) -> str:
+        """The score file of trials of ``crops`` or ``clusters``."""
+        return f"{self.label_free_trials(fitted_on)}/scores/{scorer.name}.txt"
 
     def tuning(self, task: Task) -> list[str]:
         """Return the modes in which it is fine-tuned for a task: a model from what it has learnt, a baseline

@@ -95,12 +95,13 @@ class Scorer:
 class Calibration:
     """Log-likelihood ratios made of the scores of one scorer, or of several by fusion.
 
-    They are fitted on trials of crops (steps/make_crop_trials.sh), which need no label, or on a development
-    list.
+    They are fitted on trials of crops or of clusters (steps/make_crop_trials.sh), which need no label, or on
+    a development list.
     """
 
     scores: list[str] = field(default_factory=list)  # names of scorers, such as cosine.centred
-    fitted_on: Literal["crops", "dev"] = "crops"  # dev: that of each list of trials that names one
+    # clusters: their pairs, for a cosine; dev: the list that each list of trials names, with its labels
+    fitted_on: Literal["crops", "clusters", "dev"] = "crops"
     quality: list[str] = field(default_factory=list)  # norm of the embedding, or tables such as utt2dur
 
     def __post_init__(self):
@@ -112,7 +113,7 @@ class Calibration:
         if self.quality and self.fitted_on == "crops":
             raise ValueError(
                 "quality: crops differ from whole utterances in length and norm, whoever speaks; use "
-                "'fitted_on: dev', or remove the key"
+                "'fitted_on: clusters' or 'dev', or remove the key"
             )
 
     @property

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydino.base import UTT2CLUSTER, log
 
-from .calibration_rows import on_crops
+from .calibration_rows import calibrated_on
 from .rounds import made
 from .row import Row
 from .run import Run
@@ -50,10 +50,10 @@ def joins(run: Run, stage: int) -> list[Row]:
                 "joined": system.embeddings(name, statistics=True),
             }
             found.append(Row(values, group=system.name))
-        if any(scorer.statistics for scorer in on_crops(run, system, stage)):
+        if any(scorer.statistics for scorer in calibrated_on(run, system, stage, "crops")):
             values = {
-                "embeddings": [system.crop_trials(), _beside(run).crop_trials()],
-                "joined": system.crop_trials(statistics=True),
+                "embeddings": [one.label_free_trials("crops") for one in (system, _beside(run))],
+                "joined": system.label_free_trials("crops", statistics=True),
             }
             found.append(Row(values, group=system.name))
     return found
@@ -146,8 +146,8 @@ def plda(run: Run, stage: int) -> list[Row]:
 
 
 def scoring(run: Run, stage: int) -> list[Row]:
-    """Each list of trials with each scorer of the stage, and trials of crops with those that are calibrated
-    on them.
+    """Each list of trials with each scorer of the stage, and trials of crops and clusters with those that are
+    calibrated on them.
     """
     recipe, found = run.recipe, []
     if recipe.trials and not recipe.training_sets and any(scorer.trained for scorer in recipe.scorers):
@@ -169,16 +169,17 @@ def scoring(run: Run, stage: int) -> list[Row]:
                     "scores": system.scores(trials.name, scorer.name),
                 }
                 found.append(Row(values, group=system.name))
-        for scorer in on_crops(run, system, stage):
-            folder = system.crop_trials(statistics=scorer.statistics)
-            values = {
-                "options": _options_of(recipe, system, scorer),
-                "trials": f"{system.crop_trials()}/pairs",
-                "enroll": folder,
-                "test": folder,
-                "scores": system.crop_scores(scorer),
-            }
-            found.append(Row(values, group=system.name))
+        for kind in ("crops", "clusters"):
+            for scorer in calibrated_on(run, system, stage, kind):
+                folder = system.label_free_trials(kind, statistics=scorer.statistics)
+                values = {
+                    "options": _options_of(recipe, system, scorer),
+                    "trials": f"{system.label_free_trials(kind)}/pairs",
+                    "enroll": folder,
+                    "test": folder,
+                    "scores": system.label_free_scores(kind, scorer),
+                }
+                found.append(Row(values, group=system.name))
     return found
 
 
