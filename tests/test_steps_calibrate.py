@@ -244,6 +244,15 @@ def test_trials_of_clusters_allow_quality_measures(corpus, scored, capsys):
     free = {"dev": "of_clusters.txt", "dev_trials": "x/of_clusters/trials"}
     found = calibrate(corpus, scored, "free_norm.txt", *norms, **free)["cllr"]
     assert (found["treatment"], found["labels"]) == ("raw, calibrated on clusters with norm", "pseudo")
+    write_table(clusters / "utt2cluster", {key: key for key in speakers})
+    words = ["--targets", "clusters", "--clusters", clusters, x / "crops", x / "train", x / "of_clusters"]
+    assert main(["make-crop-trials", *map(str, words)]) == 0
+    words = [x / "of_clusters" / "pairs", x / "of_clusters", x / "of_clusters", scored / "of_clusters.txt"]
+    assert main(["score", *map(str, words)]) == 0 and not (scored / "of_clusters.txt").exists()
+    words = ["--dev-trials", x / "of_clusters/trials", "--dev-scores", scored / "of_clusters.txt"]
+    words += [corpus / "test.trials", scored / "test.txt", scored / "free_norm.txt"]
+    assert main(["calibrate", *map(str, words)]) == 0 and not (scored / "free_norm.txt").exists()
+    assert capsys.readouterr().err.count("each utterance is alone in its cluster") == 3
     words = ["--targets", "clusters", x / "crops", x / "train", x / "none"]
     assert main(["make-crop-trials", *map(str, words)]) == 1
     assert "--targets clusters needs --clusters" in capsys.readouterr().err

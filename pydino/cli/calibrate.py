@@ -11,12 +11,13 @@ minimum besides EER and minDCF. Trials and scores are joined by key.
 
 Several systems are fused by giving --dev-scores and SCORES once for each, in one order. Quality measures
 (--quality, --norms) are fused too, each as the smaller of both sides and their difference. Where one of the
-scores is that of a PLDA (--plda-dir) that steps/train_plda.sh skipped, this is skipped as well.
+scores is that of a PLDA (--plda-dir) that steps/train_plda.sh skipped, or steps/make_crop_trials.sh skipped
+the development trials, this is skipped as well.
 
-Without labels, the development trials are those of steps/make_crop_trials.sh, or of clusters (pydino
-make-trials CLUSTER_DIR/utt2cluster TRIALS); the results then have the labels of these, none or pseudo. With
-any other list they are said to have been made with labels. Trials of crops allow no quality measure: crops
-and whole utterances differ in length and norm whoever speaks.
+Without labels, the development trials are those of steps/make_crop_trials.sh, of crops or of clusters; the
+results then have the labels of these, none or pseudo. With any other list they are said to have been made
+with labels. Trials of crops allow no quality measure: crops and whole utterances differ in length and norm
+whoever speaks.
 """
 
 from argparse import Namespace
@@ -27,9 +28,8 @@ import numpy as np
 from pydino.base import Step, UserError, log, read_json, strongest_labels, warn, write_json
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
-from pydino.cli._plda import why_skipped
 from pydino.cli._quality import Quality, add_quality_arguments, quality_files
-from pydino.cli._steps import check_files, command_line, options_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, options_of, run_or_submit, why_skipped
 from pydino.kaldi.trials import join_scores, read_scores, read_trials, rounded_scores, write_scores
 
 _DESCRIBED = ("model", "encoder", "system", "model_labels", "train_set", "config", "backend", "treatment")
@@ -65,7 +65,7 @@ def run(args):
 
 
 def steps(args) -> list[Step]:
-    """Return the step, or nothing where a PLDA of the scores was skipped."""
+    """Return the step, or nothing where a PLDA of the scores or the trials were skipped."""
     if not 0 < args.prior < 1:
         raise UserError(f"--prior {args.prior:g}: it must be between 0 and 1")
     if not args.dev_trials or len(args.dev_scores) != len(args.given):
@@ -97,8 +97,8 @@ def steps(args) -> list[Step]:
 
 
 def _skipped(args) -> str:
-    """The reason why a PLDA of the scores was not trained, or an empty string."""
-    return next((reason for folder in args.plda_dir if (reason := why_skipped(folder))), "")
+    """The reason why a PLDA of the scores was not trained, or trials were not made, or an empty string."""
+    return why_skipped(*args.plda_dir, *([Path(args.dev_trials).parent] if args.dev_trials else []))
 
 
 def _stem(scores) -> str:

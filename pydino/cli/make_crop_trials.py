@@ -20,14 +20,16 @@ All are approximations. Crops of one utterance share its session and microphone,
 too easy. Two utterances may be of one speaker, as one pair in S is with S speakers of equally many
 utterances: with --clusters (of steps/cluster.sh), utterances of one cluster are not paired.
 
-The draw depends on the stored hashes of the utterances and the seed, not on names or order; a folder of crops
-without utt2hash, which steps/extract_crops.sh always writes, is drawn from by hashes of names.
-OUT_DIR/trials.json says that no label was used, or those of the clusters.
+Where the clusters allow no target or no nontarget trial, OUT_DIR/skipped says so, and steps/score.sh and
+steps/calibrate.sh skip what they would make of the trials. The draw depends on the stored hashes of the
+utterances and the seed, not on names or order; a folder of crops without utt2hash, which
+steps/extract_crops.sh always writes, is drawn from by hashes of names. OUT_DIR/trials.json says that no label
+was used, or those of the clusters.
 """
 
 from pathlib import Path
 
-from pydino.base import Step, UserError, dump_config, log, nearest, read_yaml, write_json
+from pydino.base import Step, UserError, dump_config, log, nearest, read_yaml, write_json, write_text
 from pydino.cli._arguments import integer, option
 from pydino.cli._crop_trials import crop_files, read_crops
 from pydino.cli._steps import check_files, marks_of, options_of
@@ -51,7 +53,7 @@ def run(args):
     if step.is_done():
         return
     with step:
-        _make(args)
+        _make(args, step)
 
 
 def steps(args) -> list[Step]:
@@ -72,13 +74,13 @@ def steps(args) -> list[Step]:
             reads=[files[0], *scps],
             optional=[crops / "utt2hash", *files[1:]],
             after=marks_of(crops, *args.xvector_dirs, *([args.clusters] if args.clusters else [])),
-            removes=outputs,
+            removes=[*outputs, out / "skipped"],
             outputs=outputs,
         )
     ]
 
 
-def _make(args) -> None:
+def _make(args, step) -> None:
     import numpy as np
 
     from pydino.kaldi import write_table
@@ -91,14 +93,11 @@ def _make(args) -> None:
     if not of_clusters:
         place_of |= _places([args.crops_dir], crops.keys[:count], args.crops_dir)
     first, second, same = crops.pairs(args.max_pairs, args.seed, of_clusters)
-    if not same.any():
-        raise UserError(
-            f"{args.clusters}: each utterance is alone in its cluster, so there is no target trial"
-        )
-    if same.all():
-        raise UserError(
-            f"{args.clusters}: no two utterances are in different clusters, so there is no nontarget trial"
-        )
+    if reason := _why_none(same):
+        log(f"skipped: {reason}")
+        write_text(out / "skipped", f"no trials from {args.crops_dir} and {args.clusters}: {reason}\n")
+        step.outputs = [out / "skipped"]
+        return
     write_trials(out / "trials", crops.keys, first, second, same)
     write_trials(out / "pairs", crops.keys, first, second)
     used = np.unique(np.concatenate([first, second])).tolist()
@@ -112,6 +111,13 @@ def _make(args) -> None:
         f"{args.crops_dir}: {len(crops.hashes)} utterances -> {int(same.sum())} target trials, {targets}, "
         f"and {int((~same).sum())} nontarget trials, {out}/trials"
     )
+
+
+def _why_none(same) -> str:
+    """Return why the clusters allow no trials, or an empty string."""
+    if not same.any():
+        return "each utterance is alone in its cluster, so there is no target trial"
+    return "no two utterances are in different clusters, so there is no nontarget trial" if same.all() else ""
 
 
 def _places(folders: list[str], names: list[str], crops_dir: str) -> dict[str, str]:
