@@ -78,18 +78,22 @@ fi
 if stage 6 score "embeddings and trials" "EER, minDCF and their intervals"; then
   for_each joins steps/join_embeddings.sh {embeddings} {joined} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
-    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores} \
+    -- calibration steps/calibrate.sh {options} {trials} {scores} {calibrated}
 fi
 
 if stage 7 cluster "training embeddings" "clusters; PLDA trained on them, and other scores that need no labels"; then
   for_each crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
+    -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {label_free_trials} \
     -- joins steps/join_embeddings.sh {embeddings} {joined} \
     -- wccn steps/train_wccn.sh {crops} {wccn} \
     -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
+    -- cluster_trials steps/make_crop_trials.sh {options} {crops} {embeddings} {label_free_trials} \
     -- agreement steps/measure_clusters.sh {labels} {clusters} \
     -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
-    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores} \
+    -- calibration steps/calibrate.sh {options} {trials} {scores} {calibrated}
 fi
 
 if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// /,}}_${recipe[tag]}/seedN/model, trained on them; its clusters and scores"; then
@@ -99,13 +103,16 @@ if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// 
       -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
         --system {system} {model} {sets} {with_silence} \
       -- crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
+      -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {label_free_trials} \
       -- joins steps/join_embeddings.sh {embeddings} {joined} \
       -- wccn steps/train_wccn.sh {crops} {wccn} \
       -- clusters steps/cluster.sh {options} {embeddings} {clusters} \
+      -- cluster_trials steps/make_crop_trials.sh {options} {crops} {embeddings} {label_free_trials} \
       -- agreement steps/measure_clusters.sh {labels} {clusters} \
       -- thresholds steps/threshold.sh {options} {model} {data} {threshold} \
       -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
-      -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+      -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores} \
+      -- calibration steps/calibrate.sh {options} {trials} {scores} {calibrated}
   done
 fi
 
@@ -116,7 +123,8 @@ if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${r
       --system {system} {model} {sets} {with_silence} \
     -- joins steps/join_embeddings.sh {embeddings} {joined} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \
-    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
+    -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores} \
+    -- calibration steps/calibrate.sh {options} {trials} {scores} {calibrated}
 fi
 
 if stage 10 transfer "models and labels" "classifiers of other tasks, on frozen embeddings and fine-tuned"; then

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pydino.backend import min_dcf
 from pydino.backend.bootstrap import bootstrap_means, draw_counts
-from pydino.backend.crop_pairs import crop_pairs, utterance_pairs
+from pydino.backend.crop_pairs import cluster_pairs, crop_pairs, utterance_pairs
 from pydino.backend.quality import pair_measures
 from pydino.backend.score_calibration import (
     act_dcf,
@@ -171,6 +171,30 @@ def test_pairs_are_what_they_say():
     assert (clusters[first] != clusters[second]).all() and (hashes[first] < hashes[second]).all()
     assert len(set(zip(first, second, strict=True))) == 360
     assert len(utterance_pairs(hashes, 10_000, 0, np.zeros(40))[0]) == 0
+
+
+def test_pairs_of_clusters_are_all_there_are_or_a_uniform_part_of_them():
+    rng = np.random.default_rng(7)
+    hashes, clusters = rng.integers(0, 2**63, 60).astype(np.uint64), rng.integers(0, 9, 60)
+    clusters[clusters == 3] = 4  # a number that no utterance has
+    expected = {
+        (i, j) for i in range(60) for j in range(60) if hashes[i] < hashes[j] and clusters[i] == clusters[j]
+    }
+    assert set(zip(*cluster_pairs(hashes, clusters, 10_000, 0), strict=True)) == expected
+    drawn = np.zeros((60, 60))
+    for wanted in (20, len(expected) - 5):  # by draws, and of all
+        for seed in range(400):
+            pairs = cluster_pairs(hashes, clusters, wanted, seed)
+            assert len(set(zip(*pairs, strict=True)) & expected) == wanted
+            drawn[pairs] += wanted == 20
+    counts = np.array([drawn[pair] for pair in expected])
+    assert abs(counts.var() / (400 * 20 / len(expected) * (1 - 20 / len(expected))) - 1) < 0.3  # binomial
+    renamed = rng.permutation(60)
+    theirs = cluster_pairs(hashes[renamed], (8 - clusters)[renamed], 20, 1)
+    assert [list(hashes[renamed][side]) for side in theirs] == [
+        list(hashes[side]) for side in cluster_pairs(hashes, clusters, 20, 1)
+    ]
+    assert len(cluster_pairs(hashes, np.arange(60), 20, 0)[0]) == 0
 
 
 def test_pairs_of_utterances_are_uniform():

@@ -23,16 +23,17 @@ def test_every_model_is_beside_every_baseline(finished):
     assert len(models) == 6
     assert {"xvector", ROUND, "untrained", "fbank-stats", "fbank-stats-cmn"} < models
     without = {"raw", "centred", "whitened", "centred, as-norm"}
+    of_crops = without | {"wccn", "centred, calibrated on clusters with norm"}
     assert systems == {
-        (model, treatment)
-        for model in models
-        for treatment in (without if model == "xvector" else without | {"wccn"})
+        (model, treatment) for model in models for treatment in (without if model == "xvector" else of_crops)
     }
+    fused = {r["model"] for r in rows if r["backend"] == "cosine + plda" and r["metric"] == "cllr"}
+    assert {ROUND, "untrained"} < fused
     pseudo = {(r["model"], r["treatment"]) for r in rows if r["labels"] == "pseudo"}
     assert {(ROUND, "raw"), ("untrained", "raw")} <= pseudo
     assert {r["task"] for r in rows} == {"sv", "emotion", "impairment"}
     assert "calibration_error" in {row["metric"] for row in rows}
-    for row in (row for row in rows if row["metric"] != "calibration_error"):
+    for row in (row for row in rows if row["metric"] not in ("calibration_error", "min_cllr")):
         low, high = row["ci"]
         assert low <= row["value"] <= high and row["n"] > 0, row
     assert "plda" in {r["backend"] for r in rows if r["labels"] == "train"}

@@ -457,6 +457,9 @@ def test_every_kind_of_row_is_called_by_run_sh_with_all_that_it_has():
         supervised={"models": ["xvector"]},
         trials=[{"set": "test"}],
         plda={"set": "train"},
+        calibrations=[
+            {"scores": ["cosine.raw"], "fitted_on": fitted_on} for fitted_on in ("crops", "clusters")
+        ],
         clusters={"labels": "utt2spk", "threshold": True},
         rounds=[{"name": "again", "train": ["xvector"]}],
         tasks=[{"name": "a", "labels": "utt2a", "set": "test", "controls": ["duration"]}],

@@ -82,6 +82,34 @@ def after(option, words):
         ({"rounds": [{"name": "a/b", "train": ["all"]}]}, "rounds[0].name: 'a/b' becomes part of file names"),
         ({"rounds": [{"name": "one", "train": ["all"]}] * 2}, "rounds: 'one' occurs twice"),
         ({"rounds": [{"name": "one", "train": ["all"], "start": "rndom"}]}, "did you mean 'random'?"),
+        ({"calibrations": [{}]}, "calibrations[0].scores: none; name a scorer"),
+        (
+            {"calibrations": [{"scores": ["cosine.centerd"]}]},
+            "no scorer 'cosine.centerd' (did you mean 'cosine.centred'?)",
+        ),
+        ({"calibrations": [{"scores": ["plda", "plda"]}]}, "scores: 'plda' occurs twice"),
+        ({"calibrations": [{"scores": ["plda"]}] * 2}, "'plda.calibrated.crops' occurs twice"),
+        ({"calibrations": [{"scores": ["plda"], "quality": ["norm"]}]}, "quality: crops differ from whole"),
+        ({"calibrations": [{"scores": ["plda"], "fitted_on": "dev"}]}, "no entry of trials names one"),
+        (
+            {"calibrations": [{"scores": ["cosine.centred.as-norm"]}]},
+            "the cohort of 'cosine.centred.as-norm' is the training set",
+        ),
+        (
+            {
+                "calibrations": [{"scores": ["plda"]}],
+                "clusters": None,
+                "rounds": [],
+                "stages": [3, 4, 5, 6, 9],
+            },
+            "'plda.calibrated.crops' needs crops and clusters",
+        ),
+        (
+            {"calibrations": [{"scores": ["cosine.raw", "plda_pseudo"], "fitted_on": "clusters"}]},
+            "is for cosines, not for 'plda_pseudo': a PLDA trained on clusters knows",
+        ),
+        ({"trials": [{"set": "test", "dev": "tst"}]}, "dev of 'test' is 'tst', which is not another list"),
+        ({"trials": [{"set": "test", "dev": "test"}]}, "dev of 'test' is 'test', which is not another list"),
         ({"clusters": {"labels": "a/b"}}, "clusters.labels: 'a/b' is not the name"),
         (
             {"models": [], "supervised": {}, "stages": [3, 5, 7, 8], "sets": ["test"]},
@@ -251,6 +279,79 @@ def test_what_is_excluded_from_training_is_in_nothing_that_is_learnt_without_lab
     assert "--utterances" not in supervised[0]["options"]  # of labels, for comparison
     for kind, stage in (("clusters", 7), ("plda", 7), ("scoring", 6), ("scoring", 9)):
         assert "--utterances" not in json.dumps(values(run_of(conf), kind, stage))
+
+
+def test_calibrations_on_crops_are_rows_beside_their_scorers(conf):
+    """Of every system with crops, each with its own; joined with those of the statistics where a PLDA is."""
+    wanted = [{"scores": ["cosine.centred"]}, {"scores": ["cosine.centred", "plda_pseudo+statistics"]}]
+    run, exp = run_of(conf, calibrations=wanted), "exp/dino_x/seed0"
+    assert values(run, "calibration", 6) == values(run, "calibration", 9) == []
+    assert values(run, "crop_trials", 6) == values(run, "crop_trials", 9) == []
+    alone, fused = values(run, "calibration", 7, "dino_x")
+    assert alone["calibrated"] == f"{exp}/scores/test.cosine.centred.calibrated.crops.txt"
+    assert alone["scores"] == [f"{exp}/scores/test.cosine.centred.txt"]
+    assert after("--dev-trials", alone["options"]) == [f"{exp}/crop_trials/trials"]
+    assert "--plda-dir" not in alone["options"]
+    assert after("--plda-dir", fused["options"]) == [f"{exp}/plda_pseudo+statistics"]
+    names = [scorer for one in wanted for scorer in one["scores"]]
+    assert fused["scores"] == [f"{exp}/scores/test.{name}.txt" for name in names[1:]]
+    on_crops = {row["scores"]: row for row in values(run, "scoring", 7, "dino_x") if "crop" in row["trials"]}
+    assert list(on_crops) == after("--dev-scores", fused["options"])
+    plain, joined = on_crops.values()
+    assert plain["test"] == f"{exp}/crop_trials" and after("--train-dir", plain["options"])
+    assert joined["test"] == joined["enroll"] == f"{exp}/crop_trials+statistics"
+    assert {
+        "embeddings": [f"{exp}/crop_trials", f"{BESIDE}/crop_trials"],
+        "joined": joined["test"],
+    } in values(run, "joins", 7, "dino_x")
+    drawn = {row["label_free_trials"] for row in values(run, "crop_trials", 7)}
+    assert len(drawn) == 4 and {f"{exp}/crop_trials", f"{BESIDE}/crop_trials"} <= drawn
+    # The statistics have none beside them; rounds have trials of their own.
+    assert len(values(run, "calibration", 7, "fbank-stats")) == 2
+    assert len(values(run, "calibration", 8, "dino-one")) == 2
+    assert [row["crops"] for row in values(run, "crop_trials", 8)] == [
+        f"exp/dino-{name}_x/seed0/crops_train_ssl" for name in ("one", "two")
+    ]
+    assert values(run_of(conf, calibrations=wanted, trials=[]), "crop_trials", 7) == []
+
+
+def test_calibrations_on_clusters_may_have_quality_measures(conf):
+    wanted = [{"scores": ["cosine.raw"], "fitted_on": "clusters", "quality": ["norm", "utt2dur"]}]
+    run, exp = run_of(conf, calibrations=wanted), "exp/dino_x/seed0"
+    (drawn,) = values(run, "cluster_trials", 7, "dino_x")
+    assert after("--clusters", drawn["options"]) == [f"{exp}/clusters"]
+    assert drawn["label_free_trials"] == f"{exp}/cluster_trials" and values(run, "crop_trials", 7) == []
+    (row,) = values(run, "calibration", 7, "dino_x")
+    assert after("--dev-trials", row["options"]) == [f"{exp}/cluster_trials/trials"]
+    (scores,) = after("--dev-scores", row["options"])
+    assert scores in [scored["scores"] for scored in values(run, "scoring", 7, "dino_x")]
+    assert after("--norms", row["options"]) == [f"{exp}/xvectors_{name}" for name in ("train", "test")]
+    assert after("--quality", row["options"]) == [f"data/{name}/utt2dur" for name in ("train", "test")]
+    assert row["calibrated"] == f"{exp}/scores/test.cosine.raw.calibrated.clusters.norm.utt2dur.txt"
+
+
+def test_calibrations_on_a_development_list_are_in_the_stage_of_their_scores(conf):
+    wanted = [
+        {"scores": [name], "fitted_on": "dev", "quality": quality}
+        for name, quality in (("cosine.centred.as-norm", ["utt2dur", "norm"]), ("plda_pseudo", []))
+    ]
+    trials = [{"set": "held-out", "name": "dev"}, {"set": "test", "enroll": "enroll", "dev": "dev"}]
+    run = run_of(conf, calibrations=wanted, trials=trials, sets=["train", "test", "enroll", "held-out"])
+    exp = "exp/dino_x/seed0"
+    (early,) = values(run, "calibration", 6, "dino_x")
+    (late,) = values(run, "calibration", 7, "dino_x")
+    assert values(run, "crop_trials", 7) == []
+    assert early["calibrated"] == (
+        f"{exp}/scores/test.cosine.centred.as-norm.calibrated.dev.utt2dur.norm.txt"
+    )
+    assert after("--dev-trials", early["options"]) == ["data/held-out/trials"]
+    assert after("--dev-scores", early["options"]) == [f"{exp}/scores/dev.cosine.centred.as-norm.txt"]
+    sets = ("held-out", "test", "enroll")
+    assert after("--quality", early["options"]) == [f"data/{name}/utt2dur" for name in sets]
+    assert after("--norms", early["options"]) == [f"{exp}/xvectors_{name}" for name in sets]
+    assert after("--utt2spk", late["options"]) == [f"data/{name}/utt2spk" for name in sets[1:]]
+    # What is trained with labels has no clusters, and its other scores are calibrated in its own stage.
+    assert len(values(run, "calibration", 9)) == 1 and len(values(run, "calibration", 8, "dino-one")) == 2
 
 
 def test_clusters_are_compared_with_labels_only_where_there_are_any(conf):

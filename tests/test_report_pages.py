@@ -24,6 +24,7 @@ from pydino.report import (
     result_tables,
 )
 from pydino.report.gather import gather_det_curves
+from pydino.report.task_tables import task_tables
 
 SPEAKERS, UTTERANCES = 14, 5
 
@@ -484,7 +485,9 @@ def test_costs_of_calibrated_scores_are_better_when_lower_and_explained():
         for name in names
         for model, value in (("a", 0.4), ("b", 0.6))
     ]
-    (table,) = result_tables(rows)
+    plain, table = task_tables([result(), *rows], [], {}, [])
+    assert plain.title == "Speaker verification: test" and plain.header[-1] == "EER %"
+    assert table.title == "Speaker verification: test, calibrated" and "Log-likelihood" in table.caption
     assert table.header[-4:] == ["actDCF 0.01", "actDCF 0.05", "Cllr", "min Cllr"]
     columns = range(len(table.header) - 4, len(table.header))
     assert table.rows[0][0] == "a" and table.best == {(0, column) for column in columns}
@@ -496,6 +499,8 @@ def test_costs_of_calibrated_scores_are_better_when_lower_and_explained():
 def test_calibrated_scores_are_no_second_line_of_the_comparison():
     calibrated = [one | {"treatment": "raw, calibrated on crops"} for one in (result(), baseline())]
     assert len(comparison_table([result(), baseline(), *calibrated]).rows) == 1
+    fused = [one | {"backend": "cosine + plda", "treatment": "raw + raw, calibrated"} for one in calibrated]
+    assert len(comparison_table([result(), baseline(), *calibrated, *fused]).rows) == 2  # another order
 
 
 def test_higher_is_better_for_recall_and_only_the_same_treatment_is_compared():

@@ -22,6 +22,7 @@ from pydino.cli._embeddings import read_embeddings
 from pydino.cli._plda import read_chain, write_chain
 from pydino.cli._steps import pending
 from pydino.infer import save_model
+from pydino.kaldi import read_table
 from pydino.kaldi.trials import join_scores, read_scores, read_trials
 
 SPEAKERS, EACH, CROPS, DIM = 40, 5, 4, 16
@@ -175,7 +176,8 @@ def test_fusion_with_quality(corpus, scored, capsys):
     durations = [word for name in ("train", "test") for word in ("--quality", corpus / name / "utt2dur")]
     twice = {"dev": ("dev.txt", "dev.txt"), "given": ("test.txt", "test.txt")}
     found = calibrate(corpus, scored, "fused.txt", *durations, *norms, **twice)
-    assert found["eer"]["treatment"] == "raw, calibrated with utt2dur and norm"
+    assert found["eer"]["treatment"] == "raw + raw, calibrated with utt2dur and norm"
+    assert found["eer"]["backend"] == "cosine + cosine" and found["eer"]["model"] == "dino"
     record = json.loads((scored / "fused.calibration.json").read_text())
     assert [name for name in record["weights"] if " of " in name] == [
         f"{way} of log {name}" for name in ("utt2dur", "norm") for way in ("minimum", "difference")
@@ -190,7 +192,74 @@ def test_fusion_with_quality(corpus, scored, capsys):
     assert "--dev-scores once for each" in capsys.readouterr().err
 
 
+def test_what_a_plda_that_was_not_trained_has_scored_is_not_calibrated(corpus, scored, capsys):
+    (corpus / "plda").mkdir()
+    options = ["--plda-dir", corpus / "plda"]
+    calibrate(corpus, scored, "of_plda.txt", *options)
+    (corpus / "plda" / "skipped").write_text("no PLDA: too few speakers\n")
+    words = [
+        *options,
+        "--dev-trials",
+        "t",
+        "--dev-scores",
+        "gone.txt",
+        "t",
+        "gone.txt",
+        scored / "of_plda.txt",
+    ]
+    assert pending(["steps/calibrate.sh", *map(str, words)]) == {}
+    assert main(["calibrate", *map(str, words)]) == 0
+    assert "skipped: no PLDA: too few speakers" in capsys.readouterr().err
+    assert not list(scored.glob("of_plda.*"))
+
+
 # Trials of crops
+
+
+def test_trials_of_two_systems_are_the_same_and_hold_what_they_name(corpus):
+    """So they can be joined; the utterances may be in several folders."""
+    x, keys = corpus / "x", read_table(corpus / "x" / "train" / "xvector.scp")
+    for name, some in (("a", list(keys)[:90]), ("b", list(keys)[90:])):
+        (x / name).mkdir()
+        write_table(x / name / "xvector.scp", {key: keys[key] for key in some})
+    for out, folders in (("few", [x / "train"]), ("few2", [x / "a", x / "b"])):
+        words = ["--max-pairs", 30, x / "crops", *folders, x / out]
+        assert main(["make-crop-trials", *map(str, words)]) == 0
+    assert (x / "few" / "trials").read_bytes() == (x / "few2" / "trials").read_bytes()
+    named = {key for line in (x / "few" / "trials").open() for key in line.split()[:2]}
+    assert named == set(read_table(x / "few" / "xvector.scp")) and len(named) < 120
+    assert main(["join-embeddings", *map(str, (x / "few", x / "few2", x / "both"))]) == 0
+
+
+def test_trials_of_clusters_allow_quality_measures(corpus, scored, capsys):
+    x, clusters = corpus / "x", corpus / "pairs of clusters"
+    clusters.mkdir()
+    speakers = dict(line.split() for line in (corpus / "train.utt2spk").open())
+    write_table(clusters / "utt2cluster", speakers)
+    (clusters / "clusters.json").write_text('{"labels": "pseudo"}')
+    words = ["--targets", "clusters", "--clusters", clusters, x / "crops", x / "train", x / "of_clusters"]
+    assert main(["make-crop-trials", *map(str, words)]) == 0
+    for line in (x / "of_clusters" / "trials").open():
+        a, b, kind = line.split()
+        assert (speakers[a] == speakers[b]) == (kind == "target")
+    words = [x / "of_clusters" / "pairs", x / "of_clusters", x / "of_clusters", scored / "of_clusters.txt"]
+    assert main(["score", *map(str, words)]) == 0
+    norms = ["--norms", x / "train", "--norms", x / "test"]
+    free = {"dev": "of_clusters.txt", "dev_trials": "x/of_clusters/trials"}
+    found = calibrate(corpus, scored, "free_norm.txt", *norms, **free)["cllr"]
+    assert (found["treatment"], found["labels"]) == ("raw, calibrated on clusters with norm", "pseudo")
+    write_table(clusters / "utt2cluster", {key: key for key in speakers})
+    words = ["--targets", "clusters", "--clusters", clusters, x / "crops", x / "train", x / "of_clusters"]
+    assert main(["make-crop-trials", *map(str, words)]) == 0
+    words = [x / "of_clusters" / "pairs", x / "of_clusters", x / "of_clusters", scored / "of_clusters.txt"]
+    assert main(["score", *map(str, words)]) == 0 and not (scored / "of_clusters.txt").exists()
+    words = ["--dev-trials", x / "of_clusters/trials", "--dev-scores", scored / "of_clusters.txt"]
+    words += [corpus / "test.trials", scored / "test.txt", scored / "free_norm.txt"]
+    assert main(["calibrate", *map(str, words)]) == 0 and not (scored / "free_norm.txt").exists()
+    assert capsys.readouterr().err.count("each utterance is alone in its cluster") == 3
+    words = ["--targets", "clusters", x / "crops", x / "train", x / "none"]
+    assert main(["make-crop-trials", *map(str, words)]) == 1
+    assert "--targets clusters needs --clusters" in capsys.readouterr().err
 
 
 def test_trials_of_crops_know_no_names(corpus):

@@ -41,15 +41,21 @@ class Crops:
     clusters: np.ndarray | None
     labels: str
 
-    def pairs(self, wanted: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def pairs(
+        self, wanted: int, seed: int, of_clusters: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (N,) and (N,) places in ``keys`` and (N,) bools, whether it is a target pair: at most
-        ``wanted`` pairs of crops of one utterance, and as many of different utterances.
+        ``wanted`` pairs of crops of one utterance or, ``of_clusters``, of utterances of one cluster; and as
+        many of different utterances, of different clusters where there are clusters.
         """
-        from pydino.backend.crop_pairs import crop_pairs, utterance_pairs
+        from pydino.backend.crop_pairs import cluster_pairs, crop_pairs, utterance_pairs
 
-        targets = crop_pairs(self.utterances, self.numbers, self.hashes, wanted, seed)
-        others = utterance_pairs(self.hashes, wanted, seed, self.clusters)
         crops = len(self.utterances)
+        if of_clusters:
+            targets = [crops + side for side in cluster_pairs(self.hashes, self.clusters, wanted, seed)]
+        else:
+            targets = crop_pairs(self.utterances, self.numbers, self.hashes, wanted, seed)
+        others = utterance_pairs(self.hashes, wanted, seed, self.clusters)
         first, second = (np.concatenate([a, crops + b]) for a, b in zip(targets, others, strict=True))
         return first, second, np.arange(len(first)) < len(targets[0])
 

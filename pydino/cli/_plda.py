@@ -10,12 +10,6 @@ from pydino.kaldi.plda_file import read_plda, write_matrix, write_plda, write_ve
 FILES = ("mean.vec", "transform.mat", "plda")
 
 
-def why_skipped(folder) -> str:
-    """Return the reason why steps/train_plda.sh trained nothing in a folder, or an empty string."""
-    path = Path(folder) / "skipped"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
-
-
 def write_chain(folder, chain: PldaChain) -> None:
     """Write the three files as Kaldi does."""
     folder, plda = Path(folder), chain.plda

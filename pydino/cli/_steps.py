@@ -90,6 +90,14 @@ def check_files(*paths) -> None:
             raise UserError(f"no such file: {path}")
 
 
+def why_skipped(*folders) -> str:
+    """Return the first reason, in a file ``skipped``, why a step could make nothing in a folder; an empty
+    string if there is none.
+    """
+    paths = [path for folder in folders if (path := Path(folder, "skipped")).is_file()]
+    return paths[0].read_text(encoding="utf-8").strip() if paths else ""
+
+
 def job_command(*words) -> list[str]:
     """Return ``pydino WORDS`` as a job runs it: a site's wrapper may give its jobs none of our variables."""
     forced = ["env", f"PYDINO_FORCE={force_token()}"] if force_token() else []

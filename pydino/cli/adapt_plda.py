@@ -13,8 +13,8 @@ from pydino.base import Step, dump_config, log, write_text
 from pydino.cli._arguments import add_cmd, option
 from pydino.cli._backend_labels import labels_of_plda
 from pydino.cli._embeddings import read_several
-from pydino.cli._plda import FILES, read_chain, why_skipped, write_chain
-from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit
+from pydino.cli._plda import FILES, read_chain, write_chain
+from pydino.cli._steps import check_files, marks_of, options_of, run_or_submit, why_skipped
 
 
 def add_arguments(parser):

@@ -10,12 +10,14 @@ prior p and equal costs a pair is accepted where llr >= log((1 - p) / p). Beside
 minimum besides EER and minDCF. Trials and scores are joined by key.
 
 Several systems are fused by giving --dev-scores and SCORES once for each, in one order. Quality measures
-(--quality, --norms) are fused too, each as the smaller of both sides and their difference.
+(--quality, --norms) are fused too, each as the smaller of both sides and their difference. Where one of the
+scores is that of a PLDA (--plda-dir) that steps/train_plda.sh skipped, or steps/make_crop_trials.sh skipped
+the development trials, this is skipped as well.
 
-Without labels, the development trials are those of steps/make_crop_trials.sh, or of clusters (pydino
-make-trials CLUSTER_DIR/utt2cluster TRIALS); the results then have the labels of these, none or pseudo. With
-any other list they are said to have been made with labels. Trials of crops allow no quality measure: crops
-and whole utterances differ in length and norm whoever speaks.
+Without labels, the development trials are those of steps/make_crop_trials.sh, of crops or of clusters; the
+results then have the labels of these, none or pseudo. With any other list they are said to have been made
+with labels. Trials of crops allow no quality measure: crops and whole utterances differ in length and norm
+whoever speaks.
 """
 
 from argparse import Namespace
@@ -27,7 +29,7 @@ from pydino.base import Step, UserError, log, read_json, strongest_labels, warn,
 from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, option
 from pydino.cli._quality import Quality, add_quality_arguments, quality_files
-from pydino.cli._steps import check_files, command_line, options_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, options_of, run_or_submit, why_skipped
 from pydino.kaldi.trials import join_scores, read_scores, read_trials, rounded_scores, write_scores
 
 _DESCRIBED = ("model", "encoder", "system", "model_labels", "train_set", "config", "backend", "treatment")
@@ -39,6 +41,8 @@ def add_arguments(parser):
     )
     text = "scores of these trials, once for each of SCORES and in the same order"
     option(parser, "--dev-scores", [], text, metavar="SCORES")
+    text = "of scores by PLDA: where steps/train_plda.sh has skipped it, nothing is calibrated"
+    option(parser, "--plda-dir", [], text, metavar="DIR")
     option(parser, "--prior", 0.05, "probability of a target for which the fit matters most")
     add_quality_arguments(parser)
     evaluate_scores.add_measuring_arguments(parser)
@@ -49,13 +53,19 @@ def add_arguments(parser):
 
 
 def run(args):
-    (step,) = steps(args)
+    declared = steps(args)
+    if not declared:
+        for path in (Path(args.scores), *_beside(args.scores).values()):
+            path.unlink(missing_ok=True)
+        log(f"skipped: {_skipped(args)}")
+        return
+    (step,) = declared
     log_file = Path(args.scores).parent / "log" / f"calibrate.{_stem(args.scores)}.log"
     run_or_submit("calibrate", step, args, lambda: _make(args, step), log_file)
 
 
 def steps(args) -> list[Step]:
-    """Return the step."""
+    """Return the step, or nothing where a PLDA of the scores or the trials were skipped."""
     if not 0 < args.prior < 1:
         raise UserError(f"--prior {args.prior:g}: it must be between 0 and 1")
     if not args.dev_trials or len(args.dev_scores) != len(args.given):
@@ -63,6 +73,8 @@ def steps(args) -> list[Step]:
             f"{len(args.given)} score files ({' '.join(args.given)}) need --dev-trials, and --dev-scores "
             f"once for each; got {len(args.dev_scores)}"
         )
+    if _skipped(args):
+        return []
     reads = [args.dev_trials, *args.dev_scores, args.trials, *args.given, *args.utt2spk, *quality_files(args)]
     check_files(*reads)
     out = Path(args.scores)
@@ -82,6 +94,11 @@ def steps(args) -> list[Step]:
             outputs=[out, beside["calibration"]],
         )
     ]
+
+
+def _skipped(args) -> str:
+    """The reason why a PLDA of the scores was not trained, or trials were not made, or an empty string."""
+    return why_skipped(*args.plda_dir, *([Path(args.dev_trials).parent] if args.dev_trials else []))
 
 
 def _stem(scores) -> str:
@@ -104,7 +121,7 @@ def _make(args, step) -> None:
     columns = _columns(args.dev_scores, dev, args.dev_trials, quality)
     fitted = fit_calibration(columns, dev.values, args.prior)
     names = [*args.dev_scores, *quality.names]
-    _warn(args, fitted, names, columns)
+    _warn(args, fitted, names, columns, "crops" in made)
     llrs = rounded_scores(fitted(_columns(args.given, trials, args.trials, quality)))
     write_scores(args.scores, trials, llrs)
     beside, on_dev = _beside(args.scores), fitted(columns)
@@ -135,7 +152,7 @@ def _columns(paths: list[str], trials, trials_path, quality) -> np.ndarray:
     return np.column_stack([*scores, quality(trials, trials_path)])
 
 
-def _warn(args, fitted, names: list[str], columns: np.ndarray) -> None:
+def _warn(args, fitted, names: list[str], columns: np.ndarray, crops: bool) -> None:
     """Say what makes a calibration doubtful."""
     if fitted.separable:
         warn(
@@ -146,7 +163,10 @@ def _warn(args, fitted, names: list[str], columns: np.ndarray) -> None:
         if weight == 0 and np.ptp(column) == 0:
             warn(f"{name} is the same for all trials of {args.dev_trials} and is not used")
         elif weight < 0 and name in args.dev_scores:
-            warn(f"{name} has a negative weight ({weight:.3g}): its target trials do not score higher")
+            why = "its target trials do not score higher"
+            if crops and len(args.dev_scores) > 1:
+                why = "the fusion may tell crops from whole utterances by it; leave it out"
+            warn(f"{name} has a negative weight ({weight:.3g}): {why}")
 
 
 def _made_from(dev_trials) -> dict:
@@ -165,11 +185,6 @@ def _check_crops(args, made: dict, quality) -> None:
             "utterances, which a quality measure tells apart whoever speaks; use a development list, or "
             "trials of clusters"
         )
-    if len(args.dev_scores) > 1:
-        warn(
-            f"{args.dev_trials}: a fusion may learn to tell crops from whole utterances; trials of clusters "
-            "(pydino make-trials CLUSTER_DIR/utt2cluster) are safer"
-        )
 
 
 def _warn_of_own_clusters(args, made: dict, labels: list[str]) -> None:
@@ -184,6 +199,8 @@ def _warn_of_own_clusters(args, made: dict, labels: list[str]) -> None:
 def _measure(args, trials, llrs, made: dict, beside: dict[str, Path], quality: str) -> None:
     described = [_described(path) for path in args.given]
     joined = {key: " + ".join(dict.fromkeys(str(one[key]) for one in described)) for key in _DESCRIBED}
+    for key in ("backend", "treatment"):  # the first treatment is of the first back-end
+        joined[key] = " + ".join(str(one[key]) for one in described)
     of_scores = [one["labels"] for one in described]
     _warn_of_own_clusters(args, made, of_scores)
     labels = strongest_labels(made["labels"], *of_scores)

@@ -1,41 +1,51 @@
-"""Make trials that need no label, from crops and whole utterances: to calibrate scores and set thresholds.
+"""Make trials that need no label, from crops, clusters and whole utterances: to calibrate scores and set
+thresholds.
 
 steps/make_crop_trials.sh --clusters $dir/clusters $dir/crops_train_ssl $dir/xvectors_train $dir/crop_trials
 
 Two crops of one utterance, augmented differently, are a target trial; two whole utterances are a nontarget
-trial. CROPS_DIR is made by steps/extract_crops.sh, XVECTOR_DIR has the embeddings of the utterances. OUT_DIR
-is an embedding folder (xvector.scp, which points into the archives of both, and meta.yaml) with the tables
-`trials`, lines `enroll test target|nontarget`, and `pairs`, the same without the third field: steps/score.sh
-scores `pairs` with any back-end and measures nothing, and steps/calibrate.sh fits a calibration to the scores
-with `trials`:
+trial. CROPS_DIR is made by steps/extract_crops.sh, XVECTOR_DIR (one a set) has the embeddings of the
+utterances. OUT_DIR is an embedding folder of what the trials name (xvector.scp, which points into the
+archives of both, and meta.yaml) with the tables `trials`, lines `enroll test target|nontarget`, and `pairs`,
+the same without the third field: steps/score.sh scores `pairs` with any back-end and measures nothing, and
+steps/calibrate.sh fits a calibration to the scores with `trials`:
 
 steps/score.sh $dir/crop_trials/pairs $dir/crop_trials $dir/crop_trials $dir/scores/crops.cosine.raw.txt
 
-Both kinds are approximations. Crops of one utterance share its session and microphone, so target trials are
+With --targets clusters, two utterances of one cluster are a target trial instead; CROPS_DIR then gives the
+utterances alone. A cosine is calibrated better on them, and they allow quality measures; a PLDA must not be
+calibrated on the clusters that it was trained on.
+
+All are approximations. Crops of one utterance share its session and microphone, so target trials are
 too easy. Two utterances may be of one speaker, as one pair in S is with S speakers of equally many
 utterances: with --clusters (of steps/cluster.sh), utterances of one cluster are not paired.
 
-The draw depends on the stored hashes of the utterances and the seed, not on names or order; a folder of crops
-without utt2hash, which steps/extract_crops.sh always writes, is drawn from by hashes of names.
-OUT_DIR/trials.json says that no label was used, or those of the clusters.
+Where the clusters allow no target or no nontarget trial, OUT_DIR/skipped says so, and steps/score.sh and
+steps/calibrate.sh skip what they would make of the trials. The draw depends on the stored hashes of the
+utterances and the seed, not on names or order; a folder of crops without utt2hash, which
+steps/extract_crops.sh always writes, is drawn from by hashes of names. OUT_DIR/trials.json says that no label
+was used, or those of the clusters.
 """
 
 from pathlib import Path
 
-from pydino.base import Step, UserError, dump_config, log, nearest, read_yaml, write_json
+from pydino.base import Step, UserError, dump_config, log, nearest, read_yaml, write_json, write_text
 from pydino.cli._arguments import integer, option
 from pydino.cli._crop_trials import check_one_model, crop_files, read_crops
 from pydino.cli._steps import check_files, marks_of, options_of
 
 
 def add_arguments(parser):
-    text = "folder of clusters; utterances of one are not paired"
+    text = "folder of clusters; utterances of one are no nontarget trial"
     option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
+    text = "what target trials are: two crops of an utterance, or two utterances of a cluster"
+    option(parser, "--targets", "crops", text, choices=["crops", "clusters"])
     text = "at most so many trials of either kind"
     option(parser, "--max-pairs", 50_000, text, type=integer(1), metavar="N")
     option(parser, "--seed", 0, "of the draw")
-    for name in ("crops_dir", "xvector_dir", "out_dir"):
-        parser.add_argument(name, metavar=name.upper())
+    parser.add_argument("crops_dir", metavar="CROPS_DIR")
+    parser.add_argument("xvector_dirs", metavar="XVECTOR_DIR", nargs="+")
+    parser.add_argument("out_dir", metavar="OUT_DIR")
 
 
 def run(args):
@@ -43,70 +53,87 @@ def run(args):
     if step.is_done():
         return
     with step:
-        _make(args)
+        _make(args, step)
 
 
 def steps(args) -> list[Step]:
     """Return the step."""
-    crops, whole, out = Path(args.crops_dir), Path(args.xvector_dir), Path(args.out_dir)
+    if args.targets == "clusters" and not args.clusters:
+        raise UserError("--targets clusters needs --clusters, a folder of steps/cluster.sh")
+    crops, out = Path(args.crops_dir), Path(args.out_dir)
     files = crop_files(crops, args.clusters)
-    scps = [folder / "xvector.scp" for folder in (crops, whole)]
+    scps = [Path(folder) / "xvector.scp" for folder in (crops, *args.xvector_dirs)]
     check_files(files[0], *scps)
     outputs = [out / name for name in ("trials", "pairs", "trials.json", "xvector.scp", "meta.yaml")]
     return [
         Step(
             out / ".done",
             args.out_dir,
-            options=options_of(args, "max_pairs", "seed"),
+            version=2,
+            options=options_of(args, "targets", "max_pairs", "seed"),
             reads=[files[0], *scps],
             optional=[crops / "utt2hash", *files[1:]],
-            after=marks_of(crops, whole, *([args.clusters] if args.clusters else [])),
-            removes=outputs,
+            after=marks_of(crops, *args.xvector_dirs, *([args.clusters] if args.clusters else [])),
+            removes=[*outputs, out / "skipped"],
             outputs=outputs,
         )
     ]
 
 
-def _make(args) -> None:
-    from pydino.kaldi import read_object, read_table, write_table
+def _make(args, step) -> None:
+    import numpy as np
+
+    from pydino.kaldi import read_object, write_table
     from pydino.kaldi.trials import write_trials
 
     out = Path(args.out_dir)
     crops = read_crops(args.crops_dir, args.clusters)
-    tables = [read_table(Path(folder) / "xvector.scp") for folder in (args.crops_dir, args.xvector_dir)]
-    count = len(crops.utterances)
-    for table, folder, names in zip(
-        tables, (args.crops_dir, args.xvector_dir), (crops.keys[:count], crops.keys[count:]), strict=True
-    ):
-        lacking = [name for name in names if name not in table]
-        if lacking:
-            raise UserError(
-                f"{folder}/xvector.scp: {len(lacking)} of {len(names)} names of {args.crops_dir}/crop2utt "
-                f"are not in it, first: {lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops "
-                "and utterances of one set"
-            )
-    dims = [
-        len(read_object(table[name]))
-        for table, name in zip(tables, (crops.keys[0], crops.keys[count]), strict=True)
-    ]
-    check_one_model(args.crops_dir, dims[0], args.xvector_dir, dims[1])
-    first, second, same = crops.pairs(args.max_pairs, args.seed)
-    if same.all():
-        raise UserError(
-            f"{args.clusters}: no two utterances are in different clusters, so there is no nontarget trial"
-        )
+    count, of_clusters = len(crops.utterances), args.targets == "clusters"
+    place_of = _places(args.xvector_dirs, crops.keys[count:], args.crops_dir)
+    if not of_clusters:
+        whole = place_of[crops.keys[count]]
+        place_of |= _places([args.crops_dir], crops.keys[:count], args.crops_dir)
+        dims = [len(read_object(place)) for place in (place_of[crops.keys[0]], whole)]
+        check_one_model(args.crops_dir, dims[0], args.xvector_dirs[0], dims[1])
+    first, second, same = crops.pairs(args.max_pairs, args.seed, of_clusters)
+    if reason := _why_none(same):
+        log(f"skipped: {reason}")
+        write_text(out / "skipped", f"no trials from {args.crops_dir} and {args.clusters}: {reason}\n")
+        step.outputs = [out / "skipped"]
+        return
     write_trials(out / "trials", crops.keys, first, second, same)
     write_trials(out / "pairs", crops.keys, first, second)
-    write_table(
-        out / "xvector.scp",
-        {name: tables[place >= count][name] for place, name in enumerate(crops.keys)},
-    )
+    used = np.unique(np.concatenate([first, second])).tolist()
+    write_table(out / "xvector.scp", {crops.keys[i]: place_of[crops.keys[i]] for i in used})
     meta = read_yaml(Path(args.crops_dir) / "meta.yaml")
     dump_config(meta | {"data": "crops", "data_dir": args.out_dir}, out / "meta.yaml")
-    write_json(
-        out / "trials.json", {"labels": crops.labels, "clusters": args.clusters, "crops": args.crops_dir}
-    )
+    made_from = {} if of_clusters else {"crops": args.crops_dir}
+    write_json(out / "trials.json", {"labels": crops.labels, "clusters": args.clusters, **made_from})
+    targets = "utterances of one cluster" if of_clusters else "crops of one utterance"
     log(
-        f"{args.crops_dir}: {count} crops of {len(crops.hashes)} utterances -> {int(same.sum())} target and "
-        f"{int((~same).sum())} nontarget trials, {out}/trials"
+        f"{args.crops_dir}: {len(crops.hashes)} utterances -> {int(same.sum())} target trials, {targets}, "
+        f"and {int((~same).sum())} nontarget trials, {out}/trials"
     )
+
+
+def _why_none(same) -> str:
+    """Return why the clusters allow no trials, or an empty string."""
+    if not same.any():
+        return "each utterance is alone in its cluster, so there is no target trial"
+    return "no two utterances are in different clusters, so there is no nontarget trial" if same.all() else ""
+
+
+def _places(folders: list[str], names: list[str], crops_dir: str) -> dict[str, str]:
+    """Return where the embeddings of crops or utterances are: the lines of xvector.scp, of all folders."""
+    from pydino.kaldi import read_table
+
+    table: dict[str, str] = {}
+    for folder in folders:
+        table |= read_table(Path(folder) / "xvector.scp")
+    if lacking := [name for name in names if name not in table]:
+        raise UserError(
+            f"{' and '.join(f'{folder}/xvector.scp' for folder in folders)}: {len(lacking)} of {len(names)} "
+            f"names of {crops_dir}/crop2utt are not in it, first: "
+            f"{lacking[0]}{nearest(lacking[0], list(table)[:5000])}; extract crops and utterances of one set"
+        )
+    return table

@@ -26,9 +26,8 @@ from pydino.cli import evaluate_scores
 from pydino.cli._arguments import add_cmd, add_utterances, integer, option, refuse_unused
 from pydino.cli._backend_labels import labels_of_plda, labels_of_table
 from pydino.cli._embeddings import cached, read_embeddings, read_overlap
-from pydino.cli._plda import why_skipped
 from pydino.cli._scoring import score_trials
-from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit
+from pydino.cli._steps import check_files, command_line, marks_of, options_of, run_or_submit, why_skipped
 from pydino.kaldi.trials import read_trials, rounded_scores, write_scores
 
 
@@ -67,7 +66,7 @@ def run(args):
 
 
 def steps(args) -> list[Step]:
-    """Return the step, or nothing where PLDA was skipped."""
+    """Return the step, or nothing where PLDA or the trials were skipped."""
     _check(args)
     if _skipped(args):
         return []
@@ -145,8 +144,8 @@ def _check(args) -> None:
 
 
 def _skipped(args) -> str:
-    """The reason why PLDA was not trained, or an empty string."""
-    return why_skipped(args.plda_dir) if args.plda_dir else ""
+    """The reason why there is no PLDA, or are no trials (of clusters), or an empty string."""
+    return why_skipped(Path(args.trials).parent, *([args.plda_dir] if args.plda_dir else []))
 
 
 def _stem(scores) -> str:

@@ -25,8 +25,8 @@ from pydino.cli._arguments import add_cmd, add_config, integer, option, refuse_u
 from pydino.cli._backend_labels import labels_of_plda
 from pydino.cli._crop_trials import check_one_model, crop_files, read_crops
 from pydino.cli._embeddings import read_embeddings, read_overlap
-from pydino.cli._plda import read_chain, why_skipped, write_chain
-from pydino.cli._steps import check_files, marks_of, options_of
+from pydino.cli._plda import read_chain, write_chain
+from pydino.cli._steps import check_files, marks_of, options_of, why_skipped
 from pydino.cli._threshold_notes import cannot_know, note_on_costs
 
 SCORES = {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from pydino.base import nearest
 
-from . import rounds, transfer_rows, verification_rows
+from . import calibration_rows, rounds, transfer_rows, verification_rows
 from .row import Row
 from .run import Run
 from .systems import systems_of
@@ -171,13 +171,16 @@ KINDS: dict[str, Callable[[Run, int], list[Row]]] = {
     "baselines": _baselines,
     "extraction": _extraction,
     "crops": verification_rows.crops,
+    "crop_trials": calibration_rows.crop_trials,
     "joins": verification_rows.joins,
     "wccn": verification_rows.wccn,
     "clusters": verification_rows.clusters,
+    "cluster_trials": calibration_rows.cluster_trials,
     "agreement": verification_rows.agreement,
     "thresholds": verification_rows.thresholds,
     "plda": verification_rows.plda,
     "scoring": verification_rows.scoring,
+    "calibration": calibration_rows.calibration,
     "task_dirs": transfer_rows.task_dirs,
     "tasks": transfer_rows.tasks,
     "tuning": transfer_rows.tuning,

@@ -4,11 +4,11 @@ YAML.
 
 from dataclasses import dataclass, field
 
-from pydino.base import check_not_negative
+from pydino.base import check_not_negative, nearest
 
 from .names import check_file_name, check_names
 from .tasks import Task
-from .verification import Clusters, Plda, Round, Scorer, Trials, default_scorers
+from .verification import Calibration, Clusters, Plda, Round, Scorer, Trials, default_scorers
 
 STAGES = {
     0: "check",
@@ -81,6 +81,7 @@ class Recipe:
     scorers: list[Scorer] = field(
         default_factory=list
     )  # default: cosine, and PLDA where there are 'plda' or 'clusters'
+    calibrations: list[Calibration] = field(default_factory=list)
     plda: Plda | None = None
     clusters: Clusters | None = None  # stage 7
     rounds: list[Round] = field(default_factory=list)  # stage 8
@@ -106,10 +107,11 @@ class Recipe:
         if self.models and not self.train_set.sets:
             raise ValueError("train_set.sets: none, but there are models to train; name a set")
         self._check_clusters()
-        for kind in ("trials", "tasks", "scorers", "rounds"):
+        for kind in ("trials", "tasks", "scorers", "calibrations", "rounds"):
             names = [entry.name for entry in getattr(self, kind)]
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{kind}: '{twice[0]}' occurs twice; give each entry a unique name")
+        self._check_calibrations()
         for name in self._sets_used():
             if name not in self.sets:
                 raise ValueError(f"sets: '{name}' is used but not listed in sets ({', '.join(self.sets)})")
@@ -149,6 +151,53 @@ class Recipe:
                 f"clusters: of the training sets, but {' '.join(self.train_set.sets) or 'none'} is not among "
                 f"the recipe's sets ({', '.join(self.sets)})"
             )
+
+    def _check_calibrations(self) -> None:
+        lists = [trials.name for trials in self.trials]
+        for trials in self.trials:
+            if trials.dev and trials.dev not in lists or trials.dev == trials.name:
+                others = " ".join(name for name in lists if name != trials.name)
+                raise ValueError(
+                    f"trials: dev of '{trials.name}' is '{trials.dev}', which is not another list of trials"
+                    f"{nearest(trials.dev, lists)}; there are: {others or 'no others'}"
+                )
+        names = [scorer.name for scorer in self.scorers]
+        for one in self.calibrations:
+            if unknown := [name for name in one.scores if name not in names]:
+                raise ValueError(
+                    f"calibrations: no scorer '{unknown[0]}'{nearest(unknown[0], names)}; there are "
+                    f"{' '.join(names)}"
+                )
+            if one.fitted_on == "dev" and not any(trials.dev for trials in self.trials):
+                raise ValueError(
+                    f"calibrations: '{one.name}' is fitted on a development list, but no entry of trials "
+                    "names one with its key 'dev'; without one, use 'fitted_on: crops'"
+                )
+            if one.fitted_on != "dev":
+                self._check_without_labels(one)
+
+    def _check_without_labels(self, calibration: Calibration) -> None:
+        if not self.clusters:
+            raise ValueError(
+                f"calibrations: '{calibration.name}' needs crops and clusters; add the key 'clusters' and "
+                "stage 7"
+            )
+        for scorer in self.scorers_of(calibration):
+            if scorer.backend != "cosine" and calibration.fitted_on == "clusters":
+                raise ValueError(
+                    f"calibrations: 'fitted_on: clusters' is for cosines, not for '{scorer.name}': a PLDA "
+                    "trained on clusters knows which pairs are of one; use 'fitted_on: crops' or 'dev'"
+                )
+            if scorer.normalisation != "none":
+                raise ValueError(
+                    f"calibrations: the cohort of '{scorer.name}' is the training set, and so are the "
+                    f"{calibration.fitted_on}: none of it would be left; use 'fitted_on: dev', or scores "
+                    "without normalisation"
+                )
+
+    def scorers_of(self, calibration: Calibration) -> list[Scorer]:
+        """The scorers whose scores are calibrated, or fused."""
+        return [scorer for name in calibration.scores for scorer in self.scorers if scorer.name == name]
 
     def _sets_used(self):
         yield from (name for trials in self.trials for name in (trials.set, trials.enroll))

@@ -64,6 +64,10 @@ class System:
         """The folder of the embeddings of augmented crops."""
         return f"{self.exp}/crops_{TRAIN_SSL}"
 
+    def label_free_trials(self, fitted_on: str, statistics: bool = False) -> str:
+        """The folder of trials of ``crops`` or ``clusters``; with the statistics beside the embeddings."""
+        return f"{self.exp}/{fitted_on.removesuffix('s')}_trials{'+statistics' * statistics}"
+
     @property
     def wccn(self) -> str:
         """The folder of the within-class covariance of the crops."""
@@ -100,6 +104,14 @@ class System:
             and (self.method not in STATISTICS or not scorer.statistics)
             and (stage not in (6, 7) or scorer.clustered == (stage == 7))
         ]
+
+    def scores(self, trials: str, name: str) -> str:
+        """The score file of a list of trials with a scorer or calibration, by the names of both."""
+        return f"{self.exp}/scores/{trials}.{name}.txt"
+
+    def label_free_scores(self, fitted_on: str, scorer: Scorer) -> str:
+        """The score file of trials of ``crops`` or ``clusters``."""
+        return f"{self.label_free_trials(fitted_on)}/scores/{scorer.name}.txt"
 
     def tuning(self, task: Task) -> list[str]:
         """Return the modes in which it is fine-tuned for a task: a model from what it has learnt, a baseline

@@ -1,4 +1,4 @@
-"""Verification in a recipe: trials, the ways to score them, PLDA, clusters, and rounds."""
+"""Verification in a recipe: trials, the ways to score them, calibration, PLDA, clusters, and rounds."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +18,7 @@ class Trials:
     enroll: str = ""  # set of the enrolment utterances; default: set
     name: str = ""  # in the results; default: set
     file: str = ""  # default: data/SET/trials
+    dev: str = ""  # name of another list, of other speakers, for calibrations fitted on 'dev'
 
     def __post_init__(self):
         self.enroll = self.enroll or self.set
@@ -88,6 +89,37 @@ class Scorer:
         """Return the sets whose embeddings it reads, besides those of the trials."""
         found = training_sets if self.trained or self.labels == "pseudo" else []
         return list(dict.fromkeys([*found, *([plda.set] if plda and self.labels == "train" else [])]))
+
+
+@dataclass
+class Calibration:
+    """Log-likelihood ratios made of the scores of one scorer, or of several by fusion.
+
+    They are fitted on trials of crops or of clusters (steps/make_crop_trials.sh), which need no label, or on
+    a development list.
+    """
+
+    scores: list[str] = field(default_factory=list)  # names of scorers, such as cosine.centred
+    # clusters: their pairs, for a cosine; dev: the list that each list of trials names, with its labels
+    fitted_on: Literal["crops", "clusters", "dev"] = "crops"
+    quality: list[str] = field(default_factory=list)  # norm of the embedding, or tables such as utt2dur
+
+    def __post_init__(self):
+        check_names("scores", self.scores)
+        if not self.scores:
+            raise ValueError("scores: none; name a scorer, such as cosine.centred, or several to be fused")
+        for name in self.quality:
+            check_file_name("quality", name, "utt2dur")
+        if self.quality and self.fitted_on == "crops":
+            raise ValueError(
+                "quality: crops differ from whole utterances in length and norm, whoever speaks; use "
+                "'fitted_on: clusters' or 'dev', or remove the key"
+            )
+
+    @property
+    def name(self) -> str:
+        """The part of a score file's name that identifies it."""
+        return ".".join(["+".join(self.scores), "calibrated", self.fitted_on, *self.quality])
 
 
 @dataclass

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydino.base import UTT2CLUSTER, log
 
+from .calibration_rows import calibrated_on
 from .rounds import made
 from .row import Row
 from .run import Run
@@ -32,7 +33,9 @@ def crops(run: Run, stage: int) -> list[Row]:
 
 
 def joins(run: Run, stage: int) -> list[Row]:
-    """Embeddings with the statistics of the filter banks beside them, of the sets that scorers need."""
+    """Embeddings with the statistics of the filter banks beside them, of the sets that scorers need and of
+    trials of crops.
+    """
     found = []
     for system in made(run, stage):
         sets = {
@@ -45,6 +48,12 @@ def joins(run: Run, stage: int) -> list[Row]:
             values = {
                 "embeddings": [system.embeddings(name), _beside(run).embeddings(name)],
                 "joined": system.embeddings(name, statistics=True),
+            }
+            found.append(Row(values, group=system.name))
+        if any(scorer.statistics for scorer in calibrated_on(run, system, stage, "crops")):
+            values = {
+                "embeddings": [one.label_free_trials("crops") for one in (system, _beside(run))],
+                "joined": system.label_free_trials("crops", statistics=True),
             }
             found.append(Row(values, group=system.name))
     return found
@@ -137,7 +146,9 @@ def plda(run: Run, stage: int) -> list[Row]:
 
 
 def scoring(run: Run, stage: int) -> list[Row]:
-    """Each list of trials with each scorer of the stage."""
+    """Each list of trials with each scorer of the stage, and trials of crops and clusters with those that are
+    calibrated on them.
+    """
     recipe, found = run.recipe, []
     if recipe.trials and not recipe.training_sets and any(scorer.trained for scorer in recipe.scorers):
         log(
@@ -156,7 +167,18 @@ def scoring(run: Run, stage: int) -> list[Row]:
                     "trials": trials.file,
                     "enroll": system.embeddings(trials.enroll, statistics=scorer.statistics),
                     "test": system.embeddings(trials.set, statistics=scorer.statistics),
-                    "scores": f"{system.exp}/scores/{trials.name}.{scorer.name}.txt",
+                    "scores": system.scores(trials.name, scorer.name),
+                }
+                found.append(Row(values, group=system.name))
+        for kind in ("crops", "clusters"):
+            for scorer in calibrated_on(run, system, stage, kind):
+                folder = system.label_free_trials(kind, statistics=scorer.statistics)
+                values = {
+                    "options": _options_of(recipe, system, scorer),
+                    "trials": f"{system.label_free_trials(kind)}/pairs",
+                    "enroll": folder,
+                    "test": folder,
+                    "scores": system.label_free_scores(kind, scorer),
                 }
                 found.append(Row(values, group=system.name))
     return found

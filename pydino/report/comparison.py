@@ -13,6 +13,7 @@ from pydino.report.tables import (
     cell_text,
     group_rows,
     is_baseline,
+    is_only_calibrated,
     mean_value,
     shown_metric,
 )
@@ -35,7 +36,7 @@ def comparison_table(results: list[dict], folders: dict[str, Path] | None = None
     cells, paired = [], False
     groups = {}
     for result in results:
-        if "calibrated" not in str(result["treatment"]):  # which ranks trials as the scores do
+        if not is_only_calibrated(result):
             groups.setdefault((result["task"], result["test_set"]), []).append(result)
     for (task, test_set), group in sorted(groups.items(), key=lambda item: (item[0][0] != "sv", item[0])):
         present = {result["metric"] for result in group}

@@ -66,7 +66,8 @@ _NOTES = (
         "calibrated",
         "the scores are made log-likelihood ratios by logistic regression on other trials; `on crops`: two "
         "augmented crops of a training utterance count as one speaker and two utterances as two, so no label "
-        "is used, and the ratios are too far from 0; `on clusters`: clusters count as speakers",
+        "is used, and the ratios are too far from 0; `on clusters`: clusters count as speakers; back-ends "
+        "joined by + are fused, each with its treatment",
     ),
     (
         "affine-then-all",

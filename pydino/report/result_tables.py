@@ -15,6 +15,7 @@ from pydino.report.tables import (
     cell_text,
     commands_of,
     group_rows,
+    is_calibrated,
     mean_value,
     rank,
     shown_metric,
@@ -35,6 +36,19 @@ def result_tables(results: list[dict], controls: list[dict] = ()) -> list[Table]
         _result_table(task, test_set, group, [one for one in controls if one["task"] == task])
         for (task, test_set), group in tests_of(results).items()
     ]
+
+
+def calibrated_tables(results: list[dict]) -> dict[tuple[str, str], Table]:
+    """(task, test set) -> the table of its log-likelihood ratios, for the tests that have any."""
+    calibrated = [result for result in results if is_calibrated(result)]
+    tables = {}
+    for (task, test_set), group in tests_of(calibrated).items():
+        tables[task, test_set] = table = _result_table(task, f"{test_set}, calibrated", group, [])
+        table.caption += (
+            " Log-likelihood ratios: actDCF is the cost at the threshold that follows from the prior, Cllr "
+            "that over all priors in bits; what they exceed minDCF and min Cllr by is lost by calibration."
+        )
+    return tables
 
 
 def tests_of(results: list[dict]) -> dict[tuple[str, str], list[dict]]:

@@ -15,7 +15,7 @@ from pydino.kaldi.trials import PairTable, join_scores, read_scores, read_trials
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import score_files
 from pydino.report.gather import load_results
-from pydino.report.tables import Table, cell_text, group_rows
+from pydino.report.tables import Table, cell_text, group_rows, is_only_calibrated
 
 # Tables of utterances that hold no label.
 _NOT_LABELS = {"spk", "dur", "num_frames", "hash", "audiohash", "uniq", "cluster", "set", "unit"}
@@ -39,15 +39,14 @@ class Confused:
 def confusion_tables(curves: list[dict], cache: FigureCache) -> list[Table]:
     """One table for each list of trials and label map; a row is a model, back-end and treatment.
 
-    Calibrated scores of one system are omitted: they have the errors of the scores that they were made from.
+    Scores that are only calibrated are omitted: they have the errors of those that they were made from.
 
     Args:
         curves: as of :func:`pydino.report.gather.gather_det_curves`.
     """
     by_trials: dict[str, list[tuple[dict, Path, Path]]] = {}
     for curve in curves:
-        calibrated = "calibrated" in curve["treatment"] and " + " not in curve["treatment"] + curve["backend"]
-        if calibrated or not (paths := score_files(curve)):
+        if is_only_calibrated(curve) or not (paths := score_files(curve)):
             continue
         by_trials.setdefault(str(curve["trials"]), []).append((curve, *paths))
     tables = []

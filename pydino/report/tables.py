@@ -82,6 +82,18 @@ def is_baseline(model: str) -> bool:
     return model in BASELINES
 
 
+def is_calibrated(one: dict) -> bool:
+    """Whether a result or DET curve is of log-likelihood ratios that steps/calibrate.sh has made."""
+    return "calibrated" in str(one["treatment"])
+
+
+def is_only_calibrated(one: dict) -> bool:
+    """Whether it has the errors of the scores that it was made from: neither a fusion nor with quality
+    measures.
+    """
+    return is_calibrated(one) and " + " not in one["backend"] and " with " not in one["treatment"]
+
+
 def system_order(system: dict) -> tuple:
     """Sort key of a DET curve or embedding folder: trained models first, then the plainest back-end and
     treatment.
