@@ -16,10 +16,11 @@ from test_train_dino import equal, weights
 from tiny_pretrained import make_folder
 
 import pydino
-from pydino.base import dump_config, read_yaml
+from pydino.base import UserError, dump_config, read_yaml
 from pydino.cli import main
 from pydino.infer import FrontEnd, load, stored_inputs
 from pydino.kaldi import read_scp_objects, read_table, write_table
+from pydino.train import load_training_config
 
 ENCODER = {"name": "wavlm", "pooling": "mhfa", "heads": 2, "compressed_dim": 4, "embedding_dim": 8}
 CONFIG = {
@@ -226,6 +227,14 @@ def test_fine_tuning_for_a_task(corpus, folder, tmp_path, monkeypatch):  # noqa:
     classifier = pydino.load(out / "fold_final/classifier")
     samples, rate = soundfile.read(next(iter(read_table(source / "wav.scp").values())), dtype="float32")
     assert set(classifier.predict(samples, rate)) == {"x", "y"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("conf/pretrained-*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(folder, path):
+    _, config = load_training_config(path, [f"encoder.folder={folder}", "encoder.heads=2"])
+    assert config.input == "audio" and config.encoder["heads"] == 2
+    with pytest.raises(UserError, match="hf download"):
+        load_training_config(path)
 
 
 @pytest.mark.parametrize(

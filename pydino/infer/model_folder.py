@@ -24,7 +24,7 @@ from pydino.base import (
     read_yaml,
     write_text,
 )
-from pydino.models import build_encoder, resolve_encoder, without_folder
+from pydino.models import build_encoder, resolve_encoder, weights_follow, without_folder
 
 from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd, FrontEndConfig
@@ -142,7 +142,8 @@ def load(folder, device: str = "cpu") -> Model:
     config = read_model_config(folder)
     _check_device(device)
     front_end = FrontEnd(config.front_end, device, where=str(folder / CONFIG))
-    encoder = build_encoder(config.encoder, front_end.dim)
+    with weights_follow(config.encoder):
+        encoder = build_encoder(config.encoder, front_end.dim)
     if encoder.embedding_dim != config.embedding_dim:
         raise UserError(
             f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives "

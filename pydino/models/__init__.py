@@ -27,6 +27,7 @@ from .pretrained import (
 from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
+from .transformer_library import weights_follow
 
 ENCODERS = {
     "tdnn": (TdnnConfig, Tdnn),
@@ -104,5 +105,6 @@ __all__ = [
     "input_kind",
     "mean_and_deviation",
     "resolve_encoder",
+    "weights_follow",
     "without_folder",
 ]

@@ -7,6 +7,7 @@ with a model, is not: :mod:`.pretrained_folder` reads the weights.
 
 import importlib.util
 import warnings
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -24,6 +25,24 @@ CLASSES = {
 _FIXED = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
 
 
+@contextmanager
+def weights_follow(config: dict):
+    """Where the weights of the encoder ``config["name"]`` are read afterwards: those of a transformer are not
+    initialised before, which for the large ones takes seconds.
+    """
+    if config.get("name") not in CLASSES or not _is_installed():
+        yield
+        return
+    from transformers import initialization
+
+    with initialization.no_init_weights():
+        yield
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("transformers") is not None
+
+
 def make_network(name: str, architecture: dict) -> nn.Module:
     """Return a network with random weights.
 
@@ -35,7 +54,7 @@ def make_network(name: str, architecture: dict) -> nn.Module:
         UserError: the library is not installed.
         ConfigError: sizes that it does not accept.
     """
-    if importlib.util.find_spec("transformers") is None:
+    if not _is_installed():
         raise UserError(
             f"the encoder {name} needs the package transformers, not installed here: run 'bash "
             "utils/setup.sh transformers', or 'pip install transformers' in your own environment"

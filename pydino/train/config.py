@@ -167,18 +167,21 @@ class TrainingConfig:
         """An encoder of waveforms reads recordings, and what is done to filter banks is off."""
         self.input = "audio"
         fields = type(self).__dataclass_fields__
-        off = {"augment": NOT_AUGMENTED, "normalisation": NormalisationConfig(kind="none")}
-        for name, value in off.items():
-            usual = fields[name].default_factory()
+        for name, is_off in (
+            ("augment", self.augment == NOT_AUGMENTED),
+            ("normalisation", self.normalisation.kind == "none"),
+        ):
             # of methods that take the encoder from a model, the configuration does not know it
-            if getattr(self, name) not in (usual, value) and "encoder" not in self.given_by_init:
+            is_usual = getattr(self, name) == fields[name].default_factory()
+            if not (is_off or is_usual or "encoder" in self.given_by_init):
                 raise ValueError(
                     f"{name} is of filter banks, and the encoder {self.encoder['name']} takes waveforms; "
-                    f"remove '{name}' ('waveform' augments recordings)"
+                    f"remove '{name}', or turn it off ('waveform' augments recordings)"
                 )
-            if name == "augment" and self.teacher_augment in ({}, dataclasses.asdict(self.augment)):
-                self.teacher_augment = {}
-            setattr(self, name, dataclasses.replace(value))
+        if self.teacher_augment == dataclasses.asdict(self.augment):
+            self.teacher_augment = {}
+        self.augment = dataclasses.replace(NOT_AUGMENTED)
+        self.normalisation = NormalisationConfig(kind="none")
 
     @property
     def name(self) -> str:
