@@ -12,8 +12,10 @@ from tiny_pretrained import LARGE, MODELS, make_folder, transformers
 
 from pydino.audio import Fbank, FbankConfig
 from pydino.base import ConfigError, UserError
-from pydino.models import build_encoder, resolve_encoder
+from pydino.infer import FrontEndConfig, check_sample_rate
+from pydino.models import build_encoder, resolve_encoder, transformer_library
 from pydino.models.layer_pooling import Mhfa, WeightedStatistics
+from pydino.ssl import make_teacher
 from pydino.train.parameter_groups import grouped
 
 KINDS = [(name, sizes) for name in MODELS for sizes in ({}, LARGE) if name != "wav2vec2-bert" or not sizes]
@@ -39,8 +41,6 @@ def without_dropout(encoder):
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
     return encoder.train()
 
 
@@ -142,6 +142,27 @@ def test_recomputed_activations_have_the_same_gradients(tmp_path, name, tuning):
         gradients.append([p.grad for p in copied.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_teacher_draws_nothing(tmp_path, name):
+    make_folder(tmp_path, name, hidden_dropout=0.3, attention_dropout=0.3, activation_dropout=0.3)
+    student, x = encoder_of(tmp_path, name, tuning="all").train(), draw(name)
+    teacher = make_teacher(student)
+    with torch.no_grad():
+        assert not torch.equal(student(x), student(x)) and torch.equal(teacher(x), teacher(x))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision(tmp_path, name):
+    make_folder(tmp_path, name)
+    for pooling in ("weighted", "mhfa"):
+        encoder, x = encoder_of(tmp_path, name, tuning="lora", pooling=pooling), draw(name)
+        wanted = encoder(x, torch.tensor([50, 31]))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = encoder(x, torch.tensor([50, 31]))
+            found.float().sum().backward()
+        assert torch.allclose(found.float(), wanted, atol=0.05)
 
 
 def test_a_copy_does_not_share_its_updates(tmp_path):
@@ -285,6 +306,21 @@ def test_folders_that_will_not_do(tmp_path, change, options, message):
     with pytest.raises((UserError, ConfigError), match=message):
         encoder_of(folder, "wavlm", **options) if "folder" not in options else build_encoder(
             {"name": "wavlm", **options}, 160
+        )
+
+
+def test_the_library_is_optional(tmp_path, monkeypatch):
+    make_folder(tmp_path, "wavlm")
+    monkeypatch.setattr(transformer_library, "_is_installed", lambda: False)
+    with pytest.raises(UserError, match="utils/setup.sh transformers"):
+        encoder_of(tmp_path, "wavlm")
+
+
+def test_recordings_of_another_rate_are_refused():
+    features = {"kind": "fbank", "sample_frequency": 8000.0}
+    with pytest.raises(UserError, match="sample_frequency: 16000"):
+        check_sample_rate(
+            {"name": "wavlm", "sample_rate": 16000}, FrontEndConfig(8000, features), "data/train"
         )
 
 

@@ -23,7 +23,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
 # could name code to load.
 _SHAPES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
-    *("layer_norm_eps", "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"),
+    *("layer_norm_eps", "hidden_dropout", "activation_dropout", "feat_proj_dropout"),
 )
 _OF_WAVEFORMS = (
     *("feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride", "conv_kernel", "conv_bias"),

@@ -22,7 +22,9 @@ CLASSES = {
     "wav2vec2-bert": ("Wav2Vec2BertConfig", "Wav2Vec2BertModel", "wav2vec2_bert"),
 }
 # No layer is dropped and no frame masked by the library: augmentation is done to waveforms, by keyed draws.
-_FIXED = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
+# The dropout of attention is no module of its own, so that a teacher could not turn it off.
+_FIXED = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "attention_dropout": 0.0}
+_FIXED |= {"add_adapter": False}
 
 
 @contextmanager
