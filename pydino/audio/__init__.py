@@ -5,7 +5,7 @@ values equal Kaldi's.
 from .audio_hash import HashingReader
 from .extractor import FrameExtractor
 from .fbank import Fbank
-from .frames import num_frames
+from .frames import num_frames, samples_of_frames
 from .mel import filter_centres
 from .mfcc import Mfcc
 from .normalise import (
@@ -55,6 +55,7 @@ __all__ = [
     "read_audio",
     "read_parts",
     "resample",
+    "samples_of_frames",
     "select_voiced",
     "sliding_mean_normalise",
     "span_of",

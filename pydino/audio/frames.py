@@ -18,6 +18,23 @@ def num_frames(samples: int, options) -> int:
     return (samples + shift // 2) // shift
 
 
+def samples_of_frames(samples: torch.Tensor, options) -> torch.Tensor:
+    """Return the samples of each frame, (T, H) with H the shift: those up to the beginning of the next one.
+
+    What remains after the last frame is omitted; where that one is not complete, the end is mirrored, as in
+    the windows of features.
+
+    Args:
+        samples: (S,).
+        options: FrameOptions.
+    """
+    frames, shift = num_frames(len(samples), options), options.window_shift
+    lacking = frames * shift - len(samples)
+    if lacking > 0:
+        samples = torch.cat([samples, samples[-lacking:].flip(0)])
+    return samples[: frames * shift].view(frames, shift)
+
+
 def window(options) -> torch.Tensor:
     """Return the window function, (N,) float32; a = 2 pi / (N - 1), so both ends are on the curve."""
     size = options.window_size

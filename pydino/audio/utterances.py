@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pydino.base import UserError
@@ -70,6 +71,26 @@ def _utterances(data) -> list[Utterance]:
                 f"{data}/segments: recording {error} of utterance {key} is not in {data}/wav.scp"
             ) from error
     return found
+
+
+def read_samples(utterance: Utterance, options, allow_pipes: bool = False) -> np.ndarray:
+    """Return the samples of an utterance at the rate of the features, (S,) float32 in the range of 16-bit
+    integers.
+
+    Args:
+        options: of the features (FbankConfig or MfccConfig).
+        allow_pipes: run the commands in ``wav.scp``.
+
+    Raises:
+        UserError: it cannot be read, or is of a rate that the features do not allow.
+    """
+    channel = None if options.channel < 0 else options.channel
+    try:
+        with open_channel(utterance.rxfilename, allow_pipes, channel) as audio:
+            stream, *_ = _stream(utterance, audio, options)
+            return stream.read(0, stream.samples)
+    except UserError as error:
+        raise UserError(utterance.explain(error)) from error
 
 
 @dataclass(frozen=True)

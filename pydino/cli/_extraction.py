@@ -27,11 +27,11 @@ def embed_part(model_dir, sets, which: tuple[int, int], device: str) -> None:
     """
     import torch
 
-    from pydino.infer import StoredFeatures, load, overlap
+    from pydino.infer import load, overlap, stored_inputs
 
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
     model = load(model_dir, device)
-    stored = [StoredFeatures(one.data, model.front_end, one.keep_silence) for one in sets]
+    stored = [stored_inputs(one.data, model.front_end, one.keep_silence) for one in sets]
     frames = []
     for source in stored:
         known = source.num_frames()

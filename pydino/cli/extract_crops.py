@@ -116,6 +116,10 @@ def _embed_part(args) -> None:
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
     config = _crops_config(args)
     model = load(args.model, args.device)
+    if model.front_end.of_waveforms:
+        raise UserError(
+            f"{args.model} takes waveforms, and crops are augmented as filter banks; cluster whole utterances"
+        )
     if model.front_end.config.features["kind"] != "fbank":
         raise UserError(
             f"{args.model} takes {model.front_end.config.features['kind']} features, and crops are augmented "

@@ -3,10 +3,11 @@
 steps/extract_embeddings.sh --nj 4 exp/dino_mini/seed0/teacher data/test exp/dino_mini/seed0/xvectors_test
 
 Reads DATA/{feats.scp,vad.scp}, which must have been made with the options the model was trained with, as
-DATA/conf records. Writes XVECTOR_DIR/{xvector.ark,xvector.scp,meta.yaml}, dropped.txt where an utterance had
-no features, and in_training.txt where the model was trained on an utterance, under this name or another. Each
-XVECTOR_DIR has its own mark, and only those that are out of date are made; one call for several sets loads
-the model once a job. The embeddings do not depend on the number of jobs.
+DATA/conf records; for a model that takes waveforms, the recordings in wav.scp in place of feats.scp. Writes
+XVECTOR_DIR/{xvector.ark,xvector.scp,meta.yaml}, dropped.txt where an utterance had no features, and
+in_training.txt where the model was trained on an utterance, under this name or another. Each XVECTOR_DIR has
+its own mark, and only those that are out of date are made; one call for several sets loads the model once a
+job. The embeddings do not depend on the number of jobs.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydino.base import Step, UserError
+from pydino.base import Step, UserError, read_yaml
 from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part, refuse_unused
 from pydino.cli._extraction import embed_part, gather
 from pydino.cli._steps import check_files, job_command, options_of
@@ -96,6 +97,8 @@ def steps(args) -> list[Step]:
 def _step(args, one: Embedded) -> Step:
     data, out = Path(one.data), Path(one.out)
     check_files(data / "feats.scp")
+    config = read_yaml(Path(args.model) / "config.yaml")
+    of_waveforms = config.get("front_end", {}).get("input") == "waveform"
     return Step(
         out / ".done",
         one.out,
@@ -106,6 +109,7 @@ def _step(args, one: Embedded) -> Step:
         optional=[
             data / "utt2spk",
             *([] if one.keep_silence else [data / "vad.scp"]),
+            *([data / "wav.scp", data / "segments"] if of_waveforms else []),
             *(
                 data / AUDIO_HASHES,
                 Path(args.model) / TRAINING_AUDIO,

@@ -39,8 +39,11 @@ class ViewMaker:
     ):
         self._waveforms, self._groups, self._copy_paste = waveforms, groups, copy_paste
         self._numbers = view_numbers(groups)
+        # what is done to filter banks is not done to waveforms
+        of_waveforms = waveforms is not None and waveforms.of_waveforms
         self._augmenters = [
-            PowerMelAugmenter(group.augment, feature_dim, frame_shift, seed, device) for group in groups
+            None if of_waveforms else PowerMelAugmenter(group.augment, feature_dim, frame_shift, seed, device)
+            for group in groups
         ]
         self._normalisation, self._device = normalisation, torch.device(device)
 
@@ -57,9 +60,10 @@ class ViewMaker:
             ):
                 if group.joined_to:
                     continue
-                draws = augment.draws(batch.visits, batch.hashes, numbers)
-                x = normalise_batch(augment(x, draws, len(numbers)), self._normalisation, valid)
-                x = augment.mask(x, draws)
+                if augment is not None:
+                    draws = augment.draws(batch.visits, batch.hashes, numbers)
+                    x = normalise_batch(augment(x, draws, len(numbers)), self._normalisation, valid)
+                    x = augment.mask(x, draws)
                 if valid is not None:
                     valid = torch.from_numpy(valid).to(self._device, non_blocking=True)
                     x.masked_fill_(~_is_valid(x, valid), 0.0)

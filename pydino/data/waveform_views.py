@@ -1,5 +1,5 @@
 """From a batch of audio to the features of its views, on the device: cropping, speed perturbation, waveform
-augmentation, feature extraction.
+augmentation, feature extraction; or, for an encoder of waveforms, to the samples of their frames.
 
 Without augmentation a crop of L frames from frame f of an utterance has the values of frames f to f + L - 1
 of the features of the whole utterance (silence removed): the crop includes the samples that its first and
@@ -7,10 +7,11 @@ last windows extend to, and at the ends of the utterance those are mirrored, as 
 An utterance shorter than a crop is repeated from its beginning; only the windows across the seam then differ.
 
 Axes: B utterances, V views, N crops of a group (views first, then utterances), S samples, L frames, F
-columns.
+columns, or samples of a frame.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ class WaveformViews:
         speed_factors: one is drawn for each visit of an utterance, for all its views.
         seed: of every draw.
         device: on which features are computed.
+        owners: of each group: own or partner.
+        input_kind: what the encoder takes: features or waveform.
 
     Attributes:
         dim: F.
@@ -70,6 +73,7 @@ class WaveformViews:
         seed: int,
         device,
         owners: list[str] | None = None,
+        input_kind: str = "features",
     ):
         if options.dither or options.subtract_mean:
             raise UserError(
@@ -82,8 +86,10 @@ class WaveformViews:
             seed,
             torch.device(device),
         )
-        self._extractor = dict(KINDS.values())[type(options)](options, device)
-        self.dim = self._extractor.dim
+        self.of_waveforms, shift = input_kind == "waveform", options.window_shift
+        extractor = dict(KINDS.values())[type(options)](options, device)
+        self._extract = partial(_samples, shift=shift) if self.of_waveforms else extractor.of_crops
+        self.dim = shift if self.of_waveforms else extractor.dim
         rate = options.sample_frequency
         self._groups = [
             (numbers, WaveformAugmenter(augment, augmentation_data, rate, seed, device), owner)
@@ -93,9 +99,10 @@ class WaveformViews:
         self._changers = {
             factor: SpeedChanger(factor, device) for factor in set(speed_factors) if factor != 1
         }
-        size, shift = options.window_size, options.window_shift
+        # of what is taken of a frame: its window, or its own samples
+        self._size = shift if self.of_waveforms else options.window_size
         # samples before the crop that its first window extends to
-        self._margin = 0 if options.snip_edges else size // 2 - shift // 2
+        self._margin = 0 if options.snip_edges else self._size // 2 - shift // 2
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> list[torch.Tensor]:
@@ -114,14 +121,14 @@ class WaveformViews:
                 draws = augmenter.draws(batch.visits, batch.hashes, numbers)
                 content = batch.content_of(owner)
                 waves = self._waves(samples[owner], content, factors, numbers, augmenter.context)
-                features.append(self._extractor.of_crops(augmenter(waves, draws, augmenter.context)))
+                features.append(self._extract(augmenter(waves, draws, augmenter.context)))
         return features
 
     def _waves(self, samples, content: Waveforms, factors, numbers, context: int) -> torch.Tensor:
         """Return crops with context and margins, after the change of speed, (N, context + margins + crop)
         float32.
         """
-        size, shift = self._options.window_size, self._options.window_shift
+        size, shift = self._size, self._options.window_shift
         frames, views = int(content.sizes[numbers[0]]), len(numbers)
         factor = np.tile(factors, views)
         start = content.starts[:, numbers].T.reshape(-1)
@@ -180,6 +187,13 @@ class WaveformViews:
         position = torch.where(position < 0, position, position % period) % (2 * length)
         position = torch.where(position < length, position, 2 * length - 1 - position)
         return samples[position.add_(offset)].float().masked_fill_(zero, 0.0)
+
+
+def _samples(waves: torch.Tensor, shift: int) -> torch.Tensor:
+    """Return crops (N, L * shift), in the range of 16-bit integers, as samples of frames in [-1, 1], (N, L,
+    shift).
+    """
+    return (waves / 32768).unflatten(1, (-1, shift))
 
 
 def _to(array: np.ndarray, device: torch.device) -> torch.Tensor:

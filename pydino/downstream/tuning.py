@@ -11,7 +11,7 @@ import torch
 
 from pydino.base import UserError, read_yaml
 from pydino.data.training_dir import read_hashes
-from pydino.infer import StoredFeatures, load
+from pydino.infer import StoredFeatures, load, stored_inputs
 from pydino.infer.classifier import Classifier
 from pydino.infer.classifier_config import ClassifierConfig
 from pydino.infer.model import Model
@@ -77,7 +77,7 @@ class Tuning:
     def stored(self) -> dict[str, StoredFeatures]:
         """The features of each set, as input of the model's encoder."""
         silence = self.task.config.keep_silence
-        return {name: StoredFeatures(data, self.model.front_end, silence) for name, data in self.data.items()}
+        return {name: stored_inputs(data, self.model.front_end, silence) for name, data in self.data.items()}
 
     def part(self, fold: str, part: str) -> list[str]:
         """Return the utterances of a part of a fold that have features; the call that submits the folds has

@@ -12,11 +12,12 @@ from .control_vectors import (
     timing_vectors,
     whole_vectors,
 )
-from .front_end import FrontEnd, FrontEndConfig
+from .front_end import FrontEnd, FrontEndConfig, check_sample_rate
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
 from .silence_vectors import pause_vectors, silence_vectors
 from .stored_features import StoredFeatures, read_front_end
+from .stored_waveforms import StoredWaveforms, stored_inputs
 from .training_audio import hashes_of, overlap, read_training_audio
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "ModelConfig",
     "StoredFeatures",
     "StoredFrames",
+    "StoredWaveforms",
     "channel_vectors",
+    "check_sample_rate",
     "chunks",
     "crop_vectors",
     "default_note",
@@ -45,6 +48,7 @@ __all__ = [
     "save_model",
     "pause_vectors",
     "silence_vectors",
+    "stored_inputs",
     "timing_vectors",
     "whole_vectors",
 ]

@@ -49,6 +49,11 @@ class Classifier:
         self.model, self.config = model, config
         self.head = head.to(model.device).eval().requires_grad_(False)
         front_end = model.front_end
+        if config.statistics and front_end.of_waveforms:
+            raise UserError(
+                "a classifier of a model that takes waveforms has no statistics of filter banks beside the "
+                "embedding; train it without --statistics"
+            )
         # As steps/make_baseline.sh --kind fbank-stats makes it.
         self._plain = FrontEnd(replace(front_end.config, normalisation=NormalisationConfig(kind="none")))
         statistics = build_encoder({"name": "statistics", "mean": True}, front_end.dim)

@@ -20,7 +20,7 @@ from pydino.audio import (
     select_voiced,
 )
 from pydino.audio.utterances import utterances
-from pydino.base import UserError, keyed_uniform, load_config, purpose, utterance_hash
+from pydino.base import UserError, keyed_uniform, load_config, purpose, utterance_hash, warn
 from pydino.kaldi import ObjectReader, read_table
 
 from .stored_features import BLOCK_FRAMES, StoredFeatures
@@ -51,7 +51,8 @@ class StoredFrames:
 
     Args:
         folders: data directories; no utterance in two of them.
-        model: checked against their features; None for none.
+        model: checked against their features; None for none. One that takes waveforms is left out, as
+            controls are made of filter banks.
 
     Raises:
         UserError: features are missing, are no filter banks, or do not fit the model.
@@ -62,6 +63,9 @@ class StoredFrames:
         self._tables: dict[str, dict[str, str]] = {name: {} for name in self._reader}
         self._folder_of: dict[str, Path] = {}
         self.folders, self.model = [Path(folder) for folder in folders], model
+        if model is not None and model.front_end.of_waveforms:
+            warn("the model takes waveforms: controls are made of statistics of filter banks alone")
+            self.model = None
         for folder in self.folders:
             self._add(folder)
 

@@ -50,6 +50,11 @@ def export_encoder(encoder: Encoder, feature_dim: int, path, metadata: dict[str,
     Raises:
         UserError: the packages for ONNX are not installed, or the file cannot be written.
     """
+    if encoder.input_kind == "waveform":
+        raise UserError(
+            "pydino export writes encoders of features, and this one takes waveforms; the transformers "
+            "library and its tools export such models"
+        )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(

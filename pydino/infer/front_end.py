@@ -1,14 +1,17 @@
 """The front end: from a waveform, or from stored features, to the input of the encoder.
 
+An encoder that takes waveforms gets the samples of each frame as its columns; of the features, then, only the
+frames are used, and the energies that VAD goes by.
+
 One order in training and extraction alike: features, frames of silence removed by VAD, then normalisation, so
 that the mean of the speech is subtracted. (The papers train on trimmed audio but normalise before trimming at
 test: ``normalise_after_vad: false``.)
 
-Axes: S samples, T frames, F columns of the features.
+Axes: S samples, T frames, F columns of the features, or samples of a frame.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +25,8 @@ from pydino.audio import (
     VadConfig,
     energy_vad,
     normalise,
+    num_frames,
+    samples_of_frames,
     select_voiced,
 )
 from pydino.base import ConfigError, UserError, config_from_dict, nearest, utterance_hash
@@ -39,10 +44,13 @@ class FrontEndConfig:
     vad: VadConfig | None = None  # null: silence is kept
     normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
     normalise_after_vad: bool = True
+    input: Literal["features", "waveform"] = "features"  # of the encoder; waveform: not normalised
 
     def __post_init__(self):
         if self.waveform_scale <= 0:
             raise ValueError(f"waveform_scale: {self.waveform_scale} is not positive; 32768 is Kaldi's")
+        if self.input == "waveform" and self.normalisation.kind != "none":
+            raise ValueError("normalisation is of features; with input: waveform set its kind to none")
 
     def feature_options(self, where: str = "options"):
         """Return the options of the features, checked: FbankConfig or MfccConfig.
@@ -80,7 +88,8 @@ class FrontEnd:
         self.config = config
         self.options = config.feature_options(where)
         self._extract = KINDS[config.features["kind"]][1](self.options, device)
-        self.dim = self._extract.dim  # F
+        self.of_waveforms = config.input == "waveform"
+        self.dim = self.options.window_shift if self.of_waveforms else self._extract.dim  # F
 
     def from_waveform(
         self, waveform, rate: int, keep_silence: bool = False, name: str = ""
@@ -104,8 +113,8 @@ class FrontEnd:
     def waveform_features(
         self, waveform, rate: int, keep_silence: bool = False, name: str = ""
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return what :meth:`prepare` takes: the features (T, F) of a waveform, and which frames are voiced
-        (T,), None where silence is kept.
+        """Return what :meth:`prepare` takes: the features, or samples, (T, F) of a waveform, and which frames
+        are voiced (T,), None where silence is kept.
 
         Args:
             waveform: (S,) floats from -1 to 1, or int16, which is scaled.
@@ -154,15 +163,22 @@ class FrontEnd:
         self._check_rate(rate)
         scale = np.float32(self.config.waveform_scale)
         stream = Stream(read, total, rate, self.config.sample_rate)
-        features, energies = self._extract.of_parts(
-            lambda *span: stream.read(*span) * scale, stream.samples, utterance_hash(name)
-        )
-        if len(features) == 0:
+        if num_frames(stream.samples, self.options) == 0:
             raise UserError(
                 f"{stream.samples} samples at {self.config.sample_rate} Hz are less than one window "
                 f"({self.options.frame_length:g} ms); omit this recording"
             )
-        vad = None if keep_silence else self.config.vad
+        vad, read = None if keep_silence else self.config.vad, stream.read
+        if self.of_waveforms:
+            whole = stream.read(0, stream.samples)
+            features, read = samples_of_frames(torch.from_numpy(whole), self.options), _part_of(whole)
+            if vad is None:
+                return features, None
+        found, energies = self._extract.of_parts(
+            lambda *span: read(*span) * scale, stream.samples, utterance_hash(name)
+        )
+        if not self.of_waveforms:
+            features = found
         return features, None if vad is None else energy_vad(energies, vad)
 
     def _check_rate(self, rate: int) -> None:
@@ -197,3 +213,25 @@ class FrontEnd:
             features, in_place, select = select_voiced(features, voiced, in_place), True, False
         features = normalise(features, self.config.normalisation, out=features if in_place else None)
         return select_voiced(features, voiced) if select else features, any_voiced
+
+
+def _part_of(samples: np.ndarray):
+    """Return the function that reads samples [first, last)."""
+    return lambda first, last: samples[first:last]
+
+
+def check_sample_rate(encoder: dict, front_end: FrontEndConfig, where) -> None:
+    """Raise UserError where an encoder was pre-trained on recordings of another rate than that of the data.
+
+    Args:
+        encoder: its configuration.
+        front_end: of the data.
+        where: data directory, for the message.
+    """
+    wanted = encoder.get("sample_rate")
+    if wanted is not None and wanted != front_end.sample_rate:
+        raise UserError(
+            f"{where} has features of {front_end.sample_rate} Hz, but the encoder {encoder['name']} was "
+            f"pre-trained at {wanted} Hz; make them with 'sample_frequency: {wanted}' (and 'allow_upsample: "
+            "true' where the recordings have less)"
+        )

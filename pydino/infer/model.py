@@ -83,7 +83,7 @@ class Model:
 
         Batches contain utterances of equal length only, so that nothing is padded and utterances do not
         influence each other. One of fewer frames than ``encoder.min_input`` is repeated from its start; one
-        of more than MAX_FRAMES is embedded in pieces.
+        of more than MAX_FRAMES, or ``encoder.max_input``, is embedded in pieces.
         """
         pieces = []  # (frames, utterance, input of the encoder)
         for utterance, matrix in enumerate(features):
@@ -99,7 +99,7 @@ class Model:
         frames = np.zeros(len(features))
         for length, group in groupby(sorted(pieces, key=lambda piece: piece[0]), key=lambda piece: piece[0]):
             group = list(group)
-            size = max(1, GPU_BATCH_FRAMES // length) if self.device.type == "cuda" else 1
+            size = max(1, self._batch_frames // length) if self.device.type == "cuda" else 1
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
                 embeddings = self._encode(torch.stack([piece for _, _, piece in batch]))
@@ -126,7 +126,12 @@ class Model:
         if len(matrix) < self.encoder.min_input:
             times = -(-self.encoder.min_input // len(matrix))
             return [matrix.repeat(times, 1)[: self.encoder.min_input]]
-        return list(torch.tensor_split(matrix, -(-len(matrix) // MAX_FRAMES)))
+        return list(torch.tensor_split(matrix, -(-len(matrix) // (self.encoder.max_input or MAX_FRAMES))))
+
+    @property
+    def _batch_frames(self) -> int:
+        limit = self.encoder.max_input
+        return GPU_BATCH_FRAMES if limit is None else 10 * limit
 
     @torch.inference_mode()
     def _encode(self, batch: torch.Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ from pydino.base import (
     read_yaml,
     write_text,
 )
-from pydino.models import build_encoder, resolve_encoder
+from pydino.models import build_encoder, resolve_encoder, weights_follow, without_folder
 
 from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd, FrontEndConfig
@@ -79,7 +79,7 @@ def save_model(
     # Omitted options are written too, so that a later change of a default does not change existing models.
     options = checked.front_end.feature_options(str(folder / CONFIG))
     checked.front_end.features = {"kind": checked.front_end.features["kind"], **config_to_dict(options)}
-    checked.encoder = resolve_encoder(checked.encoder)
+    checked.encoder = without_folder(resolve_encoder(checked.encoder))  # the weights are here
     if checked.embedding_dim != encoder.embedding_dim:
         raise UserError(
             f"{folder / CONFIG}: embedding_dim is {checked.embedding_dim} but the encoder's is "
@@ -142,7 +142,8 @@ def load(folder, device: str = "cpu") -> Model:
     config = read_model_config(folder)
     _check_device(device)
     front_end = FrontEnd(config.front_end, device, where=str(folder / CONFIG))
-    encoder = build_encoder(config.encoder, front_end.dim)
+    with weights_follow(config.encoder):
+        encoder = build_encoder(config.encoder, front_end.dim)
     if encoder.embedding_dim != config.embedding_dim:
         raise UserError(
             f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives "

@@ -19,9 +19,9 @@ NEUTRAL_OPTIONS = ("allow_downsample", "allow_upsample", "channel", "min_duratio
 BLOCK_FRAMES = 200_000
 
 
-def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
-    """Return the front end of the features of a data directory, with a normalisation; without ``vad.scp``
-    silence is kept.
+def read_front_end(data, normalisation: NormalisationConfig, input_kind: str = "features") -> FrontEndConfig:
+    """Return the front end of the features of a data directory, with a normalisation, for an encoder that
+    takes ``input_kind``; without ``vad.scp`` silence is kept.
 
     Raises:
         UserError: DATA/conf lacks the configuration of features or VAD.
@@ -38,6 +38,7 @@ def read_front_end(data, normalisation: NormalisationConfig) -> FrontEndConfig:
         features={"kind": kind, **config_to_dict(options)},
         vad=load_config(VadConfig, conf / "vad.yaml") if (Path(data) / "vad.scp").is_file() else None,
         normalisation=normalisation,
+        input=input_kind,
     )
 
 
@@ -84,6 +85,10 @@ class StoredFeatures:
                 f"{self.data}/feats.scp: {key} has features of shape {tuple(features.shape)}, expected "
                 f"(frames, {self.front_end.dim}); make them again"
             )
+        return self._prepared(key, features)
+
+    def _prepared(self, key: str, features: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """Return what :meth:`read` returns, of all frames."""
         if self._vad is None:
             return self.front_end.prepare(features)
         if key not in self._vad:

@@ -1,8 +1,8 @@
-"""Encoders, pooling, heads: tensors in, tensors out. An encoder maps (B, T, F) features to (B, D) embeddings,
-not normalised; :class:`Encoder` is their base class.
+"""Encoders, pooling, heads: tensors in, tensors out. An encoder maps (B, T, F) features or (B, T, H) samples
+to (B, D) embeddings, not normalised; :class:`Encoder` is their base class.
 
 To add an encoder: a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
-number of features, and an entry in ENCODERS.
+number of columns, and an entry in ENCODERS.
 """
 
 from dataclasses import asdict
@@ -13,12 +13,21 @@ from .activation_checkpointing import buffers_kept
 from .classifier_head import ClassifierHead
 from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
-from .encoder import PARTS, Encoder
+from .encoder import PARTS, Encoder, InputKind
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
+from .pretrained import (
+    HubertConfig,
+    Pretrained,
+    W2vBert,
+    W2vBertConfig,
+    Wav2Vec2Config,
+    WavLMConfig,
+)
 from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
+from .transformer_library import weights_follow
 
 ENCODERS = {
     "tdnn": (TdnnConfig, Tdnn),
@@ -26,6 +35,10 @@ ENCODERS = {
     "fwse-resnet34": (FwseResNet34Config, ResNet34),
     "ecapa-tdnn": (EcapaTdnnConfig, EcapaTdnn),
     "statistics": (StatisticsConfig, Statistics),
+    "wav2vec2": (Wav2Vec2Config, Pretrained),
+    "hubert": (HubertConfig, Pretrained),
+    "wavlm": (WavLMConfig, Pretrained),
+    "wav2vec2-bert": (W2vBertConfig, W2vBert),
 }
 
 
@@ -35,10 +48,10 @@ def build_encoder(config: dict, feature_dim: int) -> Encoder:
     Args:
         config: such as ``{"name": "tdnn", "channels": 128}``; keys are those of the encoder's configuration
             class.
-        feature_dim: F.
+        feature_dim: F, or H.
 
     Returns:
-        an :class:`Encoder`.
+        an :class:`Encoder`, with random weights (:meth:`Encoder.load_pretrained` reads others).
 
     Raises:
         ConfigError: unknown name or option.
@@ -51,6 +64,18 @@ def resolve_encoder(config: dict) -> dict:
     stored models.
     """
     return {"name": _name(config), **asdict(_options(config))}
+
+
+def input_kind(config: dict) -> InputKind:
+    """Return what the encoder ``config["name"]`` takes: features or waveform."""
+    return ENCODERS[_name(config)][1].input_kind
+
+
+def without_folder(config: dict) -> dict:
+    """Return the configuration of an encoder whose weights are stored with it: it names no folder of
+    pre-trained weights.
+    """
+    return {**config, "folder": ""} if "folder" in config else config
 
 
 def _name(config: dict) -> str:
@@ -77,6 +102,9 @@ __all__ = [
     "HeadConfig",
     "buffers_kept",
     "build_encoder",
+    "input_kind",
     "mean_and_deviation",
     "resolve_encoder",
+    "weights_follow",
+    "without_folder",
 ]

@@ -1,7 +1,7 @@
 """The base class of the encoders: a module from features or waveforms to one embedding per utterance, in
 three parts.
 
-Axes: B utterances, T frames, F columns of the features, S samples, D embedding.
+Axes: B utterances, T frames, F columns of the features, H samples of a frame, D embedding.
 """
 
 from typing import ClassVar, Literal
@@ -14,13 +14,16 @@ PARTS = ("frames", "pooling", "embedding")
 
 
 class Encoder(nn.Module):
-    """(B, T, F) features, or (B, S) waveforms, to (B, D) embeddings, not normalised.
+    """(B, T, F) features, or (B, T, H) waveforms, to (B, D) embeddings, not normalised.
 
     Attributes:
         input_kind: input of :meth:`forward`: "features" (B, T, F) from the model's front end, or
-            "waveform" (B, S), samples in [-1, 1].
+            "waveform" (B, T, H), samples in [-1, 1] that follow one another, the H from the beginning of each
+            frame to that of the next in a row.
         embedding_dim: D.
-        min_input: the least T, in frames, or the least S, in samples.
+        min_input: the least T.
+        max_input: the most T; longer utterances are embedded in pieces. None: no limit of its own.
+        sample_rate: Hz, that recordings must have been resampled to; None: any.
         checkpointed: recompute activations in the backward pass instead of storing them
             (:mod:`.activation_checkpointing`).
     """
@@ -28,14 +31,16 @@ class Encoder(nn.Module):
     input_kind: ClassVar[InputKind] = "features"
     embedding_dim: int
     min_input: int
+    max_input: ClassVar[int | None] = None
+    sample_rate: int | None = None
     checkpointed: bool = False
 
     def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
         """Return the embeddings of a batch.
 
         Args:
-            x: (B, T, F), or (B, S).
-            frames: (B,) int64, how many frames (samples) of each row are valid, ``min_input`` or more; the
+            x: (B, T, F), or (B, T, H).
+            frames: (B,) int64, how many frames of each row are valid, ``min_input`` or more; the
                 others, at its end, may hold anything. The embedding of a row is that of its valid frames by
                 themselves, up to rounding; in training, batch norms use the valid frames of all rows. None:
                 every frame is valid.
@@ -52,3 +57,16 @@ class Encoder(nn.Module):
             batch norms replaced by synchronised ones are found too.
         """
         raise NotImplementedError
+
+    def load_pretrained(self) -> None:
+        """Load the weights that the configuration names in place of random ones; nothing where it names none.
+
+        Raises:
+            UserError: they are not there, or do not match.
+        """
+
+    def lr_scales(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """Return parameters with a learning rate of their own, as a factor and its parameters; 0: these are
+        never trained.
+        """
+        return []

@@ -19,7 +19,7 @@ from pydino.data import (
     view_groups,
     with_partners,
 )
-from pydino.models import PARTS, resolve_encoder
+from pydino.models import PARTS, input_kind, resolve_encoder
 
 NOT_AUGMENTED = AugmentConfig(
     reverberation_probability=0.0,
@@ -100,7 +100,7 @@ class TrainingConfig:
     epochs: float = 50.0
     batch_size: int = 64  # utterances of an update, over all processes and micro-batches
     order: Literal["shuffled", "with_replacement"] = "shuffled"
-    input: Literal["features", "audio"] = "features"
+    input: Literal["features", "audio"] = "features"  # audio in any case if the encoder takes waveforms
     encoder: dict[str, Any] = field(default_factory=lambda: {"name": "tdnn"})
     # parts of the encoder that are trained: all, or some of frames, pooling, embedding; the others keep their
     # weights and running statistics. What a method adds to the encoder is always trained.
@@ -135,6 +135,8 @@ class TrainingConfig:
 
     def __post_init__(self):
         self.encoder = resolve_encoder(self.encoder)
+        if input_kind(self.encoder) == "waveform":
+            self._take_waveforms()
         check_positive(self, "epochs", "batch_size", "checkpoint_steps")
         check_not_negative(self, "log_steps", "snapshot_epochs", "average_snapshots")
         for name in self.trainable if self.trainable != "all" else ():
@@ -160,6 +162,26 @@ class TrainingConfig:
             raise ValueError(
                 "waveform, teacher_waveform and speed_factors change recordings; they need input: audio"
             )
+
+    def _take_waveforms(self) -> None:
+        """An encoder of waveforms reads recordings, and what is done to filter banks is off."""
+        self.input = "audio"
+        fields = type(self).__dataclass_fields__
+        for name, is_off in (
+            ("augment", self.augment == NOT_AUGMENTED),
+            ("normalisation", self.normalisation.kind == "none"),
+        ):
+            # of methods that take the encoder from a model, the configuration does not know it
+            is_usual = getattr(self, name) == fields[name].default_factory()
+            if not (is_off or is_usual or "encoder" in self.given_by_init):
+                raise ValueError(
+                    f"{name} is of filter banks, and the encoder {self.encoder['name']} takes waveforms; "
+                    f"remove '{name}', or turn it off ('waveform' augments recordings)"
+                )
+        if self.teacher_augment == dataclasses.asdict(self.augment):
+            self.teacher_augment = {}
+        self.augment = dataclasses.replace(NOT_AUGMENTED)
+        self.normalisation = NormalisationConfig(kind="none")
 
     @property
     def name(self) -> str:

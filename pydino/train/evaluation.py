@@ -10,7 +10,7 @@ import numpy as np
 
 from pydino.backend import cosine_features, equal_error_rate, knn_accuracy, score_pairs
 from pydino.base import UserError, log, nearest, warn
-from pydino.infer import Model, StoredFeatures, load
+from pydino.infer import Model, load, stored_inputs
 from pydino.infer.model_folder import WEIGHTS
 
 from .recorder import open_curves
@@ -76,7 +76,7 @@ class Evaluation:
         Raises:
             UserError: an utterance without features.
         """
-        stored = StoredFeatures(self.data, models[0].front_end)
+        stored = stored_inputs(self.data, models[0].front_end)
         missing = [key for key in self.keys if not stored.has(key)]
         if missing:
             raise UserError(

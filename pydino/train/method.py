@@ -20,27 +20,12 @@ from pydino.models import build_encoder
 
 from .config import TrainingConfig
 from .distributed import DistributedContext
+from .parameter_groups import ParameterGroup, grouped
 from .positive_sampling import PositiveSampling
 from .precision import Precision, distribute, no_compiler, prepare
 from .supervision import Supervision
 
 Metrics = dict[str, torch.Tensor]
-
-
-@dataclass
-class ParameterGroup:
-    """Parameters that are trained alike.
-
-    Attributes:
-        parameters: in the order of the network.
-        lr_scale: factor of the learning rate.
-        weight_decay: None: the configuration's. Of matrices and kernels alone in any case, never of biases
-            and norms.
-    """
-
-    parameters: list[nn.Parameter]
-    lr_scale: float = 1.0
-    weight_decay: float | None = None
 
 
 @dataclass
@@ -124,6 +109,8 @@ class Method(nn.Module):
         encoder = build_encoder(self.config.encoder, self.setup.feature_dim)
         if self.setup.init is not None:
             load_weights(encoder, self.setup.init)
+        else:
+            encoder.load_pretrained()
         return encoder
 
     def set_student(self, student: nn.Module) -> None:
@@ -173,7 +160,7 @@ class Method(nn.Module):
         frozen = {
             id(p) for part in frozen_parts(self.student.encoder, self.config) for p in part.parameters()
         }
-        return [ParameterGroup([p for p in self.student.parameters() if id(p) not in frozen])]
+        return grouped(self.student.encoder, [p for p in self.student.parameters() if id(p) not in frozen])
 
     def before_first_step(self, embed: Callable[[nn.Module], torch.Tensor]) -> None:
         """Called once, before the first step of a run, and not where a run is resumed; in all processes

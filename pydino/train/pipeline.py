@@ -22,8 +22,8 @@ from pydino.data import (
     WaveformViews,
     view_numbers,
 )
-from pydino.infer import FrontEndConfig
-from pydino.models import build_encoder
+from pydino.infer import FrontEndConfig, check_sample_rate
+from pydino.models import build_encoder, input_kind
 
 from .config import TrainingConfig
 from .distributed import DistributedContext
@@ -84,6 +84,7 @@ def open_pipeline(
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
     """
+    check_sample_rate(config.encoder, front_end, data)
     options, groups = front_end.feature_options(), config.view_groups
     shift, waveforms = options.frame_shift / 1000, None
     if config.input == "features":
@@ -103,6 +104,7 @@ def open_pipeline(
             seed,
             distributed.device,
             [group.owner for group in groups],
+            input_kind(config.encoder),
         )
         dim = waveforms.dim
     shares = distributed.size * config.compute.accumulation

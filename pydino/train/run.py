@@ -24,6 +24,7 @@ from pydino.data import Labels, read_clusters, read_labels
 from pydino.data.training_dir import read_hashes
 from pydino.infer import FrontEndConfig, hashes_of, load, read_front_end, read_training_audio
 from pydino.infer.model_folder import CONFIG, WEIGHTS
+from pydino.models import input_kind, without_folder
 
 from .config import TrainingConfig
 from .method import Method
@@ -59,7 +60,8 @@ class Run:
         allow_pipes: run commands in wav.scp (input: audio).
         discard: what is in EXP is to be discarded.
         supervision: the task, for a method that is trained for one (steps/finetune.sh).
-        init_labels: labels that the weights of ``init`` were trained on (:func:`read_init`).
+        init_labels: labels that the weights it starts from were trained on: those of ``init``
+            (:func:`read_init`), or of a pre-trained model.
     """
 
     method: type[Method]
@@ -77,6 +79,8 @@ class Run:
 
     def __post_init__(self):
         name = self.config.method
+        if self.is_pretrained:
+            self.init_labels = self.config.encoder["labels"]
         if self.labels and not self.method.reads_labels:
             raise UserError(f"--labels: the method {name} trains without labels, and must not be given any")
         if self.method.of_task != (self.supervision is not None):
@@ -118,7 +122,8 @@ class Run:
 
     @property
     def front_end(self) -> FrontEndConfig:
-        return read_front_end(self.data, self.config.normalisation)
+        kind = input_kind(self.config.encoder)
+        return read_front_end(self.data, self.config.normalisation, kind)
 
     def depends_on(self) -> dict[str, str]:
         """Return what the run depends on, for marks. Names of utterances are not in it: hashes, lengths and
@@ -138,6 +143,7 @@ class Run:
         for name in (*omitted, *(name for name in LATER if _is_default(config, name))):
             *group, key = name.split(".")
             (science[group[0]] if group else science).pop(key, None)
+        science["encoder"] = without_folder(config.encoder)  # wherever it is: the hash of the weights counts
         science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
         if self.init is not None:
             science["init"] = _digest(self.init)
@@ -167,6 +173,11 @@ class Run:
             "front_end": config_to_dict(self.front_end),
             "labels": strongest_labels(self.own_labels, self.init_labels),
         }
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the encoder starts from the folder of a pre-trained model."""
+        return self.init is None and bool(self.config.encoder.get("folder"))
 
     @property
     def own_labels(self) -> str:
@@ -202,7 +213,7 @@ class Run:
         hashes, keys = read_hashes(self.data)
         if self.supervision is not None:
             keys = [keys[i] for i in np.flatnonzero(np.isin(hashes, self.supervision.hashes))]
-        parts = [hashes_of(self.data, keys)]
+        parts = [hashes_of(self.data, keys), *([None] if self.is_pretrained else [])]
         return union(parts if self.init is None else [*parts, read_training_audio(self.init)])
 
     @property

@@ -24,6 +24,7 @@ from pydino.models import ClassifierHead
 from pydino.train.averaging import weighted_mean
 from pydino.train.method import Method, Metrics, ParameterGroup, Setup
 from pydino.train.monitors import MOMENTS, moments
+from pydino.train.parameter_groups import grouped
 from pydino.train.supervision import balanced_loss, class_weights, unweighted_average_recall
 from pydino.train.tuning_config import HEAD, TuningConfig
 
@@ -123,7 +124,10 @@ class TaskClassifier(Method):
             if trainable == "all" or name in trainable
         }
         parts[HEAD] = list(self.student.head.parameters())
-        return [ParameterGroup(found, scales.get(name, 1.0)) for name, found in parts.items() if found]
+        encoder = self.student.encoder
+        return [
+            group for name, found in parts.items() for group in grouped(encoder, found, scales.get(name, 1.0))
+        ]
 
     @property
     def has_ended(self) -> bool:

@@ -192,7 +192,8 @@ class Dino(Method):
         groups = super().parameter_groups()
         if self.config.head.shared_prototypes:
             prototypes = self.student.head.prototypes
-            groups[0].parameters = [p for p in groups[0].parameters if p is not prototypes]
+            for group in groups:
+                group.parameters = [p for p in group.parameters if p is not prototypes]
             groups.append(ParameterGroup([prototypes], weight_decay=0.0))
         return groups
 

@@ -97,14 +97,14 @@ class Xvector(Method):
         self.set_student(Classifier(self.new_encoder(), self.labels.num_classes, config))
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        (whole,) = super().parameter_groups()
-        scale = self.config.output_lr_scale
+        groups, scale = super().parameter_groups(), self.config.output_lr_scale
         if scale == 1:
-            return [whole]
+            return groups
         output = list(self.student.output.parameters())
         kept = {id(p) for p in output}
-        encoder = [p for p in whole.parameters if id(p) not in kept]
-        return [ParameterGroup(encoder), ParameterGroup(output, lr_scale=scale)]
+        for group in groups:
+            group.parameters = [p for p in group.parameters if id(p) not in kept]
+        return [*(group for group in groups if group.parameters), ParameterGroup(output, lr_scale=scale)]
 
     def before_first_step(self, embed) -> None:
         """The classes start at their centroids."""
