@@ -10,21 +10,26 @@ from dataclasses import asdict
 from pydino.base import ConfigError, config_from_dict, nearest
 
 from .activation_checkpointing import buffers_kept
+from .campplus import CamPlusPlus, CamPlusPlusConfig
 from .classifier_head import ClassifierHead
 from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from .encoder import PARTS, Encoder
+from .eres2net import Eres2Net, Eres2NetConfig
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
-from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
+from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34, ResNet34Config
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
 
 ENCODERS = {
     "tdnn": (TdnnConfig, Tdnn),
     "lresnet34": (LResNet34Config, ResNet34),
+    "resnet34": (ResNet34Config, ResNet34),
     "fwse-resnet34": (FwseResNet34Config, ResNet34),
     "ecapa-tdnn": (EcapaTdnnConfig, EcapaTdnn),
+    "campplus": (CamPlusPlusConfig, CamPlusPlus),
+    "eres2net": (Eres2NetConfig, Eres2Net),
     "statistics": (StatisticsConfig, Statistics),
 }
 
