@@ -19,10 +19,10 @@ SMALL = [
     {"name": "lresnet34", "base_channels": 2, "embedding_dim": 6},
     {"name": "lresnet34", "base_channels": 2, "embedding_dim": 6, "activation": "swish", "norm_before": False}
     | {"pooling": "attentive", "attention_dim": 5, "dropout": 0.2},
-    {"name": "resnet34", "base_channels": 2, "embedding_dim": 6},
     {"name": "fwse-resnet34", "base_channels": 2, "attention_dim": 5, "embedding_dim": 6},
     {"name": "ecapa-tdnn", "channels": 16, "scale": 4, "pooled_channels": 24, "attention_dim": 5},
     {"name": "ecapa-tdnn", "channels": 16, "scale": 2, "pooled_channels": 24, "norm_before": True},
+    {"name": "resnet34", "base_channels": 2, "embedding_dim": 6},
     {"name": "campplus", "front_channels": 4, "channels": 8, "layers": [2, 1, 2], "growth": 4}
     | {"bottleneck_channels": 6, "embedding_dim": 6, "segment_frames": 30},
     {"name": "eres2net", "base_channels": 4, "embedding_dim": 6},

@@ -2,7 +2,7 @@
 not normalised; :class:`Encoder` is their base class.
 
 To add an encoder: a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
-number of features, and an entry in ENCODERS.
+number of features, and an entry in ENCODERS (docs/encoders.md).
 """
 
 from dataclasses import asdict
