@@ -103,6 +103,6 @@ def test_statistics():
 
 def test_unknown_names_are_named():
     with pytest.raises(UserError, match="did you mean 'lresnet34'"):
-        build_encoder({"name": "resnet34"}, 80)
+        build_encoder({"name": "lresnet43"}, 80)
     with pytest.raises(UserError, match="unknown key 'chanels' .did you mean 'channels'"):
         build_encoder({"name": "tdnn", "chanels": 3}, 80)

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from pydino.base import UserError
-from pydino.models import build_encoder
+from pydino.models import ENCODERS, build_encoder, resolve_encoder
 from pydino.models.blocks import SqueezeExcitation
+from pydino.models.campplus import CamPlusPlusConfig, ContextMask, DenseBlock
 from pydino.models.ecapa_tdnn import EcapaTdnnConfig, SeRes2Block
+from pydino.models.eres2net import AttentionalFusion, Res2Block
 from pydino.models.pooling import AttentivePooling
 
 SUCCESSOR = {
@@ -48,6 +50,18 @@ SMALL = [
         "norm_before": True,
         "activation": "relu",
     },
+    {"name": "resnet34", "base_channels": 4, "embedding_dim": 6},
+    {
+        "name": "campplus",
+        "front_channels": 4,
+        "channels": 8,
+        "layers": [2, 3, 2],
+        "growth": 4,
+        "bottleneck_channels": 6,
+        "segment_frames": 9,
+        "embedding_dim": 6,
+    },
+    {"name": "eres2net", "base_channels": 4, "embedding_dim": 6},
 ]
 every_encoder = pytest.mark.parametrize("config", SMALL, ids=lambda config: config["name"])
 
@@ -59,6 +73,34 @@ def built(config, feature_dim=20):
 
 def parameters(module):
     return sum(p.numel() for p in module.parameters())
+
+
+def test_every_encoder_that_trains_is_tried_here():
+    assert {config["name"] for config in SMALL} == set(ENCODERS) - {"statistics"}
+
+
+PUBLISHED = [  # millions; the embedding's affine layer is counted, what follows it in training is not
+    # Snyder et al. 2018, section 2.3: 24 features, without segment7 and the softmax
+    ("tdnn", {"channels": 512, "pooled_channels": 1500, "embedding_dim": 512}, 24, 4.2),
+    # WeSpeaker, examples/voxceleb/v2: x-vector (4.61, of which 0.26 are segment7), ECAPA-TDNN, ResNet34, CAM++
+    ("tdnn", {"channels": 512, "pooled_channels": 1500, "embedding_dim": 512}, 80, 4.35),
+    ("ecapa-tdnn", {}, 80, 6.19),
+    ("ecapa-tdnn", {"channels": 1024, "se_reduction": 8}, 80, 14.65),
+    ("resnet34", {}, 80, 6.63),
+    ("campplus", {}, 80, 7.18),
+    # 3D-Speaker, its base model
+    ("eres2net", {}, 80, 6.61),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "features", "millions"),
+    PUBLISHED,
+    ids=lambda value: value if type(value) is str else "",
+)
+def test_published_parameter_counts(name, options, features, millions):
+    counted = parameters(build_encoder({"name": name, **options}, features)) / 1e6
+    assert round(counted, len(str(millions).split(".")[1])) == millions
 
 
 def test_parameter_counts():
@@ -165,6 +207,78 @@ def test_res2_groups_add_up():
     assert torch.allclose(block(x), y, atol=1e-12)
 
 
+def test_context_mask():
+    """Segment by segment in numpy: three of five frames, and one of two."""
+    torch.manual_seed(0)
+    layer = ContextMask(6, 4, 2, frames=5).double()
+    x = torch.randn(3, 6, 17).double()
+    w1, b1, w2, b2 = (p.detach().numpy() for p in layer.parameters())
+    values, expected = x.numpy(), []
+    for start in range(0, 17, 5):
+        context = values.mean(-1) + values[..., start : start + 5].mean(-1)
+        hidden = np.maximum(context @ w1[..., 0].T + b1, 0)
+        expected.append(1 / (1 + np.exp(-(hidden @ w2[..., 0].T + b2))))
+    np.testing.assert_allclose(layer(x).detach().numpy(), np.stack(expected, -1), atol=1e-12)
+
+
+def test_a_dense_block_joins_what_its_layers_add():
+    """Two layers of a block: bottleneck, convolution of frames two apart, weights of the frame's segment."""
+    torch.manual_seed(0)
+    config = CamPlusPlusConfig(channels=5, growth=3, bottleneck_channels=4, segment_frames=4)
+    block = DenseBlock(5, 2, 2, config).double().eval()
+    for module in block.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            for values in (module.weight.data, module.running_var):
+                values.uniform_(0.5, 2)
+            for values in (module.bias.data, module.running_mean):
+                values.normal_()
+
+    def norm_and_relu(norm, x):
+        x = (x - norm.running_mean[:, None]) / (norm.running_var[:, None] + 1e-5).sqrt()
+        return (x * norm.weight[:, None] + norm.bias[:, None]).relu()
+
+    x = torch.randn(2, 5, 10).double()
+    y = x
+    for layer in block.layers:
+        first, _, matrix, second, _ = layer.bottleneck
+        inner = norm_and_relu(second, matrix.weight[..., 0] @ norm_and_relu(first, y))
+        new = torch.zeros(2, 3, 10).double()
+        for tap, shift in enumerate((-2, 0, 2)):
+            for frame in range(10):
+                if 0 <= frame + shift < 10:
+                    new[..., frame] += inner[..., frame + shift] @ layer.conv.weight[..., tap].T
+        weights = layer.context(inner)
+        y = torch.cat([y, new * weights[..., torch.arange(10) // 4]], dim=1)
+    norm, _, matrix = block.transition
+    assert torch.allclose(block(x), matrix.weight[..., 0] @ norm_and_relu(norm, y), atol=1e-12)
+    assert block(x).shape == (2, (5 + 2 * 3) // 2, 10)
+
+
+def test_fusion_weighs_one_against_the_other():
+    torch.manual_seed(0)
+    fusion = AttentionalFusion(8).double().eval()
+    x, y = torch.randn(2, 2, 8, 3, 5).double()
+    w1, b1, w2, b2 = fusion.attention[0].weight, fusion.attention[0].bias, *fusion.attention[3].parameters()
+    hidden = torch.einsum("ic,bcft->bift", w1[..., 0, 0], torch.cat([x, y], 1)) + b1[:, None, None]
+    hidden = torch.nn.functional.silu(hidden / (1 + 1e-5) ** 0.5)
+    a = torch.einsum("ci,bift->bcft", w2[..., 0, 0], hidden) + b2[:, None, None]
+    a = (a / (1 + 1e-5) ** 0.5).tanh()
+    assert torch.allclose(fusion(x, y), x + y + a * (x - y), atol=1e-12)
+    assert torch.allclose(fusion(x, x), 2 * x)  # the weights add up to two
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_groups_of_a_res2_block(fused):
+    torch.manual_seed(0)
+    block = Res2Block(6, 4, 2, fused).double().eval()
+    x = torch.randn(2, 6, 7, 9).double()
+    a, b = block.first(x[..., ::2, ::2]).chunk(2, dim=1)
+    a = block.groups[0](a)
+    b = block.groups[1](block.fusions[0](a, b) if fused else a + b)
+    expected = (block.last(torch.cat([a, b], 1)) + block.shortcut(x[..., ::2, ::2])).relu()
+    assert block(x).shape == (2, 8, 4, 5) and torch.allclose(block(x), expected, atol=1e-12)
+
+
 @every_encoder
 def test_an_embedding_does_not_depend_on_the_others(config):
     encoder = built(config).eval()
@@ -193,7 +307,7 @@ def test_gradients_are_finite_and_everywhere(config, half):
 @every_encoder
 def test_a_gpu_computes_what_the_cpu_does(config):
     encoder, x = (
-        built(config if config["name"] == "tdnn" else {**config, "dropout": 0.0}),
+        built({**config, "dropout": 0.0} if "dropout" in resolve_encoder(config) else config),
         torch.randn(4, 40, 20),
     )
     results = []
@@ -247,7 +361,11 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics(config):
         assert torch.equal(value, again[name]), name
 
 
-@pytest.mark.parametrize("config", SMALL[1:4], ids=lambda config: config["name"])
+@pytest.mark.parametrize(
+    "config",
+    [config for config in SMALL if "resnet34" in config["name"]],
+    ids=lambda config: config["name"],
+)
 def test_channels_last_is_the_same(config):
     encoder = built({**config, "dropout": 0.0})
     torch.manual_seed(2)
@@ -271,7 +389,13 @@ def test_channels_last_is_the_same(config):
 
 @pytest.mark.parametrize(
     ("name", "option", "value"),
-    [("ecapa-tdnn", "scale", 7), ("fwse-resnet34", "dropout", 1.0), ("lresnet34", "pooling", "attention")],
+    [
+        ("ecapa-tdnn", "scale", 7),
+        ("campplus", "layers", [12, 24]),
+        ("eres2net", "base_channels", 5),
+        ("fwse-resnet34", "dropout", 1.0),
+        ("lresnet34", "pooling", "attention"),
+    ],
 )
 def test_impossible_options(name, option, value):
     with pytest.raises(UserError, match=option):

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from test_models_encoders import built, every_encoder
 from torch import nn
 
+from pydino.models import resolve_encoder
 from pydino.models.masks import frame_mask, normed
 from pydino.models.pooling import AttentivePooling, mean_and_deviation
 from pydino.train.synchronised_norm import SynchronisedNorm
@@ -31,7 +32,7 @@ def trained_a_little(config):
 
 
 def without_dropout(config):
-    return config if config["name"] == "tdnn" else {**config, "dropout": 0.0}
+    return {**config, "dropout": 0.0} if "dropout" in resolve_encoder(config) else config
 
 
 def padded(lengths, fill):

@@ -2,7 +2,7 @@
 to (B, D) embeddings, not normalised; :class:`Encoder` is their base class.
 
 To add an encoder: a dataclass of its options, a subclass of :class:`Encoder` that is built from them and the
-number of columns, and an entry in ENCODERS.
+number of columns, and an entry in ENCODERS (docs/encoders.md).
 """
 
 from dataclasses import asdict
@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pydino.base import ConfigError, config_from_dict, nearest
 
 from .activation_checkpointing import buffers_kept
+from .campplus import CamPlusPlus, CamPlusPlusConfig
 from .classifier_head import ClassifierHead
 from .dino_head import DinoHead, HeadConfig
 from .ecapa_tdnn import EcapaTdnn, EcapaTdnnConfig
 from .encoder import PARTS, Encoder, InputKind
+from .eres2net import Eres2Net, Eres2NetConfig
 from .margin import AamSoftmax
 from .pooling import mean_and_deviation
 from .pretrained import (
@@ -24,7 +26,7 @@ from .pretrained import (
     Wav2Vec2Config,
     WavLMConfig,
 )
-from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34
+from .resnet34 import FwseResNet34Config, LResNet34Config, ResNet34, ResNet34Config
 from .statistics import Statistics, StatisticsConfig
 from .tdnn import Tdnn, TdnnConfig
 from .transformer_library import weights_follow
@@ -32,8 +34,11 @@ from .transformer_library import weights_follow
 ENCODERS = {
     "tdnn": (TdnnConfig, Tdnn),
     "lresnet34": (LResNet34Config, ResNet34),
+    "resnet34": (ResNet34Config, ResNet34),
     "fwse-resnet34": (FwseResNet34Config, ResNet34),
     "ecapa-tdnn": (EcapaTdnnConfig, EcapaTdnn),
+    "campplus": (CamPlusPlusConfig, CamPlusPlus),
+    "eres2net": (Eres2NetConfig, Eres2Net),
     "statistics": (StatisticsConfig, Statistics),
     "wav2vec2": (Wav2Vec2Config, Pretrained),
     "hubert": (HubertConfig, Pretrained),

@@ -1,11 +1,16 @@
-"""ResNet34 over frequency and time: the papers' light one, and its successor's large one with frequency-wise
-squeeze-excitation.
+"""ResNet34 over frequency and time: the papers' light one, one of twice its width, and the successor's large
+one with frequency-wise squeeze-excitation.
 
 ``lresnet34`` is the papers' encoder: the configuration fbank80_stmn_lresnet34_e256_do0 of JaejinCho/hyperion,
 branch ssl-dino. 3x3 stem of stride 1 without max-pooling, basic blocks [3, 4, 6, 3] with strides 1, 2, 2, 2
 in frequency and time, 16 to 128 channels, ReLU6, norm before activation, mean and standard deviation; the
 embedding is an affine layer without bias and a batch norm, no activation. With 80 mel bins: 1,988,912
 parameters.
+
+``resnet34`` is the ResNet34 that WeSpeaker trains (wenet-e2e/wespeaker, examples/voxceleb/v2 and v3/dino,
+ResNet34-TSTP-emb256): the same layers with 32 to 256 channels and ReLU; 6.63 M parameters. Departures: the
+embedding has a batch norm instead of a bias, and the variance is biased. With ``base_channels: 64`` it has
+the 64 to 512 channels of hyperion's ResNet34.
 
 ``fwse-resnet34`` is that of hyperion-ml/hyperion, branch persephone, egs/voxceleb/ssl.v1, version 1.2: 64 to
 512 channels, squeeze-excitation over the frequencies, swish, norm after activation, attentive pooling, 192-d
@@ -55,6 +60,14 @@ class LResNet34Config:
 
 
 @dataclass
+class ResNet34Config(LResNet34Config):
+    """The same options with WeSpeaker's defaults."""
+
+    base_channels: int = 32
+    activation: Activation = "relu"
+
+
+@dataclass
 class FwseResNet34Config(LResNet34Config):
     """The same options with the successor's defaults."""
 
@@ -73,9 +86,18 @@ class BasicBlock(nn.Module):
 
     With ``norm_before`` false conv-activation-norm-conv, plus the input, activation, norm. Squeeze-excitation
     comes just before the sum.
+
+    Args:
+        inputs: channels before it.
+        outputs: channels after it.
+        stride: in frequency and in time.
+        bins: frequencies after it.
+        config: kinds of its layers; its sizes are not used.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, bins: int, config: LResNet34Config):
+    def __init__(
+        self, inputs: int, outputs: int, stride: tuple[int, int], bins: int, config: LResNet34Config
+    ):
         super().__init__()
         bias = not config.norm_before
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
@@ -92,7 +114,7 @@ class BasicBlock(nn.Module):
         self.dropout = nn.Dropout2d(config.dropout) if config.dropout else nn.Identity()
         self.stride = stride
         self.shortcut = nn.Identity()
-        if stride != 1 or inputs != outputs:
+        if stride != (1, 1) or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=bias))
             if config.norm_before:
                 self.shortcut.append(nn.BatchNorm2d(outputs))
@@ -103,7 +125,7 @@ class BasicBlock(nn.Module):
         # Equivalent to a stride of the 1x1 convolution itself, whose gradient writes out of bounds on a CPU
         # with channels last and fewer than 16 channels
         # (github.com/uxlfoundation/oneDNN/issues/6035).
-        shortcut = x[..., :: self.stride, :: self.stride] if self.stride > 1 else x
+        shortcut = x if self.stride == (1, 1) else x[..., :: self.stride[0], :: self.stride[1]]
         if not isinstance(self.shortcut, nn.Identity):
             shortcut = run_layer(self.shortcut, shortcut, after)
         if self.norm_before:
@@ -118,7 +140,7 @@ class BasicBlock(nn.Module):
 
     def output_mask(self, mask: torch.Tensor) -> torch.Tensor:
         """Return the mask of the output of an input masked by (B, 1, 1, T)."""
-        return mask[..., :: self.stride]
+        return mask[..., :: self.stride[1]]
 
 
 class ResNet34(Encoder):
@@ -136,7 +158,9 @@ class ResNet34(Encoder):
             outputs, stride = width * 2**stage, 1 if stage == 0 else 2
             bins = -(-bins // stride)
             for index in range(count):
-                blocks.append(BasicBlock(inputs, outputs, stride if index == 0 else 1, bins, config))
+                blocks.append(
+                    BasicBlock(inputs, outputs, (stride, stride) if index == 0 else (1, 1), bins, config)
+                )
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.pooling = make_pooling(config.pooling, inputs * bins, config.attention_dim)
