@@ -1,10 +1,11 @@
-"""Losses without labels (DINO's, NT-Xent), centre, teacher, regularisers: tensors in, tensors out. In NumPy:
-labels that follow the network.
+"""Losses without labels (DINO's, NT-Xent, InfoNCE), centre, teacher, queue of keys, regularisers: tensors in,
+tensors out. In NumPy: labels that follow the network.
 """
 
 from .clean_probability import SMALLEST_LOSS, LossMixture, fit_loss_mixture
 from .cosine import cosine_loss
 from .dino import DinoLoss, DinoLossConfig
+from .infonce import enqueue, infonce, random_queue
 from .koleo import koleo
 from .label_queue import NONE, mode_of_queue, new_queue, push
 from .ntxent import ntxent
@@ -17,12 +18,15 @@ __all__ = [
     "DinoLossConfig",
     "LossMixture",
     "cosine_loss",
+    "enqueue",
     "fit_loss_mixture",
+    "infonce",
     "koleo",
     "make_teacher",
     "mode_of_queue",
     "new_queue",
     "ntxent",
     "push",
+    "random_queue",
     "update_teacher",
 ]
