@@ -18,6 +18,7 @@ SMALL = {
     "batch_size": 8,
     "on_collapse": "warn",
     "checkpoint_steps": 1,
+    "tensorboard": False,
     "crops": {"global_seconds": [0.5, 0.6]},
     "encoder": {"name": "tdnn", "channels": 8, "pooled_channels": 8, "embedding_dim": 8},
     "optimiser": {"name": "sgd", "lr": 0.01, "warmup_epochs": 1},  # a rate at which rounding does not grow
