@@ -14,6 +14,7 @@ from pydino.train.config import TrainingConfig
 from pydino.train.methods import load_training_config
 from pydino.train.methods.dino import DinoConfig
 from pydino.train.methods.xvector import XvectorConfig
+from pydino.train.schedules import learning_rate
 
 EGS = Path(__file__).parent.parent / "egs"
 PATHS = sorted(path for pattern in ("dino", "sdpn", "rdino") for path in EGS.glob(f"*/conf/{pattern}*.yaml"))
@@ -47,6 +48,31 @@ def test_every_recipe_file_is_valid_and_its_program_is_there(path):
         recipe = load_config(Recipe, path)
         assert recipe.generated or (EGS.parent / f"local/{recipe.prepare}.py").exists()
         assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+CONTRASTIVE = sorted(path for name in ("simclr", "moco") for path in EGS.glob(f"*/conf/{name}.yaml"))
+
+
+@pytest.mark.parametrize("path", CONTRASTIVE, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
+def test_contrastive_configurations_are_what_their_names_say(path):
+    method, config = load_training_config(path)
+    assert config.name == path.stem and not method.reads_labels and not config.needs_clusters
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco"])
+def test_contrastive_systems_of_voxceleb_are_the_published_ones(name):
+    _, config = load_training_config(EGS / f"voxceleb/conf/{name}.yaml")
+    assert (config.epochs, config.batch_size, config.temperature, config.projector_dim) == (100, 256, 0.03, 0)
+    assert {group.seconds for group in config.view_groups} == {(2.0, 2.0)} and config.input == "audio"
+    assert (config.encoder["channels"], config.encoder["embedding_dim"]) == (1024, 512)
+    assert (config.optimiser.lr, config.optimiser.weight_decay, config.compute.accumulation) == (1e-3, 0, 1)
+    student, teacher = config.waveform_pair
+    assert student == teacher and student.reverberation_probability == student.noise_probability == 1
+    rate = learning_rate(100 * 4266, 10**6, 4266, config.optimiser)
+    assert rate == pytest.approx(1e-3 * 0.95**20, rel=1e-3)
+    if name == "moco":
+        assert (config.queue, config.momentum) == (32768, 0.999)
 
 
 ROUNDS = sorted(

@@ -1,24 +1,21 @@
 """Pseudo-labels that are corrected in training, by ssrl and dlg-lc, on tiny archives: wrong ones are found and
-corrected; labels are frozen for an epoch; a run resumes inside one; two processes train as one.
+corrected; labels are frozen for an epoch.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_train_dino import BANDS, equal, log_lines, make_data, make_train_set
+from test_train_dino import BANDS, log_lines, make_data, make_train_set
 
-from pydino.base import ConfigError, config_from_dict, dump_config, read_yaml
+from pydino.base import ConfigError, config_from_dict, dump_config
 from pydino.cli import main
 from pydino.data import EpochSampler, Labels, TrainingSet, ViewMaker, ViewSampler
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.ssl import NONE, fit_loss_mixture, mode_of_queue, new_queue, push
-from pydino.train import DistributedContext, Setup, find_method, load_training_config, loop
+from pydino.train import DistributedContext, Setup, find_method, load_training_config
 from pydino.train.label_correction import Records
 from pydino.train.loop import completes, make_optimiser, parameters_of, update
 from pydino.train.methods.dlg_lc import DlgLcConfig
@@ -282,82 +279,6 @@ def test_the_teacher_follows_weights_and_running_statistics(data):
         assert torch.allclose(value, average[name], atol=1e-6), name
 
 
-@BOTH
-def test_micro_batches_add_up_to_the_large_batch(data, config):
-    """The same updates and the same corrections, batch norm's statistics aside: here they are held fixed."""
-    outcomes = []
-    for number in (1, 4):
-        method, views, sampler = method_and_sampler(
-            data, config, number, optimiser={"name": "sgd", "lr": 0.01}
-        )
-        method.student.eval()
-        figures = [figures for *_, figures in steps_of(method, views, sampler, range(8)) if figures]
-        outcomes.append((method.state_dict(), figures))
-    (whole, one), (parts, several) = outcomes
-    assert one == [pytest.approx(figures, rel=1e-3) for figures in several]
-    for name in whole:
-        assert torch.allclose(whole[name], parts[name], atol=1e-4, equal_nan=True), name
-
-
-@BOTH
-def test_killed_inside_an_epoch_and_resumed_equals_uninterrupted_bit_for_bit(
-    data, clusters, tmp_path, monkeypatch, config
-):
-    config = {**config, "checkpoint_steps": 1}
-    assert main(arguments(data, clusters, tmp_path / "whole", config)) == 0
-    save, call = loop.save_checkpoint, arguments(data, clusters, tmp_path / "cut", config)
-
-    def save_then_die(folder, state):
-        save(folder, state)
-        if state["step"] == 9:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_checkpoint", save_then_die)
-    assert main(call) != 0
-    monkeypatch.undo()
-    kept = state(tmp_path / "cut")  # an epoch ends after steps 3, 5, 8 and 10
-    assert (kept["records"][:, 0] >= 0).sum() == 8 and not equal(kept, state(tmp_path / "whole"))
-    assert main(call) == 0
-    whole, cut = state(tmp_path / "whole"), state(tmp_path / "cut")
-    assert all(torch.equal(whole[name].nan_to_num(9), cut[name].nan_to_num(9)) for name in whole)
-    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
-
-
-def test_two_processes_train_as_one(data, clusters, tmp_path):
-    """What dlg-lc does otherwise is all within an utterance; that the two divide a batch alike is tested above."""
-    config = {**SSRL, "optimiser": {"name": "sgd", "lr": 0.01, "warmup_epochs": 1}}
-    assert main(arguments(data, clusters, tmp_path / "one", config)) == 0
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*start, "-m", "pydino", *arguments(data, clusters, tmp_path / "two", config)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    one, two = state(tmp_path / "one"), state(tmp_path / "two")
-    for name in one:
-        assert torch.allclose(one[name].double(), two[name].double(), atol=1e-3, equal_nan=True), name
-    for a, b in zip(log_lines(tmp_path / "one"), log_lines(tmp_path / "two"), strict=True):
-        for name in ("loss", "accuracy", "classes", "relabelled", "off_cluster", "trusted"):
-            assert a[name] == pytest.approx(b[name], rel=1e-3), name
-
-
-def test_what_clusters_and_utterances_are_called_does_not_matter(data, clusters, tmp_path):
-    assert main(arguments(data, clusters, tmp_path / "exp", SSRL)) == 0
-    renamed = [f"x{(i * 7) % 20:02d}" for i in range(20)]
-    make_data(tmp_path / "other/source", renamed)
-    make_train_set(tmp_path / "other/source", tmp_path / "other/train")
-    hashes, table = read_table(data / "utt2hash"), read_table(clusters / "utt2cluster")
-    write_table(
-        tmp_path / "other/train/utt2hash", {new: hashes[old] for old, new in zip(NAMES, renamed, strict=True)}
-    )
-    others = {new: f"z{9 - int(table[old][1:]):02d}" for old, new in zip(NAMES, renamed, strict=True)}
-    folder = cluster_folder(tmp_path / "other/clusters", others)
-    assert main(arguments(tmp_path / "other/train", folder, tmp_path / "other/exp", SSRL)) == 0
-    a, b = state(tmp_path / "exp"), state(tmp_path / "other/exp")
-    assert all(torch.equal(a[name].nan_to_num(9), b[name].nan_to_num(9)) for name in a)
-    for role in ("teacher", "student"):
-        assert read_yaml(tmp_path / f"exp/{role}/config.yaml")["labels"] == "pseudo"
-
-
 def test_labels_are_refused_and_clusters_needed(data, tmp_path, capsys):
     table = tmp_path / "utt2label"
     write_table(table, {name: f"s{i % 3}" for i, name in enumerate(NAMES)})
@@ -366,25 +287,6 @@ def test_labels_are_refused_and_clusters_needed(data, tmp_path, capsys):
     assert "must not be given any" in capsys.readouterr().err
     assert main([*words[:5], *words[-2:]]) == 1
     assert "needs clusters" in capsys.readouterr().err
-
-
-@BOTH
-def test_a_step_asks_the_device_for_nothing(data, config):
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class NoReading(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-            waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
-            assert function.name().split(".")[0] not in waits, function
-            return function(*arguments, **(keywords or {}))
-
-    method, views, sampler = method_and_sampler(data, config)
-    parameters = parameters_of(method.parameter_groups())
-    optimiser = make_optimiser(method.parameter_groups(), method.config.optimiser)
-    micro_batches = sampler[6]
-    with NoReading():
-        update(method, views, optimiser, parameters, micro_batches, 6, 0.1, 3.0)
-    assert (method.records[:, 0] >= 0).sum() == 8
 
 
 def test_impossible_values_are_refused():

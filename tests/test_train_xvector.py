@@ -1,10 +1,6 @@
-"""The supervised x-vector on tiny archives: it learns what can be told apart, labels stay where they are, the
-loop keeps its promises.
-"""
+"""The supervised x-vector on tiny archives: it learns what can be told apart, labels stay where they are."""
 
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_train_dino import BANDS, KILLER, equal, log_lines, make_data, make_train_set
+from test_train_dino import BANDS, equal, log_lines, make_data, make_train_set
 from test_train_dino import CONFIG as DINO_CONFIG
 
 import pydino
@@ -21,7 +17,6 @@ from pydino.cli import main
 from pydino.data import EpochSampler, TrainingSet, ViewMaker, ViewSampler, read_labels
 from pydino.kaldi import ArchiveWriter, read_table, write_table
 from pydino.train import DistributedContext, Setup
-from pydino.train.loop import make_optimiser, parameters_of, update
 from pydino.train.methods.xvector import Xvector, XvectorConfig
 
 ROOT = Path(__file__).parent.parent
@@ -166,82 +161,6 @@ def test_the_loss_is_the_cross_entropy_of_each_crop_with_the_label_of_its_uttera
     assert metrics["accuracy"].item() == pytest.approx(right / len(x))
 
 
-@pytest.mark.parametrize("micro_batches", [2, 4])
-def test_micro_batches_add_up_to_the_large_batch(data, labels, micro_batches):
-    """The same update, batch norm's statistics aside: here they are held fixed."""
-    outcomes = []
-    for number in (1, micro_batches):
-        method, views, sampler = method_and_sampler(data, labels, number)
-        method.student.eval()
-        parameters = parameters_of(method.parameter_groups())
-        optimiser = make_optimiser(
-            method.parameter_groups(),
-            config_from_dict(XvectorConfig, {"optimiser": {"name": "sgd"}}).optimiser,
-        )
-        for step in (3, 4):
-            watched = update(method, views, optimiser, parameters, sampler[step], step, 0.1, 3.0)
-        outcomes.append((method.state_dict(), watched))
-    (whole, one), (parts, several) = outcomes
-    for name in whole:
-        assert torch.allclose(whole[name], parts[name], atol=1e-5), name
-    for name in one:
-        assert torch.allclose(one[name].float(), several[name].float(), rtol=1e-4, atol=1e-5), name
-
-
-def test_two_processes_train_as_one(data, labels, tmp_path):
-    config = {
-        **CONFIG,
-        "batch_size": 16,
-        "epochs": 4,
-        "optimiser": {"name": "sgd", "lr": 0.02, "warmup_epochs": 1},
-    }
-    assert train(data, labels, tmp_path / "one", config=config) == 0
-    start = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "pydino",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [*start, *arguments(data, labels, tmp_path / "two", config=config)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name in one:
-        assert torch.allclose(one[name].float(), two[name].float(), atol=1e-4), name
-    for a, b in zip(log_lines(tmp_path / "one"), log_lines(tmp_path / "two"), strict=True):
-        for name in (
-            "loss",
-            "accuracy",
-            "gradient_norm",
-            "effective_rank",
-            "embedding_spread",
-            "embeddings",
-            "margin",
-        ):
-            assert a[name] == pytest.approx(b[name], rel=1e-3), name
-
-
-@pytest.mark.parametrize("checkpoint_steps", [500, 1])  # at the end of an epoch, and inside one
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, labels, tmp_path, checkpoint_steps):
-    assert train(data, labels, tmp_path / "whole") == 0
-    call = arguments(data, labels, tmp_path / "cut", config={**CONFIG, "checkpoint_steps": checkpoint_steps})
-    died = subprocess.run(
-        [sys.executable, "-c", KILLER, *call],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-    )
-    assert died.returncode == -9, died.stderr
-    assert not (tmp_path / "cut/model").exists()
-    assert main(call) == 0
-    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
-
-
 def test_the_margin_rises_from_zero_and_the_log_says_where_it_is(data, labels, tmp_path):
     assert train(data, labels, tmp_path / "exp") == 0
     lines = log_lines(tmp_path / "exp")  # 20 / 8 steps an epoch; full after 5 steps
@@ -267,20 +186,6 @@ def test_the_model_is_the_encoder_and_no_label_is_left_in_it(data, labels, tmp_p
     assert not [
         path for path in (tmp_path / "exp").rglob("*") if path.is_file() and b"veiled" in path.read_bytes()
     ]
-
-
-def test_what_labels_and_utterances_are_called_does_not_matter(data, labels, tmp_path):
-    assert train(data, labels, tmp_path / "exp") == 0
-    renamed = [f"x{(i * 7) % 20:02d}" for i in range(20)]
-    make_data(tmp_path / "other/source", renamed)
-    make_train_set(tmp_path / "other/source", tmp_path / "other/train")
-    hashes = read_table(data / "utt2hash")
-    write_table(
-        tmp_path / "other/train/utt2hash", {new: hashes[old] for old, new in zip(NAMES, renamed, strict=True)}
-    )
-    write_table(tmp_path / "other/labels", {name: "zyx"[i % 3] for i, name in enumerate(renamed)})
-    assert train(tmp_path / "other/train", tmp_path / "other/labels", tmp_path / "other/exp") == 0
-    assert equal(weights(tmp_path / "exp"), weights(tmp_path / "other/exp"))
 
 
 def test_no_other_command_opens_the_labels(tmp_path):
@@ -383,26 +288,6 @@ def test_a_collapse_is_said_in_plain_words(data, labels):
     method, *_ = method_and_sampler(data, labels)
     assert method.collapse_reason({"embedding_spread": 0.5, "accuracy": 0.0}) is None
     assert "collapse to a point" in method.collapse_reason({"embedding_spread": 0.001, "accuracy": 0.02})
-
-
-def test_a_step_asks_the_device_for_nothing(data, labels):
-    """No number is read back between the batch and the update: on a GPU each such reading would wait for all
-    that was given to it.
-    """
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class NoReading(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-            waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
-            assert function.name().split(".")[0] not in waits, function
-            return function(*arguments, **(keywords or {}))
-
-    method, views, sampler = method_and_sampler(data, labels)
-    parameters = parameters_of(method.parameter_groups())
-    optimiser = make_optimiser(method.parameter_groups(), method.config.optimiser)
-    micro_batches = sampler[0]
-    with NoReading():
-        update(method, views, optimiser, parameters, micro_batches, 0, 0.1, 3.0)
 
 
 @pytest.mark.gpu

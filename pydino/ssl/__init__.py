@@ -1,11 +1,12 @@
-"""Losses without labels (DINO's, NT-Xent), centre, teacher, regularisers: tensors in, tensors out. In NumPy:
-labels that follow the network.
+"""Losses without labels (DINO's, NT-Xent, InfoNCE), centre, teacher, queue of keys, regularisers: tensors in,
+tensors out. In NumPy: labels that follow the network.
 """
 
 from .clean_probability import SMALLEST_LOSS, LossMixture, fit_loss_mixture
 from .cosine import cosine_loss
 from .dimension import active_dimensions, dimension_regulariser
 from .dino import DinoLoss, DinoLossConfig
+from .infonce import enqueue, infonce, random_queue
 from .koleo import koleo
 from .label_queue import NONE, mode_of_queue, new_queue, push
 from .mean_entropy import mean_entropy_gap
@@ -24,7 +25,9 @@ __all__ = [
     "cosine_loss",
     "covariance_regulariser",
     "dimension_regulariser",
+    "enqueue",
     "fit_loss_mixture",
+    "infonce",
     "koleo",
     "make_teacher",
     "mean_entropy_gap",
@@ -33,6 +36,7 @@ __all__ = [
     "ntxent",
     "push",
     "sinkhorn",
+    "random_queue",
     "update_teacher",
     "variance_regulariser",
 ]

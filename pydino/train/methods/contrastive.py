@@ -2,6 +2,8 @@
 (SimCLR), or of another utterance of its cluster, among those of the batch. The loss is NT-Xent
 (pydino/ssl/ntxent.py), on the embedding itself unless there is a projector.
 
+With ``positives: own`` it is SimCLR (Chen et al. 2020, arXiv 2002.05709), and results call it simclr.
+
 With ``positives: cluster`` it is a round on pseudo-labels: --clusters, and --init with the model whose
 embeddings were clustered. The other utterance differs in what a crop of the same one never does (words,
 emotion, session), and few wrong clusters do little harm, as no parameter belongs to one.
@@ -46,6 +48,11 @@ class ContrastiveConfig(PositivesConfig):
         self.check_no_teacher("contrastive learning")
         if (self.crops.num_global, self.crops.num_local) != (2, 0):
             raise ValueError("the loss takes two crops: set crops.num_global to 2 and crops.num_local to 0")
+
+    @property
+    def name(self) -> str:
+        """Name of the method in results: with no utterances but its own as positives it is SimCLR."""
+        return "simclr" if self.positives == "own" and not self.needs_clusters else self.method
 
     @property
     def needs_clusters(self) -> bool:
