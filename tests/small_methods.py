@@ -45,13 +45,34 @@ def row(method: str, option: str = "", **changes) -> Row:
 HEAD = {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32}
 CROPS = {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]}
 DINO = {"head": HEAD, "crops": CROPS}
+SDPN = {
+    "head": {**HEAD, "shared_prototypes": True},
+    "crops": {**CROPS, "num_global": 1},
+    "teacher_sees": "clean",
+    "student_sees": "locals",
+    "loss": {"target": "sinkhorn"},
+    "mean_entropy_weight": 1.0,
+    "koleo_weight": 0.1,
+    "koleo_views": "all",
+}
+SSPS = {
+    "start_epoch": 1,
+    "every_epochs": 1,
+    "crops": 0,
+    "statistics": False,
+    "cluster": {"method": "kmeans", "num_clusters": 4},
+}
 CORRECTED = {"epochs": 3, "margin_warmup_epochs": 2, "clean_seconds": [0.7, 0.8]}
 
 ROWS = {
     "dino": row("dino", **DINO, koleo_weight=0.1, cosine_weight=0.1, cosine_ramp_epochs=1),
+    "sdpn": row("dino", **SDPN, dimension_weight=0.3),
+    "rdino": row("dino", **DINO, variance_weight=1.0, covariance_weight=0.2, variance_ramp_epochs=1),
     "dino on clusters": row("dino", "--clusters", **DINO, positives="cluster"),
+    "dino with ssps": row("dino", **DINO, koleo_weight=0.1, positives="ssps", ssps=SSPS),
     "simclr": row("contrastive", projector_dim=6),
     "contrastive on clusters": row("contrastive", "--clusters", positives="cluster", mask_same_cluster=True),
+    "contrastive with ssps": row("contrastive", positives="ssps", ssps=SSPS),
     "moco": row("moco", queue=20, momentum=0.9, projector_dim=6),
     "ssrl": row("ssrl", "--clusters", **CORRECTED, fixed_epochs=1, queue=3, copies=1),
     "dlg-lc": row(
@@ -83,7 +104,8 @@ class Training:
         self.pipeline = open_pipeline(config, data, front_end, 0, distributed, labels=labels)
         self.steps_per_epoch = self.pipeline.steps_per_epoch
         numbers = (self.pipeline.feature_dim, self.pipeline.total_steps, self.steps_per_epoch)
-        self.method = row.method(Setup(config, *numbers, distributed, labels))
+        hashes = self.pipeline.source.hashes
+        self.method = row.method(Setup(config, *numbers, distributed, labels, hashes=hashes))
         groups = self.method.parameter_groups()
         self.optimiser, self.parameters = make_optimiser(groups, config.optimiser), parameters_of(groups)
 

@@ -153,14 +153,10 @@ def test_same_seed_same_weights_other_seed_others(data, tmp_path):
     assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize(
-    "config, checkpoint_steps",
-    [(CONFIG, 500), (CONFIG, 1), (EVERY_TERM, 1)],  # at the end of an epoch, and inside one
-    ids=["epoch", "step", "every term"],
-)
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path, config, checkpoint_steps):
-    assert train(data, tmp_path / "whole", config=config) == 0
-    dump_config({**config, "checkpoint_steps": checkpoint_steps}, tmp_path / "cut.yaml")
+def test_killed_where_an_epoch_ends_and_resumed_equals_uninterrupted_bit_for_bit(data, tmp_path):
+    """Inside an epoch: test_train_every_method.py."""
+    assert train(data, tmp_path / "whole") == 0
+    dump_config(CONFIG, tmp_path / "cut.yaml")
     arguments = [
         "train",
         "--config",
@@ -192,40 +188,6 @@ def test_a_damaged_newest_checkpoint_is_passed_over(data, tmp_path, capsys):
     assert train(data, tmp_path / "cut") == 0
     assert "cannot be read" in capsys.readouterr().err
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-
-
-def test_scrambled_labels_leave_the_weights_unchanged(tmp_path):
-    names = [f"s{i % 4}-u{i:02d}" for i in range(14)]
-    draw = np.random.default_rng(5)
-    for name, scramble in (("plain", False), ("scrambled", True)):
-        speakers = [n.split("-")[0] for n in names]
-        emotions = ["sad" if i % 3 else "happy" for i in range(14)]
-        if scramble:
-            draw.shuffle(speakers)
-            draw.shuffle(emotions)
-        source = tmp_path / name / "source"
-        make_data(source, names, labels={"utt2emotion": dict(zip(names, emotions, strict=True))})
-        write_table(source / "utt2spk", dict(zip(names, speakers, strict=True)))
-        make_train_set(source, tmp_path / name / "train")
-        assert train(tmp_path / name / "train", tmp_path / name / "exp") == 0
-    assert equal(weights(tmp_path / "plain/exp"), weights(tmp_path / "scrambled/exp"))
-
-
-def test_renamed_and_resorted_keys_leave_the_weights_unchanged(tmp_path):
-    """Names say who speaks, and so does their order; with the same stored hash neither may matter."""
-    names = [f"s{i % 4}-u{i:02d}" for i in range(14)]
-    renamed = [f"x{(i * 5) % 14:02d}" for i in range(14)]
-    make_data(tmp_path / "a/source", names)
-    make_data(tmp_path / "b/source", renamed)
-    for side in "ab":
-        make_train_set(tmp_path / side / "source", tmp_path / side / "train")
-    hashes = read_table(tmp_path / "a/train/utt2hash")
-    write_table(
-        tmp_path / "b/train/utt2hash", {new: hashes[old] for old, new in zip(names, renamed, strict=True)}
-    )
-    for side in "ab":
-        assert train(tmp_path / side / "train", tmp_path / side / "exp") == 0
-    assert equal(weights(tmp_path / "a/exp"), weights(tmp_path / "b/exp"))
 
 
 @pytest.mark.parametrize("name", ["utt2emotion", "spk2gender", "text", "trials"])

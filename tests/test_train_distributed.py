@@ -114,17 +114,16 @@ def outcome(exp):
 
 
 @pytest.mark.parametrize("switches", ["dino", "every term"])
-@pytest.mark.parametrize("micro_batches", [1, 2])
-def test_two_processes_train_as_one(data, tmp_path, micro_batches, switches):
-    """Batch norm, centre or Sinkhorn, terms across utterances, clipping, the means in the log: all over the
-    global batch.
+def test_two_processes_with_micro_batches_train_as_one(data, tmp_path, switches):
+    """Centre or Sinkhorn, terms across utterances, clipping, the means in the log: all over the global batch. Without
+    micro-batches: test_train_every_method.py.
     """
-    config = {**CONFIG, **SWITCHES[switches], "compute": {"accumulation": micro_batches}}
-    if micro_batches == 2:  # micro-batches of 4 utterances mix with 3 others, those of 8 with 7
-        config["augment"] = {"babble_probability": 0.0}
+    # babble mixes the utterances of a micro-batch
+    compute = {"accumulation": 2}
+    config = {**CONFIG, **SWITCHES[switches], "compute": compute, "augment": {"babble_probability": 0.0}}
     train(data, tmp_path / "one", 1, config=config)
-    if micro_batches == 2:  # synchronised norms that are computed again on the way back
-        config["compute"] = {"accumulation": micro_batches, "activation_checkpointing": True}
+    # synchronised norms that are computed again on the way back
+    config["compute"] = {**compute, "activation_checkpointing": True}
     output = train(data, tmp_path / "two", 2, config=config)
     assert output.count("epoch 4 (step 5 of 5)") == 1  # only one of the processes logs
     (one, one_lines), (two, two_lines) = outcome(tmp_path / "one"), outcome(tmp_path / "two")
@@ -199,27 +198,6 @@ def test_micro_batches_add_up_to_the_large_batch(data, micro_batches, switches):
         assert torch.allclose(whole[name], parts[name], atol=1e-5), name
     for name in one:
         assert torch.allclose(one[name].float(), several[name].float(), rtol=1e-4, atol=1e-5), name
-
-
-@pytest.mark.parametrize("switches", ["dino", "every term"])
-def test_a_step_asks_the_device_for_nothing(data, switches):
-    """No number is read back between the batch and the update: on a GPU each such reading would wait for all
-    that was given to it.
-    """
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class NoReading(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-            waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
-            assert function.name().split(".")[0] not in waits, function
-            return function(*arguments, **(keywords or {}))
-
-    method, views, sampler = method_and_sampler(data, 1, switches=switches)
-    parameters = parameters_of(method.parameter_groups())
-    optimiser = make_optimiser(method.parameter_groups(), method.config.optimiser)
-    micro_batches = sampler[0]
-    with NoReading():
-        update(method, views, optimiser, parameters, micro_batches, 0, 0.1, 3.0)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (6, 3, 7), (4, 3, 5, 2)])

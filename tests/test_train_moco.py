@@ -54,6 +54,12 @@ def test_infonce_is_its_definition_whole_or_in_parts(parts):
     assert np.mean([float(part[1]) for part in found]) == pytest.approx(accuracy) and 0 < accuracy < 1
 
 
+def test_one_point_is_a_loss_of_the_logarithm_of_all_candidates_and_nothing_is_found():
+    same = torch.ones(4, 3)
+    loss, accuracy = infonce(same, same, same[:1].expand(9, 3) / 3**0.5, 0.1)
+    assert loss.item() == pytest.approx(math.log(10)) and accuracy == 0
+
+
 def test_only_the_queries_have_a_gradient():
     """That of q of length one is 1 / (B T) (sum_j p_j n_j - (1 - p) k), less its part along q."""
     torch.manual_seed(0)

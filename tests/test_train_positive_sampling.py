@@ -201,9 +201,11 @@ def test_workers_read_no_batch_with_partners_of_before(data, tmp_path):
     assert equal(weights(tmp_path / "thread"), weights(tmp_path / "workers"))
 
 
-@EACH
-def test_two_processes_find_and_train_as_one(data, tmp_path, config):
-    """Babble mixes the same utterances in both where a batch is a multiple of 16."""
+def test_two_processes_find_and_train_as_one(data, tmp_path):
+    """By the default chain; k-means: test_train_every_method.py. Babble mixes the same utterances in both where a
+    batch is a multiple of 16.
+    """
+    config = CONFIGS["chain"]
     sgd = {"batch_size": 16, "optimiser": {"name": "sgd", "lr": 0.05, "warmup_epochs": 1}}
     config = {**config, **sgd, "checkpoint_steps": 500}
     assert train(data, tmp_path / "one", config=config) == 0
