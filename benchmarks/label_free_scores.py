@@ -2,7 +2,8 @@
 choosing by them.
 
     python benchmarks/label_free_scores.py egs/mini/exp/*/seed*
-    python benchmarks/label_free_scores.py --data data/train_ssl --eval data/test --trials data/test/trials EXP...
+    python benchmarks/label_free_scores.py --data data/train_ssl --eval data/test \\
+        --trials data/test/trials exp/*/seed*
 
 Reads EXP/monitor.jsonl, where pydino monitor has left scores without labels and, with --trials, error rates;
 the second form measures first what is missing. Of the first role (the model) of each run:
