@@ -124,8 +124,8 @@ def _weak(now: dict, start: dict | None, max_rank: int) -> str:
     if start and now["self_eer"] > LITTLE_GAIN * start["self_eer"]:
         return (
             f"views of an utterance are recognised little better than by the untrained encoder (self-EER "
-            f"{now['self_eer']:.1f} % after {start['self_eer']:.1f} %); lower optimiser.lr or "
-            "loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
+            f"{now['self_eer']:.1f} % after {start['self_eer']:.1f} %); train for more steps, lower "
+            "optimiser.lr or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
         )
     return ""
 
