@@ -53,7 +53,6 @@ def test_the_references_have_every_score_and_differ_as_their_names_say():
             assert len(shares) > 3 and shares[-1] == 1 and np.isfinite(values).all()
     last = {name: run["points"][-1] for name, run in runs.items()}
     assert last["healthy"]["self_eer"] < 0.5 * last["collapsed"]["self_eer"]
-    assert last["healthy"]["rankme"] > 2 * last["collapsed"]["rankme"]
 
 
 def test_a_run_is_compared_at_the_same_share_of_its_training(monkeypatch):

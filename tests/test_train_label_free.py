@@ -223,6 +223,8 @@ def test_verdicts_without_a_head_without_scores_and_without_a_log():
     contrastive = {"epoch": 20.0, "embedding_spread": 0.9, "effective_rank": 30.0, "embeddings": 900.0}
     assert judge([contrastive], [START, SCORED], 24, None, 128).state == "healthy"
     assert judge([contrastive | {"embedding_spread": 0.0}], [], 24, None, 128).state == "collapsed"
+    weak = judge([contrastive], [START, SCORED | {"self_eer": 33.0}], 24, None, 128)
+    assert weak.sentence.endswith("train for more steps, or lower optimiser.lr")  # there is no teacher
     assert judge([GOOD], [], 24, 1024, 128).state == "too early to tell"
     assert judge([], [SCORED], 24, 1024, 128).state == "healthy"
 

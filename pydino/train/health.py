@@ -84,6 +84,9 @@ def judge(
             f"every utterance gets the same embedding (spread {last['embedding_spread']:.3f}); lower "
             "optimiser.lr",
         )
+    remedy = "lower optimiser.lr"
+    if "teacher_entropy" in last:
+        remedy += " or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
     partly = partial_collapse(last, max_rank) if last else ""
     if measured:
         start = next((line for line in scores if line["role"] == UNTRAINED), None)
@@ -91,10 +94,9 @@ def judge(
         if now["self_eer"] >= CHANCE and not early:
             return verdict(
                 "collapsed",
-                f"two views of an utterance are not recognised (self-EER {now['self_eer']:.1f} %); lower "
-                "optimiser.lr or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1",
+                f"two views of an utterance are not recognised (self-EER {now['self_eer']:.1f} %); {remedy}",
             )
-        partly = partly or _weak(now, start, max_rank)
+        partly = partly or _weak(now, start, max_rank, remedy)
     if early or not measured:
         wait = "no snapshot is scored yet" if not measured else "its scores may still turn"
         seen = f"; so far: {partly}" if partly else ""
@@ -109,7 +111,7 @@ def judge(
     )
 
 
-def _weak(now: dict, start: dict | None, max_rank: int) -> str:
+def _weak(now: dict, start: dict | None, max_rank: int, remedy: str) -> str:
     """Return what the scores of a snapshot say against it, or an empty string."""
     few = [
         f"{name} {now[key]:.1f}"
@@ -117,15 +119,11 @@ def _weak(now: dict, start: dict | None, max_rank: int) -> str:
         if now[key] < min(FEW_DIRECTIONS, max_rank / 4)
     ]
     if few:
-        return (
-            f"the embeddings use few directions ({' and '.join(few)}); add koleo_weight: 0.1, or lower "
-            "optimiser.lr or loss.teacher_temperature"
-        )
+        return f"the embeddings use few directions ({' and '.join(few)}); {remedy}"
     if start and now["self_eer"] > LITTLE_GAIN * start["self_eer"]:
         return (
-            f"views of an utterance are recognised little better than by the untrained encoder (self-EER "
-            f"{now['self_eer']:.1f} % after {start['self_eer']:.1f} %); train for more steps, lower "
-            "optimiser.lr or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
+            "views of an utterance are recognised little better than by the untrained encoder (self-EER "
+            f"{now['self_eer']:.1f} % after {start['self_eer']:.1f} %); train for more steps, or {remedy}"
         )
     return ""
 
@@ -146,8 +144,9 @@ def judge_run(exp: Path, lines: list[dict]) -> Health:
         except ValueError:
             continue  # it is being written
     scored = [line for line in lines if "self_eer" in line]
-    head, encoder = config.get("head") or {}, config["encoder"]
-    health = judge(log, scored, config["epochs"], head.get("output_dim"), encoder["embedding_dim"])
+    output_dim = (config.get("head") or {}).get("output_dim")
+    dim = next(line["embedding_dim"] for line in scored if "embedding_dim" in line)  # the untrained has it
+    health = judge(log, scored, config["epochs"], output_dim, dim)
     write_json(exp / "monitor" / "health.json", asdict(health))
     return health
 

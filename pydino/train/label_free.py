@@ -135,7 +135,12 @@ class LabelFree:
         path = self._clusters_path(line)
         with atomic_open(path, "wb") as stream:
             np.save(stream, labels)
-        return {**scores, "stability": self._stability(labels, line, earlier), "utterances": len(embedded)}
+        return {
+            **scores,
+            "stability": self._stability(labels, line, earlier),
+            "utterances": len(embedded),
+            "embedding_dim": embedded.shape[-1],
+        }
 
     def _clusters(self, embedded: np.ndarray) -> np.ndarray:
         """Return the cluster of each utterance, by the mean of its unit views: (N,) int16."""
