@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Measure the snapshots of a training run on a trial list: equal error rate and nearest neighbours, one line per model.
-# Usage: steps/monitor.sh [options] EXP DATA TRIALS
+# Measure the snapshots of a training run: scores without labels, one line per model, and whether the run is healthy; with trials also
+# equal error rate and nearest neighbours.
+# Usage: steps/monitor.sh [options] EXP DATA [TRIALS]
+#  e.g.: steps/monitor.sh exp/dino-koleo_mini/seed0 data/train_ssl
 #  e.g.: steps/monitor.sh --watch true exp/dino-koleo_mini/seed0 data/test data/test/trials
-# Training never reads the output: EXP/monitor.jsonl and EXP/tensorboard/monitor. It can be killed and restarted at any time: nothing is
-# measured twice. Snapshots are saved if the configuration has snapshot_epochs; the final models are always measured.
+# DATA is the directory that the run was trained on or, with TRIALS, theirs. Training never reads the output: EXP/monitor.jsonl,
+# EXP/monitor and EXP/tensorboard/monitor. It can be killed and restarted at any time: nothing is measured twice. Snapshots are saved if
+# the configuration has snapshot_epochs; the final models are always measured.
 # Begin configuration.
 watch=false         # wait for more snapshots until the run is finished
-labels=             # labels for the ten nearest neighbours; default: DATA/utt2spk
-gpu=0               # 1: embed on a GPU
+labels=             # with TRIALS, labels for the ten nearest neighbours; default: DATA/utt2spk
+allow_pipes=false   # run the commands in wav.scp, for a run on recordings
+gpu=0               # 1 or more: embed on a GPU
 cmd=run_local.sh    # how jobs run: run_local.sh, or any wrapper with the interface of Kaldi's run.pl
 # End configuration.
 set -Eeuo pipefail
@@ -16,26 +20,25 @@ echo "$0 $*" >&2
 . parse_options.sh
 
 die() { echo "$0: $1" >&2; exit 1; }
-[ $# -eq 3 ] || die "expected EXP DATA TRIALS, got $# arguments; see $0 --help"
-exp=${1%/} data=${2%/} trials=$3
+[ $# -eq 2 ] || [ $# -eq 3 ] || die "expected EXP DATA [TRIALS], got $# arguments; see $0 --help"
+exp=${1%/} data=${2%/} trials=${3:-}
 [ -d "$exp" ] || die "no such folder: $exp"
-for f in "$data/feats.scp" "$trials" ${labels:+"$labels"}; do
+[ -d "$data" ] || die "no such folder: $data"
+for f in ${trials:+"$data/feats.scp" "$trials"} ${labels:+"$labels"}; do
   [ -f "$f" ] || die "no such file: $f"
 done
-case $gpu in
-  0) device=cpu gpu_option=() ;;
-  1) device=cuda gpu_option=(--gpu 1) ;;
-  *) die "--gpu must be 0 or 1, got '$gpu'" ;;
-esac
+[[ $gpu =~ ^[0-9]+$ ]] || die "--gpu must be a number, got '$gpu'"
+if [ "$gpu" -eq 0 ]; then device=cpu gpu_option=(); else device=cuda gpu_option=(--gpu 1); fi
 
 # Show the log of the job while it runs, here or elsewhere.
 log=$exp/log/monitor.log
 mkdir -p "$exp/log"
-tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino monitor: ' >&2) 2>/dev/null &
+tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino monitor: |^  ' >&2) 2>/dev/null &
 follower=$!
 trap 'sleep 0.5; kill $follower 2>/dev/null || true' EXIT
 
 # shellcheck disable=SC2086  # $cmd is a command with options
 $cmd "${gpu_option[@]}" "$log" \
-  pydino monitor --watch "$watch" ${labels:+--labels "$labels"} --device "$device" --data "$data" --trials "$trials" "$exp"
+  pydino monitor --watch "$watch" --allow-pipes "$allow_pipes" ${labels:+--labels "$labels"} \
+  --device "$device" --data "$data" ${trials:+--trials "$trials"} "$exp"
 echo "$0: succeeded: $exp/monitor.jsonl" >&2

@@ -277,6 +277,7 @@ def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     assert main(arguments) == 0
     alone = load_file(exp / "teacher/model.safetensors")
     assert monitor(exp, data) == 0
+    assert main(["monitor", str(exp), "--data", str(tmp_path / "train")]) == 0
     written = (exp / "monitor.jsonl").read_text()
 
     # The same run once more from its beginning, in the same folder, with the monitor's figures in it.

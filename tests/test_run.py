@@ -55,7 +55,7 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
     done = run("--dry-run", "--stage", 3, "--stop-stage", 4, "--seeds", "0 1", "--work-dir", work)
     assert done.returncode == 0, done.stderr
     commands = [line.split()[0] for line in done.stdout.splitlines()]
-    assert commands == ["steps/make_train_set.sh", "steps/train.sh", "steps/train.sh"]
+    assert commands == ["steps/make_train_set.sh", *["steps/train.sh"] * 2, *["steps/monitor.sh"] * 2]
     assert list(work.iterdir()) == []
 
 
@@ -410,7 +410,7 @@ def test_pipes_are_allowed_to_features_and_training_alone_where_the_user_says_so
     for given, value in (([], "false"), (["--allow-pipes"], "true")):
         said = run("--dry-run", "--work-dir", tmp_path, *given).stdout.splitlines()
         passed = {line.split()[0] for line in said if f"--allow-pipes {value}" in line}
-        assert passed == {"steps/make_fbank.sh", "steps/train.sh"}, passed
+        assert passed == {"steps/make_fbank.sh", "steps/train.sh", "steps/monitor.sh"}, passed
 
 
 def test_a_recipes_own_front_end_goes_before_the_projects(tmp_path):

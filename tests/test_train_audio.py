@@ -11,7 +11,7 @@ import soundfile
 import torch
 from test_train_dino import equal, make_train_set, weights
 
-from pydino.base import dump_config
+from pydino.base import dump_config, read_yaml
 from pydino.cli import main
 from pydino.kaldi import write_table
 
@@ -190,3 +190,17 @@ def test_audio_is_trained_on_without_stored_features(corpus, tmp_path, capsys):
     capsys.readouterr()
     assert train(data, tmp_path / "with", config) == 0
     assert "is finished and up to date" in capsys.readouterr().err
+
+
+def test_a_run_on_recordings_is_measured_on_its_own_noises_the_same_each_time(corpus, tmp_path):
+    config = everything(corpus) | {"snapshot_epochs": 2}
+    assert train(corpus / "trimmed", tmp_path / "exp", config) == 0
+    command = ["monitor", str(tmp_path / "exp"), "--data", str(corpus / "trimmed")]
+    assert main(command) == 0
+    once = (tmp_path / "exp/monitor.jsonl").read_text()
+    (tmp_path / "exp/monitor.jsonl").unlink()
+    assert main(command) == 0 and (tmp_path / "exp/monitor.jsonl").read_text() == once
+    path = tmp_path / "exp/config.yaml"
+    dump_config(read_yaml(path) | {"waveform": {}, "augment": PLAIN}, path)
+    (tmp_path / "exp/monitor.jsonl").unlink()
+    assert main(command) == 0 and (tmp_path / "exp/monitor.jsonl").read_text() != once

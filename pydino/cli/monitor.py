@@ -1,15 +1,20 @@
-"""Measure the snapshots of a training run, while it goes on or afterwards: verification and nearest
-neighbours.
+"""Measure the snapshots of a training run, while it goes on or afterwards: scores without labels, a verdict,
+and on trials verification and nearest neighbours.
 
+pydino monitor exp/dino_mini/seed0 --data data/train_ssl
 pydino monitor exp/dino_mini/seed0 --data data/test --trials data/test/trials --watch true
 
-Each snapshot's teacher and student (EXP/snapshots/epochNNNN, and the final models) embed every utterance of
-the trials once. A line says the equal error rate (cosine) and how often the ten nearest neighbours elect the
-right label; EXP/monitor.jsonl and TensorBoard (EXP/tensorboard/monitor) get the same. What is in
-monitor.jsonl is not measured again.
+Each snapshot (EXP/snapshots/epochNNNN, and the final models) embeds a fixed list of views of training
+utterances, EXP/monitor/views.json, which is made from DATA when there is none. A line gives self-EER, LiDAR,
+RankMe and the stability of clusters; a table shows them beside the curves of a healthy and of a collapsed
+run, and the last line says whether the run is healthy. No label is read.
 
-This reads labels, and may: training never reads what is written here. Choose no snapshot by the trials that
-you report on.
+With --trials, DATA is that of the trials, whose utterances each model embeds once too: equal error rate
+(cosine), and how often the ten nearest neighbours elect the right label. Scores without labels are added if
+EXP has the list.
+
+EXP/monitor.jsonl and TensorBoard (EXP/tensorboard/monitor) get the same figures; what is in monitor.jsonl is
+not measured again. Training never reads them. Choose no snapshot by the trials that you report on.
 """
 
 import hashlib
@@ -24,13 +29,20 @@ from pydino.kaldi.trials import read_trials
 
 def add_arguments(parser):
     parser.add_argument("exp", metavar="EXP", help="folder of a training run")
-    text = "data directory with feats.scp, and vad.scp where the model needs it"
-    parser.add_argument("--data", required=True, metavar="DATA", help=text)
+    text = (
+        "without --trials: the directory that the run was trained on (default: that of the list in EXP); "
+        "with --trials: theirs, with feats.scp, and vad.scp where the model needs it"
+    )
+    option(parser, "--data", None, text, metavar="DATA")
     text = "lines `enroll test target|nontarget` of utterances of DATA"
-    parser.add_argument("--trials", required=True, metavar="TRIALS", help=text)
-    option(parser, "--labels", None, "what neighbours vote on (default: DATA/utt2spk)", metavar="UTT2LABEL")
+    option(parser, "--trials", None, text, metavar="TRIALS")
+    text = "with --trials, what neighbours vote on (default: DATA/utt2spk)"
+    option(parser, "--labels", None, text, metavar="UTT2LABEL")
+    text = "print the folder of the model that the scores without labels prefer"
+    option(parser, "--choose", False, text)
     option(parser, "--watch", False, "wait for more until the run is finished")
     option(parser, "--interval", 30.0, "between looks, when watching (default: 30)", metavar="SECONDS")
+    option(parser, "--allow-pipes", False, "run the commands in wav.scp, for a run on recordings")
     add_device(parser)
     option(parser, "--threads", 1, "CPU threads (default: 1, to leave the others to the training)")
 
@@ -38,23 +50,27 @@ def add_arguments(parser):
 def run(args):
     import torch
 
-    from pydino.train.evaluation import Evaluation, Journal, measure
+    from pydino.train.evaluation import Journal, measure, measure_untrained
     from pydino.train.exp_dir import DONE, is_at_work
+    from pydino.train.label_free import LabelFree
     from pydino.train.snapshots import snapshots
 
     torch.set_num_threads(args.threads)
-    exp, args.labels = Path(args.exp), args.labels or f"{args.data}/utt2spk"
+    exp = Path(args.exp)
     if not exp.is_dir():
         raise UserError(f"no such folder {exp}; steps/train.sh makes it, a moment after it starts")
-    evaluation = Evaluation(args.data, *_trials_and_labels(args), args.device, _about(args))
+    evaluations = _evaluations(args, exp)
     journal = Journal(exp)
+    for evaluation in evaluations:
+        if isinstance(evaluation, LabelFree):
+            measure_untrained(evaluation, journal)
     found, idle = 0, False
     skipped: set[Path] = set()
     while True:
         # Checked before the snapshots: what is written in between is for the next round.
         finished = (exp / DONE).exists()
         for snapshot in snapshots(exp, finished or not args.watch):
-            found += measure(snapshot, evaluation, journal, skipped)
+            found += sum(measure(snapshot, evaluation, journal, skipped) for evaluation in evaluations)
         if finished or not args.watch:
             break
         idle, was_idle = not is_at_work(exp), idle
@@ -66,6 +82,53 @@ def run(args):
             f"{exp} has nothing to measure: no model in {exp}/snapshots and no final model; train with "
             "snapshot_epochs: 5, or wait for the end"
         )
+    for evaluation in evaluations:
+        if isinstance(evaluation, LabelFree):
+            _conclude(exp, journal, evaluation, args.choose)
+            return
+    log(
+        f"no scores without labels, and no verdict: run pydino monitor {exp} --data DATA, with the directory "
+        "that it was trained on"
+    )
+
+
+def _evaluations(args, exp: Path) -> list:
+    """What is measured: trials, views of training utterances, or both."""
+    from pydino.data.view_list import list_path
+    from pydino.train.evaluation import Evaluation
+    from pydino.train.label_free import LabelFree
+
+    if not args.trials:
+        if args.labels:
+            raise UserError(
+                "--labels are what neighbours vote on, of the utterances of --trials; give --trials too"
+            )
+        return [LabelFree(exp, args.data, args.device, args.allow_pipes)]
+    if not args.data:
+        raise UserError(f"--trials {args.trials}: give --data DATA, the data directory that they are of")
+    args.labels = args.labels or f"{args.data}/utt2spk"
+    found: list = [Evaluation(args.data, *_trials_and_labels(args), args.device, _about(args))]
+    if list_path(exp).exists():
+        found.append(LabelFree(exp, None, args.device, args.allow_pipes))
+    elif args.choose:
+        raise UserError(
+            f"--choose: {exp} has no scores without labels; run pydino monitor {exp} --data DATA first, with "
+            "the directory that it was trained on"
+        )
+    return found
+
+
+def _conclude(exp: Path, journal, evaluation, choose: bool) -> None:
+    """Show the curves beside those of the package, judge the run, and choose a snapshot if asked to."""
+    from pydino.report.reference_curves import beside_reference
+    from pydino.train.health import best_snapshot, judge_run
+
+    lines = [line for line in journal.lines if line["digest"] == evaluation.about["digest"]]
+    health = judge_run(exp, lines)
+    log(f"{exp} beside reference runs of egs/mini:\n{beside_reference(lines, health.epochs)}")
+    log(health.sentence)
+    if choose:
+        print(exp / best_snapshot(lines))
 
 
 def _trials_and_labels(args) -> tuple:

@@ -4,10 +4,11 @@ pydino report exp --title "mini" --commands exp/commands.txt
 
 Reads, anywhere under EXP_ROOT: *.result.json (numbers; with predictions.txt and confusion.json beside them
 paired differences and confusion matrices), clusters.json (pseudo-labels), controls.json (leak controls),
-*.det.json (DET curves and, through the files they name, score histograms), log.jsonl (training curves), and
-folders of embeddings (maps, and without any result nearest neighbours). Run it in the recipe's folder:
-relative paths in those files start there. Figures whose inputs are unchanged are taken from EXP_ROOT/report.
-Do not edit the report; run this again instead.
+monitor.jsonl with monitor/health.json (scores without labels and verdicts), *.det.json (DET curves and,
+through the files they name, score histograms), log.jsonl (training curves), and folders of embeddings (maps,
+and without any result nearest neighbours). Run it in the recipe's folder: relative paths in those files start
+there. Figures whose inputs are unchanged are taken from EXP_ROOT/report. Do not edit the report; run this
+again instead.
 """
 
 import json
@@ -46,6 +47,7 @@ def run(args):
     from pydino.report.figures import main_systems, map_figures, training_figures, verification_figures
     from pydino.report.gather import gather_det_curves, gather_training_runs
     from pydino.report.gather_transfer import gather_task_folders
+    from pydino.report.health import gather_monitored_runs, health_figures, health_table
     from pydino.report.score_confusions import confusion_tables
     from pydino.report.studies import gather_studies, gather_study_results, study_figures, study_tables
 
@@ -57,7 +59,7 @@ def run(args):
     results = gather_results(root)
     studies, of_studies = gather_studies(root), gather_study_results(root)
     controls = gather_controls(root)
-    runs = gather_training_runs(root)
+    runs, monitored = gather_training_runs(root), gather_monitored_runs(root)
     curves = gather_det_curves(root)
     models, test_sets = ({result[key] for result in results} for key in ("model", "test_set"))
     models |= {curve["model"] for curve in curves}
@@ -81,6 +83,7 @@ def run(args):
         *task_tables(measured, controls, folders, confused),
         _published(args.recipe, {result["task"] for result in results}),
         training_table(runs),
+        health_table(monitored),
     ]
     if not results and not studies:
         tables += [neighbours_table(name, systems[0]) for name, systems in sets]
@@ -88,6 +91,7 @@ def run(args):
     tables = [table for table in tables if table]
     figures = [
         *training_figures(runs, cache),
+        *health_figures(monitored, cache),
         *verification_figures(curves, models, cache),
         *cluster_figures(clusters, cache),
         *confusion_figures(confused, cache),

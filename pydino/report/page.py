@@ -102,10 +102,22 @@ _NOTES = (
     ("spread", "of the embeddings: 1 if they are uniform on the sphere, 0 if all are the same"),
     (
         "self-EER",
-        "split self-EER of clusters: the EER of a PLDA trained on the clusters of one half of the "
-        "utterances, on those of the other half; it needs no label",
+        "needs no label. Of clusters, split self-EER: the EER of a PLDA trained on the clusters of one half "
+        "of the utterances, on those of the other half. Of a training run: the EER of telling by cosine "
+        "whether two crops, augmented differently, are of one utterance",
     ),
     ("effective rank", "number of dimensions that the embeddings use"),
+    (
+        "LiDAR",
+        "without labels: number of directions that tell utterances apart better than views of one utterance "
+        "vary, up to the dimension of the embeddings",
+    ),
+    ("RankMe", "without labels: number of directions of the embeddings, by their singular values"),
+    (
+        "stability",
+        "normalised mutual information of clusters of the embeddings and of those of the snapshot before: 1 "
+        "if they are the same",
+    ),
 )
 # The text to search for in the tables, where it is not the name itself.
 _SIGNS = {"minDCF p": "minDCF", "actDCF p": "actDCF", "[low, high]": " [", "(low to high)": " to "}

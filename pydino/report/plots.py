@@ -66,6 +66,37 @@ def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
         return to_svg(figure, name, "Training curves: " + ", ".join(present))
 
 
+def monitor_curves(runs: dict[str, dict], references: dict[str, dict], scores: dict, name: str) -> str:
+    """One panel per score, against the share of the training; reference runs in grey.
+
+    ``runs``, ``references``: name -> {score: (shares, values)}; ``scores``: score -> (heading, decimals).
+    """
+    present = [key for key in scores if any(len(run[key][0]) for run in runs.values())]
+    with style():
+        columns = min(2, len(present))
+        rows = -(-len(present) // columns)
+        figure, axes = new_figure(
+            rows, columns, figsize=(4.2 * columns, 2.4 * rows), squeeze=False, layout="constrained"
+        )
+        for axis in list(axes.flat)[len(present) :]:
+            axis.set_visible(False)
+        for axis, key in zip(axes.flat, present, strict=False):
+            for (title, found), line in zip(references.items(), ("-", ":"), strict=True):
+                shares, values = found[key]
+                axis.plot(
+                    100 * shares, values, line, color=MUTED[0], linewidth=2.2, label=f"reference: {title}"
+                )
+            for i, (title, found) in enumerate(list(runs.items())[:MAX_CURVES]):
+                shares, values = found[key]
+                axis.plot(
+                    100 * shares, values, "o-", color=COLOURS[i], markersize=3, linewidth=1.4, label=title
+                )
+            axis.set_title(scores[key][0])
+            axis.set_xlabel("% of the training")
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return to_svg(figure, name, "Scores without labels: " + ", ".join(present))
+
+
 def _thinned(points: list[tuple]) -> np.ndarray:
     """(N, 2) points -> (2, at most MAX_POINTS): means of neighbours, so that the page stays small and the
     curve readable.

@@ -1,5 +1,5 @@
-"""Measuring a run's models on labelled trials, which training itself never does: equal error rate and nearest
-neighbours.
+"""Measuring the models of a run, and the record of it in EXP/monitor.jsonl; on labelled trials, which
+training itself never does: equal error rate and nearest neighbours.
 """
 
 import hashlib
@@ -13,19 +13,26 @@ from pydino.base import UserError, log, nearest, warn
 from pydino.infer import Model, load, stored_inputs
 from pydino.infer.model_folder import WEIGHTS
 
+from .label_free import UNTRAINED
 from .recorder import open_curves
 from .snapshots import Snapshot, model_folders
 
 NEIGHBOURS = 10
 
 
-def measure(snapshot: Snapshot, evaluation: "Evaluation", journal: "Journal", skipped: set[Path]) -> int:
+def measure(snapshot: Snapshot, evaluation, journal: "Journal", skipped: set[Path]) -> int:
     """Measure the models of a snapshot that have not been yet; return how many have, now or before.
 
     One that is incomplete or damaged is skipped, with a warning unless it is in ``skipped`` already.
+
+    Args:
+        snapshot: the models.
+        evaluation: :class:`Evaluation` or :class:`pydino.train.label_free.LabelFree`.
+        journal: of the run.
+        skipped: folders that there was a warning about.
     """
     models, lines, known = [], [], 0
-    for folder in model_folders(snapshot.folder):
+    for folder in model_folders(snapshot.folder)[: 1 if evaluation.first_role_only else None]:
         try:
             line = {
                 "model": str(folder.relative_to(journal.exp)),
@@ -43,12 +50,31 @@ def measure(snapshot: Snapshot, evaluation: "Evaluation", journal: "Journal", sk
             if folder not in skipped:
                 warn(f"skipped: {error}")
             skipped.add(folder)
-    for line, figures in zip(lines, evaluation(models) if models else (), strict=True):
+    if models:
+        record(models, lines, evaluation, journal)
+    return known + len(lines)
+
+
+def measure_untrained(evaluation, journal: "Journal") -> None:
+    """Measure the encoder of a run with random weights, unless it has been: what training starts from."""
+    about = {"model": UNTRAINED, "epoch": 0, "role": UNTRAINED, **evaluation.about, "weights": UNTRAINED}
+    if not journal.has(about):
+        record([evaluation.untrained()], [about], evaluation, journal)
+
+
+def record(models: list[Model], lines: list[dict], evaluation, journal: "Journal") -> None:
+    """Measure models of one front end, and write their figures to the journal.
+
+    Args:
+        models: to measure.
+        lines: what identifies each.
+        evaluation, journal: as of :func:`measure`.
+    """
+    for line, figures in zip(lines, evaluation(models, lines, journal.lines), strict=True):
         if figures is None:
             model = journal.exp / line["model"]
             warn(f"{model}: its embeddings are not finite; look for a loss that is not in log.jsonl")
-        journal.add(line | (figures or {"eer": None, "knn": None}))
-    return known + len(lines)
+        journal.add(line | (figures or dict.fromkeys(evaluation.shown)), evaluation)
 
 
 class Evaluation:
@@ -62,6 +88,9 @@ class Evaluation:
         about: what the figures depend on besides the model, for their lines in the journal.
     """
 
+    first_role_only = False
+    shown = ("eer", "knn")
+
     def __init__(self, data, trials, label_of: dict[str, str], device: str, about: dict[str, str]):
         self.data, self.trials, self.device, self.about = Path(data), trials, device, about
         self.keys = sorted({*trials.models, *trials.tests})
@@ -69,9 +98,9 @@ class Evaluation:
         self.labelled = [place for place, key in enumerate(self.keys) if key in label_of]
         self.labels = np.array([label_of[self.keys[place]] for place in self.labelled])
 
-    def __call__(self, models: list[Model]) -> list[dict | None]:
+    def __call__(self, models: list[Model], lines: list[dict], earlier: list[dict]) -> list[dict | None]:
         """Return eer (percent), knn (percent), utterances and trials of each model, None where its embeddings
-        are not finite. Features are read once for all the models.
+        are not finite. Features are read once for all the models; lines of the journal are not needed.
 
         Raises:
             UserError: an utterance without features.
@@ -109,21 +138,37 @@ class Evaluation:
             "num_trials": len(self.trials),
         }
 
+    def describe(self, line: dict) -> str:
+        """Return the figures of a line as text."""
+        return (
+            f"EER {line['eer']:.2f} %, {NEIGHBOURS} nearest neighbours {line['knn']:.1f} % right "
+            f"({line['utterances']} utterances, {line['num_trials']} trials)"
+        )
+
 
 class Journal:
-    """EXP/monitor.jsonl, one line for each model of the run in ``exp``, and the same in TensorBoard."""
+    """EXP/monitor.jsonl, one line for each model of the run in ``exp`` and each evaluation, and the same in
+    TensorBoard.
+
+    Attributes:
+        exp: folder of the run.
+        lines: all that were written, now or before, in order.
+    """
 
     IDENTITY = ("model", "weights", "data", "trials", "labels", "digest")
 
     def __init__(self, exp: Path):
         self.exp, self._path = exp, exp / "monitor.jsonl"
         self._measured: set[tuple] = set()
+        self.lines: list[dict] = []
         self._digests: dict[tuple, str] = {}
         self._curves = None
         text = self._path.read_text(encoding="utf-8", errors="replace") if self._path.exists() else ""
         for line in text.splitlines():
             try:
-                self._measured.add(self._identity(json.loads(line)))
+                found = json.loads(line)
+                self._measured.add(self._identity(found))
+                self.lines.append(found)
             except (ValueError, KeyError, TypeError):
                 warn(f"{self._path}: ignoring a truncated line")
 
@@ -139,13 +184,14 @@ class Journal:
         return self._digests[state]
 
     def has(self, line: dict) -> bool:
-        """Whether this very model has been measured on these very trials and labels."""
+        """Whether this very model has been measured on these very trials and labels, or views."""
         return self._identity(line) in self._measured
 
-    def add(self, line: dict) -> None:
+    def add(self, line: dict, evaluation) -> None:
         """Record and log what was measured."""
-        if line["eer"] is not None:
-            self._draw(line)
+        measured = line[evaluation.shown[0]] is not None
+        if measured:
+            self._draw(line, evaluation.shown)
         text = json.dumps(line) + "\n"
         try:
             with open(self._path, "ab+", buffering=0) as stream:
@@ -157,16 +203,14 @@ class Journal:
                 f"cannot write {self._path}: {error.strerror}; free some space and start pydino monitor again"
             ) from error
         self._measured.add(self._identity(line))
-        if line["eer"] is not None:
-            log(
-                f"epoch {line['epoch']}, {line['role']}: EER {line['eer']:.2f} %, {NEIGHBOURS} nearest "
-                f"neighbours {line['knn']:.1f} % right ({line['utterances']} utterances, "
-                f"{line['num_trials']} trials)"
-            )
+        self.lines.append(line)
+        if measured:
+            log(f"epoch {line['epoch']}, {line['role']}: {evaluation.describe(line)}")
 
-    def _draw(self, line: dict) -> None:
+    def _draw(self, line: dict, names: tuple[str, ...]) -> None:
         self._curves = self._curves or open_curves(self.exp / "tensorboard" / "monitor")
         if self._curves is not None:
-            for name in ("eer", "knn"):
-                self._curves.add_scalar(f"monitor/{name}_{line['role']}", line[name], line["epoch"])
+            for name in names:
+                if line[name] is not None:
+                    self._curves.add_scalar(f"monitor/{name}_{line['role']}", line[name], line["epoch"])
             self._curves.flush()

@@ -13,7 +13,7 @@ from pydino.infer.model_folder import WEIGHTS
 STARTED, DONE, OUTCOME = ".started", ".done.train", "outcome.json"
 # What a run leaves beside its model folders.
 MADE = (
-    *("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor.jsonl", "head.safetensors"),
+    *("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor", "monitor.jsonl", "head.safetensors"),
     *(OUTCOME, DONE, ".done.call"),
 )
 

@@ -1,0 +1,99 @@
+"""Scores without labels and verdicts of training runs, as pydino monitor left them: a table, and curves
+beside those of a healthy and of a collapsed run.
+"""
+
+import json
+from dataclasses import dataclass
+
+from pydino.base import read_json, read_lines, read_yaml
+from pydino.report.figure_cache import FigureCache
+from pydino.report.figures import Figure
+from pydino.report.gather import files_of
+from pydino.report.reference_curves import SCORES, curve, reference_runs
+from pydino.report.tables import Table
+
+
+@dataclass(frozen=True)
+class MonitoredRun:
+    """What pydino monitor wrote about a run without labels.
+
+    Attributes:
+        name: folder below that of the experiments.
+        epochs: of the whole training.
+        points: lines of monitor.jsonl, one a snapshot, earliest first, with the untrained encoder.
+        verdict: one sentence.
+    """
+
+    name: str
+    epochs: float
+    points: list[dict]
+    verdict: str
+
+
+def gather_monitored_runs(root) -> list[MonitoredRun]:
+    """Every run under ``root`` with a verdict; lines that a kill truncated are skipped."""
+    found = []
+    for path in files_of(root, "health.json"):
+        exp = path.parents[1]
+        if path.parent.name != "monitor" or not (exp / "monitor.jsonl").is_file():
+            continue
+        points = {}
+        for text in read_lines(exp / "monitor.jsonl"):
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if line.get("self_eer") is not None:
+                points[line["epoch"]] = line  # the latest, where one was measured again
+        health = read_json(path)
+        config = read_yaml(exp / "config.yaml")
+        name = str(exp.relative_to(root))
+        if points:
+            ordered = [points[epoch] for epoch in sorted(points)]
+            found.append(MonitoredRun(name, config.get("epochs", 1.0), ordered, health["sentence"]))
+    return found
+
+
+def health_table(runs: list[MonitoredRun]) -> Table | None:
+    """The last scores of each run, and its verdict; None without runs."""
+    if not runs:
+        return None
+    rows = []
+    for run in runs:
+        last = run.points[-1]
+        values = [
+            "" if last.get(key) is None else f"{last[key]:.{decimals}f}"
+            for key, (_, decimals) in SCORES.items()
+        ]
+        rows.append([run.name, run.verdict, f"{last['epoch']:g}", *values])
+    header = ["run", "verdict", "epoch", *(heading for heading, _ in SCORES.values())]
+    caption = (
+        "Scores without labels of the last snapshot, by `pydino monitor`, on the same views of training "
+        "utterances for all snapshots of a run; the verdict is by them and by the log (docs/monitoring.md)."
+    )
+    return Table("Is each run healthy?", caption, header, rows, text_columns=2)
+
+
+def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]:
+    """The scores along the training beside those of the reference runs, or none without runs."""
+    if not runs:
+        return []
+
+    def curves(points: list[dict], epochs: float) -> dict:
+        return {key: curve(points, key, epochs) for key in SCORES}
+
+    shown = {run.name: curves(run.points, run.epochs) for run in runs}
+    references = {name: curves(run["points"], run["epochs"]) for name, run in reference_runs().items()}
+
+    def draw() -> str:
+        from pydino.report import plots
+
+        return plots.monitor_curves(shown, references, SCORES, "monitor")
+
+    caption = (
+        "Self-EER: lower is better. LiDAR and RankMe: directions that tell utterances apart, and that are "
+        "used at all, up to the dimension of the embeddings (the references have "
+        f"{reference_runs()['healthy']['embedding_dim']}). Stability: agreement of clusters with those of "
+        "the snapshot before. Compare shapes, not levels, with the references, which are of egs/mini."
+    )
+    return [Figure("Scores without labels", caption, cache.get(["monitor", runs, references], draw))]

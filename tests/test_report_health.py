@@ -1,0 +1,78 @@
+"""Scores without labels and verdicts in the report, beside the reference curves of the package."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pydino.base import dump_config
+from pydino.report.figure_cache import FigureCache
+from pydino.report.health import gather_monitored_runs, health_figures, health_table
+from pydino.report.reference_curves import SCORES, beside_reference, curve, reference_runs
+
+
+def line(epoch, role="teacher", **scores):
+    known = {"self_eer": 20.0 - epoch, "lidar": 50.0, "rankme": 60.0, "stability": None}
+    return {"model": f"{role}{epoch}", "role": role, "epoch": epoch, **known, **scores}
+
+
+def write(exp, lines, sentence="healthy, after 4 of 4 epochs"):
+    (exp / "monitor").mkdir(parents=True)
+    text = "".join(json.dumps(one) + "\n" for one in lines)
+    (exp / "monitor.jsonl").write_text(text + '{"cut off')
+    (exp / "monitor/health.json").write_text(json.dumps({"state": "healthy", "sentence": sentence}))
+    dump_config({"epochs": 4.0}, exp / "config.yaml")
+
+
+def test_runs_are_shown_with_their_last_scores_and_verdict(tmp_path):
+    lines = [
+        line(0, "untrained"),
+        line(2),
+        {"role": "teacher", "epoch": 2, "eer": 9.0},
+        line(4, stability=0.9),
+    ]
+    write(tmp_path / "dino_x/seed0", lines)
+    write(tmp_path / "dino_x/seed1", [line(4, self_eer=None)])  # not finite
+    runs = gather_monitored_runs(tmp_path)
+    assert [run.name for run in runs] == ["dino_x/seed0"]
+    table = health_table(runs)
+    assert table.rows == [
+        ["dino_x/seed0", "healthy, after 4 of 4 epochs", "4", "16.0", "50.0", "60.0", "0.90"]
+    ]
+    (figure,) = health_figures(runs, FigureCache())
+    assert "dino_x/seed0" in figure.svg and figure.svg.count("reference: ") == 2
+    assert health_table([]) is None and health_figures([], FigureCache()) == []
+
+
+def test_the_references_have_every_score_and_differ_as_their_names_say():
+    runs = reference_runs()
+    for run in runs.values():
+        assert run["epochs"] > 1 and run["embedding_dim"] == 128
+        for key in SCORES:
+            shares, values = curve(run["points"], key, run["epochs"])
+            assert len(shares) > 3 and shares[-1] == 1 and np.isfinite(values).all()
+    last = {name: run["points"][-1] for name, run in runs.items()}
+    assert last["healthy"]["self_eer"] < 0.5 * last["collapsed"]["self_eer"]
+
+
+def test_a_run_is_compared_at_the_same_share_of_its_training(monkeypatch):
+    flat = {"epochs": 10.0, "points": [line(0, self_eer=40.0), line(10, self_eer=20.0)]}
+    steep = {"epochs": 5.0, "points": [line(5, self_eer=50.0)]}
+    monkeypatch.setattr(
+        "pydino.report.reference_curves.reference_runs", lambda: {"healthy": flat, "collapsed": steep}
+    )
+    lines = [line(50, self_eer=31.0), line(100, self_eer=30.0), {"eer": 3.0, "epoch": 100}]
+    text = beside_reference(lines, 100).splitlines()
+    assert [row.split()[:4] for row in text[1:]] == [
+        ["50", "31.0", "(30.0,", "50.0)"],
+        ["100", "30.0", "(20.0,", "50.0)"],
+    ]
+    assert len(beside_reference([line(epoch) for epoch in range(100)], 100).splitlines()) <= 13
+    assert text[1].endswith("- (-, -)")  # a score that nobody has
+
+
+@pytest.mark.parametrize("text", ["{}", '{"sentence": "x"}'])
+def test_a_run_without_a_record_is_left_out(tmp_path, text):
+    (tmp_path / "run/monitor").mkdir(parents=True)
+    (tmp_path / "run/monitor/health.json").write_text(text)
+    assert gather_monitored_runs(tmp_path) == []
