@@ -277,7 +277,7 @@ VALUES = {
         "variance_ramp_epochs": 10,
         "optimiser.lr": 0.325,
     },
-    "voxceleb/ssps.yaml": {
+    "voxceleb/dino-ssps.yaml": {
         "epochs": 100,
         "batch_size": 128,
         "encoder.name": "ecapa-tdnn",

@@ -51,8 +51,10 @@ class ContrastiveConfig(PositivesConfig):
 
     @property
     def name(self) -> str:
-        """Name of the method in results: with no utterances but its own as positives it is SimCLR."""
-        return "simclr" if self.positives == "own" and not self.needs_clusters else self.method
+        """Name of the method in results: without given clusters it is SimCLR, or SimCLR with SSPS."""
+        if self.needs_clusters:
+            return self.method
+        return "simclr" if self.positives == "own" else f"simclr-{self.positives}"
 
     @property
     def needs_clusters(self) -> bool:
