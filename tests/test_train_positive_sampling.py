@@ -180,7 +180,8 @@ def test_a_run_finds_them_and_is_the_same_killed_before_at_and_after_and_whateve
     write_table(
         tmp_path / "other/train/utt2hash", {new: hashes[old] for old, new in zip(NAMES, renamed, strict=True)}
     )
-    for saves in (2, 3, 4):  # the step before the first clustering, its own, the one after
+    # the step before the first clustering, its own, the one after
+    for saves in (2, 3, 4) if config is CONFIGS["nearest"] else (3, 4):
         exp = tmp_path / f"cut{saves}"
         call = ["train", "--config", str(tmp_path / "whole.yaml"), "--num-threads", "1"]
         call += [str(tmp_path / "other/train"), str(exp)]
