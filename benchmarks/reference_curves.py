@@ -1,7 +1,7 @@
 """Make a reference curve of the package from a run that pydino monitor has measured without labels.
 
-    python benchmarks/reference_curves.py healthy exp/dino-koleo_mini/seed0
-    python benchmarks/reference_curves.py collapsed exp/dino_collapsed/seed0
+    python benchmarks/reference_curves.py healthy exp/healthy/seed0
+    python benchmarks/reference_curves.py collapsed exp/collapsed/seed0
 
 Writes pydino/report/reference_runs/NAME.json: one point a snapshot, with the untrained encoder at epoch 0.
 The commands of the two runs are in docs/monitoring.md.

@@ -102,6 +102,7 @@ def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]
         "Self-EER: lower is better. LiDAR and RankMe: directions that tell utterances apart, and that are "
         "used at all, up to the dimension of the embeddings (the references have "
         f"{reference_runs()['healthy']['embedding_dim']}). Stability: agreement of clusters with those of "
-        "the snapshot before. Compare shapes, not levels, with the references, which are of egs/mini."
+        "the snapshot before. Rank, nats (what an output tells about its utterance) and spread are from the "
+        "log of the training. Compare shapes, not levels, with the references, which are of egs/mini."
     )
     return [Figure("Scores without labels", caption, cache.get(["monitor", runs, references], draw))]

@@ -26,8 +26,7 @@ State = Literal["healthy", "too early to tell", "partly collapsed", "collapsed"]
 
 @dataclass(frozen=True)
 class Health:
-    """The verdict on a run: what it is, in one sentence with what to change, and of how many epochs in
-    all."""
+    """The verdict on a run, one sentence with what to change, after ``epoch`` of ``epochs``."""
 
     state: State
     sentence: str
