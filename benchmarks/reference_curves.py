@@ -1,7 +1,7 @@
 """Make a reference curve of the package from a run that pydino monitor has measured without labels.
 
-    python benchmarks/reference_curves.py healthy exp/dino-koleo_mini/seed0
-    python benchmarks/reference_curves.py collapsed exp/dino_collapsed/seed0
+    python benchmarks/reference_curves.py healthy exp/healthy/seed0
+    python benchmarks/reference_curves.py collapsed exp/collapsed/seed0
 
 Writes pydino/report/reference_runs/NAME.json: one point a snapshot, with the untrained encoder at epoch 0.
 The commands of the two runs are in docs/monitoring.md.
@@ -15,9 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pydino.base import read_yaml, write_text  # noqa: E402
-from pydino.report.reference_curves import FOLDER, NAMES  # noqa: E402
+from pydino.report.reference_curves import FOLDER, NAMES, SCORES, with_log  # noqa: E402
 
-KEPT = ("epoch", "self_eer", "lidar", "rankme", "alignment", "uniformity", "stability")
+KEPT = ("epoch", *SCORES, "alignment", "uniformity")
 
 
 def main() -> None:
@@ -28,8 +28,16 @@ def main() -> None:
     parser.add_argument("exp", metavar="EXP", type=Path, help="folder of the run")
     args = parser.parse_args()
     config = read_yaml(args.exp / "config.yaml")
-    lines = map(json.loads, (args.exp / "monitor.jsonl").read_text(encoding="utf-8").splitlines())
-    points = {line["epoch"]: {key: line[key] for key in KEPT} for line in lines if "self_eer" in line}
+    lines, log = (
+        [json.loads(text) for text in (args.exp / name).read_text(encoding="utf-8").splitlines()]
+        for name in ("monitor.jsonl", "log.jsonl")
+    )
+    points = {}
+    for line in with_log([line for line in lines if "self_eer" in line], log):
+        values = {key: line.get(key) for key in KEPT}
+        points[line["epoch"]] = {
+            key: value if value is None else round(value, 4) for key, value in values.items()
+        }
     text = ",\n  ".join(json.dumps(points[epoch]) for epoch in sorted(points))
     head = {"epochs": config["epochs"], "embedding_dim": config["encoder"]["embedding_dim"]}
     inner = json.dumps(head).strip("{}")

@@ -8,7 +8,7 @@ import pytest
 from pydino.base import dump_config
 from pydino.report.figure_cache import FigureCache
 from pydino.report.health import gather_monitored_runs, health_figures, health_table
-from pydino.report.reference_curves import SCORES, beside_reference, curve, reference_runs
+from pydino.report.reference_curves import SCORES, beside_reference, curve, reference_runs, with_log
 
 
 def line(epoch, role="teacher", **scores):
@@ -21,6 +21,7 @@ def write(exp, lines, sentence="healthy, after 4 of 4 epochs"):
     text = "".join(json.dumps(one) + "\n" for one in lines)
     (exp / "monitor.jsonl").write_text(text + '{"cut off')
     (exp / "monitor/health.json").write_text(json.dumps({"state": "healthy", "sentence": sentence}))
+    (exp / "log.jsonl").write_text('{"epoch": 4.0, "effective_rank": 7.5}\n{"cut')
     dump_config({"epochs": 4.0}, exp / "config.yaml")
 
 
@@ -36,9 +37,8 @@ def test_runs_are_shown_with_their_last_scores_and_verdict(tmp_path):
     runs = gather_monitored_runs(tmp_path)
     assert [run.name for run in runs] == ["dino_x/seed0"]
     table = health_table(runs)
-    assert table.rows == [
-        ["dino_x/seed0", "healthy, after 4 of 4 epochs", "4", "16.0", "50.0", "60.0", "0.90"]
-    ]
+    verdict = "healthy, after 4 of 4 epochs"
+    assert table.rows == [["dino_x/seed0", verdict, "4", "16.0", "50.0", "60.0", "0.90", "7.5", "", ""]]
     (figure,) = health_figures(runs, FigureCache())
     assert "dino_x/seed0" in figure.svg and figure.svg.count("reference: ") == 2
     assert health_table([]) is None and health_figures([], FigureCache()) == []
@@ -57,7 +57,7 @@ def test_the_references_have_every_score_and_differ_as_their_names_say():
 
 def test_a_run_is_compared_at_the_same_share_of_its_training(monkeypatch):
     flat = {"epochs": 10.0, "points": [line(0, self_eer=40.0), line(10, self_eer=20.0)]}
-    steep = {"epochs": 5.0, "points": [line(5, self_eer=50.0)]}
+    steep = {"epochs": 5.0, "points": [line(2, self_eer=50.0), line(5, self_eer=50.0)]}
     monkeypatch.setattr(
         "pydino.report.reference_curves.reference_runs", lambda: {"healthy": flat, "collapsed": steep}
     )
@@ -68,7 +68,19 @@ def test_a_run_is_compared_at_the_same_share_of_its_training(monkeypatch):
         ["100", "30.0", "(20.0,", "50.0)"],
     ]
     assert len(beside_reference([line(epoch) for epoch in range(100)], 100).splitlines()) <= 13
-    assert text[1].endswith("- (-, -)")  # a score that nobody has
+    assert text[0].split() == ["epoch", "self-EER", "%", "LiDAR", "RankMe"]  # no column of what none has
+
+
+def test_snapshots_take_the_line_of_the_log_of_their_epoch():
+    log = [
+        {"epoch": 1.02, "effective_rank": 9.0, "embedding_spread": 0.9},
+        {"epoch": 2.0, "effective_rank": 8.0, "mean_teacher_entropy": 2.5, "teacher_entropy": 1.0},
+    ]
+    start, first, second, third = with_log([line(epoch) for epoch in (0, 1, 2, 3)], log)
+    assert first["effective_rank"] == 9.0 and first["information"] is None
+    assert second["information"] == 1.5 and second["embedding_spread"] is None
+    assert "effective_rank" not in start and "effective_rank" not in third
+    assert with_log([line(1)], []) == [line(1)]
 
 
 @pytest.mark.parametrize("text", ["{}", '{"sentence": "x"}'])

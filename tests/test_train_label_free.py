@@ -87,7 +87,7 @@ def test_a_run_is_measured_once_on_one_list_and_judged(data, run, capsys):  # no
     assert (
         verdict["sentence"] in said.err
         and verdict["epochs"] == 2
-        and "self-EER % (healthy, collapsed)" in said.err
+        and "in brackets a healthy and a collapsed run" in said.err
     )
     assert said.out == ""
     assert main(["monitor", str(run), "--choose", "true"]) == 0

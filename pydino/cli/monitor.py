@@ -120,12 +120,13 @@ def _evaluations(args, exp: Path) -> list:
 
 def _conclude(exp: Path, journal, evaluation, choose: bool) -> None:
     """Show the curves beside those of the package, judge the run, and choose a snapshot if asked to."""
-    from pydino.report.reference_curves import beside_reference
-    from pydino.train.health import best_snapshot, judge_run
+    from pydino.report.reference_curves import beside_reference, with_log
+    from pydino.train.health import best_snapshot, judge_run, read_log
 
     lines = [line for line in journal.lines if line["digest"] == evaluation.about["digest"]]
     health = judge_run(exp, lines)
-    log(f"{exp} beside reference runs of egs/mini:\n{beside_reference(lines, health.epochs)}")
+    table = beside_reference(with_log(lines, read_log(exp)), health.epochs)
+    log(f"{exp}, and in brackets a healthy and a collapsed run of egs/mini:\n{table}")
     log(health.sentence)
     if choose:
         print(exp / best_snapshot(lines))

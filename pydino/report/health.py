@@ -4,12 +4,13 @@ beside those of a healthy and of a collapsed run.
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydino.base import read_json, read_lines, read_yaml
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
 from pydino.report.gather import files_of
-from pydino.report.reference_curves import SCORES, curve, reference_runs
+from pydino.report.reference_curves import SCORES, curve, reference_runs, with_log
 from pydino.report.tables import Table
 
 
@@ -37,20 +38,27 @@ def gather_monitored_runs(root) -> list[MonitoredRun]:
         exp = path.parents[1]
         if path.parent.name != "monitor" or not (exp / "monitor.jsonl").is_file():
             continue
-        points = {}
-        for text in read_lines(exp / "monitor.jsonl"):
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if line.get("self_eer") is not None:
-                points[line["epoch"]] = line  # the latest, where one was measured again
+        measured = [line for line in _lines(exp / "monitor.jsonl") if line.get("self_eer") is not None]
+        points = {line["epoch"]: line for line in measured}  # the latest, where one was measured again
         health = read_json(path)
         config = read_yaml(exp / "config.yaml")
         name = str(exp.relative_to(root))
         if points:
-            ordered = [points[epoch] for epoch in sorted(points)]
+            ordered = with_log([points[epoch] for epoch in sorted(points)], _lines(exp / "log.jsonl"))
             found.append(MonitoredRun(name, config.get("epochs", 1.0), ordered, health["sentence"]))
+    return found
+
+
+def _lines(path: Path) -> list[dict]:
+    """Return the lines of a file of JSON, without those that a kill truncated; none where there is no
+    file.
+    """
+    found = []
+    for text in read_lines(path) if path.is_file() else ():
+        try:
+            found.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
     return found
 
 
@@ -94,6 +102,7 @@ def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]
         "Self-EER: lower is better. LiDAR and RankMe: directions that tell utterances apart, and that are "
         "used at all, up to the dimension of the embeddings (the references have "
         f"{reference_runs()['healthy']['embedding_dim']}). Stability: agreement of clusters with those of "
-        "the snapshot before. Compare shapes, not levels, with the references, which are of egs/mini."
+        "the snapshot before. Rank, nats (what an output tells about its utterance) and spread are from the "
+        "log of the training. Compare shapes, not levels, with the references, which are of egs/mini."
     )
     return [Figure("Scores without labels", caption, cache.get(["monitor", runs, references], draw))]

@@ -73,10 +73,10 @@ def monitor_curves(runs: dict[str, dict], references: dict[str, dict], scores: d
     """
     present = [key for key in scores if any(len(run[key][0]) for run in runs.values())]
     with style():
-        columns = min(2, len(present))
+        columns = min(3, len(present))
         rows = -(-len(present) // columns)
         figure, axes = new_figure(
-            rows, columns, figsize=(4.2 * columns, 2.4 * rows), squeeze=False, layout="constrained"
+            rows, columns, figsize=(3.4 * columns, 2.3 * rows), squeeze=False, layout="constrained"
         )
         for axis in list(axes.flat)[len(present) :]:
             axis.set_visible(False)

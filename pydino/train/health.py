@@ -26,8 +26,7 @@ State = Literal["healthy", "too early to tell", "partly collapsed", "collapsed"]
 
 @dataclass(frozen=True)
 class Health:
-    """The verdict on a run: what it is, in one sentence with what to change, and of how many epochs in
-    all."""
+    """The verdict on a run, one sentence with what to change, after ``epoch`` of ``epochs``."""
 
     state: State
     sentence: str
@@ -132,17 +131,23 @@ def _is_finite(value) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+def read_log(exp: Path) -> list[dict]:
+    """Return the lines of log.jsonl; none where there is no file."""
+    found = []
+    for text in read_lines(exp / "log.jsonl") if (exp / "log.jsonl").exists() else ():
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            continue  # it is being written
+    return found
+
+
 def judge_run(exp: Path, lines: list[dict]) -> Health:
     """Judge the run in ``exp`` by its log.jsonl and the lines of monitor.jsonl without labels; keep the
     verdict in EXP/monitor/health.json, for the report.
     """
     config = read_yaml(exp / "config.yaml")
-    log = []
-    for text in read_lines(exp / "log.jsonl") if (exp / "log.jsonl").exists() else ():
-        try:
-            log.append(json.loads(text))
-        except ValueError:
-            continue  # it is being written
+    log = read_log(exp)
     scored = [line for line in lines if "self_eer" in line]
     output_dim = (config.get("head") or {}).get("output_dim")
     dim = next(line["embedding_dim"] for line in scored if "embedding_dim" in line)  # the untrained has it
