@@ -228,6 +228,16 @@ class W2vBert(Pretrained):
     """
 
     input_kind = "features"
+    needed_features = {
+        "low_freq": (20.0,),
+        "high_freq": (0.0, 8000.0),
+        "window_type": ("povey",),
+        "frame_length": (25.0,),
+        "frame_shift": (10.0,),
+        "preemphasis_coefficient": (0.97,),
+        "use_energy": (False,),
+        "use_power": (True,),
+    }
     min_input = 2
     _norms_over_time = False
 
