@@ -66,6 +66,7 @@ def main():
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         rows.append({"encoder": row, **json.loads(done.stdout.splitlines()[-1])})
+        print(rows[-1], file=sys.stderr)
     show(f"{args.batch} utterances of {args.seconds:g} s, one thread", rows)
     finish({"encoders": rows, "machine": machine()}, args.json)
 

@@ -11,8 +11,8 @@ import torch
 from tiny_pretrained import LARGE, MODELS, make_folder, transformers
 
 from pydino.audio import Fbank, FbankConfig
-from pydino.base import ConfigError, UserError
-from pydino.infer import FrontEndConfig, check_sample_rate
+from pydino.base import ConfigError, UserError, config_to_dict
+from pydino.infer import FrontEndConfig, check_front_end
 from pydino.models import build_encoder, resolve_encoder, transformer_library
 from pydino.models.layer_pooling import Mhfa, WeightedStatistics
 from pydino.ssl import make_teacher
@@ -138,7 +138,8 @@ def test_recomputed_activations_have_the_same_gradients(tmp_path, name, tuning):
     for checkpointed in (False, True):
         copied = without_dropout(copy.deepcopy(encoder))
         copied.checkpointed = checkpointed
-        copied(x, torch.tensor([50, 40])).square().sum().backward()
+        views = [copied(x, torch.tensor(frames)) for frames in ([50, 40], [30, 50])]
+        torch.cat(views).square().sum().backward()
         gradients.append([p.grad for p in copied.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-6, rtol=1e-4)
@@ -316,12 +317,13 @@ def test_the_library_is_optional(tmp_path, monkeypatch):
         encoder_of(tmp_path, "wavlm")
 
 
-def test_recordings_of_another_rate_are_refused():
+def test_data_of_another_rate_or_other_filter_banks_are_refused():
     features = {"kind": "fbank", "sample_frequency": 8000.0}
     with pytest.raises(UserError, match="sample_frequency: 16000"):
-        check_sample_rate(
-            {"name": "wavlm", "sample_rate": 16000}, FrontEndConfig(8000, features), "data/train"
-        )
+        check_front_end({"name": "wavlm", "sample_rate": 16000}, FrontEndConfig(8000, features), "data/train")
+    features = {"kind": "fbank", **config_to_dict(FbankConfig(high_freq=7600.0))}
+    with pytest.raises(UserError, match="'high_freq: 0.0'"):
+        check_front_end({"name": "wav2vec2-bert"}, FrontEndConfig(16000, features), "data/train")
 
 
 def test_filter_banks_of_another_size_are_refused(tmp_path):

@@ -18,8 +18,9 @@ from tiny_pretrained import make_folder
 import pydino
 from pydino.base import UserError, dump_config, read_yaml
 from pydino.cli import main
-from pydino.infer import FrontEnd, load, stored_inputs
+from pydino.infer import Classifier, ClassifierConfig, FrontEnd, StoredFrames, load, stored_inputs
 from pydino.kaldi import read_scp_objects, read_table, write_table
+from pydino.models import ClassifierHead
 from pydino.train import load_training_config
 
 ENCODER = {"name": "wavlm", "pooling": "mhfa", "heads": 2, "compressed_dim": 4, "embedding_dim": 8}
@@ -248,6 +249,31 @@ def test_what_waveforms_cannot_have(corpus, folder, tmp_path, capfd, change, mes
     config = {**CONFIG, "encoder": {**ENCODER, "folder": str(folder)}, **change}
     assert train(corpus / "trimmed", tmp_path / "exp", config) == 1
     assert message in capfd.readouterr().err
+
+
+def test_what_is_of_filter_banks_is_refused_or_left_out(folder, corpus, tmp_path, capfd):  # noqa: F811
+    config = {**CONFIG, "encoder": {"name": "wavlm", "folder": str(folder), "pooling": "statistics"}}
+    dump_config(config, tmp_path / "like.yaml")
+    words = ["make-baseline", "--kind", "pretrained", "--like", tmp_path / "like.yaml"]
+    assert main([str(word) for word in [*words, corpus / "source", tmp_path / "model"]]) == 0
+    model = pydino.load(tmp_path / "model")
+    assert StoredFrames([corpus / "source"], model).model is None  # controls are statistics alone
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "x.onnx")]) == 1
+    words = ["extract-crops", "--part", "1/1", tmp_path / "model", corpus / "whole", tmp_path / "crops"]
+    assert main([str(word) for word in words]) == 1
+    said = capfd.readouterr().err
+    for message in (
+        "controls are made of statistics",
+        "this one takes waveforms",
+        "cluster whole utterances",
+    ):
+        assert message in said
+    head = ClassifierHead(32 + 40, 2, 0)
+    described = ClassifierConfig(
+        task="t", kind="class", classes=["x", "y"], statistics=True, trained_on="t", back_end="logreg"
+    )
+    with pytest.raises(UserError, match="without --statistics"):
+        Classifier(model, head, described)
 
 
 def test_long_recordings_are_embedded_in_pieces(folder, corpus, tmp_path):  # noqa: F811

@@ -74,7 +74,7 @@ def _make(args) -> None:
     import torch
 
     from pydino.audio import NormalisationConfig
-    from pydino.infer import FrontEnd, check_sample_rate, save_model
+    from pydino.infer import FrontEnd, check_front_end, save_model
     from pydino.models import build_encoder
 
     options, front_end = _like(args.like, args.set, args.data)
@@ -90,7 +90,7 @@ def _make(args) -> None:
         front_end.normalisation = NormalisationConfig(kind="mean" if centred else "none")
     elif not options:
         raise UserError("--kind untrained needs --like, to know which encoder")
-    check_sample_rate(options, front_end, args.data)
+    check_front_end(options, front_end, args.data)
     torch.manual_seed(args.seed)
     encoder = build_encoder(options, FrontEnd(front_end, where=str(args.data)).dim)
     if pretrained:

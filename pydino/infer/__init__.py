@@ -12,7 +12,7 @@ from .control_vectors import (
     timing_vectors,
     whole_vectors,
 )
-from .front_end import FrontEnd, FrontEndConfig, check_sample_rate
+from .front_end import FrontEnd, FrontEndConfig, check_front_end
 from .model import Model
 from .model_folder import ModelConfig, load, read_model_config, save_model
 from .silence_vectors import pause_vectors, silence_vectors
@@ -32,7 +32,7 @@ __all__ = [
     "StoredFrames",
     "StoredWaveforms",
     "channel_vectors",
-    "check_sample_rate",
+    "check_front_end",
     "chunks",
     "crop_vectors",
     "default_note",

@@ -30,6 +30,7 @@ from pydino.audio import (
     select_voiced,
 )
 from pydino.base import ConfigError, UserError, config_from_dict, nearest, utterance_hash
+from pydino.models import needed_features
 
 STORED_SCALE = 32768.0  # stored features are of samples in the range of 16-bit integers, as in Kaldi
 
@@ -220,18 +221,21 @@ def _part_of(samples: np.ndarray):
     return lambda first, last: samples[first:last]
 
 
-def check_sample_rate(encoder: dict, front_end: FrontEndConfig, where) -> None:
-    """Raise UserError where an encoder was pre-trained on recordings of another rate than that of the data.
+def check_front_end(encoder: dict, front_end: FrontEndConfig, where) -> None:
+    """Raise UserError where an encoder was pre-trained on recordings of another rate than that of the data,
+    or on other features.
 
     Args:
         encoder: its configuration.
         front_end: of the data.
         where: data directory, for the message.
     """
-    wanted = encoder.get("sample_rate")
-    if wanted is not None and wanted != front_end.sample_rate:
-        raise UserError(
-            f"{where} has features of {front_end.sample_rate} Hz, but the encoder {encoder['name']} was "
-            f"pre-trained at {wanted} Hz; make them with 'sample_frequency: {wanted}' (and 'allow_upsample: "
-            "true' where the recordings have less)"
-        )
+    found = {"sample_frequency": front_end.sample_rate, **front_end.features}
+    wanted = {"sample_frequency": (encoder.get("sample_rate", front_end.sample_rate),)}
+    for name, values in {**wanted, **needed_features(encoder)}.items():
+        if found.get(name) not in values:
+            raise UserError(
+                f"{where} has features with {name}: {found.get(name)}, but the encoder {encoder['name']} was "
+                f"pre-trained with {values[0]}; make them with '{name}: {values[0]}' in the configuration of "
+                "stage 2 (recordings of a lower rate also need 'allow_upsample: true')"
+            )

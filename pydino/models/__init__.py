@@ -76,6 +76,11 @@ def input_kind(config: dict) -> InputKind:
     return ENCODERS[_name(config)][1].input_kind
 
 
+def needed_features(config: dict) -> dict[str, tuple]:
+    """Return the options of features that the encoder ``config["name"]`` needs, and their possible values."""
+    return ENCODERS[_name(config)][1].needed_features
+
+
 def without_folder(config: dict) -> dict:
     """Return the configuration of an encoder whose weights are stored with it: it names no folder of
     pre-trained weights.
@@ -108,6 +113,7 @@ __all__ = [
     "buffers_kept",
     "build_encoder",
     "input_kind",
+    "needed_features",
     "mean_and_deviation",
     "resolve_encoder",
     "weights_follow",

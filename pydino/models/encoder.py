@@ -20,6 +20,8 @@ class Encoder(nn.Module):
         input_kind: input of :meth:`forward`: "features" (B, T, F) from the model's front end, or
             "waveform" (B, T, H), samples in [-1, 1] that follow one another, the H from the beginning of each
             frame to that of the next in a row.
+        needed_features: options of the features that it was pre-trained with, and the values that they may
+            have.
         embedding_dim: D.
         min_input: the least T.
         max_input: the most T; longer utterances are embedded in pieces. None: no limit of its own.
@@ -31,6 +33,7 @@ class Encoder(nn.Module):
     input_kind: ClassVar[InputKind] = "features"
     embedding_dim: int
     min_input: int
+    needed_features: ClassVar[dict[str, tuple]] = {}
     max_input: ClassVar[int | None] = None
     sample_rate: int | None = None
     checkpointed: bool = False

@@ -152,7 +152,8 @@ class Pretrained(Encoder):
         for kernel, step in self._convolutions:
             field_, stride = field_ + (kernel - 1) * stride, stride * step
         self.min_input = math.ceil(field_ / self.frame_size)
-        if sizes.feat_extract_norm == "group":
+        self._norms_over_time = sizes.feat_extract_norm == "group"
+        if self._norms_over_time:
             first = self.network.feature_extractor.conv_layers[0]
             first.layer_norm = _NormOverTime(first.layer_norm.num_groups, first.layer_norm.num_channels)
         # the library makes the waveform require a gradient where the convolutions are trained
@@ -186,6 +187,8 @@ class Pretrained(Encoder):
         if self.checkpointed != self._recomputes:
             recompute_activations(self.network, self.checkpointed)
             self._recomputes = self.checkpointed
+            if self._norms_over_time:  # what its norm has of a mask is of the last call
+                self.network.feature_extractor.conv_layers[0].gradient_checkpointing = False
         with torch.set_grad_enabled(trained):  # frozen: no activation is stored
             states, mask = self._states(x, frames)
         return self.embedding(self.pooling(states, None if mask is None else mask.unsqueeze(2)))
@@ -204,9 +207,8 @@ class Pretrained(Encoder):
                 length, total = (length - kernel) // stride + 1, (total - kernel) // stride + 1
                 counts.append(length)
             mask = frame_mask(length, total)
-        norm = getattr(self.network.feature_extractor.conv_layers[0], "layer_norm", None)
-        if isinstance(norm, _NormOverTime):
-            norm.frames = counts[0] if counts else None
+        if self._norms_over_time:
+            self.network.feature_extractor.conv_layers[0].layer_norm.frames = counts[0] if counts else None
         return layer_states(self.network, samples, None if valid is None else valid.long()), mask
 
 
@@ -226,7 +228,18 @@ class W2vBert(Pretrained):
     """
 
     input_kind = "features"
+    needed_features = {
+        "low_freq": (20.0,),
+        "high_freq": (0.0, 8000.0),
+        "window_type": ("povey",),
+        "frame_length": (25.0,),
+        "frame_shift": (10.0,),
+        "preemphasis_coefficient": (0.97,),
+        "use_energy": (False,),
+        "use_power": (True,),
+    }
     min_input = 2
+    _norms_over_time = False
 
     def _prepare_input(self, sizes) -> None:
         if 2 * self.frame_size != sizes.feature_projection_input_dim:

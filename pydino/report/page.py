@@ -94,6 +94,7 @@ _NOTES = (
     ),
     ("fbank-stats-cmn", "baseline: the same after mean normalisation, the input of the encoders"),
     ("untrained", "baseline: the encoder with random weights"),
+    ("pretrained", "a published model of frames as it is, pooled over time (docs/pretrained.md)"),
     (
         "entropy",
         "of the teacher's output, in nats: of single outputs (0: one-hot), and of the mean output (0: the "

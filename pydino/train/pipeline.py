@@ -22,7 +22,7 @@ from pydino.data import (
     WaveformViews,
     view_numbers,
 )
-from pydino.infer import FrontEndConfig, check_sample_rate
+from pydino.infer import FrontEndConfig, check_front_end
 from pydino.models import build_encoder, input_kind
 
 from .config import TrainingConfig
@@ -84,7 +84,7 @@ def open_pipeline(
     Raises:
         UserError: the directory cannot be trained on, or the batch cannot be divided.
     """
-    check_sample_rate(config.encoder, front_end, data)
+    check_front_end(config.encoder, front_end, data)
     options, groups = front_end.feature_options(), config.view_groups
     shift, waveforms = options.frame_shift / 1000, None
     if config.input == "features":
