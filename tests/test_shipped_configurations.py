@@ -88,7 +88,7 @@ def test_every_configuration_of_a_round_is_valid_and_trained_on_clusters(path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(EGS.glob("*/conf/*ssps.yaml")), ids=lambda path: f"{path.parent.parent.name}-{path.stem}"
+    "path", sorted(EGS.glob("*/conf/*-ssps.yaml")), ids=lambda path: f"{path.parent.parent.name}-{path.stem}"
 )
 def test_every_configuration_that_finds_its_positives_does_so_before_it_ends(path):
     _, config = load_training_config(path)
