@@ -22,7 +22,15 @@ import sys
 import traceback
 from pathlib import Path
 
-from pydino.base import TRAINING_VERSION, Step, UserError, cluster_files, read_json, texts_of
+from pydino.base import (
+    TRAINING_VERSION,
+    Step,
+    UserError,
+    cluster_files,
+    init_files,
+    read_json,
+    texts_of,
+)
 from pydino.cli._arguments import WRAPPERS, integer, option
 from pydino.cli._steps import check_files
 from pydino.jobs.submit import check_wrapper
@@ -42,7 +50,12 @@ def add_arguments(parser):
     option(parser, "--labels", [], text, metavar="UTT2LABEL")
     text = "clusters of the utterances, made by steps/cluster.sh, for a method that reads them"
     option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
-    option(parser, "--init", None, "model folder whose weights the encoder starts from", metavar="MODEL_DIR")
+    text = (
+        "model folder whose weights the encoder starts from, or release (pydino release) that is trained on"
+    )
+    option(parser, "--init", None, text, metavar="MODEL_DIR")
+    text = "start from the optimiser's moments of the release, too, if it has them"
+    option(parser, "--init-optimiser", False, text)
     option(parser, "--ngpu", 0, "GPUs of each node; 0: the CPU", type=integer(0))
     text = "CPU threads of each node (default: all of this machine; of a scheduler's job eight a process)"
     option(parser, "--num-threads", None, text, type=integer(1))
@@ -71,7 +84,7 @@ def steps(args) -> list[Step]:
     data, done = Path(args.data), _mark_of_training(args)
     tables = [data / name for name in table_names(data) if name != AUDIO_HASHES]
     in_data = [*tables, *sorted(data.glob("conf/*.yaml"))]
-    init = [Path(args.init, name) for name in ("config.yaml", "model.safetensors")] if args.init else []
+    init = init_files(args.init) if args.init else []
     recorded = texts_of(done) if done.exists() else ()  # lists of noises and room responses among them
     return [
         Step(
@@ -85,6 +98,7 @@ def steps(args) -> list[Step]:
                 "init": args.init,
                 "data": args.data,
                 **({"clusters": args.clusters} if args.clusters else {}),
+                **({"init_optimiser": "true"} if args.init_optimiser else {}),
             },
             configs=[args.config] if args.config else [],
             reads=_labels(args),
@@ -144,6 +158,7 @@ def _described(args):
         args.allow_pipes,
         args.force or is_to_be_discarded(exp),
         clusters=Path(args.clusters) if args.clusters else None,
+        init_optimiser=args.init_optimiser,
     )
 
 
