@@ -106,16 +106,16 @@ def check_front_end(released: FrontEndConfig, here: FrontEndConfig, folder: Path
     hear other speech than it was trained on.
     """
     before, now = (_flat(config_to_dict(front_end)) for front_end in (released, here))
-    for name in before.keys() | now.keys():
+    for name in {**before, **now}:
         if name.split(".")[-1] in NEUTRAL_OPTIONS or before.get(name) == now.get(name):
             continue
         group, _, key = name.partition(".")
         kind = released.features.get("kind", "fbank")
         remedy = {
-            "features": f"make the features of {data} again (steps/make_{kind}.sh, with {key}: "
-            f"{before.get(name)} in its --{kind}-config)",
-            "vad": f"compute the VAD again (steps/compute_vad.sh, with the 'vad' of {model_of(folder)}/"
-            "config.yaml as its --vad-config)",
+            "features": f"make the features with {key}: {before.get(name)} (conf/{kind}.yaml of a recipe, "
+            f"--{kind}-config of steps/make_{kind}.sh)",
+            "vad": f"compute the VAD with the 'vad' of {model_of(folder)}/config.yaml (conf/vad.yaml of a "
+            "recipe, --vad-config of steps/compute_vad.sh)",
         }.get(group, f"take over the '{group}' of {folder}/config.yaml")
         raise UserError(
             f"--init {folder}: it was trained with another front end than that of {data}: {name} was "
