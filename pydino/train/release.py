@@ -30,7 +30,7 @@ from pydino.base import (
 from pydino.base.release import FORMAT, OPTIMISER, RELEASE, STATE, SUMS
 from pydino.infer import load, read_training_audio, save_model
 from pydino.infer.model_folder import CONFIG, README, WEIGHTS, read_tensors
-from pydino.kaldi import TRAINING_AUDIO
+from pydino.infer.training_audio import write_training_audio
 
 from . import exp_dir
 from .checkpoint import load_checkpoint
@@ -150,9 +150,8 @@ def _fill(
             if value is not None
         }
         _write_tensors(aside / OPTIMISER, moments)
-    if not options.training_audio:
-        for source in sources:
-            (aside / source.name / TRAINING_AUDIO).unlink(missing_ok=True)
+    for source in () if options.training_audio else sources:
+        write_training_audio(aside / source.name, None)
     description = read_yaml(aside / method.roles[0] / CONFIG)
     name, seed = config.pop("name", config["method"]), config.pop("seed", 0)
     dump_config(config_without_places(config), aside / CONFIG)
@@ -215,9 +214,9 @@ def _is_whole(folder: Path, method: type[Method]) -> bool:
 
 def _copy_model(source: Path, folder: Path) -> None:
     folder.mkdir()
-    for name in (WEIGHTS, TRAINING_AUDIO, CONFIG):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    for name in (WEIGHTS, CONFIG):
+        shutil.copyfile(source / name, folder / name)
+    write_training_audio(folder, read_training_audio(source))
     write_text(folder / README, text_without_places(read_text(source / README)))
 
 
