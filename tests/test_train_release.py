@@ -351,5 +351,7 @@ def test_a_recipe_goes_on_from_a_release_by_its_configuration(trained, tmp_path,
     assert named.values == {"options": words, "exp": exp}
     (plain,) = rows(resolved(init=str(out / "student")), "training", 4)  # the encoder alone
     assert plain.values["exp"] == "exp/dino-koleo-from-dino-koleo-student_wavdir/seed0"
+    with pytest.raises(UserError, match="is a release; its model is the folder .*mine/teacher"):
+        resolved(model=[str(out)])
     with pytest.raises(UserError, match="is neither a release .* nor a model folder"):
         resolved(init=str(tmp_path))

@@ -27,11 +27,11 @@ def read_release(folder) -> dict:
         raise UserError(f"{path} is not the record of a release; fetch the folder again")
     if record["format"] > FORMAT:
         raise UserError(f"{path}: format {record['format']}, of a later version of pydino; install that")
-    roles = record.get("roles")
-    if not isinstance(roles, list) or not roles or not all(isinstance(role, str) for role in roles):
-        raise UserError(f"{path} names no roles; fetch the folder again")
-    if any(Path(role).name != role for role in roles):
-        raise UserError(f"{path}: a role is the name of a folder beside it, got {roles}")
+    kinds = {"name": str, "method": str, "train_set": str, "epochs": int | float, "roles": list}
+    wrong = [key for key, kind in kinds.items() if not isinstance(record.get(key), kind)]
+    # a role is the name of a folder beside the record, and leads nowhere else
+    if wrong or not record["roles"] or any(Path(str(role)).name != role for role in record["roles"]):
+        raise UserError(f"{path}: {(wrong or ['roles'])[0]} is missing or malformed; fetch the folder again")
     return record
 
 

@@ -4,12 +4,14 @@ steps/train.sh --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-ko
 steps/train.sh --config conf/xvector.yaml --labels data/train/utt2spk data/train_ssl exp/xvector_mini/seed0
 steps/train.sh --config conf/round.yaml --clusters exp/dino-koleo_mini/seed0/clusters \
   --init exp/dino-koleo_mini/seed0/student data/train_ssl exp/dino-koleo-round1_mini/seed0
+steps/train.sh --config RELEASE/config.yaml --init RELEASE data/train_ssl exp/dino_mine/seed0
 
 DATA is made by steps/make_train_set.sh. The configuration begins with `method: dino`, `method: xvector`, ...
-(a file each in pydino/train/methods). EXP gets config.yaml (resolved), log.jsonl (a line an interval),
-tensorboard/, checkpoints/, and at the end the model folders: teacher/ and student/ of DINO, model/ of an
-x-vector. An interrupted run resumes, also on another number of GPUs; a finished one is not repeated; a
-different one in EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
+(a file each in pydino/train/methods). With a release as --init (pydino release), head, teacher and centre go
+on, too (docs/release.md). EXP gets config.yaml (resolved), log.jsonl (a line an interval), tensorboard/,
+checkpoints/, and at the end the model folders: teacher/ and student/ of DINO, model/ of an x-vector. An
+interrupted run resumes, also on another number of GPUs; a finished one is not repeated; a different one in
+EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
 
 With --cmd, as steps/train.sh calls it, the training is a job of that wrapper, one process a GPU, whose log is
 EXP/log/train.log; a scheduler's job that receives SIGUSR1 queues itself again. Without --cmd it runs in this

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError, is_release, load_config, nearest, read_release
+from pydino.base import UserError, is_release, load_config, model_of, nearest, read_release
 
 from .methods import method_of
 from .names import check_names
@@ -244,6 +244,8 @@ def _check_models(run: Run, options: RunOptions) -> None:
             raise UserError(
                 f"rounds: {name} is of the method {method_of(run.config(name)).name}, which reads no clusters"
             )
+    for folder in filter(is_release, run.given):
+        raise UserError(f"--model {folder} is a release; its model is the folder {model_of(folder)}")
     for folder in run.given:
         if not Path(folder, "config.yaml").is_file():
             raise UserError(

@@ -158,8 +158,8 @@ def take(method: Method, release: Release) -> Taken:
     """
     record, config = release.record, method.config
     model, wanted = record["roles"][0], config.method
-    if record.get("method") != wanted:
-        reason = f"the rest of {wanted}, as it was trained by {record.get('method')}"
+    if record["method"] != wanted:
+        reason = f"the rest of {wanted}, as it was trained by {record['method']}"
         return Taken([f"the encoder of its {model}"], [reason])
     own = {name: x for name, x in method.state_dict().items() if not belongs(name, method.of_data)}
     encoders = {name for name in own if _ENCODER.match(name)}
@@ -188,8 +188,9 @@ def take(method: Method, release: Release) -> Taken:
     with torch.no_grad():
         for name in sorted(found):
             own[name].copy_(release.state[name])
-    of_data = [f"{name}, which belongs to the data" for name in _present(method, method.of_data)]
-    return Taken(taken, [*anew, *of_data], whole=not anew)
+    of_data = _present(method, method.of_data)
+    belonging = [f"what belongs to the data ({', '.join(of_data)})"] if of_data else []
+    return Taken(taken, [*anew, *belonging], whole=not anew)
 
 
 def take_optimiser(optimiser: torch.optim.Optimizer, release: Release, taken: Taken) -> str:
@@ -230,8 +231,8 @@ def begin(method: Method, optimiser: torch.optim.Optimizer, release: Release) ->
         taken.parts.append("the optimiser")
     record = release.record
     return (
-        f"--init {release.folder} ({record.get('name')} of {record.get('train_set')}, "
-        f"{record.get('epochs'):g} epochs): taken: {', '.join(taken.parts)}; anew: {', '.join(anew)}"
+        f"--init {release.folder} ({record['name']} of {record['train_set']}, "
+        f"{record['epochs']:g} epochs): taken: {', '.join(taken.parts)}; anew: {', '.join(anew)}"
     )
 
 

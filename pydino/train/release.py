@@ -169,7 +169,7 @@ def _fill(
         "labels": description["labels"],
         "seed": seed,
         "step": state["step"],
-        "epochs": _epochs(lines, state["step"]),
+        "epochs": float(config["epochs"]) if finished else _epochs(lines, state["step"]),
         "finished": finished,
         "optimiser": config["optimiser"]["name"] if options.optimiser else None,
         "licence": options.licence,
