@@ -32,6 +32,7 @@ ngpu=-1              # GPUs for training and extraction; -1: all of this machine
 num_nodes=1          # machines for training, each with ngpu GPUs; several need a scheduler
 seeds=0              # one model per seed, such as "0 1 2"
 models=              # models to train, such as "dino-koleo dino" (conf/MODEL.yaml); default: the recipe's
+init=                # release (pydino release) that stage 4 goes on from, or model folder that its models start from
 model=()             # a trained model folder for extraction, besides or instead of those trained here
 tag=                 # part of the names of trained models, exp/MODEL_TAG; default: the recipe's name
 # End configuration.

@@ -18,7 +18,7 @@ start_recipe() {
   [ -f "$corpus_dir/cmd.sh" ] || die "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
   . "$corpus_dir/cmd.sh"
   for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages train_sets test_sets download nj ngpu num_nodes max_drop \
-      seeds models tag list dry_run detach chain; do
+      seeds models init tag list dry_run detach chain; do
     options+=("--${name//_/-}=${!name}")
   done
   resolved=$(pydino recipe --default-conf "$PYDINO_ROOT/conf" --cuda-cmd "$cuda_cmd" \

@@ -18,6 +18,7 @@ from .marks import (
 )
 from .messages import UserError, log, nearest, program_name, set_program, warn
 from .processes import end_with_parent
+from .release import init_files, is_release, model_of, read_release
 from .text import decode, read_bytes, read_lines, read_text, split_fields
 
 __all__ = [
@@ -42,7 +43,9 @@ __all__ = [
     "end_with_parent",
     "force_token",
     "ingredients",
+    "init_files",
     "is_forced",
+    "is_release",
     "keyed_bits",
     "keyed_integers",
     "keyed_normal",
@@ -51,6 +54,7 @@ __all__ = [
     "labels_of_clusters",
     "load_config",
     "log",
+    "model_of",
     "nearest",
     "out_of_date",
     "program_name",
@@ -58,6 +62,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_lines",
+    "read_release",
     "read_text",
     "read_yaml",
     "set_program",

@@ -4,12 +4,14 @@ steps/train.sh --config conf/dino-koleo.yaml --seed 0 data/train_ssl exp/dino-ko
 steps/train.sh --config conf/xvector.yaml --labels data/train/utt2spk data/train_ssl exp/xvector_mini/seed0
 steps/train.sh --config conf/round.yaml --clusters exp/dino-koleo_mini/seed0/clusters \
   --init exp/dino-koleo_mini/seed0/student data/train_ssl exp/dino-koleo-round1_mini/seed0
+steps/train.sh --config RELEASE/config.yaml --init RELEASE data/train_ssl exp/dino_mine/seed0
 
 DATA is made by steps/make_train_set.sh. The configuration begins with `method: dino`, `method: xvector`, ...
-(a file each in pydino/train/methods). EXP gets config.yaml (resolved), log.jsonl (a line an interval),
-tensorboard/, checkpoints/, and at the end the model folders: teacher/ and student/ of DINO, model/ of an
-x-vector. An interrupted run resumes, also on another number of GPUs; a finished one is not repeated; a
-different one in EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
+(a file each in pydino/train/methods). With a release as --init (pydino release), head, teacher and centre go
+on, too (docs/release.md). EXP gets config.yaml (resolved), log.jsonl (a line an interval), tensorboard/,
+checkpoints/, and at the end the model folders: teacher/ and student/ of DINO, model/ of an x-vector. An
+interrupted run resumes, also on another number of GPUs; a finished one is not repeated; a different one in
+EXP is refused. SIGTERM and SIGUSR1 save the run and stop it.
 
 With --cmd, as steps/train.sh calls it, the training is a job of that wrapper, one process a GPU, whose log is
 EXP/log/train.log; a scheduler's job that receives SIGUSR1 queues itself again. Without --cmd it runs in this
@@ -22,7 +24,15 @@ import sys
 import traceback
 from pathlib import Path
 
-from pydino.base import TRAINING_VERSION, Step, UserError, cluster_files, read_json, texts_of
+from pydino.base import (
+    TRAINING_VERSION,
+    Step,
+    UserError,
+    cluster_files,
+    init_files,
+    read_json,
+    texts_of,
+)
 from pydino.cli._arguments import WRAPPERS, integer, option
 from pydino.cli._steps import check_files
 from pydino.jobs.submit import check_wrapper
@@ -42,7 +52,12 @@ def add_arguments(parser):
     option(parser, "--labels", [], text, metavar="UTT2LABEL")
     text = "clusters of the utterances, made by steps/cluster.sh, for a method that reads them"
     option(parser, "--clusters", None, text, metavar="CLUSTER_DIR")
-    option(parser, "--init", None, "model folder whose weights the encoder starts from", metavar="MODEL_DIR")
+    text = (
+        "model folder whose weights the encoder starts from, or release (pydino release) that is trained on"
+    )
+    option(parser, "--init", None, text, metavar="MODEL_DIR")
+    text = "start from the optimiser's moments of the release, too, if it has them"
+    option(parser, "--init-optimiser", False, text)
     option(parser, "--ngpu", 0, "GPUs of each node; 0: the CPU", type=integer(0))
     text = "CPU threads of each node (default: all of this machine; of a scheduler's job eight a process)"
     option(parser, "--num-threads", None, text, type=integer(1))
@@ -71,7 +86,7 @@ def steps(args) -> list[Step]:
     data, done = Path(args.data), _mark_of_training(args)
     tables = [data / name for name in table_names(data) if name != AUDIO_HASHES]
     in_data = [*tables, *sorted(data.glob("conf/*.yaml"))]
-    init = [Path(args.init, name) for name in ("config.yaml", "model.safetensors")] if args.init else []
+    init = init_files(args.init) if args.init else []
     recorded = texts_of(done) if done.exists() else ()  # lists of noises and room responses among them
     return [
         Step(
@@ -85,6 +100,7 @@ def steps(args) -> list[Step]:
                 "init": args.init,
                 "data": args.data,
                 **({"clusters": args.clusters} if args.clusters else {}),
+                **({"init_optimiser": "true"} if args.init_optimiser else {}),
             },
             configs=[args.config] if args.config else [],
             reads=_labels(args),
@@ -144,6 +160,7 @@ def _described(args):
         args.allow_pipes,
         args.force or is_to_be_discarded(exp),
         clusters=Path(args.clusters) if args.clusters else None,
+        init_optimiser=args.init_optimiser,
     )
 
 

@@ -72,6 +72,7 @@ def _launched(args, processes: int, threads: int, here: bool) -> list[str]:
     options += [word for path in args.labels for word in ("--labels", path)]
     options += ["--clusters", args.clusters] if args.clusters else []
     options += ["--init", args.init] if args.init else []
+    options += ["--init-optimiser", "true"] if args.init_optimiser else []
     options += ["--ngpu", str(args.ngpu), "--num-threads", str(threads)]
     options += ["--data-workers", str(args.data_workers)] if args.data_workers is not None else []
     options += ["--allow-pipes", str(args.allow_pipes).lower()]

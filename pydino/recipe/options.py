@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError, load_config, nearest
+from pydino.base import UserError, is_release, load_config, model_of, nearest, read_release
 
 from .methods import method_of
 from .names import check_names
@@ -39,6 +39,7 @@ class RunOptions:
     seeds: str = "0"
     models: str = ""
     model: list[str] = field(default_factory=list)
+    init: str = ""
     tag: str = ""
     dry_run: bool = False
     detach: bool = False
@@ -80,7 +81,7 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
         recipe,
         conf,
         options.default_conf,
-        models=list(dict.fromkeys(options.models.split())) or recipe.models,
+        models=_models(options, recipe),
         seeds=list(dict.fromkeys(_whole_number("seeds", word) for word in options.seeds.split())),
         tag=options.tag or recipe.name,
         given=[os.path.realpath(folder) for folder in options.model],
@@ -92,6 +93,8 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
         stop_stage=int(options.stop_stage),
         skip_stages=[_stage(word, recipe) for word in options.skip_stages.split()],
         dry_run=options.dry_run,
+        models_named=bool(options.models.split()),
+        init=os.path.realpath(options.init) if options.init else "",
         beside=beside if (beside := os.path.dirname(recipe_path(options))) != conf else "",
     )
     if not options.list and not any(run.stage <= stage <= run.stop_stage for stage in recipe.stages):
@@ -102,6 +105,19 @@ def resolve(options: RunOptions, several_machines: bool) -> Run:
     _check_preparation(run)
     _check_models(run, options)
     return run
+
+
+def _models(options: RunOptions, recipe: Recipe) -> list[str]:
+    """Return the models of stage 4: those named, that of the release to go on from, or the recipe's."""
+    named = list(dict.fromkeys(options.models.split()))
+    if not options.init:
+        return named or recipe.models
+    if not is_release(options.init) and not Path(options.init, "config.yaml").is_file():
+        raise UserError(
+            f"--init {options.init} is neither a release (pydino release) nor a model folder; a trained one "
+            "is exp/METHOD_TAG/seedN/teacher"
+        )
+    return named or ([read_release(options.init)["name"]] if is_release(options.init) else recipe.models)
 
 
 def recipe_path(options: RunOptions) -> str:
@@ -197,7 +213,7 @@ def _check_models(run: Run, options: RunOptions) -> None:
     except ValueError as error:
         raise UserError(str(error)) from None
     of_rounds = [name for one in recipe.rounds for name in one.train]
-    for model in (*run.models, *recipe.supervised.models, *of_rounds):
+    for model in (*(() if run.from_release else run.models), *recipe.supervised.models, *of_rounds):
         if not run.own_config(model):
             raise UserError(
                 f"no {run.beside or run.conf}/{model}.yaml, which the recipe or --models names; a model is a "
@@ -212,10 +228,11 @@ def _check_models(run: Run, options: RunOptions) -> None:
                 "the models, and give trained ones with --model FOLDER"
             )
     for model in run.models:
-        if method_of(run.config(model)).reads_labels:
+        if method_of(run.model_config(model)).reads_labels:
             raise UserError(
-                f"--models: {model} is trained with labels, by stage 9 if the recipe's "
-                "supervised.models names it, or on clusters by stage 8 if a round does"
+                f"{'--init' if run.from_release else '--models'}: {model} is trained with "
+                "labels, by stage 9 if the recipe's supervised.models names it, or on clusters by stage 8 if "
+                "a round does"
             )
     for model in recipe.supervised.models:
         if not method_of(run.config(model)).reads_labels:
@@ -227,6 +244,8 @@ def _check_models(run: Run, options: RunOptions) -> None:
             raise UserError(
                 f"rounds: {name} is of the method {method_of(run.config(name)).name}, which reads no clusters"
             )
+    for folder in filter(is_release, run.given):
+        raise UserError(f"--model {folder} is a release; its model is the folder {model_of(folder)}")
     for folder in run.given:
         if not Path(folder, "config.yaml").is_file():
             raise UserError(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pydino.base import nearest
 
 from . import calibration_rows, rounds, transfer_rows, verification_rows
+from .methods import method_of
 from .row import Row
 from .run import Run
 from .systems import systems_of
@@ -116,9 +117,10 @@ def _training(run: Run, stage: int) -> list[Row]:
     found = []
     for system in systems_of(run, stage):
         if system.kind == "trained":
-            labels = run.label_maps() if system.labels == "train" else []
+            labels = run.label_maps() if method_of(system.config).reads_labels else []
             options = ["--config", system.config, "--seed", str(system.seed)]
             options += [word for path in labels for word in ("--labels", path)]
+            options += ["--init", run.init] if run.init and stage == 4 else []
             found.append(Row({"options": options, "exp": system.exp}))
     return found
 

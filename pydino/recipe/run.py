@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydino.base import UserError
+from pydino.base import UserError, is_release
 
 from .schema import Recipe
 
@@ -17,7 +17,7 @@ class Run:
     recipe: Recipe
     conf: str  # folder of the recipe's configurations
     default_conf: str  # the project's
-    models: list[str]
+    models: list[str]  # that stage 4 trains
     seeds: list[int]
     tag: str
     given: list[str] = field(default_factory=list)  # model folders
@@ -29,6 +29,8 @@ class Run:
     stop_stage: int = 11
     skip_stages: list[int] = field(default_factory=list)
     dry_run: bool = False
+    models_named: bool = False  # by --models
+    init: str = ""  # release, or model folder, that stage 4 starts from
     beside: str = ""  # folder of a recipe's file that lies elsewhere, whose configurations come first
     round: str = ""  # of stage 8, whose rows are made
 
@@ -45,6 +47,15 @@ class Run:
         project's.
         """
         return self.own_config(name) or str(Path(self.default_conf) / f"{name}.yaml")
+
+    @property
+    def from_release(self) -> bool:
+        """Whether stage 4 goes on with the training of a release, by its own configuration."""
+        return bool(self.init) and not self.models_named and is_release(self.init)
+
+    def model_config(self, name: str) -> str:
+        """Return the path of the configuration of a model of stage 4."""
+        return f"{self.init}/config.yaml" if self.from_release else self.config(name)
 
     def own_config(self, name: str) -> str | None:
         """Return the path of a configuration of the recipe; None where it has none."""

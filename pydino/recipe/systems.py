@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydino.base import UserError, read_yaml
+from pydino.base import UserError, is_release, model_of, read_yaml
 
 from .methods import encoder_of, method_of
 from .run import Run
@@ -207,8 +207,11 @@ def systems_of(run: Run, stage: int) -> list[System]:
 
 
 def _trained(run: Run, model: str, seed: int, stage: int) -> System:
-    config = run.config(model)
-    method = method_of(config)
+    config = run.model_config(model) if stage == 4 else run.config(model)
+    method, labels = method_of(config), "none"
+    if stage == 4 and run.init:
+        model = f"{model}-from-{_of_init(run.init)}"
+        labels = read_yaml(model_of(run.init) / "config.yaml").get("labels", "unknown")
     name = f"{model}_{run.tag}/seed{seed}"
     return System(
         "trained",
@@ -217,11 +220,19 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
         encoder=encoder_of(config)[0],
         seed=seed,
         role=method.roles[0],
-        labels="train" if method.reads_labels else "none",
+        labels="train" if method.reads_labels else labels,
         config=config,
         stage=stage,
         model_dir=f"exp/{name}/{method.roles[0]}",
     )
+
+
+def _of_init(folder: str) -> str:
+    """The name of a release, or of a model folder: its own, unless that is the name of a role."""
+    name = Path(folder).name
+    if not is_release(folder):
+        name = f"{read_yaml(f'{folder}/config.yaml').get('method', 'unknown')}-{name}"
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)
 
 
 def _rounds(run: Run, start: System) -> list[System]:

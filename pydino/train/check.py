@@ -1,6 +1,6 @@
 """What is wrong with a training before it begins, so that no job waits in a queue to find out."""
 
-from pydino.base import UserError
+from pydino.base import UserError, is_release
 from pydino.data import check_unlabelled
 from pydino.data.training_dir import check_current, read_hashes
 from pydino.infer import FrontEnd, load
@@ -8,7 +8,7 @@ from pydino.models import build_encoder
 
 from . import exp_dir
 from .method import frozen_parts, load_weights
-from .run import Run
+from .run import Run, read_init
 
 
 def check_run(run: Run) -> None:
@@ -28,7 +28,10 @@ def check_run(run: Run) -> None:
     encoder = build_encoder(run.config.encoder, FrontEnd(run.front_end, where=str(run.data)).dim)
     frozen_parts(encoder, run.config)
     if run.init is not None:
-        load_weights(encoder, load(run.init).encoder.state_dict())
+        if is_release(run.init):
+            load_weights(encoder, read_init(run)[0])
+        else:  # a front end that differs is warned of when the training begins
+            load_weights(encoder, load(run.init).encoder.state_dict())
     wanted = run.depends_on()
     if not run.discard:
         exp_dir.is_finished(run.exp, wanted)

@@ -91,6 +91,7 @@ class LabelCorrection(Xvector):
     """
 
     reads_labels, reads_clusters = False, True
+    of_data = (*Xvector.of_data, "present", "weights", "living", "log_losses", "records")
     values_recorded: int  # C
     first_recorded_epoch: int  # epochs before it are not recorded
 

@@ -69,6 +69,7 @@ def train(
     workers: int = 0,
     embed=None,
     snapshot=None,
+    begin=None,
 ) -> None:
     """Train to the end, from the last checkpoint if there is one.
 
@@ -85,6 +86,9 @@ def train(
             (:class:`pydino.train.embedding_pass.EmbeddingPass`).
         snapshot: function of the epoch, called every ``config.snapshot_epochs``, and at the end, in the first
             process.
+        begin: function of the optimiser, called before the first step of a run, and not where it is resumed:
+            starts from an earlier training (:func:`pydino.train.from_release.begin`), and returns what it
+            did, in words.
 
     Raises:
         UserError: the run collapsed and ``on_collapse`` is stop, or the loss is not a number.
@@ -98,6 +102,9 @@ def train(
     step = resume(method, optimiser, averages, exp, distributed)
     sampling = method.positive_sampling
     if step == 0:
+        done = begin(optimiser) if begin is not None else ""
+        if done and distributed.first:
+            log(done)
         method.before_first_step(embed)
         if sampling is not None and sampling.is_due(0):
             found = sampling.find(method.encoders()[method.roles[0]], embed.with_crops)

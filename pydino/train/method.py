@@ -72,6 +72,8 @@ class Method(nn.Module):
         of_task: True: it is trained for a task (``Setup.supervision``), by steps/finetune.sh.
         splits_batch: False: micro-batches are refused, as a loss that compares the utterances of a batch
             needs them together.
+        of_data: modules and buffers that belong to the utterances or classes of a run, such as labels and
+            output layers: they mean nothing with other data, and no release of the run has them.
     """
 
     Config: ClassVar[type[TrainingConfig]]
@@ -80,6 +82,7 @@ class Method(nn.Module):
     reads_clusters: ClassVar[bool] = False
     of_task: ClassVar[bool] = False
     splits_batch: ClassVar[bool] = True
+    of_data: ClassVar[tuple[str, ...]] = ("positive_sampling",)
     student: nn.Module
 
     def __init__(self, setup: Setup):

@@ -16,17 +16,19 @@ from pydino.base import (
     UserError,
     config_to_dict,
     ingredients,
+    init_files,
     labels_of_clusters,
+    model_of,
     strongest_labels,
     warn,
 )
 from pydino.data import Labels, read_clusters, read_labels
 from pydino.data.training_dir import read_hashes
 from pydino.infer import FrontEndConfig, hashes_of, load, read_front_end, read_training_audio
-from pydino.infer.model_folder import CONFIG, WEIGHTS
 from pydino.models import input_kind, without_folder
 
 from .config import TrainingConfig
+from .from_release import Release, check_front_end, open_release
 from .method import Method
 from .model_folders import union
 from .supervision import Supervision
@@ -56,7 +58,9 @@ class Run:
         seed: of weights, order, crops and augmentation.
         labels: files of labels, for a method that reads them.
         clusters: folder of clusters, for a method that reads them; None: none.
-        init: model folder that the encoder starts from; None: random weights.
+        init: model folder that the encoder starts from, or release that the method starts from; None: random
+            weights.
+        init_optimiser: whether the optimiser starts from the release too.
         allow_pipes: run commands in wav.scp (input: audio).
         discard: what is in EXP is to be discarded.
         supervision: the task, for a method that is trained for one (steps/finetune.sh).
@@ -75,10 +79,13 @@ class Run:
     discard: bool = False
     supervision: Supervision | None = None
     clusters: Path | None = None
+    init_optimiser: bool = False
     init_labels: str = field(default="none", init=False)
 
     def __post_init__(self):
         name = self.config.method
+        if self.init_optimiser and self.init is None:
+            raise UserError("--init-optimiser true: there is no --init whose optimiser could be taken")
         if self.is_pretrained:
             self.init_labels = self.config.encoder["labels"]
         if self.labels and not self.method.reads_labels:
@@ -147,6 +154,8 @@ class Run:
         science["compute"] = {key: value for key, value in science["compute"].items() if key not in ROUNDING}
         if self.init is not None:
             science["init"] = _digest(self.init)
+        if self.init_optimiser:
+            science["init_optimiser"] = True
         if self.supervision is not None:
             science["task"] = self.supervision.digest
         texts = [*self.labels, *(path for path in texts if path.is_file())]
@@ -214,7 +223,7 @@ class Run:
         if self.supervision is not None:
             keys = [keys[i] for i in np.flatnonzero(np.isin(hashes, self.supervision.hashes))]
         parts = [hashes_of(self.data, keys), *([None] if self.is_pretrained else [])]
-        return union(parts if self.init is None else [*parts, read_training_audio(self.init)])
+        return union(parts if self.init is None else [*parts, read_training_audio(model_of(self.init))])
 
     @property
     def command(self) -> str:
@@ -224,27 +233,31 @@ class Run:
         labels = [word for path in self.labels for word in ("--labels", path)]
         labels += ["--clusters", self.clusters] if self.clusters is not None else []
         init = ["--init", self.init] if self.init is not None else []
+        init += ["--init-optimiser", "true"] if self.init_optimiser else []
         words = ["steps/train.sh", "--seed", self.seed, *labels, *init, self.data, self.exp]
         return shlex.join(map(str, words))
 
 
-def read_init(run: Run) -> dict[str, torch.Tensor]:
-    """Return the weights of the model folder that the encoder starts from, and record the labels that they
-    were trained on.
+def read_init(run: Run) -> tuple[dict[str, torch.Tensor], Release | None]:
+    """Return the weights that the encoder starts from, and the release that they are of, if it is one; record
+    the labels that they were trained on.
 
     Raises:
-        UserError: not a model folder.
+        UserError: neither a model folder nor a release; a release that was trained with another front end.
     """
-    model = load(run.init)
+    release = open_release(run.init, run.init_optimiser)
+    model = load(model_of(run.init))
+    if release is not None:
+        check_front_end(model.config.front_end, run.front_end, run.init, run.data)
     before, now = (config_to_dict(front_end) for front_end in (model.config.front_end, run.front_end))
     changed = [key for key in before if before[key] != now.get(key)]
-    if changed:
+    if changed and release is None:
         warn(
             f"--init {run.init}: it was trained with another front end ({', '.join(changed)}) than that of "
             f"{run.data}"
         )
     run.init_labels = model.config.labels
-    return model.encoder.state_dict()
+    return model.encoder.state_dict(), release
 
 
 def _is_default(config: TrainingConfig, name: str) -> bool:
@@ -260,7 +273,7 @@ def _is_default(config: TrainingConfig, name: str) -> bool:
 
 def _digest(folder: Path) -> str:
     try:
-        parts = [(folder / name).read_bytes() for name in (CONFIG, WEIGHTS)]
+        parts = [path.read_bytes() for path in init_files(folder)]
     except OSError as error:
         raise UserError(f"--init {folder} is no model folder: {error.filename}: {error.strerror}") from error
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

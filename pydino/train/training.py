@@ -21,6 +21,7 @@ from pydino.infer.model_folder import CONFIG, WEIGHTS
 from . import exp_dir
 from .distributed import DistributedContext
 from .embedding_pass import EmbeddingPass
+from .from_release import begin
 from .loop import train
 from .method import Method, Setup
 from .model_folders import average_models, write_model
@@ -52,7 +53,7 @@ def run_training(
     """
     wanted = run.depends_on()
     labels = run.read_labels()
-    init = read_init(run) if run.init is not None else None
+    init, release = read_init(run) if run.init is not None else (None, None)
     own = distributed is None
     distributed = distributed or DistributedContext(ngpu)
     lock = enter(run, wanted, distributed)
@@ -114,6 +115,7 @@ def run_training(
         workers,
         EmbeddingPass(method, pipeline, run, workers),
         lambda epoch: write_models(run, method, run.exp / "snapshots" / f"epoch{epoch:04d}", epoch),
+        None if release is None else lambda optimiser: begin(method, optimiser, release),
     )
     if distributed.first:
         finish(run, method, wanted)

@@ -69,6 +69,8 @@ class Ssrl(LabelCorrection):
 
     Config = SsrlConfig
     roles = ROLES
+    # the teacher starts as a copy of the student, whose output layer is that of the clusters
+    of_data = (*LabelCorrection.of_data, "queue", "teacher")
     values_recorded = 3  # the teacher's answer, the log loss of the label, and that of the answer
 
     def __init__(self, setup: Setup):

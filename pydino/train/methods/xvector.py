@@ -90,6 +90,7 @@ class Xvector(Method):
 
     Config = XvectorConfig
     roles, reads_labels, reads_clusters = ROLES, READS_LABELS, READS_CLUSTERS
+    of_data = (*Method.of_data, "student.output")
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
