@@ -311,7 +311,7 @@ def test_folders_that_will_not_do(tmp_path, change, options, message):
 
 def test_the_library_is_optional(tmp_path, monkeypatch):
     make_folder(tmp_path, "wavlm")
-    monkeypatch.setattr(transformer_library, "_is_installed", lambda: False)
+    monkeypatch.setattr(transformer_library, "is_installed", lambda: False)
     with pytest.raises(UserError, match="utils/setup.sh transformers"):
         encoder_of(tmp_path, "wavlm")
 
