@@ -144,11 +144,13 @@ def main():
         "--encoder", action="append", choices=ENCODERS, metavar="NAME", help="this one; again for others"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="of each utterance (default: 3)")
-    parser.add_argument("--batch", type=int, default=4, help="utterances in a batch (default: 4)")
+    parser.add_argument("--batch", type=int, default=4, help="utterances in a batch, 2 or more (default: 4)")
     parser.add_argument("--passes", type=int, default=3, help="the best counts (default: 3)")
     parser.add_argument("--ngpu", type=int, choices=(0, 1), help="GPUs (default: 1 if there is one)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
+    if args.batch < 2:
+        parser.error("--batch: batch norms need two utterances or more")
     ngpu = int(torch.cuda.is_available()) if args.ngpu is None else args.ngpu
     torch.set_num_threads(1)
     device = torch.device("cuda" if ngpu else "cpu")

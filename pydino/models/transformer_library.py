@@ -70,8 +70,9 @@ def make_network(name: str, architecture: dict) -> nn.Module:
     try:
         config = getattr(transformers, config_class)(**architecture, **_FIXED)
         return getattr(transformers, network_class)(config)
-    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise ConfigError(f"encoder {name}: architecture: {error}") from error
+    except Exception as error:  # of many kinds: the library does not check all that a config.json may say
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"encoder {name}: no network of this architecture can be made: {text}") from error
 
 
 def layer_states(network: nn.Module, x: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
