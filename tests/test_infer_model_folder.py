@@ -94,6 +94,10 @@ def test_an_unknown_key_is_named_with_the_nearest(folder):
         (("front_end", "sample_rate"), 8000, "must agree"),
         (("embedding_dim",), 13, "embedding_dim is 13"),
         (("role",), "../pupil", "role must be a name"),
+        (("encoder", "channels"), 9, "does not match the encoder"),
+        (("encoder", "channels"), 10**7, "does not match the encoder"),  # petabytes, if it were made
+        (("encoder", "channels"), 10**15, "no encoder has these sizes"),
+        (("encoder", "folder"), "/etc", "no other is read"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder, place, value, said):

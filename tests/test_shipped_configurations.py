@@ -366,7 +366,13 @@ VALUES = {
         "freeze_last_layer_epochs": 5,
     },
     "mini/dino-koleo.yaml": {"koleo_weight": 0.1, "epochs": 24},
-    "mini/dino-koleo-ecapa.yaml": {"encoder.name": "ecapa-tdnn", "koleo_weight": 0.1, "epochs": 24},
+    "mini/dino-koleo-ecapa.yaml": {
+        "encoder.name": "ecapa-tdnn",
+        "encoder.channels": 32,
+        "encoder.pooled_channels": 96,
+        "koleo_weight": 0.1,
+        "epochs": 24,
+    },
     "mini/dino.yaml": {"epochs": 24, "batch_size": 64, "koleo_weight": 0, "compute.precision": "auto"},
     "speechocean762/dino-koleo.yaml": {
         "epochs": 30,

@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from pydino.base import (
+    ConfigError,
     UserError,
     atomic_open,
     config_from_dict,
@@ -24,7 +25,7 @@ from pydino.base import (
     read_yaml,
     write_text,
 )
-from pydino.models import build_encoder, resolve_encoder, weights_follow, without_folder
+from pydino.models import Encoder, build_encoder, resolve_encoder, weights_follow, without_folder
 
 from .classifier_config import ClassifierConfig
 from .front_end import FrontEnd, FrontEndConfig
@@ -110,7 +111,8 @@ def read_model_config(folder) -> ModelConfig:
 
     Raises:
         UserError: not a model folder.
-        ConfigError: an unknown key (with the nearest right one), a missing key, or a value of the wrong kind.
+        ConfigError: an unknown key (with the nearest right one), a missing key, a value of the wrong kind, or
+            another folder to read weights from.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -124,7 +126,13 @@ def read_model_config(folder) -> ModelConfig:
             else "; if the step that writes it was interrupted, run it again"
         )
         raise UserError(f"{folder} is not a model folder: it has no {' and no '.join(missing)}{hint}")
-    return config_from_dict(ModelConfig, read_yaml(folder / CONFIG), where=str(folder / CONFIG))
+    config = config_from_dict(ModelConfig, read_yaml(folder / CONFIG), where=str(folder / CONFIG))
+    if config.encoder.get("folder"):
+        raise ConfigError(
+            f"{folder / CONFIG}: encoder.folder is '{config.encoder['folder']}', but the weights of a model "
+            "are in its own folder, and no other is read; set it to ''"
+        )
+    return config
 
 
 def load(folder, device: str = "cpu") -> Model:
@@ -142,8 +150,7 @@ def load(folder, device: str = "cpu") -> Model:
     config = read_model_config(folder)
     _check_device(device)
     front_end = FrontEnd(config.front_end, device, where=str(folder / CONFIG))
-    with weights_follow(config.encoder):
-        encoder = build_encoder(config.encoder, front_end.dim)
+    encoder = _empty_encoder(config.encoder, front_end.dim, folder / CONFIG)
     if encoder.embedding_dim != config.embedding_dim:
         raise UserError(
             f"{folder / CONFIG}: embedding_dim is {config.embedding_dim} but this encoder gives "
@@ -151,8 +158,24 @@ def load(folder, device: str = "cpu") -> Model:
         )
     weights = read_tensors(folder / WEIGHTS)
     check_tensors(folder / WEIGHTS, encoder.state_dict(), weights, f"the encoder of {folder / CONFIG}")
+    with weights_follow(config.encoder):
+        encoder = build_encoder(config.encoder, front_end.dim)
     encoder.load_state_dict(weights)
     return Model(encoder, front_end, config, device)
+
+
+def _empty_encoder(config: dict, feature_dim: int, where: Path) -> Encoder:
+    """The encoder that a configuration describes, without storage: whatever the sizes, no memory is taken
+    before they have been found to be those of the weights.
+    """
+    try:
+        with torch.device("meta"):
+            return build_encoder(config, feature_dim)
+    except RuntimeError as error:
+        raise UserError(
+            f"{where}: no encoder has these sizes ({str(error).splitlines()[0]}); fetch or make the "
+            "model again"
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -54,8 +54,8 @@ class CamPlusPlusConfig:
             "segment_frames",
             "embedding_dim",
         )
-        if len(self.layers) != len(DILATIONS) or min(self.layers) < 1:
-            raise ValueError(f"layers must be {len(DILATIONS)} numbers of 1 or more, got {self.layers}")
+        if len(self.layers) != len(DILATIONS) or not all(1 <= number <= 1000 for number in self.layers):
+            raise ValueError(f"layers must be {len(DILATIONS)} numbers from 1 to 1000, got {self.layers}")
 
 
 class ContextMask(nn.Module):

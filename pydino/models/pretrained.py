@@ -20,7 +20,7 @@ from .encoder import Encoder
 from .layer_pooling import LayerStatistics, Mhfa, WeightedLayers, WeightedStatistics
 from .low_rank import add_adapters, add_low_rank_updates, added_parameters
 from .masks import Mask, frame_mask, masked_mean, zeroed
-from .pretrained_folder import KEYS, check_hash, describe_folder, fill, read_weights, weights_file
+from .pretrained_folder import check_hash, check_sizes, describe_folder, fill, read_weights, weights_file
 from .transformer_library import CLASSES, layer_states, make_network, recompute_activations
 
 LONGEST = 3000  # frames of 10 ms; attention over longer utterances would take the square of the memory
@@ -59,14 +59,15 @@ class PretrainedConfig:
         check_positive(self, "lora_alpha")
         if not self.architecture:
             if not self.folder:
-                raise ConfigError(f"encoder {self.name}: give 'folder', the folder of the pre-trained model")
+                raise ConfigError(
+                    f"encoder {self.name}: give 'folder', the folder of the pre-trained model (config.yaml "
+                    "of a model made with it has 'architecture' instead)"
+                )
             found = describe_folder(self.folder, self.name)
             self.architecture, self.do_normalize = found.architecture, found.do_normalize
             self.sample_rate, self.labels = found.sample_rate, found.labels
             self.hash = check_hash(self.folder, self.name, self.hash)
-        unknown = sorted(self.architecture.keys() - set(KEYS[self.name]))
-        if unknown:
-            raise ValueError(f"architecture: '{unknown[0]}' is no size of a {self.name} model; remove it")
+        check_sizes(self.architecture, self.name)
         layers = self.architecture.get("num_hidden_layers", 24 if self.name == "wav2vec2-bert" else 12)
         if self.layer != -1 and not 1 <= self.layer <= layers:
             raise ValueError(f"layer must be -1 or between 1 and {layers}, got {self.layer}")

@@ -40,6 +40,7 @@ KEYS = {
         *("conv_depthwise_kernel_size", "conformer_conv_dropout"),
     ),
 }
+MOST_LAYERS, LARGEST_SIZE = 1000, 100_000  # of the sizes above; the largest published ones are 48 and 10,000
 # Output layers of models that were trained without labels; others saw transcripts, speakers, ...
 _UNLABELLED = re.compile(r"(Model|ForPreTraining)$")
 
@@ -90,7 +91,7 @@ def describe_folder(folder, name: str) -> Described:
     if not folder.is_dir():
         raise UserError(f"no folder {folder} with a {name} model; {how_to_get(name)}")
     config, preprocessor = (_read_json(folder / file, name) for file in (ARCHITECTURE, PREPROCESSOR))
-    found = config.get("model_type")
+    found = str(config.get("model_type"))
     if found != name:
         known = f"set 'encoder.name: {found}'" if found in KEYS else f"known: {', '.join(KEYS)}"
         raise UserError(f"{folder / ARCHITECTURE}: model_type is '{found}', not '{name}'; {known}")
@@ -99,13 +100,40 @@ def describe_folder(folder, name: str) -> Described:
             f"{folder / ARCHITECTURE}: conv_pos_batch_norm and adapter_attn_dim are not supported; take "
             "another variant of this model"
         )
-    outputs = config.get("architectures") or ["unknown"]
+    normalised, rate = preprocessor.get("do_normalize", True), preprocessor.get("sampling_rate", 16000)
+    if not isinstance(normalised, bool) or type(rate) is not int or rate < 1:
+        raise UserError(
+            f"{folder / PREPROCESSOR}: do_normalize must be true or false, and sampling_rate a number of Hz, "
+            f"got {normalised!r} and {rate!r}; get the folder again"
+        )
+    outputs = config.get("architectures")
+    unlabelled = isinstance(outputs, list) and outputs and all(_UNLABELLED.search(str(o)) for o in outputs)
     return Described(
         {key: config[key] for key in KEYS[name] if key in config},
-        bool(preprocessor.get("do_normalize", True)),
-        int(preprocessor.get("sampling_rate", 16000)),
-        "none" if all(_UNLABELLED.search(str(output)) for output in outputs) else "unknown",
+        normalised,
+        rate,
+        "none" if unlabelled else "unknown",
     )
+
+
+def check_sizes(architecture: dict, name: str) -> None:
+    """Raise ValueError where a size cannot be one: config.json is a stranger's, and every size is memory.
+
+    Args:
+        architecture: some of the keys of KEYS.
+        name: of the encoder.
+    """
+    unknown = sorted(architecture.keys() - set(KEYS[name]))
+    if unknown:
+        raise ValueError(f"architecture: '{unknown[0]}' is no size of a {name} model; remove it")
+    for key, value in architecture.items():
+        most = MOST_LAYERS if key == "num_hidden_layers" else LARGEST_SIZE
+        sizes = value if isinstance(value, list) else [value]
+        if any(type(size) is int and not 1 <= size <= most for size in sizes):
+            raise ValueError(f"architecture: {key} must be between 1 and {most}, got {value}")
+    for key in ("hidden_size", "num_hidden_layers"):
+        if type(architecture.get(key, 1)) is not int:
+            raise ValueError(f"architecture: {key} must be a whole number, got {architecture[key]!r}")
 
 
 def _read_json(path: Path, name: str) -> dict:
@@ -129,6 +157,11 @@ def weights_file(folder, name: str) -> Path:
     for file in WEIGHTS:
         if (Path(folder) / file).is_file():
             return Path(folder) / file
+    if any(Path(folder).glob("*.index.json")):
+        raise UserError(
+            f"{folder} holds its weights in several files, which pydino does not read; write them in one "
+            f"{WEIGHTS[0]} (transformers: model.save_pretrained(FOLDER, max_shard_size='100GB'))"
+        )
     raise UserError(f"no {Path(folder) / WEIGHTS[0]}, the weights of the {name} model; {how_to_get(name)}")
 
 
@@ -170,11 +203,17 @@ def read_weights(folder, name: str) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        why = (str(error).splitlines() or ["empty"])[0]
+        raise UserError(f"{path} cannot be read as tensors alone ({why}); get the folder again") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in found.items()
+    ):
         raise UserError(
-            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); get the folder again"
-        ) from error
+            f"{path} cannot be read as tensors alone (it holds other things); get the folder again"
+        )
+    return found
 
 
 def plain_name(name: str) -> str:

@@ -32,7 +32,7 @@ def weights_follow(config: dict):
     """Where the weights of the encoder ``config["name"]`` are read afterwards: those of a transformer are not
     initialised before, which for the large ones takes seconds.
     """
-    if config.get("name") not in CLASSES or not _is_installed():
+    if config.get("name") not in CLASSES or not is_installed():
         yield
         return
     from transformers import initialization
@@ -41,7 +41,8 @@ def weights_follow(config: dict):
         yield
 
 
-def _is_installed() -> bool:
+def is_installed() -> bool:
+    """Return whether the library is."""
     return importlib.util.find_spec("transformers") is not None
 
 
@@ -56,7 +57,7 @@ def make_network(name: str, architecture: dict) -> nn.Module:
         UserError: the library is not installed.
         ConfigError: sizes that it does not accept.
     """
-    if not _is_installed():
+    if not is_installed():
         raise UserError(
             f"the encoder {name} needs the package transformers, not installed here: run 'bash "
             "utils/setup.sh transformers', or 'pip install transformers' in your own environment"
@@ -69,8 +70,9 @@ def make_network(name: str, architecture: dict) -> nn.Module:
     try:
         config = getattr(transformers, config_class)(**architecture, **_FIXED)
         return getattr(transformers, network_class)(config)
-    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise ConfigError(f"encoder {name}: architecture: {error}") from error
+    except Exception as error:  # of many kinds: the library does not check all that a config.json may say
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"encoder {name}: no network of this architecture can be made: {text}") from error
 
 
 def layer_states(network: nn.Module, x: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
