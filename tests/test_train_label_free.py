@@ -161,8 +161,9 @@ def test_mistakes_speak(run, tmp_path, capsys):
     assert "of the list of views are not in it any more" in said(run, "--data", tmp_path / "other").replace(
         "\n", " "
     )
-    (run / "monitor/views.json").write_text('{"data": 3}')
-    assert "is not a list of views; remove it" in said(run)
+    for text in ('{"data": 3}', '{"data": "x", "frames": 9, "starts": [1, 2]}'):
+        (run / "monitor/views.json").write_text(text)
+        assert "is not a list of views; remove it" in said(run)
     shutil.rmtree(run / "monitor")
     assert "give --data DATA, the directory that the run was trained on" in said(run)
     (tmp_path / "empty").mkdir()
@@ -206,7 +207,7 @@ SCORED = {"role": "teacher", "epoch": 20, "self_eer": 12.0, "lidar": 80.0, "rank
         ({"effective_rank": 2.0}, {}, "partly collapsed", "2.0 directions of 128"),
         ({"mean_teacher_entropy": 0.5}, {}, "collapsed", "collapse to a point"),
         ({"mean_teacher_entropy": 1.0, "teacher_entropy": 0.9}, {}, "partly collapsed", "0.10 nats"),
-        ({}, {"self_eer": 33.0}, "partly collapsed", "little better than by the untrained encoder"),
+        ({}, {"self_eer": 33.0}, "learnt little", "little better than by the untrained encoder"),
         ({}, {"lidar": 2.5}, "partly collapsed", "few directions (LiDAR 2.5)"),
         ({}, {"self_eer": 47.0}, "collapsed", "self-EER 47.0 %"),
         ({}, {"self_eer": None}, "collapsed", "embeddings not a number"),
@@ -227,6 +228,22 @@ def test_verdicts_without_a_head_without_scores_and_without_a_log():
     assert weak.sentence.endswith("train for more steps, or lower optimiser.lr")  # there is no teacher
     assert judge([GOOD], [], 24, 1024, 128).state == "too early to tell"
     assert judge([], [SCORED], 24, 1024, 128).state == "healthy"
+    lost = START | {"self_eer": None}
+    assert judge([], [lost, SCORED], 24, 1024, 128).state == "healthy"
+
+
+def test_nothing_is_advised_that_the_run_has_or_cannot_have():
+    few = {"effective_rank": 2.0}
+    for changes, advised in (({}, True), ({"koleo": -1.0}, False)):
+        said = [
+            judge([GOOD | changes | few], [], 24, 1024, 128).sentence,
+            judge([GOOD | changes], [START, SCORED | {"self_eer": 47.0}], 24, 1024, 128).sentence,
+        ]
+        assert all(("koleo_weight" in sentence) == advised for sentence in said)
+        point = judge([GOOD | changes | {"embedding_spread": 0.001}], [], 24, 1024, 128).sentence
+        assert ("KoLeo" in point) == advised
+    without_teacher = {"epoch": 20.0, "embeddings": 900.0, **few}
+    assert "teacher" not in judge([without_teacher], [], 24, None, 128).sentence
 
 
 def test_a_run_that_collapsed_is_called_so(data, tmp_path):  # noqa: F811
@@ -253,3 +270,5 @@ def test_the_snapshot_of_the_least_self_eer_is_chosen():
     assert best_snapshot(lines) == "e2"
     assert best_snapshot([*lines, line(4, 10)]) == "e4"  # of equal ones the latest
     assert best_snapshot([*lines, line(5, None), line(2, 30)]) == "e3"  # trained again, and measured again
+    with pytest.raises(UserError, match="no model that is there"):
+        best_snapshot([lines[0], line(1, None)])

@@ -65,7 +65,7 @@ class ViewList:
             hashes = np.array([int(key) for key in found["starts"]], dtype=np.uint64)
             starts = np.array(list(found["starts"].values()), dtype=np.int64)
             return cls(found["data"], int(found["frames"]), hashes, starts.reshape(len(hashes), -1))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} is not a list of views; remove it, and pydino monitor makes another"
             ) from error
