@@ -158,9 +158,11 @@ def test_mistakes_speak(run, tmp_path, capsys):
     make_data(tmp_path / "other_source", [f"s{i % 4}-u{i:02d}" for i in range(6, 11)])
     make_train_set(tmp_path / "other_source", tmp_path / "other")
     (run / "monitor.jsonl").unlink()
-    assert "of the list of views are not in it any more" in said(run, "--data", tmp_path / "other").replace(
-        "\n", " "
-    )
+    assert "of the list of views are not in it any more" in said(run, "--data", tmp_path / "other")
+    listed = json.loads((run / "monitor/views.json").read_text())
+    listed["starts"] = {"1": [0] * VIEWS, "2": [0] * VIEWS}
+    (run / "monitor/views.json").write_text(json.dumps(listed))
+    assert "2 of 2 utterances of the list of views are not in it any more" in said(run)
     for text in ('{"data": 3}', '{"data": "x", "frames": 9, "starts": [1, 2]}'):
         (run / "monitor/views.json").write_text(text)
         assert "is not a list of views; remove it" in said(run)
@@ -168,6 +170,21 @@ def test_mistakes_speak(run, tmp_path, capsys):
     assert "give --data DATA, the directory that the run was trained on" in said(run)
     (tmp_path / "empty").mkdir()
     assert "is not the folder of a training run" in said(tmp_path / "empty", "--data", tmp_path / "train")
+
+
+def test_without_a_model_the_log_alone_decides(data, run, capsys):  # noqa: F811
+    for folder in ("snapshots", "teacher", "student"):
+        shutil.rmtree(run / folder)
+    assert main(["monitor", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert "by the log of the training alone: no model in" in said and "no snapshot is scored yet" not in said
+    (run / "monitor.jsonl").unlink()  # as of a run that has just begun
+    assert main(["monitor", str(run)]) == 0
+    assert "too early to tell, after 2 of 2 epochs: no snapshot is scored yet" in capsys.readouterr().err
+    assert main(["monitor", str(run), "--choose", "true"]) == 1
+    (run / "log.jsonl").unlink()
+    assert main(["monitor", str(run)]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
 
 
 def test_a_list_is_what_was_written(tmp_path):

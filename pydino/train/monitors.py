@@ -228,8 +228,9 @@ def remedies(means: dict[str, float]) -> str:
     """
     if "teacher_entropy" not in means:
         return "lower optimiser.lr"
-    koleo = "" if "koleo" in means else ", or add koleo_weight: 0.1"
-    return f"lower optimiser.lr or loss.teacher_temperature, raise teacher.momentum{koleo}"
+    if "koleo" in means:
+        return "lower optimiser.lr or loss.teacher_temperature, or raise teacher.momentum"
+    return "lower optimiser.lr or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
 
 
 def not_finite(means: dict[str, float]) -> str:
