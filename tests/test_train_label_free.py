@@ -225,6 +225,7 @@ SCORED = {"role": "teacher", "epoch": 20, "self_eer": 12.0, "lidar": 80.0, "rank
         ({"mean_teacher_entropy": 0.5}, {}, "collapsed", "collapse to a point"),
         ({"mean_teacher_entropy": 1.0, "teacher_entropy": 0.9}, {}, "partly collapsed", "0.10 nats"),
         ({}, {"self_eer": 33.0}, "learnt little", "little better than by the untrained encoder"),
+        ({}, {"self_eer": 36.0}, "learnt little", "no better than by the untrained encoder"),
         ({}, {"lidar": 2.5}, "partly collapsed", "few directions (LiDAR 2.5)"),
         ({}, {"self_eer": 47.0}, "collapsed", "self-EER 47.0 %"),
         ({}, {"self_eer": None}, "collapsed", "embeddings not a number"),

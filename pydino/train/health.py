@@ -120,8 +120,9 @@ def _few_directions(now: dict, max_rank: int, remedy: str) -> str:
 
 def _little_gain(now: dict, start: dict | None, remedy: str) -> str:
     if start and now["self_eer"] > LITTLE_GAIN * start["self_eer"]:
+        better = "little better" if now["self_eer"] < start["self_eer"] else "no better"
         return (
-            "views of an utterance are recognised little better than by the untrained encoder (self-EER "
+            f"views of an utterance are recognised {better} than by the untrained encoder (self-EER "
             f"{now['self_eer']:.1f} % after {start['self_eer']:.1f} %); train for more steps, or {remedy}"
         )
     return ""
