@@ -20,7 +20,6 @@ little. Runs of one configuration and several seeds count as several.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ from scipy.stats import rankdata
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pydino.backend import percentile_interval  # noqa: E402
-from pydino.base import UserError  # noqa: E402
+from pydino.base import UserError, read_json_lines  # noqa: E402
 
 # Score -> 1 where more is better, -1 where less is.
 DIRECTION = {
@@ -51,8 +50,7 @@ def read_run(exp: Path) -> list[dict]:
     Raises:
         UserError: none has.
     """
-    path = exp / "monitor.jsonl"
-    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
+    lines = read_json_lines(exp / "monitor.jsonl")
     errors = {(line["model"], line["weights"]): line["eer"] for line in lines if line.get("eer") is not None}
     found = {
         line["model"]: line | {"eer": errors[line["model"], line["weights"]]}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pydino.base import read_yaml, write_text  # noqa: E402
+from pydino.base import read_json_lines, read_yaml, write_text  # noqa: E402
 from pydino.report.reference_curves import FOLDER, NAMES, SCORES, with_log  # noqa: E402
 
 KEPT = ("epoch", *SCORES, "alignment", "uniformity")
@@ -28,10 +28,7 @@ def main() -> None:
     parser.add_argument("exp", metavar="EXP", type=Path, help="folder of the run")
     args = parser.parse_args()
     config = read_yaml(args.exp / "config.yaml")
-    lines, log = (
-        [json.loads(text) for text in (args.exp / name).read_text(encoding="utf-8").splitlines()]
-        for name in ("monitor.jsonl", "log.jsonl")
-    )
+    lines, log = (read_json_lines(args.exp / name) for name in ("monitor.jsonl", "log.jsonl"))
     points = {}
     for line in with_log([line for line in lines if "self_eer" in line], log):
         values = {key: line.get(key) for key in KEPT}

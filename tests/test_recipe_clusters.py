@@ -88,7 +88,11 @@ def after(option, words):
             "no scorer 'cosine.centerd' (did you mean 'cosine.centred'?)",
         ),
         ({"calibrations": [{"scores": ["plda", "plda"]}]}, "scores: 'plda' occurs twice"),
-        ({"calibrations": [{"scores": ["plda"]}] * 2}, "'plda.calibrated.crops' occurs twice"),
+        ({"calibrations": [{"scores": ["plda"]}] * 2}, "'plda.calibrated.crops' occurs twice; remove one"),
+        (
+            {"calibrations": [{"scores": ["plda"], "fitted_on": "dev", "quality": ["nrom"]}]},
+            "'nrom' is neither norm nor a table of utterances such as utt2dur (did you mean 'norm'?)",
+        ),
         ({"calibrations": [{"scores": ["plda"], "quality": ["norm"]}]}, "quality: crops differ from whole"),
         ({"calibrations": [{"scores": ["plda"], "fitted_on": "dev"}]}, "no entry of trials names one"),
         (

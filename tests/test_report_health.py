@@ -83,8 +83,12 @@ def test_snapshots_take_the_line_of_the_log_of_their_epoch():
     assert with_log([line(1)], []) == [line(1)]
 
 
-@pytest.mark.parametrize("text", ["{}", '{"sentence": "x"}'])
-def test_a_run_without_a_record_is_left_out(tmp_path, text):
-    (tmp_path / "run/monitor").mkdir(parents=True)
-    (tmp_path / "run/monitor/health.json").write_text(text)
+@pytest.mark.parametrize("lost", ["record", "verdict"])
+def test_a_run_without_a_record_or_verdict_is_left_out(tmp_path, lost):
+    write(tmp_path / "run", [line(2)])
+    assert len(gather_monitored_runs(tmp_path)) == 1
+    if lost == "record":
+        (tmp_path / "run/monitor.jsonl").unlink()
+    else:
+        (tmp_path / "run/monitor/health.json").write_text("{}")
     assert gather_monitored_runs(tmp_path) == []

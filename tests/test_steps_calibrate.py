@@ -15,7 +15,7 @@ from test_steps_scoring import RESULT_KEYS, write_embeddings, write_table
 
 import pydino
 from pydino.backend import Plda, PldaChain
-from pydino.base import UserError, utterance_hash
+from pydino.base import UserError, dump_config, utterance_hash
 from pydino.cli import main
 from pydino.cli._crop_trials import read_crops
 from pydino.cli._embeddings import read_embeddings
@@ -405,8 +405,14 @@ def test_a_threshold_of_plda_scores_is_by_the_formula_and_its_rate_is_kept(corpu
     assert (scores[True] < found["threshold"]).mean() == pytest.approx(found["miss_rate_of_crops"], abs=2e-3)
     accepted = (scores[False] >= found["threshold"]).mean()
     assert accepted == pytest.approx(0.05, abs=2e-3)
+    shutil.rmtree(corpus / "by plda/plda")
+    assert threshold(corpus, "by plda", *options) == found and (corpus / "by plda/plda/plda").is_file()
     threshold(corpus, "no plda", "--backend", "plda", status=1)
     assert "needs --plda-dir" in capsys.readouterr().err
+    dump_config({"model_dir": "exp/other/model"}, corpus / "other_model/meta.yaml")
+    dump_config({"embeddings": [str(corpus / "other_model")]}, corpus / "plda/meta.yaml")
+    threshold(corpus, "by another", *options, status=1)
+    assert "embedded with exp/other/model, and the threshold is for" in capsys.readouterr().err
     (corpus / "none").mkdir()
     (corpus / "none/skipped").write_text("no PLDA from clusters: a single cluster")
     assert threshold(corpus, "by none", "--backend", "plda", "--plda-dir", corpus / "none") is None
@@ -452,6 +458,13 @@ def test_two_recordings_are_compared_by_the_plda_beside_the_threshold(tmp_path, 
     )
     said = capsys.readouterr()
     assert said.out.split()[-1] == "different" and "no pair" in said.err
+    (tmp_path / "plda").rename(tmp_path / "elsewhere")
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), *map(str, paths)]) == 1
+    assert "copy it too, or run the step again" in capsys.readouterr().err
+    (tmp_path / "threshold.json").write_text("kind: a YAML file")
+    assert main(["same-speaker", str(tmp_path / "threshold.json"), *map(str, paths)]) == 1
+    said = capsys.readouterr().err
+    assert "is not the threshold.json" in said and "remove" not in said
 
 
 def test_two_recordings_are_compared_as_the_page_says(tmp_path, capsys):

@@ -158,15 +158,33 @@ def test_mistakes_speak(run, tmp_path, capsys):
     make_data(tmp_path / "other_source", [f"s{i % 4}-u{i:02d}" for i in range(6, 11)])
     make_train_set(tmp_path / "other_source", tmp_path / "other")
     (run / "monitor.jsonl").unlink()
-    assert "of the list of views are not in it any more" in said(run, "--data", tmp_path / "other").replace(
-        "\n", " "
-    )
-    (run / "monitor/views.json").write_text('{"data": 3}')
-    assert "is not a list of views; remove it" in said(run)
+    assert "of the list of views are not in it any more" in said(run, "--data", tmp_path / "other")
+    listed = json.loads((run / "monitor/views.json").read_text())
+    listed["starts"] = {"1": [0] * VIEWS, "2": [0] * VIEWS}
+    (run / "monitor/views.json").write_text(json.dumps(listed))
+    assert "2 of 2 utterances of the list of views are not in it any more" in said(run)
+    for text in ('{"data": 3}', '{"data": "x", "frames": 9, "starts": [1, 2]}'):
+        (run / "monitor/views.json").write_text(text)
+        assert "is not a list of views; remove it" in said(run)
     shutil.rmtree(run / "monitor")
     assert "give --data DATA, the directory that the run was trained on" in said(run)
     (tmp_path / "empty").mkdir()
     assert "is not the folder of a training run" in said(tmp_path / "empty", "--data", tmp_path / "train")
+
+
+def test_without_a_model_the_log_alone_decides(data, run, capsys):  # noqa: F811
+    for folder in ("snapshots", "teacher", "student"):
+        shutil.rmtree(run / folder)
+    assert main(["monitor", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert "by the log of the training alone: no model in" in said and "no snapshot is scored yet" not in said
+    (run / "monitor.jsonl").unlink()  # as of a run that has just begun
+    assert main(["monitor", str(run)]) == 0
+    assert "too early to tell, after 2 of 2 epochs: no snapshot is scored yet" in capsys.readouterr().err
+    assert main(["monitor", str(run), "--choose", "true"]) == 1
+    (run / "log.jsonl").unlink()
+    assert main(["monitor", str(run)]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
 
 
 def test_a_list_is_what_was_written(tmp_path):
@@ -206,7 +224,8 @@ SCORED = {"role": "teacher", "epoch": 20, "self_eer": 12.0, "lidar": 80.0, "rank
         ({"effective_rank": 2.0}, {}, "partly collapsed", "2.0 directions of 128"),
         ({"mean_teacher_entropy": 0.5}, {}, "collapsed", "collapse to a point"),
         ({"mean_teacher_entropy": 1.0, "teacher_entropy": 0.9}, {}, "partly collapsed", "0.10 nats"),
-        ({}, {"self_eer": 33.0}, "partly collapsed", "little better than by the untrained encoder"),
+        ({}, {"self_eer": 33.0}, "learnt little", "little better than by the untrained encoder"),
+        ({}, {"self_eer": 36.0}, "learnt little", "no better than by the untrained encoder"),
         ({}, {"lidar": 2.5}, "partly collapsed", "few directions (LiDAR 2.5)"),
         ({}, {"self_eer": 47.0}, "collapsed", "self-EER 47.0 %"),
         ({}, {"self_eer": None}, "collapsed", "embeddings not a number"),
@@ -227,6 +246,22 @@ def test_verdicts_without_a_head_without_scores_and_without_a_log():
     assert weak.sentence.endswith("train for more steps, or lower optimiser.lr")  # there is no teacher
     assert judge([GOOD], [], 24, 1024, 128).state == "too early to tell"
     assert judge([], [SCORED], 24, 1024, 128).state == "healthy"
+    lost = START | {"self_eer": None}
+    assert judge([], [lost, SCORED], 24, 1024, 128).state == "healthy"
+
+
+def test_nothing_is_advised_that_the_run_has_or_cannot_have():
+    few = {"effective_rank": 2.0}
+    for changes, advised in (({}, True), ({"koleo": -1.0}, False)):
+        said = [
+            judge([GOOD | changes | few], [], 24, 1024, 128).sentence,
+            judge([GOOD | changes], [START, SCORED | {"self_eer": 47.0}], 24, 1024, 128).sentence,
+        ]
+        assert all(("koleo_weight" in sentence) == advised for sentence in said)
+        point = judge([GOOD | changes | {"embedding_spread": 0.001}], [], 24, 1024, 128).sentence
+        assert ("KoLeo" in point) == advised
+    without_teacher = {"epoch": 20.0, "embeddings": 900.0, **few}
+    assert "teacher" not in judge([without_teacher], [], 24, None, 128).sentence
 
 
 def test_a_run_that_collapsed_is_called_so(data, tmp_path):  # noqa: F811
@@ -253,3 +288,5 @@ def test_the_snapshot_of_the_least_self_eer_is_chosen():
     assert best_snapshot(lines) == "e2"
     assert best_snapshot([*lines, line(4, 10)]) == "e4"  # of equal ones the latest
     assert best_snapshot([*lines, line(5, None), line(2, 30)]) == "e3"  # trained again, and measured again
+    with pytest.raises(UserError, match="no model that is there"):
+        best_snapshot([lines[0], line(1, None)])

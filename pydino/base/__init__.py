@@ -3,7 +3,7 @@
 from .checks import check_at_least, check_fraction, check_not_negative, check_positive, check_range
 from .clusters import CLUSTERS, UTT2CLUSTER, cluster_files, labels_of_clusters, strongest_labels
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
-from .files import atomic_open, read_json, write_json, write_text
+from .files import atomic_open, read_json, read_json_lines, write_json, write_text
 from .marks import (
     TRAINING_VERSION,
     Step,
@@ -61,6 +61,7 @@ __all__ = [
     "purpose",
     "read_bytes",
     "read_json",
+    "read_json_lines",
     "read_lines",
     "read_release",
     "read_text",

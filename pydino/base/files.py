@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .messages import UserError
-from .text import read_text
+from .text import read_lines, read_text
 
 
 @contextmanager
@@ -74,3 +74,17 @@ def read_json(path):
         raise UserError(
             f"{path} is not JSON ({error}); remove it and run the step that writes it again"
         ) from error
+
+
+def read_json_lines(path) -> list[dict]:
+    """Return the objects of a file that has one on each line, as a run that goes on writes it; without lines
+    that a kill truncated, and none where there is no file.
+    """
+    found = []
+    for text in read_lines(path) if os.path.isfile(path) else ():
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue
+        found += [value] if isinstance(value, dict) else []
+    return found

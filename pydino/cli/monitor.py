@@ -21,7 +21,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from pydino.base import UserError, log
+from pydino.base import UserError, log, read_json_lines
 from pydino.cli._arguments import add_device, option
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.trials import read_trials
@@ -78,10 +78,10 @@ def run(args):
             log(f"no training is running in {exp}; waiting for one to resume it (Ctrl-C ends this)")
         time.sleep(args.interval)
     if not found:
-        raise UserError(
-            f"{exp} has nothing to measure: no model in {exp}/snapshots and no final model; train with "
-            "snapshot_epochs: 5, or wait for the end"
-        )
+        why = f"no model in {exp}/snapshots and no final model; train with snapshot_epochs: 5, or wait for it"
+        if args.trials or args.choose or not read_json_lines(exp / "log.jsonl"):
+            raise UserError(f"{exp} has nothing to measure: {why}")
+        log(f"the verdict is by the log of the training alone: {why}")
     for evaluation in evaluations:
         if isinstance(evaluation, LabelFree):
             _conclude(exp, journal, evaluation, args.choose)
@@ -121,15 +121,15 @@ def _evaluations(args, exp: Path) -> list:
 def _conclude(exp: Path, journal, evaluation, choose: bool) -> None:
     """Show the curves beside those of the package, judge the run, and choose a snapshot if asked to."""
     from pydino.report.reference_curves import beside_reference, with_log
-    from pydino.train.health import best_snapshot, judge_run, read_log
+    from pydino.train.health import best_snapshot, judge_run
 
     lines = [line for line in journal.lines if line["digest"] == evaluation.about["digest"]]
     health = judge_run(exp, lines)
-    table = beside_reference(with_log(lines, read_log(exp)), health.epochs)
+    table = beside_reference(with_log(lines, read_json_lines(exp / "log.jsonl")), health.epochs)
     log(f"{exp}, and in brackets a healthy and a collapsed run of egs/mini:\n{table}")
     log(health.sentence)
     if choose:
-        print(exp / best_snapshot(lines))
+        print(exp / best_snapshot([line for line in lines if (exp / line["model"]).is_dir()]))
 
 
 def _trials_and_labels(args) -> tuple:

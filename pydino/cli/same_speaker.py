@@ -11,11 +11,12 @@ threshold.json says for what rate of false alarms it is, and what it cannot know
 should rest on it alone.
 """
 
+import json
 import sys
 from itertools import combinations
 from pathlib import Path
 
-from pydino.base import UserError, log, read_json
+from pydino.base import UserError, log, read_text
 
 from ._arguments import option
 from ._plda import read_chain
@@ -42,9 +43,7 @@ def run(args):
     if len(args.audio) < 2:
         raise UserError("give two recordings or more to compare")
     names = names_of(args.audio, "compared")
-    record = read_json(args.threshold)
-    if not isinstance(record, dict) or not _KEYS <= record.keys():
-        raise UserError(f"{args.threshold} is not the threshold.json that steps/threshold.sh writes")
+    record = _record(args.threshold)
     folder = args.model or record["model"]
     if not args.model and not Path(folder).is_dir():
         raise UserError(
@@ -57,7 +56,13 @@ def run(args):
             f"{args.threshold} was made for dimension {len(mean)}, and {folder} has {model.embedding_dim}"
         )
 
-    chain = read_chain(Path(args.threshold).parent / "plda", len(mean)) if record.get("plda") else None
+    plda = Path(args.threshold).parent / "plda"
+    if record.get("plda") and not plda.is_dir():
+        raise UserError(
+            f"no {plda}, which steps/threshold.sh puts beside {args.threshold}: copy it too, or run "
+            "the step again"
+        )
+    chain = read_chain(plda, len(mean)) if record.get("plda") else None
 
     def embed(recording, name: str):
         left, right = pair_features(model.embed_recording(recording, name=name)[None], mean, chain)
@@ -77,3 +82,18 @@ def run(args):
         "'different' is a score below the threshold: pairs of one speaker are there too, more of them than "
         f"the miss rate of crops in {args.threshold}"
     )
+
+
+def _record(path) -> dict:
+    """Return what steps/threshold.sh wrote.
+
+    Raises:
+        UserError: there is no such file, or it is another.
+    """
+    try:
+        record = json.loads(read_text(path))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not _KEYS <= record.keys():
+        raise UserError(f"{path} is not the threshold.json that steps/threshold.sh writes")
+    return record

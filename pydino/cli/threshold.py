@@ -20,12 +20,12 @@ docs/calibration.md has the use from Python, and how far from the truth this was
 from dataclasses import replace
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, set_program, warn, write_json, write_text
+from pydino.base import Step, UserError, log, read_yaml, set_program, warn, write_json, write_text
 from pydino.cli._arguments import add_cmd, add_config, integer, option, refuse_unused
 from pydino.cli._backend_labels import labels_of_plda
 from pydino.cli._crop_trials import check_one_model, crop_files, read_crops
 from pydino.cli._embeddings import read_embeddings, read_overlap
-from pydino.cli._plda import read_chain, write_chain
+from pydino.cli._plda import FILES, read_chain, write_chain
 from pydino.cli._steps import check_files, marks_of, options_of, why_skipped
 from pydino.cli._threshold_notes import cannot_know, note_on_costs
 
@@ -126,6 +126,19 @@ def _check_model(args, embedded) -> None:
         )
 
 
+def _check_plda(args) -> None:
+    """Refuse a PLDA that is known to be of another model, whatever its dimension."""
+    described = Path(args.plda_dir) / "meta.yaml"
+    for folder in (read_yaml(described) or {}).get("embeddings", []) if described.is_file() else []:
+        meta = Path(folder) / "meta.yaml"
+        made = (read_yaml(meta) or {}).get("model_dir") if meta.is_file() else None
+        if made and Path(made).resolve() != Path(args.model_dir).resolve():
+            raise UserError(
+                f"--plda-dir {args.plda_dir} was trained on {folder}, embedded with {made}, and the "
+                f"threshold is for {args.model_dir}; give a PLDA of that model's embeddings"
+            )
+
+
 def steps(args) -> list[Step]:
     """Return the last step; the extraction has steps of its own."""
     _check(args)
@@ -143,7 +156,7 @@ def steps(args) -> list[Step]:
             reads=[files[0], *scps],
             optional=[crops / "utt2hash", *files[1:], *(Path(folder) / "meta.yaml" for folder in plda)],
             after=marks_of(crops, whole, *([args.clusters] if args.clusters else []), *plda),
-            outputs=[out / "threshold.json"],
+            outputs=[out / "threshold.json", *(out / "plda" / name for name in FILES if args.plda_dir)],
         )
     ]
 
@@ -164,6 +177,8 @@ def _make(args, step) -> None:
     for embedded in kinds:
         _check_model(args, embedded)
     check_one_model(kinds[0].folder, kinds[0].dim, kinds[1].folder, kinds[1].dim)
+    if args.plda_dir:
+        _check_plda(args)
     chain = read_chain(args.plda_dir, kinds[1].dim) if args.plda_dir else None
     # Each kind is centred by its own mean: short, noisy crops have another than whole utterances.
     sides, means = [], []

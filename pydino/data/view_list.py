@@ -65,7 +65,7 @@ class ViewList:
             hashes = np.array([int(key) for key in found["starts"]], dtype=np.uint64)
             starts = np.array(list(found["starts"].values()), dtype=np.int64)
             return cls(found["data"], int(found["frames"]), hashes, starts.reshape(len(hashes), -1))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} is not a list of views; remove it, and pydino monitor makes another"
             ) from error
@@ -128,11 +128,7 @@ def listed_views(views: ViewList, source: Source, maker: ViewMaker) -> Iterator[
     gone = source.hashes[places] != views.hashes
     gone |= source.lengths[places] < views.starts.max(axis=1) + views.frames
     if gone.any():
-        raise UserError(
-            f"{views.data}: {np.count_nonzero(gone)} of {len(gone)} utterances of the list of views are not "
-            "in it any more, or are shorter: it was made anew since. Give the directory that the run was "
-            "trained on, or remove the list for another"
-        )
+        raise stale_list(views, np.count_nonzero(gone))
     sizes = np.full(views.starts.shape[1], views.frames)
     for begin in range(0, len(places), BATCH_UTTERANCES):
         rows = slice(begin, min(begin + BATCH_UTTERANCES, len(places)))
@@ -141,6 +137,15 @@ def listed_views(views: ViewList, source: Source, maker: ViewMaker) -> Iterator[
         batch = Batch(0, np.zeros(len(hashes), dtype=np.int64), hashes, content, 0.0)
         made = maker(batch).tensors[0]  # the first view of every utterance, then the second, ...
         yield rows, made.unflatten(0, (len(sizes), len(hashes))).transpose(0, 1)
+
+
+def stale_list(views: ViewList, gone: int) -> UserError:
+    """Return what is to be raised where a directory lacks ``gone`` of the utterances of a list."""
+    return UserError(
+        f"{views.data}: {gone} of {len(views.hashes)} utterances of the list of views are not in it any "
+        "more, or are shorter: it was made anew since. Give the directory that the run was trained on, or "
+        "remove EXP/monitor/views.json, and pydino monitor makes another list"
+    )
 
 
 def list_path(exp) -> Path:

@@ -110,7 +110,10 @@ class Recipe:
         for kind in ("trials", "tasks", "scorers", "calibrations", "rounds"):
             names = [entry.name for entry in getattr(self, kind)]
             if twice := [name for name in names if names.count(name) > 1]:
-                raise ValueError(f"{kind}: '{twice[0]}' occurs twice; give each entry a unique name")
+                mend = "give each entry a unique name"
+                if kind in ("scorers", "calibrations"):  # named by what they do
+                    mend = "remove one of the two"
+                raise ValueError(f"{kind}: '{twice[0]}' occurs twice; {mend}")
         self._check_calibrations()
         for name in self._sets_used():
             if name not in self.sets:
@@ -153,13 +156,12 @@ class Recipe:
             )
 
     def _check_calibrations(self) -> None:
-        lists = [trials.name for trials in self.trials]
         for trials in self.trials:
-            if trials.dev and trials.dev not in lists or trials.dev == trials.name:
-                others = " ".join(name for name in lists if name != trials.name)
+            others = [other.name for other in self.trials if other.name != trials.name]
+            if trials.dev and trials.dev not in others:
                 raise ValueError(
                     f"trials: dev of '{trials.name}' is '{trials.dev}', which is not another list of trials"
-                    f"{nearest(trials.dev, lists)}; there are: {others or 'no others'}"
+                    f"{nearest(trials.dev, others)}; there are: {' '.join(others) or 'no others'}"
                 )
         names = [scorer.name for scorer in self.scorers]
         for one in self.calibrations:

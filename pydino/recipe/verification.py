@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydino.base import check_at_least, check_positive
+from pydino.base import check_at_least, check_positive, nearest
 
 from .names import check_file_name, check_names
 
@@ -110,6 +110,11 @@ class Calibration:
             raise ValueError("scores: none; name a scorer, such as cosine.centred, or several to be fused")
         for name in self.quality:
             check_file_name("quality", name, "utt2dur")
+            if name != "norm" and not name.startswith("utt2"):
+                raise ValueError(
+                    f"quality: '{name}' is neither norm nor a table of utterances such as utt2dur"
+                    f"{nearest(name, ['norm', 'utt2dur', 'utt2num_frames'])}"
+                )
         if self.quality and self.fitted_on == "crops":
             raise ValueError(
                 "quality: crops differ from whole utterances in length and norm, whoever speaks; use "

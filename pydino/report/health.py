@@ -2,11 +2,9 @@
 beside those of a healthy and of a collapsed run.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydino.base import read_json, read_lines, read_yaml
+from pydino.base import read_json, read_json_lines, read_yaml
 from pydino.report.figure_cache import FigureCache
 from pydino.report.figures import Figure
 from pydino.report.gather import files_of
@@ -38,27 +36,15 @@ def gather_monitored_runs(root) -> list[MonitoredRun]:
         exp = path.parents[1]
         if path.parent.name != "monitor" or not (exp / "monitor.jsonl").is_file():
             continue
-        measured = [line for line in _lines(exp / "monitor.jsonl") if line.get("self_eer") is not None]
+        lines = read_json_lines(exp / "monitor.jsonl")
+        measured = [line for line in lines if line.get("self_eer") is not None]
         points = {line["epoch"]: line for line in measured}  # the latest, where one was measured again
         health = read_json(path)
-        config = read_yaml(exp / "config.yaml")
-        name = str(exp.relative_to(root))
-        if points:
-            ordered = with_log([points[epoch] for epoch in sorted(points)], _lines(exp / "log.jsonl"))
-            found.append(MonitoredRun(name, config.get("epochs", 1.0), ordered, health["sentence"]))
-    return found
-
-
-def _lines(path: Path) -> list[dict]:
-    """Return the lines of a file of JSON, without those that a kill truncated; none where there is no
-    file.
-    """
-    found = []
-    for text in read_lines(path) if path.is_file() else ():
-        try:
-            found.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
+        if points and "sentence" in health:
+            epochs = read_yaml(exp / "config.yaml").get("epochs", 1.0)
+            ordered = [points[epoch] for epoch in sorted(points)]
+            ordered = with_log(ordered, read_json_lines(exp / "log.jsonl"))
+            found.append(MonitoredRun(str(exp.relative_to(root)), epochs, ordered, health["sentence"]))
     return found
 
 

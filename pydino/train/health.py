@@ -2,16 +2,15 @@
 chooses a snapshot by these scores.
 """
 
-import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydino.base import read_lines, read_yaml, write_json
+from pydino.base import UserError, read_json_lines, read_yaml, write_json
 
 from .label_free import UNTRAINED
-from .monitors import collapse, partial_collapse
+from .monitors import collapse, partial_collapse, remedies
+from .recorder import is_finite
 
 # Before this share of the training, signs of a partial collapse may pass.
 EARLY = 1 / 3
@@ -21,7 +20,7 @@ CHANCE = 45.0
 LITTLE_GAIN = 0.9
 FEW_DIRECTIONS = 4.0  # RankMe or LiDAR, where a quarter of the possible ones is no less
 
-State = Literal["healthy", "too early to tell", "partly collapsed", "collapsed"]
+State = Literal["healthy", "too early to tell", "learnt little", "partly collapsed", "collapsed"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ def judge(
     - collapsed: a number that is not finite; the alarms of :func:`pydino.train.monitors.collapse`; a self-EER
       of CHANCE or more after EARLY.
     - partly collapsed, after EARLY: the alarm of :func:`pydino.train.monitors.partial_collapse`; RankMe or
-      LiDAR below FEW_DIRECTIONS; a self-EER above LITTLE_GAIN of the untrained encoder's.
+      LiDAR below FEW_DIRECTIONS.
+    - learnt little, after EARLY: a self-EER above LITTLE_GAIN of the untrained encoder's.
     - too early to tell: before EARLY, or no snapshot has been scored.
     - healthy: none of these.
 
@@ -67,7 +67,7 @@ def judge(
     def verdict(state: State, why: str) -> Health:
         return Health(state, f"{state}, after {epoch:g} of {epochs:g} epochs: {why}", epoch, epochs)
 
-    lost = [name for name, value in last.items() if value is None or not _is_finite(value)]
+    lost = [name for name, value in last.items() if value is None or not is_finite(value)]
     lost += ["embeddings"] if measured and measured[-1]["self_eer"] is None else []
     if lost:
         return verdict(
@@ -83,25 +83,24 @@ def judge(
             f"every utterance gets the same embedding (spread {last['embedding_spread']:.3f}); lower "
             "optimiser.lr",
         )
-    remedy = "lower optimiser.lr"
-    if "teacher_entropy" in last:
-        remedy += " or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
+    remedy, little, start = remedies(last), "", None
     partly = partial_collapse(last, max_rank) if last else ""
     if measured:
-        start = next((line for line in scores if line["role"] == UNTRAINED), None)
-        now = measured[-1]
+        known = (line for line in scores if line["role"] == UNTRAINED and line["self_eer"] is not None)
+        now, start = measured[-1], next(known, None)
         if now["self_eer"] >= CHANCE and not early:
             return verdict(
                 "collapsed",
                 f"two views of an utterance are not recognised (self-EER {now['self_eer']:.1f} %); {remedy}",
             )
-        partly = partly or _weak(now, start, max_rank, remedy)
+        partly = partly or _few_directions(now, max_rank, remedy)
+        little = _little_gain(now, start, remedy)
     if early or not measured:
         wait = "no snapshot is scored yet" if not measured else "its scores may still turn"
-        seen = f"; so far: {partly}" if partly else ""
+        seen = f"; so far: {partly or little}" if partly or little else ""
         return verdict("too early to tell", f"{wait}{seen}")
-    if partly:
-        return verdict("partly collapsed", partly)
+    if partly or little:
+        return verdict("partly collapsed" if partly else "learnt little", partly or little)
     return verdict(
         "healthy",
         f"self-EER {now['self_eer']:.1f} %"
@@ -110,36 +109,23 @@ def judge(
     )
 
 
-def _weak(now: dict, start: dict | None, max_rank: int, remedy: str) -> str:
-    """Return what the scores of a snapshot say against it, or an empty string."""
+def _few_directions(now: dict, max_rank: int, remedy: str) -> str:
     few = [
         f"{name} {now[key]:.1f}"
         for key, name in (("lidar", "LiDAR"), ("rankme", "RankMe"))
         if now[key] < min(FEW_DIRECTIONS, max_rank / 4)
     ]
-    if few:
-        return f"the embeddings use few directions ({' and '.join(few)}); {remedy}"
+    return f"the embeddings use few directions ({' and '.join(few)}); {remedy}" if few else ""
+
+
+def _little_gain(now: dict, start: dict | None, remedy: str) -> str:
     if start and now["self_eer"] > LITTLE_GAIN * start["self_eer"]:
+        better = "little better" if now["self_eer"] < start["self_eer"] else "no better"
         return (
-            "views of an utterance are recognised little better than by the untrained encoder (self-EER "
+            f"views of an utterance are recognised {better} than by the untrained encoder (self-EER "
             f"{now['self_eer']:.1f} % after {start['self_eer']:.1f} %); train for more steps, or {remedy}"
         )
     return ""
-
-
-def _is_finite(value) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def read_log(exp: Path) -> list[dict]:
-    """Return the lines of log.jsonl; none where there is no file."""
-    found = []
-    for text in read_lines(exp / "log.jsonl") if (exp / "log.jsonl").exists() else ():
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            continue  # it is being written
-    return found
 
 
 def judge_run(exp: Path, lines: list[dict]) -> Health:
@@ -147,10 +133,10 @@ def judge_run(exp: Path, lines: list[dict]) -> Health:
     verdict in EXP/monitor/health.json, for the report.
     """
     config = read_yaml(exp / "config.yaml")
-    log = read_log(exp)
+    log = read_json_lines(exp / "log.jsonl")
     scored = [line for line in lines if "self_eer" in line]
     output_dim = (config.get("head") or {}).get("output_dim")
-    dim = next(line["embedding_dim"] for line in scored if "embedding_dim" in line)  # the untrained has it
+    dim = next((line["embedding_dim"] for line in scored if "embedding_dim" in line), 1)
     health = judge(log, scored, config["epochs"], output_dim, dim)
     write_json(exp / "monitor" / "health.json", asdict(health))
     return health
@@ -165,7 +151,12 @@ def best_snapshot(lines: list[dict]) -> str:
 
     Args:
         lines: of monitor.jsonl without labels.
+
+    Raises:
+        UserError: no model has embeddings that are finite.
     """
     found = {line["model"]: line for line in lines if line["role"] != UNTRAINED}  # the latest of each model
     candidates = [line for line in found.values() if line.get("self_eer") is not None]
+    if not candidates:
+        raise UserError("--choose: no model that is there has finite embeddings; see the verdict above")
     return min(candidates, key=lambda line: (line["self_eer"], -line["epoch"]))["model"]

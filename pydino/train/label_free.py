@@ -17,7 +17,8 @@ from pydino.backend.label_free import label_free_scores
 from pydino.backend.vectors import normalise_length
 from pydino.base import UserError, atomic_open, config_from_dict, log, read_yaml
 from pydino.data import CropConfig, ViewGroup
-from pydino.data.view_list import VIEWS, ViewList, choose_views, list_path, listed_views
+from pydino.data.training_dir import read_hashes
+from pydino.data.view_list import VIEWS, ViewList, choose_views, list_path, listed_views, stale_list
 from pydino.infer import FrontEnd, Model, read_front_end
 from pydino.models import build_encoder
 
@@ -86,6 +87,8 @@ class LabelFree:
         """The utterances of the list, or all where there is none yet; opened when something is measured."""
         distributed = DistributedContext(int(self.device != "cpu"))
         only = None if self.views is None else self.views.hashes
+        if only is not None and not np.isin(only, read_hashes(self._data)[0]).any():
+            raise stale_list(self.views, len(only))
         return open_pipeline(
             self._config, self._data, self._front_end, 0, distributed, self._allow_pipes, only
         )

@@ -162,8 +162,8 @@ def collapse(means: dict[str, float], output_dim: int) -> str | None:
         return (
             "collapse to a point: nearly every utterance gets the same answer (entropy of the mean output "
             f"{means['mean_teacher_entropy']:.2f} of {uniform:.2f}, embedding spread "
-            f"{means['embedding_spread']:.3f}); raise the teacher "
-            "temperature, lower the centre momentum, or add the KoLeo term"
+            f"{means['embedding_spread']:.3f}); raise the teacher temperature or lower the centre momentum"
+            + ("" if "koleo" in means else ", or add the KoLeo term")
         )
     return None
 
@@ -217,11 +217,20 @@ def partial_collapse(means: dict[str, float], max_rank: int) -> str:
             said.append(f"an output tells only {information:.2f} nats about which utterance it came from")
     if not said:
         return ""
-    return (
-        f"partial collapse: {' and '.join(said)}; lower the learning rate or the teacher temperature, raise "
-        "the teacher's momentum, or add "
-        "the KoLeo term, and compare pydino monitor with the untrained encoder before you train on"
-    )
+    return f"partial collapse: {' and '.join(said)}; {remedies(means)}"
+
+
+def remedies(means: dict[str, float]) -> str:
+    """Return what may help a run that is not healthy, as far as its method has it.
+
+    Args:
+        means: of an interval; ``teacher_entropy`` and ``koleo`` tell what there is.
+    """
+    if "teacher_entropy" not in means:
+        return "lower optimiser.lr"
+    if "koleo" in means:
+        return "lower optimiser.lr or loss.teacher_temperature, or raise teacher.momentum"
+    return "lower optimiser.lr or loss.teacher_temperature, raise teacher.momentum, or add koleo_weight: 0.1"
 
 
 def not_finite(means: dict[str, float]) -> str:
@@ -289,7 +298,8 @@ class Alarms:
         if what and self._on_collapse == "stop":
             raise UserError(f"{what} (to go on all the same: on_collapse: warn)")
         self._warn("collapse", what)
-        self._warn("partial", "" if what else partial_collapse(means, self._max_rank))
+        partly = "" if what else partial_collapse(means, self._max_rank)
+        self._warn("partial", partly and f"{partly}; pydino monitor compares it with the untrained encoder")
         waits = starved(means.get("data_wait", 0.0), self._source)
         # one slow interval, such as the first, is no starvation
         self._warn("starved", waits if self._waited else "")
