@@ -62,6 +62,7 @@ SSPS = {
     "statistics": False,
     "cluster": {"method": "kmeans", "num_clusters": 4},
 }
+OSPS = {"start_epoch": 1, "clusters": 6, "memory": 2}
 CORRECTED = {"epochs": 3, "margin_warmup_epochs": 2, "clean_seconds": [0.7, 0.8]}
 
 ROWS = {
@@ -70,6 +71,8 @@ ROWS = {
     "rdino": row("dino", **DINO, variance_weight=1.0, covariance_weight=0.2, variance_ramp_epochs=1),
     "dino on clusters": row("dino", "--clusters", **DINO, positives="cluster"),
     "dino with ssps": row("dino", **DINO, koleo_weight=0.1, positives="ssps", ssps=SSPS),
+    "dino with osps": row("dino", **DINO, koleo_weight=0.1, positives="osps", osps=OSPS),
+    "sdpn with osps": row("dino", **SDPN, positives="osps", osps={**OSPS, "nearest_clusters": 2}),
     "simclr": row("contrastive", projector_dim=6),
     "contrastive on clusters": row("contrastive", "--clusters", positives="cluster", mask_same_cluster=True),
     "contrastive with ssps": row("contrastive", positives="ssps", ssps=SSPS),

@@ -88,12 +88,15 @@ def test_every_configuration_of_a_round_is_valid_and_trained_on_clusters(path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(EGS.glob("*/conf/*-ssps.yaml")), ids=lambda path: f"{path.parent.parent.name}-{path.stem}"
+    "path",
+    sorted(EGS.glob("*/conf/*-[so]sps.yaml")),
+    ids=lambda path: f"{path.parent.parent.name}-{path.stem}",
 )
 def test_every_configuration_that_finds_its_positives_does_so_before_it_ends(path):
     _, config = load_training_config(path)
-    assert config.positives == "ssps" and not config.needs_clusters
-    assert config.ssps.start_epoch + config.ssps.every_epochs < config.epochs
+    assert config.positives == path.stem.rpartition("-")[2] and not config.needs_clusters
+    if config.positives == "ssps":
+        assert config.ssps.start_epoch + config.ssps.every_epochs < config.epochs
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
@@ -291,6 +294,16 @@ VALUES = {
         "ssps.cluster.method": "kmeans",
         "ssps.cluster.num_clusters": 25000,
         "ssps.cluster.num_iterations": 10,
+    },
+    "voxceleb/dino-osps.yaml": {
+        "epochs": 100,
+        "batch_size": 128,
+        "optimiser.lr": 0.2,
+        "osps.start_epoch": 75,
+        "osps.clusters": 5000,
+        "osps.momentum": 0.9,
+        "osps.memory": 4,
+        "osps.nearest_clusters": 1,
     },
     "voxceleb/dino-resnet34.yaml": {
         "epochs": 150,

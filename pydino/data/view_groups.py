@@ -3,7 +3,7 @@ utterance.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from pydino.audio.augment import AugmentConfig
 from pydino.audio.waveform_augment import WaveformAugmentConfig
 
 from .crops import CropConfig, Short
+
+if TYPE_CHECKING:
+    from .views import Batch
 
 Owner = Literal["own", "partner"]
 
@@ -143,11 +146,13 @@ class Views:
         tensors: one per group, (number B, L, F): the first view of every utterance, then the second, ...
         frames: one per group: valid frames of each view, (number B,) int64, to be given to the encoder beside
             the views; None where all are.
+        batch: what they are views of.
     """
 
     groups: list[ViewGroup]
     tensors: list[torch.Tensor]
     frames: list[torch.Tensor | None]
+    batch: "Batch"
 
     @property
     def size(self) -> int:

@@ -50,7 +50,7 @@ class ViewMaker:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Views:
         """Return the views of a batch."""
-        views = Views([], [], [])
+        views = Views([], [], [], batch)
         # powers, and sums over frames, need float32
         with torch.autocast(self._device.type, enabled=False):
             features, frames = self._features(batch), self._frames(batch)

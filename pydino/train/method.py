@@ -41,6 +41,7 @@ class Setup:
         init: weights that the encoder starts from; None: random ones.
         supervision: the task, for a method that is trained for one.
         hashes: (N,) uint64, ascending, of the utterances, for a run that finds positives itself.
+        seed: of draws about data.
     """
 
     config: TrainingConfig
@@ -52,6 +53,7 @@ class Setup:
     init: dict[str, torch.Tensor] | None = None
     supervision: Supervision | None = None
     hashes: np.ndarray | None = None
+    seed: int = 0
 
 
 class Method(nn.Module):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydino.backend.clustering import clustering_settings
-from pydino.base import check_at_least, config_to_dict
+from pydino.base import check_at_least, check_fraction, config_to_dict
 
 from .config import TrainingConfig
 
@@ -37,6 +37,30 @@ class PositiveSamplingConfig:
 
 
 @dataclass
+class OnlinePositivesConfig:
+    """When targets of a run with ``positives: osps`` are of other utterances, and which
+    (pydino/train/online_positives.py).
+    """
+
+    start_epoch: int = 10  # epochs after which they are; clusters and memory are kept from the first step
+    clusters: int = 1000  # centroids, K
+    momentum: float = 0.9  # of the centroids
+    memory: int = 4  # R: the so many latest utterances of each cluster
+    # M: a target is of one of the so many nearest other clusters; 0: of the utterance's own
+    nearest_clusters: int = 0
+
+    def __post_init__(self):
+        check_at_least(self, 0, "start_epoch", "nearest_clusters")
+        check_at_least(self, 1, "memory")
+        check_at_least(self, 2, "clusters")
+        check_fraction(self, "momentum")
+        if self.nearest_clusters >= self.clusters:
+            raise ValueError(
+                f"nearest_clusters ({self.nearest_clusters}) must be below clusters ({self.clusters})"
+            )
+
+
+@dataclass
 class PositivesConfig(TrainingConfig):
     """A run that learns from pairs of views."""
 
@@ -51,21 +75,26 @@ class PositivesConfig(TrainingConfig):
             raise ValueError(
                 f"positives: {self.positives} takes crops of two utterances; set placement: independent"
             )
-        if self.positives != "ssps" and self.ssps != PositiveSamplingConfig():
+        self.check_search("ssps", self.ssps, PositiveSamplingConfig())
+
+    def check_search(self, name: str, config, default) -> None:
+        """Check the options of how positives are found, which are those of ``positives: NAME``."""
+        if self.positives != name:
+            if config != default:
+                raise ValueError(
+                    f"{name} says how positives are found, and there is nothing to find with positives: "
+                    f"{self.positives}; set positives: {name}, or remove {name}"
+                )
+        elif config.start_epoch >= self.epochs:
             raise ValueError(
-                f"ssps says how positives are found, and there is nothing to find with positives: "
-                f"{self.positives}; set positives: ssps, or remove ssps"
-            )
-        if self.positives == "ssps" and self.ssps.start_epoch >= self.epochs:
-            raise ValueError(
-                f"ssps.start_epoch ({self.ssps.start_epoch}) must be before the end of the run (epochs: "
+                f"{name}.start_epoch ({config.start_epoch}) must be before the end of the run (epochs: "
                 f"{self.epochs:g}); raise epochs, or set positives: own"
             )
 
     @property
     def of_others(self) -> bool:
-        """Whether positives are of other utterances."""
-        return self.positives != "own"
+        """Whether positives are crops of other utterances."""
+        return self.positives in ("cluster", "ssps")
 
     @property
     def needs_clusters(self) -> bool:

@@ -40,7 +40,7 @@ LATER = (
     *("positives", "sub_centres", "hard_negatives", "hard_margin", "start_from_centroids"),
     *("min_utterances", "output_lr_scale", "teacher_sees", "student_sees", "koleo_views"),
     *("mean_entropy_weight", "dimension_weight", "variance_weight", "covariance_weight"),
-    *("variance_ramp_epochs", "head.norm_before", "head.shared_prototypes", "ssps"),
+    *("variance_ramp_epochs", "head.norm_before", "head.shared_prototypes", "ssps", "osps"),
     *("loss.target", "loss.sinkhorn_iterations"),
 )
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")

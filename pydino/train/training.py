@@ -85,6 +85,7 @@ def run_training(
             init,
             run.supervision,
             pipeline.source.hashes,
+            run.seed,
         )
     )
     if distributed.rank:  # dropout is drawn independently in each process, once the weights are equal

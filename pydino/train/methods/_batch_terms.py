@@ -132,6 +132,7 @@ def method_name(config: DinoConfig) -> str:
         "clean-teacher": config.teacher_sees == "clean",
         "locals": config.student_sees == "locals",
         "ssps": config.positives == "ssps",
+        "osps": config.positives == "osps",
     }
     on = [name for name, is_on in switches.items() if is_on]
     base = next((name for name, parts in SYSTEMS.items() if set(parts) <= set(on)), "dino")

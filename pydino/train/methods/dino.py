@@ -9,7 +9,8 @@ compare the utterances of the whole batch (_batch_terms.py). SDPN (arXiv 2308.02
 With ``positives: cluster`` the teacher sees another utterance of the cluster (--clusters; Han et al. 2023,
 "Cluster-aware DINO", arXiv 2304.05754), drawn again at each visit, and the student predicts its outputs from
 all views of its own. With ``positives: ssps`` the run finds the clusters itself, by the teacher's embeddings
-(pydino/train/positive_sampling.py).
+(pydino/train/positive_sampling.py). With ``positives: osps`` teacher and student see the utterance, and the
+teacher's head another one, of a memory of its embeddings (pydino/train/online_positives.py).
 """
 
 from collections.abc import Iterable
@@ -29,11 +30,12 @@ from pydino.data import (
     with_partners_for_the_teacher,
 )
 from pydino.models import DinoHead, HeadConfig, buffers_kept
-from pydino.ssl import DinoLoss, DinoLossConfig, cosine_loss, make_teacher, update_teacher
+from pydino.ssl import DinoLoss, DinoLossConfig, TeacherConfig, cosine_loss, make_teacher, update_teacher
 from pydino.train.config import NOT_AUGMENTED
 from pydino.train.method import Method, Metrics, ParameterGroup, Setup
 from pydino.train.monitors import MOMENTS, collapse, moments
-from pydino.train.positives_config import PositivesConfig
+from pydino.train.online_positives import OnlinePositives
+from pydino.train.positives_config import OnlinePositivesConfig, PositivesConfig
 from pydino.train.schedules import cosine, ramp
 from pydino.train.whole_batch import WholeBatch
 
@@ -45,31 +47,13 @@ READS_CLUSTERS = True  # with positives: cluster
 
 
 @dataclass
-class TeacherConfig:
-    """Momentum of the teacher: a cosine from ``momentum`` to ``final_momentum``.
-
-    0.996 suits hundreds of thousands of steps; in a run of a thousand the teacher then lags too far behind,
-    and 0.98 is better.
-    """
-
-    momentum: float = 0.98
-    final_momentum: float = 1.0
-    momentum_steps: int = 0  # steps of the cosine; 0: the whole run
-
-    def __post_init__(self):
-        if not 0 <= self.momentum <= self.final_momentum <= 1:
-            raise ValueError(
-                f"momentum must rise from momentum to final_momentum in [0, 1], got {self.momentum} and "
-                f"{self.final_momentum}"
-            )
-        check_not_negative(self, "momentum_steps")
-
-
-@dataclass
 class DinoConfig(PositivesConfig):
     """A DINO run."""
 
     method: Literal["dino"] = "dino"
+    # besides those of PositivesConfig, osps: targets are of a memory of other utterances
+    positives: Literal["own", "cluster", "ssps", "osps"] = "own"
+    osps: OnlinePositivesConfig = field(default_factory=OnlinePositivesConfig)
     head: HeadConfig = field(
         default_factory=lambda: HeadConfig(hidden_dim=512, bottleneck_dim=128, output_dim=1024)
     )
@@ -97,6 +81,7 @@ class DinoConfig(PositivesConfig):
         if self.teacher_sees == "clean":
             self._set_clean_teacher()
         super().__post_init__()
+        self.check_search("osps", self.osps, OnlinePositivesConfig())
         if self.student_sees == "locals" and not self.crops.num_local:
             raise ValueError("student_sees: locals needs local crops: set crops.num_local above 0")
         if self.crops.num_global < 2 and self.same_views:
@@ -157,7 +142,10 @@ class Network(nn.Module):
 
     def forward(self, views: list[torch.Tensor]) -> Outputs:
         """Return the outputs, views first, of tensors (n, T, F), one a length; the head runs once for all."""
-        embeddings = torch.cat([self.encoder(view) for view in views])
+        return self.of_embeddings(torch.cat([self.encoder(view) for view in views]))
+
+    def of_embeddings(self, embeddings: torch.Tensor) -> Outputs:
+        """Return the outputs of embeddings (N, D)."""
         bottleneck = self.head.bottleneck(embeddings)
         return Outputs(embeddings, bottleneck, self.head.outputs(bottleneck))
 
@@ -183,6 +171,9 @@ class Dino(Method):
         for module, follower in zip(self.student.modules(), self.teacher.modules(), strict=True):
             follower.training = module.training  # what is frozen in the student has fixed statistics in both
         self.criterion = DinoLoss(config.loss, config.head.output_dim).to(self.distributed.device)
+        self.online_positives = None
+        if config.positives == "osps":
+            self.online_positives = OnlinePositives(setup, student.encoder.embedding_dim)
         self._terms, self._whole_batch = BatchTerms(config), WholeBatch(self.distributed)
         self._teacher_means: torch.Tensor | None = None
         self._taught: list[tuple[Outputs, torch.Tensor | None]] = []
@@ -230,6 +221,8 @@ class Dino(Method):
             means * share if self._teacher_means is None else self._teacher_means + means * share
         )
         metrics = {"dino_loss": loss.detach(), **metrics}
+        if self.online_positives is not None:
+            metrics["from_memory"] = self.online_positives.share(micro_step)
         if config.cosine_weight:
             term = cosine_loss(outputs.embeddings, taught.embeddings, config.same_views)
             loss = loss + self.schedule(batch.step)["cosine_weight"] * term
@@ -244,7 +237,11 @@ class Dino(Method):
 
     def _teach(self, views: Views) -> Outputs:
         with torch.no_grad(), self.precision():
-            return self.teacher(views.teacher).of_batch(views.size)
+            if self.online_positives is None:
+                return self.teacher(views.teacher).of_batch(views.size)
+            embeddings = torch.cat([self.teacher.encoder(view) for view in views.teacher])
+            targets = self.online_positives.targets(embeddings.unflatten(0, (-1, views.size)), views.batch)
+            return self.teacher.of_embeddings(targets.flatten(0, 1)).of_batch(views.size)
 
     def _with_targets(self, taught: list[Outputs]) -> list[tuple[Outputs, torch.Tensor | None]]:
         """Return the teacher's outputs for the micro-batches of a step, each with its targets over the whole
@@ -263,8 +260,14 @@ class Dino(Method):
 
     def after_update(self, step: int) -> Metrics:
         """Update the teacher, then the centre."""
+        if self.online_positives is not None:
+            self.online_positives.end_step()
         update_teacher(self.teacher, self.student, self.schedule(step)["momentum"])
         return self.criterion.update_centre(self.distributed.mean(self._teacher_means))
+
+    def evaluate(self, epoch: float, last: bool) -> tuple[dict[str, float], bool]:
+        online = self.online_positives
+        return (online.end_epoch(int(epoch)) if online is not None and epoch else {}), last
 
     def collapse_reason(self, means: dict[str, float]) -> str | None:
         return collapse(means, self.config.head.output_dim)
@@ -286,10 +289,11 @@ class Dino(Method):
         parts = self._terms.describe(means)
         if "cosine_loss" in means:
             parts += f", cosine_loss {means['cosine_loss']:.2f}"
+        if "from_memory" in means:
+            parts += f", {100 * means['from_memory']:.0f} % of the targets from memory"
         return (
             f"loss {means['loss']:.3f} (dino {means['dino_loss']:.3f}{parts}), entropy of teacher "
-            f"{means['teacher_entropy']:.2f}, "
-            f"student {means['student_entropy']:.2f}, mean teacher {means['mean_teacher_entropy']:.2f}, KL "
-            f"{means['kl']:.2f}, "
+            f"{means['teacher_entropy']:.2f}, student {means['student_entropy']:.2f}, mean teacher "
+            f"{means['mean_teacher_entropy']:.2f}, KL {means['kl']:.2f}, "
             f"spread {means['embedding_spread']:.3f}"
         )
