@@ -97,6 +97,12 @@ def test_an_unknown_key_is_named_with_the_nearest(folder):
         (("encoder", "channels"), 9, "does not match the encoder"),
         (("encoder", "channels"), 10**7, "does not match the encoder"),  # petabytes, if it were made
         (("encoder", "channels"), 10**15, "no encoder has these sizes"),
+        (("encoder", "channels"), 10**30, "no encoder has these sizes"),
+        (("encoder", "stride"), 10**9, "at most 1000"),
+        (("encoder", "name"), ["tdnn"], "unknown name"),
+        (("front_end", "features", "num_mel_bins"), 10**9, "too many"),
+        (("front_end", "features", "frame_length"), 1e9, "is usual"),
+        (("front_end", "vad", "vad_frames_context"), 10**9, "outside 0 to 10000"),
         (("encoder", "folder"), "/etc", "no other is read"),
     ],
 )

@@ -31,6 +31,10 @@ def mel_weights(options) -> np.ndarray:
     low, high = options.low_freq, _from_top(options.high_freq, nyquist)
     if bins < 3:
         raise ValueError(f"num_mel_bins: {bins} is too few; at least 3")
+    if bins > options.padded_size // 2:
+        raise ValueError(
+            f"num_mel_bins: {bins} is too many for the {options.padded_size // 2} bins of the spectrum"
+        )
     if not 0 <= low < high <= nyquist:
         raise ValueError(
             f"low_freq: the filters would reach from {low:g} to {high:g} Hz, but must rise within 0 and half "

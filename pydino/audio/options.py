@@ -11,6 +11,8 @@ from typing import Literal
 
 from .mel import mel_weights
 
+LONGEST_WINDOW = 2**20  # samples
+
 
 @dataclass
 class FrameOptions:
@@ -61,6 +63,11 @@ class FrameOptions:
             raise ValueError(
                 f"frame_length: {self.frame_length} ms is less than two samples; it is in milliseconds (25 "
                 "is usual)"
+            )
+        if self.window_size > LONGEST_WINDOW:
+            raise ValueError(
+                f"frame_length: {self.frame_length} ms is more than {LONGEST_WINDOW} samples; it is in "
+                "milliseconds (25 is usual)"
             )
         if self.padded_size % 2:
             raise ValueError(

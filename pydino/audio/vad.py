@@ -22,9 +22,10 @@ class VadConfig:
     def __post_init__(self):
         if self.vad_energy_mean_scale < 0:
             raise ValueError(f"vad_energy_mean_scale: {self.vad_energy_mean_scale} is negative")
-        if self.vad_frames_context < 0:
+        if not 0 <= self.vad_frames_context <= 10_000:
             raise ValueError(
-                f"vad_frames_context: {self.vad_frames_context} is negative; it is a number of frames"
+                f"vad_frames_context: {self.vad_frames_context} is outside 0 to 10000; it is a number of "
+                "frames"
             )
         if not 0 < self.vad_proportion_threshold < 1:
             raise ValueError(

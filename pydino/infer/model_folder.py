@@ -171,7 +171,7 @@ def _empty_encoder(config: dict, feature_dim: int, where: Path) -> Encoder:
     try:
         with torch.device("meta"):
             return build_encoder(config, feature_dim)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # too large for an index, or for 64 bits
         raise UserError(
             f"{where}: no encoder has these sizes ({str(error).splitlines()[0]}); fetch or make the "
             "model again"

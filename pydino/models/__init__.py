@@ -90,9 +90,9 @@ def without_folder(config: dict) -> dict:
 
 def _name(config: dict) -> str:
     name = config.get("name")
-    if name not in ENCODERS:
+    if not isinstance(name, str) or name not in ENCODERS:
         raise ConfigError(
-            f"encoder: unknown name '{name}'{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}"
+            f"encoder: unknown name '{name}'{nearest(str(name), ENCODERS)}; known: {', '.join(ENCODERS)}"
         )
     return name
 

@@ -32,6 +32,8 @@ class TdnnConfig:
 
     def __post_init__(self):
         check_at_least(self, 1, "channels", "pooled_channels", "stride", "embedding_dim")
+        if self.stride > 1000:
+            raise ValueError(f"stride must be at most 1000 frames, got {self.stride}")
 
 
 class Tdnn(Encoder):
