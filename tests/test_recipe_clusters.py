@@ -270,7 +270,8 @@ def test_what_is_excluded_from_training_is_in_nothing_that_is_learnt_without_lab
         {"backend": "plda", "labels": "pseudo"},
     ]
     sets = ["train", "test"]
-    run = run_of(conf, scorers=scorers, train_set={"sets": ["train"], "exclude": ["test"]}, sets=sets)
+    excluded = {"train_set": {"sets": ["train"], "exclude": ["test"]}, "sets": sets}
+    run = run_of(conf, scorers=scorers, **excluded)
     listed = ["data/train_ssl/utt2hash"]
     rows_of = {
         kind: [row for row in values(run, kind, stage) if "exp/dino_x/" in json.dumps(row)]
@@ -279,6 +280,11 @@ def test_what_is_excluded_from_training_is_in_nothing_that_is_learnt_without_lab
     assert after("--utterances", rows_of["clusters"][0]["options"]) == listed
     assert after("--utterances", rows_of["plda"][0]["options"]) == listed
     assert [after("--utterances", row["options"]) for row in rows_of["scoring"]] == [listed, [], []]
+    # trials of crops and of clusters are centred by the same mean as those that they calibrate
+    wanted = [{"scores": ["cosine.centred"], "fitted_on": kind} for kind in ("crops", "clusters")]
+    dev = values(run_of(conf, calibrations=wanted, **excluded), "scoring", 7, "dino_x")
+    of_pairs = [row for row in dev if row["trials"].endswith("/pairs")]
+    assert [after("--utterances", row["options"]) for row in of_pairs] == [listed, listed]
     supervised = [row for row in values(run, "plda", 6) if "exp/dino_x/" in row["plda"]]
     assert "--utterances" not in supervised[0]["options"]  # of labels, for comparison
     for kind, stage in (("clusters", 7), ("plda", 7), ("scoring", 6), ("scoring", 9)):

@@ -41,6 +41,11 @@ def test_runs_are_shown_with_their_last_scores_and_verdict(tmp_path):
     assert table.rows == [["dino_x/seed0", verdict, "4", "16.0", "50.0", "60.0", "0.90", "7.5", "", ""]]
     (figure,) = health_figures(runs, FigureCache())
     assert "dino_x/seed0" in figure.svg and figure.svg.count("reference: ") == 2
+    for seed in range(2):
+        for name in "abcdefgh":
+            write(tmp_path / f"{name}/seed{seed}", [line(2)])
+    (figure,) = health_figures(gather_monitored_runs(tmp_path), FigureCache())
+    assert "g/seed0" in figure.svg and "a/seed1" not in figure.svg and "8 of the 17" in figure.caption
     assert health_table([]) is None and health_figures([], FigureCache()) == []
 
 

@@ -160,8 +160,7 @@ def scoring(run: Run, stage: int) -> list[Row]:
             sets = dict.fromkeys([trials.set, trials.enroll])
             speakers = [word for name in sets for word in ("--utt2spk", f"data/{name}/utt2spk")]
             for scorer in system.scorers(recipe, stage):
-                options = [*_options_of(recipe, system, scorer), "--trials-name", trials.name]
-                options += _trained_on(run) if scorer.trained else []
+                options = [*_options_of(run, system, scorer), "--trials-name", trials.name]
                 values = {
                     "options": [*options, *speakers],
                     "trials": trials.file,
@@ -174,7 +173,7 @@ def scoring(run: Run, stage: int) -> list[Row]:
             for scorer in calibrated_on(run, system, stage, kind):
                 folder = system.label_free_trials(kind, statistics=scorer.statistics)
                 values = {
-                    "options": _options_of(recipe, system, scorer),
+                    "options": _options_of(run, system, scorer),
                     "trials": f"{system.label_free_trials(kind)}/pairs",
                     "enroll": folder,
                     "test": folder,
@@ -191,8 +190,8 @@ def _trained_on(run: Run) -> list[str]:
     return ["--utterances", f"data/{TRAIN_SSL}/utt2hash"] if run.recipe.train_set.exclude else []
 
 
-def _options_of(recipe: Recipe, system: System, scorer: Scorer) -> list[str]:
-    training = [system.embeddings(name, statistics=scorer.statistics) for name in recipe.training_sets]
+def _options_of(run: Run, system: System, scorer: Scorer) -> list[str]:
+    training = [system.embeddings(name, statistics=scorer.statistics) for name in run.recipe.training_sets]
     options = ["--backend", scorer.backend]
     if scorer.backend == "plda":
         options += ["--plda-dir", f"{system.exp}/{scorer.plda}"]
@@ -207,7 +206,7 @@ def _options_of(recipe: Recipe, system: System, scorer: Scorer) -> list[str]:
         options += [word for folder in training for word in ("--cohort-dir", folder)]
         if scorer.cohort == "clusters":
             options += ["--cohort-clusters", f"{system.clusters}/{UTT2CLUSTER}"]
-    return options
+    return options + (_trained_on(run) if scorer.trained else [])
 
 
 def _tested(recipe: Recipe) -> list[str]:

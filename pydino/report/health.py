@@ -11,6 +11,8 @@ from pydino.report.gather import files_of
 from pydino.report.reference_curves import SCORES, curve, reference_runs, with_log
 from pydino.report.tables import Table
 
+MOST_CURVES = 8  # in a figure: as many as there are colours
+
 
 @dataclass(frozen=True)
 class MonitoredRun:
@@ -76,7 +78,9 @@ def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]
     def curves(points: list[dict], epochs: float) -> dict:
         return {key: curve(points, key, epochs) for key in SCORES}
 
-    shown = {run.name: curves(run.points, run.epochs) for run in runs}
+    # every model before the second seed of any
+    by_seed = sorted(runs, key=lambda run: run.name.rpartition("/")[::-2])
+    shown = {run.name: curves(run.points, run.epochs) for run in by_seed[:MOST_CURVES]}
     references = {name: curves(run["points"], run["epochs"]) for name, run in reference_runs().items()}
 
     def draw() -> str:
@@ -91,4 +95,6 @@ def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]
         "the snapshot before. Rank, nats (what an output tells about its utterance) and spread are from the "
         "log of the training. Compare shapes, not levels, with the references, which are of egs/mini."
     )
+    if len(runs) > MOST_CURVES:
+        caption += f" {MOST_CURVES} of the {len(runs)} runs are drawn; the table has all."
     return [Figure("Scores without labels", caption, cache.get(["monitor", runs, references], draw))]

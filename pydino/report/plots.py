@@ -69,7 +69,8 @@ def training_curves(runs: list[TrainingRun], panels: dict, name: str) -> str:
 def monitor_curves(runs: dict[str, dict], references: dict[str, dict], scores: dict, name: str) -> str:
     """One panel per score, against the share of the training; reference runs in grey.
 
-    ``runs``, ``references``: name -> {score: (shares, values)}; ``scores``: score -> (heading, decimals).
+    ``runs`` (at most MAX_CURVES), ``references``: name -> {score: (shares, values)}; ``scores``: score ->
+    (heading, decimals).
     """
     present = [key for key in scores if any(len(run[key][0]) for run in runs.values())]
     with style():
@@ -86,7 +87,7 @@ def monitor_curves(runs: dict[str, dict], references: dict[str, dict], scores: d
                 axis.plot(
                     100 * shares, values, line, color=MUTED[0], linewidth=2.2, label=f"reference: {title}"
                 )
-            for i, (title, found) in enumerate(list(runs.items())[:MAX_CURVES]):
+            for i, (title, found) in enumerate(runs.items()):
                 shares, values = found[key]
                 axis.plot(
                     100 * shares, values, "o-", color=COLOURS[i], markersize=3, linewidth=1.4, label=title
