@@ -409,6 +409,8 @@ def test_a_threshold_of_plda_scores_is_by_the_formula_and_its_rate_is_kept(corpu
     assert threshold(corpus, "by plda", *options) == found and (corpus / "by plda/plda/plda").is_file()
     threshold(corpus, "no plda", "--backend", "plda", status=1)
     assert "needs --plda-dir" in capsys.readouterr().err
+    threshold(corpus, "", "--backend", "plda", "--plda-dir", corpus / "plda", status=1)
+    assert "is where the PLDA is copied to" in capsys.readouterr().err
     dump_config({"model_dir": "exp/other/model"}, corpus / "other_model/meta.yaml")
     dump_config({"embeddings": [str(corpus / "other_model")]}, corpus / "plda/meta.yaml")
     threshold(corpus, "by another", *options, status=1)

@@ -108,6 +108,8 @@ def _check(args) -> None:
             "--backend plda needs --plda-dir, made by steps/train_plda.sh CLUSTER_DIR/utt2cluster "
             "XVECTOR_DIR PLDA_DIR"
         )
+    elif Path(args.plda_dir).resolve() == (Path(args.out_dir) / "plda").resolve():
+        raise UserError(f"--plda-dir {args.plda_dir} is where the PLDA is copied to: give another OUT_DIR")
     if args.crops:
         refuse_unused(args, "--config", why="on crops that are there already (--crops)")
     if args.crops and args.xvectors:
