@@ -128,11 +128,20 @@ def everything(corpus):
     }
 
 
-def test_everything_that_is_done_to_audio_is_keyed(corpus, tmp_path):
+# Positives by clusters of embeddings of utterances and augmented crops.
+SSPS = {
+    "start_epoch": 1,
+    "crops": 2,
+    "cluster": {"method": "kmeans", "num_clusters": 4, "treatment": "wccn + statistics"},
+}
+
+
+@pytest.mark.parametrize("change", [{}, {"positives": "ssps", "ssps": SSPS}], ids=["own", "ssps"])
+def test_everything_that_is_done_to_audio_is_keyed(corpus, tmp_path, change):
     """Whatever reads ahead, and wherever the run was cut, the weights are the same bit for bit; another seed
     gives others.
     """
-    config = everything(corpus)
+    config = {**everything(corpus), **change}
     assert train(corpus / "trimmed", tmp_path / "whole", config) == 0
     assert train(corpus / "trimmed", tmp_path / "workers", config, "--data-workers", "2") == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "workers"))
