@@ -173,7 +173,7 @@ def write_set(
         partial: label maps that omit the utterances that have no such label.
         segments: utterance -> recording, begin and end in seconds, as a line of Kaldi's ``segments``.
         keep_features: of a set that is replaced, where only labels or speakers differ. Not for recordings
-            that are made anew under their old names.
+            that are made again under their old names.
 
     Raises:
         UserError: no utterance, one without a speaker or label, or a set that does not validate.

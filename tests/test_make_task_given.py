@@ -23,7 +23,7 @@ def test_folds_are_those_of_the_directory_where_it_has_them(brings, tmp_path):
         if brings
         else [*(f"fold.{k}" for k in "0123"), "fold.final"]
     )
-    if not brings:  # a table that comes later makes the task anew
+    if not brings:  # a table that comes later makes the task again
         write_table(data / "utt2fold", {key: "test" if key[1] == "3" else "train" for key in keys})
         main(call)
         assert {key for key, part in table(task / "fold.fixed").items() if part == "test"} == {"s3-0", "s3-1"}

@@ -208,10 +208,10 @@ def test_a_damaged_file_is_refused_and_no_pickle_is_read(content):
 
 
 def test_saving_a_model_anew_forgets_what_another_heard():
-    save_model("exp/anew", tdnn(), configuration(), "", np.array([7, 3, 7], dtype=np.uint64))
-    assert read_training_audio("exp/anew").tolist() == [3, 7]
-    save_model("exp/anew", tdnn(), configuration(), "")
-    assert read_training_audio("exp/anew") is None
+    save_model("exp/again", tdnn(), configuration(), "", np.array([7, 3, 7], dtype=np.uint64))
+    assert read_training_audio("exp/again").tolist() == [3, 7]
+    save_model("exp/again", tdnn(), configuration(), "")
+    assert read_training_audio("exp/again") is None
 
 
 def test_scoring_warns_of_them(capsys):

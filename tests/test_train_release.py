@@ -113,7 +113,7 @@ def test_a_training_goes_on_where_another_has_ended(trained, other, tmp_path, at
     assert all(torch.equal(at_step_0[name], ended[name]) for name in ended)
     said = capsys.readouterr().err
     taken = "encoder of student and teacher, head of student and teacher, criterion.centre"
-    assert f"taken: {taken}; anew: schedules, the optimiser" in said
+    assert f"taken: {taken}; restarted: schedules, the optimiser" in said
     assert train(other, tmp_path / "fresh", config=short) == 0
     last, first, fresh = (
         log_lines(exp)[at]["loss"]
@@ -217,7 +217,7 @@ def test_another_head_begins_anew_and_so_does_the_centre_of_its_outputs(
     said = capsys.readouterr().err
     differs = "student.head.mlp.0.bias is (32,) in it and (24,) here"
     assert f"head of student and teacher and criterion.centre ({differs}), schedules" in said
-    assert "the optimiser (parts of the method begin anew)" in said
+    assert "the optimiser (parts of the method are restarted)" in said
 
 
 def test_another_method_takes_the_encoder_of_the_model_alone(trained, other, tmp_path, capsys):
@@ -230,7 +230,7 @@ def test_another_method_takes_the_encoder_of_the_model_alone(trained, other, tmp
         torch.equal(teacher[key], found[key]) for key in teacher if "running" not in key and "num" not in key
     )
     assert (
-        "the encoder of its teacher; anew: the rest of moco, as it was trained by dino"
+        "the encoder of its teacher; restarted: the rest of moco, as it was trained by dino"
         in capsys.readouterr().err
     )
 

@@ -143,7 +143,7 @@ def stale_list(views: ViewList, gone: int) -> UserError:
     """Return what is to be raised where a directory lacks ``gone`` of the utterances of a list."""
     return UserError(
         f"{views.data}: {gone} of {len(views.hashes)} utterances of the list of views are not in it any "
-        "more, or are shorter: it was made anew since. Give the directory that the run was trained on, or "
+        "more, or are shorter: it was made again since. Give the directory that the run was trained on, or "
         "remove EXP/monitor/views.json, and pydino monitor makes another list"
     )
 

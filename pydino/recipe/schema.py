@@ -110,10 +110,10 @@ class Recipe:
         for kind in ("trials", "tasks", "scorers", "calibrations", "rounds"):
             names = [entry.name for entry in getattr(self, kind)]
             if twice := [name for name in names if names.count(name) > 1]:
-                mend = "give each entry a unique name"
+                remedy = "give each entry a unique name"
                 if kind in ("scorers", "calibrations"):  # named by what they do
-                    mend = "remove one of the two"
-                raise ValueError(f"{kind}: '{twice[0]}' occurs twice; {mend}")
+                    remedy = "remove one of the two"
+                raise ValueError(f"{kind}: '{twice[0]}' occurs twice; {remedy}")
         self._check_calibrations()
         for name in self._sets_used():
             if name not in self.sets:

@@ -7,7 +7,7 @@ Parts depend on each other, so that three things are taken, each only after the 
 2. what the method puts on them (head, prototypes, projector), of student and teacher, all or nothing;
 3. what goes with their outputs (the centre of DINO, the queue of MoCo), each where it fits.
 
-Learning rate, momentum and whatever else is scheduled begin anew, and so do labels, clusters and output
+Learning rate, momentum and whatever else is scheduled restart, and so do labels, clusters and output
 layers, which belong to the data of a training (:attr:`pydino.train.Method.of_data`). The optimiser's moments
 are taken on request.
 """
@@ -141,12 +141,12 @@ def belongs(name: str, owners: tuple[str, ...]) -> bool:
 
 @dataclass
 class Taken:
-    """What was taken of a release, and what begins anew and why, in words; ``whole``: all that is not of the
+    """What was taken of a release, and what is restarted and why, in words; ``whole``: all that is not of the
     data was taken.
     """
 
     parts: list[str]
-    anew: list[str]
+    restarted: list[str]
     whole: bool = False
 
 
@@ -170,18 +170,18 @@ def take(method: Method, release: Release) -> Taken:
             f"--init {release.folder}: its encoder is another: {differs}; take over the 'encoder' of "
             f"{release.folder}/config.yaml"
         )
-    found, taken, anew = set(encoders), [f"encoder of {_owners(encoders)}"], []
+    found, taken, restarted = set(encoders), [f"encoder of {_owners(encoders)}"], []
     differs = _first_that_differs(own, release.state, heads)
     others = sorted(own.keys() - encoders - heads)
     if differs:
-        anew.append(f"{' and '.join([_owners_of_heads(heads), *others])} ({differs})")
+        restarted.append(f"{' and '.join([_owners_of_heads(heads), *others])} ({differs})")
     else:
         found |= heads
         taken += [_owners_of_heads(heads)] if heads else []
         for name in others:
             differs = _first_that_differs(own, release.state, {name})
             if differs:
-                anew.append(f"{name} ({differs})")
+                restarted.append(f"{name} ({differs})")
             else:
                 found.add(name)
                 taken.append(name)
@@ -190,7 +190,7 @@ def take(method: Method, release: Release) -> Taken:
             own[name].copy_(release.state[name])
     of_data = _present(method, method.of_data)
     belonging = [f"what belongs to the data ({', '.join(of_data)})"] if of_data else []
-    return Taken(taken, [*anew, *belonging], whole=not anew)
+    return Taken(taken, [*restarted, *belonging], whole=not restarted)
 
 
 def take_optimiser(optimiser: torch.optim.Optimizer, release: Release, taken: Taken) -> str:
@@ -199,10 +199,10 @@ def take_optimiser(optimiser: torch.optim.Optimizer, release: Release, taken: Ta
     Args:
         optimiser: before its first step.
         release: with an optimiser.
-        taken: of the method: where parts of it begin anew, the moments are of other parameters.
+        taken: of the method: where parts of it are restarted, the moments are of other parameters.
     """
     if not taken.whole:
-        return "parts of the method begin anew"
+        return "parts of the method are restarted"
     here, there = type(optimiser).__name__.lower(), release.record["optimiser"]
     if here != there:
         return f"it was {there}, and is {here}"
@@ -222,17 +222,17 @@ def take_optimiser(optimiser: torch.optim.Optimizer, release: Release, taken: Ta
 def begin(method: Method, optimiser: torch.optim.Optimizer, release: Release) -> str:
     """Start a training from a release, before its first step; return one line about it."""
     taken = take(method, release)
-    anew = [*taken.anew, "schedules"]
+    restarted = [*taken.restarted, "schedules"]
     if release.optimiser is None:
-        anew.append("the optimiser")
+        restarted.append("the optimiser")
     elif reason := take_optimiser(optimiser, release, taken):
-        anew.append(f"the optimiser ({reason})")
+        restarted.append(f"the optimiser ({reason})")
     else:
         taken.parts.append("the optimiser")
     record = release.record
     return (
         f"--init {release.folder} ({record['name']} of {record['train_set']}, "
-        f"{record['epochs']:g} epochs): taken: {', '.join(taken.parts)}; anew: {', '.join(anew)}"
+        f"{record['epochs']:g} epochs): taken: {', '.join(taken.parts)}; restarted: {', '.join(restarted)}"
     )
 
 

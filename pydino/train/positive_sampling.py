@@ -117,7 +117,7 @@ class PositiveSampling(nn.Module):
         except ValueError as reason:
             raise UserError(
                 f"ssps.cluster, {len(self.hashes)} utterances: {reason}; change the configuration, and start "
-                "the run anew (--force true)"
+                "the run again with --force true"
             ) from reason
         self.classes.copy_(torch.from_numpy(labels))
         wanted = labels[:, None]
