@@ -203,7 +203,7 @@ def test_the_moments_of_the_optimiser_are_taken_on_request(worlds, name):
     assert take_optimiser(adamw, release, taken) == "it was sgd, and is adamw"
 
 
-def test_another_head_begins_anew_and_so_does_the_centre_of_its_outputs(
+def test_another_head_is_restarted_and_so_is_the_centre_of_its_outputs(
     trained, other, tmp_path, at_step_0, capsys
 ):
     """Though the centre has the same size: it is of other outputs."""
@@ -298,6 +298,15 @@ def test_a_release_replaces_nothing_and_is_of_a_training_at_its_end_unless_asked
     status, said = release(exp, tmp_path / "none", "--unfinished", "true")
     assert status == 1 and "checkpoints is empty" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "running"]
+
+
+def test_a_damaged_model_is_named_where_it_is_and_nothing_is_left(trained, tmp_path, capsys):
+    shutil.copytree(trained / "exp", tmp_path / "exp")
+    damaged = tmp_path / "exp/teacher/model.safetensors"
+    damaged.write_bytes(b"broken")
+    assert main(["release", str(tmp_path / "exp"), str(tmp_path / "out")]) == 1
+    assert f"{damaged} is not a safetensors file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["exp"]
 
 
 def test_the_configuration_of_a_release_trains_and_names_no_place_of_the_machine(trained, other, tmp_path):

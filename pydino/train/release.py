@@ -135,7 +135,7 @@ def _fill(
         sources = _models_of_checkpoint(aside, exp, method, state)
     for role in method.roles:
         weights = tensors_of_encoder(state["method"], role)
-        stored = read_tensors(aside / role / WEIGHTS)
+        stored = read_tensors((exp if finished else aside) / role / WEIGHTS)  # a message names the original
         if any(not torch.equal(stored[name], weights.get(name, torch.empty(0))) for name in stored):
             raise UserError(
                 f"{exp}/checkpoints is not of the end of the training: {role} has other weights; run its "
