@@ -271,8 +271,8 @@ def test_a_run_is_the_same_after_its_way_through_json():
 
 def test_systems_have_parts_and_what_they_need():
     found = {system.method: system for system in systems(run_of())}
-    rounds = ["dino-koleo-round-1", "dino-koleo-round-2", "dino-koleo-round-3"]
-    assert list(found) == ["dino-koleo", *rounds, "fbank-stats", "fbank-stats-cmn", "untrained", "xvector"]
+    without_labels = ["dino-koleo", "simclr-ssps", "dino-koleo-round-1", "dino-koleo-round-2"]
+    assert list(found) == [*without_labels, "fbank-stats", "fbank-stats-cmn", "untrained", "xvector"]
     dino, untrained, xvector = found["dino-koleo"], found["untrained"], found["xvector"]
     assert (dino.kind, dino.role, dino.labels, dino.stage) == ("trained", "teacher", "none", 4)
     assert (xvector.kind, xvector.role, xvector.labels, xvector.stage) == ("trained", "model", "train", 9)
@@ -284,7 +284,7 @@ def test_systems_have_parts_and_what_they_need():
     }
     assert [system.method for system in systems_of(run_of(), 9)] == ["xvector"]
     assert "xvector" not in {system.method for system in systems_of(run_of(), 6)}
-    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 2 + 6 + 3 + 2
+    assert len(systems_of(run_of(seeds=[0, 1]), 10)) == 4 + 4 + 3 + 2
 
 
 @pytest.mark.parametrize(
@@ -583,7 +583,7 @@ def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
         succeeded = not any(words[-1].startswith(tuple(failing)) for words in group)
         assert (f"line of group {n}\n" in said) == succeeded
         shown.append(succeeded)
-    assert shown.count(False) == number and shown.count(True) == 4 - number and "# a header" not in said
+    assert shown.count(False) == number and shown.count(True) == 5 - number and "# a header" not in said
     first = [f"\n  steps/score.sh {scores}" for scores in failing]
     which = "command" if number == 1 else "2 commands"
     assert f"run.sh: failed: wrapper.sh ended with status 1\nThe {which}, in {work}, w" in said

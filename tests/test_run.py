@@ -338,7 +338,7 @@ def test_given_models_never_share_a_folder(tmp_path):
         for place in ("here", "there", "work")
         for role in ("student", "teacher")
     ]
-    options = [word for folder in given for word in ("--model", folder)]
+    options = ["--models", "dino-koleo", *(word for folder in given for word in ("--model", folder))]
     done = run("--dry-run", "--stage", 6, "--stop-stage", 6, "--work-dir", tmp_path / "work", *options)
     assert done.returncode == 0, done.stderr
     scores = [line.split()[-1] for line in done.stdout.splitlines() if ".cosine.raw.txt" in line]

@@ -43,6 +43,12 @@ def method_of(config: str) -> Method:
 
 
 @cache
+def finds_positives(config: str) -> bool:
+    """Return whether a training finds its positives itself (docs/rounds.md), in place of rounds."""
+    return read_yaml(config).get("positives", "own") not in ("own", "cluster")
+
+
+@cache
 def encoder_of(config: str) -> tuple[str, str]:
     """Return the name of the encoder in a training configuration or a model folder's ``config.yaml``, and a
     digest of its options and its front end, which define an untrained model.

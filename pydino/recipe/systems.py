@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydino.base import UserError, is_release, model_of, read_yaml
 
-from .methods import encoder_of, method_of
+from .methods import encoder_of, finds_positives, method_of
 from .run import Run
 from .schema import Recipe
 from .tasks import Task
@@ -236,9 +236,11 @@ def _of_init(folder: str) -> str:
 
 
 def _rounds(run: Run, start: System) -> list[System]:
-    """The rounds that begin with a model; none for one that has seen labels."""
+    """The rounds that begin with a model; none for one that has seen labels, or that stage 4 trains on
+    positives that it finds itself.
+    """
     found: list[System] = []
-    if start.labels == "train":
+    if start.labels == "train" or start.config and finds_positives(start.config):
         return found
     stem = start.method if start.kind == "trained" else start.name.split("/")[0]
     for number, one in enumerate(run.recipe.rounds, 1):
