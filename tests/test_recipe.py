@@ -521,24 +521,24 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
         submitted.append((cmd, log, jobs))
         groups.extend(json.loads(Path(argv[-2]).read_text()))
         if cmd != "true":
-            done.update(("dino", "fbank"))
+            done.update(("dino", "fbank", "simclr"))
 
     monkeypatch.setattr(for_each, "submit", submit)
     monkeypatch.setattr(for_each, "run_step", lambda words: pytest.fail(f"{words} is run here"))
     words = ["plda", "steps/train_plda.sh", "{plda}", "--", "scoring", "steps/score.sh", "{scores}"]
     assert call(*words, stage=6, options=["--cmd", "wrapper.sh --mem 1G"]) == 0
-    assert submitted == [("wrapper.sh --mem 1G", "exp/log/score.JOB.log", 3)]
+    assert submitted == [("wrapper.sh --mem 1G", "exp/log/score.JOB.log", 4)]
     assert not list((work / "exp/log").glob("score.*.json"))  # there is nothing left to resume
-    assert [len(group) for group in groups] == [6, 6, 6]
+    assert [len(group) for group in groups] == [6, 6, 6, 6]
     assert groups[0][0] == ["steps/train_plda.sh", "exp/dino-koleo_mini/seed0/plda"]
     assert all(words[0] == "steps/score.sh" and "dino-koleo" in words[1] for words in groups[0][1:])
     said = capfd.readouterr().err
-    assert "6 of 24 up to date" in said
+    assert "6 of 30 up to date" in said
     assert (
-        "steps/train_plda.sh: exp/dino-koleo_mini/seed0/plda and 2 more to be made again: it changed" in said
+        "steps/train_plda.sh: exp/dino-koleo_mini/seed0/plda and 3 more to be made again: it changed" in said
     )
     assert call(*words, stage=6) == 0 and len(submitted) == 1
-    assert "steps/train_plda.sh, steps/score.sh: 24 of 24 up to date" in capfd.readouterr().err
+    assert "steps/train_plda.sh, steps/score.sh: 30 of 30 up to date" in capfd.readouterr().err
     done -= {"dino"}
     assert call(*words, stage=6, options=["--cmd", "true"]) == 1
     assert "'true' reported success, but steps are not done" in capfd.readouterr().err

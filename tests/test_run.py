@@ -55,7 +55,7 @@ def test_dry_run_prints_the_commands_of_the_asked_stages_and_runs_none(tmp_path)
     done = run("--dry-run", "--stage", 3, "--stop-stage", 4, "--seeds", "0 1", "--work-dir", work)
     assert done.returncode == 0, done.stderr
     commands = [line.split()[0] for line in done.stdout.splitlines()]
-    assert commands == ["steps/make_train_set.sh", *["steps/train.sh"] * 2, *["steps/monitor.sh"] * 2]
+    assert commands == ["steps/make_train_set.sh", *["steps/train.sh"] * 4, *["steps/monitor.sh"] * 4]
     assert list(work.iterdir()) == []
 
 
@@ -108,10 +108,10 @@ def test_classifiers_are_trained_on_what_stage_9_has_made_and_on_all_others_in_a
     "old, new, said",
     [
         ("supervised:", "# supervised:", "9 trains what supervised.models names"),
-        ("models: [dino-koleo]", "models: []", "models: none, but"),
+        ("models: [dino-koleo, simclr-ssps]", "models: []", "models: none, but"),
         ("[xvector]}", "[speaker-net]}", "/speaker-net.yaml"),
         ("[xvector]}", "[dino]}", "dino is trained without labels"),
-        ("[dino-koleo]", "[xvector]", "xvector is trained with labels"),
+        ("[dino-koleo, simclr-ssps]", "[xvector]", "xvector is trained with labels"),
         ("[xvector]}", "[xvector], labels: ''}", "'' is not the name of a file"),
         (
             "[xvector]}",
@@ -304,7 +304,7 @@ def test_configurations_that_have_passed_are_not_loaded_again(tmp_path, monkeypa
         return load(path)
 
     monkeypatch.setattr(methods, "load_training_config", noted)
-    names = ["dino-koleo", "xvector", "round", "tune-affine", "tune-all"]
+    names = ["dino-koleo", "simclr-ssps", "xvector", "round", "tune-affine", "tune-all"]
     for expected in (names, []):
         loaded.clear()
         check_configurations(wanted)
