@@ -86,9 +86,9 @@ def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]
     def curves(points: list[dict], epochs: float) -> dict:
         return {key: curve(points, key, epochs) for key in SCORES}
 
-    # every model before the second seed of any
-    by_seed = sorted(runs, key=lambda run: run.name.rpartition("/")[::-2])
-    shown = {run.name: curves(run.points, run.epochs) for run in by_seed[:MOST_CURVES]}
+    # every model before the second seed of any, those with snapshots before those with a final model alone
+    ordered = sorted(runs, key=lambda run: (len(run.points) < 3, *run.name.rpartition("/")[::-2]))
+    shown = {run.name: curves(run.points, run.epochs) for run in ordered[:MOST_CURVES]}
     references = {name: curves(run["points"], run["epochs"]) for name, run in reference_runs().items()}
 
     def draw() -> str:
