@@ -68,7 +68,7 @@ fi
 if stage 4 pretrain "data/train_ssl" "exp/MODEL_${recipe[tag]}/seedN/{teacher,student}"; then
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
-    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" {exp} data/train_ssl
+    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true {exp} data/train_ssl
 fi
 
 if stage 5 extract "teachers and baselines" "embeddings of the sets that trials and tasks need"; then
@@ -102,6 +102,7 @@ if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// 
   for round in ${recipe[rounds]}; do
     for_each --round "$round" training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" \
         --allow-pipes "$allow_pipes" {options} data/train_ssl {exp} \
+      -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true {exp} data/train_ssl \
       -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
         --system {system} {model} {sets} {with_silence} \
       -- crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
@@ -121,6 +122,7 @@ fi
 if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${recipe[tag]}/seedN/model, the supervised comparison; its scores"; then
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
+    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true {exp} data/train_ssl \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       --system {system} {model} {sets} {with_silence} \
     -- joins steps/join_embeddings.sh {embeddings} {joined} \

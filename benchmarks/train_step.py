@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,12 +34,12 @@ from runs import prepare, shipped  # noqa: E402
 from stopwatch import Stopwatch  # noqa: E402
 
 from pydino.cli import boolean  # noqa: E402
-from pydino.data import AugmentationData, batches  # noqa: E402
+from pydino.data import AugmentationData  # noqa: E402
 from pydino.infer import read_front_end  # noqa: E402
-from pydino.train import DistributedContext, Setup  # noqa: E402
+from pydino.train import DistributedContext, Setup, find_method  # noqa: E402
 from pydino.train.loop import make_optimiser, parameters_of, update  # noqa: E402
-from pydino.train.methods.dino import Dino  # noqa: E402
 from pydino.train.pipeline import open_pipeline  # noqa: E402
+from pydino.train.reading import read_batches  # noqa: E402
 from pydino.train.schedules import learning_rate  # noqa: E402
 
 SEED = 0
@@ -57,13 +58,14 @@ class Ours:
         self.pipeline = open_pipeline(config, data, self.front_end, SEED, distributed)
         self.config, self.views = self.pipeline.config, self.pipeline.views
         torch.manual_seed(SEED)
-        self.method = Dino(
+        self.method = find_method(config.method)(
             Setup(
                 self.config,
                 self.pipeline.feature_dim,
                 self.pipeline.total_steps,
                 self.pipeline.steps_per_epoch,
                 distributed,
+                hashes=self.pipeline.source.hashes,
             )
         )
         groups = self.method.parameter_groups()
@@ -80,8 +82,8 @@ class Ours:
 
     def __call__(self, first: int, last: int):
         """Yield after each of the steps ``first`` to ``last`` - 1."""
-        pin = self.distributed.device.type == "cuda"
-        read = batches(self.pipeline.sampler, first, last, self.workers, pin)
+        sampler, sampling = self.pipeline.sampler, self.method.positive_sampling
+        read = read_batches(sampler, sampling, first, last, self.workers, self.distributed)
         for step, micro_batches in enumerate(read, first):
             self.step(micro_batches, step)
             yield
@@ -125,15 +127,28 @@ class Naive:
             yield
 
 
-def seconds_of(side, first: int, last: int, uncounted: int, device: torch.device) -> float:
+def seconds_of(side, uncounted: int, device, first: int, last: int, clock=time.perf_counter) -> float:
     """Return the seconds of the steps ``first`` to ``last`` - 1, after ``uncounted`` steps of warm-up."""
-    began = time.perf_counter()
+    began = clock()
     for number, _ in enumerate(side(first - uncounted, last), 1):
         if number == uncounted:
             wait(device)
-            began = time.perf_counter()
+            began = clock()
     wait(device)
-    return time.perf_counter() - began
+    return clock() - began
+
+
+def alternating(sides: dict, blocks: int, size: int, first: int) -> dict[str, list[float]]:
+    """Return the seconds of blocks of ``size`` steps, from ``first`` on, that alternate between sides, after
+    one that warms up. A side is a function of the first step and the last that returns the seconds.
+    """
+    times = {name: [] for name in sides}
+    for block in range(blocks + 1):
+        for name, seconds in list(sides.items())[:: 1 if block % 2 else -1]:
+            took = seconds(first + block * size, first + (block + 1) * size)
+            if block:
+                times[name].append(took)
+    return times
 
 
 def compare(ours: Ours, naive: Naive | None, steps: int, uncounted: int) -> dict:
@@ -143,13 +158,8 @@ def compare(ours: Ours, naive: Naive | None, steps: int, uncounted: int) -> dict
     device, blocks = ours.distributed.device, BLOCKS if naive else BLOCKS_ALONE
     size = max(1, steps // blocks)
     sides = {"ours": ours, "naive": naive} if naive else {"ours": ours}
-    times = {name: [] for name in sides}
-    for block in range(blocks + 1):
-        first = uncounted + block * size
-        for name, side in list(sides.items())[:: 1 if block % 2 else -1]:
-            took = seconds_of(side, first, first + size, uncounted, device)
-            if block:  # the first warms up
-                times[name].append(took)
+    sides = {name: partial(seconds_of, side, uncounted, device) for name, side in sides.items()}
+    times = alternating(sides, blocks, size, uncounted)
     speed = {
         name: statistics.median(ours.config.batch_size * size / took for took in taken)
         for name, taken in times.items()

@@ -9,6 +9,7 @@
 # the configuration has snapshot_epochs; the final models are always measured.
 # Begin configuration.
 watch=false         # wait for more snapshots until the run is finished
+may_fail=false      # true: warn instead of failing (run.sh: the training that is measured is whole)
 labels=             # with TRIALS, labels for the ten nearest neighbours; default: DATA/utt2spk
 allow_pipes=false   # run the commands in wav.scp, for a run on recordings
 gpu=0               # 1 or more: embed on a GPU
@@ -37,8 +38,19 @@ tail -n 0 -F "$log" > >(grep --line-buffered -E '^[0-9: -]+pydino monitor: |^  '
 follower=$!
 trap 'sleep 0.5; kill $follower 2>/dev/null || true' EXIT
 
+status=0
+[ -n "$trials" ] || mkdir -p "$exp/monitor"   # without a verdict in it the report says "not measured"
 # shellcheck disable=SC2086  # $cmd is a command with options
 $cmd "${gpu_option[@]}" "$log" \
   pydino monitor --watch "$watch" --allow-pipes "$allow_pipes" ${labels:+--labels "$labels"} \
-  --device "$device" --data "$data" ${trials:+--trials "$trials"} "$exp"
+  --device "$device" --data "$data" ${trials:+--trials "$trials"} "$exp" || status=$?
+if [ "$status" -ne 0 ]; then
+  if [ "$may_fail" = false ] || [ "$status" -gt 128 ]; then exit "$status"; fi   # above 128: by a signal
+  {
+    echo "$0: warning: $exp is not measured: pydino monitor failed, see above and $log. Its models are whole."
+    echo "To measure it, in $PWD:"
+    echo "  $0 --gpu $gpu --allow-pipes $allow_pipes $exp $data${trials:+ $trials}"
+  } >&2
+  exit 0
+fi
 echo "$0: succeeded: $exp/monitor.jsonl" >&2

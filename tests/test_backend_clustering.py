@@ -425,7 +425,7 @@ def test_density_clusters_and_lone_vectors():
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ([10], "one of the 1 clusters has 10 of the 10 utterances"),
+        ([10], "the only cluster has 10 of the 10 utterances"),
         ([6, 4], "one of the 2 clusters has 6 of the 10 utterances"),
         ([1, 1, 1], "0 of the 3 clusters of 3 utterances have two members or more"),
         ([2, 1, 1, 1], "1 of the 4 clusters of 5 utterances have two members or more"),

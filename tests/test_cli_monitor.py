@@ -241,6 +241,28 @@ def test_mistakes_speak(data, tmp_path, capsys, trials, text):
     assert "no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("may_fail", ["true", "false"])
+def test_a_failure_is_a_warning_where_the_caller_says_so(data, tmp_path, may_fail):
+    exp = snapshot(tmp_path / "exp", 10, seed=1)  # without a config.yaml
+    command = [ROOT / "steps/monitor.sh", "--may-fail", may_fail, exp, data]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert f"no {exp}/config.yaml" in done.stderr  # the end of the log
+    again = f"{ROOT}/steps/monitor.sh --gpu 0 --allow-pipes false {exp} {data}\n"
+    assert done.returncode == (0 if may_fail == "true" else 1)
+    assert (
+        (f"warning: {exp} is not measured" in done.stderr) == (again in done.stderr) == (may_fail == "true")
+    )
+
+
+def test_an_interruption_is_no_failure_to_warn_of(data, tmp_path):
+    wrapper = tmp_path / "interrupted.sh"
+    wrapper.write_text("#!/bin/sh\nexit 143\n")
+    wrapper.chmod(0o755)
+    command = [ROOT / "steps/monitor.sh", "--may-fail", "true", "--cmd", wrapper, tmp_path, data]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and "warning" not in done.stderr
+
+
 LISTENING = """
 import json, sys
 opened = []

@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_named_and_passed_over(tmp_path):
     call = [*as_a_plain_user(), "pydino", "status", tmp_path]
     done = subprocess.run(call, capture_output=True, text=True, timeout=60)
     (exp / "closed").chmod(0o700)
-    assert done.returncode == 0 and done.stderr == "" and "done     1 jobs" in done.stdout, done.stderr
+    assert done.returncode == 0 and done.stderr == "" and "done     1 job;" in done.stdout, done.stderr
     (note,) = [line for line in done.stdout.splitlines() if line.startswith("note")]
     assert "unreadable: " in note and f"{exp}/locked/x.log" in note and f"{exp}/closed" in note
     assert "pipe.log" not in done.stdout and "link.log" not in done.stdout

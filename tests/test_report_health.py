@@ -33,7 +33,6 @@ def test_runs_are_shown_with_their_last_scores_and_verdict(tmp_path):
         line(4, stability=0.9),
     ]
     write(tmp_path / "dino_x/seed0", lines)
-    write(tmp_path / "dino_x/seed1", [line(4, self_eer=None)])  # not finite
     runs = gather_monitored_runs(tmp_path)
     assert [run.name for run in runs] == ["dino_x/seed0"]
     table = health_table(runs)
@@ -88,12 +87,18 @@ def test_snapshots_take_the_line_of_the_log_of_their_epoch():
     assert with_log([line(1)], []) == [line(1)]
 
 
-@pytest.mark.parametrize("lost", ["record", "verdict"])
-def test_a_run_without_a_record_or_verdict_is_left_out(tmp_path, lost):
-    write(tmp_path / "run", [line(2)])
-    assert len(gather_monitored_runs(tmp_path)) == 1
-    if lost == "record":
-        (tmp_path / "run/monitor.jsonl").unlink()
-    else:
+@pytest.mark.parametrize("lost", ["health.json", "views", "finite"])
+def test_a_run_without_a_verdict_or_a_score_is_in_the_table_and_not_in_the_figure(tmp_path, lost):
+    write(tmp_path / "run", [line(2, self_eer=None)] if lost == "finite" else [], "collapsed, after 2 epochs")
+    (tmp_path / "run/tensorboard/monitor").mkdir(parents=True)
+    if lost == "health.json":  # pydino monitor failed
+        (tmp_path / "run/monitor/health.json").unlink()
+    elif lost == "views":  # it ended before it measured anything
         (tmp_path / "run/monitor/health.json").write_text("{}")
-    assert gather_monitored_runs(tmp_path) == []
+        (tmp_path / "run/monitor.jsonl").unlink()
+    runs = gather_monitored_runs(tmp_path)
+    said = "collapsed, after 2 epochs"
+    if lost != "finite":
+        said = f"not measured: {tmp_path}/run/log/monitor.log may say why"
+    assert health_table(runs).rows == [["run", said, *[""] * (1 + len(SCORES))]]
+    assert health_figures(runs, FigureCache()) == []

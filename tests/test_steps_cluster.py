@@ -243,7 +243,7 @@ def test_degenerate_clusters_are_written_and_warned_of(embedded, clustered, tmp_
     folder, made, _ = embedded
     assert json.loads((clustered[0] / "clusters.json").read_text())["degenerate"] == ""
     for count, said in (
-        (1, "one of the 1 clusters has 160 of the 160"),
+        (1, "the only cluster has 160 of the 160"),
         (160, "0 of the 160 clusters of 160"),
     ):
         (tmp_path / "ward.yaml").write_text(f"{{method: ward, num_clusters: {count}, lda_dim: 10}}\n")

@@ -515,7 +515,7 @@ def test_a_call_trains_the_folds_in_jobs_measures_them_and_does_nothing_twice(ma
     for missing in (out / "fold_s1/outputs.ark", out / "colour.result.json"):
         missing.unlink()
     again = subprocess.run(call, capture_output=True, text=True)
-    assert again.returncode == 0 and "1 folds in 1 jobs" in again.stderr
+    assert again.returncode == 0 and "1 fold in 1 job " in again.stderr
     assert "fold s1 is done, 1 of 1" in again.stderr and "fold s0" not in again.stderr
     third = subprocess.run(call, capture_output=True, text=True)
     assert "up to date" in third.stderr and len(third.stderr.splitlines()) == 1

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pydino.base import plural
+
 from .lda import estimate_lda
 from .plda import Plda
 from .plda_training import train_plda, train_simplified_plda
@@ -96,9 +98,8 @@ def why_no_plda(vectors: np.ndarray, speakers: np.ndarray, what: str = "speaker"
     """
     dim, count, utterances = vectors.shape[1], len(np.unique(speakers)), len(speakers)
     if count < 2:
-        return (
-            f"there is a single {what} ({utterances} utterances); between-{what} variance needs two or more"
-        )
+        only = f"there is a single {what} ({plural(utterances, 'utterance')})"
+        return f"{only}; between-{what} variance needs two or more"
     if np.bincount(speakers).max() < 2:
         return (
             f"each of the {count} {what}s has one utterance; within-{what} variance needs some with two or "

@@ -16,7 +16,7 @@ from .marks import (
     why_not_done,
     write_mark,
 )
-from .messages import UserError, log, nearest, program_name, set_program, warn
+from .messages import UserError, log, nearest, plural, program_name, set_program, warn
 from .processes import end_with_parent
 from .release import init_files, is_release, model_of, read_release
 from .text import decode, read_bytes, read_lines, read_text, split_fields
@@ -57,6 +57,7 @@ __all__ = [
     "model_of",
     "nearest",
     "out_of_date",
+    "plural",
     "program_name",
     "purpose",
     "read_bytes",

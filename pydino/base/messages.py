@@ -34,6 +34,11 @@ def warn(text: str) -> None:
     log(f"warning: {text}")
 
 
+def plural(number: int, noun: str) -> str:
+    """Return ``1 cluster``, ``12 clusters``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def nearest(name: str, candidates) -> str:
     """Return `` (did you mean 'x'?)`` for the closest candidate, or an empty string."""
     cutoff = 0.5 if len(str(name)) < 4 else 0.6  # "rl" for "lr" has 0.5, and so have many unrelated words

@@ -12,6 +12,7 @@ from pydino.base import (
     UTT2CLUSTER,
     UserError,
     cluster_files,
+    plural,
     read_yaml,
     split_fields,
     utterance_hash,
@@ -103,8 +104,8 @@ def read_crops(folder, clusters: str | None) -> Crops:
     utterances = np.array([place[name] for name in table.values()], dtype=np.int64)
     if len(names) < 2 or np.bincount(utterances, minlength=1).max() < 2:
         raise UserError(
-            f"{path}: {len(table)} crops of {len(names)} utterances; pairs need two utterances or more, with "
-            "two crops each"
+            f"{path}: {plural(len(table), 'crop')} of {plural(len(names), 'utterance')}; pairs need two "
+            "utterances or more, with two crops each"
         )
     stored = read_table(path.with_name("utt2hash")) if path.with_name("utt2hash").is_file() else {}
     lacking = [name for name in names if name not in stored] if stored else []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import UserError, log, warn, write_json, write_text
+from pydino.base import UserError, log, plural, warn, write_json, write_text
 from pydino.downstream import TaskDir, evaluate
 from pydino.kaldi import ArchiveWriter
 
@@ -119,8 +119,8 @@ def _log(task, test_set, backend, treatment, done) -> None:
     name = backend if treatment == "raw" else f"{backend} {treatment}"
     log(
         f"{task.config.name}, {test_set}, {name}: {measures} "
-        f"({len(done.predictions)} {task.config.average_over}s of {done.speakers} speakers, "
-        f"{len(task.config.folds)} folds, {done.about}; chance: {chance[0]} {chance[1]:.2f})"
+        f"({plural(len(done.predictions), task.config.average_over)} of {plural(done.speakers, 'speaker')}, "
+        f"{plural(len(task.config.folds), 'fold')}, {done.about}; chance: {chance[0]} {chance[1]:.2f})"
     )
 
 

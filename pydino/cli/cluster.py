@@ -37,6 +37,7 @@ from pydino.base import (
     UserError,
     config_to_dict,
     log,
+    plural,
     read_yaml,
     strongest_labels,
     warn,
@@ -236,8 +237,8 @@ def _write(args, keys, found, name: str, config) -> None:
         },
     )
     log(
-        f"{len(keys)} utterances in {count} clusters, {100 * best.singletons:.0f} % of them with one member; "
-        f"{best.start}, split self-EER {100 * best.self_eer:.2f} % -> {out / UTT2CLUSTER}"
+        f"{len(keys)} utterances in {plural(count, 'cluster')}, {100 * best.singletons:.0f} % of them with "
+        f"one member; {best.start}, split self-EER {100 * best.self_eer:.2f} % -> {out / UTT2CLUSTER}"
     )
     if degenerate:
         warn(

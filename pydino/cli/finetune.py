@@ -17,7 +17,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import Step, log, read_yaml
+from pydino.base import Step, log, plural, read_yaml
 from pydino.cli import make_train_set
 from pydino.cli._arguments import (
     WRAPPERS,
@@ -197,8 +197,8 @@ def _submit(args, step: Step, folds: list[str]) -> None:
         command = job_command(*launch)
     options = ["--num-threads", str(args.num_threads)] + (["--gpu", str(ngpu)] if ngpu else [])
     count = len(set(folds) - {"final"})
-    parts = [f"{count} folds"] * bool(count) + ["the final classifier"] * ("final" in folds)
-    log(f"{args.out}: {' and '.join(parts)} in {jobs} jobs ({args.out}/log/finetune.*.log)")
+    parts = [plural(count, "fold")] * bool(count) + ["the final classifier"] * ("final" in folds)
+    log(f"{args.out}: {' and '.join(parts)} in {plural(jobs, 'job')} ({args.out}/log/finetune.*.log)")
     digest = hashlib.sha256(" ".join([step.digest, *folds]).encode()).hexdigest()[:16]
     marks = {f"fold {fold}": _folder(args, fold) / ".done" for fold in folds}
     with saying_what_is_done(args.out, marks):

@@ -12,7 +12,7 @@ label are no part of the task; TASK_DIR/dropped.txt names them.
 
 from pathlib import Path
 
-from pydino.base import Step, UserError, log, nearest, warn, write_text
+from pydino.base import Step, UserError, log, nearest, plural, warn, write_text
 from pydino.cli._arguments import add_max_drop, option
 from pydino.cli._steps import check_files, options_of, real_name
 from pydino.kaldi import duplicates, read_table, read_utt2label
@@ -156,7 +156,7 @@ def _summary(out, items, division, without) -> str:
     counted = "" if units == len(items.keys) else f", {units} units"
     dropped = f"; {len(without)} without a label are no part of it" if without else ""
     return (
-        f"{out}: {len(items.keys)} utterances of {len(set(items.subjects))} subjects{counted}"
+        f"{out}: {len(items.keys)} utterances of {plural(len(set(items.subjects)), 'subject')}{counted}"
         f"{f' ({counts})' if counts else ''}; {division.text}{dropped}"
     )
 

@@ -69,8 +69,8 @@ def run(args):
     while True:
         # Checked before the snapshots: what is written in between is for the next round.
         finished = (exp / DONE).exists()
-        for snapshot in snapshots(exp, finished or not args.watch):
-            found += sum(measure(snapshot, evaluation, journal, skipped) for evaluation in evaluations)
+        there = snapshots(exp, finished or not args.watch)
+        found += sum(measure(there, evaluation, journal, skipped) for evaluation in evaluations)
         if finished or not args.watch:
             break
         idle, was_idle = not is_at_work(exp), idle

@@ -17,7 +17,7 @@ import sys
 
 import numpy as np
 
-from pydino.base import log, write_json, write_text
+from pydino.base import log, plural, write_json, write_text
 from pydino.infer import load_classifier
 
 from ._arguments import boolean, option
@@ -52,7 +52,7 @@ def run(args):
         found = {"average": np.mean(list(found.values()), axis=0)}
     write(classifier, {name: classifier.as_dict(output) for name, output in found.items()})
     if args.output:
-        log(f"{len(names)} recordings, {len(found)} lines: {args.output}")
+        log(f"{plural(len(names), 'recording')}, {plural(len(found), 'line')}: {args.output}")
 
 
 def printable(text: str) -> str:

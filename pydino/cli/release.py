@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pydino import __version__
-from pydino.base import log
+from pydino.base import log, plural
 from pydino.cli._arguments import option
 
 
@@ -55,5 +55,5 @@ def run(args):
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     log(
         f"{out}: {', '.join(record['models'])} and the state of {record['method']} after "
-        f"{record['epochs']:g} epochs, {len(results)} results; {size / 1e6:.1f} MB"
+        f"{record['epochs']:g} epochs, {plural(len(results), 'result')}; {size / 1e6:.1f} MB"
     )

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from pydino import __version__
-from pydino.base import UserError, load_config, log, read_text, write_text
+from pydino.base import UserError, load_config, log, plural, read_text, write_text
 from pydino.cli._arguments import option
 from pydino.recipe import Recipe
 
@@ -106,8 +106,8 @@ def run(args):
     write_text(root / "report.html", html_page(title, tables, figures, commands, made_by))
     cache.remove_unused()
     log(
-        f"{len(gathered)} results, {len(tables)} tables, {len(figures)} figures: {root}/RESULTS.md, "
-        f"{root}/report.html"
+        f"{plural(len(gathered), 'result')}, {plural(len(tables), 'table')}, "
+        f"{plural(len(figures), 'figure')}: {root}/RESULTS.md, {root}/report.html"
     )
 
 
@@ -125,7 +125,7 @@ def _made_by(exp_root: str, results: list[dict]) -> str:
     if not results:
         return f"{made_by}. There are no trials or tasks with results: the embeddings are shown as they are."
     versions = ", ".join(sorted({str(result["version"]) for result in results}))
-    return f"{made_by} from {len(results)} results of pydino {versions}."
+    return f"{made_by} from {plural(len(results), 'result')} of pydino {versions}."
 
 
 def _read_commands(path) -> str:

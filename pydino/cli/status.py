@@ -10,7 +10,7 @@ import re
 import time
 from pathlib import Path
 
-from pydino.base import UserError
+from pydino.base import UserError, plural
 from pydino.jobs.pipeline.record import describe_controller
 from pydino.jobs.pipeline.status import Group, Log, group_name, read_groups
 from pydino.jobs.wrapper.log import last_bytes
@@ -41,7 +41,7 @@ def run(args):
     if done:
         last = max(done, key=lambda log: log.said.ended or 0)
         when = _ago(last.said.ended)
-        lines.append(f"done     {len(done)} jobs; the last {when}: {group_name(last.path)}")
+        lines.append(f"done     {plural(len(done), 'job')}; the last {when}: {group_name(last.path)}")
     print("\n".join(lines) or f"nothing has run in {folder.resolve()} yet")
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydino.base import check_not_negative, check_positive
+from pydino.base import check_not_negative, check_positive, plural
 
 # Parts of the names of tasks whose answer could be mistaken for a diagnosis.
 CLINICAL = (
@@ -31,9 +31,8 @@ def default_note(task: str, calibrated_on: int = 0, kind: str = "class") -> str:
     )
     if kind == "number":
         return f"{use} Other microphones, rooms, languages and ages shift its answers."
-    counted = f"{calibrated_on} utterance{'s' * (calibrated_on != 1)}"
     calibration = (
-        f"Its probabilities were calibrated on {counted} of {task}"
+        f"Its probabilities were calibrated on {plural(calibrated_on, 'utterance')} of {task}"
         if calibrated_on
         else f"Its probabilities were not calibrated on held-out utterances of {task}"
     )

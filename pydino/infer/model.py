@@ -18,8 +18,8 @@ from .front_end import FrontEnd
 # The embedding of a longer utterance is the mean of those of equal pieces, weighted by length, which bounds
 # memory. Five minutes of speech.
 MAX_FRAMES = 30_000
-# Frames of a batch on a GPU. On a CPU utterances are not batched: that would gain nothing, and an embedding
-# is then bit for bit independent of other utterances and of the number of jobs.
+# Frames of a batch on a GPU. On a CPU utterances are not batched: that would gain nothing where they are
+# long, and an embedding is then bit for bit independent of other utterances and of the number of jobs.
 GPU_BATCH_FRAMES = 120_000
 
 NO_CLASSIFIER = (
@@ -78,12 +78,17 @@ class Model:
             warn(f"{name}: no voiced frame; the whole utterance is embedded")
         return self.embed_features([features])[0]
 
-    def embed_features(self, features: list) -> np.ndarray:
+    def embed_features(self, features: list, cpu_batch_frames: int = 0) -> np.ndarray:
         """Return the embeddings (N, D) float32 of N arrays or tensors (T, F) from :meth:`FrontEnd.prepare`.
 
         Batches contain utterances of equal length only, so that nothing is padded and utterances do not
         influence each other. One of fewer frames than ``encoder.min_input`` is repeated from its start; one
         of more than MAX_FRAMES, or ``encoder.max_input``, is embedded in pieces.
+
+        Args:
+            features: of any lengths.
+            cpu_batch_frames: of a batch on a CPU, for short ones whose last digits need not be independent of
+                the others; 0: no batches.
         """
         pieces = []  # (frames, utterance, input of the encoder)
         for utterance, matrix in enumerate(features):
@@ -99,7 +104,7 @@ class Model:
         frames = np.zeros(len(features))
         for length, group in groupby(sorted(pieces, key=lambda piece: piece[0]), key=lambda piece: piece[0]):
             group = list(group)
-            size = max(1, self._batch_frames // length) if self.device.type == "cuda" else 1
+            size = max(1, (self._batch_frames if self.device.type == "cuda" else cpu_batch_frames) // length)
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
                 embeddings = self._encode(torch.stack([piece for _, _, piece in batch]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 
-from pydino.base import UserError, log, warn, write_text
+from pydino.base import UserError, log, plural, warn, write_text
 
 from .columns import Columns, ascend, has_content, read_lenient, text
 from .data_dir import COMPLETE_FILES, Tables, kind_of, named, recording, restrict, store, table_names
@@ -194,7 +194,7 @@ def describe(report: Report, path) -> list[str]:
     for key, reason in report.dropped.items():
         by_reason.setdefault(reason, []).append(key)
     for reason, keys in sorted(by_reason.items()):
-        lines.append(f"dropped {len(keys)} utterances, {reason}: {named(sorted(keys))}")
+        lines.append(f"dropped {plural(len(keys), 'utterance')}, {reason}: {named(sorted(keys))}")
     if report.after == report.before:
         lines.append(f"kept all {report.after} utterances.")
     else:

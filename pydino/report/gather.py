@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydino.base import UserError, nearest, out_of_date, read_json, read_lines, read_yaml, warn
+from pydino.base import UserError, nearest, out_of_date, plural, read_json, read_lines, read_yaml, warn
 
 # The keys of every result, in the order of results.json.
 RESULT_KEYS = (
@@ -228,7 +228,7 @@ def _over_folds(runs: list[TrainingRun]) -> list[TrainingRun]:
             name = "/".join(part for part in parts if part not in folds)
             of_folds.setdefault(name, []).append(run.epochs)
     return alone + [
-        TrainingRun(f"{name} ({len(folds)} fold{'s' * (len(folds) > 1)})", _mean_log(folds))
+        TrainingRun(f"{name} ({plural(len(folds), 'fold')})", _mean_log(folds))
         for name, folds in of_folds.items()
     ]
 

@@ -16,12 +16,13 @@ MOST_CURVES = 8  # in a figure: as many as there are colours
 
 @dataclass(frozen=True)
 class MonitoredRun:
-    """What pydino monitor wrote about a run without labels.
+    """A run that pydino monitor has judged without labels, or should have.
 
     Attributes:
         name: folder below that of the experiments.
         epochs: of the whole training.
-        points: lines of monitor.jsonl, one a snapshot, earliest first, with the untrained encoder.
+        points: lines of monitor.jsonl, one a snapshot, earliest first, with the untrained encoder; none where
+            it failed.
         verdict: one sentence.
     """
 
@@ -32,21 +33,29 @@ class MonitoredRun:
 
 
 def gather_monitored_runs(root) -> list[MonitoredRun]:
-    """Every run under ``root`` with a verdict; lines that a kill truncated are skipped."""
+    """Every run under ``root`` with a folder ``monitor``, also without a verdict; lines that a kill truncated
+    are skipped.
+    """
     found = []
-    for path in files_of(root, "health.json"):
-        exp = path.parents[1]
-        if path.parent.name != "monitor" or not (exp / "monitor.jsonl").is_file():
+    for folder in files_of(root, "monitor"):
+        exp = folder.parent
+        if not (exp / "config.yaml").is_file():  # such as EXP/tensorboard/monitor
             continue
-        lines = read_json_lines(exp / "monitor.jsonl")
-        measured = [line for line in lines if line.get("self_eer") is not None]
+        measured = [
+            line for line in read_json_lines(exp / "monitor.jsonl") if line.get("self_eer") is not None
+        ]
         points = {line["epoch"]: line for line in measured}  # the latest, where one was measured again
-        health = read_json(path)
-        if points and "sentence" in health:
-            epochs = read_yaml(exp / "config.yaml").get("epochs", 1.0)
-            ordered = [points[epoch] for epoch in sorted(points)]
-            ordered = with_log(ordered, read_json_lines(exp / "log.jsonl"))
-            found.append(MonitoredRun(str(exp.relative_to(root)), epochs, ordered, health["sentence"]))
+        health = folder / "health.json"
+        verdict = read_json(health).get("sentence") if health.is_file() else None
+        ordered = [points[epoch] for epoch in sorted(points)]
+        found.append(
+            MonitoredRun(
+                str(exp.relative_to(root)),
+                read_yaml(exp / "config.yaml").get("epochs", 1.0),
+                with_log(ordered, read_json_lines(exp / "log.jsonl")),
+                verdict or f"not measured: {exp}/log/monitor.log may say why",
+            )
+        )
     return found
 
 
@@ -56,12 +65,10 @@ def health_table(runs: list[MonitoredRun]) -> Table | None:
         return None
     rows = []
     for run in runs:
-        last = run.points[-1]
-        values = [
-            "" if last.get(key) is None else f"{last[key]:.{decimals}f}"
-            for key, (_, decimals) in SCORES.items()
-        ]
-        rows.append([run.name, run.verdict, f"{last['epoch']:g}", *values])
+        last = run.points[-1] if run.points else {}
+        shown = {"epoch": "g"} | {key: f".{decimals}f" for key, (_, decimals) in SCORES.items()}
+        values = ["" if last.get(key) is None else f"{last[key]:{how}}" for key, how in shown.items()]
+        rows.append([run.name, run.verdict, *values])
     header = ["run", "verdict", "epoch", *(heading for heading, _ in SCORES.values())]
     caption = (
         "Scores without labels of the last snapshot, by `pydino monitor`, on the same views of training "
@@ -71,16 +78,17 @@ def health_table(runs: list[MonitoredRun]) -> Table | None:
 
 
 def health_figures(runs: list[MonitoredRun], cache: FigureCache) -> list[Figure]:
-    """The scores along the training beside those of the reference runs, or none without runs."""
+    """The scores along the training beside those of the reference runs, or none without scores."""
+    runs = [run for run in runs if run.points]
     if not runs:
         return []
 
     def curves(points: list[dict], epochs: float) -> dict:
         return {key: curve(points, key, epochs) for key in SCORES}
 
-    # every model before the second seed of any
-    by_seed = sorted(runs, key=lambda run: run.name.rpartition("/")[::-2])
-    shown = {run.name: curves(run.points, run.epochs) for run in by_seed[:MOST_CURVES]}
+    # every model before the second seed of any, those with snapshots before those with a final model alone
+    ordered = sorted(runs, key=lambda run: (len(run.points) < 3, *run.name.rpartition("/")[::-2]))
+    shown = {run.name: curves(run.points, run.epochs) for run in ordered[:MOST_CURVES]}
     references = {name: curves(run["points"], run["epochs"]) for name, run in reference_runs().items()}
 
     def draw() -> str:

@@ -18,21 +18,23 @@ from .recorder import open_curves
 from .snapshots import Snapshot, model_folders
 
 NEIGHBOURS = 10
+MODELS_AT_ONCE = 8  # in memory, for which inputs are made once
 
 
-def measure(snapshot: Snapshot, evaluation, journal: "Journal", skipped: set[Path]) -> int:
-    """Measure the models of a snapshot that have not been yet; return how many have, now or before.
+def measure(found: list[Snapshot], evaluation, journal: "Journal", skipped: set[Path]) -> int:
+    """Measure the models of snapshots that have not been yet; return how many have, now or before.
 
     One that is incomplete or damaged is skipped, with a warning unless it is in ``skipped`` already.
 
     Args:
-        snapshot: the models.
+        found: the snapshots, earliest first.
         evaluation: :class:`Evaluation` or :class:`pydino.train.label_free.LabelFree`.
         journal: of the run.
         skipped: folders that there was a warning about.
     """
-    models, lines, known = [], [], 0
-    for folder in model_folders(snapshot.folder)[: 1 if evaluation.first_role_only else None]:
+    models, lines, number = [], [], 0
+    roles = 1 if evaluation.first_role_only else None
+    for snapshot, folder in [(one, path) for one in found for path in model_folders(one.folder)[:roles]]:
         try:
             line = {
                 "model": str(folder.relative_to(journal.exp)),
@@ -41,18 +43,20 @@ def measure(snapshot: Snapshot, evaluation, journal: "Journal", skipped: set[Pat
                 **evaluation.about,
                 "weights": journal.digest(folder / WEIGHTS),
             }
-            if journal.has(line):
-                known += 1
-                continue
-            models.append(load(folder, evaluation.device))
-            lines.append(line)
+            if not journal.has(line):
+                models.append(load(folder, evaluation.device))
+                lines.append(line)
+            number += 1
         except (UserError, OSError) as error:
             if folder not in skipped:
                 warn(f"skipped: {error}")
             skipped.add(folder)
+        if len(models) == MODELS_AT_ONCE:
+            record(models, lines, evaluation, journal)
+            models, lines = [], []
     if models:
         record(models, lines, evaluation, journal)
-    return known + len(lines)
+    return number
 
 
 def measure_untrained(evaluation, journal: "Journal") -> None:
@@ -63,7 +67,8 @@ def measure_untrained(evaluation, journal: "Journal") -> None:
 
 
 def record(models: list[Model], lines: list[dict], evaluation, journal: "Journal") -> None:
-    """Measure models of one front end, and write their figures to the journal.
+    """Measure models of one front end, and write the figures of each to the journal before those of the next
+    are computed.
 
     Args:
         models: to measure.

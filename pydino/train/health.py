@@ -18,7 +18,9 @@ EARLY = 1 / 3
 CHANCE = 45.0
 # Of the self-EER of the untrained encoder; a run that is above it after EARLY has learnt next to nothing.
 LITTLE_GAIN = 0.9
-FEW_DIRECTIONS = 4.0  # RankMe or LiDAR, where a quarter of the possible ones is no less
+# RankMe or LiDAR, where a quarter of the possible ones is no less. Not SMALL_RANK, which is of the effective
+# rank, by variances: RankMe, by their square roots, is above it for the same embeddings.
+FEW_DIRECTIONS = 4.0
 
 State = Literal["healthy", "too early to tell", "learnt little", "partly collapsed", "collapsed"]
 

@@ -3,6 +3,7 @@ all snapshots.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from .pipeline import Pipeline, open_pipeline
 UNTRAINED = "untrained"  # the encoder with random weights, at epoch 0
 MOST_CLUSTERS = 100
 UTTERANCES_OF_A_CLUSTER = 10  # on average, where there are few utterances
+CPU_BATCH_FRAMES = 3000  # short views of one length: batches of some 15 take 0.6 of the time of each alone
 
 
 @dataclass
@@ -112,23 +114,25 @@ class LabelFree:
             encoder = build_encoder(self._config.encoder, front_end.dim)
         return Model(encoder, front_end, None, self.device)
 
-    def __call__(self, models: list[Model], lines: list[dict], earlier: list[dict]) -> list[dict | None]:
-        """Return the scores of each model, None where its embeddings are not finite.
+    def __call__(self, models: list[Model], lines: list[dict], earlier: list[dict]) -> Iterator[dict | None]:
+        """Yield the scores of each model, None where its embeddings are not finite. All embed the views
+        before the first is scored, so that views are made once.
 
         ``stability`` is the NMI of k-means with that of the model's former snapshot: None at the first.
 
         Args:
             models: of one front end.
             lines: of the journal, what identifies each.
-            earlier: all lines of the journal so far.
+            earlier: all lines of the journal so far, with those of the models before the one that is next.
         """
         shape = self.views.starts.shape
         embedded = [np.zeros((*shape, model.embedding_dim), np.float32) for model in models]
         for rows, views in listed_views(self.views, self._pipeline.source, self._pipeline.views):
             crops = list(views.flatten(0, 1))
             for model, found in zip(models, embedded, strict=True):
-                found[rows] = model.embed_features(crops).reshape(found[rows].shape)
-        return [self._figures(found, line, earlier) for found, line in zip(embedded, lines, strict=True)]
+                found[rows] = model.embed_features(crops, CPU_BATCH_FRAMES).reshape(found[rows].shape)
+        for found, line in zip(embedded, lines, strict=True):
+            yield self._figures(found, line, earlier)
 
     def _figures(self, embedded: np.ndarray, line: dict, earlier: list[dict]) -> dict | None:
         if not np.isfinite(embedded).all():

@@ -18,7 +18,7 @@ MOMENTS = (
 )
 # Embeddings whose covariance has a smaller trace than this are one point, but for rounding.
 NO_VARIANCE = 1e-6
-SMALL_RANK = 4.0  # directions; see partial_collapse
+SMALL_RANK = 4.0  # directions of the log's effective rank; see partial_collapse
 SMALL_INFORMATION = 0.2  # nats
 MUCH_WAITING = 0.2  # of the time
 

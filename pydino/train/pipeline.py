@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pydino.base import UserError, warn
+from pydino.base import UserError, plural, warn
 from pydino.data import (
     CONTEXT_SECONDS,
     AudioSet,
@@ -167,9 +167,7 @@ def fitting_batch_size(wanted: int, utterances: int, shares: int) -> int:
         return wanted
     size = utterances - utterances % shares
     if size < 2 * shares:
-        few = (
-            f"there {'is' if utterances == 1 else 'are'} only {utterances} utterance{'s' * (utterances != 1)}"
-        )
+        few = f"there {'is' if utterances == 1 else 'are'} only {plural(utterances, 'utterance')}"
         raise UserError(
             f"{few} to train on, and a batch needs at least {2 * shares}"
             + (f" in {shares} parts (processes times compute.accumulation)" if shares > 1 else "")

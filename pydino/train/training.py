@@ -12,6 +12,7 @@ from pydino.base import (
     config_to_dict,
     dump_config,
     log,
+    plural,
     warn,
     write_json,
     write_mark,
@@ -95,11 +96,11 @@ def run_training(
         if labels is not None:
             least = run.config.min_utterances
             if run.clusters is None:
-                what, those = f"{' '.join(run.labels)}: {labels.num_classes} labels", ""
+                what, those = f"{' '.join(run.labels)}: {plural(labels.num_classes, 'label')}", ""
             else:
-                what = f"{run.clusters}: {labels.num_classes} clusters"
+                what = f"{run.clusters}: {plural(labels.num_classes, 'cluster')}"
                 those = f", those of {least} or more" if least > 1 else ""
-            log(f"{what} of {len(labels.classes)} utterances{those}")
+            log(f"{what} of {plural(len(labels.classes), 'utterance')}{those}")
         exp_dir.claim(run.exp, wanted, run.discard)
         dump_config(
             {**config_to_dict(pipeline.config), "name": run.config.name, "seed": run.seed}, run.exp / CONFIG

@@ -15,7 +15,8 @@ def why_degenerate(labels: np.ndarray) -> str:
     sizes = np.bincount(labels)
     largest, several = int(sizes.max(initial=0)), int(np.count_nonzero(sizes > 1))
     if largest > MOST * len(labels) and largest > 1:
-        return f"one of the {len(sizes)} clusters has {largest} of the {len(labels)} utterances"
+        one = "the only cluster" if len(sizes) == 1 else f"one of the {len(sizes)} clusters"
+        return f"{one} has {largest} of the {len(labels)} utterances"
     if several < 2:
         return f"{several} of the {len(sizes)} clusters of {len(labels)} utterances have two members or more"
     return ""

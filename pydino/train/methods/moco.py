@@ -26,7 +26,7 @@ from pydino.data import Batch, CropConfig, ViewGroup, Views
 from pydino.ssl import enqueue, infonce, make_teacher, random_queue, update_teacher
 from pydino.train.config import TrainingConfig
 from pydino.train.method import Method, Metrics, Setup
-from pydino.train.methods.contrastive import Network
+from pydino.train.methods.contrastive import Contrastive, Network
 from pydino.train.monitors import MOMENTS, collapse_to_a_point, moments
 
 ROLES = ("student", "teacher")
@@ -73,6 +73,7 @@ class Moco(Method):
 
     Config = MocoConfig
     roles, reads_labels = ROLES, READS_LABELS
+    describe = Contrastive.describe
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
@@ -115,9 +116,3 @@ class Moco(Method):
 
     def collapse_reason(self, means: dict[str, float]) -> str | None:
         return collapse_to_a_point(means, "lower optimiser.lr, or raise momentum or optimiser.warmup_epochs")
-
-    def describe(self, means: dict[str, float]) -> str:
-        return (
-            f"loss {means['loss']:.3f}, accuracy {100 * means['accuracy']:.1f} %, spread "
-            f"{means['embedding_spread']:.3f}"
-        )
