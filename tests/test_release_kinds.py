@@ -3,12 +3,14 @@ in training, MoCo's queue, encoders that were pre-trained elsewhere.
 """
 
 import shutil
+import subprocess
 
 import pytest
 import torch
 from forks import Forks
 from safetensors.torch import load_file
 from small_methods import ROWS
+from smoke import ROOT
 from test_train_audio import corpus  # noqa: F401
 from test_train_dino import log_lines
 from test_train_every_method import make_world, state
@@ -100,3 +102,23 @@ def test_an_encoder_that_was_pre_trained_elsewhere(corpus, tmp_path, monkeypatch
     assert main(words(config, corpus / "trimmed", tmp_path / "more", "--init", tmp_path / "out")) == 0
     assert begun.keys() == ended.keys() and all(torch.equal(begun[name], ended[name]) for name in ended)
     assert (tmp_path / "more/teacher/config.yaml").is_file()
+
+
+def test_recordings_of_ones_own_from_a_release_to_the_report(finished, tmp_path):
+    """egs/wavdir with --init, as docs/release.md has it; the release is of the smoke recipe's model."""
+    assert main(["release", str(finished / "exp/dino-koleo-smoke_smoke/seed0"), str(tmp_path / "big")]) == 0
+    words = ["--corpus-dir", ROOT / "egs/wavdir", "--root", finished / "downloads/mini/train", "--nj", 1]
+    words = [ROOT / "run.sh", *words, "--work-dir", tmp_path / "mine", "--init", tmp_path / "big"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert (
+        "taken: encoder of student and teacher, head of student and teacher, criterion.centre" in done.stderr
+    )
+    exp = tmp_path / "mine/exp/dino-koleo-from-big_wavdir/seed0"
+    recordings = len(list((finished / "downloads/mini/train").rglob("*.wav")))
+    embedded = (exp / "xvectors_train/xvector.scp").read_text().splitlines()
+    clustered = (exp / "clusters/utt2cluster").read_text().splitlines()
+    assert len(embedded) == len(clustered) == recordings > 50
+    assert 0 < read_json(exp / "threshold/threshold.json")["threshold"] < 1
+    assert read_yaml(exp / "teacher/config.yaml")["labels"] == "none"
+    assert (tmp_path / "mine/exp/report.html").is_file()
