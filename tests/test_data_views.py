@@ -159,7 +159,7 @@ def test_a_window_holds_all_crops_of_a_visit():
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        ({"num_global": 0}, "num_global must be at least 1"),
+        ({"num_global": 0}, "num_global must be between 1 and 1000"),
         ({"local_seconds": [2.0, 1.0]}, "local_seconds must be"),
         ({"window_seconds": [3.0, 6.0]}, "must not be shorter than a crop"),
     ],

@@ -224,7 +224,10 @@ def test_filter_banks_are_those_that_the_model_was_trained_on():
 def test_sizes_can_be_known_without_memory(tmp_path):
     make_folder(tmp_path, "wavlm")
     with torch.device("meta"):
-        assert build_encoder({"name": "wavlm", "folder": str(tmp_path), "tuning": "lora"}, 160).min_input == 3
+        assert (
+            build_encoder({"name": "wavlm", "folder": str(tmp_path), "tuning": "adapters"}, 160).min_input
+            == 3
+        )
 
 
 def test_the_library_is_optional(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from tiny_pretrained import make_folder, transformers
 
 from pydino.base import ConfigError, UserError
 from pydino.models import build_encoder, resolve_encoder
+from pydino.models.architecture import NEEDED
 
 
 def test_weights_of_other_forms(tmp_path):
@@ -64,7 +65,17 @@ def test_the_resolved_configuration_needs_no_folder(tmp_path):
         ("damaged", {}, "tensors alone"),
         ("other sizes", {}, "do not match config.json"),
         ("other kind", {}, "set 'encoder.name: hubert'"),
+        ("pointer", {}, "git lfs pull"),
+        ("short", {}, "tensors alone"),
+        ("remote code", {}, "config.json: auto_map names code"),
         ("", {"layer": 4}, "between 1 and 3"),
+        ("", {"layer": 0}, "between 1 and 3"),
+        ("", {"layer": -2}, "between 1 and 3"),
+        ("", {"pooling": "mean"}, "pooling must be one of statistics, weighted, mhfa"),
+        ("", {"pooling": "mhfa", "heads": 0}, "heads must be between 1 and 1024"),
+        ("", {"tuning": "lora", "lora_rank": 17}, "lora_rank must be between 1 and the width .* 16, got 17"),
+        ("", {"tuning": "lora", "lora_alpha": 1e300}, "lora_alpha must be at most"),
+        ("", {"tuning": "adapters", "adapter_dim": 10**12}, "adapter_dim must be between 1 and 20000"),
         ("", {"architecture": {"auto_map": "x"}}, "'auto_map' is no size"),
         ("", {"folder": ""}, "give 'folder'"),
     ],
@@ -81,6 +92,14 @@ def test_folders_that_will_not_do(tmp_path, change, options, message):
         (folder / "preprocessor_config.json").unlink()
     elif change == "damaged":
         (folder / "model.safetensors").write_bytes(b"damaged")
+    elif change == "pointer":  # what git clone gives without git lfs
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    elif change == "short":
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    elif change == "remote code":
+        with_code = {**described, "auto_map": {"AutoModel": "modeling.Model"}}
+        (folder / "config.json").write_text(json.dumps(with_code))
     elif change == "other sizes":
         (folder / "config.json").write_text(json.dumps({**described, "hidden_size": 32}))
     elif change == "other kind":
@@ -95,14 +114,22 @@ def test_folders_that_will_not_do(tmp_path, change, options, message):
     "file, change, message",
     [
         ("config", {"hidden_size": "768"}, "hidden_size must be a whole number"),
-        ("config", {"hidden_size": 10**9}, "hidden_size must be between 1 and 100000"),
-        ("config", {"num_hidden_layers": 10**6}, "num_hidden_layers must be between 1 and 1000"),
-        ("config", {"num_hidden_layers": 0}, "num_hidden_layers must be between 1 and 1000"),
-        ("config", {"conv_stride": [5, 0, 8]}, "conv_stride must be between 1"),
-        ("config", {"intermediate_size": None}, "no network of this architecture"),
-        ("config", {"num_attention_heads": 3}, "no network of this architecture"),
+        ("config", {"hidden_size": 10**9}, "hidden_size must be a whole number from 1 to 100000"),
+        ("config", {"hidden_size": True}, "hidden_size must be a whole number"),
+        ("config", {"num_hidden_layers": 10**6}, "num_hidden_layers must be a whole number from 1 to 1000"),
+        ("config", {"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 1000"),
+        ("config", {"conv_stride": [5, 0, 8]}, "conv_stride must be a list of whole numbers from 1"),
+        ("config", {"conv_stride": 8}, "conv_stride must be a list"),
+        ("config", {"intermediate_size": None}, "intermediate_size must be a whole number"),
+        (
+            "config",
+            {"num_attention_heads": 3},
+            "num_attention_heads \\(3\\) must divide hidden_size \\(16\\)",
+        ),
+        ("config", {"hidden_dropout": float("nan")}, "hidden_dropout must be a number from 0 to 1"),
+        ("config", {"layer_norm_eps": "small"}, "layer_norm_eps must be a number above 0"),
         ("config", {"hidden_act": "os.system"}, "no network of this architecture"),
-        ("config", {"conv_dim": [16]}, "no network of this architecture"),
+        ("config", {"conv_dim": [16]}, "conv_dim 1, conv_stride 3, conv_kernel 3"),
         ("config", {"model_type": ["wavlm"]}, "not 'wavlm'"),
         ("preprocessor_config", {"sampling_rate": None}, "sampling_rate a number of Hz"),
         ("preprocessor_config", {"do_normalize": "no"}, "do_normalize must be true or false"),
@@ -114,6 +141,23 @@ def test_what_a_folder_says_is_not_believed(tmp_path, file, change, message):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=message):
         encoder_of(tmp_path, "wavlm")
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_a_size_that_is_missing_is_not_guessed(tmp_path, key):
+    make_folder(tmp_path, "hubert")
+    described = json.loads((tmp_path / "config.json").read_text())
+    del described[key]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match=f"config.json: there is no '{key}'"):
+        encoder_of(tmp_path, "hubert")
+
+
+def test_a_dropout_of_0_may_be_a_whole_number(tmp_path):
+    make_folder(tmp_path, "wavlm")
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**described, "hidden_dropout": 0}))
+    encoder_of(tmp_path, "wavlm")
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from test_train_dino import equal, weights
 from tiny_pretrained import make_folder
 
 import pydino
-from pydino.base import UserError, dump_config, read_yaml
-from pydino.cli import main
-from pydino.infer import Classifier, ClassifierConfig, FrontEnd, StoredFrames, load, stored_inputs
+from pydino.base import UserError, config_to_dict, dump_config, read_yaml
+from pydino.cli import extract_crops, main, parser_of
+from pydino.infer import ClassifierConfig, FrontEnd, StoredFrames, load, save_classifier, stored_inputs
 from pydino.kaldi import read_scp_objects, read_table, write_table
 from pydino.models import ClassifierHead
 from pydino.train import load_training_config
@@ -251,37 +251,103 @@ def test_what_waveforms_cannot_have(corpus, folder, tmp_path, capfd, change, mes
     assert message in capfd.readouterr().err
 
 
-def test_what_is_of_filter_banks_is_refused_or_left_out(folder, corpus, tmp_path, capfd):  # noqa: F811
+def published(folder, data, out):
+    """A model folder of a published model as it is."""
     config = {**CONFIG, "encoder": {"name": "wavlm", "folder": str(folder), "pooling": "statistics"}}
-    dump_config(config, tmp_path / "like.yaml")
-    words = ["make-baseline", "--kind", "pretrained", "--like", tmp_path / "like.yaml"]
-    assert main([str(word) for word in [*words, corpus / "source", tmp_path / "model"]]) == 0
-    model = pydino.load(tmp_path / "model")
+    dump_config(config, out.parent / f"{out.name}.yaml")
+    words = ["make-baseline", "--kind", "pretrained", "--like", out.parent / f"{out.name}.yaml", data, out]
+    assert main([str(word) for word in words]) == 0
+    return out
+
+
+def test_what_is_of_filter_banks_is_refused_or_left_out(folder, corpus, tmp_path, capfd):  # noqa: F811
+    model = pydino.load(published(folder, corpus / "source", tmp_path / "model"))
     assert StoredFrames([corpus / "source"], model).model is None  # controls are statistics alone
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "x.onnx")]) == 1
-    words = ["extract-crops", "--part", "1/1", tmp_path / "model", corpus / "whole", tmp_path / "crops"]
-    assert main([str(word) for word in words]) == 1
     said = capfd.readouterr().err
-    for message in (
-        "controls are made of statistics",
-        "this one takes waveforms",
-        "cluster whole utterances",
-    ):
-        assert message in said
+    assert "controls are made of statistics" in said and "this one takes waveforms" in said
+
+
+def crops_of(model, data, out, config, jobs=1):
+    """The embeddings of augmented crops, by as many jobs one after another."""
+    dump_config(config, out.parent / f"{out.name}.yaml")
+    out.mkdir()
+    found = {}
+    for number in range(1, jobs + 1):
+        words = ["extract-crops", "--config", out.parent / f"{out.name}.yaml", "--part", f"{number}/{jobs}"]
+        assert main([str(word) for word in [*words, model, data, out]]) == 0
+        found |= dict(read_scp_objects(out / f"xvector.{number}.scp"))
+    return found
+
+
+def test_crops_are_of_the_recordings(folder, corpus, tmp_path, monkeypatch):  # noqa: F811
+    """Without augmentation they are pieces of what stage 5 embeds whole."""
+    from pydino.data import CropConfig, ViewGroup, augmented_crops
+    from pydino.data.crops import CropPlacer
+
+    model_dir, data = published(folder, corpus / "source", tmp_path / "model"), corpus / "trimmed"
+    config = {"number": 3, "seconds": 0.4, "seed": 5}
+    found = crops_of(model_dir, data, tmp_path / "crops", config)
+    model = pydino.load(model_dir)
+    whole, hashes = stored_inputs(corpus / "source", model.front_end), read_table(data / "utt2hash")
+    place = CropPlacer(CropConfig(), [ViewGroup("augmented", 3, (0.4, 0.4))], 0.01, 5)
+    assert len(found) == 3 * len(hashes)
+    for key, value in hashes.items():
+        frames = whole.read(key)[0]
+        numbers = np.array([int(value)], dtype=np.uint64), np.array([len(frames)])
+        starts = place.starts(np.zeros(1, dtype=np.int64), *numbers, np.full(3, 40))[0]
+        for number, start in enumerate(starts.tolist(), 1):
+            piece = frames[torch.arange(start, start + 40) % len(frames)]
+            assert np.allclose(found[f"{key}#{number}"], model.embed_features([piece])[0], atol=1e-5), key
+    config |= {
+        "waveform": {"noise_probability": 1.0, "reverberation_probability": 1.0},
+        "augmentation_data": {"noise": str(corpus / "noise.scp"), "rirs": {"a": str(corpus / "room.scp")}},
+    }
+    monkeypatch.setattr(augmented_crops, "BATCH_UTTERANCES", 5)  # more than one batch
+    noisy = crops_of(model_dir, data, tmp_path / "noisy", config)
+    again = crops_of(model_dir, data, tmp_path / "again", config, jobs=2)
+    assert all(not np.allclose(noisy[key], found[key], atol=1e-3) for key in found)
+    assert noisy.keys() == again.keys() and all(np.array_equal(noisy[key], again[key]) for key in noisy)
+
+
+def test_the_mark_of_crops_of_recordings_knows_their_lists(folder, corpus, tmp_path):  # noqa: F811
+    model, data = published(folder, corpus / "source", tmp_path / "model"), tmp_path / "train"
+    shutil.copytree(corpus / "trimmed", data)
+    shutil.copy(corpus / "noise.scp", tmp_path / "noise.scp")
+    crops = {"number": 2, "seconds": 0.4}
+    dump_config({**crops, "augmentation_data": {"noise": str(tmp_path / "noise.scp")}}, tmp_path / "c.yaml")
+    words = [str(word) for word in ("--config", tmp_path / "c.yaml", model, data, tmp_path / "crops")]
+
+    def mark():
+        return extract_crops.steps(parser_of("extract-crops", extract_crops).parse_args(words))[0].digest
+
+    before = mark()
+    with open(tmp_path / "noise.scp", "a") as stream:
+        stream.write("two /nowhere.wav\n")
+    assert mark() != before
+
+
+def test_statistics_beside_embeddings_of_recordings(folder, corpus, tmp_path):  # noqa: F811
+    """A classifier of both is given what fbank-stats gives of the same recording."""
+    model = pydino.load(published(folder, corpus / "source", tmp_path / "model"))
+    words = ["make-baseline", "--kind", "fbank-stats", corpus / "source", tmp_path / "stats"]
+    assert main([str(word) for word in words]) == 0
     head = ClassifierHead(32 + 40, 2, 0)
     described = ClassifierConfig(
         task="t", kind="class", classes=["x", "y"], statistics=True, trained_on="t", back_end="logreg"
     )
-    with pytest.raises(UserError, match="without --statistics"):
-        Classifier(model, head, described)
+    save_classifier(tmp_path / "c", model.encoder, head, config_to_dict(model.config), described, "")
+    classifier, statistics = pydino.load(tmp_path / "c"), pydino.load(tmp_path / "stats")
+    for key, path in read_table(corpus / "source/wav.scp").items():
+        samples, rate = soundfile.read(path, dtype="float32")
+        both = [one.embed(samples, rate, name=key) for one in (model, statistics)]
+        with torch.no_grad():
+            wanted = head(torch.from_numpy(np.concatenate(both))[None]).softmax(1)[0, 0]
+        assert np.isclose(classifier.predict(samples, rate, name=key)["x"], wanted, atol=1e-5)
 
 
 def test_long_recordings_are_embedded_in_pieces(folder, corpus, tmp_path):  # noqa: F811
-    config = {**CONFIG, "encoder": {"name": "wavlm", "folder": str(folder), "pooling": "statistics"}}
-    dump_config(config, tmp_path / "like.yaml")
-    words = ["make-baseline", "--kind", "pretrained", "--like", tmp_path / "like.yaml"]
-    assert main([str(word) for word in [*words, corpus / "source", tmp_path / "model"]]) == 0
-    model = pydino.load(tmp_path / "model")
+    model = pydino.load(published(folder, corpus / "source", tmp_path / "model"))
     samples = 0.1 * np.random.default_rng(0).normal(size=16000 * 40).astype(np.float32)
     samples = np.clip(samples, -0.9, 0.9)
     whole = model.embed(samples, 16000, keep_silence=True)

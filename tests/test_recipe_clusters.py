@@ -491,6 +491,22 @@ def test_a_round_is_trained_only_where_the_one_before_has_lowered_the_self_eer(c
         trained(run)
 
 
+def test_a_given_model_has_no_rounds_of_another_encoder(conf, tmp_path, capsys):
+    Path("conf/wide.yaml").write_text("method: xvector\nencoder: {name: ecapa-tdnn}\n")
+    (tmp_path / "given").mkdir()
+    said = {"method": "m", "role": "model", "encoder": {"name": "wavlm"}, "labels": "none"}
+    (tmp_path / "given/config.yaml").write_text(json.dumps(said))
+    for start, kept in (("previous", 0), ("random", 1)):
+        one = {"name": "one", "train": ["wide"], "start": start}
+        run = run_of(conf, dry_run=False, rounds=[one], given=[str(tmp_path / "given")])
+        write_self_eer(**{"": 1.0})
+        (model,) = [system for system in systems(run) if system.kind == "given"]
+        Path(model.clusters).mkdir(parents=True, exist_ok=True)
+        (Path(model.clusters) / "clusters.json").write_text(json.dumps({"self_eer": 1.0}))
+        assert len([exp for exp in trained(run) if "m_model" in exp]) == kept
+    assert "of the encoder wavlm, and conf/wide.yaml trains ecapa-tdnn" in capsys.readouterr().err
+
+
 def test_degenerate_clusters_are_not_trained_on_and_what_follows_is_omitted_too(conf, capsys):
     three = [{"name": name, "train": ["all"]} for name in ("one", "two", "three")]
     folders = [f"exp/dino-{name}_x/seed0" for name in ("one", "two", "three")]

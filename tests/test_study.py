@@ -17,6 +17,7 @@ from test_train_classifier import CLASSES, NAMES, make_model, write_features
 from test_train_dino import make_data, make_train_set
 
 from pydino.base import UserError, config_from_dict, dump_config, load_config
+from pydino.base.release import FORMAT
 from pydino.cli import main
 from pydino.cli.run_study import longer, steps_of_epoch
 from pydino.data.make_training_dir import within_hours
@@ -101,6 +102,38 @@ def test_the_cells_are_the_grid_without_axes_that_make_no_difference():
     assert [cell.settings for cell in cells] == [
         ("epochs=1",), ("epochs=3", "augment.noise_probability=0.5")
     ]  # fmt: skip
+
+
+def test_a_study_of_models_that_start_from_a_release(tmp_path):
+    """They are called as run.sh --init calls them, and what is trained on fewer hours starts from it too."""
+    release = tmp_path / "big"
+    (release / "teacher").mkdir(parents=True)
+    dump_config({"method": "dino", "encoder": {"name": "tdnn"}}, release / "config.yaml")
+    dump_config(
+        {"method": "dino-koleo", "role": "teacher", "labels": "train"}, release / "teacher/config.yaml"
+    )
+    record = {"format": FORMAT, "name": "published", "method": "dino", "roles": ["teacher"]}
+    record |= {"train_set": "train", "epochs": 1}
+    (release / "release.json").write_text(json.dumps(record))
+    options = RunOptions(str(ROOT / "egs/mini"), str(ROOT / "conf"), stage="10", stop_stage="10")
+    options.init = str(release)
+
+    def trainings(**keys):
+        plan = StudyPlan(resolve(options, False), study(name="s", **keys), Jobs())
+        calls = plan.model_calls({one.folder: [] for one in plan.trainings()})
+        return plan, [call.words for call in calls if call.words[0] == "steps/train.sh"]
+
+    plan, (words,) = trainings(grid={"hours": [0.1, "all"]})
+    assert words[words.index("--config") + 1] == f"{release}/config.yaml" and "--labels" not in words
+    assert words[words.index("--init") + 1] == str(release)
+    with pytest.raises(UserError, match=f"no exp/published-from-big_mini/.* --init {release} --seeds 0"):
+        plan.check()
+    named = {"hours": [0.1, "all"], "model": ["dino-koleo", "xvector"]}
+    plan, (ours, labelled) = trainings(grid=named)
+    assert ours[ours.index("--config") + 1] == f"{ROOT}/egs/mini/conf/dino-koleo.yaml" and "--init" in ours
+    assert "--init" not in labelled and "--labels" in labelled
+    with pytest.raises(UserError, match="no exp/dino-koleo-from-big_mini/.* --models dino-koleo --init"):
+        plan.check()
 
 
 def test_a_larger_share_of_the_labels_holds_every_smaller_one_of_each_class():

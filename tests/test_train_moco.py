@@ -125,7 +125,7 @@ def test_the_teacher_sees_its_own_augmentation_and_the_model_is_the_student():
     [
         ({"crops": {"num_local": 1}}, "crops.num_global to 2"),
         ({"crops": {"num_global": 1}}, "crops.num_global to 2"),
-        ({"queue": 7}, "queue must be at least 8"),
+        ({"queue": 7}, "queue must be between 8 and"),
         ({"momentum": 1.1}, "momentum must be in"),
         ({"temperature": 0}, "temperature"),
         ({"projector_dim": -1}, "projector_dim"),

@@ -12,6 +12,7 @@ from typing import Literal
 from .mel import mel_weights
 
 LONGEST_WINDOW = 2**20  # samples
+LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000  # Hz
 
 
 @dataclass
@@ -52,8 +53,11 @@ class FrameOptions:
         return 1 << (self.window_size - 1).bit_length() if self.round_to_power_of_two else self.window_size
 
     def __post_init__(self):
-        if not self.sample_frequency > 0:
+        if not LOWEST_RATE <= self.sample_frequency <= HIGHEST_RATE:
             raise ValueError(f"sample_frequency: {self.sample_frequency} Hz is not a sample rate")
+        for name in ("frame_length", "frame_shift"):
+            if abs(getattr(self, name)) > LONGEST_WINDOW:
+                raise ValueError(f"{name}: {getattr(self, name):g} ms is no length of a window")
         if self.window_shift < 1:
             raise ValueError(
                 f"frame_shift: {self.frame_shift} ms is less than a sample; it is in milliseconds (10 is "

@@ -1,6 +1,14 @@
 """Basics: messages, configuration, atomic writes, done-marks, keyed randomness. No torch."""
 
-from .checks import check_at_least, check_fraction, check_not_negative, check_positive, check_range
+from .checks import (
+    check_at_least,
+    check_at_most,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_range,
+    check_sizes,
+)
 from .clusters import CLUSTERS, UTT2CLUSTER, cluster_files, labels_of_clusters, strongest_labels
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, read_json_lines, write_json, write_text
@@ -30,10 +38,12 @@ __all__ = [
     "UserError",
     "atomic_open",
     "check_at_least",
+    "check_at_most",
     "check_fraction",
     "check_not_negative",
     "check_positive",
     "check_range",
+    "check_sizes",
     "cluster_files",
     "config_from_dict",
     "config_to_dict",

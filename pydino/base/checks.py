@@ -2,6 +2,22 @@
 
 import math
 
+LARGEST_SIZE = 20_000  # of a layer: a matrix of that many rows and columns has 1.6 GB
+
+
+def check_sizes(config, *names: str, least: int = 1, most: int = LARGEST_SIZE) -> None:
+    """Raise ValueError for a number of channels, units or the like outside [least, most]."""
+    for name in names:
+        if not least <= getattr(config, name) <= most:
+            raise ValueError(f"{name} must be between {least} and {most}, got {getattr(config, name)}")
+
+
+def check_at_most(config, most: float, *names: str) -> None:
+    """Raise ValueError for a value above ``most``."""
+    for name in names:
+        if not getattr(config, name) <= most:
+            raise ValueError(f"{name} must be at most {most:g}, got {getattr(config, name):g}")
+
 
 def check_at_least(config, least: int, *names: str) -> None:
     """Raise ValueError for a value below ``least``."""

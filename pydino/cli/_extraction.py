@@ -19,6 +19,11 @@ from ._parts import check_drops, check_left
 _TYPICAL_FRAMES = 500  # of an utterance whose number of frames is not known
 
 
+def takes_waveforms(model_dir) -> bool:
+    """Whether a model takes recordings instead of stored features."""
+    return read_yaml(Path(model_dir) / "config.yaml").get("front_end", {}).get("input") == "waveform"
+
+
 def embed_part(model_dir, sets, which: tuple[int, int], device: str) -> None:
     """Embed run I of N of the utterances of all ``sets``.
 

@@ -4,8 +4,10 @@ steps/extract_crops.sh --nj 4 exp/dino_mini/seed0/teacher data/train_ssl exp/din
 
 The crops of an utterance differ in what does not matter: where it is cut, noise, room and channel. From them
 steps/train_wccn.sh and steps/cluster.sh learn, without a label, which directions of the embedding to trust.
-Number, length and augmentation of the crops are those of --config; they are normalised as the model's front
-end does. DATA is made by steps/make_train_set.sh; its utterances are known by their stored hashes alone.
+Number, length and augmentation of the crops are those of --config: of filter banks (augment), normalised as
+the model's front end does; or, for a model that takes waveforms, of the recordings (waveform, with the lists
+in augmentation_data). DATA is made by steps/make_train_set.sh; its utterances are known by their stored
+hashes alone.
 
 Writes OUT_DIR/{xvector.ark,xvector.scp,meta.yaml}, as steps/extract_embeddings.sh does, with keys UTT#1,
 UTT#2, ...; OUT_DIR/crop2utt, lines 'UTT#K UTT'; and OUT_DIR/utt2hash, a copy. The embeddings do not depend on
@@ -17,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pydino.base import Step, UserError, load_config, log, read_yaml, write_json, write_text
+from pydino.base import Step, UserError, load_config, log, read_yaml, warn, write_json, write_text
 from pydino.cli._arguments import add_cmd, add_config, add_device, integer, option, part, refuse_unused
-from pydino.cli._extraction import gather
+from pydino.cli._extraction import gather, takes_waveforms
 from pydino.cli._parts import take
 from pydino.cli._steps import check_files, job_command, options_of
 from pydino.cli.extract_embeddings import Embedded
@@ -50,12 +52,17 @@ def run(args):
     (step,) = steps(args)
     if step.is_done():
         return
-    _crops_config(args)  # for its message, before any job
+    config = _crops_config(args)  # for its message, before any job
     out = Path(args.out)
     jobs, device, options = args.nj, "cpu", []
     if args.gpu:
         jobs, device, options = args.gpu, "cuda", ["--gpu", "1"]
     check_wrapper(args.cmd)
+    if takes_waveforms(args.model) and config.waveform == type(config.waveform)():
+        warn(
+            f"{args.model} takes waveforms, which {args.config} does not augment: crops differ in where they "
+            "are cut alone; give waveform and augmentation_data there (docs/pseudo-labels.md)"
+        )
     step.begin()
     jobs = min(jobs, max(1, len(read_table(f"{args.data}/utt2hash"))))
     words = ["--part", f"JOB/{jobs}", "--device", device, "--config", args.config]
@@ -86,6 +93,7 @@ def steps(args) -> list[Step]:
             f"no {data}/utt2hash: not a pre-training directory; steps/make_train_set.sh makes one"
         )
     check_files(data / "feats.scp")
+    of_recordings = _of_recordings(args, data) if takes_waveforms(model) else []
     return [
         Step(
             out / ".done",
@@ -93,12 +101,20 @@ def steps(args) -> list[Step]:
             options=options_of(args, "system"),
             configs=[model / "config.yaml", args.config],
             reads=[model / "model.safetensors", data / "feats.scp", data / "utt2hash"],
-            optional=[data / "vad.scp"],
+            optional=[data / "vad.scp", *of_recordings],
             after=[data / ".done"],
             removes=[out / name for name in ("xvector.ark", "xvector.scp", "crop2utt")],
             outputs=[out / f for f in ("xvector.ark", "xvector.scp", "meta.yaml", "crop2utt", "utt2hash")],
         )
     ]
+
+
+def _of_recordings(args, data: Path) -> list[Path]:
+    """What crops of recordings depend on besides: the recordings, and the lists of noises and rooms."""
+    named = read_yaml(args.config).get("augmentation_data")  # checked later: that takes an import of torch
+    values = list(named.values()) if isinstance(named, dict) else []
+    values += [path for rirs in values if isinstance(rirs, dict) for path in rirs.values()]
+    return [data / "wav.scp", data / "segments", *(Path(p) for p in values if p and isinstance(p, str))]
 
 
 def _crops_config(args):
@@ -111,28 +127,26 @@ def _embed_part(args) -> None:
     import torch
 
     from pydino.data import AugmentedCrops
-    from pydino.infer import StoredFeatures, load
+    from pydino.infer import load, stored_inputs
 
     torch.set_num_threads(1)  # the jobs are the threads; and sums do not depend on their number
     config = _crops_config(args)
     model = load(args.model, args.device)
-    if model.front_end.of_waveforms:
+    front_end, of_waveforms = model.front_end, model.front_end.of_waveforms
+    if not of_waveforms and front_end.config.features["kind"] != "fbank":
         raise UserError(
-            f"{args.model} takes waveforms, and crops are augmented as filter banks; cluster whole utterances"
-        )
-    if model.front_end.config.features["kind"] != "fbank":
-        raise UserError(
-            f"{args.model} takes {model.front_end.config.features['kind']} features, and crops are augmented "
+            f"{args.model} takes {front_end.config.features['kind']} features, and crops are augmented "
             "as filter banks; use a model of fbank features"
         )
-    StoredFeatures(args.data, model.front_end)  # for its checks
-    if model.front_end.config.vad is None and Path(f"{args.data}/vad.scp").is_file():
+    stored_inputs(args.data, front_end)  # for its checks
+    if front_end.config.vad is None and Path(f"{args.data}/vad.scp").is_file():
         raise UserError(
             f"{args.data}/vad.scp marks silence, and {args.model} was trained with it; give the directory "
             "that it was trained on"
         )
-    shift = model.front_end.options.frame_shift / 1000
-    crops = AugmentedCrops(args.data, config, model.front_end.config.normalisation, shift, args.device)
+    crops = AugmentedCrops(
+        args.data, config, front_end.config.normalisation, front_end.options, of_waveforms, args.device
+    )
     mine = take(list(range(crops.num_batches)), args.part)
     stem, count = f"{args.out}/xvector.{args.part[0]}", 0
     with ArchiveWriter(f"{stem}.ark", f"{stem}.scp") as archive:

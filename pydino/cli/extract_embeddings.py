@@ -15,9 +15,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydino.base import Step, UserError, read_yaml
+from pydino.base import Step, UserError
 from pydino.cli._arguments import add_cmd, add_device, add_max_drop, integer, option, part, refuse_unused
-from pydino.cli._extraction import embed_part, gather
+from pydino.cli._extraction import embed_part, gather, takes_waveforms
 from pydino.cli._steps import check_files, job_command, options_of
 from pydino.jobs.submit import check_wrapper, submit
 from pydino.kaldi import AUDIO_HASHES, TRAINING_AUDIO
@@ -97,8 +97,6 @@ def steps(args) -> list[Step]:
 def _step(args, one: Embedded) -> Step:
     data, out = Path(one.data), Path(one.out)
     check_files(data / "feats.scp")
-    config = read_yaml(Path(args.model) / "config.yaml")
-    of_waveforms = config.get("front_end", {}).get("input") == "waveform"
     return Step(
         out / ".done",
         one.out,
@@ -109,7 +107,7 @@ def _step(args, one: Embedded) -> Step:
         optional=[
             data / "utt2spk",
             *([] if one.keep_silence else [data / "vad.scp"]),
-            *([data / "wav.scp", data / "segments"] if of_waveforms else []),
+            *([data / "wav.scp", data / "segments"] if takes_waveforms(args.model) else []),
             *(
                 data / AUDIO_HASHES,
                 Path(args.model) / TRAINING_AUDIO,

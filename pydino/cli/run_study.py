@@ -29,6 +29,8 @@ def add_arguments(parser):
     option(parser, "--recipe-file", "", "(default: CORPUS_DIR/conf/recipe.yaml)", metavar="YAML")
     text = "a trained model folder instead of the recipe's models; may be repeated"
     option(parser, "--model", [], text, metavar="MODEL_DIR")
+    text = "what the recipe's models start from, a release or model folder, as in run.sh --init"
+    option(parser, "--init", "", text, metavar="DIR")
     option(parser, "--tag", "", "of the recipe's models, exp/MODEL_TAG (default: the recipe's name)")
     option(parser, "--nj", 1, "parallel jobs of an extraction", type=integer(1), metavar="N")
     option(parser, "--ngpu", 0, "GPUs of a training; 0: the CPU", type=integer(0), metavar="N")
@@ -90,6 +92,7 @@ def _plan(args) -> StudyPlan:
         stop_stage="10",
         seeds=" ".join(map(str, study.seeds)),
         model=args.model,
+        init=args.init,
         tag=args.tag,
     )
     try:

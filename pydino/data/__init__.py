@@ -9,7 +9,7 @@ from .audio_set import AudioSet
 from .augmentation_data import AugmentationData, AugmentationDataConfig
 from .augmented_crops import AugmentedCrops, AugmentedCropsConfig
 from .copy_paste import CopyPaste, CopyPasteConfig, join_crops
-from .crops import CropConfig, UtteranceCropConfig
+from .crops import CropConfig, UtteranceCropConfig, check_crop_seconds
 from .epoch_sampler import EpochSampler
 from .labels import Labels, read_clusters, read_labels
 from .loading import batches
@@ -58,6 +58,7 @@ __all__ = [
     "WaveformViews",
     "Waveforms",
     "batches",
+    "check_crop_seconds",
     "check_unlabelled",
     "cluster_pairs",
     "join_crops",

@@ -10,13 +10,19 @@ import torch
 
 from pydino.audio import NormalisationConfig
 from pydino.audio.augment import AugmentConfig
+from pydino.audio.waveform_augment import CONTEXT_SECONDS, WaveformAugmentConfig
 from pydino.base import check_at_least, check_positive
 
+from .audio_set import AudioSet
+from .augmentation_data import AugmentationData, AugmentationDataConfig
 from .crops import CropConfig, CropPlacer
+from .source import Source
+from .training_dir import read_hashes
 from .training_set import TrainingSet
-from .view_groups import ViewGroup
+from .view_groups import ViewGroup, view_numbers
 from .view_maker import ViewMaker
 from .views import Batch
+from .waveform_views import WaveformViews
 
 # Utterances of a batch, consecutive in the order of the hashes. Babble is mixed from the others of a batch,
 # so the size is part of the result; parts of the work are whole batches.
@@ -30,7 +36,10 @@ class AugmentedCropsConfig:
     number: int = 6  # crops of each utterance
     seconds: float = 2.5  # an utterance shorter than a crop is repeated, as in training
     seed: int = 0  # of places and augmentation
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of filter banks
+    # of recordings, for models that take those; and the recordings that it needs
+    waveform: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
+    augmentation_data: AugmentationDataConfig = field(default_factory=AugmentationDataConfig)
 
     def __post_init__(self):
         check_at_least(self, 2, "number")  # one crop has no covariance
@@ -45,15 +54,16 @@ class AugmentedCrops:
     Args:
         data: pre-training directory.
         config: of the crops.
-        normalisation: of each crop by itself.
-        frame_shift: seconds.
+        normalisation: of each crop by itself, where they are of features.
+        options: of the features of ``data``, FbankConfig or MfccConfig.
+        of_waveforms: crops of the recordings, augmented by ``config.waveform``, instead of the filter banks.
         device: of the crops.
 
     Attributes:
         num_batches: batches of ``BATCH_UTTERANCES`` utterances, the last of which may be smaller.
 
     Raises:
-        UserError: see :class:`TrainingSet`.
+        UserError: see :class:`TrainingSet`, or :class:`AudioSet` and :class:`AugmentationData`.
     """
 
     def __init__(
@@ -61,14 +71,32 @@ class AugmentedCrops:
         data,
         config: AugmentedCropsConfig,
         normalisation: NormalisationConfig,
-        frame_shift: float,
+        options,
+        of_waveforms: bool = False,
         device="cpu",
     ):
-        self._source, self._number = TrainingSet(data), config.number
-        groups = [ViewGroup("augmented", config.number, (config.seconds, config.seconds), config.augment)]
-        self._place = CropPlacer(CropConfig(), groups, frame_shift, config.seed)
+        self._keys, self._number = read_hashes(data)[1], config.number  # to name what is written of them
+        shift = options.frame_shift / 1000
+        seconds = (config.seconds, config.seconds)
+        groups = [ViewGroup("augmented", config.number, seconds, config.augment, config.waveform)]
+        self._source: Source
+        if of_waveforms:
+            reverberant = config.waveform.reverberation_probability > 0
+            self._source = AudioSet(data, options, CONTEXT_SECONDS if reverberant else 0.0)
+            recordings = AugmentationData(
+                config.augmentation_data, options, config.seconds, config.seed, device
+            )
+            views = [(view_numbers(groups)[0], config.waveform)]
+            waveforms = WaveformViews(
+                views, options, recordings, [1.0], config.seed, device, input_kind="waveform"
+            )
+            dim = waveforms.dim
+        else:
+            self._source, waveforms = TrainingSet(data), None
+            dim = self._source.dim
+        self._place = CropPlacer(CropConfig(), groups, shift, config.seed)
         self._views = ViewMaker(
-            groups, normalisation, self._source.dim, frame_shift, config.seed, torch.device(device)
+            groups, normalisation, dim, shift, config.seed, torch.device(device), waveforms
         )
 
     def __len__(self) -> int:
@@ -90,4 +118,4 @@ class AugmentedCrops:
             content = self._source.collect(indices, starts, sizes)
             views = self._views(Batch(0, visits, hashes, content, 0.0)).tensors[0]
             crops = views.unflatten(0, (self._number, len(indices))).transpose(0, 1)
-            yield [self._source.keys[i] for i in indices], crops
+            yield [self._keys[i] for i in indices], crops

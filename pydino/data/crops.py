@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from pydino.base import check_at_least, check_not_negative, keyed_integers, keyed_uniform, purpose
+from pydino.base import check_not_negative, check_sizes, keyed_integers, keyed_uniform, purpose
 
 if TYPE_CHECKING:
     from .view_groups import ViewGroup
 
 
 Short = Literal["repeat", "mask"]
+MOST_CROPS, LONGEST_CROP = 1000, 600  # a shorter utterance is repeated, and would fill the memory; seconds
+
+
+def check_crop_seconds(name: str, low_high: list[float]) -> None:
+    """Raise ValueError for lengths of crops that are none; ``name`` is the key."""
+    if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= LONGEST_CROP:
+        raise ValueError(
+            f"{name} must be [shortest, longest] in seconds, up to {LONGEST_CROP}, got {low_high}"
+        )
 
 
 @dataclass
@@ -40,14 +49,11 @@ class CropConfig:
     whole_up_to_seconds: ClassVar[float] = 0.0
 
     def __post_init__(self):
-        check_at_least(self, 1, "num_global")
-        check_not_negative(self, "num_local")
+        check_sizes(self, "num_global", most=MOST_CROPS)
+        check_sizes(self, "num_local", least=0, most=MOST_CROPS)
         for name in ("global_seconds", "local_seconds", "window_seconds"):
-            low_high = getattr(self, name)
-            if (low_high or name != "window_seconds") and (
-                len(low_high) != 2 or not 0 < low_high[0] <= low_high[1]
-            ):
-                raise ValueError(f"{name} must be [shortest, longest] in seconds, got {low_high}")
+            if name != "window_seconds" or self.window_seconds:
+                check_crop_seconds(name, getattr(self, name))
         if self.window_seconds and self.window_seconds[0] < max(
             self.global_seconds[1], self.local_seconds[1]
         ):

@@ -121,11 +121,6 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    @property
-    def keys(self) -> list[str]:
-        """The utterances in the order of ``hashes``: to name what is written about them, for nothing else."""
-        return self._keys
-
     def _read_voiced(self, data) -> list[np.ndarray]:
         packed: list = [None] * len(self._keys)
         self.lengths = np.zeros(len(packed), dtype=np.int64)

@@ -49,14 +49,10 @@ class Classifier:
         self.model, self.config = model, config
         self.head = head.to(model.device).eval().requires_grad_(False)
         front_end = model.front_end
-        if config.statistics and front_end.of_waveforms:
-            raise UserError(
-                "a classifier of a model that takes waveforms has no statistics of filter banks beside the "
-                "embedding; train it without --statistics"
-            )
         # As steps/make_baseline.sh --kind fbank-stats makes it.
-        self._plain = FrontEnd(replace(front_end.config, normalisation=NormalisationConfig(kind="none")))
-        statistics = build_encoder({"name": "statistics", "mean": True}, front_end.dim)
+        plain = NormalisationConfig(kind="none")
+        self._plain = FrontEnd(replace(front_end.config, normalisation=plain, input="features"))
+        statistics = build_encoder({"name": "statistics", "mean": True}, front_end.feature_dim)
         self._statistics = Model(statistics, self._plain, None, model.device)
         frames = round(1000 * config.chunk_seconds / front_end.options.frame_shift)
         self._chunk_frames = max(1, frames) if config.chunk_seconds else 0
@@ -90,10 +86,8 @@ class Classifier:
         Raises:
             UserError: a waveform that cannot be used (see :meth:`FrontEnd.from_waveform`).
         """
-        features = self.model.front_end.waveform_features(
-            waveform, rate, self._keeps_silence(keep_silence), name
-        )
-        return self.as_dict(self._outputs_of(*features, name))
+        of = (waveform, rate, self._keeps_silence(keep_silence), name)
+        return self.as_dict(self._outputs_of(lambda front_end: front_end.waveform_features(*of), name))
 
     def recording_outputs(
         self, recording: Channel, keep_silence: bool | None = None, name: str = "recording"
@@ -101,8 +95,8 @@ class Classifier:
         """Return the log-posteriors (K,), or the number (1,), of an open recording
         (:func:`pydino.audio.open_channel`), which is read in parts; arguments as of :meth:`predict`.
         """
-        features = self.model.front_end.recording_features(recording, self._keeps_silence(keep_silence), name)
-        return self._outputs_of(*features, name)
+        of = (recording, self._keeps_silence(keep_silence), name)
+        return self._outputs_of(lambda front_end: front_end.recording_features(*of), name)
 
     def as_dict(self, outputs: np.ndarray) -> dict[str, float | str]:
         """Return log-posteriors (K,), of any sum, or a number (1,), as :meth:`predict` does."""
@@ -152,12 +146,16 @@ class Classifier:
     def _keeps_silence(self, keep_silence: bool | None) -> bool:
         return self.config.keep_silence if keep_silence is None else keep_silence
 
-    def _outputs_of(self, features: torch.Tensor, voiced, name: str) -> np.ndarray:
-        """Outputs (K,) of features before silence is removed."""
-        statistics = None
+    def _outputs_of(self, read, name: str) -> np.ndarray:
+        """Outputs (K,) of what ``read`` returns for a front end: features, or samples, (T, F) before silence
+        is removed, and which frames are voiced. Statistics are of features whatever the model takes.
+        """
+        front_end, statistics = self.model.front_end, None
+        features, voiced = read(front_end)
         if self.config.statistics:
-            statistics = self.statistics_of([self._plain.prepare(features, voiced)[0]])
-        prepared, any_voiced = self.model.front_end.prepare(features, voiced, in_place=True)
+            plain = read(self._plain) if front_end.of_waveforms else (features, voiced)
+            statistics = self.statistics_of([self._plain.prepare(*plain)[0]])
+        prepared, any_voiced = front_end.prepare(features, voiced, in_place=True)
         if not any_voiced:
             warn(f"{name}: no voiced frame; the whole utterance is classified")
         return self.outputs([prepared], statistics)[0]
@@ -192,7 +190,7 @@ def save_classifier(
     config = {**model_config, "classifier": config_to_dict(classifier)}
     where = str(folder / CONFIG)
     front_end = FrontEnd(config_from_dict(ModelConfig, config, where).front_end, where=where)
-    _check(folder, _empty_head(classifier, encoder.embedding_dim, front_end.dim), state)
+    _check(folder, _empty_head(classifier, encoder.embedding_dim, front_end.feature_dim), state)
     # Without config.yaml, which save_model writes last, the folder is not taken for a model.
     (folder / CONFIG).unlink(missing_ok=True)
     with atomic_open(folder / CLASSIFIER, "wb") as stream:
@@ -219,7 +217,7 @@ def load_classifier(folder, device: str = "cpu") -> Classifier:
     if config is None:
         raise UserError(f"{folder}: {NO_CLASSIFIER}")
     state = read_tensors(folder / CLASSIFIER)
-    head = _empty_head(config, model.embedding_dim, model.front_end.dim)
+    head = _empty_head(config, model.embedding_dim, model.front_end.feature_dim)
     _check(folder, head, state)
     head.load_state_dict(state, assign=True)
     return Classifier(model, head.float(), config)

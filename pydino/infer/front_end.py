@@ -90,7 +90,8 @@ class FrontEnd:
         self.options = config.feature_options(where)
         self._extract = KINDS[config.features["kind"]][1](self.options, device)
         self.of_waveforms = config.input == "waveform"
-        self.dim = self.options.window_shift if self.of_waveforms else self._extract.dim  # F
+        self.feature_dim = self._extract.dim  # columns of the features, whatever the encoder takes
+        self.dim = self.options.window_shift if self.of_waveforms else self.feature_dim  # F
 
     def from_waveform(
         self, waveform, rate: int, keep_silence: bool = False, name: str = ""

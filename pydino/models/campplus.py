@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pydino.base import check_at_least
+from pydino.base import check_sizes
 
 from .activation_checkpointing import run_blocks
 from .encoder import Encoder
@@ -43,9 +43,8 @@ class CamPlusPlusConfig:
     embedding_dim: int = 512
 
     def __post_init__(self):
-        check_at_least(
+        check_sizes(
             self,
-            1,
             "front_channels",
             "channels",
             "growth",

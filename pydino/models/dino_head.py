@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pydino.base import check_at_least
+from pydino.base import check_sizes
 
 from .blocks import Activation, check_dropout, make_activation
+
+MOST_PROTOTYPES = 10_000_000
 
 
 @dataclass
@@ -38,7 +40,8 @@ class HeadConfig:
     shared_prototypes: bool = False
 
     def __post_init__(self):
-        check_at_least(self, 2, "hidden_dim", "bottleneck_dim", "output_dim")
+        check_sizes(self, "hidden_dim", "bottleneck_dim", least=2)
+        check_sizes(self, "output_dim", least=2, most=MOST_PROTOTYPES)
         check_dropout(self)
         if self.norm_before and not self.batch_norm:
             raise ValueError("norm_before places a batch norm; set batch_norm: true")

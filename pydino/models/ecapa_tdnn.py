@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pydino.base import check_at_least
+from pydino.base import check_sizes
 
 from .activation_checkpointing import run_block
 from .blocks import (
@@ -43,9 +43,7 @@ class EcapaTdnnConfig:
     dropout: float = 0.002  # of whole channels, after the first layer and each block
 
     def __post_init__(self):
-        check_at_least(
-            self, 1, "channels", "pooled_channels", "embedding_dim", "se_reduction", "attention_dim"
-        )
+        check_sizes(self, "channels", "pooled_channels", "embedding_dim", "se_reduction", "attention_dim")
         check_dropout(self)
         if self.scale < 2 or self.channels % self.scale:
             raise ValueError(

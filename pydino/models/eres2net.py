@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pydino.base import check_at_least
+from pydino.base import check_sizes
 
 from .activation_checkpointing import run_blocks
 from .encoder import Encoder
@@ -35,7 +35,7 @@ class Eres2NetConfig:
     embedding_dim: int = 192
 
     def __post_init__(self):
-        check_at_least(self, 1, "embedding_dim")
+        check_sizes(self, "base_channels", "embedding_dim")
         if self.base_channels < GROUPS or self.base_channels % GROUPS:
             raise ValueError(f"base_channels must be a multiple of {GROUPS}, got {self.base_channels}")
 

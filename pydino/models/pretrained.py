@@ -14,17 +14,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from pydino.base import ConfigError, check_at_least, check_positive
+from pydino.base import ConfigError, check_at_most, check_positive, check_sizes
 
+from .architecture import check_architecture
 from .encoder import Encoder
 from .layer_pooling import LayerStatistics, Mhfa, WeightedLayers, WeightedStatistics
 from .low_rank import add_adapters, add_low_rank_updates, added_parameters
 from .masks import Mask, frame_mask, masked_mean, zeroed
-from .pretrained_folder import check_hash, check_sizes, describe_folder, fill, read_weights, weights_file
+from .pretrained_folder import check_hash, describe_folder, fill, read_weights, weights_file
 from .transformer_library import CLASSES, layer_states, make_network, recompute_activations
 
 LONGEST = 3000  # frames of 10 ms; attention over longer utterances would take the square of the memory
 LAYER_LR_SCALE = 10.0  # of the weights of layers, as in SUPERB's recipes
+MOST_HEADS = 1024  # of pooling
 VARIANCE_FLOOR = 1e-7  # of the input's normalisation, as in the library
 
 
@@ -55,8 +57,10 @@ class PretrainedConfig:
     labels: Literal["none", "unknown"] = "unknown"  # that the weights of the folder were trained on
 
     def __post_init__(self):
-        check_at_least(self, 1, "lora_rank", "adapter_dim", "heads", "compressed_dim", "embedding_dim")
-        check_positive(self, "lora_alpha")
+        check_sizes(self, "lora_rank", "adapter_dim", "compressed_dim", "embedding_dim")
+        check_sizes(self, "heads", most=MOST_HEADS)
+        check_positive(self, "lora_alpha", "sample_rate")
+        check_at_most(self, 1e6, "lora_alpha")
         if not self.architecture:
             if not self.folder:
                 raise ConfigError(
@@ -67,12 +71,15 @@ class PretrainedConfig:
             self.architecture, self.do_normalize = found.architecture, found.do_normalize
             self.sample_rate, self.labels = found.sample_rate, found.labels
             self.hash = check_hash(self.folder, self.name, self.hash)
-        check_sizes(self.architecture, self.name)
-        layers = self.architecture.get("num_hidden_layers", 24 if self.name == "wav2vec2-bert" else 12)
+        check_architecture(self.architecture, self.name, "architecture")
+        layers, width = self.architecture["num_hidden_layers"], self.architecture["hidden_size"]
         if self.layer != -1 and not 1 <= self.layer <= layers:
             raise ValueError(f"layer must be -1 or between 1 and {layers}, got {self.layer}")
+        if self.tuning == "lora" and self.lora_rank > width:
+            raise ValueError(
+                f"lora_rank must be between 1 and the width of the transformer, {width}, got {self.lora_rank}"
+            )
         if self.pooling == "statistics":
-            width = self.architecture.get("hidden_size", 1024 if self.name == "wav2vec2-bert" else 768)
             self.embedding_dim = 2 * width
 
 
@@ -125,7 +132,7 @@ class Pretrained(Encoder):
         self.sample_rate, self._recomputes = config.sample_rate, False
         architecture, dropped = dict(config.architecture), False
         if config.pooling == "statistics" and config.layer != -1:
-            dropped = config.layer < architecture.get("num_hidden_layers", config.layer + 1)
+            dropped = config.layer < architecture["num_hidden_layers"]
             architecture["num_hidden_layers"] = config.layer
         self.network = make_network(config.name, architecture)
         sizes = self.network.config

@@ -17,30 +17,11 @@ import torch
 
 from pydino.base import UserError
 
+from .architecture import KEYS, check_architecture
+
 ARCHITECTURE, PREPROCESSOR = "config.json", "preprocessor_config.json"
+LFS_POINTER = b"version https://git-lfs"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
-# What is taken from config.json: sizes and shapes alone. Other keys are of training and of output layers, or
-# could name code to load.
-_SHAPES = (
-    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
-    *("layer_norm_eps", "hidden_dropout", "activation_dropout", "feat_proj_dropout"),
-)
-_OF_WAVEFORMS = (
-    *("feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride", "conv_kernel", "conv_bias"),
-    *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "do_stable_layer_norm"),
-)
-KEYS = {
-    "wav2vec2": (*_SHAPES, *_OF_WAVEFORMS),
-    "hubert": (*_SHAPES, *_OF_WAVEFORMS, "feat_proj_layer_norm"),
-    "wavlm": (*_SHAPES, *_OF_WAVEFORMS, "num_buckets", "max_bucket_distance"),
-    "wav2vec2-bert": (
-        *_SHAPES,
-        *("feature_projection_input_dim", "position_embeddings_type", "rotary_embedding_base"),
-        *("max_source_positions", "left_max_position_embeddings", "right_max_position_embeddings"),
-        *("conv_depthwise_kernel_size", "conformer_conv_dropout"),
-    ),
-}
-MOST_LAYERS, LARGEST_SIZE = 1000, 100_000  # of the sizes above; the largest published ones are 48 and 10,000
 # Output layers of models that were trained without labels; others saw transcripts, speakers, ...
 _UNLABELLED = re.compile(r"(Model|ForPreTraining)$")
 
@@ -50,7 +31,7 @@ class Described:
     """What a folder says of its model.
 
     Attributes:
-        architecture: of config.json, the keys of KEYS.
+        architecture: of config.json, the keys of :data:`.architecture.KEYS`.
         do_normalize: whether the input has mean 0 and variance 1.
         sample_rate: Hz.
         labels: none, where its weights were trained without labels; unknown otherwise.
@@ -86,6 +67,7 @@ def describe_folder(folder, name: str) -> Described:
 
     Raises:
         UserError: no such folder, a missing or damaged file, or a model of another kind.
+        ConfigError: sizes that are missing or impossible (:mod:`.architecture`).
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -95,6 +77,11 @@ def describe_folder(folder, name: str) -> Described:
     if found != name:
         known = f"set 'encoder.name: {found}'" if found in KEYS else f"known: {', '.join(KEYS)}"
         raise UserError(f"{folder / ARCHITECTURE}: model_type is '{found}', not '{name}'; {known}")
+    if config.get("auto_map"):
+        raise UserError(
+            f"{folder / ARCHITECTURE}: auto_map names code that comes with the model, which is never run; "
+            f"take a {name} model as the transformers library has it"
+        )
     if config.get("conv_pos_batch_norm") or config.get("adapter_attn_dim"):
         raise UserError(
             f"{folder / ARCHITECTURE}: conv_pos_batch_norm and adapter_attn_dim are not supported; take "
@@ -106,34 +93,11 @@ def describe_folder(folder, name: str) -> Described:
             f"{folder / PREPROCESSOR}: do_normalize must be true or false, and sampling_rate a number of Hz, "
             f"got {normalised!r} and {rate!r}; get the folder again"
         )
+    architecture = {key: config[key] for key in KEYS[name] if key in config}
+    check_architecture(architecture, name, str(folder / ARCHITECTURE))
     outputs = config.get("architectures")
     unlabelled = isinstance(outputs, list) and outputs and all(_UNLABELLED.search(str(o)) for o in outputs)
-    return Described(
-        {key: config[key] for key in KEYS[name] if key in config},
-        normalised,
-        rate,
-        "none" if unlabelled else "unknown",
-    )
-
-
-def check_sizes(architecture: dict, name: str) -> None:
-    """Raise ValueError where a size cannot be one: config.json is a stranger's, and every size is memory.
-
-    Args:
-        architecture: some of the keys of KEYS.
-        name: of the encoder.
-    """
-    unknown = sorted(architecture.keys() - set(KEYS[name]))
-    if unknown:
-        raise ValueError(f"architecture: '{unknown[0]}' is no size of a {name} model; remove it")
-    for key, value in architecture.items():
-        most = MOST_LAYERS if key == "num_hidden_layers" else LARGEST_SIZE
-        sizes = value if isinstance(value, list) else [value]
-        if any(type(size) is int and not 1 <= size <= most for size in sizes):
-            raise ValueError(f"architecture: {key} must be between 1 and {most}, got {value}")
-    for key in ("hidden_size", "num_hidden_layers"):
-        if type(architecture.get(key, 1)) is not int:
-            raise ValueError(f"architecture: {key} must be a whole number, got {architecture[key]!r}")
+    return Described(architecture, normalised, rate, "none" if unlabelled else "unknown")
 
 
 def _read_json(path: Path, name: str) -> dict:
@@ -200,6 +164,11 @@ def read_weights(folder, name: str) -> dict[str, torch.Tensor]:
         UserError: no file, a damaged one, or one that holds more than tensors.
     """
     path = weights_file(folder, name)
+    with open(path, "rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise UserError(
+                f"{path} is a pointer of Git LFS, not the weights: run 'git lfs pull' in {folder}"
+            )
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

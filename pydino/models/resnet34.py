@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pydino.base import check_at_least, check_not_negative
+from pydino.base import check_sizes
 
 from .activation_checkpointing import run_blocks
 from .blocks import (
@@ -54,9 +54,9 @@ class LResNet34Config:
     se_reduction: int = 0  # of the frequency-wise squeeze-excitation in each block; 0: none
 
     def __post_init__(self):
-        check_at_least(self, 1, "base_channels", "embedding_dim", "attention_dim")
+        check_sizes(self, "base_channels", "embedding_dim", "attention_dim")
         check_dropout(self)
-        check_not_negative(self, "se_reduction")
+        check_sizes(self, "se_reduction", least=0)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pydino.base import check_at_least
+from pydino.base import check_sizes
 
 from .activation_checkpointing import run_blocks
 from .encoder import Encoder
@@ -31,9 +31,8 @@ class TdnnConfig:
     embedding_dim: int = 128
 
     def __post_init__(self):
-        check_at_least(self, 1, "channels", "pooled_channels", "stride", "embedding_dim")
-        if self.stride > 1000:
-            raise ValueError(f"stride must be at most 1000 frames, got {self.stride}")
+        check_sizes(self, "channels", "pooled_channels", "embedding_dim")
+        check_sizes(self, "stride", most=1000)
 
 
 class Tdnn(Encoder):

@@ -51,7 +51,7 @@ def make_network(name: str, architecture: dict) -> nn.Module:
 
     Args:
         name: wav2vec2, hubert, wavlm or wav2vec2-bert.
-        architecture: sizes, the keys of :data:`.pretrained_folder.KEYS`.
+        architecture: sizes, the keys of :data:`.architecture.KEYS`.
 
     Raises:
         UserError: the library is not installed.

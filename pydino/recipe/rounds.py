@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydino.base import CLUSTERS, UserError, log, read_json, warn
 
-from .methods import method_of
+from .methods import encoder_of, method_of
 from .row import Row
 from .run import Run
 from .systems import System, systems_of
@@ -21,9 +21,7 @@ def training(run: Run) -> list[Row]:
     found = []
     for system in made(run, 8):
         one = run.recipe.rounds[system.round - 1]
-        first = system.init
-        while first.init is not None:
-            first = first.init
+        first = _first(system)
         init = {"previous": system.init.model_dir, "first": first.model_dir, "random": ""}[one.start]
         for name in one.train:
             config = run.config(name)
@@ -35,10 +33,16 @@ def training(run: Run) -> list[Row]:
     return found
 
 
+def _first(system: System) -> System:
+    """Return the model that a chain of rounds begins with."""
+    return system if system.init is None else _first(system.init)
+
+
 def _pays(run: Run, system: System) -> bool:
     """Whether the clusters on which a round would be trained are fit for it, and better than those of the
     round before.
 
+    A model that was given may be of another encoder than the round, which then could not start from it.
     Degenerate clusters (pydino/backend/clustering/degenerate.py) are never trained on, nor is a round that
     follows one that was omitted. Beyond that the split self-EER decides, which knows no label: a round after
     the first is trained only while it falls, unless the recipe has ``gate: false``. A dry run has all rounds.
@@ -47,6 +51,15 @@ def _pays(run: Run, system: System) -> bool:
     if run.dry_run:
         return True
     if before.init is not None and not _pays(run, before):
+        return False
+    one, first = run.recipe.rounds[system.round - 1], _first(system)
+    config = run.config(one.train[0])
+    wanted = encoder_of(config)[0]
+    if first.kind == "given" and one.start != "random" and wanted not in ("default", first.encoder):
+        _say(
+            f"{system.name} is omitted: it would start from {first.model_dir}, of the encoder "
+            f"{first.encoder}, and {config} trains {wanted}"
+        )
         return False
     if why := read_clusters(before.clusters).get("degenerate"):
         _say(

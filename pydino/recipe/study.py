@@ -55,6 +55,9 @@ class Study:
             raise ValueError(f"mode: there is no '{self.mode}'{nearest(self.mode, MODES)}")
         if self.folds and not (self.folds.isdecimal() or self.folds == "speaker"):
             raise ValueError(f"folds must be 'speaker' or a number, got '{self.folds}'")
+        for axis, values in self.grid.items():
+            if not isinstance(values, list | dict) or len(values) < 2:
+                raise ValueError(f"grid.{axis}: give a list of two values or more, or 'label: value' lines")
         for axis in self.grid:
             self._check_axis(axis)
         for axis, label in self.reference.items():
@@ -66,11 +69,8 @@ class Study:
                 )
 
     def _check_axis(self, axis: str) -> None:
-        values = self.grid[axis]
-        if not isinstance(values, list | dict) or len(values) < 2:
-            raise ValueError(f"grid.{axis}: give a list of two values or more, or 'label: value' lines")
         labels = list(self.axes[axis])
-        if len(labels) < len(values):
+        if len(labels) < len(self.grid[axis]):
             raise ValueError(f"grid.{axis}: two values have one label; the labels are {', '.join(labels)}")
         if len({slug(label) for label in labels}) < len(labels):
             raise ValueError(f"grid.{axis}: two labels would be the same folder: {', '.join(labels)}")

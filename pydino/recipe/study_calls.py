@@ -1,15 +1,17 @@
 """The calls of the steps that a study takes: its tasks, its models, its cells."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydino.base import UserError, nearest
 
 from .calls import Call
+from .methods import method_of
 from .rows import rows
 from .run import Run
 from .study import FROZEN, SCRATCH, Cell, Study, cells_of, slug
-from .systems import System, systems
+from .systems import System, method_name, systems
 from .tasks import CLASSIFIERS, TUNING, Task
 from .transfer_rows import task_dir_row
 
@@ -53,11 +55,12 @@ class StudyPlan:
         names = [str(value) for value in study.axes.get("model", {}).values() if value != SCRATCH]
         named = study.models or names
         known = [*run.recipe.models, *run.recipe.supervised.models]
+        run = replace(run, models_named=bool(named))  # of a release, its own configuration otherwise
         for name in named:
             if not Path(run.config(name)).is_file():
                 raise UserError(f"models: no {run.conf}/{name}.yaml{nearest(name, known)}")
         if not named and not run.given:
-            named = run.recipe.models[:1]
+            named = run.models[:1]
         if not named and not run.given:
             raise UserError(
                 f"the {run.recipe.name} recipe trains no model: give the model folders to study, --model DIR"
@@ -105,7 +108,8 @@ class StudyPlan:
         name = self._name(cell)
         if name in self.given:
             return self.given[name]
-        return next(s for s in self.systems if s.kind == "trained" and s.method == name and s.seed == seed)
+        method = method_name(self.run, name, 4 if name in self.run.models else 9)
+        return next(s for s in self.systems if s.kind == "trained" and s.method == method and s.seed == seed)
 
     def _training(self, cell: Cell, seed: int) -> Training | None:
         if cell.hours is None:
@@ -130,9 +134,11 @@ class StudyPlan:
             system = self.system(cell, seed)
             if system.kind == "trained" and cell.hours is None:
                 if not Path(system.model_dir, "config.yaml").is_file():
+                    words = [] if self.run.from_release else ["--models", self._name(cell)]
+                    words += ["--init", self.run.init] if self.run.init else []
                     raise UserError(
                         f"no {system.model_dir}, which the study needs: run.sh --stage {system.stage} "
-                        f"--stop-stage {system.stage} --models {system.method} --seeds {seed}"
+                        f"--stop-stage {system.stage} {shlex.join(words)} --seeds {seed}"
                     )
         wanted = {f"data/{name}/feats.scp" for task in self.tasks for name in task.sets}
         wanted |= {f"{TRAIN_SSL}/feats.scp"} if self.trainings() else set()
@@ -178,8 +184,9 @@ class StudyPlan:
         for one in self.trainings():
             options = ["--config", one.system.config, "--seed", str(one.seed)]
             options += [word for pair in settings[one.folder] for word in ("--set", pair)]
-            labels = self.run.label_maps() if one.system.labels == "train" else []
+            labels = self.run.label_maps() if method_of(one.system.config).reads_labels else []
             options += [word for path in labels for word in ("--labels", path)]
+            options += ["--init", self.run.init] if self.run.init and one.system.stage == 4 else []
             command = ["steps/train.sh", "--cmd", "run_local.sh", *self._devices(), *options]
             found.append(Call([*command, one.data, one.folder], one.folder))
         for cell, task, seed in self.runs():

@@ -206,11 +206,15 @@ def systems_of(run: Run, stage: int) -> list[System]:
     ]
 
 
+def method_name(run: Run, model: str, stage: int) -> str:
+    """Return what a model that a recipe trains is called in results and folders."""
+    return f"{model}-from-{_of_init(run.init)}" if stage == 4 and run.init else model
+
+
 def _trained(run: Run, model: str, seed: int, stage: int) -> System:
     config = run.model_config(model) if stage == 4 else run.config(model)
-    method, labels = method_of(config), "none"
+    method, labels, model = method_of(config), "none", method_name(run, model, stage)
     if stage == 4 and run.init:
-        model = f"{model}-from-{_of_init(run.init)}"
         labels = read_yaml(model_of(run.init) / "config.yaml").get("labels", "unknown")
     name = f"{model}_{run.tag}/seed{seed}"
     return System(

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pydino.base import check_not_negative, check_positive, config_from_dict, nearest
+from pydino.base import check_at_most, check_not_negative, check_positive, config_from_dict, nearest
 from pydino.data import (
     AugmentationDataConfig,
     AugmentConfig,
@@ -30,6 +30,7 @@ NOT_AUGMENTED = AugmentConfig(
     time_mask_frames=0,
     frequency_mask_bands=0,
 )
+MOST_EPOCHS, LARGEST_BATCH = 1_000_000, 1_000_000
 
 
 @dataclass
@@ -58,7 +59,10 @@ class OptimiserConfig:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
         check_positive(self, "half_life_steps")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         check_not_negative(self, "warmup_epochs", "warmup_steps", "weight_decay", "clip")
+        check_at_most(self, MOST_EPOCHS, "warmup_epochs")
 
 
 @dataclass
@@ -139,6 +143,8 @@ class TrainingConfig:
             self._take_waveforms()
         check_positive(self, "epochs", "batch_size", "checkpoint_steps")
         check_not_negative(self, "log_steps", "snapshot_epochs", "average_snapshots")
+        names = [field.name for field in dataclasses.fields(self)]
+        check_at_most(self, MOST_EPOCHS, *(name for name in names if name.split("_")[-1] == "epochs"))
         for name in self.trainable if self.trainable != "all" else ():
             if name not in PARTS:
                 raise ValueError(
@@ -149,12 +155,18 @@ class TrainingConfig:
             raise ValueError("average_snapshots needs snapshot_epochs above 0: there is nothing to average")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: batch norm compares utterances")
+        check_at_most(self, LARGEST_BATCH, "batch_size")
         if self.copy_paste.probability and self.crops.placement == "disjoint":
             raise ValueError("copy_paste joins crops of two utterances; it needs placement: independent")
         self.teacher_augment = _with_changes(self.augment, self.teacher_augment, "teacher_augment")
         self.teacher_waveform = _with_changes(self.waveform, self.teacher_waveform, "teacher_waveform")
-        for factor in self.speed_factors or [0.0]:
-            rational(factor)  # or it is none that can be made
+        if not self.speed_factors:
+            raise ValueError("speed_factors must be a list of one or more, [1.0] to change nothing, got []")
+        for factor in self.speed_factors:
+            try:
+                rational(factor)
+            except ValueError as error:
+                raise ValueError(f"speed_factors: {error}") from error
         changed = self.speed_factors != [1.0] or any(
             config != WaveformAugmentConfig() for config in self.waveform_pair
         )

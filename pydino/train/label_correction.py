@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pydino.data import Batch, ViewGroup, Views, WaveformAugmentConfig
+from pydino.data import Batch, ViewGroup, Views, WaveformAugmentConfig, check_crop_seconds
 from pydino.ssl import SMALLEST_LOSS
 
 from .config import NOT_AUGMENTED
@@ -47,10 +47,7 @@ class LabelCorrectionConfig(XvectorConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.clean_seconds) != 2 or not 0 < self.clean_seconds[0] <= self.clean_seconds[1]:
-            raise ValueError(
-                f"clean_seconds must be [shortest, longest] in seconds, got {self.clean_seconds}"
-            )
+        check_crop_seconds("clean_seconds", self.clean_seconds)
 
     @property
     def needs_clusters(self) -> bool:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydino.backend.clustering import clustering_settings
-from pydino.base import check_at_least, check_fraction, config_to_dict
+from pydino.base import check_at_least, check_fraction, check_sizes, config_to_dict
 
 from .config import TrainingConfig
+
+MOST_CLUSTERS = 1_000_000
 
 
 @dataclass
@@ -23,7 +25,8 @@ class PositiveSamplingConfig:
     cluster: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_at_least(self, 0, "start_epoch", "nearest_clusters")
+        check_at_least(self, 0, "start_epoch")
+        check_sizes(self, "nearest_clusters", least=0, most=MOST_CLUSTERS)
         check_at_least(self, 1, "every_epochs")
         if self.crops < 0 or self.crops == 1:
             raise ValueError(f"crops must be 0 or at least 2 (one has no covariance), got {self.crops}")
@@ -51,8 +54,8 @@ class OnlinePositivesConfig:
 
     def __post_init__(self):
         check_at_least(self, 0, "start_epoch", "nearest_clusters")
-        check_at_least(self, 1, "memory")
-        check_at_least(self, 2, "clusters")
+        check_sizes(self, "memory", most=1000)
+        check_sizes(self, "clusters", least=2, most=MOST_CLUSTERS)
         check_fraction(self, "momentum")
         if self.nearest_clusters >= self.clusters:
             raise ValueError(

@@ -209,7 +209,7 @@ def clustering_settings(settings: dict, where: str) -> tuple[str, Any]:
     """
     settings = dict(settings)
     name = settings.pop("method", "pseudo-speakers")
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(
             f"{where}: method must be one of {', '.join(METHODS)}, got {name!r}{nearest(str(name), METHODS)}"
         )

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from pydino.base import check_not_negative, check_positive
+from pydino.base import check_positive, check_sizes
 from pydino.data import Batch, CropConfig, ViewGroup, Views, cluster_pairs
 from pydino.ssl import ntxent
 from pydino.train.method import Method, Metrics, Setup
@@ -44,7 +44,7 @@ class ContrastiveConfig(PositivesConfig):
     def __post_init__(self):
         super().__post_init__()
         check_positive(self, "temperature")
-        check_not_negative(self, "projector_dim")
+        check_sizes(self, "projector_dim", least=0)
         self.check_no_teacher("contrastive learning")
         if (self.crops.num_global, self.crops.num_local) != (2, 0):
             raise ValueError("the loss takes two crops: set crops.num_global to 2 and crops.num_local to 0")

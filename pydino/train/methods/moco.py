@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from pydino.base import check_at_least, check_fraction, check_not_negative, check_positive
+from pydino.base import check_fraction, check_positive, check_sizes
 from pydino.data import Batch, CropConfig, ViewGroup, Views
 from pydino.ssl import enqueue, infonce, make_teacher, random_queue, update_teacher
 from pydino.train.config import TrainingConfig
@@ -31,6 +31,7 @@ from pydino.train.monitors import MOMENTS, collapse_to_a_point, moments
 
 ROLES = ("student", "teacher")
 READS_LABELS = False
+MOST_KEYS = 10_000_000
 
 
 @dataclass
@@ -54,9 +55,9 @@ class MocoConfig(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         check_positive(self, "temperature")
-        check_at_least(self, self.batch_size, "queue")
+        check_sizes(self, "queue", least=self.batch_size, most=MOST_KEYS)
         check_fraction(self, "momentum")
-        check_not_negative(self, "projector_dim")
+        check_sizes(self, "projector_dim", least=0)
         if (self.crops.num_global, self.crops.num_local) != (2, 0):
             raise ValueError("the loss takes two crops: set crops.num_global to 2 and crops.num_local to 0")
 

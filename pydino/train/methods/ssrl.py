@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pydino.base import check_at_least
+from pydino.base import check_at_least, check_sizes
 from pydino.data import Views
 from pydino.ssl import NONE, fit_loss_mixture, mode_of_queue, new_queue, push, update_teacher
 from pydino.train.label_correction import (
@@ -54,7 +54,8 @@ class SsrlConfig(LabelCorrectionConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(self, 1, "fixed_epochs", "queue")
+        check_at_least(self, 1, "fixed_epochs")
+        check_sizes(self, "queue", most=1000)
         if not 0 <= self.copies <= self.queue:
             raise ValueError(f"copies must be between 0 and queue ({self.queue}), got {self.copies}")
         if not 0 <= self.momentum <= self.final_momentum <= 1:

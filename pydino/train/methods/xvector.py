@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pydino.base import check_not_negative, check_positive
+from pydino.base import check_not_negative, check_positive, check_sizes
 from pydino.data import Batch, CropConfig, Views
 from pydino.models import AamSoftmax
 from pydino.train.centroids import centroids
@@ -52,7 +52,8 @@ class XvectorConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(self, "scale", "sub_centres", "output_lr_scale", "min_utterances")
+        check_sizes(self, "sub_centres", most=1000)
+        check_positive(self, "scale", "output_lr_scale", "min_utterances")
         check_not_negative(self, "margin_warmup_epochs", "hard_negatives", "hard_margin")
         if not 0 <= self.margin < math.pi / 2:
             raise ValueError(f"margin must be in [0, pi/2) radians, got {self.margin}")
