@@ -8,6 +8,7 @@
     option gpu=* --partition=gpu --gres=gpu:$0
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
+    poll 30                             # seconds between two questions to Slurm
 
 Names may be spelt with - or _. A file with any line for a name replaces all built-in lines (below) for it.
 
@@ -50,6 +51,7 @@ class SlurmConfig:
     options: dict[str, dict[str, str]] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
     place: str = BUILT_IN
+    poll: float = 30.0
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
         """Return the words for sbatch that the given options (names with ``_``) and the defaults become.
@@ -99,7 +101,7 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
         if name not in options:
             hint = nearest(name, options)
             raise UserError(f"{path}: 'default {name}=...' has no 'option {name}=...'{hint}")
-    return SlurmConfig(own.command or config.command, options, own.defaults, path)
+    return SlurmConfig(own.command or config.command, options, own.defaults, path, own.poll)
 
 
 def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
@@ -114,8 +116,13 @@ def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
             config.options.setdefault(match[1].replace("-", "_"), {})[match[2]] = match[3]
         elif match := re.fullmatch(r"default\s+([\w-]+)=(\S+)", line):
             config.defaults[match[1].replace("-", "_")] = match[2]
+        elif match := re.fullmatch(r"poll\s+(\d*[1-9]\d*|\d+\.\d+)", line):
+            config.poll = float(match[1])
         else:
-            forms = "'command sbatch ...', 'option NAME=VALUE ...' (or NAME=*) and 'default NAME=VALUE'"
+            forms = (
+                "'command sbatch ...', 'option NAME=VALUE ...' (or NAME=*), 'default NAME=VALUE' and "
+                "'poll SECONDS'"
+            )
             raise UserError(f"{config.place}:{number}: '{line}' is none of {forms}")
     return config
 
