@@ -3,15 +3,16 @@ read.
 """
 
 import os
+import re
 import stat
 import subprocess
 
 import pytest
 
 from pydino.base import UserError
-from pydino.jobs import parse_request
+from pydino.jobs import parse_request, run_slurm
 from pydino.jobs.slurm import scheduler
-from pydino.jobs.slurm.backend import _Submission
+from pydino.jobs.slurm.backend import _Submission, site_names
 from pydino.jobs.slurm.config import find_config, read_slurm_config
 from pydino.jobs.slurm.endings import MEANING
 from pydino.jobs.slurm.lookup import left_by, look_up, marked, new_entry
@@ -118,6 +119,63 @@ def test_the_projects_file_changes_nothing_until_somebody_edits_it():
         config.sbatch_options(given) == read_slurm_config(None).sbatch_options(given)
         and config.sbatch_options({}) == []
     )
+
+
+@pytest.mark.parametrize(
+    "name, value, twice",
+    [
+        ("mem", "4G", "8G"),
+        ("mem", "1.5g", "3g"),
+        ("mem", "1000000", "2000000"),
+        ("time", "90", "0-3:00:00"),
+        ("time", "0:45", "0-0:01:30"),
+        ("time", "12:00:30", "1-0:01:00"),
+        ("time", "1-12", "3-0:00:00"),
+        ("time", "2-0:30", "4-1:00:00"),
+        ("mem", "0", None),  # all of a node
+    ],
+)
+def test_twice_the_memory_or_time(site, name, value, twice):
+    state = {"mem": "OUT_OF_MEMORY", "time": "TIMEOUT"}[name]
+    expected = {name: twice} if twice else {}
+    assert read_slurm_config(None).twice(state, {name: value}) == expected
+    assert site(f"default {name}={value}\n").twice(state, {}) == expected
+    assert site(f"option {name}={value} --x\n").twice(state, {name: value}) == {}
+    assert (
+        read_slurm_config(None).twice(state, {})
+        == read_slurm_config(None).twice("FAILED", {name: value})
+        == {}
+    )
+
+
+def test_jobs_that_were_short_of_memory_or_time_get_twice_as_much(programs, tmp_path, monkeypatch):
+    """With a sbatch that runs the tasks itself, and an accounting by which those with 2G and 1 minute fail."""
+    monkeypatch.chdir(tmp_path)
+    programs(squeue=(0, ""), sacct=(1, ""), sbatch=(0, ""), scontrol=(0, ""))
+    (tmp_path / "sbatch").write_text('#!/bin/sh\necho "$@" >> asked; wc -l < asked\n')
+    (tmp_path / "scontrol").write_text(
+        """#!/bin/bash
+say() { echo "JobId=9 ArrayJobId=$1 ArrayTaskId=$2 JobName=x JobState=$3 ExitCode=0:1"; }
+case "${@: -1}" in
+  1) say 1 1 COMPLETED; say 1 2 OUT_OF_MEMORY; say 1 3 TIMEOUT; say 1 4 TIMEOUT ;;
+  2) say 2 2 COMPLETED ;;
+  3) say 3 3 COMPLETED; say 3 4 OUT_OF_MEMORY ;;
+  4) say 4 4 COMPLETED ;;
+esac
+"""
+    )
+    (tmp_path / "slurm.conf").write_text("command sbatch\npoll 0.1\n")
+    options = ["--config", "slurm.conf", "--mem", "2G", "--time", "1", "--retries", "2"]
+    assert run_slurm(parse_request([*options, "JOB=1:4", "a.JOB.log", "true"], site_names)) == 0
+    asked = [
+        [word for word in line.split() if re.match("--(mem|time|array)", word)] for line in open("asked")
+    ]
+    assert asked == [
+        ["--mem=2G", "--time=1", "--array=1-4"],
+        ["--mem=4G", "--time=1", "--array=2"],
+        ["--mem=2G", "--time=0-0:02:00", "--array=3-4"],
+        ["--mem=4G", "--time=0-0:02:00", "--array=4"],
+    ]
 
 
 def test_how_often_slurm_is_asked(site):

@@ -72,13 +72,14 @@ class _Submission:
     def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
         self.request, self.config, self.attempt = request, config, attempt
         self.say = partial(say, program)
-        self.site = [*config.command, *config.sbatch_options(request.given)]
         self.limit = f"%{request.max_jobs_run}" if request.max_jobs_run else ""
-        self.options = shlex.join(filter(None, [*self.site, self.limit]))
+        site = [*config.command, *config.sbatch_options(request.given)]
+        self.options = shlex.join(filter(None, [*site, self.limit]))
         self.slurm = Slurm(inherited=attempt.descriptors)
         self.script = script_path(request)
         self.waiter = Waiter(request, self.slurm, config.poll, self.say)
         self.task_of: dict[int, Task] = {}  # the latest, by job number
+        self.more: dict[int, dict[str, str]] = {}  # memory and time of those that took more, by job number
         self.entries: list[dict] = []  # those of the record that are known to be ours
 
     def run(self) -> dict[int, Ending]:
@@ -91,13 +92,18 @@ class _Submission:
             self._submit(todo)
         failed |= self.waiter.wait()
         for attempt in range(1, self.request.retries + 1):
-            again = sorted(n for n, ending in failed.items() if ending.state not in ("CANCELLED", "GONE"))
-            if not again:
-                break
-            states = ", ".join(sorted({failed.pop(n).state for n in again}))
-            which = f"again ({attempt} of {self.request.retries})"
-            self.say(f"jobs {compress(again)} ended with {states}, {which}")
-            self._submit(again)
+            ended = {n: failed.pop(n) for n in sorted(failed) if failed[n].state not in ("CANCELLED", "GONE")}
+            groups: dict[str, list[int]] = {}
+            for number, ending in ended.items():
+                more = self.config.twice(ending.state, self.request.given | self.more.get(number, {}))
+                self.more[number] = self.more.get(number, {}) | more
+                groups.setdefault(_spelt(self.more[number]), []).append(number)
+            for more, numbers in groups.items():
+                states = ", ".join(sorted({ended[n].state for n in numbers}))
+                which = f"again{more and ' with'}{more} ({attempt} of {self.request.retries})"
+                self.say(f"jobs {compress(numbers)} ended with {states}, {which}")
+                self._submit(numbers)
+                failed |= self.waiter.wait() if self.limit else {}
             failed |= self.waiter.wait()
         return failed
 
@@ -189,7 +195,8 @@ class _Submission:
         output = log.replace("%", "%%").replace(_INDEX, "%a")
         array = [f"--array={compress(numbers)}{self.limit}"] if self.request.variable else []
         ours = ["--parsable", "--open-mode=append", f"--output={output}", *array]
-        return marked(entry, [*self.site, *ours])
+        given = self.request.given | self.more.get(numbers[0], {})
+        return marked(entry, [*self.config.command, *self.config.sbatch_options(given), *ours])
 
     def _cancel(self, jobs: list[str], seconds: float) -> list[str]:
         """Cancel jobs, wait, for a time, until they are gone, and return those that are not."""
@@ -219,3 +226,7 @@ class _Submission:
         except (Unreachable, UserError) as error:
             said = f"could not cancel ({error}); do so yourself: scancel {names or '(see squeue --me)'}"
         self.say(f"{signal_name} received: {said}")
+
+
+def _spelt(options: dict[str, str]) -> str:
+    return "".join(f" --{name} {value}" for name, value in sorted(options.items()))

@@ -63,6 +63,16 @@ class SlurmConfig:
         texts += [self._text(name, given[name]) for name in order if name in given]
         return [word for text in texts for word in shlex.split(text)]
 
+    def twice(self, state: str, given: dict[str, str]) -> dict[str, str]:
+        """Return the option with twice the memory or time for a job that ended in a state for want of it, if
+        it was given, or has a default, and the file takes any value.
+        """
+        name = {"OUT_OF_MEMORY": "mem", "TIMEOUT": "time"}.get(state, "")
+        value = (self.defaults | given).get(name)
+        if value in (None, "0") or "*" not in self.options.get(name, {}):
+            return {}
+        return {name: (_twice_the_memory if name == "mem" else _twice_the_time)(value)}
+
     def _text(self, name: str, value: str) -> str:
         values = self.options.get(name, {})
         text = values.get(value, values.get("*"))
@@ -77,6 +87,20 @@ def _whole(mem: str) -> str:
     if "." not in mem:
         return mem.upper()
     return f"{num_bytes(mem) // 1024}K" if num_bytes(mem) % 2**20 else f"{num_bytes(mem) // 2**20}M"
+
+
+def _twice_the_memory(mem: str) -> str:
+    number = mem.rstrip("KMGTkmgt")
+    return f"{2 * float(number):.10g}{mem[len(number) :]}"
+
+
+def _twice_the_time(time: str) -> str:
+    """Read sbatch's minutes[:seconds], hours:minutes:seconds or days-hours[:minutes[:seconds]]."""
+    days, _, rest = time.rpartition("-")
+    fields = [int(text) for text in rest.split(":")]
+    units = (3600, 60, 1) if days or len(fields) == 3 else (60, 1)
+    seconds = 2 * (86400 * int(days or 0) + sum(n * unit for n, unit in zip(fields, units, strict=False)))
+    return f"{seconds // 86400}-{seconds // 3600 % 24}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def find_config(given: str | None) -> str | None:
