@@ -18,6 +18,7 @@ from test_infer_model_folder import TDNN, configuration, tdnn
 from pydino.backend import equal_error_rate, knn_accuracy
 from pydino.base import dump_config
 from pydino.cli import main
+from pydino.cli._steps import pending, run_step
 from pydino.infer import load, save_model
 from pydino.kaldi import ArchiveWriter, read_scp_objects, write_table
 from pydino.train.exp_dir import lock
@@ -246,6 +247,7 @@ import json, sys
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
 from pydino.cli import main
+from pydino.cli._steps import pending, run_step
 status = main(sys.argv[2:])
 open(sys.argv[1], "w").write(json.dumps(opened))
 sys.exit(status)
@@ -277,12 +279,16 @@ def test_training_never_opens_what_the_monitor_writes(data, tmp_path):
     assert main(arguments) == 0
     alone = load_file(exp / "teacher/model.safetensors")
     assert monitor(exp, data) == 0
+    measure = ["steps/monitor.sh", "--cmd", "no_such_wrapper", "--data", str(tmp_path / "train"), str(exp)]
+    assert pending(measure)
     assert main(["monitor", str(exp), "--data", str(tmp_path / "train")]) == 0
+    assert not pending(measure) and run_step(measure) == 0  # without a job
     written = (exp / "monitor.jsonl").read_text()
 
     # The same run once more from its beginning, in the same folder, with the monitor's figures in it.
     shutil.rmtree(exp / "checkpoints")
     (exp / ".done.train").unlink()
+    assert pending(measure)
     command = [sys.executable, "-c", LISTENING, str(tmp_path / "opened.json"), *arguments]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True

@@ -23,6 +23,7 @@ STEPS = (
     "compute-vad",
     "make-train-set",
     "train",
+    "monitor",
     "make-baseline",
     "extract-embeddings",
     "train-wccn",
@@ -116,7 +117,7 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
         return
     check_wrapper(args.cmd)
     step.begin()
-    submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
+    submit(args.cmd, log_file, job_command(verb, *without_cmd(args.arguments)), made_from=step.digest)
     if not step.mark.exists():
         raise UserError(
             f"the job left no {step.mark}, though its wrapper, --cmd '{args.cmd}', reported success; "
@@ -126,7 +127,8 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
     log(last_message(log_file, verb))
 
 
-def _without_cmd(arguments: list[str]) -> list[str]:
+def without_cmd(arguments: list[str]) -> list[str]:
+    """Return the words of a call without ``--cmd`` and its value."""
     kept, skip = [], False
     for word in arguments:
         if not skip and not word.startswith("--cmd="):
@@ -149,7 +151,7 @@ def last_message(log_file, verb: str) -> str:
 
 def command_line(verb: str, args) -> str:
     """The call of a step as a person would type it."""
-    return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *_without_cmd(args.arguments)])
+    return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *without_cmd(args.arguments)])
 
 
 def options_of(args, *names: str) -> dict:

@@ -13,33 +13,36 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Call:
-    """A command. Calls of one ``group`` are run sequentially by one process; None: no group."""
+    """A command. Calls of one ``group`` are run one after another, and those of them that submit no jobs of
+    their own by one process; None: no group.
+    """
 
     words: list[str]
     group: str | None = None
+    cmd: str = ""  # the wrapper of its own jobs, if it submits any
 
 
 def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
-    """Return the calls of ``ROWS TEMPLATE... [-- ROWS TEMPLATE...]``, a list for each template.
+    """Return the calls of ``ROWS TEMPLATE... [--|--and ROWS TEMPLATE...]``, a list for all that may be run
+    at once: what follows ``--and`` needs nothing that the template before it makes.
 
     Raises:
         ValueError: an empty template, an unknown kind of rows, or an unknown placeholder.
     """
-    sections: list[list[str]] = [[]]
+    sections: list[list[str]] = [["--"]]
     for word in words:
-        if word == "--":
+        if word in ("--", "--and"):
             sections.append([])
-        else:
-            sections[-1].append(word)
-    found = []
-    for kind, *template in sections:
+        sections[-1].append(word)
+    found: list[list[Call]] = []
+    for joint, kind, *template in sections:
         if not template:
             raise ValueError(f"'{kind}' has no command; expected ROWS COMMAND...")
-        # A step that submits its own jobs (--cmd) is never run inside another job.
-        grouped = "--cmd" not in template
-        found.append(
-            [Call(expand(template, row), row.group if grouped else None) for row in rows(run, kind, stage)]
-        )
+        cmd = template[template.index("--cmd") + 1] if "--cmd" in template else ""
+        calls = [Call(expand(template, row), row.group, cmd) for row in rows(run, kind, stage)]
+        if joint == "--":
+            found.append([])
+        found[-1] += calls
     return found
 
 
