@@ -172,17 +172,20 @@ def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], 
 
 
 def _labelled(calls: list[Call]) -> dict[str, list[list[str]]]:
-    """Return the commands of each group, and of each call that has none, by what tells them apart: the last
-    word that no other has.
+    """Return the commands of each group, and of each call that has none, by the shortest word that no other
+    has, of its folders if it has any.
     """
     chains: dict[object, list[list[str]]] = {}
     for call in calls:
         chains.setdefault(call.group or id(call), []).append(call.words)
     count = Counter(word for chain in chains.values() for word in {word for words in chain for word in words})
-    return {
-        next((word for word in reversed(chain[-1]) if count[word] == 1), shlex.join(chain[-1])): chain
-        for chain in chains.values()
-    }
+    found = {}
+    for chain in chains.values():
+        own = [word for word in chain[-1] if count[word] == 1]
+        found[
+            min(own or [shlex.join(chain[-1])], key=lambda word: (not word.startswith("exp/"), len(word)))
+        ] = chain
+    return found
 
 
 def _not_done(chain: list[list[str]]) -> list[list[str]]:

@@ -30,6 +30,7 @@ from pydino.base import (
     UserError,
     cluster_files,
     init_files,
+    log,
     read_json,
     texts_of,
 )
@@ -126,7 +127,12 @@ def run(args):
         if not args.force and steps(args)[0].is_done():
             return 0
         check_wrapper(args.cmd)
-        return _check_aside(args) or _submit(args)
+        if status := _check_aside(args):
+            return status
+        if not args.force and not steps(args)[0].reason():
+            log(f"{args.exp} is finished and up to date")
+            return 0
+        return _submit(args)
     if args.num_nodes > 1 or args.num_processes > 1:
         raise UserError("--num-nodes and --num-processes are for jobs (steps/train.sh); here, use torchrun")
     from pydino.train.training import run_training
@@ -135,10 +141,15 @@ def run(args):
     before = steps(args)[0].made_from
     run_training(this, args.ngpu, args.num_threads or 0, args.data_workers)
     if os.environ.get("RANK", "0") == "0":  # of torchrun
-        (step,) = steps(args)
-        step.made_from |= before | texts_of(_mark_of_training(args))  # as they were when the training began
-        step.finish()
+        _finish(args, before)
     return 0
+
+
+def _finish(args, before: dict[str, str]) -> None:
+    """Write the mark of the call, with its inputs as they were when it began."""
+    (step,) = steps(args)
+    step.made_from |= before | texts_of(_mark_of_training(args))
+    step.finish()
 
 
 def _described(args):
@@ -195,7 +206,9 @@ def _check_aside(args) -> int:
 def _check(args) -> None:
     from pydino.train.check import check_run
 
-    check_run(_described(args))
+    before = steps(args)[0].made_from
+    if check_run(_described(args)):
+        _finish(args, before)
 
 
 def _submit(args) -> int:
