@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -442,16 +443,41 @@ def test_templates_take_words_lists_and_empty_lists():
         assert said in str(caught.value)
 
 
+def templates_of_run_sh():
+    """Yield each stage with what follows for_each."""
+    stage = 0
+    for line in (ROOT / "run.sh").read_text().replace("\\\n", " ").splitlines():
+        if found := re.match("if stage ([0-9]+) ", line):
+            stage = int(found[1])
+        elif found := re.match(r" *for_each (?:--round \S+ )?(.*)", line):
+            yield stage, found[1]
+
+
+def test_rows_that_do_not_depend_on_each_other_wait_in_the_queue_of_a_cluster_together():
+    """With three seeds as with one: the times that a stage waits for jobs, one after another."""
+    recipe = load_config(Recipe, ROOT / "egs/mini/conf/smoke.yaml")
+    for seeds in ([0], [0, 1, 2]):
+        run = run_of(recipe, seeds=seeds, dry_run=True, round="round-1", models=recipe.models)
+        waits, submitted = Counter(), Counter()
+        for stage, template in templates_of_run_sh():
+            words = [
+                word.replace('"$cuda_cmd"', "x").replace('"$train_cmd"', "x") for word in template.split()
+            ]
+            for phase in calls_of(run, stage, words):
+                waits[stage] += any(call.cmd or call.in_array for call in phase)
+                submitted[stage] += sum(bool(call.cmd) for call in phase)
+                submitted[stage] += any(call.in_array for call in phase)
+        assert +waits == {2: 2, 4: 2, 5: 1, 6: 1, 7: 2, 8: 3, 9: 3, 10: 2}
+        print(submitted.total(), submitted)
+
+
 def test_every_kind_of_row_is_called_by_run_sh_with_all_that_it_has():
     """A row's value that no call uses, or a call of rows that are not there, is a mistake of ours."""
-    text = (ROOT / "run.sh").read_text().replace("\\\n", " ")
     calls = {}
-    for line in text.splitlines():
-        if line.strip().startswith("for_each "):
-            sections = line.split("for_each ", 1)[1].removeprefix('--round "$round" ')
-            for section in re.split(" --(?:and)? ", sections):
-                kind, *words = section.split()
-                calls.setdefault(kind, []).append(" ".join(words))
+    for _, line in templates_of_run_sh():
+        for section in re.split(" --(?:and)? ", line):
+            kind, *words = section.split()
+            calls.setdefault(kind, []).append(" ".join(words))
     assert set(calls) == set(KINDS)
     recipe = recipe_of(
         stages=[3, 4, 5, 6, 7, 8, 9, 10, 11],

@@ -114,7 +114,7 @@ def run_calls(phases: list[list[Call]], cmd: str, log_stem: str, received: list[
     Args:
         phases: of :func:`pydino.recipe.calls_of`. Calls whose own jobs go to a cluster run at once, but those
             of a group in order; groups of others are the jobs of an array; all that is left runs here, one
-            by one. Phases in succession that have nothing but groups for an array are one.
+            by one.
         cmd: the wrapper of the array, with ``options``.
         log_stem: of its logs, STEM.N.log.
         received: of :func:`signals_passed_on`.
@@ -122,18 +122,8 @@ def run_calls(phases: list[list[Call]], cmd: str, log_stem: str, received: list[
     Raises:
         Failed, Interrupted: commands have failed; a signal has arrived.
     """
-    joined: list[list[Call]] = []
-    for phase in filter(None, phases):
-        if joined and all(map(_in_array, joined[-1] + phase)):
-            joined[-1] = joined[-1] + phase
-        else:
-            joined.append(phase)
-    for phase in joined:
+    for phase in phases:
         _run_phase(phase, cmd, log_stem, received, options)
-
-
-def _in_array(call: Call) -> bool:
-    return call.group is not None and not call.cmd
 
 
 def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], options) -> None:
@@ -145,9 +135,9 @@ def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], 
     failed: list[list[str]] = []
     error: UserError | None = None
     try:
-        if groups := [call for call in calls if _in_array(call)]:
+        if groups := [call for call in calls if call.in_array]:
             _run_groups(groups, cmd, log_stem, options)
-        here = [call for call in calls if call not in apart and not _in_array(call)]
+        here = [call for call in calls if call not in apart and not call.in_array]
         done += [call.words[0] for call in here if not _run_here(call.words, received)]
         for step, count in Counter(done).items():
             log(f"{step}: {count} of {sum(call.words[0] == step for call in calls)} up to date")
@@ -155,8 +145,8 @@ def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], 
         failed += raised.commands
     except UserError as raised:
         error = raised
-    except BaseException as raised:
-        at_once.send(_signal_of(raised))  # they may not have got it
+    except BaseException:  # after a signal, which has reached them too; if it has not, their jobs go on
+        at_once.send(signal.SIGHUP)
         at_once.wait()
         raise
     # The first that is still out of date has failed; with PYDINO_FORCE=true they all seem to be.
@@ -195,14 +185,6 @@ def _not_done(chain: list[list[str]]) -> list[list[str]]:
             _say_why([(words[0], reasons)])
             return chain[place:]
     return []
-
-
-def _signal_of(error: BaseException) -> int:
-    """Return the signal that an exception stands for."""
-    if isinstance(error, Interrupted):
-        return error.number
-    code = getattr(error, "code", None)  # of SystemExit: 128 + signal
-    return code - 128 if isinstance(code, int) and code > 128 else signal.SIGINT
 
 
 def _program(words: list[str]) -> list[str]:

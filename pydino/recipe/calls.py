@@ -21,10 +21,18 @@ class Call:
     group: str | None = None
     cmd: str = ""  # the wrapper of its own jobs, if it submits any
 
+    @property
+    def in_array(self) -> bool:
+        """Whether its group is one job of an array."""
+        return self.group is not None and not self.cmd
+
 
 def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
-    """Return the calls of ``ROWS TEMPLATE... [--|--and ROWS TEMPLATE...]``, a list for all that may be run
-    at once: what follows ``--and`` needs nothing that the template before it makes.
+    """Return the calls of ``ROWS TEMPLATE... [--|--and ROWS TEMPLATE...]``, a list for each phase: what may
+    be run at once.
+
+    What follows ``--and`` needs nothing that the calls before it make, and is of their phase. So are, after
+    ``--``, calls in an array if the phase has no others: the order within a group is kept there.
 
     Raises:
         ValueError: an empty template, an unknown kind of rows, or an unknown placeholder.
@@ -34,15 +42,20 @@ def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
         if word in ("--", "--and"):
             sections.append([])
         sections[-1].append(word)
-    found: list[list[Call]] = []
+    phases: list[list[Call]] = []
     for joint, kind, *template in sections:
         if not template:
             raise ValueError(f"'{kind}' has no command; expected ROWS COMMAND...")
         cmd = template[template.index("--cmd") + 1] if "--cmd" in template else ""
         calls = [Call(expand(template, row), row.group, cmd) for row in rows(run, kind, stage)]
-        if joint == "--":
-            found.append([])
-        found[-1] += calls
+        phases += [[]] if joint == "--" else []
+        phases[-1] += calls
+    found: list[list[Call]] = []
+    for phase in filter(None, phases):
+        if found and all(call.in_array for call in found[-1] + phase):
+            found[-1] += phase
+        else:
+            found.append(phase)
     return found
 
 
