@@ -9,9 +9,12 @@ import importlib
 import os
 import shlex
 import subprocess
+import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-from pydino.base import Step, UserError, force_token, log
+from pydino.base import Step, UserError, force_token, log, program_name
 from pydino.jobs.submit import check_wrapper, submit
 
 from . import main, parser_of
@@ -125,6 +128,34 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
             "the step again"
         )
     log(last_message(log_file, verb))
+
+
+def aside(check: Callable[[], object]) -> int:
+    """Run a check that imports torch, in a child process: the one that waits for jobs, perhaps for days and
+    beside others, stays without. Return the exit status; a mistake has been reported.
+    """
+    if "torch" in sys.modules:
+        check()
+        return 0
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status < 0:
+            raise UserError(f"the check before any job was killed by signal {-status}; out of memory?")
+        return status
+    status = 1
+    try:
+        check()
+        status = 0
+    except UserError as error:
+        print(f"{program_name()}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        status = 130
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def without_cmd(arguments: list[str]) -> list[str]:

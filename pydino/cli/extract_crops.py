@@ -21,7 +21,7 @@ from pydino.base import Step, UserError, load_config, log, read_yaml, write_json
 from pydino.cli._arguments import add_cmd, add_config, add_device, integer, option, part, refuse_unused
 from pydino.cli._extraction import gather
 from pydino.cli._parts import take
-from pydino.cli._steps import check_files, job_command, options_of
+from pydino.cli._steps import aside, check_files, job_command, options_of
 from pydino.cli.extract_embeddings import Embedded
 from pydino.jobs.submit import check_wrapper, submit
 from pydino.kaldi import ArchiveWriter, read_table, write_table
@@ -45,12 +45,13 @@ def run(args):
     args.model, args.data, args.out = (path.rstrip("/") for path in (args.model, args.data, args.out))
     if args.part:
         _embed_part(args)
-        return
+        return 0
     refuse_unused(args, "--device", why="without --part: --gpu N takes N GPUs")
     (step,) = steps(args)
     if step.is_done():
-        return
-    _crops_config(args)  # for its message, before any job
+        return 0
+    if status := aside(lambda: _crops_config(args)):
+        return status
     out = Path(args.out)
     jobs, device, options = args.nj, "cpu", []
     if args.gpu:
@@ -75,6 +76,7 @@ def run(args):
     write_table(out / "crop2utt", {key: key.rpartition("#")[0] for key in keys})
     write_table(out / "utt2hash", read_table(f"{args.data}/utt2hash"))
     step.finish()
+    return 0
 
 
 def steps(args) -> list[Step]:

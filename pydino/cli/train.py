@@ -20,8 +20,6 @@ process, of which torchrun may start several: torchrun --nproc-per-node N -m pyd
 
 import json
 import os
-import sys
-import traceback
 from pathlib import Path
 
 from pydino.base import (
@@ -35,7 +33,7 @@ from pydino.base import (
     texts_of,
 )
 from pydino.cli._arguments import WRAPPERS, integer, option
-from pydino.cli._steps import check_files
+from pydino.cli._steps import aside, check_files
 from pydino.jobs.submit import check_wrapper
 from pydino.kaldi import AUDIO_HASHES
 from pydino.kaldi.data_dir import table_names
@@ -127,7 +125,7 @@ def run(args):
         if not args.force and steps(args)[0].is_done():
             return 0
         check_wrapper(args.cmd)
-        if status := _check_aside(args):
+        if status := aside(lambda: _check(args)):
             return status
         if not args.force and not steps(args)[0].reason():
             log(f"{args.exp} is finished and up to date")
@@ -173,34 +171,6 @@ def _described(args):
         clusters=Path(args.clusters) if args.clusters else None,
         init_optimiser=args.init_optimiser,
     )
-
-
-def _check_aside(args) -> int:
-    """Check the run, in a child process: the one that waits for the job, perhaps for days, stays without
-    torch. Returns the exit status; a mistake has been reported.
-    """
-    if "torch" in sys.modules:
-        _check(args)
-        return 0
-    child = os.fork()
-    if child:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status < 0:
-            raise UserError(f"the check of the training was killed by signal {-status}; out of memory?")
-        return status
-    status = 1
-    try:
-        _check(args)
-        status = 0
-    except UserError as error:
-        print(f"pydino train: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        status = 130
-    except Exception:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def _check(args) -> None:
