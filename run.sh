@@ -68,7 +68,7 @@ fi
 if stage 4 pretrain "data/train_ssl" "exp/MODEL_${recipe[tag]}/seedN/{teacher,student}"; then
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
-    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true {exp} data/train_ssl
+    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true --data data/train_ssl {exp}
 fi
 
 if stage 5 extract "teachers and baselines" "embeddings of the sets that trials and tasks need"; then
@@ -102,10 +102,10 @@ if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// 
   for round in ${recipe[rounds]}; do
     for_each --round "$round" training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" \
         --allow-pipes "$allow_pipes" {options} data/train_ssl {exp} \
-      -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true {exp} data/train_ssl \
+      -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true --data data/train_ssl {exp} \
       -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
         --system {system} {model} {sets} {with_silence} \
-      -- crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
+      --and crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
       -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {label_free_trials} \
       -- joins steps/join_embeddings.sh {embeddings} {joined} \
       -- wccn steps/train_wccn.sh {crops} {wccn} \
@@ -122,7 +122,7 @@ fi
 if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${recipe[tag]}/seedN/model, the supervised comparison; its scores"; then
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
-    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true {exp} data/train_ssl \
+    -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true --data data/train_ssl {exp} \
     -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       --system {system} {model} {sets} {with_silence} \
     -- joins steps/join_embeddings.sh {embeddings} {joined} \
@@ -137,8 +137,8 @@ if stage 10 transfer "models and labels" "classifiers of other tasks, on frozen 
       --system {system} {model} {sets} {with_silence} \
     -- task_dirs steps/make_task.sh {options} {data} {task_dir} \
     -- tasks steps/train_classifier.sh {options} {task_dir} {embeddings} {transfer} \
-    -- tuning steps/finetune.sh --nj "$nj" --cmd "$cuda_cmd" --ngpu "$ngpu" {options} {task_dir} {model} {sets} {transfer} \
-    -- controls steps/run_controls.sh {options} {task_dir} {sets} {controls}
+    --and tuning steps/finetune.sh --nj "$nj" --cmd "$cuda_cmd" --ngpu "$ngpu" {options} {task_dir} {model} {sets} {transfer} \
+    --and controls steps/run_controls.sh {options} {task_dir} {sets} {controls}
 fi
 
 if stage 11 report "every result" "exp/{results.json,RESULTS.md,report.html}"; then

@@ -53,9 +53,18 @@ def test_training_directory_holds_no_label(finished):
     assert all(len(set(line.split())) == 1 for line in (folder / "utt2spk").read_text().splitlines())
 
 
-def test_a_rerun_skips_what_is_done(finished):
+def test_a_rerun_skips_what_is_done(finished, tmp_path, monkeypatch):
+    """Nor is anything submitted, were it only to find that out on a node."""
+    for name in ("sbatch", "squeue", "sinfo"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\n[ {name} != sbatch ] || touch "{tmp_path}/submitted"\nexit 1\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYDINO_BACKEND", "slurm")
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.ark")}
     done = run(finished, "--stage", 2)
+    assert not (tmp_path / "submitted").exists(), done.stderr
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.ark")} == before
     assert "up to date" in done.stderr

@@ -11,8 +11,8 @@ import pytest
 
 from pydino.base import UserError
 from pydino.jobs.signals import handling
-from pydino.jobs.submit import quoted, submit
-from pydino.jobs.train_job import _Follower
+from pydino.jobs.submit import Follower, quoted, submit
+from pydino.jobs.train_job import _SHOWN
 
 ROOT = Path(__file__).parent.parent
 WORDS = [
@@ -138,7 +138,7 @@ def test_a_signal_reaches_the_wrapper_and_is_waited_for(folder, number, status):
 def test_lines_of_a_training_are_shown_also_when_its_log_is_replaced_or_cut_short(tmp_path, capsys):
     log = tmp_path / "train.log"
     log.write_text("pydino train: of an earlier run\n")
-    follower = _Follower(log)
+    follower = Follower(log, _SHOWN)
 
     def shown():
         follower.show()

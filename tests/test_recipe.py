@@ -5,8 +5,10 @@ and run.
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from pydino.cli import for_each, main
 from pydino.cli._embeddings import configuration_name
 from pydino.infer import save_model
 from pydino.models import build_encoder
-from pydino.recipe import Recipe, Run, calls_of, systems, systems_of
+from pydino.recipe import Call, Recipe, Run, calls_of, systems, systems_of
 from pydino.recipe.calls import expand
 from pydino.recipe.methods import method_of
 from pydino.recipe.rows import KINDS, Row, rows
@@ -441,15 +443,41 @@ def test_templates_take_words_lists_and_empty_lists():
         assert said in str(caught.value)
 
 
+def templates_of_run_sh():
+    """Yield each stage with what follows for_each."""
+    stage = 0
+    for line in (ROOT / "run.sh").read_text().replace("\\\n", " ").splitlines():
+        if found := re.match("if stage ([0-9]+) ", line):
+            stage = int(found[1])
+        elif found := re.match(r" *for_each (?:--round \S+ )?(.*)", line):
+            yield stage, found[1]
+
+
+def test_rows_that_do_not_depend_on_each_other_wait_in_the_queue_of_a_cluster_together():
+    """With three seeds as with one: the times that a stage waits for jobs, one after another."""
+    recipe = load_config(Recipe, ROOT / "egs/mini/conf/smoke.yaml")
+    for seeds in ([0], [0, 1, 2]):
+        run = run_of(recipe, seeds=seeds, dry_run=True, round="round-1", models=recipe.models)
+        waits, submitted = Counter(), Counter()
+        for stage, template in templates_of_run_sh():
+            words = [
+                word.replace('"$cuda_cmd"', "x").replace('"$train_cmd"', "x") for word in template.split()
+            ]
+            for phase in calls_of(run, stage, words):
+                waits[stage] += any(call.cmd or call.in_array for call in phase)
+                submitted[stage] += sum(bool(call.cmd) for call in phase)
+                submitted[stage] += any(call.in_array for call in phase)
+        assert +waits == {2: 2, 4: 2, 5: 1, 6: 1, 7: 2, 8: 3, 9: 3, 10: 2}
+        print(submitted.total(), submitted)
+
+
 def test_every_kind_of_row_is_called_by_run_sh_with_all_that_it_has():
     """A row's value that no call uses, or a call of rows that are not there, is a mistake of ours."""
-    text = (ROOT / "run.sh").read_text().replace("\\\n", " ")
     calls = {}
-    for line in text.splitlines():
-        if line.strip().startswith("for_each "):
-            for section in line.split("for_each ", 1)[1].removeprefix('--round "$round" ').split(" -- "):
-                kind, *words = section.split()
-                calls.setdefault(kind, []).append(" ".join(words))
+    for _, line in templates_of_run_sh():
+        for section in re.split(" --(?:and)? ", line):
+            kind, *words = section.split()
+            calls.setdefault(kind, []).append(" ".join(words))
     assert set(calls) == set(KINDS)
     recipe = recipe_of(
         stages=[3, 4, 5, 6, 7, 8, 9, 10, 11],
@@ -521,7 +549,7 @@ def test_what_is_up_to_date_is_not_run_and_a_system_is_one_job(work, capfd, monk
         submitted.append((cmd, log, jobs))
         groups.extend(json.loads(Path(argv[-2]).read_text()))
         if cmd != "true":
-            done.update(("dino", "fbank", "simclr"))
+            done.update(("dino", "simclr", "fbank"))
 
     monkeypatch.setattr(for_each, "submit", submit)
     monkeypatch.setattr(for_each, "run_step", lambda words: pytest.fail(f"{words} is run here"))
@@ -549,7 +577,12 @@ def test_a_reason_names_the_output_that_it_is_about(work, capfd, monkeypatch):
     reasons = {"exp/x/xvectors_test": "exp/x/xvectors_test/xvector.ark has another size", "b": "not done yet"}
     monkeypatch.setattr(for_each, "pending", lambda words: reasons)
     monkeypatch.setattr(for_each, "run_step", lambda words: 0)
-    assert call("sets", "steps/extract_embeddings.sh", "--cmd", "x", "{set}", "exp/x/xvectors_silence") == 0
+    assert (
+        call(
+            "sets", "steps/extract_embeddings.sh", "--cmd", "run_local.sh", "{set}", "exp/x/xvectors_silence"
+        )
+        == 0
+    )
     said = capfd.readouterr().err
     assert "exp/x/xvectors_test to be made again: exp/x/xvectors_test/xvector.ark has another size" in said
     assert "xvectors_silence" not in said and "not done yet" not in said
@@ -590,12 +623,71 @@ def test_a_group_that_fails_is_named_by_its_command_and_the_others_are_shown(
     assert all(text in said for text in first) and said.count("steps/score.sh exp") == number
 
 
-def test_a_step_that_submits_its_own_jobs_is_run_here(work, monkeypatch):
+def test_a_step_that_submits_jobs_to_this_machine_is_run_here(work, monkeypatch):
     ran = []
     monkeypatch.setattr(for_each, "pending", lambda words: {"x": "not done yet"})
     monkeypatch.setattr(for_each, "run_step", lambda words: ran.append(words) or 0)
-    assert call("scoring", "steps/score.sh", "--cmd", "x", "{scores}", stage=9) == 0
-    assert len(ran) == 5 and all(words[:3] == ["steps/score.sh", "--cmd", "x"] for words in ran)
+    cmd = ["--cmd", "run_local.sh --mem 1G"]
+    assert call("scoring", "steps/score.sh", *cmd, "{scores}", stage=9) == 0
+    assert len(ran) == 5 and all(words[:3] == ["steps/score.sh", *cmd] for words in ran)
+
+
+# Begins, and ends when as many as its third argument have begun, or fails in vain.
+MEETING = """#!/bin/bash
+[ "$5" != fails ] || exit 1
+echo "$4" >> begun
+for _ in {1..300}; do [ "$(wc -l < begun)" -lt "$3" ] || { echo "$4" >> met; echo "$4 is done"; exit 0; }; sleep 0.1; done
+exit 1
+"""
+
+
+def at_once(work, *words):
+    program = work / "local/meet.sh"
+    program.write_text(MEETING)
+    program.chmod(0o755)
+    return call(*words)
+
+
+def test_rows_whose_jobs_go_to_a_cluster_are_run_at_once(work, capfd):
+    """With those of what --and adds; what follows -- waits."""
+    meet = ["local/meet.sh", "--cmd", "run_slurm.sh --mem 1G"]
+    words = ["sets", *meet, "4", "a.{set}", "--and", "sets", *meet, "4", "b.{set}"]
+    assert (
+        at_once(work, *words, "--", "sets", "local/note.py", "{set}", "--", "sets", *meet, "6", "c.{set}")
+        == 0
+    )
+    begun = (work / "begun").read_text().split()
+    assert {*begun[:4]} == {"a.train", "a.test", "b.train", "b.test"} and {*begun[4:]} == {
+        "c.train",
+        "c.test",
+    }
+    said = capfd.readouterr().err.splitlines()
+    assert {f"{one}: {one} is done" for one in begun} <= {*said}
+
+
+def test_rows_at_once_that_fail_are_named_and_let_the_others_end(work, capfd):
+    meet = ["local/meet.sh", "--cmd", "run_slurm.sh"]
+    words = ["sets", *meet, "2", "a.{set}", "--and", "sets", *meet, "1", "b.{set}", "fails"]
+    assert at_once(work, *words, "--", "sets", "local/note.py", "never") == 1
+    assert {*(work / "met").read_text().split()} == {"a.train", "a.test"} and not (work / "said").exists()
+    said = capfd.readouterr().err
+    assert f"The 2 commands, in {work}, were:\n" in said and said.count("local/meet.sh") == 2
+    assert "1 b.train fails\n" in said and "1 b.test fails" in said
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_trainings_that_start_from_each_other_are_run_in_order(work, ok):
+    note = ["local/note.py", "good" if ok else "bad"]
+    calls = [Call([*note, name, number], name, "run_slurm.sh") for name in "ab" for number in "12"]
+    if ok:
+        for_each.run_calls([calls], "run_slurm.sh", "exp/log/x", [])
+    else:
+        with pytest.raises(for_each.Failed) as caught:
+            for_each.run_calls([calls], "run_slurm.sh", "exp/log/x", [])
+        assert caught.value.commands == [[*note, "a", "1"], [*note, "b", "1"]]
+    said = [line.split()[1:] for line in (work / "said").read_text().splitlines()]
+    numbers = ["1", "2"] if ok else ["1"]
+    assert all([number for name, number in said if name == one] == numbers for one in "ab")
 
 
 def test_a_new_recipe_runs_as_it_is(tmp_path):

@@ -539,7 +539,13 @@ finish
     )
 
 
-@pytest.mark.parametrize("call", ["run local/slow.sh", "for_each sets local/slow.sh {set}"])
+ROW_BY_ROW, AT_ONCE = (
+    "for_each sets local/slow.sh {set}",
+    "for_each sets local/slow.sh --cmd run_slurm.sh {set}",
+)
+
+
+@pytest.mark.parametrize("call", ["run local/slow.sh", ROW_BY_ROW, AT_ONCE])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, number, call):
     """TERM and HUP go to run.sh alone, Ctrl-C to all of a terminal."""
@@ -559,14 +565,15 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
     assert said.endswith("interrupted in stage 1: slow. Resume with:\n  run.sh --stage 1 --nj 1\n"), said
 
 
+@pytest.mark.parametrize("call", [ROW_BY_ROW, AT_ONCE])
 @pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN], ids=["terminal", "nohup"])
-def test_killing_run_sh_alone_leaves_no_job_behind(tmp_path, ignored):
+def test_killing_run_sh_alone_leaves_no_job_behind(tmp_path, ignored, call):
     """Or the next call would work beside it."""
     trainer = 'trap "touch saved; exit 3" TERM; echo $$ > pid; while :; do sleep 0.1; done'
     step = f"run_local.sh a.log bash -c '{trainer}'; touch after"
     before = signal.signal(signal.SIGHUP, ignored)
     try:
-        process = pipeline_of(tmp_path, step, "for_each sets local/slow.sh {set}")
+        process = pipeline_of(tmp_path, step, call)
     finally:
         signal.signal(signal.SIGHUP, before)
     end = time.monotonic() + 30

@@ -438,8 +438,8 @@ def test_every_step_has_a_script_of_one_call_and_declares_its_marks():
     for verb in STEPS:
         name = verb.replace("-", "_")
         script = (ROOT / "steps" / f"{name}.sh").read_text()
-        # `pydino train` without --cmd is what the processes of the job run
-        default = " --cmd run_local.sh" if verb == "train" else ""
+        # `pydino train` without --cmd is what the processes of the job run, and the user who watches a run
+        default = " --cmd run_local.sh" if verb in ("train", "monitor") else ""
         assert script.endswith(f'exec pydino {verb}{default} "$@"\n')
         assert f"# Usage: steps/{name}.sh " in script and f" e.g.: steps/{name}.sh " in script
         assert callable(importlib.import_module(f"pydino.cli.{name}").steps)

@@ -95,11 +95,14 @@ def test_force_discards_a_finished_run(finished, monkeypatch):
     assert reason(finished) == ""
 
 
-def test_an_unscientific_change_asks_the_run_once_and_a_different_run_is_still_refused(finished, capsys):
+@pytest.mark.parametrize("cmd", [None, "false"])
+def test_an_unscientific_change_asks_the_run_once_and_a_different_run_is_still_refused(finished, capsys, cmd):
+    """Without a job, which would wait for its GPUs."""
     call = [*finished[:-2], "--set", "log_steps=7", *finished[-2:]]
     assert reason(call) == "option set changed"
     weights = Path("exp/model/model.safetensors").stat().st_mtime_ns
-    assert main(call) == 0 and "exp is finished and up to date" in capsys.readouterr().err
+    submitted = [] if cmd is None else ["--cmd", cmd]
+    assert main([*call, *submitted]) == 0 and "exp is finished and up to date" in capsys.readouterr().err
     assert Path("exp/model/model.safetensors").stat().st_mtime_ns == weights
     assert reason(call) == ""
     other = [*finished[:-2], "--set", "margin=0.25", *finished[-2:]]

@@ -48,9 +48,9 @@ stage() {
   log "stage $1: $2: $3 -> $4 (nj=$nj)"
 }
 
-# for_each [--round NAME] ROWS PROGRAM ARGUMENTS... [-- ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of that
-# kind (of stage 8: those of a round), whose values replace the {placeholders} (pydino for-each --help). With --dry-run the commands are
-# printed.
+# for_each [--round NAME] ROWS PROGRAM ARGUMENTS... [--|--and ROWS PROGRAM ARGUMENTS...]...: run PROGRAM for each of the recipe's rows of
+# that kind (of stage 8: those of a round), whose values replace the {placeholders}; what follows --and needs nothing of what is before it
+# (pydino for-each --help). With --dry-run the commands are printed.
 for_each() {
   local options=(--context "${recipe[context]}" --stage "${current_stage%% *}" --cmd "$train_cmd")
   if [ "$1" = --round ]; then options+=(--round "$2"); shift 2; fi

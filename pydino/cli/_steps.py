@@ -9,9 +9,12 @@ import importlib
 import os
 import shlex
 import subprocess
+import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-from pydino.base import Step, UserError, force_token, log
+from pydino.base import Step, UserError, force_token, log, program_name
 from pydino.jobs.submit import check_wrapper, submit
 
 from . import main, parser_of
@@ -23,6 +26,7 @@ STEPS = (
     "compute-vad",
     "make-train-set",
     "train",
+    "monitor",
     "make-baseline",
     "extract-embeddings",
     "train-wccn",
@@ -116,7 +120,7 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
         return
     check_wrapper(args.cmd)
     step.begin()
-    submit(args.cmd, log_file, job_command(verb, *_without_cmd(args.arguments)), made_from=step.digest)
+    submit(args.cmd, log_file, job_command(verb, *without_cmd(args.arguments)), made_from=step.digest)
     if not step.mark.exists():
         raise UserError(
             f"the job left no {step.mark}, though its wrapper, --cmd '{args.cmd}', reported success; "
@@ -126,7 +130,36 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
     log(last_message(log_file, verb))
 
 
-def _without_cmd(arguments: list[str]) -> list[str]:
+def aside(check: Callable[[], object]) -> int:
+    """Run a check that imports torch, in a child process: the one that waits for jobs, perhaps for days and
+    beside others, stays without. Return the exit status; a mistake has been reported.
+    """
+    if "torch" in sys.modules:
+        check()
+        return 0
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status < 0:
+            raise UserError(f"the check before any job was killed by signal {-status}; out of memory?")
+        return status
+    status = 1
+    try:
+        check()
+        status = 0
+    except UserError as error:
+        print(f"{program_name()}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        status = 130
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def without_cmd(arguments: list[str]) -> list[str]:
+    """Return the words of a call without ``--cmd`` and its value."""
     kept, skip = [], False
     for word in arguments:
         if not skip and not word.startswith("--cmd="):
@@ -149,7 +182,7 @@ def last_message(log_file, verb: str) -> str:
 
 def command_line(verb: str, args) -> str:
     """The call of a step as a person would type it."""
-    return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *_without_cmd(args.arguments)])
+    return shlex.join([f"steps/{verb.replace('-', '_')}.sh", *without_cmd(args.arguments)])
 
 
 def options_of(args, *names: str) -> dict:

@@ -23,7 +23,7 @@ from pydino.base import Step, UserError, load_config, log, read_yaml, warn, writ
 from pydino.cli._arguments import add_cmd, add_config, add_device, integer, option, part, refuse_unused
 from pydino.cli._extraction import gather, takes_waveforms
 from pydino.cli._parts import take
-from pydino.cli._steps import check_files, job_command, options_of
+from pydino.cli._steps import aside, check_files, job_command, options_of
 from pydino.cli.extract_embeddings import Embedded
 from pydino.jobs.submit import check_wrapper, submit
 from pydino.kaldi import ArchiveWriter, read_table, write_table
@@ -47,22 +47,18 @@ def run(args):
     args.model, args.data, args.out = (path.rstrip("/") for path in (args.model, args.data, args.out))
     if args.part:
         _embed_part(args)
-        return
+        return 0
     refuse_unused(args, "--device", why="without --part: --gpu N takes N GPUs")
     (step,) = steps(args)
     if step.is_done():
-        return
-    config = _crops_config(args)  # for its message, before any job
+        return 0
+    if status := aside(lambda: _check(args)):
+        return status
     out = Path(args.out)
     jobs, device, options = args.nj, "cpu", []
     if args.gpu:
         jobs, device, options = args.gpu, "cuda", ["--gpu", "1"]
     check_wrapper(args.cmd)
-    if takes_waveforms(args.model) and config.waveform == type(config.waveform)():
-        warn(
-            f"{args.model} takes waveforms, which {args.config} does not augment: crops differ in where they "
-            "are cut alone; give waveform and augmentation_data there (docs/pseudo-labels.md)"
-        )
     step.begin()
     jobs = min(jobs, max(1, len(read_table(f"{args.data}/utt2hash"))))
     words = ["--part", f"JOB/{jobs}", "--device", device, "--config", args.config]
@@ -82,6 +78,7 @@ def run(args):
     write_table(out / "crop2utt", {key: key.rpartition("#")[0] for key in keys})
     write_table(out / "utt2hash", read_table(f"{args.data}/utt2hash"))
     step.finish()
+    return 0
 
 
 def steps(args) -> list[Step]:
@@ -115,6 +112,16 @@ def _of_recordings(args, data: Path) -> list[Path]:
     values = list(named.values()) if isinstance(named, dict) else []
     values += [path for rirs in values if isinstance(rirs, dict) for path in rirs.values()]
     return [data / "wav.scp", data / "segments", *(Path(p) for p in values if p and isinstance(p, str))]
+
+
+def _check(args) -> None:
+    """Refuse, before any job, a configuration that is wrong, and warn of one without effect."""
+    config = _crops_config(args)
+    if takes_waveforms(args.model) and config.waveform == type(config.waveform)():
+        warn(
+            f"{args.model} takes waveforms, which {args.config} does not augment: crops differ in where they "
+            "are cut alone; give waveform and augmentation_data there (docs/pseudo-labels.md)"
+        )
 
 
 def _crops_config(args):

@@ -31,7 +31,7 @@ from pydino.cli._arguments import (
 )
 from pydino.cli._embeddings import read_embeddings
 from pydino.cli._parts import check_left, saying_what_is_done
-from pydino.cli._steps import check_files, command_line, job_command, options_of, real_name
+from pydino.cli._steps import aside, check_files, command_line, job_command, options_of, real_name
 from pydino.cli._tuning_checks import check_call, check_task, refuse_training_audio, trainings
 from pydino.jobs.submit import submit
 from pydino.kaldi import ArchiveWriter, read_scp_objects
@@ -73,10 +73,10 @@ def run(args):
     if not args.fold and step.is_done():
         return 0
     check_call(args, _folds(args))
-    check_task(args)
+    if status := aside(lambda: (check_task(args), refuse_training_audio(args))):
+        return status
     with _locked(Path(args.task) / ".lock"):
         make_train_set.run(_train_set_arguments(args))
-    refuse_training_audio(args)
     folds = args.fold or _folds(args)
     todo = [fold for fold in folds if not _fold_step(args, fold).is_done()]
     if not args.fold:

@@ -5,10 +5,12 @@ pydino for-each --context JSON --stage 6 --cmd run_local.sh -- \\
     -- scoring steps/score.sh {options} {trials} {enroll} {test} {scores}
 
 The first word is the kind of rows (pydino/recipe/rows.py); in the others, {placeholders} stand for a row's
-values, of which some are lists that may be empty. What is up to date is not run. The steps of one system
-that submit no jobs themselves (without --cmd) are run by one process, one after another, and the processes
-of all systems at once as the jobs of one array; everything else is run here, row by row. The first failure
-ends it.
+values, of which some are lists that may be empty. What is up to date is not run. What follows -- is run when
+all before it has ended well; what follows --and, at once with it.
+
+The steps of one system that submit no jobs themselves (without --cmd) are run by one process, one after
+another, and the processes of all systems at once as the jobs of one array. Steps whose jobs go to a cluster
+are all started at once; everything else is run here, row by row, and the first failure ends it.
 """
 
 import hashlib
@@ -18,10 +20,13 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import UserError, config_from_dict, force_token, log, program_name, set_program, write_json
+from pydino.jobs.at_once import AtOnce
+from pydino.jobs.resources import runs_here
 from pydino.jobs.signals import Interrupted, forward_to_relatives, handling, signal_when_parent_dies
 from pydino.jobs.submit import submit
 from pydino.recipe import STAGES, Call, Run, calls_of, groups_of
@@ -38,6 +43,7 @@ class Failed(UserError):
     def __init__(self, commands: list[list[str]]):
         lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
         what = "command" if len(commands) == 1 else f"{len(commands)} commands"
+        self.commands = commands
         super().__init__(f"The {what}, in {os.getcwd()}, {'was' if len(commands) == 1 else 'were'}:{lines}")
 
 
@@ -48,7 +54,7 @@ def add_arguments(parser):
     option(parser, "--round", "", "round of stage 8 whose rows are meant")
     option(parser, "--cmd", "run_local.sh", "how the jobs of the systems are run")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
-    text = "several are separated by --"
+    text = "several are separated by -- or --and"
     parser.add_argument("calls", nargs="...", metavar="-- ROWS COMMAND...", help=text)
 
 
@@ -59,17 +65,17 @@ def run(args):
         raise UserError("expected ROWS COMMAND... after the options")
     try:
         context = config_from_dict(Run, json.loads(args.context) | {"round": args.round}, "--context")
-        sections = calls_of(context, args.stage, words)
+        phases = calls_of(context, args.stage, words)
     except ValueError as error:
         raise UserError(str(error)) from None
     if args.dry_run:
-        for call in (call for section in sections for call in section):
+        for call in (call for phase in phases for call in phase):
             print(f"  {shlex.join(call.words)}")
         return 0
     try:
         with signals_passed_on() as received:
             log_stem = ".".join(part for part in (f"exp/log/{STAGES[args.stage]}", args.round) if part)
-            run_calls(sections, args.cmd, log_stem, received)
+            run_calls(phases, args.cmd, log_stem, received)
     except Failed as failed:
         print(failed, file=sys.stderr)
         return 1
@@ -102,31 +108,88 @@ def signals_passed_on():
         yield received
 
 
-def run_calls(sections: list[list[Call]], cmd: str, log_stem: str, received: list[int], options=()) -> None:
-    """Run the calls that are not up to date, section by section.
+def run_calls(phases: list[list[Call]], cmd: str, log_stem: str, received: list[int], options=()) -> None:
+    """Run the calls that are not up to date, phase by phase: those of a phase may be run at once.
 
     Args:
-        sections: calls without a group are run here, one by one; groups as the jobs of an array, once
-            there is a call without a group, or no further one.
+        phases: of :func:`pydino.recipe.calls_of`. Calls whose own jobs go to a cluster run at once, but those
+            of a group in order; groups of others are the jobs of an array; all that is left runs here, one
+            by one.
         cmd: the wrapper of the array, with ``options``.
         log_stem: of its logs, STEM.N.log.
         received: of :func:`signals_passed_on`.
 
     Raises:
-        Failed, Interrupted: a command has failed; a signal has arrived.
+        Failed, Interrupted: commands have failed; a signal has arrived.
     """
-    grouped: list[Call] = []
-    for section in sections:
-        here = [call for call in section if call.group is None]
-        if here and grouped:
-            _run_groups(grouped, cmd, log_stem, options)
-            grouped = []
-        done = [call for call in here if not _run_here(call.words, received)]
-        if done:
-            log(f"{done[0].words[0]}: {len(done)} of {len(here)} up to date")
-        grouped += [call for call in section if call.group is not None]
-    if grouped:
-        _run_groups(grouped, cmd, log_stem, options)
+    for phase in phases:
+        _run_phase(phase, cmd, log_stem, received, options)
+
+
+def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], options) -> None:
+    apart = [call for call in calls if call.cmd and not runs_here(call.cmd)]
+    chains = {label: _not_done(chain) for label, chain in _labelled(apart).items()}
+    done = [call.words[0] for call in apart if not any(call.words in chain for chain in chains.values())]
+    chains = {label: chain for label, chain in chains.items() if chain}
+    at_once = AtOnce({label: list(map(_program, chain)) for label, chain in chains.items()}, received)
+    failed: list[list[str]] = []
+    error: UserError | None = None
+    try:
+        if groups := [call for call in calls if call.in_array]:
+            _run_groups(groups, cmd, log_stem, options)
+        here = [call for call in calls if call not in apart and not call.in_array]
+        done += [call.words[0] for call in here if not _run_here(call.words, received)]
+        for step, count in Counter(done).items():
+            log(f"{step}: {count} of {sum(call.words[0] == step for call in calls)} up to date")
+    except Failed as raised:
+        failed += raised.commands
+    except UserError as raised:
+        error = raised
+    except BaseException:  # after a signal, which has reached them too; if it has not, their jobs go on
+        at_once.send(signal.SIGHUP)
+        at_once.wait()
+        raise
+    # The first that is still out of date has failed; with PYDINO_FORCE=true they all seem to be.
+    failed += [next(filter(pending, chains[label]), chains[label][0]) for label in at_once.wait()]
+    if received:
+        raise Interrupted(received[0])
+    if error and not failed:
+        raise error
+    if error:
+        print(f"{program_name()}: {error}", file=sys.stderr)
+    if failed:
+        raise Failed(failed)
+
+
+def _labelled(calls: list[Call]) -> dict[str, list[list[str]]]:
+    """Return the commands of each group, and of each call that has none, by the shortest word that no other
+    has, of its folders if it has any.
+    """
+    chains: dict[object, list[list[str]]] = {}
+    for call in calls:
+        chains.setdefault(call.group or id(call), []).append(call.words)
+    count = Counter(word for chain in chains.values() for word in {word for words in chain for word in words})
+    found = {}
+    for chain in chains.values():
+        own = [word for word in chain[-1] if count[word] == 1]
+        found[
+            min(own or [shlex.join(chain[-1])], key=lambda word: (not word.startswith("exp/"), len(word)))
+        ] = chain
+    return found
+
+
+def _not_done(chain: list[list[str]]) -> list[list[str]]:
+    """Return the commands from the first that is not up to date."""
+    for place, words in enumerate(chain):
+        if reasons := pending(words):
+            _say_why([(words[0], reasons)])
+            return chain[place:]
+    return []
+
+
+def _program(words: list[str]) -> list[str]:
+    program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
+    return [sys.executable, *program] if words[0].endswith(".py") else program
 
 
 def _run_here(words: list[str], received: list[int]) -> bool:
@@ -140,8 +203,7 @@ def _run_here(words: list[str], received: list[int]) -> bool:
         status = run_step(words)
         set_program(name)
     else:
-        program = [os.path.join(os.environ["PYDINO_ROOT"], words[0]), *words[1:]]
-        status = subprocess.Popen([sys.executable, *program] if words[0].endswith(".py") else program).wait()
+        status = subprocess.Popen(_program(words)).wait()
     if received:
         raise Interrupted(received[0])
     if status:

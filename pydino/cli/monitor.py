@@ -1,8 +1,8 @@
 """Measure the snapshots of a training run, while it goes on or afterwards: scores without labels, a verdict,
 and on trials verification and nearest neighbours.
 
-pydino monitor exp/dino_mini/seed0 --data data/train_ssl
-pydino monitor exp/dino_mini/seed0 --data data/test --trials data/test/trials --watch true
+steps/monitor.sh --data data/train_ssl exp/dino_mini/seed0
+steps/monitor.sh --data data/test --trials data/test/trials --watch true exp/dino_mini/seed0
 
 Each snapshot (EXP/snapshots/epochNNNN, and the final models) embeds a fixed list of views of training
 utterances, EXP/monitor/views.json, which is made from DATA when there is none. A line gives self-EER, LiDAR,
@@ -15,16 +15,25 @@ EXP has the list.
 
 EXP/monitor.jsonl and TensorBoard (EXP/tensorboard/monitor) get the same figures; what is in monitor.jsonl is
 not measured again. Training never reads them. Choose no snapshot by the trials that you report on.
+
+With --cmd, as steps/monitor.sh calls it, this is a job of that wrapper, whose log is EXP/log/monitor.log;
+where a finished run has its scores without labels, there is none. It can be killed and restarted at any time.
 """
 
 import hashlib
+import os
+import re
 import time
 from pathlib import Path
 
-from pydino.base import UserError, log, read_json_lines
-from pydino.cli._arguments import add_device, option
+from pydino.base import Step, UserError, log, read_json_lines, warn
+from pydino.cli._arguments import WRAPPERS, add_device, integer, option
+from pydino.cli._steps import check_files, command_line, job_command, without_cmd
+from pydino.jobs.submit import submit
 from pydino.kaldi import read_utt2label
 from pydino.kaldi.trials import read_trials
+
+_SHOWN = re.compile(r"^[0-9: -]+pydino monitor: |^  ")
 
 
 def add_arguments(parser):
@@ -45,9 +54,51 @@ def add_arguments(parser):
     option(parser, "--allow-pipes", False, "run the commands in wav.scp, for a run on recordings")
     add_device(parser)
     option(parser, "--threads", 1, "CPU threads (default: 1, to leave the others to the training)")
+    option(parser, "--gpu", 0, "1 or more: embed on a GPU, which the job requests", type=integer(0))
+    text = "warn instead of failing (run.sh: the training that is measured is whole)"
+    option(parser, "--may-fail", False, text)
+    option(parser, "--cmd", None, WRAPPERS)
+
+
+def steps(args) -> list[Step]:
+    """Return the step of the scores without labels; they have a mark once the run is finished.
+
+    Raises:
+        UserError: it is not.
+    """
+    exp = Path(args.exp)
+    done = exp / ".done.train"
+    check_files(done)
+    outputs = [exp / name for name in ("monitor.jsonl", "monitor/health.json")]
+    views = exp / "monitor/views.json"
+    return [Step(exp / ".done.monitor", outputs[0], optional=[views], after=[done], outputs=outputs)]
 
 
 def run(args):
+    if not Path(args.exp).is_dir():
+        raise UserError(f"no such folder {args.exp}; steps/train.sh makes it, a moment after it starts")
+    if args.cmd is None:
+        _measure(args)
+        return
+    finished = Path(args.exp, ".done.train").exists()
+    if finished and not (args.trials or args.choose) and steps(args)[0].is_done():
+        return
+    options = ["--gpu", "1"] if args.gpu else []
+    command = job_command("monitor", *without_cmd(args.arguments))
+    if not args.trials:
+        Path(args.exp, "monitor").mkdir(exist_ok=True)  # without a verdict in it the report says "not measured"
+    try:
+        submit(args.cmd, f"{args.exp}/log/monitor.log", command, options=options, shown=_SHOWN)
+    except UserError as error:
+        if not args.may_fail:
+            raise
+        warn(
+            f"{args.exp} is not measured, its models are whole: {error}\n"
+            f"To measure it, in {os.getcwd()}:\n  {command_line('monitor', args)}"
+        )
+
+
+def _measure(args) -> None:
     import torch
 
     from pydino.train.evaluation import Journal, measure, measure_untrained
@@ -57,8 +108,7 @@ def run(args):
 
     torch.set_num_threads(args.threads)
     exp = Path(args.exp)
-    if not exp.is_dir():
-        raise UserError(f"no such folder {exp}; steps/train.sh makes it, a moment after it starts")
+    args.device = "cuda" if args.gpu else args.device
     evaluations = _evaluations(args, exp)
     journal = Journal(exp)
     for evaluation in evaluations:
@@ -85,6 +135,8 @@ def run(args):
     for evaluation in evaluations:
         if isinstance(evaluation, LabelFree):
             _conclude(exp, journal, evaluation, args.choose)
+            if finished:
+                steps(args)[0].finish()
             return
     log(
         f"no scores without labels, and no verdict: run pydino monitor {exp} --data DATA, with the directory "

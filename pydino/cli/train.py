@@ -20,8 +20,6 @@ process, of which torchrun may start several: torchrun --nproc-per-node N -m pyd
 
 import json
 import os
-import sys
-import traceback
 from pathlib import Path
 
 from pydino.base import (
@@ -30,11 +28,12 @@ from pydino.base import (
     UserError,
     cluster_files,
     init_files,
+    log,
     read_json,
     texts_of,
 )
 from pydino.cli._arguments import WRAPPERS, integer, option
-from pydino.cli._steps import check_files
+from pydino.cli._steps import aside, check_files
 from pydino.jobs.submit import check_wrapper
 from pydino.kaldi import AUDIO_HASHES
 from pydino.kaldi.data_dir import table_names
@@ -126,7 +125,12 @@ def run(args):
         if not args.force and steps(args)[0].is_done():
             return 0
         check_wrapper(args.cmd)
-        return _check_aside(args) or _submit(args)
+        if status := aside(lambda: _check(args)):
+            return status
+        if not args.force and not steps(args)[0].reason():
+            log(f"{args.exp} is finished and up to date")
+            return 0
+        return _submit(args)
     if args.num_nodes > 1 or args.num_processes > 1:
         raise UserError("--num-nodes and --num-processes are for jobs (steps/train.sh); here, use torchrun")
     from pydino.train.training import run_training
@@ -135,10 +139,15 @@ def run(args):
     before = steps(args)[0].made_from
     run_training(this, args.ngpu, args.num_threads or 0, args.data_workers)
     if os.environ.get("RANK", "0") == "0":  # of torchrun
-        (step,) = steps(args)
-        step.made_from |= before | texts_of(_mark_of_training(args))  # as they were when the training began
-        step.finish()
+        _finish(args, before)
     return 0
+
+
+def _finish(args, before: dict[str, str]) -> None:
+    """Write the mark of the call, with its inputs as they were when it began."""
+    (step,) = steps(args)
+    step.made_from |= before | texts_of(_mark_of_training(args))
+    step.finish()
 
 
 def _described(args):
@@ -164,38 +173,12 @@ def _described(args):
     )
 
 
-def _check_aside(args) -> int:
-    """Check the run, in a child process: the one that waits for the job, perhaps for days, stays without
-    torch. Returns the exit status; a mistake has been reported.
-    """
-    if "torch" in sys.modules:
-        _check(args)
-        return 0
-    child = os.fork()
-    if child:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status < 0:
-            raise UserError(f"the check of the training was killed by signal {-status}; out of memory?")
-        return status
-    status = 1
-    try:
-        _check(args)
-        status = 0
-    except UserError as error:
-        print(f"pydino train: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        status = 130
-    except Exception:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
 def _check(args) -> None:
     from pydino.train.check import check_run
 
-    check_run(_described(args))
+    before = steps(args)[0].made_from
+    if check_run(_described(args)):
+        _finish(args, before)
 
 
 def _submit(args) -> int:

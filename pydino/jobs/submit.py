@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 from pydino.base import UserError
@@ -15,7 +16,15 @@ OWN_WRAPPERS = ("run_local.sh", "run_slurm.sh")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_./:=,+@%-]")
 
 
-def submit(cmd: str, log, argv: list[str], jobs: int = 1, options=(), made_from: str = "") -> None:
+def submit(
+    cmd: str,
+    log,
+    argv: list[str],
+    jobs: int = 1,
+    options=(),
+    made_from: str = "",
+    shown: re.Pattern | None = None,
+) -> None:
     """Run ``CMD OPTIONS [JOB=1:N] LOG ARGV`` and wait until it has ended.
 
     INT, TERM and HUP are forwarded to the wrapper, which ends its jobs; then this process ends in the same
@@ -28,6 +37,7 @@ def submit(cmd: str, log, argv: list[str], jobs: int = 1, options=(), made_from:
             by a shell, whatever it holds.
         made_from: digest of all that the output is made from, by which our wrappers recognise the finished
             jobs of an interrupted run.
+        shown: of a single job, which lines of its log are shown while it runs; None: none.
 
     Raises:
         UserError: the wrapper cannot be started, or reports a failure.
@@ -41,6 +51,7 @@ def submit(cmd: str, log, argv: list[str], jobs: int = 1, options=(), made_from:
         argv,
         {number: number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)},
         env=environment(made_from),
+        while_it_runs=Follower(Path(log), shown).show if shown else None,
     )
     if received == signal.SIGINT:
         raise KeyboardInterrupt
@@ -97,3 +108,40 @@ def quoted(word: str) -> str:
     if data and not _UNSAFE.search(data):
         return word
     return "$'" + _UNSAFE.sub(lambda match: b"\\x%02x" % match[0][0], data).decode("ascii") + "'"
+
+
+class Follower:
+    """The lines that are added to a log, which may be replaced or cut short.
+
+    Args:
+        shown: matches the beginning of the lines that are shown.
+    """
+
+    def __init__(self, log: Path, shown: re.Pattern):
+        self.log, self.shown, self.rest, self.stream = log, shown, "", None
+        if self._reopen():
+            self.stream.seek(0, os.SEEK_END)
+
+    def _reopen(self) -> bool:
+        """Go to the beginning of the log if it is another file than before, or was cut short; return whether
+        it is.
+        """
+        try:
+            found = os.stat(self.log)
+            if self.stream and os.path.samestat(found, os.fstat(self.stream.fileno())):
+                if found.st_size >= self.stream.tell():
+                    return False
+                self.stream.seek(0)
+                return True
+            self.stream = open(self.log, encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return True
+
+    def show(self) -> None:
+        """Print what is new."""
+        text = self.rest + (self.stream.read() if self.stream else "")
+        text += self.stream.read() if self._reopen() else ""
+        *lines, self.rest = text.split("\n")
+        for line in filter(self.shown.match, lines):
+            print(line, file=sys.stderr, flush=True)

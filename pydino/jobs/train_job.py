@@ -5,14 +5,13 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
 from pydino.base import UserError, cluster_files, read_yaml
 
 from .resources import num_threads, program_of, runs_here
-from .submit import OWN_WRAPPERS, environment, run_wrapper
+from .submit import OWN_WRAPPERS, Follower, environment, run_wrapper
 
 # Lines of the log that are shown: the training's own, and its launcher's.
 _SHOWN = re.compile(r"^([0-9: -]+)?pydino (train|launch): ")
@@ -49,14 +48,13 @@ def submit_training(args) -> int:
         # a site's wrapper may pass no variables on to its jobs
         words = ["env", f"PYDINO_FORCE={variables['PYDINO_FORCE']}", *words]
     log = Path(args.exp, "log", "train.log")
-    follower = _Follower(log)
     status, received = run_wrapper(
         args.cmd,
         options,
         log,
         words,
         _SIGNALS,
-        while_it_runs=follower.show,
+        while_it_runs=Follower(log, _SHOWN).show,
         env=variables,
         # Ctrl-C in a terminal reaches every process there: the job is to get the SIGTERM of this one alone
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -101,36 +99,3 @@ def _environment(args) -> dict[str, str]:
     if args.force:  # a token of this call: a job that a scheduler starts again discards nothing once more
         variables.setdefault("PYDINO_FORCE", f"{time.strftime('%Y%m%d%H%M%S')}-{os.getpid()}")
     return variables
-
-
-class _Follower:
-    """The lines of the training that are added to a log, which may be replaced or cut short."""
-
-    def __init__(self, log: Path):
-        self.log, self.rest, self.stream = log, "", None
-        if self._reopen():
-            self.stream.seek(0, os.SEEK_END)
-
-    def _reopen(self) -> bool:
-        """Go to the beginning of the log if it is another file than before, or was cut short; return whether
-        it is.
-        """
-        try:
-            found = os.stat(self.log)
-            if self.stream and os.path.samestat(found, os.fstat(self.stream.fileno())):
-                if found.st_size >= self.stream.tell():
-                    return False
-                self.stream.seek(0)
-                return True
-            self.stream = open(self.log, encoding="utf-8", errors="replace")
-        except OSError:
-            return False
-        return True
-
-    def show(self) -> None:
-        """Print what is new."""
-        text = self.rest + (self.stream.read() if self.stream else "")
-        text += self.stream.read() if self._reopen() else ""
-        *lines, self.rest = text.split("\n")
-        for line in filter(_SHOWN.match, lines):
-            print(line, file=sys.stderr, flush=True)

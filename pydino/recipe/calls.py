@@ -13,33 +13,49 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Call:
-    """A command. Calls of one ``group`` are run sequentially by one process; None: no group."""
+    """A command. Calls of one ``group`` are run one after another, and those of them that submit no jobs of
+    their own by one process; None: no group.
+    """
 
     words: list[str]
     group: str | None = None
+    cmd: str = ""  # the wrapper of its own jobs, if it submits any
+
+    @property
+    def in_array(self) -> bool:
+        """Whether its group is one job of an array."""
+        return self.group is not None and not self.cmd
 
 
 def calls_of(run: Run, stage: int, words: list[str]) -> list[list[Call]]:
-    """Return the calls of ``ROWS TEMPLATE... [-- ROWS TEMPLATE...]``, a list for each template.
+    """Return the calls of ``ROWS TEMPLATE... [--|--and ROWS TEMPLATE...]``, a list for each phase: what may
+    be run at once.
+
+    What follows ``--and`` needs nothing that the calls before it make, and is of their phase. So are, after
+    ``--``, calls in an array if the phase has no others: the order within a group is kept there.
 
     Raises:
         ValueError: an empty template, an unknown kind of rows, or an unknown placeholder.
     """
-    sections: list[list[str]] = [[]]
+    sections: list[list[str]] = [["--"]]
     for word in words:
-        if word == "--":
+        if word in ("--", "--and"):
             sections.append([])
-        else:
-            sections[-1].append(word)
-    found = []
-    for kind, *template in sections:
+        sections[-1].append(word)
+    phases: list[list[Call]] = []
+    for joint, kind, *template in sections:
         if not template:
             raise ValueError(f"'{kind}' has no command; expected ROWS COMMAND...")
-        # A step that submits its own jobs (--cmd) is never run inside another job.
-        grouped = "--cmd" not in template
-        found.append(
-            [Call(expand(template, row), row.group if grouped else None) for row in rows(run, kind, stage)]
-        )
+        cmd = template[template.index("--cmd") + 1] if "--cmd" in template else ""
+        calls = [Call(expand(template, row), row.group, cmd) for row in rows(run, kind, stage)]
+        phases += [[]] if joint == "--" else []
+        phases[-1] += calls
+    found: list[list[Call]] = []
+    for phase in filter(None, phases):
+        if found and all(call.in_array for call in found[-1] + phase):
+            found[-1] += phase
+        else:
+            found.append(phase)
     return found
 
 

@@ -28,7 +28,7 @@ def training(run: Run) -> list[Row]:
             exp = system.exp if name == one.train[-1] else f"{system.exp}/{name}"
             options = ["--config", config, "--seed", str(system.seed), "--clusters", system.init.clusters]
             options += ["--init", init] if init else []
-            found.append(Row({"options": options, "exp": exp}))
+            found.append(Row({"options": options, "exp": exp}, group=system.name))
             init = f"{exp}/{method_of(config).roles[0]}"
     return found
 

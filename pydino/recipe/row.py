@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run sequentially by
-    one process.
+    """``values``: placeholder -> a word, or a list of words. Rows of one ``group`` are run one after
+    another.
     """
 
     values: dict[str, str | list[str]]

@@ -11,8 +11,9 @@ from .method import frozen_parts, load_weights
 from .run import Run, read_init
 
 
-def check_run(run: Run) -> None:
-    """Check what needs neither a GPU nor the features themselves; nothing is written.
+def check_run(run: Run) -> bool:
+    """Check what needs neither a GPU nor the features themselves, and return whether the run is finished;
+    nothing is written.
 
     Raises:
         UserError: the data directory cannot be trained on, labels are missing, the model to start from is of
@@ -33,5 +34,4 @@ def check_run(run: Run) -> None:
         else:  # a front end that differs is warned of when the training begins
             load_weights(encoder, load(run.init).encoder.state_dict())
     wanted = run.depends_on()
-    if not run.discard:
-        exp_dir.is_finished(run.exp, wanted)
+    return not run.discard and exp_dir.is_finished(run.exp, wanted)

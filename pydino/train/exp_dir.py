@@ -14,7 +14,7 @@ STARTED, DONE, OUTCOME = ".started", ".done.train", "outcome.json"
 # What a run leaves beside its model folders.
 MADE = (
     *("checkpoints", "snapshots", "tensorboard", "log.jsonl", "monitor", "monitor.jsonl", "head.safetensors"),
-    *(OUTCOME, DONE, ".done.call"),
+    *(OUTCOME, DONE, ".done.call", ".done.monitor"),
 )
 
 

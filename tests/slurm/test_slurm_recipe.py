@@ -2,12 +2,16 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import time
 
 import numpy as np
 import pytest
 from smoke import ROOT, command, objects, results
+
+from pydino.base import read_json
 
 pytestmark = pytest.mark.slurm
 # What a site may have: in the way of Kaldi's slurm.pl (--export=PATH, ./path.sh of the folder, JOB replaced
@@ -95,6 +99,46 @@ def test_the_recipe_detached_through_slurm_ends_as_on_this_machine(finished, sit
     assert not [*tmp_path.glob("exp/**/*.jobs.json")]
     status = subprocess.run(command(tmp_path, "--status"), capture_output=True, text=True, timeout=60).stdout
     assert "finished" in status and f"done     {len(logs)} jobs" in status and "failed" not in status
+
+
+def test_rows_wait_in_the_queue_together_are_cancelled_and_found_again(site, tmp_path, monkeypatch):
+    """Features of two sets, held in the queue: Ctrl-C cancels both, and whoever is killed finds both again."""
+    tool, said = tmp_path / "bin/sbatch", tmp_path / "submitted"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >> "{said}"\nexec {shutil.which("sbatch")} --hold "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PYDINO_BACKEND", "slurm")
+    work = tmp_path / "work"
+    prepared = subprocess.run(command(work, "--stage", 1, "--stop-stage", 1), capture_output=True, text=True)
+    assert prepared.returncode == 0, prepared.stderr
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    features = command(work, "--stage", 2, "--stop-stage", 2)
+
+    def until_both_wait(submitted):
+        running = subprocess.Popen(features, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        logs = [work / f"exp/make_fbank/{name}/make_fbank_{name}.jobs.json" for name in ("train", "test")]
+        site.until(lambda: len(site.queue()) == 2 and said.read_text().count("\n") == submitted, 60)
+        site.until(lambda: all(log.exists() and read_json(log)["jobs"][0]["job"] for log in logs))
+        return running
+
+    running = until_both_wait(2)
+    os.killpg(running.pid, signal.SIGINT)
+    _, text = running.communicate(timeout=60)
+    assert not site.queue() and text.count("SIGINT received: cancelled Slurm job") == 2, text
+    assert "interrupted in stage 2: features. Resume with:" in text
+
+    running = until_both_wait(4)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate(timeout=60)
+    running, jobs = until_both_wait(4), site.queue()
+    for job in jobs:
+        site.ask("scontrol", "release", job)
+    site.until(lambda: said.read_text().count("\n") == 6, 60)  # VAD
+    for job in site.queue():
+        site.ask("scontrol", "release", job)
+    _, text = running.communicate(timeout=120)
+    assert running.returncode == 0 and said.read_text().count("\n") == 6, text
+    assert re.findall("^exp/make_fbank/(.*): run_slurm.sh: 1 of 1 jobs are in the queue", text, re.M), text
 
 
 def test_a_wrapper_that_a_site_brought_along(finished, site, tmp_path):
