@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pydino.base import UserError
 
 from ..signals import signals_held
-from .config import BUILT_IN, SlurmConfig
+from .config import BUILT_IN, SlurmConfig, of_environment
 from .scheduler import Slurm, Unreachable
 
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 300.0, 5.0
@@ -57,7 +57,7 @@ def _ask(slurm: Slurm, config: SlurmConfig, command: list[str]) -> str:
     try:
         return slurm.submit(command)
     except UserError as error:
-        advice = _advice(str(error), config, command[-1])
+        advice = _advice(str(error), config, command[-1]) + of_environment()
         raise Refused(f"sbatch refused: {error}\n{advice}. The command was: {shlex.join(command)}") from error
 
 
