@@ -18,8 +18,8 @@ MEANING = {
 _OF_CODES = {
     137: " (killed: often short of memory; --mem asks for more)",
     # Slurm's 0:53, a signal that no program gets: the node could not open the output
-    181: ": its node could not open the log, whose folder has to be on a disk that all nodes share: clone there, or "
-    "give run.sh a --work-dir there",
+    181: ": its node could not open the log, whose folder has to be on a disk that all nodes share: clone "
+    "there, or give run.sh a --work-dir there",
 }
 
 
