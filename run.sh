@@ -46,6 +46,7 @@ start_recipe
 
 if stage 0 check "system and corpus" "ready, or the command or edit that fixes it"; then
   for_each check utils/check_system.sh --backend "${backend:-local}" --disk-gb {disk_gb} --programs {programs} --ngpu "$ngpu" {corpora}
+  if [ "${backend:-local}" = slurm ]; then run utils/check_slurm.sh --train-cmd "$train_cmd" --cuda-cmd "$cuda_cmd" --ngpu "$ngpu"; fi
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]}}"; then
