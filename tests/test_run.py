@@ -607,6 +607,7 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
         r"interrupted in stage 1: slow\. Resume with:\n  cd \S+ && (env \S+ )?run.sh --stage 1 --nj 1\n$",
         said,
     ), said
+    assert "Warning" not in said
 
 
 @pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN], ids=["terminal", "nohup"])

@@ -66,7 +66,7 @@ on_interrupt() {
   number=$(kill -l "$1")
   trap - ERR
   trap '' INT TERM HUP
-  python3 -P -m pydino.jobs.signals "$number" || true
+  python3 -P -c "from pydino.jobs.signals import forward_to_relatives as forward; forward($number)" || true
   [ -z "${!:-}" ] || wait "$!" || true
   [ -z "$current_stage" ] || {
     echo
