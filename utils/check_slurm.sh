@@ -35,21 +35,22 @@ fail() { echo "$0: $*" >&2; exit 1; }
 
 # try NAME GPUS CMD: run the job, unless it has run with the same commands and configuration.
 try() {
-  local log=exp/check_slurm/$1.log what="a job with --gpu $2" status=0 seen configurations words token=$$-$RANDOM said=
+  local log=exp/check_slurm/$1.log what="a job without a GPU" status=0 seen configurations words token=$$-$RANDOM said=
+  read -ra words <<< "$3"
+  if [ "$2" != 0 ]; then what="a job with --gpu $2" words+=(--gpu "$2"); fi
   configurations=("${PYDINO_SLURM_CONF:-}" "${PYDINO_RECIPE_SLURM_CONF:-}" conf/slurm.conf "$PYDINO_ROOT"/{conf/slurm.conf,.venv/.ready})
   [[ ! $3 =~ \ --config[=\ ]([^ ]+) ]] || configurations+=("${BASH_REMATCH[1]}")
-  seen=$({ echo "$3"; env | grep ^SBATCH_ || true; cat "${configurations[@]}" 2>/dev/null || true; } | cksum)
+  seen=$({ echo "$3" "$(command -v python3)"; env | grep ^SBATCH_ || true; cat "${configurations[@]}" 2>/dev/null || true; } | cksum)
   if [ -z "${PYDINO_FORCE:-}" ] && [ "$seen" = "$(cat "exp/check_slurm/$1.seen" 2>/dev/null)" ]; then
     echo "$0: $what has run before ($log)" >&2
     return
   fi
   mkdir -p exp/check_slurm
   echo "$token" > exp/check_slurm/token
-  read -ra words <<< "$3"
-  timeout --foreground "$seconds" "${words[@]}" --gpu "$2" "$log" \
+  timeout --foreground "$seconds" "${words[@]}" "$log" \
     bash "$PYDINO_ROOT/utils/check_slurm.sh" --on-node "$token" "$(command -v python3)" "$2" || status=$?
   if [ "$status" = 124 ]; then
-    echo "$0: $what has not run within $seconds s: not seen to work yet (squeue --me and docs/slurm.md explain the reason, if above)" >&2
+    echo "$0: $what has not run within $seconds s: not seen to work yet, going on (docs/slurm.md explains Slurm's reasons)" >&2
     return
   fi
   [ "$status" = 0 ] || fail "$what does not run: see above for the reason. It was submitted with '$3' of cmd.sh"

@@ -112,16 +112,17 @@ def test_stage_0_runs_a_job_and_says_what_to_edit_where_none_runs(site, tmp_path
     done = check("command sbatch\n")
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"ready: PyTorch \S+, no GPU: a job with --gpu 0 \(127.0.0.[23], Slurm job ", done.stderr
+        r"ready: PyTorch \S+, no GPU: a job without a GPU \(127.0.0.[23], Slurm job ", done.stderr
     )
     done = check("command sbatch --partition=nowhere\n")
     assert done.returncode == 1 and f"limits are set in {tmp_path}/site.conf" in done.stderr
     assert (
-        "a job with --gpu 0 does not run" in done.stderr and "utils/check_slurm.sh --train-cmd" in done.stderr
+        "a job without a GPU does not run" in done.stderr
+        and "utils/check_slurm.sh --train-cmd" in done.stderr
     )
     by_hand = [ROOT / "utils/check_slurm.sh", "--train-cmd", "run_slurm.sh --mem 2G", "--ngpu", "1"]
     done = check("command sbatch\n", *by_hand)
-    assert "a job with --gpu 0 has run before" in done.stderr, done.stderr
+    assert "a job without a GPU has run before" in done.stderr, done.stderr
     if torch.cuda.is_available():
         assert done.returncode == 0 and torch.cuda.get_device_name(0) in done.stderr
     else:
