@@ -1,7 +1,7 @@
 # Where jobs run. A wrapper has the interface of Kaldi's run.pl:
 #   WRAPPER [--mem 4G] [--gpu 1] ... JOB=1:N LOG COMMAND
 # Your own queue.pl or slurm.pl can be used here.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034   # default_nj is read by run.sh
 # local: this machine; slurm: a cluster, whose partition and account are set in conf/slurm.conf.
 # PYDINO_BACKEND overrides it.
 backend=local
@@ -16,6 +16,7 @@ case $backend in
     export cuda_cmd="run_local.sh --mem 3G"
     export control_cmd="run_local.sh --mem 1G" ;;
   slurm)   # memory and time are limits
+    default_nj=16   # --nj of run.sh where it is not given; the cores of a login node say nothing about the cluster
     export train_cmd="run_slurm.sh --mem 2G"
     export cuda_cmd="run_slurm.sh --mem 8G"
     export control_cmd="run_slurm.sh --mem 2G" ;;

@@ -26,7 +26,7 @@ test_sets=           # librispeech: splits to test on
 download=false       # fetch a free corpus first
 allow_pipes=false    # run the commands in wav.scp; they come with the data
 # How:
-nj=$(env -u OMP_NUM_THREADS nproc)   # parallel jobs; each has its own number of threads
+nj=                  # parallel jobs, each with its own number of threads; default: the cores of this machine, with Slurm 16 (cmd.sh)
 max_drop=0           # fraction of recordings that may be unusable (unreadable, too short); all are listed
 ngpu=-1              # GPUs for training and extraction; -1: all of this machine, with Slurm one if the cluster has any
 num_nodes=1          # machines for training, each with ngpu GPUs; several need a scheduler
@@ -46,6 +46,7 @@ start_recipe
 
 if stage 0 check "system and corpus" "ready, or the command or edit that fixes it"; then
   for_each check utils/check_system.sh --backend "${backend:-local}" --disk-gb {disk_gb} --programs {programs} --ngpu "$ngpu" {corpora}
+  if [ "${backend:-local}" = slurm ]; then run utils/check_slurm.sh --train-cmd "$train_cmd" --cuda-cmd "$cuda_cmd" --ngpu "$ngpu"; fi
 fi
 
 if stage 1 data "corpus" "data/{${recipe[sets]}}"; then

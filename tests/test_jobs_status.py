@@ -488,7 +488,14 @@ def test_run_sh_hands_its_call_over_as_it_was_given(work):
     log = work / "w x/exp/run.log"
     until(lambda: log.exists() and "# Ended (code 1)" in log.read_text())
     assert "stage 1: data failed" in log.read_text() and f"{work}/no where" in log.read_text()
-    assert "--detach" not in log.read_text()
+    resume = next(line for line in log.read_text().splitlines() if " && " in line)
+    assert re.search(
+        rf"^  cd {work} && (env .*)?{ROOT}/run.sh --stage 1 --corpus-dir .* --detach$", resume
+    ), resume
+    again = subprocess.run(["bash", "-c", resume], cwd="/", capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0 and "runs the pipeline" in again.stdout, again.stderr
+    until(lambda: "# Ended (code 1)" in log.read_text())
+    assert resume in log.read_text().splitlines()
 
 
 def test_the_controllers_call_is_the_users_without_what_detached_it():

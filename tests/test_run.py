@@ -4,6 +4,7 @@ continue.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -443,6 +444,45 @@ def test_a_failing_stage_names_itself_and_the_command_that_goes_on(tmp_path):
     assert "--stage 1 --corpus-dir egs/emodb" in done.stderr and "--root 'no where'" in done.stderr
 
 
+def test_the_command_that_resumes_goes_on_from_any_folder_as_the_first_was_called(tmp_path):
+    """From another folder than the one it was called from, without the variables that were set for it."""
+    here = tmp_path / "a b"
+    tools = here / "bin"
+    tools.mkdir(parents=True)
+    (tools / "sinfo").write_text("#!/bin/sh\nexit 1\n")
+    (tools / "sinfo").chmod(0o755)
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    program = os.path.relpath(ROOT / "egs/wavdir/run.sh", here)
+    call = [program, "--work-dir=w", "--stop-stage", "0", "--stage", "0", "--root", "my speech"]
+    failed = subprocess.run(
+        call,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | environment | {"PYDINO_BACKEND": "slurm", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert failed.returncode == 1 and "sends jobs to Slurm, which does not answer" in failed.stderr
+    line = failed.stderr.splitlines()[-1]
+    assert f"cd '{here}' && env PYDINO_BACKEND=slurm " in line and " CUDA_VISIBLE_DEVICES= " in line
+
+    def resume():
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | environment,
+        )
+
+    again = resume()
+    assert again.returncode == 1 and again.stderr.splitlines()[-1] == line
+    (tools / "sinfo").write_text("#!/bin/sh\nexit 0\n")
+    again = resume()
+    assert again.returncode == 1 and f"no corpus at {here}/my speech" in again.stderr
+
+
 @pytest.mark.parametrize("corpus", ["speechocean762", "librispeech", "wavdir"])
 def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path):
     done = run(
@@ -458,6 +498,13 @@ def test_a_missing_corpus_stops_at_stage_0_and_names_its_option(corpus, tmp_path
     assert done.returncode == 1 and "stage 0: check failed" in done.stderr
     assert f"no corpus at {tmp_path}/no where" in done.stderr and f"--corpus {corpus}=DIR" in done.stderr
     assert f"in {tmp_path}, was:" in done.stderr and not (tmp_path / "data").exists()
+
+
+def test_the_number_of_jobs_is_that_of_this_machine_or_the_same_wherever_slurm_is_asked(tmp_path):
+    call = ["--work-dir", tmp_path, "--dry-run", "--stage", 2, "--stop-stage", 2, "--ngpu", 0]
+    for backend, number in (("local", len(os.sched_getaffinity(0))), ("slurm", 16)):
+        assert f"make_fbank.sh --nj {number} " in run(*call, PYDINO_BACKEND=backend).stdout
+    assert "make_fbank.sh --nj 3 " in run(*call, "--nj", 3, PYDINO_BACKEND="slurm").stdout
 
 
 def test_more_gpus_than_there_are_stop_at_stage_0(tmp_path):
@@ -519,7 +566,7 @@ def pipeline_of(tmp_path, step, call="run local/slow.sh"):
     (tmp_path / "local/slow.sh").write_text(f"#!/usr/bin/env bash\n{step}\n")
     (tmp_path / "local/slow.sh").chmod(0o755)
     (tmp_path / "run.sh").write_text(f"""#!/usr/bin/env bash
-stage=1 stop_stage=1 list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1) train_cmd=run_local.sh
+stage=1 stop_stage=1 list=false dry_run=false nj=1 called_as=$0 called_with=(--nj 1) called_from=$PWD train_cmd=run_local.sh
 set -Eeuo pipefail
 . '{ROOT}/path.sh'
 . stages.sh
@@ -562,7 +609,11 @@ def test_a_signal_ends_the_step_and_its_jobs_before_the_last_words(tmp_path, num
     # as loops of shells want it
     assert process.returncode == (-number if number == signal.SIGINT else 128 + number), said
     assert (tmp_path / "saved").exists() and not (tmp_path / "after").exists()
-    assert said.endswith("interrupted in stage 1: slow. Resume with:\n  run.sh --stage 1 --nj 1\n"), said
+    assert re.search(
+        r"interrupted in stage 1: slow\. Resume with:\n  cd \S+ && (env \S+ )?run.sh --stage 1 --nj 1\n$",
+        said,
+    ), said
+    assert "Warning" not in said
 
 
 @pytest.mark.parametrize("call", [ROW_BY_ROW, AT_ONCE])

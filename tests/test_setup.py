@@ -119,3 +119,34 @@ def test_the_libraries_of_the_tests_have_a_mark_of_their_own(tree):
 def test_an_environment_older_than_the_digest_counts_as_it_is(tree):
     (tree / ".venv/.ready").touch()
     assert sh(tree, "bash utils/setup.sh --check").returncode == 0
+
+
+def program(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_a_python_that_is_too_old_or_missing_is_said_with_the_remedy_before_all_else(tree):
+    """Before its venv is missed, too: that of an old Python is of no use."""
+    shutil.rmtree(tree / ".venv")
+    program(tree / "bin", "python3", 'if [ "$1" = --version ]; then echo Python 3.9.18; else exit 1; fi')
+    done = sh(tree, f"PATH={tree}/bin:$PATH; . ./path.sh")
+    assert done.returncode == 1 and "conda activate pydino" in done.stderr, done.stderr
+    assert f"3.11 or later is needed, and python3 on PATH is {tree}/bin/python3 Python 3.9.18." in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tree / ".venv").exists()
+    (tree / "bin/python3").unlink()
+    for name in ("bash", "dirname", "realpath", "grep", "paste"):
+        (tree / "bin" / name).symlink_to(shutil.which(name))
+    done = sh(tree, f"PATH={tree}/bin; . ./path.sh")
+    assert done.returncode == 1 and "and python3 on PATH is missing. Put a later one first" in done.stderr
+
+
+def test_packages_that_may_not_be_installed_are_named_with_what_can_be_done_without_sudo(tmp_path):
+    program(tmp_path, "id", "echo 1000")
+    command = ["bash", ROOT / "utils/install_system_packages.sh", "bash", "no-such-program"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    )
+    assert done.returncode == 1 and "install -y --no-install-recommends no-such-program" in done.stderr
+    assert "Without sudo: " in done.stderr and "-c conda-forge no-such-program)" in done.stderr

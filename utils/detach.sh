@@ -14,6 +14,8 @@ detach_pipeline() {
   else
     options=(--wrapper "${control_cmd:-$train_cmd}")
   fi
+  PYDINO_RESUME=$(resume_command STAGE)
+  export PYDINO_RESUME   # for the pipeline, whose own call has another back-end or no --detach
   cd "$called_from" || exit 1   # the options may contain paths relative to it
   exec pydino detach "${options[@]}" "$work_dir/exp" -- "$program" "${called_with[@]}"
 }

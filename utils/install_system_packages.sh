@@ -18,6 +18,10 @@ line="apt-get install -y --no-install-recommends ${missing[*]}"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "$0: not installed here: ${missing[*]}. Run this, or its equivalent on your system, then start again:" >&2
   echo "  sudo $line" >&2
+  case ${missing[*]} in
+    python3-venv) echo "Without sudo: put a python3 that has venv first on PATH, that of a module or of conda" >&2 ;;
+    *) echo "Without sudo: ask the administrator, or look for them in a module or in conda (conda install -c conda-forge ${missing[*]})" >&2 ;;
+  esac
   exit 1
 fi
 echo "$0: installing from the system's packages: ${missing[*]}" >&2

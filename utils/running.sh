@@ -66,7 +66,7 @@ on_interrupt() {
   number=$(kill -l "$1")
   trap - ERR
   trap '' INT TERM HUP
-  python3 -P -m pydino.jobs.signals "$number" || true
+  python3 -P -c "from pydino.jobs.signals import forward_to_relatives as forward; forward($number)" || true
   [ -z "${!:-}" ] || wait "$!" || true
   [ -z "$current_stage" ] || {
     echo
@@ -77,13 +77,22 @@ on_interrupt() {
   exit $((128 + number))
 }
 
-# The command that resumes from stage $1: that of this run with its --stage replaced.
+# The command that resumes from stage $1: this call with its --stage replaced, from its folder, with the variables that were set for it and
+# change what runs. With the token of --force, what this run has redone already is kept. Of a detached pipeline, the call that detached it.
 resume_command() {
-  local word skip=false kept=()
+  local word skip=false kept=() variables=()
+  if [ -n "${PYDINO_RESUME:-}" ] && [ "${PYDINO_DETACHED:-}" = "$PWD/exp" ]; then
+    echo "${PYDINO_RESUME/ --stage STAGE/ --stage $1}"
+    return
+  fi
   for word in "${called_with[@]}"; do
     if [ "$skip" = true ]; then skip=false; continue; fi
     case $word in --stage) skip=true ;; --stage=*) ;; *) kept+=("$word") ;; esac
   done
-  # With the token of --force, what this run has redone already is kept.
-  quote ${PYDINO_FORCE:+env "PYDINO_FORCE=$PYDINO_FORCE"} "$called_as" --stage "$1" "${kept[@]}"
+  for word in PYDINO_BACKEND PYDINO_SLURM_CONF PYDINO_MASTER_ADDR PYDINO_NO_VENV PYDINO_FORCE CUDA_VISIBLE_DEVICES; do
+    case ${SLURM_JOB_ID:+allocation}$word in allocationCUDA_*) continue ;; esac   # the next allocation has other GPUs
+    [ -z "${!word+set}" ] || variables+=("$word=${!word}")
+  done
+  [ ${#variables[@]} -eq 0 ] || variables=(env "${variables[@]}")
+  echo "cd $(quote "$called_from") && $(quote "${variables[@]}" "$called_as" --stage "$1" "${kept[@]}")"
 }

@@ -5,6 +5,7 @@
 #        utils/setup.sh --check [EXTRA]     only tell, by the exit status, whether .venv is there and up to date
 # PYDINO_TORCH chooses PyTorch's build: auto (default: cuda where nvidia-smi finds a GPU, else cpu), cpu, cuda, or anything
 # pip understands, such as a wheel of your own. Where another build is installed, it is replaced.
+# The Python of .venv is the python3 that is first on PATH: at least 3.11, from a module or conda where the system's is older.
 set -Eeuo pipefail
 root=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")/..")
 venv=$root/.venv
@@ -59,8 +60,12 @@ install_torch() {
   esac
 }
 
-bash "$root/utils/install_system_packages.sh" python3-venv
-python3 -Ic 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed; python3 is $(python3 --version 2>&1)"
+if [ ! -x "$venv/bin/python" ]; then
+  python3 -Ic 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || die "Python 3.11 or later is needed, and python3 on PATH is" \
+    "$({ command -v python3 && python3 --version; } 2>&1 | paste -sd ' ' | grep . || echo missing). Put a later one first on PATH, such as" \
+    "'module load python' (module avail python), or 'conda create -n pydino python=3.12 && conda activate pydino', and start again"
+  bash "$root/utils/install_system_packages.sh" python3-venv
+fi
 [ -z "${PYDINO_SETUP_LOCKED:-}" ] && command -v flock >/dev/null && PYDINO_SETUP_LOCKED=1 exec flock "$root/pyproject.toml" bash "$0" "$@"
 if [ ! -e "$venv/.ready" ]; then
   say "setting up $venv: PyTorch and the libraries of pyproject.toml (once; a few minutes; needs the package index)"

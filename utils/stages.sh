@@ -17,6 +17,7 @@ start_recipe() {
   [ "$status" = false ] || exec pydino status "${work_dir:-$corpus_dir}"
   [ -f "$corpus_dir/cmd.sh" ] || die "no $corpus_dir/cmd.sh; --corpus-dir is a recipe folder, such as egs/mini"
   . "$corpus_dir/cmd.sh"
+  nj=${nj:-${default_nj:-$(env -u OMP_NUM_THREADS nproc)}}
   for name in corpus_dir recipe_file work_dir stage stop_stage skip_stages train_sets test_sets download nj ngpu num_nodes max_drop \
       seeds models init tag list dry_run detach chain; do
     options+=("--${name//_/-}=${!name}")

@@ -86,7 +86,9 @@ def run(args):
     options = ["--gpu", "1"] if args.gpu else []
     command = job_command("monitor", *without_cmd(args.arguments))
     if not args.trials:
-        Path(args.exp, "monitor").mkdir(exist_ok=True)  # without a verdict in it the report says "not measured"
+        Path(args.exp, "monitor").mkdir(
+            exist_ok=True
+        )  # without a verdict in it the report says "not measured"
     try:
         submit(args.cmd, f"{args.exp}/log/monitor.log", command, options=options, shown=_SHOWN)
     except UserError as error:

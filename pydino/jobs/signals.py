@@ -4,7 +4,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -165,7 +164,3 @@ def forward_to_relatives(number: int, ancestor: int | None = None) -> None:
         send(pid, signal.SIGCONT)
     while {found.pid for found in living()} & found_at.keys():
         time.sleep(0.1)
-
-
-if __name__ == "__main__":  # run.sh: python3 -P -m pydino.jobs.signals NUMBER
-    forward_to_relatives(int(sys.argv[1]))

@@ -259,6 +259,21 @@ def test_what_sbatch_refuses_is_told_with_the_place_to_mend_it(folder, cluster):
     assert "Traceback" not in done.stderr and not (folder / "a.jobs.json").exists()
     done = call(folder, "--gpu", "3", "a.log", "true")
     assert done.returncode == 1 and "sbatch refused: " in done.stderr and not cluster.queue()
+    assert "The environment" not in done.stderr
+    done = call(folder, "a.log", "true", SBATCH_PARTITION="no where", SBATCH_COMMENT="x")
+    assert (
+        done.returncode == 1
+        and "may be the cause (unset NAME): SBATCH_COMMENT=x, SBATCH_PARTITION='no where'" in done.stderr
+    )
+
+
+def test_a_log_that_the_node_cannot_open_means_a_disk_that_is_not_shared(folder, cluster, tmp_path):
+    """For the node, the folder of the log is one that it does not have."""
+    elsewhere = 'exec sbatch "${@:1:$#-1}" --output=/no/such/folder/a.log "${!#}"'
+    path = sbatch_of_ours(tmp_path, cluster, elsewhere)
+    done = call(folder, "JOB=1:2", "a.JOB.log", "true", PATH=path)
+    assert done.returncode == 1 and done.stderr.count("could not open the log") == 1, done.stderr
+    assert "on a disk that all nodes share: clone there, or give run.sh a --work-dir there" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -114,6 +114,13 @@ def find_config(given: str | None) -> str | None:
     return next((str(place) for place in places if os.path.isfile(place)), None)
 
 
+def of_environment() -> str:
+    """Return the sentence that names the variables that sbatch takes for options, or "" without any."""
+    names = sorted(name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS")
+    found = ", ".join(f"{name}={shlex.quote(os.environ[name])}" for name in names)
+    return f". The environment also sets options, and may be the cause (unset NAME): {found}" if found else ""
+
+
 def read_slurm_config(path: str | None) -> SlurmConfig:
     """Read a configuration; with None, the built-in one. Raises UserError for any mistake in the file."""
     config = _parse(_TEXT, SlurmConfig())

@@ -15,6 +15,13 @@ MEANING = {
     "UNKNOWN": "it left the queue, and neither Slurm nor its log says how; the node may have died",
 }
 
+_OF_CODES = {
+    137: " (killed: often short of memory; --mem asks for more)",
+    # Slurm's 0:53, a signal that no program gets: the node could not open the output
+    181: ": its node could not open the log, whose folder has to be on a disk that all nodes share: clone "
+    "there, or give run.sh a --work-dir there",
+}
+
 
 def remarks(failed: dict[int, Ending], task_of: dict[int, Task]) -> list[str]:
     """Return a line for each way in which jobs failed. Both arguments are by job number."""
@@ -30,7 +37,6 @@ def remarks(failed: dict[int, Ending], task_of: dict[int, Task]) -> list[str]:
             which = f"Slurm job {short_name(job)}{f'_{index}' if index is not None else ''}"
         how = f"{ending.state}: {MEANING.get(ending.state, '')}"
         if ending.state == "FAILED":
-            how = f"FAILED with exit code {ending.code}"
-            how += " (killed: often short of memory; --mem asks for more)" if ending.code == 137 else ""
+            how = f"FAILED with exit code {ending.code}{_OF_CODES.get(ending.code, '')}"
         lines.append(f"job{'s' if len(numbers) > 1 else ''} {compress(numbers)} ({which}): {how}")
     return lines

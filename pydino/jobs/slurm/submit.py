@@ -11,7 +11,7 @@ from itertools import islice
 from pydino.base import UserError
 
 from ..signals import signals_held
-from .config import BUILT_IN, SlurmConfig
+from .config import BUILT_IN, SlurmConfig, of_environment
 from .lookup import look_up
 from .scheduler import LIMIT, NotTaken, Slurm, Unreachable, doubled, short_name
 
@@ -48,7 +48,8 @@ def submit(slurm: Slurm, config: SlurmConfig, command: list[str], record, say: C
             why = error
         except UserError as error:
             record.jobs.remove(entry)
-            advice = f"{_advice(str(error), config, command[-1])}. The command was: {shlex.join(command)}"
+            advice = _advice(str(error), config, command[-1]) + of_environment()
+            advice = f"{advice}. The command was: {shlex.join(command)}"
             raise Refused(f"sbatch refused: {error}\n{advice}") from error
         if entry["job"] or (not isinstance(why, NotTaken) and _find(slurm, record, entry, say)):
             return
