@@ -23,6 +23,7 @@ CONFIG = {
     "koleo_weight": 0.1,
     "cosine_weight": 0.1,
     "cosine_ramp_epochs": 1,
+    "loss": {"teacher_temperature": 0.07, "teacher_temperature_start": 0.04, "teacher_temperature_epochs": 2},
     "head": {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32},
     "crops": {"num_local": 3, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]},
     "teacher_augment": {"noise_probability": 0.2},
