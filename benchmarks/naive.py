@@ -30,22 +30,23 @@ import torch.nn.functional as F
 from pydino.models import build_encoder
 from pydino.ssl import koleo
 from pydino.train.methods.dino import Network
-from pydino.train.schedules import cosine, learning_rate, ramp
+from pydino.train.schedules import cosine, learning_rate, ramp, teacher_temperature
 
 
 def naive_loss(
-    student: list[torch.Tensor], teacher: list[torch.Tensor], centre: torch.Tensor, config
+    student: list[torch.Tensor],
+    teacher: list[torch.Tensor],
+    centre: torch.Tensor,
+    t_teacher: float,
+    t_student: float,
 ) -> torch.Tensor:
-    """Return DINO's loss of the logits (B, K) of each view, pair by pair; ``config`` is a DinoLossConfig."""
+    """Return DINO's loss of the logits (B, K) of each view, pair by pair, at these temperatures."""
     total, pairs = 0.0, 0
     for g, t in enumerate(teacher):
-        p = F.softmax((t - centre) / config.teacher_temperature, dim=-1)
+        p = F.softmax((t - centre) / t_teacher, dim=-1)
         for v, s in enumerate(student):
             if v != g:
-                total = (
-                    total
-                    + torch.sum(-p * F.log_softmax(s / config.student_temperature, dim=-1), dim=-1).mean()
-                )
+                total = total + torch.sum(-p * F.log_softmax(s / t_student, dim=-1), dim=-1).mean()
                 pairs += 1
     return total / pairs
 
@@ -129,7 +130,8 @@ class NaiveDino:
             [logits for _, logits in student],
             [logits for _, logits in teacher],
             self.centre,
-            config.loss,
+            teacher_temperature(step, self.steps_per_epoch, config.loss),
+            config.loss.student_temperature,
         )
         if config.cosine_weight:
             weight = ramp(step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight)

@@ -45,12 +45,13 @@ def row(method: str, option: str = "", **changes) -> Row:
 HEAD = {"hidden_dim": 16, "bottleneck_dim": 8, "output_dim": 32}
 CROPS = {"num_local": 2, "global_seconds": [0.6, 0.8], "local_seconds": [0.3, 0.5]}
 DINO = {"head": HEAD, "crops": CROPS}
+HOTTER = {"teacher_temperature": 0.07, "teacher_temperature_start": 0.03, "teacher_temperature_epochs": 1.5}
 SDPN = {
     "head": {**HEAD, "shared_prototypes": True},
     "crops": {**CROPS, "num_global": 1},
     "teacher_sees": "clean",
     "student_sees": "locals",
-    "loss": {"target": "sinkhorn"},
+    "loss": {"target": "sinkhorn", **HOTTER},
     "mean_entropy_weight": 1.0,
     "koleo_weight": 0.1,
     "koleo_views": "all",
@@ -68,7 +69,9 @@ CORRECTED = {"epochs": 3, "margin_warmup_epochs": 2, "clean_seconds": [0.7, 0.8]
 ROWS = {
     "dino": row("dino", **DINO, koleo_weight=0.1, cosine_weight=0.1, cosine_ramp_epochs=1),
     "sdpn": row("dino", **SDPN, dimension_weight=0.3),
-    "rdino": row("dino", **DINO, variance_weight=1.0, covariance_weight=0.2, variance_ramp_epochs=1),
+    "rdino": row(
+        "dino", **DINO, loss=HOTTER, variance_weight=1.0, covariance_weight=0.2, variance_ramp_epochs=1
+    ),
     "dino on clusters": row("dino", "--clusters", **DINO, positives="cluster"),
     "dino with ssps": row("dino", **DINO, koleo_weight=0.1, positives="ssps", ssps=SSPS),
     "dino with osps": row("dino", **DINO, koleo_weight=0.1, positives="osps", osps=OSPS),

@@ -1,6 +1,7 @@
 """Scores without labels and verdicts in the report, beside the reference curves of the package."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -87,12 +88,17 @@ def test_snapshots_take_the_line_of_the_log_of_their_epoch():
     assert with_log([line(1)], []) == [line(1)]
 
 
-@pytest.mark.parametrize("lost", ["health.json", "views", "finite"])
+@pytest.mark.parametrize("lost", ["health.json", "monitor", "views", "finite"])
 def test_a_run_without_a_verdict_or_a_score_is_in_the_table_and_not_in_the_figure(tmp_path, lost):
     write(tmp_path / "run", [line(2, self_eer=None)] if lost == "finite" else [], "collapsed, after 2 epochs")
     (tmp_path / "run/tensorboard/monitor").mkdir(parents=True)
     if lost == "health.json":  # pydino monitor failed
         (tmp_path / "run/monitor/health.json").unlink()
+    elif lost == "monitor":  # or before it made a list of views
+        shutil.rmtree(tmp_path / "run/monitor")
+        (tmp_path / "run/monitor.jsonl").unlink()
+        (tmp_path / "run/log").mkdir()
+        (tmp_path / "run/log/monitor.log").touch()
     elif lost == "views":  # it ended before it measured anything
         (tmp_path / "run/monitor/health.json").write_text("{}")
         (tmp_path / "run/monitor.jsonl").unlink()

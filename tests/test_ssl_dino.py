@@ -31,6 +31,10 @@ def test_loss_and_gradient_equal_the_definition(views, num_global, batch, output
     teacher = torch.rand(num_global, batch, outputs) * 2 - 1
     criterion = DinoLoss(DinoLossConfig(), outputs)
     criterion.centre.copy_(torch.randn(outputs) * 0.1)
+    hotter = criterion(student, teacher, temperature=0.07)[0].item()
+    assert hotter == pytest.approx(
+        reference_loss(student, teacher, criterion.centre, 0.1, 0.07).item(), rel=1e-6
+    )
     loss, _, _ = criterion(student, teacher)
     (gradient,) = torch.autograd.grad(loss, student)
     expected = reference_loss(student, teacher, criterion.centre, 0.1, 0.04)

@@ -81,6 +81,8 @@ def test_loss_with_targets_is_their_cross_entropy_and_needs_no_centre():
     targets = criterion.sinkhorn_targets(teacher, lambda sums: sums)
     expected = sinkhorn(torch.softmax(teacher.double() / 0.025, dim=-1))
     assert torch.allclose(targets, expected.float(), atol=1e-5)
+    hotter = criterion.sinkhorn_targets(teacher, lambda sums: sums, 0.05)
+    assert torch.allclose(hotter, sinkhorn(torch.softmax(teacher.double() / 0.05, dim=-1)).float(), atol=1e-5)
     loss, metrics, means = criterion(student, teacher, shared=False, targets=targets)
     log_q = torch.log_softmax(student.double() / 0.1, dim=-1)
     pairs = [-(targets[0].double() * log_q[view]).sum(-1).mean() for view in range(4)]

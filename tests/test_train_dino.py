@@ -16,11 +16,12 @@ from pydino.base import ConfigError, config_from_dict, config_to_dict, dump_conf
 from pydino.cli import main
 from pydino.data import TrainingSet
 from pydino.kaldi import ArchiveWriter, read_table, write_table
+from pydino.ssl import DinoLossConfig
 from pydino.train.config import NOT_AUGMENTED, OptimiserConfig
 from pydino.train.method import ParameterGroup
 from pydino.train.methods.dino import DinoConfig
 from pydino.train.monitors import collapse, moments, spread_of_moments
-from pydino.train.schedules import cosine, learning_rate, ramp
+from pydino.train.schedules import cosine, learning_rate, ramp, teacher_temperature
 
 ROOT = Path(__file__).parent.parent
 BANDS = 12
@@ -283,6 +284,13 @@ def test_schedules():
         1.0
     )
     assert [ramp(s, 10, 0.1) for s in (0, 5, 30)] == pytest.approx([0, 0.05, 0.1]) and ramp(0, 0, 0.1) == 0.1
+    rising = DinoLossConfig(0.1, 0.07, teacher_temperature_start=0.04, teacher_temperature_epochs=3)
+    assert [teacher_temperature(s, 4, rising) for s in (0, 6, 12, 99)] == pytest.approx(
+        [0.04, 0.055, 0.07, 0.07]
+    )
+    assert teacher_temperature(5, 4, DinoLossConfig()) == 0.04
+    with pytest.raises(ValueError, match="belong together"):
+        DinoLossConfig(teacher_temperature_epochs=3)
 
 
 def test_weight_decay_is_on_matrices_only():

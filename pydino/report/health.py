@@ -33,19 +33,21 @@ class MonitoredRun:
 
 
 def gather_monitored_runs(root) -> list[MonitoredRun]:
-    """Every run under ``root`` with a folder ``monitor``, also without a verdict; lines that a kill truncated
-    are skipped.
+    """Every run under ``root`` that pydino monitor began to measure, by its folder ``monitor`` or its log,
+    also without a verdict; lines that a kill truncated are skipped.
     """
     found = []
-    for folder in files_of(root, "monitor"):
-        exp = folder.parent
-        if not (exp / "config.yaml").is_file():  # such as EXP/tensorboard/monitor
+    begun = {path.parent for path in files_of(root, "monitor")}
+    failed = {path.parents[1] for path in files_of(root, "monitor.log")}
+    begun |= {exp for exp in failed if not (exp / "monitor.jsonl").is_file()}  # else measured on trials alone
+    for exp in sorted(begun):
+        if not (exp / "config.yaml").is_file():  # such as EXP/tensorboard
             continue
         measured = [
             line for line in read_json_lines(exp / "monitor.jsonl") if line.get("self_eer") is not None
         ]
         points = {line["epoch"]: line for line in measured}  # the latest, where one was measured again
-        health = folder / "health.json"
+        health = exp / "monitor/health.json"
         verdict = read_json(health).get("sentence") if health.is_file() else None
         ordered = [points[epoch] for epoch in sorted(points)]
         found.append(

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pydino.base import check_at_least, check_fraction, check_positive
+from pydino.base import check_at_least, check_fraction, check_not_negative, check_positive
 
 from .sinkhorn import sinkhorn
 
@@ -33,6 +33,9 @@ class DinoLossConfig:
 
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04  # above 0.07 and below 0.02 small runs drift to uniform
+    # above 0: it rises linearly, from this at the first step to teacher_temperature after so many epochs
+    teacher_temperature_start: float = 0.0
+    teacher_temperature_epochs: float = 0.0
     centre_momentum: float = 0.9
     # what keeps the teacher's outputs apart: centre: the centre; sinkhorn: equal use of all prototypes within
     # the batch, which should then be no smaller than their number, or not much
@@ -43,6 +46,11 @@ class DinoLossConfig:
         check_at_least(self, 1, "sinkhorn_iterations")
         check_positive(self, "student_temperature", "teacher_temperature")
         check_fraction(self, "centre_momentum")
+        check_not_negative(self, "teacher_temperature_start", "teacher_temperature_epochs")
+        if bool(self.teacher_temperature_start) != bool(self.teacher_temperature_epochs):
+            raise ValueError(
+                "teacher_temperature_start and teacher_temperature_epochs belong together: set both"
+            )
 
 
 class DinoLoss(nn.Module):
@@ -55,15 +63,19 @@ class DinoLoss(nn.Module):
 
     @torch.no_grad()
     def sinkhorn_targets(
-        self, teacher: torch.Tensor, add_up: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        teacher: torch.Tensor,
+        add_up: Callable[[torch.Tensor], torch.Tensor],
+        temperature: float | None = None,
     ) -> torch.Tensor:
         """Return the teacher's outputs over the whole batch, (..., K), with ``target: sinkhorn``.
 
         Args:
             teacher: (..., K) logits of all global views of a step in this process.
             add_up: returns the sum over processes of a tensor.
+            temperature: T_t of the step; None: that of the configuration.
         """
-        p = F.softmax(teacher.float() / self.config.teacher_temperature, dim=-1)
+        p = F.softmax(teacher.float() / (temperature or self.config.teacher_temperature), dim=-1)
         return sinkhorn(p, self.config.sinkhorn_iterations, add_up)
 
     def forward(
@@ -72,6 +84,7 @@ class DinoLoss(nn.Module):
         teacher: torch.Tensor,
         shared: bool = True,
         targets: torch.Tensor | None = None,
+        temperature: float | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Return the loss (a scalar) and metrics that distinguish a healthy run from a collapsing one.
 
@@ -80,6 +93,7 @@ class DinoLoss(nn.Module):
             teacher: (G, B, K) logits of the global views; without gradient.
             shared: whether teacher and student see the same global views; then they are no pairs, and G < V.
             targets: (G, B, K), the teacher's outputs; None: of the logits, with the centre.
+            temperature: T_t of the step; None: that of the configuration.
 
         Returns:
             loss; scalars in nats: ``teacher_entropy``, ``student_entropy``, ``kl`` (of the pairs); and (2,
@@ -89,7 +103,8 @@ class DinoLoss(nn.Module):
         # Softmaxes over many outputs are computed in float32 whatever the precision of the rest.
         log_q = F.log_softmax(student.float() / self.config.student_temperature, dim=-1)
         if targets is None:
-            log_p = F.log_softmax((teacher.float() - self.centre) / self.config.teacher_temperature, dim=-1)
+            temperature = temperature or self.config.teacher_temperature
+            log_p = F.log_softmax((teacher.float() - self.centre) / temperature, dim=-1)
             p = log_p.exp()
         else:
             p, log_p = targets, targets.clamp_min(torch.finfo(targets.dtype).tiny).log()

@@ -42,6 +42,7 @@ LATER = (
     *("mean_entropy_weight", "dimension_weight", "variance_weight", "covariance_weight"),
     *("variance_ramp_epochs", "head.norm_before", "head.shared_prototypes", "ssps", "osps"),
     *("loss.target", "loss.sinkhorn_iterations"),
+    *("loss.teacher_temperature_start", "loss.teacher_temperature_epochs"),
 )
 UNSCIENTIFIC = ("on_collapse", "checkpoint_steps", "log_steps", "tensorboard")
 ROUNDING = ("compile", "channels_last", "accumulation", "activation_checkpointing")

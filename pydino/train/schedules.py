@@ -2,6 +2,8 @@
 
 import math
 
+from pydino.ssl import DinoLossConfig
+
 from .config import OptimiserConfig
 
 
@@ -21,6 +23,14 @@ def cosine(step: int, total: int, first: float, last: float) -> float:
     """Value of a cosine from ``first`` at step 0 to ``last`` at step ``total`` - 1 and after."""
     progress = min(1.0, step / max(1, total - 1))
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
+
+
+def teacher_temperature(step: int, steps_per_epoch: float, config: DinoLossConfig) -> float:
+    """Temperature of DINO's teacher: linear from ``teacher_temperature_start`` at step 0 to
+    ``teacher_temperature`` after ``teacher_temperature_epochs``, or constant.
+    """
+    first, last = config.teacher_temperature_start, config.teacher_temperature
+    return first + ramp(step, config.teacher_temperature_epochs * steps_per_epoch, last - first)
 
 
 def ramp(step: int, steps: float, value: float) -> float:

@@ -36,7 +36,7 @@ from pydino.train.method import Method, Metrics, ParameterGroup, Setup
 from pydino.train.monitors import MOMENTS, collapse, moments
 from pydino.train.online_positives import OnlinePositives
 from pydino.train.positives_config import OnlinePositivesConfig, PositivesConfig
-from pydino.train.schedules import cosine, ramp
+from pydino.train.schedules import cosine, ramp, teacher_temperature
 from pydino.train.whole_batch import WholeBatch
 
 from ._batch_terms import BatchTerms, Outputs, method_name
@@ -200,23 +200,27 @@ class Dino(Method):
         sinkhorn = self.config.loss.target == "sinkhorn"
         if self.micro_batches == 1 or not (self._terms or sinkhorn):
             return
-        taught = []
+        taught, step = [], 0
         for of_micro_batch in views:
+            step = of_micro_batch.batch.step
             if self._terms:
                 with torch.no_grad(), self.precision(), buffers_kept(self.student):
                     outputs = self._terms.outputs_ahead(self.student, of_micro_batch.student)
                 self._whole_batch.add(self._terms.rows(outputs.of_batch(of_micro_batch.size)))
             if sinkhorn:
                 taught.append(self._teach(of_micro_batch))
-        self._taught = self._with_targets(taught)
+        self._taught = self._with_targets(taught, step)
 
     def loss(self, batch: Batch, views: Views, micro_step: int) -> tuple[torch.Tensor, Metrics]:
         config, size, share = self.config, len(batch.hashes), 1 / self.micro_batches
         ahead = self._taught[micro_step : micro_step + 1]
-        ((taught, targets),) = ahead or self._with_targets([self._teach(views)])
+        ((taught, targets),) = ahead or self._with_targets([self._teach(views)], batch.step)
         with self.precision():
             outputs = self.network(views.student).of_batch(size)
-        loss, metrics, means = self.criterion(outputs.logits, taught.logits, config.same_views, targets)
+        temperature = self._temperature(batch.step)
+        loss, metrics, means = self.criterion(
+            outputs.logits, taught.logits, config.same_views, targets, temperature
+        )
         self._teacher_means = (
             means * share if self._teacher_means is None else self._teacher_means + means * share
         )
@@ -243,15 +247,20 @@ class Dino(Method):
             targets = self.online_positives.targets(embeddings.unflatten(0, (-1, views.size)), views.batch)
             return self.teacher.of_embeddings(targets.flatten(0, 1)).of_batch(views.size)
 
-    def _with_targets(self, taught: list[Outputs]) -> list[tuple[Outputs, torch.Tensor | None]]:
+    def _with_targets(self, taught: list[Outputs], step: int) -> list[tuple[Outputs, torch.Tensor | None]]:
         """Return the teacher's outputs for the micro-batches of a step, each with its targets over the whole
         batch, (G, b, K); None: those that :class:`DinoLoss` computes itself.
         """
         targets = [None] * len(taught)
         if self.config.loss.target == "sinkhorn":
             logits = torch.stack([outputs.logits for outputs in taught])
-            targets = self.criterion.sinkhorn_targets(logits, self.distributed.add_up)
+            targets = self.criterion.sinkhorn_targets(
+                logits, self.distributed.add_up, self._temperature(step)
+            )
         return list(zip(taught, targets, strict=True))
+
+    def _temperature(self, step: int) -> float:
+        return teacher_temperature(step, self.steps_per_epoch, self.config.loss)
 
     def before_update(self, step: int) -> None:
         """The prototypes are frozen at first."""
@@ -279,6 +288,8 @@ class Dino(Method):
                 step, teacher.momentum_steps or self.total_steps, teacher.momentum, teacher.final_momentum
             )
         }
+        if config.loss.teacher_temperature_epochs:
+            values["teacher_temperature"] = self._temperature(step)
         if config.cosine_weight:
             values["cosine_weight"] = ramp(
                 step, config.cosine_ramp_epochs * self.steps_per_epoch, config.cosine_weight
