@@ -61,8 +61,8 @@ def _child(arguments: list[str], rank: int, processes: int, killed_after: int, f
     os.dup2(output, 1), os.dup2(output, 2)
     save, start = loop.save_checkpoint, dist.init_process_group
 
-    def save_then_die(folder, state):
-        save(folder, state)
+    def save_then_die(folder, state, *more):
+        save(folder, state, *more)
         if state["step"] == killed_after:
             os.kill(os.getpid(), 9)
 

@@ -21,7 +21,7 @@ from pydino.cli import extract_crops, main, parser_of
 from pydino.infer import ClassifierConfig, FrontEnd, StoredFrames, load, save_classifier, stored_inputs
 from pydino.kaldi import read_scp_objects, read_table, write_table
 from pydino.models import ClassifierHead
-from pydino.train import load_training_config
+from pydino.train import frozen_weights, load_training_config
 
 ENCODER = {"name": "wavlm", "pooling": "mhfa", "heads": 2, "compressed_dim": 4, "embedding_dim": 8}
 CONFIG = {
@@ -175,6 +175,43 @@ def test_a_run_resumes_and_knows_its_weights(corpus, folder, tmp_path, capfd):  
         train(data, tmp_path / "whole", {**config, "encoder": {**config["encoder"], "folder": str(moved)}})
         == 1
     )
+
+
+def test_what_is_not_trained_is_stored_once_beside_the_checkpoints(
+    corpus,
+    folder,
+    tmp_path,
+    monkeypatch,
+    capfd,  # noqa: F811
+):
+    """And a run that resumes has the weights of one that did not, and of one that stores everything."""
+    encoder = {**ENCODER, "folder": str(folder), "tuning": "lora", "lora_rank": 2}
+    config = {**CONFIG, "epochs": 3, "checkpoint_steps": 1, "encoder": encoder}
+    data, exp = corpus / "trimmed", tmp_path / "exp"
+    assert train(data, tmp_path / "in full", config) == 0
+    monkeypatch.setattr(frozen_weights, "LEAST_BYTES", 0)
+    assert train(data, exp, config) == 0
+    assert equal(weights(exp), weights(tmp_path / "in full"))
+    sizes = {path.name: path.stat().st_size for path in (exp / "checkpoints").iterdir()}
+    in_full = [path.stat().st_size for path in (tmp_path / "in full/checkpoints").iterdir()]
+    assert len(sizes) == 3 and len(in_full) == 2
+    of_transformer = (folder / "model.safetensors").stat().st_size
+    assert max(sizes.values()) < max(in_full) - 1.8 * of_transformer  # those of student and teacher
+    last = sorted((exp / "checkpoints").glob("*.pt"))[-1]
+    assert not any(
+        "q_proj" in name for name in torch.load(last, weights_only=True)["method"] if "added" not in name
+    )
+    before = weights(exp)
+    for path in (last, exp / ".done.train", exp / "teacher/config.yaml"):
+        path.unlink()
+    assert train(data, exp, config) == 0 and "resuming" in capfd.readouterr().err
+    assert equal(weights(exp), before)
+    assert main(["release", str(exp), str(tmp_path / "out")]) == 0
+    (exp / ".done.train").unlink()
+    stored = exp / "checkpoints/frozen.safetensors"
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    assert train(data, exp, config) == 1
+    assert "no checkpoint in" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["xvector", "contrastive"])

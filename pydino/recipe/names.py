@@ -1,6 +1,9 @@
 """Names in a recipe that become part of file names."""
 
 import re
+from pathlib import Path
+
+from pydino.base import is_release, read_yaml
 
 _FOLDER_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)
 
@@ -25,3 +28,11 @@ def check_file_name(key: str, name: str, example: str) -> None:
     """Raise ValueError if ``name`` is not that of a table in a data directory."""
     if not re.fullmatch(r"[^\s/]+", name) or name in (".", ".."):
         raise ValueError(f"{key}: '{name}' is not the name of a file in data/SET, such as {example}")
+
+
+def name_of_init(folder: str) -> str:
+    """Return the name of a release, or of a model folder: its own, unless that is the name of a role."""
+    name = Path(folder).name
+    if not is_release(folder):
+        name = f"{read_yaml(f'{folder}/config.yaml').get('method', 'unknown')}-{name}"
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)

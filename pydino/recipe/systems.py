@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydino.base import UserError, is_release, model_of, read_yaml
+from pydino.base import UserError, model_of, read_yaml
 
 from .methods import encoder_of, finds_positives, method_of
+from .names import name_of_init
 from .run import Run
 from .schema import Recipe
 from .tasks import Task
@@ -208,7 +209,7 @@ def systems_of(run: Run, stage: int) -> list[System]:
 
 def method_name(run: Run, model: str, stage: int) -> str:
     """Return what a model that a recipe trains is called in results and folders."""
-    return f"{model}-from-{_of_init(run.init)}" if stage == 4 and run.init else model
+    return f"{model}-from-{name_of_init(run.init)}" if stage == 4 and run.init else model
 
 
 def _trained(run: Run, model: str, seed: int, stage: int) -> System:
@@ -229,14 +230,6 @@ def _trained(run: Run, model: str, seed: int, stage: int) -> System:
         stage=stage,
         model_dir=f"exp/{name}/{method.roles[0]}",
     )
-
-
-def _of_init(folder: str) -> str:
-    """The name of a release, or of a model folder: its own, unless that is the name of a role."""
-    name = Path(folder).name
-    if not is_release(folder):
-        name = f"{read_yaml(f'{folder}/config.yaml').get('method', 'unknown')}-{name}"
-    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)
 
 
 def _rounds(run: Run, start: System) -> list[System]:

@@ -1,8 +1,9 @@
 """Checkpoints: written aside and renamed, the last two kept, read with weights only, so that reading one runs
-no code.
+no code. Weights that are never trained are stored beside them (:mod:`.frozen_weights`).
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,23 +11,25 @@ import torch
 from pydino.base import UserError, atomic_open, warn
 
 from .distributed import DistributedContext
+from .frozen_weights import put_back, set_aside
 
 KEPT = 2
 _PATIENCE_SECONDS = 60  # network file systems show one machine's files to the others with a delay
 
 
-def save_checkpoint(folder, state: dict) -> None:
+def save_checkpoint(folder, state: dict, frozen: Sequence[str] = ()) -> None:
     """Write ``folder``/step<N>.pt and remove all but the last two.
 
     Args:
         folder: made if needed.
         state: tensors, numbers, text and containers of them; ``state["step"]`` is the number of steps done.
+        frozen: names of tensors in ``state["method"]`` that are never trained.
     """
     folder = Path(folder)
     for left in folder.glob(".step*.tmp"):  # by a kill
         left.unlink(missing_ok=True)
     with atomic_open(folder / f"step{state['step']:09d}.pt", "wb") as stream:
-        torch.save(state, stream)
+        torch.save(set_aside(folder, state, frozen), stream)
     for old in sorted(folder.glob("step*.pt"))[:-KEPT]:
         old.unlink()
 
@@ -42,7 +45,7 @@ def load_checkpoint(folder, device) -> dict | None:
     paths = sorted(Path(folder).glob("step*.pt"), reverse=True)
     for path in paths:
         try:
-            return torch.load(path, map_location=device, weights_only=True)
+            return put_back(path.parent, torch.load(path, map_location=device, weights_only=True), device)
         except (torch.OutOfMemoryError, MemoryError):
             raise  # the checkpoint is not damaged
         # torch has no error of its own for a damaged file
@@ -73,7 +76,8 @@ def load_agreed(folder, distributed: DistributedContext) -> dict | None:
                 f"{path} is not here; the folder of a run has to lie where all its machines see it"
             )
         time.sleep(0.5)
-    return torch.load(path, map_location=distributed.device, weights_only=True)
+    state = torch.load(path, map_location=distributed.device, weights_only=True)
+    return put_back(folder, state, distributed.device)
 
 
 def random_states(distributed: DistributedContext) -> list[dict]:

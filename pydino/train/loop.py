@@ -20,6 +20,7 @@ from pydino.data import Batch, ViewMaker, ViewSampler
 from .checkpoint import load_agreed, random_states, save_checkpoint, set_random_state
 from .config import OptimiserConfig, TrainingConfig
 from .distributed import DistributedContext
+from .frozen_weights import frozen_names
 from .interruption import Interruption
 from .meter import Meter
 from .method import Method, Metrics, ParameterGroup
@@ -99,7 +100,7 @@ def train(
     groups = method.parameter_groups()
     parameters = parameters_of(groups)
     optimiser, averages = make_optimiser(groups, config.optimiser), Averages()
-    step = resume(method, optimiser, averages, exp, distributed)
+    step, frozen = resume(method, optimiser, averages, exp, distributed), frozen_names(method)
     sampling = method.positive_sampling
     if step == 0:
         done = begin(optimiser) if begin is not None else ""
@@ -196,7 +197,7 @@ def train(
                     "averages": averages.state(distributed.add_up),
                 }
                 saved = distributed.first and attempt(
-                    f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state
+                    f"no checkpoint of step {step}", save_checkpoint, exp / "checkpoints", state, frozen
                 )
             if over:
                 break
