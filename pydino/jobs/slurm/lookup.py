@@ -72,13 +72,15 @@ def look_up(slurm: Slurm, entries: list[dict], record, script: str = "", ended: 
             the queue.
         Unreachable: the controller does not answer.
     """
-    own = _user_name()
+    own, all_states = _user_name(), ["-t", "all"] if ended else []
     scripts = {entry["script"] for entry in entries if "script" in entry} | ({script} if script else set())
     numbers = {entry["job"]: entry for entry in entries if entry["job"]}
     lost = [entry for entry in entries if not entry["job"]]
+    others = any(entry.get("user", own) != own for entry in entries) or any(map(_is_of_another, scripts))
+    users = [] if others else ["-u", str(os.getuid())]  # of all users there may be very many jobs
     found, listed, nameless = {}, set(), []
     for cluster in sorted({job.partition(";")[2] for job in numbers} | {""}):
-        for one in (_Listed(*fields) for fields in slurm.listed(cluster, ended)):
+        for one in (_Listed(*fields) for fields in slurm.listed(cluster, *users, *all_states)):
             named = numbers.get(one.job, {})
             for entry in reversed([] if named else lost):
                 if one.token == entry.get("token") or (not one.token and one.is_of(entry["script"])):
@@ -93,12 +95,12 @@ def look_up(slurm: Slurm, entries: list[dict], record, script: str = "", ended: 
                 nameless.append(one.job)
     if lost and (nameless or any(entry.get("taken") for entry in lost)):
         raise UserError(_unknown(nameless, record))
-    others = {job: user for job, user in found.items() if user != own}
+    theirs = {job: user for job, user in found.items() if user != own}
     hidden = {job: entry["user"] for job, entry in numbers.items() if entry.get("user", own) != own}
     hidden = {job: user for job, user in hidden.items() if job not in listed}
-    if others or (hidden and slurm.hides_jobs()):
-        jobs, users = short_names(others or hidden), ", ".join(sorted({*(others or hidden).values()}))
-        doubt = "" if others else f" may be, and is not shown here; if it has ended, remove {record}. It"
+    if theirs or (hidden and slurm.hides_jobs()):
+        jobs, users = short_names(theirs or hidden), ", ".join(sorted({*(theirs or hidden).values()}))
+        doubt = "" if theirs else f" may be, and is not shown here; if it has ended, remove {record}. It"
         raise UserError(
             f"Slurm job {jobs} of {users}{doubt or ' is'} doing the same: wait for it "
             f"(squeue -j {jobs.replace(' ', ',')}), or ask its owner to cancel it"
@@ -135,6 +137,13 @@ def _unknown(jobs: list[str], record) -> str:
 
 def _first_half(script: str) -> str:
     return "pydino-" + hashlib.sha256(os.fsencode(script)).hexdigest()[:12]
+
+
+def _is_of_another(path: str) -> bool:
+    try:
+        return os.stat(path).st_uid != os.getuid()
+    except OSError:
+        return False
 
 
 def _user_name() -> str:
