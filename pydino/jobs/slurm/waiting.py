@@ -15,10 +15,8 @@ from ..wrapper.request import JobRequest
 from .scheduler import FINAL, Ending, Slurm, Task, Unreachable, doubled
 
 _FIRST_QUESTION = 5.0  # seconds
-_SETTLING = (
-    0.3  # seconds between the foot of the last log and the first question; then twice as long, and so on
-)
-_LOOK, _LOOK_EACH = 0.5, 0.005  # seconds between two looks at the logs: at least, and for each log
+_SETTLING = 0.3  # seconds from the last foot to a question; to the next twice as long, and so on
+_LOOK = 0.5  # seconds between two looks at the logs
 _PATIENCE = 60.0  # seconds until a task that has left the queue must be accounted for
 _QUIET = 60.0  # seconds in the queue before a message says why
 
@@ -30,9 +28,9 @@ class Waiter:
         self.request, self.slurm, self.poll, self.say = request, slurm, poll, say
         self.tasks: dict[Task, int] = {}
         self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
-        self.read: dict[
-            Task, tuple[tuple, int | None]
-        ] = {}  # size and time of a log, and the code in its foot
+        # size and time of a log, and the code in its foot
+        self.read: dict[Task, tuple[tuple, int | None]] = {}
+        self.unfinished: Task | None = None  # one whose log has no foot: with it, no other need be looked at
 
     def wait(self) -> dict[int, Ending]:
         """Wait until every task has ended; return the endings of those that failed, by job number."""
@@ -70,10 +68,12 @@ class Waiter:
         """Return after some time, or when the logs of all tasks have a foot."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._all_logs_end():
-            time.sleep(min(left, max(_LOOK, _LOOK_EACH * len(self.tasks))))
+            time.sleep(min(left, _LOOK))
 
     def _all_logs_end(self) -> bool:
-        return None not in [self._code(task) for task in self.tasks]
+        if self.unfinished not in self.tasks or self._code(self.unfinished) is not None:
+            self.unfinished = next((task for task in self.tasks if self._code(task) is None), None)
+        return self.unfinished is None
 
     def _code(self, task: Task) -> int | None:
         """Return the exit code in the foot of a task's log, which is read when it has changed."""
