@@ -33,8 +33,9 @@ class _Listed(NamedTuple):
         match = _TOKEN.search(self.text)
         return match[0] if match else ""
 
-    def is_in(self, folder: str | None) -> bool:
-        return f"|{folder}|" in self.text
+    def may_be(self, entry: dict) -> bool:
+        """Return whether it has no token, and the user and folder of an entry."""
+        return not self.token and self.user == entry.get("user") and f"|{entry['folder']}|" in self.text
 
     def is_of(self, script: str) -> bool:
         return (self.token or "-").startswith(_first_half(script)) or (
@@ -87,23 +88,22 @@ def look_up(slurm: Slurm, entries: list[dict], record, script: str = "", ended: 
                     entry["job"] = one.job
                     lost.remove(entry)
                     break
-            by_number = not one.token and one.user == named.get("user") and one.is_in(named.get("folder"))
-            if by_number or any(map(one.is_of, scripts)):
+            if one.may_be(named) or any(map(one.is_of, scripts)):
                 listed.add(one.job)
                 found |= {one.job: one.user} if one.state not in FINAL else {}
-            elif not one.token and one.user == own and any(one.is_in(entry.get("folder")) for entry in lost):
+            elif not one.token and any(
+                one.is_in(e.get("folder")) and one.user == e.get("user") for e in lost
+            ):
                 nameless.append(one.job)
     if lost and (nameless or any(entry.get("taken") for entry in lost)):
         raise UserError(_unknown(nameless, record))
-    theirs = {job: user for job, user in found.items() if user != own}
+    if theirs := {job: user for job, user in found.items() if user != own}:
+        raise UserError(_of_others(theirs, "is"))
     hidden = {job: entry["user"] for job, entry in numbers.items() if entry.get("user", own) != own}
     hidden = {job: user for job, user in hidden.items() if job not in listed}
-    if theirs or (hidden and slurm.hides_jobs()):
-        jobs, users = short_names(theirs or hidden), ", ".join(sorted({*(theirs or hidden).values()}))
-        doubt = "" if theirs else f" may be, and is not shown here; if it has ended, remove {record}. It"
+    if hidden and slurm.hides_jobs():
         raise UserError(
-            f"Slurm job {jobs} of {users}{doubt or ' is'} doing the same: wait for it "
-            f"(squeue -j {jobs.replace(' ', ',')}), or ask its owner to cancel it"
+            _of_others(hidden, f"may be (it is not shown here; if it has ended, remove {record})")
         )
     return list(found)
 
@@ -122,6 +122,12 @@ def left_by(slurm: Slurm, entries: list[dict], record, script: str = "") -> list
             f"an earlier run left Slurm job {jobs}, whose state cannot be found out here "
             f"({error}): make sure that it has ended (squeue --me), then remove {record}"
         ) from error
+
+
+def _of_others(jobs: dict[str, str], verb: str) -> str:
+    names, users = short_names(jobs), ", ".join(sorted(set(jobs.values())))
+    wait = f"wait for it (squeue -j {names.replace(' ', ',')}), or ask its owner to cancel it"
+    return f"Slurm job {names} of {users} {verb} doing the same: {wait}"
 
 
 def _unknown(jobs: list[str], record) -> str:

@@ -229,7 +229,7 @@ class Slurm:
             try:
                 while True:
                     try:
-                        answer = process.communicate(timeout=max(0.1, min(5.0, end - time.monotonic())))
+                        answer = process.communicate(timeout=max(0.1, min(2.0, end - time.monotonic())))
                         return subprocess.CompletedProcess(command, process.returncode, *answer)
                     except subprocess.TimeoutExpired as error:
                         if RETRYING in (error.stderr or b"").decode(errors="replace"):
