@@ -84,16 +84,16 @@ def look_up(slurm: Slurm, entries: list[dict], record, script: str = "", ended: 
         for one in (_Listed(*fields) for fields in slurm.listed(cluster, *users, *all_states)):
             named = numbers.get(one.job, {})
             for entry in reversed([] if named else lost):
-                if one.token == entry.get("token") or (not one.token and one.is_of(entry["script"])):
+                if one.token == entry.get("token") or (
+                    not one.token and one.is_of(entry.get("script", "\0"))
+                ):
                     entry["job"] = one.job
                     lost.remove(entry)
                     break
             if one.may_be(named) or any(map(one.is_of, scripts)):
                 listed.add(one.job)
                 found |= {one.job: one.user} if one.state not in FINAL else {}
-            elif not one.token and any(
-                one.is_in(e.get("folder")) and one.user == e.get("user") for e in lost
-            ):
+            elif any(map(one.may_be, lost)):
                 nameless.append(one.job)
     if lost and (nameless or any(entry.get("taken") for entry in lost)):
         raise UserError(_unknown(nameless, record))

@@ -1,8 +1,8 @@
 """Waiting for tasks: their logs, on the shared disk, are read often, and Slurm is asked seldom.
 
-A task is done when its log has a foot with code 0 and it has left the queue, or is being ended there. Slurm
-is asked after 5 s, then ever more seldom, up to every ``poll`` seconds; and at once when the logs of all
-tasks have a foot.
+Slurm is asked after 5 s, then ever more seldom, up to every ``poll`` seconds; and at once when the logs of
+all tasks have a foot. How a task ended is what Slurm says once the task has left the queue: one that is
+pre-empted may write a foot with code 0, and start again.
 """
 
 import os
@@ -35,18 +35,18 @@ class Waiter:
     def wait(self) -> dict[int, Ending]:
         """Wait until every task has ended; return the endings of those that failed, by job number."""
         failed, missing = {}, {}
-        pauses, settling = doubled(min(_FIRST_QUESTION, self.poll), self.poll), doubled(_SETTLING, self.poll)
+        pauses, settling = doubled(min(_FIRST_QUESTION, self.poll), self.poll), None
         said = (time.monotonic(), "")
         while self.tasks:
             if self._all_logs_end():
+                settling = settling or doubled(_SETTLING, self.poll)
                 time.sleep(next(settling))
             else:
+                settling = None
                 self._read_for(min(next(pauses), _PATIENCE / 6 if missing else self.poll))
             live = self.ask(self.slurm.live, list(dict.fromkeys(job for job, _ in self.tasks)))
-            gone = [task for task in self.tasks if not self.is_live(task, live)]
-            done = {task: Ending("COMPLETED") for task in gone if self._code(task) == 0}
-            rest = [task for task in gone if task not in done]
-            endings = done | (self.ask(self.slurm.endings, rest) if rest else {})
+            gone = [task for task in self.tasks if task not in live]
+            endings = self.ask(self.slurm.endings, gone) if gone else {}
             for task in gone:
                 since = missing.setdefault(task, time.monotonic())
                 if ending := self._judge(task, endings.get(task), time.monotonic() - since):
@@ -58,11 +58,6 @@ class Waiter:
                 self.seen[task] = live[task][0]
             said = self._say_waiting(live, said)
         return failed
-
-    def is_live(self, task: Task, live: dict) -> bool:
-        """Return whether a task is in the queue, and not only because a node cleans up after it."""
-        state = live.get(task, ("",))[0]
-        return bool(state) and not (state == "COMPLETING" and self._code(task) == 0)
 
     def _read_for(self, seconds: float) -> None:
         """Return after some time, or when the logs of all tasks have a foot."""
