@@ -390,7 +390,7 @@ def test_jobs_of_another_user_in_a_shared_folder(programs, private):
     if not private:
         assert look_up(Slurm(), [entry], "r.json") == []
         return
-    with pytest.raises(UserError, match="Slurm job 12 of eve may be, and is not shown here.* remove r.json"):
+    with pytest.raises(UserError, match="Slurm job 12 of eve may be .it is not shown here; .* remove r.json"):
         look_up(Slurm(), [entry], "r.json")
 
 
@@ -462,6 +462,14 @@ def test_what_sbatch_answers(programs, monkeypatch):
             Slurm().submit(["sbatch"])
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="cannot run sbatch .*backend=local"):
+        Slurm().submit(["sbatch"])
+
+
+def test_an_sbatch_that_retries_by_itself_is_not_waited_for(programs, tmp_path):
+    programs(sbatch=(0, ""))
+    retries = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\necho '{retries}' >&2; sleep 60; echo 12\n")
+    with pytest.raises(Unreachable, match="sleeping and retrying"):
         Slurm().submit(["sbatch"])
 
 

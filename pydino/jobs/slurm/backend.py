@@ -218,8 +218,10 @@ class _Submission:
         try:
             self.attempt.write()
             lost = not self.entries or any(not entry["job"] for entry in self.entries)
-            jobs = [entry["job"] for entry in self.entries if entry["job"]]
-            jobs = self.slurm.jobs_in_queue([*dict.fromkeys(jobs + (self._look_up() if lost else []))])
+            jobs = self.slurm.jobs_in_queue([entry["job"] for entry in self.entries if entry["job"]])
+            if lost:
+                self.slurm.cancel(jobs)
+                jobs += [job for job in self._look_up() if job not in jobs]
             left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
             said = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
             said += ", which has not ended yet: see squeue --me" if left else ""

@@ -33,8 +33,9 @@ class _Listed(NamedTuple):
         match = _TOKEN.search(self.text)
         return match[0] if match else ""
 
-    def is_in(self, folder: str | None) -> bool:
-        return f"|{folder}|" in self.text
+    def may_be(self, entry: dict) -> bool:
+        """Return whether it has no token, and the user and folder of an entry."""
+        return not self.token and self.user == entry.get("user") and f"|{entry['folder']}|" in self.text
 
     def is_of(self, script: str) -> bool:
         return (self.token or "-").startswith(_first_half(script)) or (
@@ -72,36 +73,37 @@ def look_up(slurm: Slurm, entries: list[dict], record, script: str = "", ended: 
             the queue.
         Unreachable: the controller does not answer.
     """
-    own = _user_name()
+    own, all_states = _user_name(), ["-t", "all"] if ended else []
     scripts = {entry["script"] for entry in entries if "script" in entry} | ({script} if script else set())
     numbers = {entry["job"]: entry for entry in entries if entry["job"]}
     lost = [entry for entry in entries if not entry["job"]]
+    others = any(entry.get("user", own) != own for entry in entries) or any(map(_is_of_another, scripts))
+    users = [] if others else ["-u", str(os.getuid())]  # of all users there may be very many jobs
     found, listed, nameless = {}, set(), []
     for cluster in sorted({job.partition(";")[2] for job in numbers} | {""}):
-        for one in (_Listed(*fields) for fields in slurm.listed(cluster, ended)):
+        for one in (_Listed(*fields) for fields in slurm.listed(cluster, *users, *all_states)):
             named = numbers.get(one.job, {})
             for entry in reversed([] if named else lost):
-                if one.token == entry.get("token") or (not one.token and one.is_of(entry["script"])):
+                if one.token == entry.get("token") or (
+                    not one.token and one.is_of(entry.get("script", "\0"))
+                ):
                     entry["job"] = one.job
                     lost.remove(entry)
                     break
-            by_number = not one.token and one.user == named.get("user") and one.is_in(named.get("folder"))
-            if by_number or any(map(one.is_of, scripts)):
+            if one.may_be(named) or any(map(one.is_of, scripts)):
                 listed.add(one.job)
                 found |= {one.job: one.user} if one.state not in FINAL else {}
-            elif not one.token and one.user == own and any(one.is_in(entry.get("folder")) for entry in lost):
+            elif any(map(one.may_be, lost)):
                 nameless.append(one.job)
     if lost and (nameless or any(entry.get("taken") for entry in lost)):
         raise UserError(_unknown(nameless, record))
-    others = {job: user for job, user in found.items() if user != own}
+    if theirs := {job: user for job, user in found.items() if user != own}:
+        raise UserError(_of_others(theirs, "is"))
     hidden = {job: entry["user"] for job, entry in numbers.items() if entry.get("user", own) != own}
     hidden = {job: user for job, user in hidden.items() if job not in listed}
-    if others or (hidden and slurm.hides_jobs()):
-        jobs, users = short_names(others or hidden), ", ".join(sorted({*(others or hidden).values()}))
-        doubt = "" if others else f" may be, and is not shown here; if it has ended, remove {record}. It"
+    if hidden and slurm.hides_jobs():
         raise UserError(
-            f"Slurm job {jobs} of {users}{doubt or ' is'} doing the same: wait for it "
-            f"(squeue -j {jobs.replace(' ', ',')}), or ask its owner to cancel it"
+            _of_others(hidden, f"may be (it is not shown here; if it has ended, remove {record})")
         )
     return list(found)
 
@@ -122,6 +124,12 @@ def left_by(slurm: Slurm, entries: list[dict], record, script: str = "") -> list
         ) from error
 
 
+def _of_others(jobs: dict[str, str], verb: str) -> str:
+    names, users = short_names(jobs), ", ".join(sorted(set(jobs.values())))
+    wait = f"wait for it (squeue -j {names.replace(' ', ',')}), or ask its owner to cancel it"
+    return f"Slurm job {names} of {users} {verb} doing the same: {wait}"
+
+
 def _unknown(jobs: list[str], record) -> str:
     """Return the message where a job was submitted, or may have been, and its number is not known."""
     job = short_name(jobs[0]) if jobs else ""
@@ -135,6 +143,13 @@ def _unknown(jobs: list[str], record) -> str:
 
 def _first_half(script: str) -> str:
     return "pydino-" + hashlib.sha256(os.fsencode(script)).hexdigest()[:12]
+
+
+def _is_of_another(path: str) -> bool:
+    try:
+        return os.stat(path).st_uid != os.getuid()
+    except OSError:
+        return False
 
 
 def _user_name() -> str:

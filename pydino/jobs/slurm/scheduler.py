@@ -112,13 +112,10 @@ class Slurm:
         done = self._run(["scontrol", "show", "config"])
         return bool(re.search(r"^PrivateData\s*=.*\b(jobs|all)\b", done.stdout, flags=re.MULTILINE))
 
-    def listed(self, cluster: str = "", ended: bool = False) -> list[tuple[str, str, str, str]]:
-        """Return job, state and user of all jobs in the queue, with a text ``|COMMENT|FOLDER|SCRIPT``; with
-        ``ended``, of the user's own alone, and also of those that ended some minutes ago.
-        """
-        options = ["-M", cluster] if cluster else []
-        options += ["-t", "all", "-u", str(os.getuid())] if ended else []
-        done = self._run(["squeue", *options, "-h", "-o", "%F|%T|%u|%k|%Z|%o"])
+    def listed(self, cluster: str, *options: str) -> list[tuple[str, str, str, str]]:
+        """Return job, state and user of the jobs that squeue lists, and a text ``|COMMENT|FOLDER|SCRIPT``."""
+        where = ["-M", cluster] if cluster else []
+        done = self._run(["squeue", *where, *options, "-h", "-o", "%F|%T|%u|%k|%Z|%o"])
         if done.returncode != 0:
             raise Unreachable(_said(done))
         rows = (line.split("|", 3) for line in done.stdout.splitlines())
@@ -232,7 +229,7 @@ class Slurm:
             try:
                 while True:
                     try:
-                        answer = process.communicate(timeout=max(0.1, min(5.0, end - time.monotonic())))
+                        answer = process.communicate(timeout=max(0.1, min(2.0, end - time.monotonic())))
                         return subprocess.CompletedProcess(command, process.returncode, *answer)
                     except subprocess.TimeoutExpired as error:
                         if RETRYING in (error.stderr or b"").decode(errors="replace"):

@@ -1,8 +1,8 @@
 """Waiting for tasks: their logs, on the shared disk, are read often, and Slurm is asked seldom.
 
-A task is done when its log has a foot with code 0 and it has left the queue, or is being ended there. Slurm
-is asked after 5 s, then ever more seldom, up to every ``poll`` seconds; and at once when the logs of all
-tasks have a foot.
+Slurm is asked after 5 s, then ever more seldom, up to every ``poll`` seconds; and at once when the logs of
+all tasks have a foot. How a task ended is what Slurm says once the task has left the queue: one that is
+pre-empted may write a foot with code 0, and start again.
 """
 
 import os
@@ -15,10 +15,8 @@ from ..wrapper.request import JobRequest
 from .scheduler import FINAL, Ending, Slurm, Task, Unreachable, doubled
 
 _FIRST_QUESTION = 5.0  # seconds
-_SETTLING = (
-    0.3  # seconds between the foot of the last log and the first question; then twice as long, and so on
-)
-_LOOK, _LOOK_EACH = 0.5, 0.005  # seconds between two looks at the logs: at least, and for each log
+_SETTLING = 0.3  # seconds from the last foot to a question; to the next twice as long, and so on
+_LOOK = 0.5  # seconds between two looks at the logs
 _PATIENCE = 60.0  # seconds until a task that has left the queue must be accounted for
 _QUIET = 60.0  # seconds in the queue before a message says why
 
@@ -30,25 +28,25 @@ class Waiter:
         self.request, self.slurm, self.poll, self.say = request, slurm, poll, say
         self.tasks: dict[Task, int] = {}
         self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
-        self.read: dict[
-            Task, tuple[tuple, int | None]
-        ] = {}  # size and time of a log, and the code in its foot
+        # size and time of a log, and the code in its foot
+        self.read: dict[Task, tuple[tuple, int | None]] = {}
+        self.unfinished: Task | None = None  # one whose log has no foot: with it, no other need be looked at
 
     def wait(self) -> dict[int, Ending]:
         """Wait until every task has ended; return the endings of those that failed, by job number."""
         failed, missing = {}, {}
-        pauses, settling = doubled(min(_FIRST_QUESTION, self.poll), self.poll), doubled(_SETTLING, self.poll)
+        pauses, settling = doubled(min(_FIRST_QUESTION, self.poll), self.poll), None
         said = (time.monotonic(), "")
         while self.tasks:
             if self._all_logs_end():
+                settling = settling or doubled(_SETTLING, self.poll)
                 time.sleep(next(settling))
             else:
+                settling = None
                 self._read_for(min(next(pauses), _PATIENCE / 6 if missing else self.poll))
             live = self.ask(self.slurm.live, list(dict.fromkeys(job for job, _ in self.tasks)))
-            gone = [task for task in self.tasks if not self.is_live(task, live)]
-            done = {task: Ending("COMPLETED") for task in gone if self._code(task) == 0}
-            rest = [task for task in gone if task not in done]
-            endings = done | (self.ask(self.slurm.endings, rest) if rest else {})
+            gone = [task for task in self.tasks if task not in live]
+            endings = self.ask(self.slurm.endings, gone) if gone else {}
             for task in gone:
                 since = missing.setdefault(task, time.monotonic())
                 if ending := self._judge(task, endings.get(task), time.monotonic() - since):
@@ -61,19 +59,16 @@ class Waiter:
             said = self._say_waiting(live, said)
         return failed
 
-    def is_live(self, task: Task, live: dict) -> bool:
-        """Return whether a task is in the queue, and not only because a node cleans up after it."""
-        state = live.get(task, ("",))[0]
-        return bool(state) and not (state == "COMPLETING" and self._code(task) == 0)
-
     def _read_for(self, seconds: float) -> None:
         """Return after some time, or when the logs of all tasks have a foot."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._all_logs_end():
-            time.sleep(min(left, max(_LOOK, _LOOK_EACH * len(self.tasks))))
+            time.sleep(min(left, _LOOK))
 
     def _all_logs_end(self) -> bool:
-        return None not in [self._code(task) for task in self.tasks]
+        if self.unfinished not in self.tasks or self._code(self.unfinished) is not None:
+            self.unfinished = next((task for task in self.tasks if self._code(task) is None), None)
+        return self.unfinished is None
 
     def _code(self, task: Task) -> int | None:
         """Return the exit code in the foot of a task's log, which is read when it has changed."""
