@@ -55,10 +55,9 @@ def test_training_directory_holds_no_label(finished):
 
 def test_a_rerun_skips_what_is_done(finished, tmp_path, monkeypatch):
     """Nor is anything submitted, were it only to find that out on a node."""
-    for name in ("sbatch", "squeue", "sinfo"):
-        (tmp_path / name).write_text(
-            f'#!/bin/sh\n[ {name} != sbatch ] || touch "{tmp_path}/submitted"\nexit 1\n'
-        )
+    for name in ("sbatch", "squeue", "scontrol", "sinfo"):
+        refusal = f'touch "{tmp_path}/submitted"; exit 1' if name == "sbatch" else "exit 0"
+        (tmp_path / name).write_text(f"#!/bin/sh\n{refusal}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("PYDINO_BACKEND", "slurm")

@@ -128,9 +128,8 @@ def run_calls(phases: list[list[Call]], cmd: str, log_stem: str, received: list[
 
 def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], options) -> None:
     apart = [call for call in calls if call.cmd and not runs_here(call.cmd)]
-    chains = {label: _not_done(chain) for label, chain in _labelled(apart).items()}
-    done = [call.words[0] for call in apart if not any(call.words in chain for chain in chains.values())]
-    chains = {label: chain for label, chain in chains.items() if chain}
+    chains = {label: todo for label, chain in _labelled(apart).items() if (todo := _not_done(chain))}
+    _say_up_to_date(apart, len(apart) - sum(map(len, chains.values())))
     at_once = AtOnce({label: list(map(_program, chain)) for label, chain in chains.items()}, received)
     failed: list[list[str]] = []
     error: UserError | None = None
@@ -138,9 +137,7 @@ def _run_phase(calls: list[Call], cmd: str, log_stem: str, received: list[int], 
         if groups := [call for call in calls if call.in_array]:
             _run_groups(groups, cmd, log_stem, options)
         here = [call for call in calls if call not in apart and not call.in_array]
-        done += [call.words[0] for call in here if not _run_here(call.words, received)]
-        for step, count in Counter(done).items():
-            log(f"{step}: {count} of {sum(call.words[0] == step for call in calls)} up to date")
+        _say_up_to_date(here, sum(not _run_here(call.words, received) for call in here))
     except Failed as raised:
         failed += raised.commands
     except UserError as raised:
@@ -171,10 +168,9 @@ def _labelled(calls: list[Call]) -> dict[str, list[list[str]]]:
     count = Counter(word for chain in chains.values() for word in {word for words in chain for word in words})
     found = {}
     for chain in chains.values():
-        own = [word for word in chain[-1] if count[word] == 1]
-        found[
-            min(own or [shlex.join(chain[-1])], key=lambda word: (not word.startswith("exp/"), len(word)))
-        ] = chain
+        own = [word for word in chain[-1] if count[word] == 1] or [shlex.join(chain[-1])]
+        label = min(own, key=lambda word: (not word.startswith("exp/"), len(word)))
+        found[label] = chain
     return found
 
 
@@ -221,9 +217,7 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str, options=()) -> None:
         if found:
             wanted.append([call.words for call in group])
     _say_why(reasons)
-    if len(reasons) < len(calls):
-        steps = ", ".join(dict.fromkeys(call.words[0] for call in calls))
-        log(f"{steps}: {len(calls) - len(reasons)} of {len(calls)} up to date")
+    _say_up_to_date(calls, len(calls) - len(reasons))
     if not wanted:
         return
     # Named by its content: jobs of an earlier call that are still running must not be taken for these.
@@ -253,6 +247,12 @@ def _run_groups(calls: list[Call], cmd: str, log_stem: str, options=()) -> None:
         print(f"{program_name()}: {error}", file=sys.stderr)
         raise Failed([words for words in failed if words])
     groups.unlink(missing_ok=True)
+
+
+def _say_up_to_date(calls: list[Call], count: int) -> None:
+    if count:
+        steps = ", ".join(dict.fromkeys(call.words[0] for call in calls))
+        log(f"{steps}: {count} of {len(calls)} up to date")
 
 
 def _say_why(pending_steps: list[tuple[str, dict[str, str]]]) -> None:
