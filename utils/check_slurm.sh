@@ -53,6 +53,7 @@ try() {
     echo "$0: $what has not run within $seconds s: not seen to work yet, going on (docs/slurm.md explains Slurm's reasons)" >&2
     return
   fi
+  ! grep -qs "check_slurm.sh: No such file" "$log" || fail "nodes do not see $PYDINO_ROOT: clone to a disk that all nodes share"
   [ "$status" = 0 ] || fail "$what does not run: see above for the reason. It was submitted with '$3' of cmd.sh"
   for _ in {1..20}; do   # a network disk may show it late
     if said=$(grep -m 1 "^ready: " "$log" 2>/dev/null); then break; fi
