@@ -47,7 +47,8 @@ try() {
   fi
   mkdir -p exp/check_slurm
   echo "$token" > exp/check_slurm/token
-  timeout --foreground "$seconds" "${words[@]}" "$log" \
+  # Without the variable, TERM cancels the job in a controller, too.
+  env -u PYDINO_DETACHED timeout --foreground "$seconds" "${words[@]}" "$log" \
     bash "$PYDINO_ROOT/utils/check_slurm.sh" --on-node "$token" "$(command -v python3)" "$2" || status=$?
   if [ "$status" = 124 ]; then
     echo "$0: $what has not run within $seconds s: not seen to work yet, going on (docs/slurm.md explains Slurm's reasons)" >&2

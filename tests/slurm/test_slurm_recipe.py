@@ -128,6 +128,8 @@ def test_stage_0_runs_a_job_and_says_what_to_edit_where_none_runs(site, tmp_path
     else:
         assert done.returncode == 1
         assert "finds no GPU in a job with --gpu 1: Slurm gave it 0, for which" in done.stderr
+    monkeypatch.setenv("PYDINO_DETACHED", str(tmp_path / "exp"))  # as in the job of a controller
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
     done = check("command sbatch --begin=now+1hour\n", *by_hand, "--seconds", "4")
     assert done.returncode == 0 and "has run before" not in done.stderr
     assert done.stderr.count("has not run within 4 s: not seen to work yet") == 2, done.stderr
