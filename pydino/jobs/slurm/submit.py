@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pydino.base import UserError
 
 from ..signals import signals_held
-from .config import BUILT_IN, SlurmConfig, of_environment
+from .config import BUILT_IN, SlurmConfig
 from .scheduler import Slurm, Unreachable
 
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 300.0, 5.0
@@ -57,7 +57,7 @@ def _ask(slurm: Slurm, config: SlurmConfig, command: list[str]) -> str:
     try:
         return slurm.submit(command)
     except UserError as error:
-        advice = _advice(str(error), config, command[-1]) + of_environment()
+        advice = _advice(str(error), config, command[-1])
         raise Refused(f"sbatch refused: {error}\n{advice}. The command was: {shlex.join(command)}") from error
 
 
@@ -70,5 +70,8 @@ def _advice(said: str, config: SlurmConfig, script: str) -> str:
         limit = "sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
         return f"{script} has {size / 1e6:.0f} MB, and {limit}"
     if config.place == BUILT_IN:
-        return "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
-    return f"The site's partition, account and limits are set in {config.place}"
+        return (
+            "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
+            + config.of_environment()
+        )
+    return f"The site's partition, account and limits are set in {config.place}{config.of_environment()}"
