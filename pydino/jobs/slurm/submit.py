@@ -69,9 +69,5 @@ def _advice(said: str, config: SlurmConfig, script: str) -> str:
     if size > 4_000_000:
         limit = "sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
         return f"{script} has {size / 1e6:.0f} MB, and {limit}"
-    if config.place == BUILT_IN:
-        return (
-            "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
-            + config.of_environment()
-        )
-    return f"The site's partition, account and limits are set in {config.place}{config.of_environment()}"
+    place = "conf/slurm.conf (docs/slurm.md)" if config.place == BUILT_IN else config.place
+    return f"The site's partition, account and limits are set in {place}{config.of_environment()}"
