@@ -47,12 +47,14 @@ try() {
   fi
   mkdir -p exp/check_slurm
   echo "$token" > exp/check_slurm/token
-  timeout --foreground "$seconds" "${words[@]}" "$log" \
+  # Without the variable, TERM cancels the job in a controller, too.
+  env -u PYDINO_DETACHED timeout --foreground "$seconds" "${words[@]}" "$log" \
     bash "$PYDINO_ROOT/utils/check_slurm.sh" --on-node "$token" "$(command -v python3)" "$2" || status=$?
   if [ "$status" = 124 ]; then
     echo "$0: $what has not run within $seconds s: not seen to work yet, going on (docs/slurm.md explains Slurm's reasons)" >&2
     return
   fi
+  ! grep -qs "check_slurm.sh: No such file" "$log" || fail "nodes do not see $PYDINO_ROOT: clone to a disk that all nodes share"
   [ "$status" = 0 ] || fail "$what does not run: see above for the reason. It was submitted with '$3' of cmd.sh"
   for _ in {1..20}; do   # a network disk may show it late
     if said=$(grep -m 1 "^ready: " "$log" 2>/dev/null); then break; fi

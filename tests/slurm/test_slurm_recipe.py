@@ -143,55 +143,6 @@ def test_rows_wait_in_the_queue_together_are_cancelled_and_found_again(site, tmp
     assert re.findall("^exp/make_fbank/(.*): run_slurm.sh: 1 of 1 jobs are in the queue", text, re.M), text
 
 
-def test_stage_0_runs_a_job_and_says_what_to_edit_where_none_runs(site, tmp_path, monkeypatch):
-    """The GPUs of this cluster are those of the machine, if it has any."""
-    monkeypatch.setenv("PYDINO_BACKEND", "slurm")
-    monkeypatch.setenv("PYDINO_SLURM_CONF", str(tmp_path / "site.conf"))
-
-    def check(conf, *words):
-        (tmp_path / "site.conf").write_text(conf)
-        words = words or command(tmp_path, "--stop-stage", 0, "--ngpu", 0)
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-
-    done = check("command sbatch\n")
-    assert done.returncode == 0, done.stderr
-    assert re.search(
-        r"ready: PyTorch \S+, no GPU: a job without a GPU \(127.0.0.[23], Slurm job ", done.stderr
-    )
-    done = check("command sbatch --partition=nowhere\n")
-    assert done.returncode == 1 and f"limits are set in {tmp_path}/site.conf" in done.stderr
-    assert (
-        "a job without a GPU does not run" in done.stderr
-        and "utils/check_slurm.sh --train-cmd" in done.stderr
-    )
-    by_hand = [ROOT / "utils/check_slurm.sh", "--train-cmd", "run_slurm.sh --mem 2G", "--ngpu", "1"]
-    done = check("command sbatch\n", *by_hand)
-    assert "a job without a GPU has run before" in done.stderr, done.stderr
-    if torch.cuda.is_available():
-        assert done.returncode == 0 and torch.cuda.get_device_name(0) in done.stderr
-    else:
-        assert done.returncode == 1
-        assert "finds no GPU in a job with --gpu 1: Slurm gave it 0, for which" in done.stderr
-    done = check("command sbatch --begin=now+1hour\n", *by_hand, "--seconds", "4")
-    assert done.returncode == 0 and "has run before" not in done.stderr
-    assert done.stderr.count("has not run within 4 s: not seen to work yet") == 2, done.stderr
-    site.until(lambda: not site.queue())
-
-
-def test_what_a_job_says_whose_node_lacks_the_folder_its_python_or_a_gpu(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (tmp_path / "exp/check_slurm").mkdir(parents=True)
-    (tmp_path / "exp/check_slurm/token").write_text("1\n")
-    for words, said in (
-        (["2", "python3"], f"this node sees another {tmp_path} than the machine that submitted the job"),
-        (["1", "/no/python3"], "this node cannot start /no/python3"),
-        (["1", sys.executable], "in a job with --gpu 1: see the lines of gpu in slurm.conf"),
-    ):
-        job = ["bash", ROOT / "utils/check_slurm.sh", "--on-node", *words, "1"]
-        done = subprocess.run(job, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1 and said in done.stdout + done.stderr, done.stderr
-
-
 def test_a_wrapper_that_a_site_brought_along(finished, site, tmp_path):
     """Features by an array, and a training, which saves itself whoever submitted it. There is no path.sh in
     the work folder.
@@ -256,3 +207,54 @@ def test_a_wrapper_that_a_site_brought_along(finished, site, tmp_path):
         and "# SLURM_JOB_ID=" in log
         and (work / "exp/dino/seed0/teacher/model.safetensors").exists()
     )
+
+
+def test_stage_0_runs_a_job_and_says_what_to_edit_where_none_runs(site, tmp_path, monkeypatch):
+    """The GPUs of this cluster are those of the machine, if it has any."""
+    monkeypatch.setenv("PYDINO_BACKEND", "slurm")
+    monkeypatch.setenv("PYDINO_SLURM_CONF", str(tmp_path / "site.conf"))
+
+    def check(conf, *words):
+        (tmp_path / "site.conf").write_text(conf)
+        words = words or command(tmp_path, "--stop-stage", 0, "--ngpu", 0)
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    done = check("command sbatch\n")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"ready: PyTorch \S+, no GPU: a job without a GPU \(127.0.0.[23], Slurm job ", done.stderr
+    )
+    done = check("command sbatch --partition=nowhere\n")
+    assert done.returncode == 1 and f"limits are set in {tmp_path}/site.conf" in done.stderr
+    assert (
+        "a job without a GPU does not run" in done.stderr
+        and "utils/check_slurm.sh --train-cmd" in done.stderr
+    )
+    by_hand = [ROOT / "utils/check_slurm.sh", "--train-cmd", "run_slurm.sh --mem 2G", "--ngpu", "1"]
+    done = check("command sbatch\n", *by_hand)
+    assert "a job without a GPU has run before" in done.stderr, done.stderr
+    if torch.cuda.is_available():
+        assert done.returncode == 0 and torch.cuda.get_device_name(0) in done.stderr
+    else:
+        assert done.returncode == 1
+        assert "finds no GPU in a job with --gpu 1: Slurm gave it 0, for which" in done.stderr
+    monkeypatch.setenv("PYDINO_DETACHED", str(tmp_path / "exp"))  # as in the job of a controller
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    done = check("command sbatch --begin=now+1hour\n", *by_hand, "--seconds", "4")
+    assert done.returncode == 0 and "has run before" not in done.stderr
+    assert done.stderr.count("has not run within 4 s: not seen to work yet") == 2, done.stderr
+    site.until(lambda: not site.queue())
+
+
+def test_what_a_job_says_whose_node_lacks_the_folder_its_python_or_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (tmp_path / "exp/check_slurm").mkdir(parents=True)
+    (tmp_path / "exp/check_slurm/token").write_text("1\n")
+    for words, said in (
+        (["2", "python3"], f"this node sees another {tmp_path} than the machine that submitted the job"),
+        (["1", "/no/python3"], "this node cannot start /no/python3"),
+        (["1", sys.executable], "in a job with --gpu 1: see the lines of gpu in slurm.conf"),
+    ):
+        job = ["bash", ROOT / "utils/check_slurm.sh", "--on-node", *words, "1"]
+        done = subprocess.run(job, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and said in done.stdout + done.stderr, done.stderr

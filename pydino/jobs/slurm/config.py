@@ -81,6 +81,13 @@ class SlurmConfig:
             raise UserError(f"{what} is not described in {self.place}; add 'option {name}={value} ...' there")
         return text.replace("$0", shlex.quote(_whole(value) if name == "mem" else value))
 
+    @staticmethod
+    def of_environment() -> str:
+        """Return the sentence that names the variables that sbatch takes for options, or "" without any."""
+        names = sorted(name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS")
+        found = ", ".join(f"{name}={shlex.quote(os.environ[name])}" for name in names)
+        return found and f". The environment also sets options, and may be the cause (unset NAME): {found}"
+
 
 def _whole(mem: str) -> str:
     """Return a size without a fraction, which sbatch does not read: ``1.5G`` is ``1536M``."""
@@ -112,13 +119,6 @@ def find_config(given: str | None) -> str | None:
     recipes = os.environ.get("PYDINO_RECIPE_SLURM_CONF", "")
     places = [recipes, "conf/slurm.conf", Path(__file__).parents[3] / "conf/slurm.conf"]
     return next((str(place) for place in places if os.path.isfile(place)), None)
-
-
-def of_environment() -> str:
-    """Return the sentence that names the variables that sbatch takes for options, or "" without any."""
-    names = sorted(name for name in os.environ if name.startswith("SBATCH_") or name == "SLURM_CLUSTERS")
-    found = ", ".join(f"{name}={shlex.quote(os.environ[name])}" for name in names)
-    return f". The environment also sets options, and may be the cause (unset NAME): {found}" if found else ""
 
 
 def read_slurm_config(path: str | None) -> SlurmConfig:

@@ -11,7 +11,7 @@ from itertools import islice
 from pydino.base import UserError
 
 from ..signals import signals_held
-from .config import BUILT_IN, SlurmConfig, of_environment
+from .config import BUILT_IN, SlurmConfig
 from .lookup import look_up
 from .scheduler import LIMIT, NotTaken, Slurm, Unreachable, doubled, short_name
 
@@ -48,7 +48,7 @@ def submit(slurm: Slurm, config: SlurmConfig, command: list[str], record, say: C
             why = error
         except UserError as error:
             record.jobs.remove(entry)
-            advice = _advice(str(error), config, command[-1]) + of_environment()
+            advice = _advice(str(error), config, command[-1])
             advice = f"{advice}. The command was: {shlex.join(command)}"
             raise Refused(f"sbatch refused: {error}\n{advice}") from error
         if entry["job"] or (not isinstance(why, NotTaken) and _find(slurm, record, entry, say)):
@@ -103,6 +103,5 @@ def _advice(said: str, config: SlurmConfig, script: str) -> str:
     if size > 4_000_000:
         limit = "sites take 4 at most (max_script_size): shorter commands, or fewer jobs"
         return f"{script} has {size / 1e6:.0f} MB, and {limit}"
-    if config.place == BUILT_IN:
-        return "Set the site's partition, account and limits in conf/slurm.conf (docs/slurm.md)"
-    return f"The site's partition, account and limits are set in {config.place}"
+    place = "conf/slurm.conf (docs/slurm.md)" if config.place == BUILT_IN else config.place
+    return f"The site's partition, account and limits are set in {place}{config.of_environment()}"

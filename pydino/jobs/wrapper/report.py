@@ -42,10 +42,7 @@ def report_failures(request: JobRequest, failed: list[int], program: str, remark
     try:
         lines = tail(log)
     except OSError:
-        say(
-            program,
-            f"there is no {log}: the job ended before it could write one, or wrote it on another disk",
-        )
+        say(program, f"there is no {log}: the job ended before it wrote one, or it is on another disk")
         return
     say(program, f"the end of {log}:")
     for line in lines:
