@@ -21,7 +21,7 @@ def request_of(tmp_path, monkeypatch):
 def test_a_second_run_of_the_same_jobs_is_kept_out_while_the_first_lives(request_of, tmp_path):
     with Attempt(request_of()):
         with (
-            pytest.raises(UserError, match=r"process \d+ on \S+ is running the jobs of log/a.JOB.log"),
+            pytest.raises(UserError, match=r"process \d+ on \S+ \(.+\) is running the jobs of log/a.JOB.log"),
             Attempt(request_of()),
         ):
             pass
