@@ -24,8 +24,8 @@ def lock_path(folder, kind: str = "") -> Path:
 
 
 class Lock:
-    """A lock on ``path``, held from :meth:`acquire` or :meth:`wait` until :meth:`release`, or until the object
-    is no longer referred to, or the process ends.
+    """A lock on ``path``, held from :meth:`acquire` or :meth:`wait` until :meth:`release`, or until the
+    object is no longer referred to, or the process ends.
 
     The file says who holds the lock, and is removed with it; after a kill it stays, and hinders nobody.
 
