@@ -10,7 +10,7 @@ one with the same digest belongs to this attempt, and if it ends well its job is
 Without ``PYDINO_MADE_FROM`` it is unknown whether the inputs are the same, and no job counts as done. With
 ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token counts.
 
-A lock beside the record keeps a second run from the same jobs and logs while the first lives.
+A lock beside the record keeps a second run from the same jobs and logs: it waits while the first lives.
 (``x.JOB.log`` and ``x.log`` share a record, and a lock.)
 """
 
@@ -64,11 +64,10 @@ class Attempt:
         if is_device(self.request.log):
             return self  # nothing lies beside /dev/null, and all may write to it
         try:
-            who = self._lock.acquire()
+            if self._lock.acquire():
+                self._lock.wait(self.request.log)
         except OSError as error:
             raise cannot_write(self.request.log, error) from error
-        if who:
-            raise UserError(f"{who} is running the jobs of {self.request.log}: wait for it, or end it")
         with suppress(UserError, KeyError, TypeError, AttributeError):  # missing or unreadable
             record = read_json(self.path)
             same = record["digest"] == self.digest and not is_forced(record.get("forced"))
