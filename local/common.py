@@ -8,9 +8,21 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 
-from pydino.base import UserError, force_token, is_forced, log, read_text, set_program, warn, write_text
+from pydino.base import (
+    Lock,
+    UserError,
+    force_token,
+    is_forced,
+    lock_path,
+    log,
+    read_text,
+    set_program,
+    warn,
+    write_text,
+)
 from pydino.cli import Parser  # knows the nearest option of a misspelt one
 from pydino.kaldi import AUDIO_HASHES, validate, write_table
 from pydino.kaldi.data_dir import FEATURE_METADATA, invert, named
@@ -33,14 +45,15 @@ COMPUTED = (
 )
 
 
-def main(documentation: str, add_arguments, prepare) -> None:
+def main(documentation: str, add_arguments, prepare, makes: Collection[str] = ("data_dir",)) -> None:
     """Run a preparation as a program: parse the command line, do the work, show a user's mistake without a
-    traceback.
+    traceback. Another one that writes the same folder is waited for.
 
     Args:
         documentation: the module's docstring, for ``--help``.
         add_arguments: function of the parser.
         prepare: function of the parsed arguments.
+        makes: the arguments that are folders to write.
     """
     name = f"local/{Path(sys.argv[0]).name}"
     set_program(name)
@@ -52,7 +65,11 @@ def main(documentation: str, add_arguments, prepare) -> None:
     )
     add_arguments(parser)
     try:
-        prepare(parser.parse_args())
+        args = parser.parse_args()
+        with ExitStack() as locks:
+            for folder in (getattr(args, argument) for argument in makes):
+                locks.enter_context(Lock(lock_path(folder)).wait(folder))
+            prepare(args)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

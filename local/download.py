@@ -292,4 +292,4 @@ def _md5(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main(__doc__, add_arguments, download)
+    main(__doc__, add_arguments, download, makes=["corpus_root"])

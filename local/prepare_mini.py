@@ -209,4 +209,4 @@ def write_mini_set(args, folder: Path, name: str, speakers, all_emotions) -> Non
 
 
 if __name__ == "__main__":
-    main(__doc__, add_arguments, prepare)
+    main(__doc__, add_arguments, prepare, makes=["audio_dir", "data_dir"])

@@ -49,4 +49,4 @@ def prepare(args) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, add_arguments, prepare)
+    main(__doc__, add_arguments, prepare, makes=["out_dir"])

@@ -87,4 +87,4 @@ def measured(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(__doc__, add_arguments, prepare)
+    main(__doc__, add_arguments, prepare, makes=["out_dir"])

@@ -219,7 +219,7 @@ def test_watching_ends_with_the_run_and_survives_a_kill(data, tmp_path):
         and "epoch 10" not in said
         and "no training" not in said
     )
-    at_work.close()
+    at_work.release()
     assert [line["epoch"] for line in lines(exp)] == [10, 10, 20, 20]
 
 

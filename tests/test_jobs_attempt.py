@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pytest
 
@@ -18,17 +19,21 @@ def request_of(tmp_path, monkeypatch):
     return lambda log="log/a.JOB.log": parse_request(["JOB=1:2", log, "true"])
 
 
-def test_a_second_run_of_the_same_jobs_is_kept_out_while_the_first_lives(request_of, tmp_path):
+def test_a_second_run_of_the_same_jobs_waits_while_the_first_lives(request_of, tmp_path, capsys):
+    if (first := os.fork()) == 0:
+        with Attempt(request_of()):
+            (tmp_path / "begun").touch()
+            time.sleep(1.5)
+            (tmp_path / "ended").touch()
+        os._exit(0)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    with Attempt(request_of("log/b.JOB.log")):
+        assert not (tmp_path / "ended").exists()
     with Attempt(request_of()):
-        with (
-            pytest.raises(UserError, match=r"process \d+ on \S+ is running the jobs of log/a.JOB.log"),
-            Attempt(request_of()),
-        ):
-            pass
-        with Attempt(request_of("log/b.JOB.log")):
-            pass
-    with Attempt(request_of()):
-        pass
+        assert (tmp_path / "ended").exists()
+    assert f"log/a.JOB.log is being made by process {first} on " in capsys.readouterr().err
+    os.waitpid(first, 0)
     assert not [*(tmp_path / "log").iterdir()]  # nothing is left behind
 
 

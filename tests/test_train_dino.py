@@ -608,7 +608,7 @@ def test_two_runs_do_not_share_a_folder(data, tmp_path, capsys):
 
     with lock(tmp_path / "exp"):
         assert train(data, tmp_path / "exp") == 1
-    assert "another process trains in" in capsys.readouterr().err
+    assert f"trains in {tmp_path / 'exp'}; wait for it" in capsys.readouterr().err
     assert train(data, tmp_path / "exp") == 0
 
 

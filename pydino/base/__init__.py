@@ -12,6 +12,7 @@ from .checks import (
 from .clusters import CLUSTERS, UTT2CLUSTER, cluster_files, labels_of_clusters, strongest_labels
 from .config import ConfigError, config_from_dict, config_to_dict, dump_config, load_config, read_yaml
 from .files import atomic_open, read_json, read_json_lines, write_json, write_text
+from .locks import Lock, is_held, lock_path, try_lock, user_name
 from .marks import (
     TRAINING_VERSION,
     Step,
@@ -33,6 +34,7 @@ __all__ = [
     "CLUSTERS",
     "TRAINING_VERSION",
     "ConfigError",
+    "Lock",
     "Step",
     "UTT2CLUSTER",
     "UserError",
@@ -55,6 +57,7 @@ __all__ = [
     "ingredients",
     "init_files",
     "is_forced",
+    "is_held",
     "is_release",
     "keyed_bits",
     "keyed_integers",
@@ -63,6 +66,7 @@ __all__ = [
     "keyed_uniform",
     "labels_of_clusters",
     "load_config",
+    "lock_path",
     "log",
     "model_of",
     "nearest",
@@ -81,6 +85,8 @@ __all__ = [
     "split_fields",
     "strongest_labels",
     "texts_of",
+    "try_lock",
+    "user_name",
     "utterance_hash",
     "warn",
     "why_not_done",

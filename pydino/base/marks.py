@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .config import read_yaml
 from .files import read_json, write_json
+from .locks import Lock, lock_path
 from .messages import UserError, log
 
 TRAINING_VERSION = (
@@ -26,6 +27,10 @@ class Step:
     ``with step:`` surrounds the work. On entry the mark is removed, and with it whatever would point into
     archives that are about to be replaced; on a clean exit the mark is written over ``step.outputs``, which
     the work may have set or extended. An exception leaves no mark.
+
+    Whoever makes the output holds its lock, from the check of the mark until the mark is written (or the step
+    is no longer referred to). Others wait, and then find it up to date. A job that makes it for a process
+    that has the lock takes none: ``PYDINO_LOCKED`` names the mark.
 
     Args:
         mark: path of the mark.
@@ -61,6 +66,7 @@ class Step:
     ):
         self.mark, self.makes = Path(mark), makes
         self.outputs, self._removes = list(outputs), list(removes)
+        self._lock = Lock(lock_path(self.mark.parent, self.mark.name.removeprefix(".done")))
         self.made_from = ingredients(
             version=version,
             configs=configs,
@@ -79,26 +85,38 @@ class Step:
         return why_not_done(self.mark, self.made_from)
 
     def is_done(self) -> bool:
-        """Whether there is nothing to do; logs that, or why a finished step has to run again."""
+        """Whether there is nothing to do; logs that, or why a finished step has to run again. Takes the lock
+        where there is something, and waits for it.
+        """
         reason = self.reason()
+        if reason:
+            self.lock()
+            reason = self.reason()
         if not reason:
             log(f"{self.makes} is up to date")
         elif reason != "not done yet":
             log(f"{self.makes} is to be redone: {reason}")
         return not reason
 
+    def lock(self) -> None:
+        """Take the lock, and wait for it as long as another process has it."""
+        if os.environ.get("PYDINO_LOCKED") != str(self.mark):
+            self._lock.wait(self.makes)
+
     def begin(self) -> None:
         """Remove the mark and the files in ``removes``."""
+        self.lock()
         for path in (self.mark, *self._removes):
             Path(path).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Write the mark.
+        """Write the mark, and release the lock.
 
         Raises:
             UserError: one of ``outputs`` is missing.
         """
         write_mark(self.mark, self.made_from, self.outputs)
+        self._lock.release()
 
     def __enter__(self):
         self.begin()
@@ -107,6 +125,7 @@ class Step:
     def __exit__(self, kind, *_):
         if kind is None:
             self.finish()
+        self._lock.release()
 
 
 def _text(value) -> str:

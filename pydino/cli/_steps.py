@@ -102,10 +102,15 @@ def why_skipped(*folders) -> str:
     return paths[0].read_text(encoding="utf-8").strip() if paths else ""
 
 
-def job_command(*words) -> list[str]:
-    """Return ``pydino WORDS`` as a job runs it: a site's wrapper may give its jobs none of our variables."""
-    forced = ["env", f"PYDINO_FORCE={force_token()}"] if force_token() else []
-    return [*forced, "pydino", *map(str, words)]
+def job_command(*words, makes: Step | None = None) -> list[str]:
+    """Return ``pydino WORDS`` as a job runs it: a site's wrapper may give its jobs none of our variables.
+
+    Args:
+        makes: the step that the job writes the mark of, whose lock this process has.
+    """
+    given = [f"PYDINO_FORCE={force_token()}"] if force_token() else []
+    given += [f"PYDINO_LOCKED={makes.mark}"] if makes else []
+    return [*(["env", *given] if given else []), "pydino", *map(str, words)]
 
 
 def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
@@ -120,7 +125,8 @@ def run_or_submit(verb: str, step: Step, args, make, log_file) -> None:
         return
     check_wrapper(args.cmd)
     step.begin()
-    submit(args.cmd, log_file, job_command(verb, *without_cmd(args.arguments)), made_from=step.digest)
+    command = job_command(verb, *without_cmd(args.arguments), makes=step)
+    submit(args.cmd, log_file, command, made_from=step.digest)
     if not step.mark.exists():
         raise UserError(
             f"the job left no {step.mark}, though its wrapper, --cmd '{args.cmd}', reported success; "

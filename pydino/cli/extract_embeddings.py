@@ -54,7 +54,11 @@ def run(args):
         embed_part(args.model, _sets(args), args.part, args.device)
         return
     refuse_unused(args, "--device", why="without --part: --gpu N takes N GPUs")
-    todo = [(one, step) for one, step in zip(_sets(args), steps(args), strict=True) if not step.is_done()]
+    declared = list(zip(_sets(args), steps(args), strict=True))
+    for _, step in sorted(declared, key=lambda pair: str(pair[1].mark)):
+        if step.reason():
+            step.lock()  # in the same order in every call, so that no two wait for each other
+    todo = [(one, step) for one, step in declared if not step.is_done()]
     if not todo:
         return
     jobs, device, options = args.nj, "cpu", []

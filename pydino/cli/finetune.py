@@ -10,11 +10,9 @@ posteriors.txt, predictions.txt, confusion.json, TASK.result.json, and fold_NAME
 trainings; fold_final/classifier is the classifier to give away.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydino.base import Step, log, plural, read_yaml
@@ -75,8 +73,7 @@ def run(args):
     check_call(args, _folds(args))
     if status := aside(lambda: (check_task(args), refuse_training_audio(args))):
         return status
-    with _locked(Path(args.task) / ".lock"):
-        make_train_set.run(_train_set_arguments(args))
+    make_train_set.run(_train_set_arguments(args))
     folds = args.fold or _folds(args)
     todo = [fold for fold in folds if not _fold_step(args, fold).is_done()]
     if not args.fold:
@@ -171,17 +168,6 @@ def _train_set_arguments(args):
     return parser_of("make-train-set", make_train_set).parse_args(words)
 
 
-@contextmanager
-def _locked(path: Path):
-    """Wait for other calls for the same task, which make the same directory."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks
-        yield
-
-
 def _submit(args, step: Step, folds: list[str]) -> None:
     jobs = min(args.ngpu or args.nj, len(folds))
     ngpu = args.ngpu // jobs
@@ -258,7 +244,7 @@ def _tidy(args, folder: Path) -> None:
         run = folder / Path(config).stem
         for name in ("checkpoints", "model"):
             shutil.rmtree(run / name, ignore_errors=True)
-        for name in ("head.safetensors", ".done.train", ".started", ".lock"):
+        for name in ("head.safetensors", ".done.train", ".started"):
             (run / name).unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ you decide.
 
 import sys
 
+from pydino.base import Lock, lock_path
 from pydino.cli._arguments import option
 from pydino.kaldi.fix import describe, fix
 
@@ -18,6 +19,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    report = fix(args.data, args.utt_extra_files.split(), args.spk_extra_files.split())
+    with Lock(lock_path(args.data)).wait(args.data):
+        report = fix(args.data, args.utt_extra_files.split(), args.spk_extra_files.split())
     for line in describe(report, args.data):
         print(f"fix_data_dir.sh: {line}", file=sys.stderr)

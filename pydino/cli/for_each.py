@@ -24,7 +24,17 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydino.base import UserError, config_from_dict, force_token, log, program_name, set_program, write_json
+from pydino.base import (
+    Lock,
+    UserError,
+    config_from_dict,
+    force_token,
+    lock_path,
+    log,
+    program_name,
+    set_program,
+    write_json,
+)
 from pydino.jobs.at_once import AtOnce
 from pydino.jobs.resources import runs_here
 from pydino.jobs.signals import Interrupted, forward_to_relatives, handling, signal_when_parent_dies
@@ -209,6 +219,9 @@ def _run_here(words: list[str], received: list[int]) -> bool:
 
 def _run_groups(calls: list[Call], cmd: str, log_stem: str, options=()) -> None:
     """Run the groups that are not up to date, as the jobs of one array."""
+    held = Lock(lock_path(log_stem))
+    if any(pending(call.words) for call in calls):
+        held.wait(f"{log_stem}.N.log")  # by another run.sh, which may leave nothing to do
     wanted: list[list[list[str]]] = []
     reasons: list[tuple[str, dict[str, str]]] = []
     for group in groups_of(calls):

@@ -122,6 +122,8 @@ def _mark_of_training(args) -> Path:
 def run(args):
     if args.cmd is not None:
         check_files(*([args.config] if args.config else []), *_labels(args), f"{args.data}/utt2spk")
+        (held,) = steps(args)
+        held.lock()  # until the job has ended
         if not args.force and steps(args)[0].is_done():
             return 0
         check_wrapper(args.cmd)

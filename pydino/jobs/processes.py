@@ -1,6 +1,5 @@
-"""The processes of this machine, from /proc, and locks between them."""
+"""The processes of this machine, from /proc."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -59,17 +58,3 @@ def open_files() -> Iterator[tuple[int, str]]:
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def try_lock(descriptor: int, shared: bool = False) -> bool:
-    """Lock an open file until it is closed everywhere; return False where another process has it locked.
-
-    On a filesystem without locks every attempt succeeds.
-    """
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True

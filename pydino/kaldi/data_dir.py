@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 
-from pydino.base import UserError, atomic_open, split_fields
+from pydino.base import Lock, UserError, atomic_open, lock_path, split_fields
 
 from .columns import Columns, read_columns, text, write_columns
 from .tables import read_table
@@ -163,6 +163,7 @@ def store(path, tables: Tables, metadata_from=None) -> None:
         metadata_from: data directory whose ``frame_shift`` and ``conf/`` are copied too.
     """
     path = Path(path)
+    held = Lock(lock_path(path)).wait(path)
     existed = path.exists()
     aside = path / f".tables.{os.getpid()}.tmp"
     try:
@@ -187,6 +188,7 @@ def store(path, tables: Tables, metadata_from=None) -> None:
         remove(aside)
         if not existed and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+        held.release()
 
 
 def copy_feature_metadata(source, target) -> None:

@@ -2,12 +2,11 @@
 by another run.
 """
 
-import fcntl
 import shutil
-import time
+from contextlib import suppress
 from pathlib import Path
 
-from pydino.base import UserError, is_forced, read_json, why_not_done, write_mark
+from pydino.base import Lock, UserError, is_forced, is_held, read_json, why_not_done, write_mark
 from pydino.infer.model_folder import WEIGHTS
 
 STARTED, DONE, OUTCOME = ".started", ".done.train", "outcome.json"
@@ -18,36 +17,24 @@ MADE = (
 )
 
 
-def lock(exp: Path):
-    """Return an open file whose lock excludes other processes from EXP until it is closed or the process
-    ends; None where the file system has no locks, or cannot be written.
+def lock(exp: Path) -> Lock:
+    """Return a lock that keeps other processes out of EXP until it is released or the process ends.
 
     Raises:
         UserError: another process trains there.
     """
-    try:
-        exp.mkdir(parents=True, exist_ok=True)
-        held = open(exp / ".lock", "w")
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)  # it may be is_at_work, which releases it at once
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"another process trains in {exp}; wait for it, stop it, or give another EXP"
-        ) from error
-    except OSError:
-        return None  # what is written later fails with a message of its own
+    held, who = Lock(exp / ".lock"), ""
+    with suppress(OSError):  # what is written later fails with a message of its own
+        who = held.acquire()
+    if who:
+        raise UserError(f"{who} trains in {exp}; wait for it, stop it, or give another EXP")
     return held
 
 
 def is_at_work(exp: Path) -> bool:
     """Return whether a process trains in EXP, as far as the file system can tell: True where it cannot."""
     try:
-        with open(exp / ".lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
+        return is_held(exp / ".lock")
     except OSError:
         return True
 

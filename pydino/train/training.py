@@ -123,8 +123,8 @@ def run_training(
         finish(run, method, wanted)
     if own:
         distributed.close()
-    elif lock is not None:
-        lock.close()
+    if lock is not None:
+        lock.release()
 
 
 def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
@@ -143,7 +143,7 @@ def enter(run: Run, wanted: dict[str, str], distributed: DistributedContext):
             wrong = error
     if distributed.gather_objects(wrong is not None)[0]:
         if held is not None:
-            held.close()  # the error's traceback refers to it
+            held.release()  # the error's traceback refers to it
         raise wrong or SystemExit(1)  # the first process says why
     if distributed.gather_objects(finished)[0]:
         if distributed.first:

@@ -12,9 +12,9 @@ import socket
 import time
 from pathlib import Path
 
-from pydino.base import UserError, read_json
+from pydino.base import UserError, is_held, read_json, try_lock
 
-from ..processes import find_process, open_files, try_lock
+from ..processes import find_process, open_files
 from ..slurm.lookup import left_by, look_up
 from ..slurm.scheduler import Slurm, Unreachable, short_name
 from ..wrapper.log import last_bytes, read_log
@@ -76,8 +76,7 @@ def claim(exp: Path) -> int:
 def refuse_if_running(exp: Path) -> None:
     """Raise UserError where a detached pipeline runs in this folder. Changes nothing."""
     try:
-        with open(exp / _LOCK) as lock:
-            free = try_lock(lock.fileno(), shared=True)
+        free = not is_held(exp / _LOCK)
     except OSError:
         free = True
     _refuse(exp, free)

@@ -10,20 +10,18 @@ one with the same digest belongs to this attempt, and if it ends well its job is
 Without ``PYDINO_MADE_FROM`` it is unknown whether the inputs are the same, and no job counts as done. With
 ``--force`` (``PYDINO_FORCE``, a token of the call) only what was done under the same token counts.
 
-A lock beside the record keeps a second run from the same jobs and logs while the first lives.
+A lock beside the record keeps a second run from the same jobs and logs: it waits while the first lives.
 (``x.JOB.log`` and ``x.log`` share a record, and a lock.)
 """
 
 import hashlib
 import json
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 
-from pydino.base import UserError, force_token, is_forced, read_json, write_json
+from pydino.base import Lock, UserError, force_token, is_forced, read_json, write_json
 
-from ..processes import try_lock
 from .command import substitute
 from .log import cannot_write, ended_with, is_device, put_aside
 from .request import JobRequest
@@ -60,12 +58,16 @@ class Attempt:
         self.digest = hashlib.sha256(json.dumps(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self.jobs: list[dict] = []
         self.resumed = False
-        self._lock = None
+        self._lock = Lock(self.path.with_name(f".{self.path.name.removesuffix('.json')}.lock"))
 
     def __enter__(self):
         if is_device(self.request.log):
             return self  # nothing lies beside /dev/null, and all may write to it
-        self._lock = self._take_lock(self.path.with_name(f".{self.path.name.removesuffix('.json')}.lock"))
+        try:
+            if self._lock.acquire():
+                self._lock.wait(self.request.log)
+        except OSError as error:
+            raise cannot_write(self.request.log, error) from error
         with suppress(UserError, KeyError, TypeError, AttributeError):  # missing or unreadable
             record = read_json(self.path)
             same = record["digest"] == self.digest and not is_forced(record.get("forced"))
@@ -75,37 +77,10 @@ class Attempt:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """The lock, for processes that are to hold it as well."""
-        return (self._lock.fileno(),) if self._lock else ()
+        return () if self._lock.descriptor is None else (self._lock.descriptor,)
 
     def __exit__(self, *_):
-        if self._lock is not None:
-            Path(self._lock.name).unlink(missing_ok=True)  # a job may have removed its folder
-            self._lock.close()
-
-    def _take_lock(self, path: Path):
-        """Return an open file with a lock on it.
-
-        Raises:
-            UserError: another run has it, or the folder cannot be written.
-        """
-        while True:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                held = open(path, "a+")
-            except OSError as error:
-                raise cannot_write(self.request.log, error) from error
-            if not try_lock(held.fileno()):
-                held.seek(0)
-                who = held.read().strip() or "another process"
-                raise UserError(f"{who} is running the jobs of {self.request.log}: wait for it, or end it")
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path), os.fstat(held.fileno())):
-                    break
-            held.close()  # its former owner was just removing it
-        held.truncate(0)
-        held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        held.flush()
-        return held
+        self._lock.release()
 
     def todo(self) -> list[int]:
         """Return the jobs that are not known to be done."""

@@ -4,14 +4,12 @@ without a daemon.
 
 import fcntl
 import os
-import pwd
 import tempfile
 from contextlib import suppress
 
-from pydino.base import UserError
+from pydino.base import UserError, try_lock, user_name
 
 from ..machine import visible_gpus
-from ..processes import try_lock
 
 
 class GpuSlots:
@@ -50,7 +48,7 @@ class GpuSlots:
             taken[gpu] = descriptor
             with suppress(OSError):  # a full disk: those who wait do not see who has it
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"pid {os.getpid()} of {_name_of(os.getuid())}\n".encode(), 0)
+                os.pwrite(descriptor, f"pid {os.getpid()} of {user_name(os.getuid())}\n".encode(), 0)
         if len(taken) < self.per_job:
             self.give_back(taken)
             return None
@@ -105,13 +103,6 @@ class GpuSlots:
     def _advice(self, path: str) -> str:
         closed, mode = (path, "666") if os.path.exists(path) else (self.folder, "1777")
         return (
-            f"; its owner, {_name_of(os.stat(closed).st_uid)}, or root can open it to all: chmod "
+            f"; its owner, {user_name(os.stat(closed).st_uid)}, or root can open it to all: chmod "
             f"{mode} {closed} (do not set another TMPDIR: GPUs with separate locks are used twice)"
         )
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
