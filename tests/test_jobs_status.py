@@ -18,6 +18,7 @@ from pydino.cli.status import duration
 from pydino.jobs.launch.batch import fate
 from pydino.jobs.pipeline import status as reading
 from pydino.jobs.pipeline.status import group_name, read_groups
+from pydino.jobs.slurm.lookup import new_entry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -391,10 +392,10 @@ def test_a_chain_that_is_interrupted_while_it_is_submitted_leaves_no_job(tmp_pat
 
 def test_a_job_whose_number_is_lost_keeps_the_folder(tmp_path, slurm):
     script = tmp_path / "exp/run.slurm.sh"
-    entry = {"name": "controller", "job": None, "script": str(script)}
+    entry = new_entry(str(script), name="controller")
     script.parent.mkdir()
     (tmp_path / "exp/run.json").write_text(json.dumps({"kind": "slurm", "jobs": [entry]}))
-    rows = f'case "$*" in *%o*) echo "7|{script}" ;; *) echo "7|N/A|RUNNING|n1" ;; esac'
+    rows = f'case "$*" in *%o*) echo "7|RUNNING|{entry["user"]}|x|/|{script}" ;; *) echo "7|N/A|RUNNING|n1" ;; esac'
     (slurm / "squeue").write_text(f"#!/bin/bash\n{rows}\n")
     assert "controller, Slurm job 7: running (n1)" in "\n".join(status(tmp_path)[0])
     done = detach(tmp_path, "true")

@@ -7,7 +7,8 @@ utils/run_slurm.sh [options] [JOB=1:N] LOG [--] COMMAND [argument ...]
   --num-threads N    cores of each job
   --gpu N            GPUs of each job
   --max-jobs-run N   at most N jobs at once
-  --retries N        submit failed jobs again, up to N times (default 0)
+  --retries N        submit failed jobs again, up to N times (default 0); those that were out of memory or
+                     time with twice the --mem or --time
   --config FILE      how options become sbatch's; default: PYDINO_SLURM_CONF, else the recipe's,
                      conf/slurm.conf here, that of the project
   and the options that this file describes

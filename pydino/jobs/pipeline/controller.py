@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from pydino.base import UserError, read_json, warn, write_json, write_text
@@ -23,6 +24,7 @@ from ..processes import find_process
 from ..signals import send_to_group, signals_raised
 from ..slurm.backend import site_names
 from ..slurm.config import find_config, read_slurm_config
+from ..slurm.lookup import look_up, marked, new_entry
 from ..slurm.scheduler import Slurm, Unreachable, short_names
 from ..slurm.script import exports
 from ..slurm.submit import submit
@@ -85,11 +87,7 @@ def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: 
     slurm = Slurm(inherited=(claim(exp),))
     entries: list[dict] = []
     record = {**new_record("chain" if chain else "slurm", command), "jobs": entries}
-
-    def taken(number: str) -> None:
-        entries[-1]["job"] = number
-        write_json(exp / RECORD, record)
-
+    place = SimpleNamespace(jobs=entries, path=exp / RECORD, write=lambda: write_json(exp / RECORD, record))
     try:
         with signals_raised():
             for job in jobs:
@@ -103,10 +101,10 @@ def detach_to_slurm(exp: Path, command: list[str], jobs: list[SlurmJob], chain: 
                     ours += [f"--dependency=afterok:{entries[-1]['job']}", "--kill-on-invalid-dep=yes"]
                 given = parse_request([*job.options, "LOG", "COMMAND"], site_names).given
                 config = read_slurm_config(find_config(given.get("config")))
-                sbatch = [*config.command, *config.sbatch_options(given), *ours, script]
-                entries.append({"name": job.name, "script": script, "job": None})
-                write_json(exp / RECORD, record)
-                submit(slurm, config, sbatch, warn, taken)
+                entries.append(new_entry(script, name=job.name))
+                place.write()
+                sbatch = marked(entries[-1], [*config.command, *config.sbatch_options(given), *ours])
+                submit(slurm, config, sbatch, place, warn)
     except BaseException:
         _take_back(exp, record)
         raise
@@ -126,7 +124,8 @@ def _take_back(exp: Path, record: dict) -> None:
     """
     slurm, entries = Slurm(), record["jobs"]
     try:
-        slurm.find_lost(entries)
+        if any(not entry["job"] for entry in entries):
+            look_up(slurm, entries, exp / RECORD, ended=True)
         entries[:] = [entry | {"cancelled": True} for entry in entries if entry["job"]]
         jobs = [entry["job"] for entry in entries]
         if jobs:
@@ -196,15 +195,18 @@ def _cancel_jobs_of(exp: Path) -> None:
     slurm, jobs = Slurm(), []
     try:
         for path in job_records(exp):
-            jobs += slurm.find(os.path.abspath(path.removesuffix(".jobs.json") + ".slurm.sh"))
             try:
                 record = read_json(path)
-                for entry in record["jobs"]:
-                    jobs += [entry["job"]] if ";" in (entry["job"] or "") else []  # of another cluster
+                entries = record["jobs"]
+                for entry in entries:
                     entry["cancelled"] = True
-                write_json(path, record)
             except (UserError, KeyError, TypeError) as error:
+                entries, record = [], None
                 print(f"cannot mark the jobs of {path} as cancelled ({error})")
+            script = os.path.abspath(path.removesuffix(".jobs.json") + ".slurm.sh")
+            jobs += look_up(slurm, entries, path, script)
+            if record:
+                write_json(path, record)
         slurm.cancel(jobs)
         print(f"cancelled Slurm job {short_names(jobs)}" if jobs else "cancelled; no job was in the queue")
     except (UserError, Unreachable) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydino.base import UserError, read_json
 
 from ..processes import find_process, open_files, try_lock
+from ..slurm.lookup import left_by, look_up
 from ..slurm.scheduler import Slurm, Unreachable, short_name
 from ..wrapper.log import last_bytes, read_log
 from .status import PATIENCE, queue
@@ -95,7 +96,7 @@ def _in_queue(exp: Path, record: dict) -> list[str]:
     """Return the jobs of a record that have not ended."""
     entries = record.get("jobs", [])
     try:
-        return Slurm().left_by(entries, exp / RECORD)
+        return left_by(Slurm(), entries, exp / RECORD)
     except UserError:
         codes = [_code(log_of(exp, entry["name"])) for entry in entries]
         if all(code is not None and code < 100 for code in codes):
@@ -116,7 +117,8 @@ def describe_controller(exp: Path) -> list[str]:
     if record["kind"] == "local":
         return [f"detached {exp / LOG}   {_describe_process(exp, record)}", *_last_message(exp / LOG)]
     try:
-        Slurm(PATIENCE).find_lost(record["jobs"])
+        if any(not entry["job"] for entry in record["jobs"]):
+            look_up(Slurm(PATIENCE), record["jobs"], exp / RECORD)
     except (UserError, Unreachable):
         pass  # the query below, for those that have a number, reports why
     live, remarks = queue([entry["job"] for entry in record["jobs"] if entry["job"]])

@@ -8,23 +8,21 @@ from functools import partial
 from pydino.base import UserError, write_text
 
 from ..signals import Interrupted, signals_raised
-from ..wrapper.attempt import Attempt, beside_log
+from ..wrapper.attempt import Attempt
 from ..wrapper.command import substitute
-from ..wrapper.log import ended_with, is_device, put_aside
+from ..wrapper.log import is_device, put_aside
 from ..wrapper.report import report_failures, say
 from ..wrapper.request import JobRequest
 from .config import SlurmConfig, find_config, read_slurm_config
 from .endings import remarks
-from .scheduler import FINAL, Ending, Slurm, Task, Unreachable, compress, short_name, short_names
-from .script import job_script
+from .lookup import look_up, marked, new_entry
+from .scheduler import Ending, Slurm, Task, Unreachable, compress, doubled, short_name, short_names
+from .script import job_script, script_path
 from .submit import Refused, submit
+from .waiting import Waiter
 
-# seconds between two queries: a tenth of what the jobs have taken so far, within these bounds
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-_PATIENCE = 60.0  # seconds until a task that has left the queue must be accounted for
 _CANCEL_SECONDS = 20.0  # how long tasks that Ctrl-C cancelled are waited for; Slurm kills the others later
 _REPLACE_SECONDS = 120.0  # how long those of an earlier run are waited for, as others take their place
-_QUIET = 60.0  # seconds in the queue before a message says why
 
 _INDEX = "\0"  # stands for an array's index until the path around it is quoted for Slurm
 
@@ -69,46 +67,52 @@ def site_names(config: str | None) -> list[str]:
 
 
 class _Submission:
-    """The jobs of one request. ``waiting`` maps each task that has not ended to the number of its job."""
+    """The jobs of one request."""
 
     def __init__(self, request: JobRequest, program: str, config: SlurmConfig, attempt: Attempt):
         self.request, self.config, self.attempt = request, config, attempt
         self.say = partial(say, program)
-        self.site = [*config.command, *config.sbatch_options(request.given)]
         self.limit = f"%{request.max_jobs_run}" if request.max_jobs_run else ""
-        self.options = shlex.join(filter(None, [*self.site, self.limit]))
+        site = [*config.command, *config.sbatch_options(request.given)]
+        self.options = shlex.join(filter(None, [*site, self.limit]))
         self.slurm = Slurm(inherited=attempt.descriptors)
-        self.script = os.path.abspath(beside_log(request, ".slurm.sh"))
-        self.waiting: dict[Task, int] = {}
+        self.script = script_path(request)
+        self.waiter = Waiter(request, self.slurm, config.poll, self.say)
         self.task_of: dict[int, Task] = {}  # the latest, by job number
-        self.seen: dict[Task, str] = {}  # the state in which a task was last in the queue
+        self.more: dict[int, dict[str, str]] = {}  # memory and time of those that took more, by job number
+        self.entries: list[dict] = []  # those of the record that are known to be ours
 
     def run(self) -> dict[int, Ending]:
         """Return the endings of the failed jobs."""
         todo = self._resume()
         failed = {}
-        if todo and self.limit and self.waiting:
-            failed = self._wait()  # the limit of an array holds for its own tasks only
+        if todo and self.limit and self.waiter.tasks:
+            failed = self.waiter.wait()  # the limit of an array holds for its own tasks only
         if todo:
             self._submit(todo)
-        failed |= self._wait()
+        failed |= self.waiter.wait()
         for attempt in range(1, self.request.retries + 1):
-            again = sorted(n for n, ending in failed.items() if ending.state not in ("CANCELLED", "GONE"))
-            if not again:
-                break
-            states = ", ".join(sorted({failed.pop(n).state for n in again}))
-            which = f"again ({attempt} of {self.request.retries})"
-            self.say(f"jobs {compress(again)} ended with {states}, {which}")
-            self._submit(again)
-            failed |= self._wait()
+            ended = {n: failed.pop(n) for n in sorted(failed) if failed[n].state not in ("CANCELLED", "GONE")}
+            groups: dict[str, list[int]] = {}
+            for number, ending in ended.items():
+                more = self.config.twice(ending.state, self.request.given | self.more.get(number, {}))
+                self.more[number] = self.more.get(number, {}) | more
+                groups.setdefault(_spelt(self.more[number]), []).append(number)
+            for more, numbers in groups.items():
+                states = ", ".join(sorted({ended[n].state for n in numbers}))
+                which = f"again{more and ' with'}{more} ({attempt} of {self.request.retries})"
+                self.say(f"jobs {compress(numbers)} ended with {states}, {which}")
+                self._submit(numbers)
+                failed |= self.waiter.wait() if self.limit else {}
+            failed |= self.waiter.wait()
         return failed
 
     def _resume(self) -> list[int]:
         """Wait for what the same attempt has in the queue, or cancel what another has; return the jobs to
         submit.
         """
-        jobs = self._ask(self._recorded)
-        live = self._ask(self.slurm.live, jobs) if jobs else {}
+        jobs = self.waiter.ask(self._look_up)
+        live = self.waiter.ask(self.slurm.live, jobs) if jobs else {}
         options = {entry["job"]: entry.get("options", self.options) for entry in self.attempt.jobs}
         if not self.attempt.resumed or any(entry.get("cancelled") for entry in self.attempt.jobs):
             why = "which an earlier run left: it is of other inputs or options, was cancelled, or is unknown"
@@ -120,11 +124,13 @@ class _Submission:
             live = self._clear(live, outdated, why)
         if not self.attempt.resumed:
             self.attempt.start()
+            self.entries = self.attempt.jobs
             return list(self.request.numbers)
-        self.waiting = {task: self.request.first if task[1] is None else task[1] for task in live}
-        self.task_of = {number: task for task, number in self.waiting.items()}
+        self.waiter.tasks = {task: self.request.first if task[1] is None else task[1] for task in live}
+        self.task_of = {number: task for task, number in self.waiter.tasks.items()}
         names = dict.fromkeys(job for job, _ in live)
-        self.attempt.jobs = [{"job": job, "options": options.get(job, self.options)} for job in names]
+        known = {entry["job"]: entry for entry in self.attempt.jobs}
+        self.entries = self.attempt.jobs = [known.get(job) or self._entry(job) for job in names]
         self.attempt.write()
         todo = [number for number in self.attempt.todo() if number not in self.task_of]
         of_all = f"of {len(self.request.numbers)} jobs are"
@@ -142,34 +148,30 @@ class _Submission:
         if not jobs:
             return live
         self.say(f"cancelling Slurm job {short_names(jobs)}, {why}")
-        if left := self._ask(self._cancel, jobs, _REPLACE_SECONDS):
+        if left := self.waiter.ask(self._cancel, jobs, _REPLACE_SECONDS):
             raise UserError(
                 f"Slurm job {short_names(left)} does not end, and others are to take its place; look at "
                 "squeue --me, and try again later"
             )
         return {task: state for task, state in live.items() if task[0] not in jobs}
 
-    def _recorded(self) -> list[str]:
-        """Return the jobs in the queue that have our script, also where the record was lost or has no number
-        yet. A number in it that is not among them has ended, and may be another job's by now. Of jobs on
-        other clusters there is the record alone.
-        """
-        elsewhere = [entry["job"] for entry in self.attempt.jobs if entry["job"] and ";" in entry["job"]]
-        known = set(map(short_name, elsewhere))
-        return elsewhere + [job for job in self.slurm.find(self.script) if job not in known]
+    def _entry(self, job: str | None = None) -> dict:
+        return new_entry(self.script, job=job, options=self.options)
+
+    def _look_up(self) -> list[str]:
+        return look_up(self.slurm, self.attempt.jobs, self.attempt.path, self.script)
 
     def _submit(self, numbers: list[int]) -> None:
         for number in numbers:
             put_aside(self.request.log_of(number))
-        command = self._sbatch(numbers)
+        entry = self._entry()
+        command = self._sbatch(numbers, entry)
         write_text(self.script, job_script(self.request, numbers, command))
-        entry = {"job": None, "options": self.options}
         self.attempt.jobs.append(entry)
         self.attempt.write()
         try:
-            submit(self.slurm, self.config, command, self.say, lambda job: self._note(entry, job))
+            submit(self.slurm, self.config, command, self.attempt, self.say)
         except Refused:
-            self.attempt.jobs.remove(entry)
             if self.attempt.jobs or len(numbers) < len(self.request.numbers):
                 self.attempt.write()
             else:
@@ -177,18 +179,11 @@ class _Submission:
             raise
         for number in numbers:
             task = (entry["job"], number if self.request.variable else None)
-            self.waiting[task], self.task_of[number] = number, task
+            self.waiter.tasks[task], self.task_of[number] = number, task
         many = f", {len(numbers)} tasks" if len(numbers) > 1 else ""
         self.say(f"Slurm job {short_name(entry['job'])}{many}, log is in {self.request.logs}")
 
-    def _note(self, entry: dict, job: str) -> None:
-        entry["job"] = job
-        try:
-            self.attempt.write()
-        except UserError as error:  # the entry without a job is on disk, and the job is found by its script
-            self.say(f"warning: Slurm job {short_name(job)} is in the queue, but {error}")
-
-    def _sbatch(self, numbers: list[int]) -> list[str]:
+    def _sbatch(self, numbers: list[int], entry: dict) -> list[str]:
         """Return the command that submits. What the wrapper itself relies on comes last: no site's option can
         replace it.
         """
@@ -199,86 +194,17 @@ class _Submission:
             log = substitute(log, self.request.variable, _INDEX)
         output = log.replace("%", "%%").replace(_INDEX, "%a")
         array = [f"--array={compress(numbers)}{self.limit}"] if self.request.variable else []
-        return [*self.site, "--parsable", "--open-mode=append", f"--output={output}", *array, self.script]
-
-    def _wait(self) -> dict[int, Ending]:
-        """Wait until every task has ended; return the endings of those that failed."""
-        failed, missing, start = {}, {}, time.monotonic()
-        said = (start, "")
-        while self.waiting:
-            live = self._ask(self.slurm.live, list(dict.fromkeys(job for job, _ in self.waiting)))
-            gone = [task for task in self.waiting if task not in live]
-            endings = self._ask(self.slurm.endings, gone) if gone else {}
-            for task in gone:
-                since = missing.setdefault(task, time.monotonic())
-                ending = self._judge(task, endings.get(task), time.monotonic() - since)
-                if ending:
-                    number = self.waiting.pop(task)
-                    if ending.state != "COMPLETED":
-                        failed[number] = ending
-            for task in live:
-                missing.pop(task, None)
-                self.seen[task] = live[task][0]
-            said = self._say_waiting(live, said)
-            if self.waiting:
-                time.sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (time.monotonic() - start) / 10)))
-        return failed
-
-    def _judge(self, task: Task, ending: Ending | None, seconds: float) -> Ending | None:
-        """Return how a task ended that has left the queue, or None while that is not known. The log decides
-        where Slurm has forgotten the task, or reports it as running though its queue does not have it (an
-        accounting that missed the end does so for ever).
-        """
-        if ending and ending.state in FINAL:
-            return ending
-        if seconds < _PATIENCE / 10:
-            return None
-        log = self.request.log_of(self.waiting[task])
-        code = ended_with(log)
-        if code is not None:
-            return Ending("FAILED" if code else "COMPLETED", code)
-        # the controller keeps nothing about tasks that were cancelled while they waited
-        if self.seen.get(task) == "PENDING" and not os.path.exists(log):
-            return Ending("GONE")
-        return Ending("UNKNOWN") if seconds > _PATIENCE else None
-
-    def _ask(self, question, *arguments):
-        """Return the scheduler's answer, however long it takes: jobs run on while the controller is away."""
-        silent = False
-        while True:
-            try:
-                answer = question(*arguments)
-            except Unreachable as error:
-                if not silent:
-                    self.say(
-                        f"Slurm does not answer ({error}); jobs that run are not affected, waiting for it"
-                    )
-                silent = True
-                time.sleep(2)
-            else:
-                if silent:
-                    self.say("Slurm answers again")
-                return answer
-
-    def _say_waiting(self, live: dict, said: tuple[float, str]) -> tuple[float, str]:
-        """Say now and then why nothing runs: a job that can never start looks like one that runs."""
-        all_wait = live and all(state == "PENDING" for state, _ in live.values())
-        text = ", ".join(sorted({reason for _, reason in live.values()}))
-        if not all_wait or time.monotonic() - said[0] < _QUIET or text == said[1]:
-            return said
-        self.say(f"{len(live)} jobs wait in the queue, none runs: {text} (squeue --me; docs/slurm.md)")
-        return time.monotonic(), text
+        ours = ["--parsable", "--open-mode=append", f"--output={output}", *array]
+        given = self.request.given | self.more.get(numbers[0], {})
+        return marked(entry, [*self.config.command, *self.config.sbatch_options(given), *ours])
 
     def _cancel(self, jobs: list[str], seconds: float) -> list[str]:
         """Cancel jobs, wait, for a time, until they are gone, and return those that are not."""
-        end = time.monotonic() + seconds
-        while True:
-            self.slurm.cancel(jobs)
-            for _ in range(10):
-                left = self.slurm.jobs_in_queue(jobs)
-                if not left or time.monotonic() > end:
-                    return left
-                time.sleep(_SHORTEST_PAUSE)
+        end, pauses = time.monotonic() + seconds, doubled(0.5, 10.0)
+        self.slurm.cancel(jobs)
+        while (left := self.slurm.jobs_in_queue(jobs)) and time.monotonic() < end:
+            time.sleep(next(pauses))
+        return left
 
     def leave(self, signal_name: str) -> None:
         """End after a signal."""
@@ -291,10 +217,18 @@ class _Submission:
             entry["cancelled"] = True
         try:
             self.attempt.write()
-            jobs = self.slurm.jobs_in_queue(self._recorded())
+            lost = not self.entries or any(not entry["job"] for entry in self.entries)
+            jobs = self.slurm.jobs_in_queue([entry["job"] for entry in self.entries if entry["job"]])
+            if lost:
+                self.slurm.cancel(jobs)
+                jobs += [job for job in self._look_up() if job not in jobs]
             left = self._cancel(jobs, _CANCEL_SECONDS) if jobs else []
             said = f"cancelled Slurm job {short_names(left or jobs)}" if jobs else "nothing was in the queue"
             said += ", which has not ended yet: see squeue --me" if left else ""
         except (Unreachable, UserError) as error:
             said = f"could not cancel ({error}); do so yourself: scancel {names or '(see squeue --me)'}"
         self.say(f"{signal_name} received: {said}")
+
+
+def _spelt(options: dict[str, str]) -> str:
+    return "".join(f" --{name} {value}" for name, value in sorted(options.items()))

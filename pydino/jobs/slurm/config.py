@@ -8,6 +8,7 @@
     option gpu=* --partition=gpu --gres=gpu:$0
     default gpu=0                       # as if --gpu 0 had been given, where no --gpu is
     option qos=* --qos=$0               # an option of the site's own: run_slurm.sh --qos long ...
+    poll 30                             # seconds between two questions to Slurm
 
 Names may be spelt with - or _. A file with any line for a name replaces all built-in lines (below) for it.
 
@@ -50,6 +51,7 @@ class SlurmConfig:
     options: dict[str, dict[str, str]] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
     place: str = BUILT_IN
+    poll: float = 30.0
 
     def sbatch_options(self, given: dict[str, str]) -> list[str]:
         """Return the words for sbatch that the given options (names with ``_``) and the defaults become.
@@ -60,6 +62,16 @@ class SlurmConfig:
         order = [*_ORDER, *(name for name in self.options if name not in _ORDER)]
         texts += [self._text(name, given[name]) for name in order if name in given]
         return [word for text in texts for word in shlex.split(text)]
+
+    def twice(self, state: str, given: dict[str, str]) -> dict[str, str]:
+        """Return the option with twice the memory or time for a job that ended in a state for want of it, if
+        it was given, or has a default, and the file takes any value.
+        """
+        name = {"OUT_OF_MEMORY": "mem", "TIMEOUT": "time"}.get(state, "")
+        value = (self.defaults | given).get(name)
+        if value in (None, "0") or "*" not in self.options.get(name, {}):
+            return {}
+        return {name: (_twice_the_memory if name == "mem" else _twice_the_time)(value)}
 
     def _text(self, name: str, value: str) -> str:
         values = self.options.get(name, {})
@@ -75,6 +87,20 @@ def _whole(mem: str) -> str:
     if "." not in mem:
         return mem.upper()
     return f"{num_bytes(mem) // 1024}K" if num_bytes(mem) % 2**20 else f"{num_bytes(mem) // 2**20}M"
+
+
+def _twice_the_memory(mem: str) -> str:
+    number = mem.rstrip("KMGTkmgt")
+    return f"{2 * float(number):.10g}{mem[len(number) :]}"
+
+
+def _twice_the_time(time: str) -> str:
+    """Read sbatch's minutes[:seconds], hours:minutes:seconds or days-hours[:minutes[:seconds]]."""
+    days, _, rest = time.rpartition("-")
+    fields = [int(text) for text in rest.split(":")]
+    units = (3600, 60, 1) if days or len(fields) == 3 else (60, 1)
+    seconds = 2 * (86400 * int(days or 0) + sum(n * unit for n, unit in zip(fields, units, strict=False)))
+    return f"{seconds // 86400}-{seconds // 3600 % 24}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def find_config(given: str | None) -> str | None:
@@ -99,7 +125,7 @@ def read_slurm_config(path: str | None) -> SlurmConfig:
         if name not in options:
             hint = nearest(name, options)
             raise UserError(f"{path}: 'default {name}=...' has no 'option {name}=...'{hint}")
-    return SlurmConfig(own.command or config.command, options, own.defaults, path)
+    return SlurmConfig(own.command or config.command, options, own.defaults, path, own.poll)
 
 
 def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
@@ -114,8 +140,13 @@ def _parse(text: str, config: SlurmConfig) -> SlurmConfig:
             config.options.setdefault(match[1].replace("-", "_"), {})[match[2]] = match[3]
         elif match := re.fullmatch(r"default\s+([\w-]+)=(\S+)", line):
             config.defaults[match[1].replace("-", "_")] = match[2]
+        elif match := re.fullmatch(r"poll\s+(\d*[1-9]\d*|\d+\.\d+)", line):
+            config.poll = float(match[1])
         else:
-            forms = "'command sbatch ...', 'option NAME=VALUE ...' (or NAME=*) and 'default NAME=VALUE'"
+            forms = (
+                "'command sbatch ...', 'option NAME=VALUE ...' (or NAME=*), 'default NAME=VALUE' and "
+                "'poll SECONDS'"
+            )
             raise UserError(f"{config.place}:{number}: '{line}' is none of {forms}")
     return config
 

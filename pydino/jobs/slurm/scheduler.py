@@ -1,24 +1,38 @@
 """Queries to Slurm, as few as possible: one ``squeue`` for all tasks of all jobs that are waited for, and
-once some have left the queue, one ``sacct``, or without accounting one ``scontrol``, for how they ended.
+once some have left the queue, one ``scontrol``, or ``sacct`` for what the controller has forgotten, for how
+they ended.
 """
 
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydino.base import UserError
+
+from ..signals import send_to_group
 
 FINAL = set(
     "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL PREEMPTED OUT_OF_MEMORY BOOT_FAIL DEADLINE REVOKED".split()
 )
-_TRANSIENT = re.compile(
-    "Unable to contact slurm controller|Socket timed out|temporarily unable|Connection (refused|timed out)|"
-    "Zero Bytes were transmitted|Unexpected message received|Communication connection failure|"
-    "Transport endpoint|System not yet initialized|Slurm controller is in standby"
+# What sbatch says where it has submitted nothing and may do so later ...
+_LATER = re.compile(
+    "Unable to contact slurm controller|Connection refused|System not yet initialized|"
+    "Slurm controller is in standby|temporarily un(able|available)|queue full"
 )
+# ... where nobody knows whether the job was taken ...
+_LOST = re.compile(
+    "Socket timed out|Connection timed out|Zero Bytes were transmitted|Unexpected message received|"
+    "Communication connection failure|Transport endpoint"
+)
+# ... where the jobs that one has in the queue may fill a limit, or this one exceed it alone ...
+LIMIT = re.compile(r"(Max|Grp)Submit|job submit limit")
+# ... and what it says before it tries by itself for two minutes.
+RETRYING = "sleeping and retrying"
+_ACCOUNTING_PATIENCE = 15.0  # seconds; a database that hangs is one that does not answer
 # Variables by which users change the output of their own commands.
 _OF_THE_USER = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_")
 _OF_THE_SITE = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS")
@@ -29,6 +43,14 @@ _OF_THIS_JOB = ("CUDA_VISIBLE_DEVICES", "PYDINO_MADE_FROM", "SBATCH_WAIT", "SBAT
 
 class Unreachable(Exception):
     """The controller does not answer; it may later."""
+
+
+class Missing(UserError):
+    """A command of Slurm cannot be run here."""
+
+
+class NotTaken(Unreachable):
+    """sbatch has submitted nothing; it may later."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +80,47 @@ class Slurm:
         self.has_accounting = True  # until it says otherwise
 
     def submit(self, command: list[str]) -> str:
-        """Submit and return the job. Raises UserError if sbatch refused; the job may have been taken even if
-        the controller did not answer.
+        """Submit and return the job, or "" where sbatch succeeds and says no number, or several.
+
+        Raises:
+            NotTaken: the controller is away, or a limit is reached that passes: that of the controller, or
+                one that the user's other jobs may fill.
+            Unreachable: the answer is lost.
+            UserError: sbatch refused.
         """
         done = self._run(command, submitting=True)
-        found = re.search(r"^(?:Submitted batch job )?(\d+)(;\S+)?\s*$", done.stdout, flags=re.MULTILINE)
-        if done.returncode != 0 or not found:
-            said = _said(done)
-            if _TRANSIENT.search(said):
-                raise Unreachable(said)
-            raise UserError(said)
-        return found[1] + (found[2] or "")
+        if done.returncode == 0:
+            found = re.findall(
+                r"^(?:Submitted batch job )?(\d+(?:;\S+)?)\s*$", done.stdout, flags=re.MULTILINE
+            )
+            return found[0] if len(found) == 1 else ""
+        said = _said(done)
+        limit = re.search(r"(QOS|Assoc)\w+", said)  # some versions say which one
+        fills = LIMIT.search(limit[0] if limit else said)
+        if _LATER.search(said) or (fills and self._has_jobs("" if "Grp" in fills[0] else str(os.getuid()))):
+            raise NotTaken(said)
+        if _LOST.search(said):
+            raise Unreachable(said)
+        raise UserError(said)
+
+    def _has_jobs(self, user: str) -> bool:
+        users = ["-u", user] if user else []
+        return bool(self._run(["squeue", "-h", *users, "-o", "%F"]).stdout.strip())
+
+    def hides_jobs(self) -> bool:
+        """Return whether users see no jobs of others."""
+        done = self._run(["scontrol", "show", "config"])
+        return bool(re.search(r"^PrivateData\s*=.*\b(jobs|all)\b", done.stdout, flags=re.MULTILINE))
+
+    def listed(self, cluster: str, *options: str) -> list[tuple[str, str, str, str]]:
+        """Return job, state and user of the jobs that squeue lists, and a text ``|COMMENT|FOLDER|SCRIPT``."""
+        where = ["-M", cluster] if cluster else []
+        done = self._run(["squeue", *where, *options, "-h", "-o", "%F|%T|%u|%k|%Z|%o"])
+        if done.returncode != 0:
+            raise Unreachable(_said(done))
+        rows = (line.split("|", 3) for line in done.stdout.splitlines())
+        name = f";{cluster}" if cluster else ""
+        return [(row[0] + name, row[1], row[2], f"|{row[3]}") for row in rows if len(row) == 4]
 
     def live(self, jobs: list[str]) -> dict[Task, tuple[str, str]]:
         """Return the state of every task that waits, runs or is being ended, and its reason, or its nodes."""
@@ -84,30 +136,6 @@ class Slurm:
                     found[names[job], int(index) if index.isdigit() else None] = (state, reason)
         return found
 
-    def left_by(self, entries: list[dict], record: Path) -> list[str]:
-        """Return those jobs of a record's entries that have not ended.
-
-        Raises:
-            UserError: that cannot be found out; the record may be removed by hand.
-        """
-        try:
-            self.find_lost(entries)
-            return self.jobs_in_queue([entry["job"] for entry in entries if entry["job"]])
-        except (UserError, Unreachable) as error:
-            jobs = " ".join(str(entry["job"] or "(not known)") for entry in entries)
-            raise UserError(
-                f"an earlier run left Slurm job {jobs}, whose state cannot be found out here "
-                f"({error}): make sure that it has ended (squeue --me), then remove {record}"
-            ) from error
-
-    def find_lost(self, entries: list[dict]) -> None:
-        """Complete those entries that have a script and no job: the process that submitted it was killed
-        before the answer came.
-        """
-        for entry in entries:
-            if not entry["job"] and "script" in entry and (found := self.find(entry["script"])):
-                entry["job"] = found[-1]
-
     def jobs_in_queue(self, jobs: list[str]) -> list[str]:
         """Return those of the jobs that have a task which waits, runs or is being ended."""
         return list(dict.fromkeys(job for job, _ in self.live(jobs))) if jobs else []
@@ -118,17 +146,21 @@ class Slurm:
         """
         found = {}
         for cluster, names in _by_cluster([job for job, _ in tasks]).items():
-            found |= self._accounting(cluster, names) if self.has_accounting else {}
-            # Accounting may lag: what it does not know, or calls a failure, is asked of the controller, which
-            # forgets after some minutes.
-            asked = [task for task in tasks if task[0] in names.values()]
-            if any(task not in found or found[task].state != "COMPLETED" for task in asked):
-                found |= self._controller(cluster, names)
+            found |= self._controller(cluster, names)
+            # the controller forgets after some minutes
+            forgotten = {job for job, index in tasks if (job, index) not in found}
+            names = {number: job for number, job in names.items() if job in forgotten}
+            if names and self.has_accounting:
+                found = self._accounting(cluster, names) | found
         return {task: ending for task, ending in found.items() if task in tasks}
 
     def _accounting(self, cluster, names) -> dict[Task, Ending]:
         fields = ["-o", "JobID,State,ExitCode"]
-        done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), *fields])
+        try:
+            done = self._run(["sacct", *cluster, "-n", "-P", "-X", "-j", ",".join(names), *fields])
+        except Unreachable:
+            self.has_accounting = False
+            return {}
         if done.returncode != 0:
             disabled = "accounting storage is disabled" in done.stderr or done.returncode == 127
             self.has_accounting = not disabled
@@ -161,19 +193,9 @@ class Slurm:
         """Cancel what is left of the jobs; some may have ended."""
         for cluster, names in _by_cluster(jobs).items():
             done = self._run(["scancel", *cluster, *names])
-            if _TRANSIENT.search(_said(done)):
-                raise Unreachable(_said(done))
-
-    def find(self, script: str, ended: bool = False) -> list[str]:
-        """Return the user's jobs in the queue that were submitted with a script at this path; with ``ended``
-        also those no longer there, as far as the controller remembers (minutes).
-        """
-        states = ["-t", "all"] if ended else []
-        done = self._run(["squeue", "-h", *states, "-u", str(os.getuid()), "-o", "%F|%o"])
-        if done.returncode != 0:
-            raise Unreachable(_said(done))
-        lines = (line.partition("|") for line in done.stdout.splitlines())
-        return list(dict.fromkeys(job for job, _, command in lines if command == script))
+            said = _said(done)
+            if _LATER.search(said) or _LOST.search(said):
+                raise Unreachable(said)
 
     def _run(self, command: list[str], submitting: bool = False) -> subprocess.CompletedProcess:
         environment = {
@@ -182,28 +204,48 @@ class Slurm:
             if not name.startswith(_OF_THE_USER) and not (submitting and _is_of_a_job(name))
         }
         environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
+        end = time.monotonic() + (_ACCOUNTING_PATIENCE if command[0] == "sacct" else self.patience)
         try:
             # In a group of its own: Ctrl-C is for this process, to be acted on when the answer is there.
-            return subprocess.run(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                timeout=self.patience,
                 env=environment,
                 process_group=0,
                 pass_fds=self.inherited if submitting else (),
             )
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(f"{command[0]} gave no answer in {self.patience:.0f} s") from error
         except OSError as error:
             if command[0] == "sacct":
                 return subprocess.CompletedProcess(command, 127, "", "")
-            raise UserError(
+            raise Missing(
                 f"cannot run {command[0]} ({error.strerror}): is this machine one from which Slurm jobs are "
                 "submitted? With backend=local in cmd.sh, jobs run here"
             ) from error
+        with process:
+            try:
+                while True:
+                    try:
+                        answer = process.communicate(timeout=max(0.1, min(2.0, end - time.monotonic())))
+                        return subprocess.CompletedProcess(command, process.returncode, *answer)
+                    except subprocess.TimeoutExpired as error:
+                        if RETRYING in (error.stderr or b"").decode(errors="replace"):
+                            raise Unreachable(f"{command[0]}: the queue is full, {RETRYING}") from error
+                        if time.monotonic() > end:
+                            raise Unreachable(f"{command[0]} gave no answer in time") from error
+            except BaseException:
+                send_to_group(process.pid, signal.SIGKILL)
+                raise
+
+
+def doubled(first: float, last: float) -> Iterator[float]:
+    """Yield pauses in seconds, each twice the one before, up to the last."""
+    while True:
+        yield min(first, last)
+        first *= 2
 
 
 def expand(indices: str | None) -> list[int | None]:

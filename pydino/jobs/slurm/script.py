@@ -33,6 +33,11 @@ exit "$code"
 """
 
 
+def script_path(request: JobRequest) -> str:
+    """Return the absolute path of the script, beside the log."""
+    return os.path.abspath(beside_log(request, ".slurm.sh"))
+
+
 def job_script(request: JobRequest, numbers: list[int], submitted_with: list[str]) -> str:
     """Return the text of a script that runs the task that ``SLURM_ARRAY_TASK_ID`` names, or the only one.
 

@@ -20,7 +20,9 @@ from ..signals import (
     signals_raised,
     unblock_signals,
 )
+from ..slurm.lookup import left_by
 from ..slurm.scheduler import Slurm, short_names
+from ..slurm.script import script_path
 from ..submit import environment
 from .attempt import Attempt
 from .gpus import GpuSlots
@@ -62,7 +64,8 @@ def run_local(request: JobRequest, program: str = "run_local.sh") -> int:
         128 + signal after an interruption, when all jobs have been ended.
     """
     with Attempt(request) as attempt:
-        if live := Slurm().left_by(attempt.jobs, attempt.path):  # they write what these would write
+        # they write what these would write
+        if live := left_by(Slurm(), attempt.jobs, attempt.path, script_path(request)):
             raise UserError(
                 f"Slurm job {short_names(live)} of an earlier run is doing the same: PYDINO_BACKEND=slurm "
                 f"waits for it, 'scancel {short_names(live)}' ends it"
