@@ -144,7 +144,7 @@ class Slurm:
         """Return how tasks that are not in the queue ended, as far as Slurm remembers; a state need not be
         final.
         """
-        found = {}
+        found, wanted = {}, set(tasks)
         for cluster, names in _by_cluster([job for job, _ in tasks]).items():
             found |= self._controller(cluster, names)
             # the controller forgets after some minutes
@@ -152,7 +152,7 @@ class Slurm:
             names = {number: job for number, job in names.items() if job in forgotten}
             if names and self.has_accounting:
                 found = self._accounting(cluster, names) | found
-        return {task: ending for task, ending in found.items() if task in tasks}
+        return {task: ending for task, ending in found.items() if task in wanted}
 
     def _accounting(self, cluster, names) -> dict[Task, Ending]:
         fields = ["-o", "JobID,State,ExitCode"]
