@@ -1,9 +1,27 @@
 """``python3 -m pydino VERB`` is the same as ``pydino VERB``."""
 
+import atexit
 import os
 import signal
 import sys
 
+status = None
+
+
+def end_at_once():
+    """End the process without taking its objects apart one by one, which for those of PyTorch takes a third
+    to a half of the time that its import does.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # Python will say so
+        return
+    if status is not None:
+        os._exit(status)
+
+
+atexit.register(end_at_once)  # the first to be registered is the last to be called
 try:
     from pydino.cli import main
 

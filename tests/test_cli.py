@@ -142,6 +142,30 @@ def test_ctrl_c_shows_no_traceback_and_ends_the_calling_script_too():
     assert ended.returncode == -signal.SIGINT and ended.stderr == "pydino: interrupted\n"
 
 
+ENDING = """
+import atexit, runpy, pydino.cli
+
+class Large:
+    def __del__(self):
+        print("taken apart")
+
+def main():
+    global large
+    large = Large()
+    atexit.register(print, "closed")
+    print("said", end=", ")
+    return 3
+
+pydino.cli.main = main
+runpy.run_module("pydino", run_name="__main__")
+"""
+
+
+def test_a_process_says_and_closes_everything_but_takes_no_object_apart():
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said, closed\n", "")
+
+
 @pytest.mark.parametrize("cuda, status", [("None", 1), ("'12.8'", 0)])
 def test_a_build_of_pytorch_that_cannot_use_gpus_is_found_out_before_jobs_need_them(
     tmp_path, monkeypatch, capsys, cuda, status
