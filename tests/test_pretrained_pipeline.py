@@ -129,10 +129,12 @@ def test_frames_of_recordings_are_those_of_training(corpus, folder, tmp_path):  
 
 
 @pytest.mark.parametrize("tuning", ["frozen", "lora", "all"])
-def test_dino_trains_what_is_to_be_tuned(corpus, folder, tmp_path, tuning):  # noqa: F811
+def test_dino_trains_what_is_to_be_tuned(corpus, folder, tmp_path, capfd, tuning):  # noqa: F811
     config = {**CONFIG, "encoder": {**ENCODER, "folder": str(folder), "tuning": tuning, "lora_rank": 2}}
+    config["compute"] = {"compile": True}  # a line says that it is off
     exp, data = tmp_path / "exp", corpus / "trimmed"
     assert train(data, exp, config) == 0
+    assert "compute.compile is off: it does not pay for the encoder wavlm" in capfd.readouterr().err
     given = load_file(folder / "model.safetensors")
     found = load_file(exp / "student/model.safetensors")
     moved = [

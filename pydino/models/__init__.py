@@ -76,6 +76,11 @@ def input_kind(config: dict) -> InputKind:
     return ENCODERS[_name(config)][1].input_kind
 
 
+def compiles(config: dict) -> bool:
+    """Return whether torch.compile is worth its time for the encoder ``config["name"]``."""
+    return ENCODERS[_name(config)][1].compiles
+
+
 def needed_features(config: dict) -> dict[str, tuple]:
     """Return the options of features that the encoder ``config["name"]`` needs, and their possible values."""
     return ENCODERS[_name(config)][1].needed_features
@@ -112,6 +117,7 @@ __all__ = [
     "HeadConfig",
     "buffers_kept",
     "build_encoder",
+    "compiles",
     "input_kind",
     "needed_features",
     "mean_and_deviation",

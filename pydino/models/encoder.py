@@ -28,6 +28,7 @@ class Encoder(nn.Module):
         sample_rate: Hz, that recordings must have been resampled to; None: any.
         checkpointed: recompute activations in the backward pass instead of storing them
             (:mod:`.activation_checkpointing`).
+        compiles: whether torch.compile is worth its time.
     """
 
     input_kind: ClassVar[InputKind] = "features"
@@ -37,6 +38,7 @@ class Encoder(nn.Module):
     max_input: ClassVar[int | None] = None
     sample_rate: int | None = None
     checkpointed: bool = False
+    compiles: ClassVar[bool] = True
 
     def forward(self, x: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
         """Return the embeddings of a batch.

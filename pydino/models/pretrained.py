@@ -125,6 +125,7 @@ class Pretrained(Encoder):
 
     input_kind = "waveform"
     max_input = LONGEST
+    compiles = False  # it takes minutes, in many pieces, and steps on a CPU then took longer
 
     def __init__(self, config: PretrainedConfig, frame_size: int):
         super().__init__()

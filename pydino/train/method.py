@@ -16,7 +16,7 @@ from torch import nn
 
 from pydino.base import UserError, log
 from pydino.data import Batch, Labels, Views
-from pydino.models import build_encoder
+from pydino.models import build_encoder, compiles
 
 from .config import TrainingConfig
 from .distributed import DistributedContext
@@ -100,8 +100,11 @@ class Method(nn.Module):
                 "compute.accumulation to 1 (compute.activation_checkpointing saves memory too)"
             )
         self.precision = Precision(compute.precision, self.distributed.device)
-        if compute.compile and self.distributed.first and (missing := no_compiler(self.distributed.device)):
-            log(f"compute.compile is off: {missing}")
+        if compute.compile and self.distributed.first:
+            if not compiles(self.config.encoder):
+                log(f"compute.compile is off: it does not pay for the encoder {self.config.encoder['name']}")
+            elif missing := no_compiler(self.distributed.device):
+                log(f"compute.compile is off: {missing}")
 
     # For a subclass to use
 

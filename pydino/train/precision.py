@@ -79,7 +79,7 @@ def prepare(
     if config.channels_last:
         network.encoder.to(memory_format=torch.channels_last)
     network.encoder.checkpointed = config.activation_checkpointing
-    if config.compile and not no_compiler(distributed.device):
+    if config.compile and network.encoder.compiles and not no_compiler(distributed.device):
         network.encoder.compile(dynamic=False if one_length else None)
     return network
 
