@@ -47,6 +47,7 @@ JobAcctGatherParams=OverMemoryKill
 DefMemPerCPU=2000
 AccountingStorageType=accounting_storage/none
 MinJobAge=3600
+FirstJobId={port}
 KillWait=2
 ReturnToService=2
 EnforcePartLimits=ALL
