@@ -36,7 +36,7 @@ def rank_of(test: str) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give a process whole files, and all that needs the cluster of Slurm to one.
+    """Give a process whole files, and to one all that needs the cluster of Slurm, or one recipe.
 
     (A scheduler of our own, because --dist loadgroup of pytest-xdist 3.8 finds no groups with pytest 9.2.)
     """
@@ -44,7 +44,9 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0].removeprefix("tests/")
+            file, _, test = nodeid.removeprefix("tests/").partition("::")
+            if file == "test_recipes.py" and "[" in test:
+                return f"{file}[{test.partition('[')[2]}"  # no process waits for what another runs
             return "slurm" if file.startswith("slurm/") else nodeid if file in SPREAD else file
 
     config.option.loadscopereorder = False
