@@ -7,8 +7,15 @@ import pytest
 from once import once
 from smoke import run
 
-# What takes longest begins first.
-FIRST = ("slurm/", "test_end_to_end.py", "test_recipes.py", "test_study.py", "test_train_")
+# What takes longest begins first; most tests of Slurm wait, some for the recipe of test_end_to_end.py.
+FIRST = (
+    "slurm/test_slurm_jobs.py",
+    "test_end_to_end.py",
+    "test_recipes.py",
+    "slurm/",
+    "test_study.py",
+    "test_train_",
+)
 # Files whose tests share no fixture of their own, or one that is made once for all processes.
 SPREAD = ("test_recipes.py", "test_run.py", "test_study.py", "test_steps_transfer.py", "test_train_nodes.py")
 
@@ -36,7 +43,7 @@ def rank_of(test: str) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give a process whole files, and all that needs the cluster of Slurm to one.
+    """Give a process whole files, or all tests of one recipe.
 
     (A scheduler of our own, because --dist loadgroup of pytest-xdist 3.8 finds no groups with pytest 9.2.)
     """
@@ -44,8 +51,10 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0].removeprefix("tests/")
-            return "slurm" if file.startswith("slurm/") else nodeid if file in SPREAD else file
+            file, _, test = nodeid.removeprefix("tests/").partition("::")
+            if file == "test_recipes.py" and "[" in test:
+                return f"{file}[{test.partition('[')[2]}"  # no process waits for what another runs
+            return nodeid if file in SPREAD else file
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests. The first time it sets up what they need (see utils/setup.sh), on a bare machine too.
 # Usage: tests/run.sh [arguments of pytest]        e.g.: tests/run.sh -k parity
-# Without arguments, all tests are shared by processes (PYDINO_TEST_PROCESSES of them; default: cores + 1, as some tests
+# Without arguments, all tests are shared by processes (PYDINO_TEST_PROCESSES of them; default: cores + 2, as some tests
 # wait rather than compute); with arguments they run in one, unless -n says otherwise.
 # Real speech, for the tests marked realdata: PYDINO_REALDATA=/folder tests/run.sh (docs/testing.md says what lies in it)
 set -Eeuo pipefail
@@ -12,5 +12,5 @@ bash utils/install_system_packages.sh slurm || echo "$0: going on without Slurm"
 . ./path.sh
 [ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh --check dev || bash utils/setup.sh dev
 export OMP_NUM_THREADS=1
-[ $# -gt 0 ] || set -- -n "${PYDINO_TEST_PROCESSES:-$(($(nproc) + 1))}" --durations 30
+[ $# -gt 0 ] || set -- -n "${PYDINO_TEST_PROCESSES:-$(($(nproc) + 2))}" --durations 30
 exec python3 -m pytest "$@"
