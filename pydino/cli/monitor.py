@@ -81,14 +81,15 @@ def run(args):
         _measure(args)
         return
     finished = Path(args.exp, ".done.train").exists()
-    if finished and not (args.trials or args.choose) and steps(args)[0].is_done():
+    # Kept until the job has ended, as it has the lock.
+    held = steps(args) if finished and not (args.trials or args.choose) else []
+    if any(step.is_done() for step in held):
         return
     options = ["--gpu", "1"] if args.gpu else []
     command = job_command("monitor", *without_cmd(args.arguments))
     if not args.trials:
-        Path(args.exp, "monitor").mkdir(
-            exist_ok=True
-        )  # without a verdict in it the report says "not measured"
+        # Without a verdict in it the report says "not measured".
+        Path(args.exp, "monitor").mkdir(exist_ok=True)
     try:
         submit(args.cmd, f"{args.exp}/log/monitor.log", command, options=options, shown=_SHOWN)
     except UserError as error:
