@@ -104,7 +104,7 @@ if stage 8 refine "clusters of the model before" "exp/MODEL-{${recipe[rounds]// 
     for_each --round "$round" training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" \
         --allow-pipes "$allow_pipes" {options} data/train_ssl {exp} \
       -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true --data data/train_ssl {exp} \
-      -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
+      --and extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
         --system {system} {model} {sets} {with_silence} \
       --and crops steps/extract_crops.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" {options} {model} {data} {crops} \
       -- crop_trials steps/make_crop_trials.sh {crops} {embeddings} {label_free_trials} \
@@ -124,7 +124,7 @@ if stage 9 baseline "data/train_ssl and labels" "exp/{${recipe[supervised]}}_${r
   for_each training steps/train.sh --cmd "$cuda_cmd" --ngpu "$ngpu" --num-nodes "$num_nodes" --allow-pipes "$allow_pipes" \
       {options} data/train_ssl {exp} \
     -- training steps/monitor.sh --cmd "$cuda_cmd" --gpu "$ngpu" --allow-pipes "$allow_pipes" --may-fail true --data data/train_ssl {exp} \
-    -- extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
+    --and extraction steps/extract_embeddings.sh --nj "$nj" --cmd "$cuda_cmd" --gpu "$ngpu" --max-drop "$max_drop" \
       --system {system} {model} {sets} {with_silence} \
     -- joins steps/join_embeddings.sh {embeddings} {joined} \
     -- plda steps/train_plda.sh {options} {labels} {embeddings} {plda} \

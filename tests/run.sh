@@ -11,6 +11,7 @@ bash utils/install_system_packages.sh python3-venv sox espeak-ng shellcheck
 bash utils/install_system_packages.sh slurm || echo "$0: going on without Slurm" >&2
 . ./path.sh
 [ "${PYDINO_NO_VENV:-false}" = true ] || bash utils/setup.sh --check dev || bash utils/setup.sh dev
-export OMP_NUM_THREADS=1
+unset OMP_NUM_THREADS   # which nproc would take for the number of cores
 [ $# -gt 0 ] || set -- -n "${PYDINO_TEST_PROCESSES:-$(($(nproc) + 2))}" --durations 30
+export OMP_NUM_THREADS=1
 exec python3 -m pytest "$@"

@@ -145,7 +145,7 @@ def test_what_is_clustered_are_utterances_and_augmented_crops_of_them(tmp_path):
     embed = EmbeddingPass(method, pipeline, run)
     embedding, statistics = embed.with_crops(method.student.encoder, 3, True)
     assert (embedding.vectors == embed(method.student.encoder).numpy()).all()
-    expected = np.stack([spoken[key].std(0) for key in pipeline.source.keys])
+    expected = np.stack([spoken[key].std(0) for key in pipeline.source._keys])
     np.testing.assert_allclose(statistics.vectors, expected, atol=1e-3)
     assert embedding.crops.shape == (60, 8) and np.bincount(statistics.crop_classes).tolist() == [3] * 20
     scales = statistics.crops.mean(1) / expected.mean(1)[statistics.crop_classes]
